@@ -1,0 +1,207 @@
+"""Every error that a user may meet, in one place.
+
+An error here is a sentence that says what happened and what to do next. The same words reach the toast in the
+browser, the body of an API answer and the log. This module imports nothing of ours, so that every floor may raise
+from it; whoever shows an error decides how (a toast, a status code, an exit code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something that the user can act on: `str(error)` is shown as it stands, without a traceback."""
+
+
+class InvalidInput(UserError):
+    """What was asked for does not make sense as it stands: a value out of bounds, a malformed text."""
+
+
+class NotFound(UserError):
+    """What was named does not exist: a model, a preset, a conversation."""
+
+
+class Conflict(UserError):
+    """The thing has changed meanwhile, or is in use: look at it again, then repeat."""
+
+
+class Unavailable(UserError):
+    """It cannot be done now: no model loaded, a package missing, no network."""
+
+
+# --- naming things -----------------------------------------------------------------------------------------------
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause that names the closest known name (" Did you mean X?"), or nothing when none is close."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+class UnknownName(NotFound):
+    """A name that is not in a list of known names."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no {kind} named {name!r}.{nearest(name, known)}")
+
+
+class InvalidName(InvalidInput):
+    """A name that cannot be a file's name here."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} cannot be used as a name: {why}. Choose another one.")
+
+
+# --- flags and settings ------------------------------------------------------------------------------------------
+
+
+class UnknownFlag(InvalidInput):
+    """A command-line flag that neither this program nor the original has."""
+
+    def __init__(self, flag: str, source: str, known: Iterable[str]) -> None:
+        super().__init__(f"Unknown flag {flag} {source}.{nearest(flag, known)} All flags: python server.py --help")
+
+
+class BadFlagValue(InvalidInput):
+    """A flag that is known, with a value that it cannot take."""
+
+    def __init__(self, flag: str, source: str, why: str) -> None:
+        super().__init__(f"The flag {flag} {source} cannot be used: {why}")
+
+
+class BadFile(InvalidInput):
+    """A file of the user's that cannot be read as what it should be."""
+
+    def __init__(self, path: object, why: str, todo: str = "Mend it or move it away, then try again.") -> None:
+        super().__init__(f"{path} cannot be read: {why}. {todo}")
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+class NoModelLoaded(Unavailable):
+    """Text was asked for while no model is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__("No model is loaded. Choose one in the Model tab and press Load.")
+
+
+class ModelFileError(InvalidInput):
+    """A model file that cannot be loaded: not a model, broken, cut short."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(f"{path} cannot be loaded: {why}")
+
+
+class NotEnoughMemory(Unavailable):
+    """The model with these options takes more memory than there is. Sizes in bytes."""
+
+    def __init__(self, what: str, needed: int, available: int, advice: str) -> None:
+        super().__init__(
+            f"{what} needs about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. {advice}"
+        )
+
+
+class MissingPackage(Unavailable):
+    """A loader whose Python package is not installed."""
+
+    def __init__(self, loader: str, package: str, install: str) -> None:
+        super().__init__(f"The loader {loader} needs the package {package}. Install it with: {install}")
+
+
+class LoadCancelled(UserError):
+    """The user cancelled while a model was loading."""
+
+    def __init__(self) -> None:
+        super().__init__("Loading was cancelled. No model is loaded.")
+
+
+class ModelBusy(Conflict):
+    """Another load or unload is under way."""
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(f"A model is being {doing} right now. Wait until it is done, or cancel it.")
+
+
+class ModelClosed(Unavailable):
+    """The model was unloaded while a request was waiting or running."""
+
+    def __init__(self) -> None:
+        super().__init__("The model was unloaded while this request was running. Load a model and send it again.")
+
+
+class EngineFailed(Unavailable):
+    """The engine could not compute a step: the request ends, the others go on."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The engine stopped this reply: {why}")
+
+
+# --- requests ----------------------------------------------------------------------------------------------------
+
+
+class EmptyPrompt(InvalidInput):
+    """There is not one token to continue from."""
+
+    def __init__(self) -> None:
+        super().__init__("The prompt is empty. Write something first, or tick add_bos_token.")
+
+
+class PromptTooLong(InvalidInput):
+    """The prompt does not fit into the context. Both numbers are tokens."""
+
+    def __init__(self, prompt_tokens: int, room: int) -> None:
+        super().__init__(
+            f"The prompt is {prompt_tokens:,} tokens long, and {room:,} fit. "
+            "Shorten it, lower max_new_tokens, or load the model with a larger n_ctx."
+        )
+
+
+class InvalidToken(InvalidInput):
+    """A token id that the model does not have."""
+
+    def __init__(self, token: int, n_vocab: int) -> None:
+        super().__init__(f"Token id {token} does not exist: this model's ids go from 0 to {n_vocab - 1}.")
+
+
+class InvalidGrammar(InvalidInput):
+    """A grammar that llama.cpp's GBNF parser refuses."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The grammar cannot be used: {why}")
+
+
+class TemplateFailed(InvalidInput):
+    """A chat or instruction template that does not parse, or that raised."""
+
+    def __init__(self, name: str, why: str, line: int | None = None) -> None:
+        place = f" in line {line}" if line else ""
+        super().__init__(f"The template {name} failed{place}: {why}. Choose or edit it in Parameters.")
+
+
+# --- conversations -----------------------------------------------------------------------------------------------
+
+
+class ConversationChanged(Conflict):
+    """A stale page tried to write over a conversation that has moved on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This conversation was changed in another window. It is shown again as it stands now; nothing was lost."
+        )
+
+
+class NothingToDo(InvalidInput):
+    """A button was pressed that has nothing to act on."""
+
+
+# --- fetching ----------------------------------------------------------------------------------------------------
+
+
+class FetchFailed(Unavailable):
+    """Something could not be fetched from the network."""
+
+    def __init__(self, what: str, why: str, todo: str) -> None:
+        super().__init__(f"{what} could not be fetched: {why}. {todo}")

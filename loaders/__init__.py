@@ -1,0 +1,26 @@
+"""The registry of loaders, made from the classes themselves. Listing it imports no engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from errors import UnknownName
+from loaders.base import Loader
+from loaders.llamacpp.loader import LlamaCpp
+
+#: Every loader by the name that users know, in the order in which menus show them.
+LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in (LlamaCpp,)})
+
+
+def loader_named(name: str) -> type[Loader]:
+    """The loader of this name; case, spaces, dots, dashes and underscores do not matter. Raises: UnknownName."""
+    for loader in LOADERS.values():
+        if _plain(loader.name) == _plain(name):
+            return loader
+    raise UnknownName("loader", name, LOADERS)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s._-]", "", name.lower())

@@ -1,0 +1,169 @@
+"""The contract of the ground floor: what a loader is, what a model is, what a request is, what comes back.
+
+Everything above talks to models through these types alone and never asks for a loader's name. Nothing here knows of
+a user interface, of HTTP, of chats or of templates; nothing here imports an engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from typing_extensions import Self
+
+from loaders.params import LoadOptions, SamplingParams
+
+#: Called while loading with the fraction done (0 to 1) and what is being done; False asks the loader to give up.
+Progress = Callable[[float, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A candidate for a place: its token id, its bytes and its natural-log probability before sampling."""
+
+    id: int
+    data: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a reply. `data` may be an incomplete piece of UTF-8; `logprob` and `alternatives` on request."""
+
+    id: int
+    data: bytes
+    logprob: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class Finish(str, Enum):
+    """Why a reply ended."""
+
+    STOP = "stop"  # the model's end-of-generation token, or a stop condition
+    LENGTH = "length"  # max_tokens reached, or the context is full
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Report:
+    """What is to be said about a reply; complete when its stream has ended. Seconds are wall time."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0  # prompt tokens that were in the cache already
+    reuse_reason: str = ""  # where they came from, or why there are none
+    new_tokens: int = 0
+    prompt_seconds: float = 0.0  # from leaving the queue to the first token
+    decode_seconds: float = 0.0  # from the first token to the last
+    queued_seconds: float = 0.0
+    seed: int = -1  # the seed that was used, also when one was drawn
+    finish: Finish | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to generate from. Token ids are the model's own; `max_tokens` counts new tokens.
+
+    `cancel` may be set by anyone at any time: the reply ends within one token. `logit_bias` is added to the logits.
+    `alternatives` asks for that many candidates per token (None: no log-probabilities at all).
+    """
+
+    ids: Sequence[int]
+    params: SamplingParams = SamplingParams()
+    max_tokens: int = 512
+    negative_ids: Sequence[int] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    alternatives: int | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+    label: str = ""  # who asked, for the queue's view
+
+
+class TokenStream(Protocol):
+    """An iterator of the reply's tokens, with a report that is complete once it ends."""
+
+    report: Report
+
+    def __iter__(self) -> Iterator[Token]: ...
+
+    def __next__(self) -> Token: ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back, as the model's own vocabulary has it."""
+
+    n_vocab: int
+    bos_token: str
+    eos_token: str
+    chat_template: str | None
+
+    def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
+        """The ids of a text. `special`: control tokens written out in the text count as those tokens."""
+        ...
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token; a control token has none unless `special`. Raises: InvalidToken."""
+        ...
+
+    def is_special(self, token: int) -> bool:
+        """Whether the token is a control token, not text."""
+        ...
+
+
+class Model(ABC):
+    """A model in memory. Its methods may be called from several threads at once."""
+
+    name: str
+    loader: str
+    tokenizer: Tokenizer
+    context_length: int
+    options: LoadOptions
+    #: What was decided while loading, each with its reason: ("33 of 33 layers on the GPU", "5.9 of 7.4 GB free").
+    notes: Sequence[str] = ()
+    #: Knobs and features that this model cannot honour, each with the reason in one sentence.
+    unsupported: Mapping[str, str] = {}
+
+    def supports(self, name: str) -> bool:
+        """Whether this knob or feature is honoured; if not, `unsupported[name]` says why."""
+        return name not in self.unsupported
+
+    @abstractmethod
+    def generate(self, request: Request) -> TokenStream:
+        """Start generating; the stream may be read by any one thread. Raises: UserError for a bad request."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all requests and give all memory back. Calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Loader(ABC):
+    """Turns files on disk into a running model. A class, never instantiated; importing it imports no engine."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[LoadOptions]]
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, path: Path) -> int:
+        """How well this loader suits the path, 0 (not at all) to 100, from file names and headers alone."""
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str | None:
+        """One sentence that names what has to be installed and how, or None when it can run."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
+        """Bring the model into memory. Raises: UserError (a broken file, too little memory, cancelled)."""

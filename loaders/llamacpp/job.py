@@ -1,0 +1,74 @@
+"""A request on its way through the engine: the stream that its reader holds, and the queue between the two threads.
+
+Knows nothing of llama.cpp: the engine puts tokens in at one end, a reader takes them out at the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+from loaders.base import Finish, Report, Request, Token
+
+
+class Job:
+    """One request, its report, and its tokens as they come. Implements `loaders.base.TokenStream`."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.report = Report(prompt_tokens=len(request.ids))
+        self.asked = time.monotonic()
+        self.started = 0.0  # left the queue
+        self.first_token = 0.0
+        self.ended = False
+        self._queue: SimpleQueue[Token | Finish | BaseException] = SimpleQueue()
+
+    # --- the engine's end ---
+
+    def start(self) -> None:
+        """It leaves the queue; seconds are counted from here."""
+        if not self.started:
+            self.started = time.monotonic()
+            self.report.queued_seconds = self.started - self.asked
+
+    def put(self, token: Token) -> None:
+        now = time.monotonic()
+        if not self.first_token:
+            self.first_token = now
+            self.report.prompt_seconds = now - self.started
+        self.report.decode_seconds = now - self.first_token
+        self.report.new_tokens += 1
+        self._queue.put(token)
+
+    def end(self, why: Finish | BaseException) -> None:
+        """No more tokens will come. Only the first call counts."""
+        if not self.ended:
+            self.ended = True
+            if isinstance(why, Finish):
+                self.report.finish = why
+            self._queue.put(why)
+
+    # --- the reader's end ---
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        item = self._queue.get()
+        if isinstance(item, Token):
+            return item
+        self._queue.put(item)  # whoever asks again gets the same answer
+        if isinstance(item, Finish):
+            raise StopIteration
+        raise item
+
+    @property
+    def cancelled(self) -> bool:
+        return self.request.cancel.is_set()
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the tokens after the first; 0 while there are fewer than two."""
+        seconds = self.report.decode_seconds
+        return (self.report.new_tokens - 1) / seconds if seconds > 0 else 0.0

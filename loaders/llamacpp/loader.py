@@ -1,0 +1,175 @@
+"""From a GGUF file to a running LlamaCppModel. llama_cpp is imported when a model is loaded, not before."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import psutil
+
+from errors import LoadCancelled, MissingPackage, ModelFileError
+from loaders.base import Loader, Model, Progress
+from loaders.llamacpp import memory
+from loaders.llamacpp.gguf import GGUFHeader, read_header
+from loaders.llamacpp.options import LlamaCppOptions
+from loaders.params import LoadOptions
+
+#: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
+LARGEST_DEFAULT_CONTEXT = 8192
+
+_GGML_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+_FLASH = {"auto": -1, "on": 1, "off": 0}
+
+
+class LlamaCpp(Loader):
+    """GGUF files, on the CPU, the GPU, or split between them."""
+
+    name = "llama.cpp"
+    summary = "GGUF files, on the CPU, the GPU or both."
+    Options = LlamaCppOptions
+
+    @classmethod
+    def accepts(cls, path: Path) -> int:
+        """100 for a GGUF file, 90 for a folder that holds one."""
+        if path.is_dir():
+            return 90 if any(path.glob("*.gguf")) else 0
+        return 100 if path.suffix.lower() == ".gguf" else 0
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if importlib.util.find_spec("llama_cpp") is None:
+            return str(MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python"))
+        return None
+
+    @classmethod
+    def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
+        """Raises: MissingPackage, ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled."""
+        assert isinstance(options, LlamaCppOptions)
+        if cls.missing():
+            raise MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python")
+        progress(0.0, "reading the header")
+        header = read_header(_file_of(path))
+        if not any(tensor.name.startswith("blk.") for tensor in header.tensors):
+            raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
+        notes: list[str] = []
+        n_ctx = _context(header, options, notes)
+        plan = memory.forecast(header, n_ctx, options.cache_type)
+        memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
+        return _open(path, header, options, n_ctx, plan, notes, progress)
+
+
+def _file_of(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    if not files:
+        raise ModelFileError(path.name, "the folder holds no GGUF file.")
+    return files[0]
+
+
+def _context(header: GGUFHeader, options: LlamaCppOptions, notes: list[str]) -> int:
+    if options.n_ctx:
+        notes.append(f"context: {options.n_ctx:,} tokens, as asked")
+        if header.context_length and options.n_ctx > header.context_length * options.compress_pos_emb:
+            notes.append(f"the model was trained for {header.context_length:,} tokens: expect worse text beyond them")
+        return options.n_ctx
+    own = header.context_length or 2048
+    n_ctx = min(own, LARGEST_DEFAULT_CONTEXT)
+    notes.append(f"context: {n_ctx:,} tokens" + (f" of the model's {own:,}" if own > n_ctx else ", the model's own"))
+    return n_ctx
+
+
+def _open(
+    path: Path,
+    header: GGUFHeader,
+    options: LlamaCppOptions,
+    n_ctx: int,
+    plan: memory.Forecast,
+    notes: list[str],
+    progress: Progress,
+) -> Model:
+    # here, not above: these import llama_cpp
+    from loaders.llamacpp import native
+    from loaders.llamacpp.model import LlamaCppModel
+    from loaders.llamacpp.tokenizer import LlamaTokenizer
+
+    native.start(options.numa)
+    n_gpu_layers = _gpu_layers(header, options, plan, notes)
+    cancelled = False
+
+    def keep_going(fraction: float) -> bool:
+        nonlocal cancelled
+        cancelled = not progress(0.05 + 0.9 * fraction, "loading weights")
+        return not cancelled
+
+    weights = context = None
+    try:
+        weights = native.Weights(
+            [str(part) for part in header.parts],
+            n_gpu_layers=n_gpu_layers,
+            tensor_split=options.split(),
+            mmap=not options.no_mmap,
+            mlock=options.mlock,
+            progress=keep_going,
+        )
+        if not progress(0.95, "making the context"):
+            raise LoadCancelled
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        threads = options.threads or cores
+        context = native.Context(
+            weights,
+            n_ctx=n_ctx,
+            n_batch=options.n_batch,
+            n_ubatch=min(options.n_batch, 512),
+            n_seq_max=options.parallel,
+            kv_unified=True,
+            n_threads=threads,
+            n_threads_batch=options.threads_batch or os.cpu_count() or threads,
+            type_k=_GGML_TYPES[options.cache_type],
+            type_v=_GGML_TYPES[options.cache_type],
+            flash_attn_type=_FLASH[options.flash_attn],
+            offload_kqv=not options.no_offload_kqv,
+            rope_freq_base=options.rope_base(),
+            rope_freq_scale=1 / options.compress_pos_emb if options.compress_pos_emb != 1 else 0.0,
+            no_perf=True,
+        )
+        tokenizer = LlamaTokenizer(weights, header.chat_template)
+        notes.append(f"{threads} threads")
+        notes.append(f"memory: about {plan.total / 1e9:.1f} GB, {plan.cache / 1e9:.2f} of it for the context")
+        model = LlamaCppModel(path.stem if path.is_file() else path.name, weights, context, tokenizer, options, notes)
+    except BaseException as error:
+        if context:
+            context.close()
+        if weights:
+            weights.close()
+        if cancelled:
+            raise LoadCancelled from None
+        if isinstance(error, ModelFileError):
+            raise ModelFileError(path.name, str(error).partition(": ")[2]) from None
+        raise
+    progress(1.0, "ready")
+    return model
+
+
+def _gpu_layers(header: GGUFHeader, options: LlamaCppOptions, plan: memory.Forecast, notes: list[str]) -> int:
+    """How many layers go to the GPU; the reason goes to the notes."""
+    from loaders.llamacpp import native
+
+    layers = header.n_layers + 1
+    if options.cpu:
+        notes.append(f"0 of {layers} layers on the GPU: the option cpu is on")
+        return 0
+    gpu = native.gpu_memory()
+    if gpu is None:
+        if options.n_gpu_layers > 0:
+            notes.append(f"0 of {layers} layers on the GPU: llama.cpp finds none, so n_gpu_layers has no effect")
+        else:
+            notes.append("runs on the CPU: llama.cpp finds no GPU")
+        return 0
+    if options.n_gpu_layers >= 0:
+        notes.append(f"{min(options.n_gpu_layers, layers)} of {layers} layers on the GPU, as asked")
+        return options.n_gpu_layers
+    fitting, reason = memory.layers_that_fit(header, plan, gpu)
+    notes.append(reason)
+    return fitting

@@ -1,0 +1,216 @@
+"""llama.cpp's C API behind a few typed objects: weights, context, batch. The only module that holds C pointers for
+longer than one call. It must not know of requests, of threads or of sampling order.
+
+Importing it imports llama_cpp (0.3 s), so only `loader.load` does. Every object is freed by `close()`; nothing is
+left to the garbage collector.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as C
+import numpy as np
+import numpy.typing as npt
+
+from errors import ModelFileError
+
+log = logging.getLogger("llama.cpp")
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+_ERROR = 4  # ggml_log_level
+_GPU_TYPES = (1, 2)  # ggml_backend_dev_type: GPU, integrated GPU
+
+# libllama was linked with both, and loading it has loaded them: these are further handles to the same libraries
+_folder = Path(C.__file__).parent / "lib"
+_ggml = C.llama_cpp.load_shared_library("ggml", _folder)
+_base = C.llama_cpp.load_shared_library("ggml-base", _folder)
+_ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+_ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+_ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+_base.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+_base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *2 * [ctypes.POINTER(ctypes.c_size_t)]]
+
+
+class _Log:
+    """llama.cpp's log, sent to Python's; the last complaints are kept, for they say why a load failed."""
+
+    def __init__(self) -> None:
+        self.complaints: list[str] = []
+        self._callback = C.llama_log_callback(self._write)
+        C.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _write(self, level: int, text: bytes, _: object) -> None:
+        line = text.decode("utf-8", "replace").strip()
+        if not line or line.strip(".") == "":
+            return
+        if level == _ERROR:
+            self.complaints = [*self.complaints[-19:], line]
+        # its warnings and errors explain failures that we put into sentences ourselves: they go to the debug log
+        log.debug("%s", line)
+
+
+_log = _Log()
+
+
+def start(numa: bool) -> None:
+    """Start llama.cpp's backend. Calling it again does nothing."""
+    C.llama_backend_init()
+    if numa:
+        C.llama_numa_init(1)  # GGML_NUMA_STRATEGY_DISTRIBUTE
+
+
+def why_it_failed(default: str) -> str:
+    """llama.cpp's own last complaint, as a clause without its function prefix."""
+    for line in reversed(_log.complaints):
+        _, _, clause = line.partition(": ")
+        if clause and "failed to load model" not in line:
+            return f"llama.cpp says: {clause}"
+    return default
+
+
+def gpu_memory() -> int | None:
+    """Free bytes of all GPUs that this build of llama.cpp can use, together; None when there is none."""
+    if not C.llama_supports_gpu_offload():
+        return None
+    found, free_of_all = False, 0
+    for i in range(_ggml.ggml_backend_dev_count()):
+        device = _ggml.ggml_backend_dev_get(i)
+        if _base.ggml_backend_dev_type(device) in _GPU_TYPES:
+            free, total = ctypes.c_size_t(), ctypes.c_size_t()
+            _base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            free_of_all += free.value
+            found = True
+    return free_of_all if found else None
+
+
+class Weights:
+    """A model's weights and vocabulary in memory."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        n_gpu_layers: int,
+        tensor_split: Sequence[float],
+        mmap: bool,
+        mlock: bool,
+        progress: Callable[[float], bool],
+    ) -> None:
+        """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError."""
+        params = C.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.load_mode = {
+            (True, False): C.LLAMA_LOAD_MODE_MMAP,
+            (True, True): C.LLAMA_LOAD_MODE_MMAP_MLOCK,
+            (False, False): C.LLAMA_LOAD_MODE_NONE,
+            (False, True): C.LLAMA_LOAD_MODE_MLOCK,
+        }[(mmap, mlock)]
+        if tensor_split:
+            shares = (ctypes.c_float * C.llama_max_devices())(*tensor_split)
+            params.tensor_split = shares
+        callback = C.llama_progress_callback(lambda fraction, _: progress(fraction))
+        params.progress_callback = callback
+        _log.complaints.clear()
+        names = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
+        self.pointer: Any = C.llama_model_load_from_splits(names, len(paths), params)
+        if not self.pointer:
+            raise ModelFileError(paths[0], why_it_failed("llama.cpp cannot read it"))
+        self.vocab: Any = C.llama_model_get_vocab(self.pointer)
+        self.n_vocab: int = C.llama_vocab_n_tokens(self.vocab)
+
+    def close(self) -> None:
+        if self.pointer:
+            C.llama_model_free(self.pointer)
+            self.pointer = None
+
+
+class Batch:
+    """The tokens of one decode step: a llama_batch over NumPy arrays, filled by `add` and emptied by `clear`."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.size = 0
+        self._token = np.zeros(capacity, np.int32)
+        self._pos = np.zeros(capacity, np.int32)
+        self._n_seq_id = np.ones(capacity, np.int32)
+        self._seq_id = np.zeros(capacity, np.int32)
+        self._logits = np.zeros(capacity, np.int8)
+        base, step = self._seq_id.ctypes.data, self._seq_id.itemsize
+        self._seq_pointers = np.array([base + i * step for i in range(capacity)], np.uintp)
+        struct = C.llama_batch()
+        for field, array in (
+            ("token", self._token),
+            ("pos", self._pos),
+            ("n_seq_id", self._n_seq_id),
+            ("seq_id", self._seq_pointers),
+            ("logits", self._logits),
+        ):
+            declared = dict(C.llama_batch._fields_)[field]
+            setattr(struct, field, ctypes.cast(array.ctypes.data, declared))
+        struct.embd = None
+        self.struct = struct
+
+    def add(self, tokens: Sequence[int], position: int, sequence: int, *, logits: bool) -> int:
+        """Append tokens of one sequence from `position` on; `logits` asks for those of the last one.
+
+        Returns: the row of that last token, by which `Context.logits` finds them.
+        """
+        start, end = self.size, self.size + len(tokens)
+        self._token[start:end] = tokens
+        self._pos[start:end] = np.arange(position, position + len(tokens))
+        self._seq_id[start:end] = sequence
+        self._logits[start:end] = 0
+        self._logits[end - 1] = logits
+        self.size = end
+        self.struct.n_tokens = end
+        return end - 1
+
+    def clear(self) -> None:
+        self.size = 0
+        self.struct.n_tokens = 0
+
+
+class Context:
+    """A llama.cpp context: the KV cache of all sequences, and decoding."""
+
+    def __init__(self, weights: Weights, **params: Any) -> None:
+        """`params` are fields of llama_context_params. Raises: ModelFileError."""
+        struct = C.llama_context_default_params()
+        for name, value in params.items():
+            setattr(struct, name, value)
+        _log.complaints.clear()
+        self.pointer: Any = C.llama_init_from_model(weights.pointer, struct)
+        if not self.pointer:
+            raise ModelFileError("The model", why_it_failed("llama.cpp cannot make a context with these options"))
+        self.memory: Any = C.llama_get_memory(self.pointer)
+        self.n_ctx: int = C.llama_n_ctx(self.pointer)
+        self.n_vocab = weights.n_vocab
+
+    def decode(self, batch: Batch) -> int:
+        """Compute one step. 0 is success, 1 no room in the KV cache, anything else a failure."""
+        return int(C.llama_decode(self.pointer, batch.struct))
+
+    def logits(self, row: int) -> Floats:
+        """The logits of a batch row, shape (n_vocab,): a view that is valid until the next decode."""
+        pointer = C.llama_get_logits_ith(self.pointer, row)
+        return np.ctypeslib.as_array(pointer, (self.n_vocab,))
+
+    def forget(self, sequence: int, position: int = 0) -> bool:
+        """Drop a sequence from a position on. False when the memory cannot be cut there (recurrent models)."""
+        return bool(C.llama_memory_seq_rm(self.memory, sequence, position, -1))
+
+    def clear(self) -> None:
+        """Drop all sequences."""
+        C.llama_memory_clear(self.memory, True)
+
+    def close(self) -> None:
+        if self.pointer:
+            C.llama_free(self.pointer)
+            self.pointer = None

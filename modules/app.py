@@ -1,0 +1,73 @@
+"""The application: its services, made once and handed to the user interface and the API. Nothing else is global.
+
+This module knows which services there are and what each needs; it must not know how anything is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from typing_extensions import Self
+
+from loaders import LOADERS
+from modules.chat.characters import Characters
+from modules.chat.service import Chats
+from modules.chat.store import Store
+from modules.config.flags import Launch, read
+from modules.config.paths import Paths
+from modules.config.settings import Settings
+from modules.generation.generator import Generator
+from modules.library.model_settings import ModelSettings
+from modules.library.models import Models
+from modules.library.shelf import Shelf
+from modules.prompts.presets import Presets
+from modules.prompts.templates import Templates
+
+
+@dataclass(frozen=True)
+class App:
+    """All services. `notes` are lines about flags and settings that are worth printing at the start."""
+
+    launch: Launch
+    settings: Settings
+    notes: tuple[str, ...]
+    paths: Paths
+    shelf: Shelf
+    models: Models
+    presets: Presets
+    templates: Templates
+    generator: Generator
+    characters: Characters
+    chats: Chats
+
+    @classmethod
+    def build(cls, root: Path, argv: Sequence[str]) -> Self:
+        """Read flags and settings, make the services. Raises: UserError for a flag or file that cannot be read."""
+        launch = read(argv, root, LOADERS)
+        paths = Paths.under(root, model_dir=launch.server.model_dir, lora_dir=launch.server.lora_dir)
+        paths.ensure()
+        settings, notes = Settings.read(root / (launch.server.settings or "settings.yaml"))
+        shelf = Shelf(paths)
+        models = Models(paths, shelf, ModelSettings(paths), LOADERS, launch.load_options)
+        generator = Generator(models)
+        templates = Templates(paths)
+        characters = Characters(paths)
+        return cls(
+            launch=launch,
+            settings=settings,
+            notes=(*launch.notes, *notes),
+            paths=paths,
+            shelf=shelf,
+            models=models,
+            presets=Presets(paths),
+            templates=templates,
+            generator=generator,
+            characters=characters,
+            chats=Chats(Store(paths), characters, templates, generator, models),
+        )
+
+    def close(self) -> None:
+        """Stop what is running and give the model's memory back."""
+        self.models.unload()

@@ -1,0 +1,42 @@
+"""What all tests share: the real demo model, fetched once and loaded once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from modules.library.demo import DemoModel
+
+from loaders import loader_named
+from loaders.base import Model
+from modules.config.paths import Paths
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def keep_going(_fraction: float, _doing: str) -> bool:
+    return True
+
+
+@pytest.fixture(scope="session")
+def demo_model_path() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF: from models/, or fetched once into cache/test-models/."""
+    own = DemoModel(Paths.under(ROOT))
+    if own.present():
+        return own.path
+    shared = DemoModel(Paths.under(ROOT, model_dir=ROOT / "cache" / "test-models"))
+    if not shared.present():
+        shared.path.parent.mkdir(parents=True, exist_ok=True)
+        shared.fetch(keep_going)
+    return shared.path
+
+
+@pytest.fixture(scope="session")
+def demo_model(demo_model_path: Path) -> Iterator[Model]:
+    """The demo model in memory, one for all tests: requests from several tests may share it."""
+    loader = loader_named("llama.cpp")
+    # one thread: two that wait for each other stand still where the browser takes a core
+    options = loader.Options.parse({"n_ctx": 2048, "threads": 1, "threads_batch": 1})
+    with loader.load(demo_model_path, options, keep_going) as model:
+        yield model
