@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from typing_extensions import Self
 
 from loaders.params import LoadOptions, SamplingParams
@@ -114,6 +116,18 @@ class Tokenizer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """One request as the queue's view shows it. `place` 0 is running; 1 is next. Speeds in tokens per second."""
+
+    label: str
+    place: int
+    prompt_tokens: int
+    new_tokens: int
+    tokens_per_second: float
+    cancel: threading.Event
+
+
 class Model(ABC):
     """A model in memory. Its methods may be called from several threads at once."""
 
@@ -134,6 +148,24 @@ class Model(ABC):
     @abstractmethod
     def generate(self, request: Request) -> TokenStream:
         """Start generating; the stream may be read by any one thread. Raises: UserError for a bad request."""
+
+    @abstractmethod
+    def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
+        """The raw logits after the request's prompt (guidance mixed in, if asked for), shape (n_vocab,).
+
+        Raises: UserError, as `generate` does.
+        """
+
+    @abstractmethod
+    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        """The natural-log probability of each token but the first, given those before it; shape (len(ids) - 1,).
+
+        Raises: UserError, as `generate` does; EngineFailed when cancelled.
+        """
+
+    def queue(self) -> Sequence[QueueEntry]:
+        """Who is running and who waits, first come first."""
+        return ()
 
     @abstractmethod
     def close(self) -> None:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -169,6 +169,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
         return "choice", tuple(str(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
+    if origin is Annotated:
+        return _kind(get_args(annotation)[0])
     if origin in (tuple, list):
         return "list", ()
     kinds: dict[Any, Kind] = {bool: "bool", int: "int", float: "float", str: "str"}

@@ -17,7 +17,7 @@ from modules.chat.service import Chats
 from modules.chat.store import Store
 from modules.config.flags import Launch, read
 from modules.config.paths import Paths
-from modules.config.settings import Settings
+from modules.config.settings import Settings, locate
 from modules.generation.generator import Generator
 from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
@@ -48,9 +48,16 @@ class App:
         launch = read(argv, root, LOADERS)
         paths = Paths.under(root, model_dir=launch.server.model_dir, lora_dir=launch.server.lora_dir)
         paths.ensure()
-        settings, notes = Settings.read(root / (launch.server.settings or "settings.yaml"))
+        settings, notes = Settings.read(locate(root, launch.server.settings))
         shelf = Shelf(paths)
-        models = Models(paths, shelf, ModelSettings(paths), LOADERS, launch.load_options)
+        models = Models(
+            paths,
+            shelf,
+            ModelSettings(paths),
+            LOADERS,
+            launch.load_options,
+            preferred_loader=launch.server.loader,
+        )
         generator = Generator(models)
         templates = Templates(paths)
         characters = Characters(paths)
@@ -70,4 +77,4 @@ class App:
 
     def close(self) -> None:
         """Stop what is running and give the model's memory back."""
-        self.models.unload()
+        self.models.close()

@@ -1,7 +1,7 @@
 """One thread that owns a llama.cpp context and decodes all running requests in one batch.
 
 Each step: take what has arrived, give free sequences to those who wait, fill a batch (one token for each reply that
-runs, then pieces of the prompts), decode, choose a token for each row that asked for logits. It sees token ids and
+runs, then pieces of the prompts), decode, choose a token for each run whose logits are there. It sees token ids and
 Jobs; it must not know of text, of chats or of files.
 """
 
@@ -13,14 +13,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-
 from errors import EngineFailed, ModelClosed, UserError
-from loaders.base import Alternative, Finish, Token
-from loaders.llamacpp.job import Job
-from loaders.llamacpp.native import Batch, Context, Floats, Weights
+from loaders.base import Finish
+from loaders.llamacpp.job import Job, Probe, Scoring
+from loaders.llamacpp.native import Batch, Context, Weights
+from loaders.llamacpp.run import Lane, Run, describe, log_softmax
 from loaders.llamacpp.sampling import Sampler, draw_seed
-from loaders.llamacpp.sequences import Sequence, Sequences
+from loaders.llamacpp.sequences import Sequences
+from loaders.llamacpp.states import SavedStates
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 
 log = logging.getLogger(__name__)
@@ -29,39 +29,59 @@ log = logging.getLogger(__name__)
 _STEP_ALONE, _STEP_SHARED = 0.3, 0.1
 _SMALLEST_PIECE = 32
 
+#: How many rows of a step may ask for their logits to be scored; the context must have room for them.
+ROWS_SCORED = 128
 
-@dataclass(slots=True, eq=False)
-class Run:
-    """A request under way. `ids` are all its tokens; those beyond its sequence's are still to be decoded.
 
-    A run without a sequence was sent back for want of room; it goes on where it was when there is room again.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How an engine may use its context. Sizes in tokens, `cache_bytes` in bytes.
+
+    `shared`: all sequences share the context's cells. `keep`: with a number, a full context drops the oldest tokens
+    after the first `keep` and goes on; with None a reply ends there.
     """
 
-    job: Job
-    ids: list[int]
-    sampler: Sampler
-    sequence: Sequence | None = None
-    added: int = 0  # tokens of it in the batch of this step
-    row: int = -1  # where the batch of this step has its logits; -1: it asked for none
+    parallel: int
+    n_batch: int
+    shared: bool = True
+    keep: int | None = None
+    cache_bytes: int = 0
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences the context must have: where they share it, spare ones keep what is not running."""
+        return 2 * self.parallel + 4 if self.shared else self.parallel
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens of one step."""
+        return max(self.n_batch, 2 * self.parallel)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of one step may ask for logits."""
+        return 2 * self.parallel + ROWS_SCORED
 
 
 class Engine:
     """Continuous batching over one context. `submit` may be called from any thread."""
 
-    def __init__(
-        self, weights: Weights, context: Context, tokenizer: LlamaTokenizer, *, parallel: int, n_batch: int
-    ) -> None:
+    def __init__(self, weights: Weights, context: Context, tokenizer: LlamaTokenizer, limits: Limits) -> None:
         self._weights = weights
         self._context = context
         self._tokenizer = tokenizer
-        self._n_batch = n_batch
-        self._batch = Batch(n_batch + parallel)
-        self._sequences = Sequences(context, parallel)
-        self._runs: list[Run] = []  # with a sequence, oldest first
+        self._limits = limits
+        self._batch = Batch(limits.tokens)
+        # a shift renumbers cells, so none may belong to two sequences then
+        can_fork = limits.shared and limits.keep is None
+        states = SavedStates(limits.cache_bytes)
+        self._sequences = Sequences(context, limits.sequences, shared=can_fork, states=states)
+        self._runs: list[Run] = []  # with sequences, oldest first
         self._parked: deque[Run] = deque()  # sent back for want of room
         self._waiting: deque[Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._why_closed: UserError = ModelClosed()
         self._prompt_speed = 0.0  # tokens per second of recent prompt pieces; 0 until measured
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
         self._thread.start()
@@ -69,10 +89,10 @@ class Engine:
     # --- any thread ---
 
     def submit(self, job: Job) -> None:
-        """Queue a request. Raises: ModelClosed."""
+        """Queue a request. Raises: ModelClosed, EngineFailed."""
         with self._wake:
             if self._closing:
-                raise ModelClosed
+                raise self._why_closed
             self._waiting.append(job)
             self._wake.notify()
 
@@ -91,7 +111,6 @@ class Engine:
     # --- the engine's thread ---
 
     def _loop(self) -> None:
-        why: BaseException = ModelClosed()
         try:
             while self._await_work():
                 self._drop_cancelled()
@@ -101,13 +120,13 @@ class Engine:
                     self._step()
         except BaseException as error:  # a bug here must not leave readers waiting for ever
             log.exception("the engine's thread ended")
-            why = EngineFailed(f"an internal error ({error!r}). Unload the model and load it again.")
+            self._why_closed = EngineFailed(f"an internal error ({error!r}). Unload the model and load it again.")
         with self._wake:
             self._closing = True
         for run in [*self._runs, *self._parked]:
-            self._end(run, why)
+            self._end(run, self._why_closed)
         for job in self._waiting:
-            job.end(why)
+            job.end(self._why_closed)
         self._waiting.clear()
 
     def _await_work(self) -> bool:
@@ -128,54 +147,66 @@ class Engine:
             job.end(Finish.CANCELLED)
 
     def _admit(self) -> None:
-        """Give free sequences to those who were sent back, then to those who wait, in order, while there is room."""
-        while self._sequences.has_free():
+        """Let in those who were sent back, then those who wait, in order, while there is room for the first."""
+        while len(self._runs) < self._limits.parallel:
             if self._parked:
-                if not self._has_room(len(self._parked[0].ids)):
+                if not self._fits(self._parked[0].size, len(self._parked[0].lanes)):
                     return
                 self._place(self._parked.popleft())
                 continue
             with self._wake:
-                if not self._waiting or not self._has_room(len(self._waiting[0].request.ids)):
+                if not self._waiting or not self._fits(*_needs(self._waiting[0])):
                     return
                 job = self._waiting.popleft()
             self._begin(job)
 
-    def _has_room(self, tokens: int) -> bool:
-        """Whether the shared cache can hold this many more beside the running ones (idle ones make room)."""
-        held = sum(len(run.ids) for run in self._runs)
-        return not self._runs or held + tokens + len(self._runs) < self._context.n_ctx
+    def _fits(self, tokens: int, lanes: int) -> bool:
+        """Whether a run of this size can be decoded beside the running ones (what is idle makes room)."""
+        if not self._runs:
+            return True
+        if self._sequences.free < lanes:
+            return False
+        held = sum(run.size for run in self._runs)
+        return not self._limits.shared or held + tokens + 2 * len(self._runs) < self._context.n_ctx
 
     def _begin(self, job: Job) -> None:
-        """Start a request: its sampler, its sequence, what of its prompt is there already."""
+        """Start a request: its sampler, its sequences, what of its prompt is there already."""
         job.start()
-        job.report.seed = draw_seed(job.request.params.seed)
+        request, report = job.request, job.report
+        report.seed = draw_seed(request.params.seed)
         try:
             sampler = Sampler(
                 self._weights.vocab,
                 self._weights.n_vocab,
                 self._context.n_ctx,
-                job.request.params,
-                job.report.seed,
+                request.params,
+                report.seed,
                 end_ids=self._tokenizer.end_ids,
-                logit_bias=job.request.logit_bias,
-                warnings=job.report.warnings,
+                logit_bias=request.logit_bias,
+                warnings=report.warnings,
             )
         except UserError as error:
             job.end(error)
             return
-        run = Run(job, list(job.request.ids), sampler)
-        sampler.accept(run.ids)
-        job.report.reuse_reason = self._place(run)
-        assert run.sequence
-        job.report.reused_tokens = len(run.sequence.ids)
+        sampler.accept(request.ids)
+        run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
+        if isinstance(job, Scoring):
+            run.lanes[0].ids.pop()  # nothing follows the last token: its logits serve nobody
+        report.reuse_reason = self._place(run)
+        held = run.lanes[0].sequence
+        report.reused_tokens = len(held.ids) if held else 0
 
     def _place(self, run: Run) -> str:
-        """Give a run a sequence; the reason for how many of its tokens that holds already."""
-        run.sequence, reason = self._sequences.take(run.ids)
+        """Give each lane of a run a sequence; the reason for how much of the prompt that holds already."""
+        reasons = []
+        for lane in run.lanes:
+            # to score, every token's logits are wanted: what is in the cache has none
+            beginning = [] if isinstance(run.job, Scoring) else lane.ids
+            lane.sequence, reason = self._sequences.take(beginning)
+            reasons.append(reason)
         with self._wake:
             self._runs.append(run)
-        return reason
+        return reasons[0]
 
     def _end(self, run: Run, why: Finish | BaseException) -> None:
         """A run is over: its sequence becomes free (what it holds may serve another), its reader is told."""
@@ -186,10 +217,13 @@ class Engine:
         run.job.end(why)
 
     def _withdraw(self, run: Run) -> None:
-        if run.sequence:
-            self._sequences.release(run.sequence)
-            run.sequence = None
-            with self._wake:
+        """Take a run's sequences from it."""
+        for lane in run.lanes:
+            if lane.sequence:
+                self._sequences.release(lane.sequence)
+                lane.sequence = None
+        with self._wake:
+            if run in self._runs:
                 self._runs.remove(run)
 
     # --- one step ---
@@ -197,49 +231,61 @@ class Engine:
     def _fill(self) -> None:
         """One token for each reply that runs, then pieces of prompts, oldest first."""
         self._batch.clear()
-        for run in self._runs:
-            run.added, run.row = 0, -1
-        pending = {run: len(run.ids) - len(run.sequence.ids) for run in self._runs if run.sequence}
-        replying = [run for run, count in pending.items() if count == 1]
+        lanes = [lane for run in self._runs for lane in run.lanes]
+        for lane in lanes:
+            lane.added, lane.row = 0, -1
+        replying = [run for run in self._runs if run.replying and not isinstance(run.job, Scoring)]
         for run in replying:
-            self._add(run, 1, last=True)
-        room = self._piece(shared=bool(replying))
-        for run, count in pending.items():
-            if count > 1 and room > 0:
-                self._add(run, min(count, room), last=count <= room)
-                room -= min(count, room)
+            for lane in run.lanes:
+                self._add(lane, 1, last=True)
+        room, rows = self._piece(shared=bool(replying)), ROWS_SCORED
+        room = min(room, self._limits.tokens - self._batch.size)
+        for run in self._runs:
+            if isinstance(run.job, Scoring):
+                count = min(run.lanes[0].pending, room, rows)
+                if count > 0:
+                    room, rows = room - count, rows - count
+                    self._add(run.lanes[0], count, last=True, all_rows=True)
+                continue
+            # with guidance, both lanes' last tokens go together, so that their logits come in one step
+            hold = len(run.lanes) - 1
+            for lane in run.lanes:
+                count = min(lane.pending - hold, room)
+                if count > 0 and not lane.added:
+                    room -= count
+                    self._add(lane, count, last=count == lane.pending)
 
-    def _add(self, run: Run, count: int, *, last: bool) -> None:
-        assert run.sequence
-        done = len(run.sequence.ids)
-        piece = run.ids[done : done + count]
-        row = self._batch.add(piece, done, run.sequence.id, logits=last)
-        run.sequence.ids.extend(piece)
-        run.added, run.row = count, row if last else -1
+    def _add(self, lane: Lane, count: int, *, last: bool, all_rows: bool = False) -> None:
+        assert lane.sequence
+        done = len(lane.sequence.ids)
+        piece = lane.ids[done : done + count]
+        row = self._batch.add(piece, done, lane.sequence.id, last=last, all_rows=all_rows)
+        lane.sequence.ids.extend(piece)
+        lane.added, lane.row = count, row if last else -1
 
     def _piece(self, *, shared: bool) -> int:
         """How many prompt tokens this step may process, so that nobody waits long for the next one."""
-        smallest, largest = min(_SMALLEST_PIECE, self._n_batch), self._n_batch
+        largest = self._limits.n_batch
         if not self._prompt_speed:
             return min(largest, 128)
         seconds = _STEP_SHARED if shared else _STEP_ALONE
-        return max(smallest, min(largest, int(self._prompt_speed * seconds)))
+        return max(min(_SMALLEST_PIECE, largest), min(largest, int(self._prompt_speed * seconds)))
 
     def _step(self) -> None:
         started = time.monotonic()
         code = self._context.decode(self._batch)
         if code == 0:
             self._note_speed(time.monotonic() - started)
-            for run in [run for run in self._runs if run.row >= 0]:
+            for run in [run for run in self._runs if run.chooses]:
                 self._choose(run)
         elif code == 1:
             self._take_back()
             self._make_room()
         else:
             log.error("llama_decode failed with code %d", code)
-            self._sequences.clear()
             for run in list(self._runs):
                 self._end(run, EngineFailed(f"llama.cpp could not compute a step (code {code}). Try again."))
+            self._sequences.clear()
 
     def _note_speed(self, seconds: float) -> None:
         if self._batch.size >= _SMALLEST_PIECE and seconds > 0:
@@ -248,8 +294,15 @@ class Engine:
 
     def _choose(self, run: Run) -> None:
         """The next token of a run, to its reader."""
-        logits = self._context.logits(run.row)
         request = run.job.request
+        if isinstance(run.job, Scoring):
+            self._score(run, run.job)
+            return
+        logits = run.logits(self._context.logits)
+        if isinstance(run.job, Probe):
+            run.job.logits = logits.copy()
+            self._end(run, Finish.STOP)
+            return
         try:
             token = run.sampler.choose(logits)
         except UserError as error:
@@ -258,43 +311,58 @@ class Engine:
         if token in self._tokenizer.end_ids:
             self._end(run, Finish.STOP)
             return
-        run.ids.append(token)
-        run.job.put(self._token(token, logits, request.alternatives))
-        if run.job.report.new_tokens >= request.max_tokens or len(run.ids) >= self._context.n_ctx:
+        run.push(token)
+        run.job.put(describe(token, logits, self._tokenizer, request.alternatives))
+        if run.job.report.new_tokens >= request.max_tokens:
             self._end(run, Finish.LENGTH)
+            return
+        for lane in run.lanes:
+            if len(lane.ids) >= self._context.n_ctx and not self._shift(lane):
+                self._end(run, Finish.LENGTH)
+                return
 
-    def _token(self, token: int, logits: Floats, alternatives: int | None) -> Token:
-        piece = self._tokenizer.piece(token, special=True)
-        if alternatives is None:
-            return Token(token, piece)
-        highest = logits.max()
-        log_sum = float(highest + np.log(np.exp(logits - highest).sum()))
-        count = min(alternatives, len(logits))
-        best = np.argpartition(logits, -count)[-count:] if count else np.array([], np.int64)
-        best = best[np.argsort(-logits[best], kind="stable")]
-        others = tuple(
-            Alternative(int(i), self._tokenizer.piece(int(i), special=True), float(logits[i]) - log_sum) for i in best
-        )
-        return Token(token, piece, float(logits[token]) - log_sum, others)
+    def _score(self, run: Run, job: Scoring) -> None:
+        """The log-probabilities of the tokens that follow those of this step."""
+        lane = run.lanes[0]
+        end = len(lane.ids) - lane.pending
+        for row, at in zip(range(lane.row - lane.added + 1, lane.row + 1), range(end - lane.added, end), strict=True):
+            job.logprobs[at] = log_softmax(self._context.logits(row))[job.request.ids[at + 1]]
+        if not lane.pending:
+            self._end(run, Finish.STOP)
 
     # --- want of room ---
+
+    def _shift(self, lane: Lane) -> bool:
+        """Drop the older half of a full lane after the tokens to keep. False where that is off or impossible."""
+        if self._limits.keep is None or not self._context.can_shift or not lane.sequence:
+            return False
+        keep = min(self._limits.keep, self._context.n_ctx - 8)
+        drop = max((len(lane.sequence.ids) - keep) // 2, 1)
+        self._sequences.shift(lane.sequence, keep, drop)
+        del lane.ids[keep : keep + drop]
+        return True
 
     def _take_back(self) -> None:
         """What the failed batch was to add is not in the cache."""
         for run in self._runs:
-            if run.added and run.sequence:
-                self._sequences.cut(run.sequence, len(run.sequence.ids) - run.added)
+            for lane in run.lanes:
+                if lane.added and lane.sequence:
+                    self._sequences.cut(lane.sequence, len(lane.sequence.ids) - lane.added)
 
     def _make_room(self) -> None:
         """The shared cache is full: empty an idle sequence, else send the youngest run back to wait."""
         if self._sequences.drop_idle():
             return
         youngest = self._runs[-1]
-        sequence = youngest.sequence
-        assert sequence
-        self._withdraw(youngest)
-        if not self._runs:  # it fills the cache all alone
+        if len(self._runs) == 1:  # it fills the cache all alone
             self._end(youngest, Finish.LENGTH)
             return
-        self._sequences.cut(sequence, 0)
+        self._withdraw(youngest)
+        self._sequences.drop_idle()
         self._parked.appendleft(youngest)
+
+
+def _needs(job: Job) -> tuple[int, int]:
+    """The tokens and the lanes of a request's prompts."""
+    prompts = job.prompts
+    return sum(len(ids) for ids in prompts), len(prompts)

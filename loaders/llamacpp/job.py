@@ -6,8 +6,11 @@ Knows nothing of llama.cpp: the engine puts tokens in at one end, a reader takes
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
 
 from loaders.base import Finish, Report, Request, Token
 
@@ -64,6 +67,14 @@ class Job:
         raise item
 
     @property
+    def prompts(self) -> list[Sequence[int]]:
+        """The prompt, and the negative prompt when guidance is asked for (the last token, if there is none)."""
+        request = self.request
+        if request.params.guidance_scale == 1:
+            return [request.ids]
+        return [request.ids, request.negative_ids or request.ids[-1:]]
+
+    @property
     def cancelled(self) -> bool:
         return self.request.cancel.is_set()
 
@@ -72,3 +83,17 @@ class Job:
         """Of the tokens after the first; 0 while there are fewer than two."""
         seconds = self.report.decode_seconds
         return (self.report.new_tokens - 1) / seconds if seconds > 0 else 0.0
+
+
+class Probe(Job):
+    """A request for the logits after its prompt, shape (n_vocab,), instead of a reply."""
+
+    logits: npt.NDArray[np.float32] | None = None
+
+
+class Scoring(Job):
+    """A request for the log-probability of each token of its prompt but the first, instead of a reply."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.logprobs = np.zeros(max(len(request.ids) - 1, 0), np.float32)

@@ -54,9 +54,10 @@ class LlamaCpp(Loader):
             raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
         notes: list[str] = []
         n_ctx = _context(header, options, notes)
-        plan = memory.forecast(header, n_ctx, options.cache_type)
+        cells = n_ctx if options.share_context else n_ctx * options.parallel
+        plan = memory.forecast(header, cells, options.cache_type)
         memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
-        return _open(path, header, options, n_ctx, plan, notes, progress)
+        return _open(path, header, options, cells, plan, notes, progress)
 
 
 def _file_of(path: Path) -> Path:
@@ -84,14 +85,16 @@ def _open(
     path: Path,
     header: GGUFHeader,
     options: LlamaCppOptions,
-    n_ctx: int,
+    cells: int,
     plan: memory.Forecast,
     notes: list[str],
     progress: Progress,
 ) -> Model:
     # here, not above: these import llama_cpp
     from loaders.llamacpp import native
+    from loaders.llamacpp.engine import Limits
     from loaders.llamacpp.model import LlamaCppModel
+    from loaders.llamacpp.states import capacity_in_bytes
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
@@ -103,6 +106,13 @@ def _open(
         cancelled = not progress(0.05 + 0.9 * fraction, "loading weights")
         return not cancelled
 
+    limits = Limits(
+        parallel=options.parallel,
+        n_batch=options.n_batch,
+        shared=options.share_context,
+        keep=options.keep if options.context_shift else None,
+        cache_bytes=capacity_in_bytes(options.cache_capacity),
+    )
     weights = context = None
     try:
         weights = native.Weights(
@@ -119,11 +129,12 @@ def _open(
         threads = options.threads or cores
         context = native.Context(
             weights,
-            n_ctx=n_ctx,
-            n_batch=options.n_batch,
-            n_ubatch=min(options.n_batch, 512),
-            n_seq_max=options.parallel,
-            kv_unified=True,
+            n_ctx=cells,
+            n_batch=limits.tokens,
+            n_ubatch=min(limits.tokens, 512),
+            n_seq_max=limits.sequences,
+            n_outputs_max=limits.rows,
+            kv_unified=options.share_context,
             n_threads=threads,
             n_threads_batch=options.threads_batch or os.cpu_count() or threads,
             type_k=_GGML_TYPES[options.cache_type],
@@ -137,7 +148,8 @@ def _open(
         tokenizer = LlamaTokenizer(weights, header.chat_template)
         notes.append(f"{threads} threads")
         notes.append(f"memory: about {plan.total / 1e9:.1f} GB, {plan.cache / 1e9:.2f} of it for the context")
-        model = LlamaCppModel(path.stem if path.is_file() else path.name, weights, context, tokenizer, options, notes)
+        name = path.stem if path.is_file() else path.name
+        model = LlamaCppModel(name, weights, context, tokenizer, options, limits, notes)
     except BaseException as error:
         if context:
             context.close()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from errors import EmptyPrompt, InvalidToken, PromptTooLong
-from loaders.base import Model, Request, TokenStream
-from loaders.llamacpp.engine import Engine
-from loaders.llamacpp.job import Job
+import numpy as np
+import numpy.typing as npt
+
+from errors import Cancelled, EmptyPrompt, InvalidToken, PromptTooLong
+from loaders.base import Finish, Model, QueueEntry, Request, TokenStream
+from loaders.llamacpp.engine import Engine, Limits
+from loaders.llamacpp.job import Job, Probe, Scoring
 from loaders.llamacpp.native import Context, Weights
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.sampling import UNSUPPORTED
@@ -28,30 +31,74 @@ class LlamaCppModel(Model):
         context: Context,
         tokenizer: LlamaTokenizer,
         options: LlamaCppOptions,
+        limits: Limits,
         notes: Sequence[str],
     ) -> None:
         self.name = name
         self.tokenizer: LlamaTokenizer = tokenizer
         self.context_length = context.n_ctx
-        self.options = options
+        self.options: LlamaCppOptions = options
         self.notes = tuple(notes)
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
-        self._engine = Engine(weights, context, tokenizer, parallel=options.parallel, n_batch=options.n_batch)
+        self._engine = Engine(weights, context, tokenizer, limits)
 
     def generate(self, request: Request) -> TokenStream:
         """Raises: EmptyPrompt, PromptTooLong, InvalidToken, ModelClosed."""
+        job = Job(request)
+        self._submit(job)
+        return job
+
+    def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
+        probe = Probe(request)
+        self._submit(probe)
+        self._wait(probe)
+        assert probe.logits is not None
+        return probe.logits
+
+    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        if len(ids) < 2:
+            return np.zeros(0, np.float32)
+        scoring = Scoring(Request(ids, cancel=cancel or threading.Event(), label="scoring"))
+        self._submit(scoring)
+        self._wait(scoring)
+        return scoring.logprobs
+
+    def queue(self) -> Sequence[QueueEntry]:
+        running, waiting = self._engine.jobs()
+        return [
+            QueueEntry(
+                label=job.request.label,
+                place=place,
+                prompt_tokens=job.report.prompt_tokens,
+                new_tokens=job.report.new_tokens,
+                tokens_per_second=job.tokens_per_second,
+                cancel=job.request.cancel,
+            )
+            for place, job in [*((0, job) for job in running), *enumerate(waiting, 1)]
+        ]
+
+    def _submit(self, job: Job) -> None:
+        request = job.request
         if not request.ids:
             raise EmptyPrompt
-        for token in (min(request.ids), max(request.ids)):
-            if not 0 <= token < self.tokenizer.n_vocab:
-                raise InvalidToken(token, self.tokenizer.n_vocab)
-        if len(request.ids) >= self.context_length:
-            raise PromptTooLong(len(request.ids), self.context_length - 1)
-        job = Job(request)
+        for ids in job.prompts:
+            for token in (min(ids), max(ids)):
+                if not 0 <= token < self.tokenizer.n_vocab:
+                    raise InvalidToken(token, self.tokenizer.n_vocab)
+            if len(ids) >= self.context_length:
+                raise PromptTooLong(len(ids), self.context_length - 1)
+        if sum(len(ids) + 1 for ids in job.prompts) > self.context_length and self.options.share_context:
+            raise PromptTooLong(sum(len(ids) for ids in job.prompts), self.context_length - len(job.prompts))
         self._engine.submit(job)
-        return job
+
+    def _wait(self, job: Job) -> None:
+        """Until a job without a reply is done. Raises its error."""
+        for _ in job:
+            pass
+        if job.report.finish is Finish.CANCELLED:
+            raise Cancelled
 
     def close(self) -> None:
         """Ends all requests and frees context and weights. Calling it again does nothing."""

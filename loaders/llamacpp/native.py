@@ -157,17 +157,17 @@ class Batch:
         struct.embd = None
         self.struct = struct
 
-    def add(self, tokens: Sequence[int], position: int, sequence: int, *, logits: bool) -> int:
-        """Append tokens of one sequence from `position` on; `logits` asks for those of the last one.
+    def add(self, tokens: Sequence[int], position: int, sequence: int, *, last: bool, all_rows: bool) -> int:
+        """Append tokens of one sequence from `position` on, asking for the logits of the last one, all, or none.
 
-        Returns: the row of that last token, by which `Context.logits` finds them.
+        Returns: the row of the last token, by which `Context.logits` finds them.
         """
         start, end = self.size, self.size + len(tokens)
         self._token[start:end] = tokens
         self._pos[start:end] = np.arange(position, position + len(tokens))
         self._seq_id[start:end] = sequence
-        self._logits[start:end] = 0
-        self._logits[end - 1] = logits
+        self._logits[start:end] = all_rows
+        self._logits[end - 1] = last
         self.size = end
         self.struct.n_tokens = end
         return end - 1
@@ -190,7 +190,10 @@ class Context:
         if not self.pointer:
             raise ModelFileError("The model", why_it_failed("llama.cpp cannot make a context with these options"))
         self.memory: Any = C.llama_get_memory(self.pointer)
-        self.n_ctx: int = C.llama_n_ctx(self.pointer)
+        self.n_ctx: int = C.llama_n_ctx_seq(self.pointer)  # of one sequence: all of it where they share
+        recurrent = C.llama_model_is_recurrent(weights.pointer) or C.llama_model_is_hybrid(weights.pointer)
+        self.can_cut = not recurrent
+        self.can_shift: bool = C.llama_memory_can_shift(self.memory)
         self.n_vocab = weights.n_vocab
 
     def decode(self, batch: Batch) -> int:
@@ -206,6 +209,29 @@ class Context:
         """Drop a sequence from a position on. False when the memory cannot be cut there (recurrent models)."""
         return bool(C.llama_memory_seq_rm(self.memory, sequence, position, -1))
 
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Let an empty sequence share the first `length` tokens of another (of a cache whose cells are shared)."""
+        C.llama_memory_seq_cp(self.memory, source, target, 0, length)
+
+    def shift(self, sequence: int, keep: int, drop: int) -> None:
+        """Drop `drop` tokens after the first `keep` and renumber those behind."""
+        C.llama_memory_seq_rm(self.memory, sequence, keep, keep + drop)
+        C.llama_memory_seq_add(self.memory, sequence, keep + drop, -1, -drop)
+
+    def state_size(self, sequence: int) -> int:
+        """The bytes that `save` would copy."""
+        return int(C.llama_state_seq_get_size(self.pointer, sequence))
+
+    def save(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """A copy of what the cache holds of a sequence."""
+        state = np.empty(self.state_size(sequence), np.uint8)
+        C.llama_state_seq_get_data(self.pointer, _bytes(state), state.size, sequence)
+        return state
+
+    def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
+        """Put a copy back into an empty sequence. False when the cache has no room for it."""
+        return bool(C.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, sequence))
+
     def clear(self) -> None:
         """Drop all sequences."""
         C.llama_memory_clear(self.memory, True)
@@ -214,3 +240,7 @@ class Context:
         if self.pointer:
             C.llama_free(self.pointer)
             self.pointer = None
+
+
+def _bytes(array: npt.NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

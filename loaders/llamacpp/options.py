@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from errors import InvalidInput
 from loaders.knobs import knob
 from loaders.params import LoadOptions, Text
+
+
+CacheType = Annotated[
+    Literal["f16", "q8_0", "q4_0"],
+    BeforeValidator(lambda value: "f16" if value == "fp16" else value),  # the original's spelling
+]
 
 
 class LlamaCppOptions(LoadOptions):
@@ -20,13 +28,29 @@ class LlamaCppOptions(LoadOptions):
         0, ge=0, range=(0, 200_000, 256), group="main", aliases=("ctx_size", "max_seq_len"),
         help="Context in tokens for prompt and reply together. 0 is the model's own, at most 8192.",
     )  # fmt: skip
-    cache_type: Literal["f16", "q8_0", "q4_0"] = knob(
+    cache_type: CacheType = knob(
         "f16", group="main", aliases=("cache_type_k",),
         help="How exactly the KV cache is kept: q8_0 takes half the memory of f16, q4_0 a quarter.",
     )  # fmt: skip
     parallel: int = knob(
         4, ge=1, le=64, range=(1, 16, 1), group="main",
         help="How many requests are decoded together; further ones wait in the queue.",
+    )  # fmt: skip
+    share_context: bool = knob(
+        True, neutral=True, group="memory",
+        help="All requests share the context's memory. Off: each has n_ctx of its own, at parallel times the memory.",
+    )  # fmt: skip
+    cache_capacity: Text = knob(
+        "2GiB", group="memory",
+        help="Main memory for chats that are not running, so that a return to one need not process it again. 0 is off.",
+    )  # fmt: skip
+    context_shift: bool = knob(
+        False, group="memory", aliases=("streaming_llm",),
+        help="When the context is full, drop its older half and go on, instead of ending the reply.",
+    )  # fmt: skip
+    keep: int = knob(
+        0, ge=0, range=(0, 8192, 16), group="memory",
+        help="With context_shift: how many of the first tokens (the system prompt, say) are never dropped.",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
         "auto", group="speed", help="Flash attention: faster and smaller where the backend has it."

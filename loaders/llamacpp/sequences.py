@@ -1,75 +1,79 @@
 """The sequences of one KV cache: which tokens each holds, which are free, and which suits a prompt best.
 
-A sequence that no request uses keeps its tokens, so that the next request with the same beginning need not compute
-them again. Used by the engine's thread alone; knows nothing of requests.
+What a request leaves behind stays, so that the next one with the same beginning need not compute it again: first in
+the KV cache itself, then, when that needs the room, in a copy in main memory. Used by the engine's thread alone; knows
+nothing of requests.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence as Ids
-from dataclasses import dataclass, field
 
 from loaders.llamacpp.native import Context
+from loaders.llamacpp.sequence import Sequence, common_prefix
+from loaders.llamacpp.states import SavedStates
 
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One sequence of the cache. `ids` are the tokens that it holds; `released` is when it was last in use."""
-
-    id: int
-    ids: list[int] = field(default_factory=list)
-    busy: bool = False
-    released: float = 0.0
-
-
-def common_prefix(a: Ids[int], b: Ids[int]) -> int:
-    """The length of the longest common beginning, by halving: slices compare at C speed."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+#: Fewer tokens than this are computed again sooner than they are kept.
+WORTH_KEEPING = 48
 
 
 class Sequences:
-    """All sequences of one context."""
+    """All sequences of one context. `shared`: they share its cells, so a beginning can be forked at no cost."""
 
-    def __init__(self, context: Context, count: int) -> None:
+    def __init__(self, context: Context, count: int, *, shared: bool, states: SavedStates) -> None:
         self._context = context
+        self._shared = shared
+        self._states = states
         self._all = [Sequence(i) for i in range(count)]
 
-    def has_free(self) -> bool:
-        return any(not sequence.busy for sequence in self._all)
+    @property
+    def free(self) -> int:
+        """How many are not in use."""
+        return sum(not sequence.busy for sequence in self._all)
 
     def take(self, ids: list[int]) -> tuple[Sequence, str]:
-        """The free sequence with the longest common beginning, cut to that; else the one unused for longest.
+        """A free sequence that holds as long a beginning of `ids` as can be had, and the reason for its length.
 
-        At least the last of `ids` is left to decode, for its logits are wanted. Returns the sequence, now busy, and
-        the reason for how much of it could be kept.
+        At least the last of `ids` is left to decode, for its logits are wanted. The sequence is busy from now on.
         """
-        free = [sequence for sequence in self._all if not sequence.busy]
-        shared, best = max(
-            ((common_prefix(each.ids, ids), each) for each in free), key=lambda pair: (pair[0], -pair[1].released)
-        )
-        held = len(best.ids)
-        self.cut(best, min(shared, len(ids) - 1))
-        best.busy = True
-        if best.ids:
-            return best, "from the cache"
-        if shared > 1:
-            return best, "this model's memory cannot be cut in the middle"
-        return best, "another prompt was in the cache" if held else "the cache was empty"
+        was_empty = not any(each.ids for each in self._all)
+        wanted = ids[:-1]
+        source = max(self._all, key=lambda each: (self._usable(each, wanted), not each.busy))
+        length = self._usable(source, wanted)
+        saved = self._states.longest_prefix(wanted, whole=not self._context.can_cut)
+        if saved > length:
+            sequence, reason = self._spare(), "from the copy in memory"
+            self.cut(sequence, self._states.restore(self._context, sequence, wanted))
+        elif not length:
+            sequence, reason = self._spare(), ""
+        elif self._may_cut_back(source, length):
+            sequence, reason = source, "from the cache"
+            if len(source.ids) - length >= WORTH_KEEPING:
+                self._states.save(self._context, source)
+            self.cut(source, length)
+        else:
+            # it belongs to another chat or another branch of this one, and stays: only its beginning is shared
+            sequence, reason = self._spare(apart_from=source), "forked from another branch or chat in the cache"
+            self._context.fork(source.id, sequence.id, length)
+            sequence.ids[:] = source.ids[:length]
+        sequence.busy = True
+        if not sequence.ids:
+            reason = self._why_nothing(was_empty, source, wanted)
+        return sequence, reason
 
     def cut(self, sequence: Sequence, length: int) -> None:
         """Drop a sequence's tokens from `length` on; all of them where the memory cannot be cut in the middle."""
+        if length == len(sequence.ids):
+            return
         if not self._context.forget(sequence.id, length):
             self._context.forget(sequence.id)
             length = 0
         del sequence.ids[length:]
+
+    def shift(self, sequence: Sequence, keep: int, drop: int) -> None:
+        """Drop `drop` tokens after the first `keep`, and move those behind them forward."""
+        self._context.shift(sequence.id, keep, drop)
+        del sequence.ids[keep : keep + drop]
 
     def release(self, sequence: Sequence) -> None:
         """Its request has left; what it holds may serve another."""
@@ -77,10 +81,10 @@ class Sequences:
         sequence.released = time.monotonic()
 
     def drop_idle(self) -> bool:
-        """Empty the idle sequence that was unused for longest. False when no idle one holds anything."""
+        """Empty the idle sequence that was unused for longest; a copy of it goes to memory. False: none holds any."""
         idle = [sequence for sequence in self._all if not sequence.busy and sequence.ids]
         if idle:
-            self.cut(min(idle, key=lambda sequence: sequence.released), 0)
+            self._put_away(min(idle, key=lambda sequence: sequence.released))
         return bool(idle)
 
     def clear(self) -> None:
@@ -88,3 +92,38 @@ class Sequences:
         self._context.clear()
         for sequence in self._all:
             sequence.ids.clear()
+
+    def _usable(self, sequence: Sequence, wanted: list[int]) -> int:
+        """How much of a sequence can serve: its common beginning, unless it is busy or cannot be cut there."""
+        if sequence.busy and not self._shared:
+            return 0
+        length = common_prefix(sequence.ids, wanted)
+        if length < len(sequence.ids) and not self._context.can_cut:
+            return 0
+        return length
+
+    def _may_cut_back(self, source: Sequence, length: int) -> bool:
+        """Whether to continue in the source itself: it loses next to nothing, or there is nowhere to fork to."""
+        if source.busy:
+            return False
+        alone = all(each.busy for each in self._all if each is not source)
+        return alone or not self._shared or len(source.ids) - length < WORTH_KEEPING
+
+    def _spare(self, apart_from: Sequence | None = None) -> Sequence:
+        """A free sequence, emptied: one that holds nothing, else the one unused for longest."""
+        free = [each for each in self._all if not each.busy and each is not apart_from]
+        chosen = min(free, key=lambda each: (bool(each.ids), each.released))
+        self._put_away(chosen)
+        return chosen
+
+    def _put_away(self, sequence: Sequence) -> None:
+        if len(sequence.ids) >= WORTH_KEEPING:
+            self._states.save(self._context, sequence)
+        self.cut(sequence, 0)
+
+    def _why_nothing(self, was_empty: bool, source: Sequence, wanted: list[int]) -> str:
+        if was_empty:
+            return "the cache was empty"
+        if not self._context.can_cut and common_prefix(source.ids, wanted):
+            return "this model's memory cannot be cut back to where the prompts differ"
+        return "the prompt begins differently from all in the cache"

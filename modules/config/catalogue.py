@@ -1,0 +1,145 @@
+"""Every flag that is accepted, gathered from the declarations: the program's own, the loaders', the sampling knobs'.
+
+What reads flags, shows them in `--help` and writes their table into the README all ask here, so that the three cannot
+differ. This module must not read anything from disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from loaders.base import Loader
+from loaders.knobs import Knob, Knobs
+from loaders.params import GROUPS as SAMPLING_GROUPS
+from loaders.params import SamplingParams
+from modules.config.foreign_flags import ForeignFlag, foreign_flags
+from modules.config.server_flags import GROUPS, NOT_YET, ServerFlags
+
+Loaders = Mapping[str, type[Loader]]
+Target = Literal["server", "load", "sampling"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag with a meaning. `holder` is the set of knobs that declares it and checks its values."""
+
+    knob: Knob
+    holder: type[Knobs]
+    target: Target
+    title: str  # of the group that it is shown in
+
+    @property
+    def name(self) -> str:
+        """The knob's name, with underscores."""
+        return self.knob.name
+
+    @property
+    def words(self) -> Literal["nothing", "value", "values", "perhaps"]:
+        """What follows it; "perhaps": a choice with on and off, which may stand alone and then means on."""
+        match self.knob.kind:
+            case "bool":
+                return "nothing"
+            case "list":
+                return "value" if self.target == "sampling" else "values"
+            case "choice" if {"on", "off"} <= set(self.knob.choices):
+                return "perhaps"
+            case _:
+                return "value"
+
+    @property
+    def is_negated(self) -> bool:
+        """Whether it is a switch that is on by default, so that only `--no-NAME` says something."""
+        return self.knob.kind == "bool" and bool(self.knob.default)
+
+    @property
+    def shown(self) -> str:
+        """Its spelling for people, with what follows: `--n-ctx N`."""
+        if self.is_negated:
+            return "--no-" + self.knob.flag.removeprefix("--")
+        values: dict[str, str] = {"int": "N", "float": "X", "str": "TEXT", "list": "NAME ..."}
+        match self.words:
+            case "nothing":
+                return self.knob.flag
+            case "perhaps":
+                return f"{self.knob.flag} [{'|'.join(self.knob.choices)}]"
+            case _ if self.knob.kind == "choice":
+                return f"{self.knob.flag} {'|'.join(self.knob.choices)}"
+            case _ if self.target == "sampling" and self.knob.kind == "list":
+                return f"{self.knob.flag} NAME,..."
+            case _:
+                return f"{self.knob.flag} {values[self.knob.kind]}"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person would write it; empty for a switch or an empty text."""
+        default: Any = self.knob.default
+        if self.knob.kind == "bool" or default in ("", ()):
+            return ""
+        if isinstance(default, tuple):
+            return "the usual order" if self.name == "sampler_priority" else ", ".join(default)
+        return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All flags: those that act, by every accepted spelling (with underscores), and those that are read over."""
+
+    flags: Mapping[str, Flag]
+    foreign: Mapping[str, ForeignFlag]
+    synonyms: Mapping[str, frozenset[str]]  # load option -> names that mean the same to some loader
+
+    @classmethod
+    def of(cls, loaders: Loaders) -> Catalogue:
+        """Gather the flags of the program with these loaders."""
+        flags: dict[str, Flag] = {}
+        declared = list(_declared(loaders))
+        for flag in declared:
+            flags.setdefault(flag.name, flag)
+        for flag in declared:  # after all names: another loader's alias must not hide a name
+            for alias in flag.knob.aliases:
+                flags.setdefault(alias, flag)
+        foreign = {name: flag for name, flag in foreign_flags().items() if name not in flags}
+        return cls(flags, foreign, _synonyms(loaders))
+
+    @property
+    def acting(self) -> list[Flag]:
+        """The flags that act, each once, in the order in which they are shown."""
+        return [flag for name, flag in self.flags.items() if name == flag.name]
+
+    def titles(self) -> dict[str, list[Flag]]:
+        """The acting flags by the title of their group, in order."""
+        groups: dict[str, list[Flag]] = {}
+        for flag in self.acting:
+            groups.setdefault(flag.title, []).append(flag)
+        return groups
+
+    def spellings(self) -> list[str]:
+        """Every accepted flag as it is written: what a mistyped one is compared with."""
+        known = ["--" + name.replace("_", "-") for name in (*self.flags, *self.foreign)]
+        return [*known, *(flag.shown for flag in self.acting if flag.is_negated), "--help"]
+
+
+def _declared(loaders: Loaders) -> Iterator[Flag]:
+    for knob in ServerFlags.knobs().values():
+        yield Flag(knob, ServerFlags, "server", GROUPS[knob.group])
+    for name, loader in loaders.items():
+        for knob in loader.Options.knobs().values():
+            yield Flag(knob, loader.Options, "load", name)
+    for knob in SamplingParams.knobs().values():
+        yield Flag(knob, SamplingParams, "sampling", f"Start values: {SAMPLING_GROUPS[knob.group][0].lower()}")
+
+
+def _synonyms(loaders: Loaders) -> dict[str, frozenset[str]]:
+    same: dict[str, set[str]] = {}
+    for loader in loaders.values():
+        spellings = loader.Options.spellings()
+        for spelling, name in spellings.items():
+            same.setdefault(spelling, set()).update(s for s, n in spellings.items() if n == name)
+    return {spelling: frozenset(others) for spelling, others in same.items()}
+
+
+def not_yet(flag: Flag) -> str:
+    """Why this flag does nothing yet, or nothing when it acts."""
+    return NOT_YET.get(flag.name, "") if flag.target == "server" else ""

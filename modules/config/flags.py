@@ -1,0 +1,162 @@
+"""Flags: from CMD_FLAGS.txt and the command line to checked values, once, at the start.
+
+The file is read first and the command line wins. `-` and `_` are the same in a flag's name; names are not abbreviated.
+Values are checked where the knobs are declared. This module must not act on any flag.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from errors import BadFlagValue, InvalidInput, UnknownFlag, nearest
+from modules.config.catalogue import Catalogue, Loaders, Target, not_yet
+from modules.config.flag_help import render_help
+from modules.config.flag_words import FILE_NAME, Word, words_of_arguments, words_of_file
+from modules.config.foreign_flags import FOREIGN_LOADERS
+from modules.config.server_flags import ServerFlags, openness_warnings
+
+__all__ = ["Launch", "ServerFlags", "read"]
+
+_YES, _NO = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What this start was asked for. The mappings hold only what was given, under the knobs' own names."""
+
+    server: ServerFlags = field(default_factory=ServerFlags)
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # lines to print
+
+
+def read(argv: Sequence[str], root: Path, loaders: Loaders) -> Launch:
+    """Read `root`/CMD_FLAGS.txt and the command line. `--help` prints all flags and ends the program.
+
+    Raises: UnknownFlag, BadFlagValue, BadFile.
+    """
+    catalogue = Catalogue.of(loaders)
+    if "-h" in argv or "--help" in argv:
+        sys.stdout.write(render_help(catalogue))
+        raise SystemExit(0)
+    reading = _Reading(catalogue)
+    reading.take(words_of_file(root / FILE_NAME))
+    reading.take(words_of_arguments(argv))
+    server = reading.server_flags(loaders)
+    return Launch(
+        server=server,
+        load_options=reading.values["load"],
+        sampling=reading.values["sampling"],
+        notes=(*reading.notes.values(), *openness_warnings(server)),
+    )
+
+
+class _Reading:
+    """The values gathered so far. What is taken later wins."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.values: dict[Target, dict[str, Any]] = {"server": {}, "load": {}, "sampling": {}}
+        self.notes: dict[str, str] = {}
+        self.loader_place = ""  # where --loader was given
+
+    def take(self, words: Sequence[Word]) -> None:
+        """Read one source of words from its first to its last."""
+        at = 0
+        while at < len(words):
+            word = words[at]
+            if not word.text.startswith("-"):
+                raise InvalidInput(
+                    f"{word.text!r} {word.place} does not belong to a flag. A value with spaces needs quotes around it."
+                )
+            spelling, equals, value = word.text.partition("=")
+            given = [value] if equals else []
+            at += 1
+            name = spelling.removeprefix("--").replace("-", "_")
+            takes, name, switch = self._meaning(spelling, name, word)
+            while not equals and at < len(words) and not words[at].text.startswith("--"):
+                if not _wants(takes, given, words[at].text):
+                    break
+                given.append(words[at].text)
+                at += 1
+            self._store(Word(spelling, word.place), name, takes, given, switch)
+
+    def server_flags(self, loaders: Loaders) -> ServerFlags:
+        """The program's own flags, with the loader under its own name. Raises: BadFlagValue."""
+        flags = ServerFlags.parse(self.values["server"])
+        if not flags.loader:
+            return flags
+        for known in loaders:
+            if _plain(known) == _plain(flags.loader):
+                return flags.changed(loader=known)
+        for foreign, why in FOREIGN_LOADERS.items():
+            if _plain(foreign) == _plain(flags.loader):
+                self.notes["loader"] = f"--loader {foreign} is accepted and does nothing here: {why}."
+                return flags.changed(loader="")
+        why = f"there is no loader {flags.loader!r}.{nearest(flags.loader, loaders)} Loaders: {', '.join(loaders)}."
+        raise BadFlagValue("--loader", self.loader_place, why)
+
+    def _meaning(self, spelling: str, name: str, word: Word) -> tuple[str, str, bool]:
+        """What follows the flag, its name, and what it means when it stands alone."""
+        flags = self.catalogue.flags
+        if spelling.startswith("--") and name in flags:
+            return flags[name].words, name, True
+        if spelling.startswith("--") and name in self.catalogue.foreign:
+            return self.catalogue.foreign[name].takes, name, True
+        negated = flags.get(name.removeprefix("no_"))
+        if spelling.startswith("--") and negated is not None and negated.is_negated:
+            return "nothing", negated.name, False
+        raise UnknownFlag(spelling, word.place, self.catalogue.spellings())
+
+    def _store(self, spelled: Word, name: str, takes: str, given: list[str], switch: bool) -> None:
+        if not given and takes in ("value", "values"):
+            raise BadFlagValue(spelled.text, spelled.place, "a value must follow it.")
+        flag = self.catalogue.flags.get(name)
+        if flag is None:
+            why = self.catalogue.foreign[name].why
+            self.notes[name] = f"{spelled.text} is accepted and does nothing here: {why}."
+            return
+        value = self._value(spelled, takes, given, switch)
+        try:
+            checked = getattr(flag.holder.parse({flag.name: value}), flag.name)
+        except InvalidInput as error:
+            raise BadFlagValue(spelled.text, spelled.place, str(error)) from None
+        if flag.holder is ServerFlags and flag.name == "loader":
+            self.loader_place = spelled.place
+        values = self.values[flag.target]
+        for other in self.catalogue.synonyms.get(flag.name, ()) if flag.target == "load" else ():
+            values.pop(other, None)  # --n_ctx in the file and --ctx-size on the command line are one option
+        values[flag.name] = checked
+        if not_yet(flag):
+            self.notes[flag.name] = f"{spelled.text} is accepted and does nothing yet: {not_yet(flag)}"
+
+    def _value(self, spelled: Word, takes: str, given: list[str], switch: bool) -> Any:
+        if takes == "values":
+            return tuple(given)
+        if takes == "perhaps" and not given:
+            return "on"
+        if takes != "nothing":
+            return given[0]
+        text = given[0].lower() if given else "true"
+        if text not in _YES | _NO:
+            raise BadFlagValue(spelled.text, spelled.place, f"it is a switch and takes no value ({given[0]!r}).")
+        return (text in _YES) == switch
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _wants(takes: str, given: Sequence[str], word: str) -> bool:
+    """Whether the flag takes this next word, after those that it has."""
+    match takes:
+        case "values":
+            return True
+        case "nothing":
+            return not given and word.lower() in ("true", "false")
+        case _:
+            return not given

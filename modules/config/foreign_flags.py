@@ -1,0 +1,103 @@
+"""Flags of the original that have no meaning here, or not yet: accepted with one line that says so.
+
+So a CMD_FLAGS.txt from there starts this program unchanged. A flag that gets a meaning is declared where it belongs
+and leaves this table; a declared flag always wins over a row here. This module must not know what flags there are
+besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Takes = Literal["nothing", "value", "values"]
+
+
+@dataclass(frozen=True)
+class ForeignFlag:
+    """A flag that is read over: its name with underscores, what follows it, and why it does nothing."""
+
+    name: str
+    takes: Takes
+    why: str
+
+
+_TRANSFORMERS = "the Transformers loader does not stand yet"
+_EXLLAMA = "the ExLlamaV2 loader does not stand yet"
+_HF = "the HF loaders do not stand yet"
+_GPTQ = "GPTQ loaders are not part of this program; take an EXL2 or GGUF version of the model"
+_HQQ = "HQQ is not part of this program; take an EXL2 or GGUF version of the model"
+_DEEPSPEED = "DeepSpeed is not part of this program"
+_LLAMA = "llama.cpp decides it by itself now"
+_DRAFT = "drafting with a second model does not stand yet"
+_TUNNEL = "this program opens no tunnel; use --listen, or a tunnel of your own"
+_IMAGES = "this program makes no images"
+_PAGE = "the page has no such variant"
+
+#: reason -> (switches, flags with one value, flags with several values)
+_TABLE: Mapping[str, tuple[str, str, str]] = {
+    _TRANSFORMERS: (
+        "auto_devices disk load_in_8bit bf16 trust_remote_code no_use_fast use_flash_attention_2 load_in_4bit "
+        "use_double_quant force_safetensors no_cache",
+        "cpu_memory disk_cache_dir compute_dtype quant_type attn_implementation",
+        "gpu_memory",
+    ),
+    _EXLLAMA: (
+        "no_flash_attn cache_8bit cache_4bit no_xformers no_sdpa enable_tp",
+        "gpu_split num_experts_per_token tp_backend",
+        "",
+    ),
+    _HF: ("cfg_cache", "", ""),
+    _GPTQ: (
+        "triton no_inject_fused_attention no_inject_fused_mlp no_use_cuda_fp16 desc_act disable_exllama "
+        "disable_exllamav2 monkey_patch",
+        "wbits model_type groupsize checkpoint",
+        "pre_layer",
+    ),
+    _HQQ: ("", "hqq_backend", ""),
+    _DEEPSPEED: ("deepspeed", "nvme_offload_dir local_rank", ""),
+    _LLAMA: ("tensorcores no_mul_mat_q row_split ik cpu_moe", "ubatch_size fit_target split_mode", ""),
+    "models on other machines cannot be used yet": ("", "rpc", ""),
+    "this program starts no llama-server that could take them": ("", "extra_flags", ""),
+    "models that see images cannot be used yet": ("", "mmproj multimodal_pipeline", ""),
+    _DRAFT: (
+        "",
+        "model_draft draft_max gpu_layers_draft device_draft ctx_size_draft spec_type spec_ngram_size_n "
+        "spec_ngram_size_m spec_ngram_min_hits",
+        "",
+    ),
+    _TUNNEL: ("public_api", "public_api_id", ""),
+    "the API does not stand yet": ("api_enable_ipv6 api_disable_ipv4", "chat_template_file reasoning_effort", ""),
+    "models that think aloud have no switch of their own yet": ("enable_thinking", "", ""),
+    "models are not unloaded when idle yet": ("", "idle_timeout", ""),
+    "the user's folders lie beside server.py": ("", "user_data_dir", ""),
+    _PAGE: ("chat_buttons old_colors portable no_electron", "subpath", ""),
+    _IMAGES: (
+        "image_cpu_offload image_compile",
+        "image_model image_dtype image_attn_backend image_quant",
+        "",
+    ),
+}
+
+
+#: Loaders of the original that do not stand here (yet): `--loader` accepts them and chooses by itself.
+FOREIGN_LOADERS: Mapping[str, str] = {
+    **dict.fromkeys(("Transformers", "llamacpp_HF", "ExLlamav2", "ExLlamav2_HF"), "this loader does not stand yet"),
+    **dict.fromkeys(
+        ("AutoGPTQ", "AutoAWQ", "GPTQ-for-LLaMa", "ctransformers", "QuIP#", "HQQ", "ExLlama", "ExLlama_HF")
+        + ("ExLlamav3", "ExLlamav3_HF", "TensorRT-LLM"),
+        "this loader is not part of this program",
+    ),
+}
+
+
+def foreign_flags() -> Mapping[str, ForeignFlag]:
+    """Every such flag by its name with underscores."""
+    takes: tuple[Takes, ...] = ("nothing", "value", "values")
+    return {
+        name: ForeignFlag(name, kind, why)
+        for why, columns in _TABLE.items()
+        for kind, names in zip(takes, columns, strict=True)
+        for name in names.split()
+    }

@@ -1,0 +1,103 @@
+"""Where the user's files lie, and which names may become files there.
+
+This module must not read or write what is in the folders; it only knows their places.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from typing_extensions import Self
+
+from errors import BadFile, InvalidName
+
+#: Names that Windows keeps for devices, whatever their suffix: a file of that name could never be moved there.
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
+_LONGEST_NAME = 255  # bytes: the limit of every file system in use
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of one installation, all absolute."""
+
+    root: Path
+    models: Path
+    loras: Path
+    presets: Path
+    characters: Path
+    instruction_templates: Path
+    grammars: Path
+    prompts: Path
+    logs: Path
+    cache: Path
+    training: Path
+    extensions: Path
+
+    @classmethod
+    def under(cls, root: Path, model_dir: str | Path | None = None, lora_dir: str | Path | None = None) -> Self:
+        """The folders below `root`; models and LoRAs may lie elsewhere (a relative path counts from the root)."""
+        root = root.absolute()
+        return cls(
+            root=root,
+            models=root / Path(model_dir or "models").expanduser(),
+            loras=root / Path(lora_dir or "loras").expanduser(),
+            presets=root / "presets",
+            characters=root / "characters",
+            instruction_templates=root / "instruction-templates",
+            grammars=root / "grammars",
+            prompts=root / "prompts",
+            logs=root / "logs",
+            cache=root / "cache",
+            training=root / "training",
+            extensions=root / "extensions",
+        )
+
+    def ensure(self) -> None:
+        """Make the folders that are missing. Raises: BadFile, naming the one that cannot be made."""
+        for each in fields(self):
+            folder: Path = getattr(self, each.name)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadFile(
+                    folder,
+                    f"the folder cannot be made ({error.strerror})",
+                    "Give this program a place that it may write to.",
+                ) from None
+
+
+def safe_child(folder: Path, name: str, suffix: str = "") -> Path:
+    """The file `name + suffix` right inside the folder, for a name that came from outside.
+
+    Raises: InvalidName, for anything that is not a plain file name.
+    """
+    why = _objection(name, suffix)
+    if why:
+        raise InvalidName(name if len(name) <= 80 else f"{name[:77]}...", why)
+    return folder / (name + suffix)
+
+
+def _objection(name: str, suffix: str) -> str:
+    try:
+        length = len((name + suffix).encode("utf-8"))
+    except UnicodeEncodeError:
+        return "it holds characters that cannot be written"
+    if not name.strip():
+        return "it is empty"
+    if length > _LONGEST_NAME:
+        return "it is too long"
+    if "/" in name or "\\" in name:
+        return "it holds a slash or a backslash"
+    if name.startswith("."):
+        return "it starts with a dot"
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        return "it holds a control character"
+    if _RESERVED.match(name):
+        return "Windows keeps this name for a device"
+    # what only Windows forbids stays allowed elsewhere: users of Linux have such files and must reach them
+    if os.name == "nt" and (re.search(r'[<>:"|?*]', name) or (name + suffix)[-1] in ". "):
+        return 'Windows does not allow it (no < > : " | ? * and no dot or space at the end)'
+    return ""

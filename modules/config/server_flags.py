@@ -1,0 +1,138 @@
+"""The flags of the program itself, each declared once. Loader options and sampling knobs are declared elsewhere.
+
+This module must not know how flags are read or shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from loaders.knobs import Knobs, knob
+from loaders.params import Text
+
+#: The groups of flags, in the order in which they are shown.
+GROUPS: Mapping[str, str] = {
+    "basic": "Basic",
+    "loader": "Model loader",
+    "server": "Server",
+    "api": "API",
+}
+
+
+def _strings(value: Any) -> Any:
+    """A tuple of texts from a list, or from one text with commas."""
+    if isinstance(value, str):
+        value = value.split(",")
+    return tuple(str(each).strip() for each in value if str(each).strip()) if value is not None else ()
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_strings)]
+
+
+class ServerFlags(Knobs):
+    """How this start of the program was asked to be."""
+
+    # --- basic ---
+    model: str = knob(
+        "", group="basic",
+        help="Load this model at the start: its name as in models/. `none` starts without a model.",
+    )  # fmt: skip
+    model_menu: bool = knob(False, group="basic", help="Ask in the terminal which model to load.")
+    lora: Strings = knob((), group="basic", help="LoRAs to apply to the model, by name.")
+    model_dir: str = knob("models", group="basic", help="The folder of the models.")
+    lora_dir: str = knob("loras", group="basic", help="The folder of the LoRAs.")
+    character: str = knob("", group="basic", help="The character that the chat starts with.")
+    settings: str = knob(
+        "", group="basic",
+        help="The file with the start values of the interface. Not given: settings.yaml, else settings.json.",
+    )  # fmt: skip
+    extensions: Strings = knob((), group="basic", help="Extensions to load, by name, in this order.")
+    multi_user: bool = knob(False, group="basic", help="Grey out what changes the program for everyone.")
+    verbose: bool = knob(False, group="basic", help="Print the prompts and more of what happens.")
+
+    # --- model loader ---
+    loader: str = knob("", group="loader", help="The loader to use. Not given: the one that suits the model best.")
+
+    # --- server ---
+    listen: bool = knob(False, group="server", help="Let other machines of the network open the page.")
+    listen_host: str = knob("", group="server", help="The address to listen on. Not given: this machine only.")
+    listen_port: int = knob(7860, ge=1, le=65535, group="server", help="The port of the page.")
+    share: bool = knob(
+        False, group="server",
+        help="Make a public link through Gradio's servers. Without it nothing leaves the machine.",
+    )  # fmt: skip
+    auto_launch: bool = knob(False, group="server", help="Open the page in the browser.")
+    gradio_auth: Text = knob(
+        "", group="server", help="Names and passwords that may open the page: `user:password`, with commas between."
+    )
+    gradio_auth_path: str = knob(
+        "", group="server", help="A file with such names and passwords, with commas or one pair a line."
+    )
+    ssl_keyfile: str = knob("", group="server", help="The private key for https.")
+    ssl_certfile: str = knob("", group="server", help="The certificate for https.")
+
+    # --- API ---
+    api: bool = knob(False, group="api", help="Serve the OpenAI-compatible API.")
+    api_port: int = knob(5000, ge=1, le=65535, group="api", help="The port of the API.")
+    api_key: str = knob("", group="api", help="The key that API clients must send.")
+    admin_key: str = knob(
+        "", group="api", help="The key for loading and unloading models. Not given: the same as --api-key."
+    )
+    nowebui: bool = knob(False, group="api", help="Serve the API only, without the page.")
+
+    @property
+    def host(self) -> str:
+        """The address that the page is served on."""
+        return self.listen_host or ("0.0.0.0" if self.listen else "127.0.0.1")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anyone but this machine can open the page."""
+        return self.share or not self.host.startswith(("127.", "localhost", "::1"))
+
+    @property
+    def address(self) -> str:
+        """Where a person on this machine opens the page."""
+        scheme = "https" if self.ssl_certfile and self.ssl_keyfile else "http"
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.listen_port}"
+
+
+#: Flags above whose part of the program does not stand yet: accepted, kept, and said so when given.
+NOT_YET: Mapping[str, str] = {
+    "lora": "LoRAs cannot be applied yet.",
+    "extensions": "extensions cannot be loaded yet.",
+    "multi_user": "every browser tab has its own chat already; greying out the rest comes later.",
+    "api": "the API does not stand yet.",
+    "api_port": "the API does not stand yet.",
+    "api_key": "the API does not stand yet.",
+    "admin_key": "the API does not stand yet.",
+    "nowebui": "the API does not stand yet, so the page is served all the same.",
+}
+
+
+def openness_warnings(flags: ServerFlags) -> list[str]:
+    """What the user should know about who can reach the page with these flags."""
+    notes = []
+    guarded = bool(flags.gradio_auth or flags.gradio_auth_path)
+    if flags.share:
+        notes.append("--share: the page gets a public link; what you do there passes through Gradio's servers.")
+    if flags.is_open and not guarded:
+        notes.append(
+            "Anyone who reaches this address can use the page and read your chats; --gradio-auth sets a password."
+        )
+    if bool(flags.ssl_keyfile) != bool(flags.ssl_certfile):
+        absent = "--ssl-certfile" if flags.ssl_keyfile else "--ssl-keyfile"
+        notes.append(f"{absent} is missing: https needs a key and a certificate, so the page is served without it.")
+    for flag, file in (
+        ("--ssl-keyfile", flags.ssl_keyfile),
+        ("--ssl-certfile", flags.ssl_certfile),
+        ("--gradio-auth-path", flags.gradio_auth_path),
+    ):
+        if file and not Path(file).expanduser().is_file():
+            notes.append(f"{flag}: there is no file {file}.")
+    return notes

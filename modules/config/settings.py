@@ -1,0 +1,139 @@
+"""settings.yaml: what the interface shows when it opens. Read once; the file's own spellings are the original's.
+
+The sampling knobs that the file may hold are declared in loaders.params; what a newer, an older or a foreign version
+wrote is kept for the day when the file is saved again. This module must not know how a setting is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import PrivateAttr
+from typing_extensions import Self
+
+from errors import BadFile, InvalidInput, nearest
+from loaders.knobs import Knobs, knob
+from loaders.params import SamplingParams, Text
+from modules.config.server_flags import Strings
+from modules.config.yaml_file import read_mapping, write_mapping
+
+
+class Settings(Knobs):
+    """Start values of the interface. Immutable; `changed` keeps what the file held besides."""
+
+    mode: Literal["chat", "chat-instruct", "instruct"] = knob(
+        "instruct", group="chat", help="How the chat speaks to the model: with its own template, or as a character."
+    )
+    character: str = knob("Assistant", group="chat", help="The character of a new chat.")
+    name1: str = knob("You", group="chat", help="Your name in a chat.")
+    chat_style: str = knob("cai-chat", group="chat", help="How messages look.")
+    start_with: Text = knob("", group="chat", help="Every reply begins with this text.")
+    custom_system_message: Text = knob(
+        "", lines=2, group="chat", help="Replaces the system message of the instruction template."
+    )
+    chat_instruct_command: Text = knob(
+        "", lines=3, group="chat", aliases=("chat-instruct_command", "chat-instruct-command"),
+        help="The instruction that wraps the dialogue in chat-instruct mode. Empty: the usual one.",
+    )  # fmt: skip
+    instruction_template: str = knob(
+        "", group="prompts", help="The instruction template by name. Empty: the one that fits the model."
+    )
+    instruction_template_str: Text = knob(
+        "", lines=8, group="prompts", help="The instruction template itself. Empty: the one that fits the model."
+    )
+    chat_template_str: Text = knob(
+        "", lines=8, group="prompts", help="The template of chat mode. Empty: the usual one."
+    )
+    prompt_default: str = knob(
+        "QA", group="prompts", aliases=("prompt-default",), help="The prompt that the Default tab opens with."
+    )
+    prompt_notebook: str = knob(
+        "QA", group="prompts", aliases=("prompt-notebook",), help="The prompt that the Notebook tab opens with."
+    )
+    preset: str = knob("simple-1", group="generation", help="The preset of sampling knobs.")
+    dark_theme: bool = knob(True, group="look", help="Dark colours.")
+    show_controls: bool = knob(True, group="look", help="Show the side columns of the chat.")
+    autoload_model: bool = knob(False, group="model", help="Load a model as soon as it is chosen in the Model tab.")
+    default_extensions: Strings = knob((), group="model", help="Extensions to load at the start.")
+
+    _sampling: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _kept: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """The sampling knobs that the file sets, under their own names, checked."""
+        return MappingProxyType(dict(self._sampling))
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """What the file holds without a meaning here."""
+        return MappingProxyType(dict(self._kept))
+
+    @classmethod
+    def read(cls, path: Path) -> tuple[Self, tuple[str, ...]]:
+        """The settings of a file (a missing one has none), and lines that say what was not understood.
+
+        A value that a setting cannot take is passed over with a note. Raises: BadFile, when it is no YAML mapping.
+        """
+        values: dict[str, Any] = {}
+        sampling: dict[str, Any] = {}
+        kept: dict[str, Any] = {}
+        notes: list[str] = []
+        strangers: list[str] = []
+        for key, value in read_mapping(path).items():
+            holder = next((each for each in (cls, SamplingParams) if key in each.spellings()), None)
+            if holder is None:
+                kept[key] = value
+                strangers.append(key + nearest(key, cls.spellings()).replace(" Did you mean", " - did you mean"))
+                continue
+            name = holder.spellings()[key]
+            try:
+                checked = getattr(holder.parse({name: value}), name)
+            except InvalidInput as error:
+                kept[key] = value
+                notes.append(f"{path.name}: {error} The default is used.")
+                continue
+            (values if holder is cls else sampling)[name] = checked
+        if strangers:
+            notes.append(f"{path.name}: kept, but without a meaning here: {', '.join(strangers)}")
+        return cls.parse(values)._with(sampling, kept), tuple(notes)
+
+    def write(self, path: Path) -> None:
+        """Save what differs from the defaults, with all that was kept. Raises: OSError."""
+        spelled = {"prompt_default": "prompt-default", "prompt_notebook": "prompt-notebook"}
+        spelled["chat_instruct_command"] = "chat-instruct_command"
+        own = {spelled.get(name, name): value for name, value in self.differing().items()}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+        sampling = {key: list(value) if isinstance(value, tuple) else value for key, value in self._sampling.items()}
+        write_mapping(path, {**self._kept, **sampling, **plain})
+
+    def changed(self, **values: Any) -> Self:
+        """A validated copy with some values replaced. Raises: InvalidInput."""
+        return super().changed(**values)._with(self._sampling, self._kept)
+
+    def with_sampling(self, sampling: Mapping[str, Any]) -> Self:
+        """A copy that holds these sampling knobs instead. Raises: InvalidInput."""
+        checked = SamplingParams.parse(sampling).model_dump()
+        names = {SamplingParams.spellings()[key] for key in sampling}
+        return self.changed()._with({name: checked[name] for name in checked if name in names}, self._kept)
+
+    def _with(self, sampling: Mapping[str, Any], kept: Mapping[str, Any]) -> Self:
+        self._sampling, self._kept = sampling, kept
+        return self
+
+
+def locate(root: Path, named: str) -> Path:
+    """The settings file: the one named by --settings, else settings.yaml, else settings.json (if it is there).
+
+    Raises: BadFile, when a named file does not exist.
+    """
+    if named:
+        path = root / Path(named).expanduser()
+        if not path.is_file():
+            raise BadFile(path, "there is no such file", "Give --settings another one, or leave it out.")
+        return path
+    older = root / "settings.json"
+    return older if older.is_file() and not (root / "settings.yaml").exists() else root / "settings.yaml"

@@ -1,0 +1,105 @@
+"""What is kept for each model: the loader and the options saved from the Model tab.
+
+Two files, in the original's form: models/config.yaml (shipped or shared) and models/config-user.yaml (the user's).
+Both map a regular expression, matched from the start of the name without regard to case, to settings; a later match
+wins, and the user's file wins over the other. Keys that mean nothing here are left where they are.
+This module must not know how options are honoured.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from errors import InvalidInput
+from loaders import LOADERS
+from loaders.base import Loader
+from modules.config.paths import Paths
+from modules.config.yaml_file import read_mapping, write_mapping
+
+SHIPPED, USER = "config.yaml", "config-user.yaml"
+
+
+class ModelSettings:
+    """The two files. They are read afresh each time, so that an edit by hand counts at the next load."""
+
+    def __init__(self, paths: Paths, loaders: Mapping[str, type[Loader]] = LOADERS) -> None:
+        self._folder = paths.models
+        self._loaders = loaders
+        self._lock = threading.Lock()
+
+    def entry(self, name: str, *, user_only: bool = False) -> dict[str, Any]:
+        """All settings that match a model's name, merged. Raises: BadFile."""
+        merged: dict[str, Any] = {}
+        for file in (USER,) if user_only else (SHIPPED, USER):
+            merged.update(self._matching(self._folder / file, name))
+        return merged
+
+    def loader_for(self, name: str) -> str | None:
+        """The name of the loader that was saved for the model. Raises: BadFile."""
+        loader = self.entry(name).get("loader")
+        return str(loader) if loader else None
+
+    def options_for(self, name: str, loader: str) -> tuple[dict[str, Any], str]:
+        """The saved load options under the knobs' own names, and where they come from ("" when there are none).
+
+        A saved value that the option cannot take is left out, and the reason says so. Raises: BadFile.
+        """
+        options: dict[str, Any] = {}
+        reasons: list[str] = []
+        for file in (SHIPPED, USER):
+            found, complaints = self._checked(self._matching(self._folder / file, name), loader)
+            options.update(found)
+            if found:
+                reasons.append(f"from {file}")
+            reasons += [f"{file}: {complaint}" for complaint in complaints]
+        return options, "; ".join(reasons)
+
+    def user_options_for(self, name: str, loader: str) -> dict[str, Any]:
+        """Only what the user saved for the model. Raises: BadFile."""
+        return self._checked(self._matching(self._folder / USER, name), loader)[0]
+
+    def save(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
+        """Keep loader and options for this model; what else was kept for it stays. Raises: BadFile, OSError."""
+        path = self._folder / USER
+        key = f"^{re.escape(name)}$"
+        plain = {each: list(value) if isinstance(value, tuple) else value for each, value in options.items()}
+        with self._lock:
+            values = read_mapping(path)
+            kept = values.get(key)
+            values[key] = {**(kept if isinstance(kept, dict) else {}), "loader": loader, **plain}
+            write_mapping(path, values)
+
+    def _matching(self, path: Path, name: str) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for pattern, settings in read_mapping(path).items():
+            if isinstance(settings, dict) and _matches(pattern, name):
+                merged.update({str(key): value for key, value in settings.items()})
+        return merged
+
+    def _checked(self, settings: Mapping[str, Any], loader: str) -> tuple[dict[str, Any], list[str]]:
+        known = self._loaders[loader].Options
+        options: dict[str, Any] = {}
+        complaints: list[str] = []
+        for key, value in settings.items():
+            name = known.spellings().get(key.replace("-", "_"))
+            if name is None or value is None:
+                continue
+            try:
+                options[name] = getattr(known.parse({name: value}), name)
+            except InvalidInput as error:
+                complaints.append(str(error))
+        return options, complaints
+
+
+def _matches(pattern: str, name: str) -> bool:
+    # the original saved names without escaping them: "phi-2 (1+1).gguf$" means that very name
+    if pattern.removeprefix("^").removesuffix("$").lower() == name.lower():
+        return True
+    try:
+        return re.match(pattern, name, re.IGNORECASE) is not None
+    except (re.error, RecursionError):
+        return False

@@ -1,0 +1,187 @@
+"""The shelf: what lies in models/, with what the files say of themselves in their headers.
+
+Files put there by hand, by git or by a browser count like any other: nothing but the folder is asked. A file that
+cannot be used is listed with the reason. What was read of a file is kept until its size or time changes. This module
+must not load a model, nor import an engine.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from errors import ModelFileError, UnknownName
+from loaders.llamacpp.gguf import read_header, split_parts
+from modules.config.paths import Paths
+from modules.library.hf_folder import read_folder
+
+#: Left out: what is no model by its name. The original's list, and what downloads leave behind.
+_SKIPPED_ENDINGS = (
+    ".txt", "-np", ".pt", ".json", ".yaml", ".py",
+    ".yml", ".md", ".html", ".part", ".incomplete", ".tmp", ".crdownload", ".download", ".aria2", ".lock",
+)  # fmt: skip
+_SKIPPED_PARTS = ("llama-tokenizer",)
+_NOT_A_MODEL = "This file is not in a format that this program can load. Move it out of the models folder."
+
+_Stamp = tuple[tuple[str, int, int], ...]  # file, time, size
+
+
+@dataclass(frozen=True)
+class ShelfItem:
+    """One model of the shelf. `size` in bytes; what the files do not say is "" or 0."""
+
+    name: str
+    path: Path  # the GGUF (its first part), or the folder
+    size: int = 0
+    format: str = ""  # GGUF, Transformers, EXL2, GPTQ ...
+    architecture: str = ""
+    quantization: str = ""
+    context_length: int = 0
+    n_layers: int = 0
+    has_template: bool = False
+    problem: str | None = None
+
+
+class Shelf:
+    """The models folder. May be asked from several threads."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._folder = paths.models
+        self._known: dict[str, tuple[_Stamp, ShelfItem]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The models' names as a person would sort them, without reading a header."""
+        return sorted(self._paths(), key=_natural)
+
+    def items(self) -> list[ShelfItem]:
+        """Every model, in the order of `names`."""
+        paths = self._paths()
+        items = [self._item(name, paths[name]) for name in sorted(paths, key=_natural)]
+        with self._lock:
+            self._known = {name: known for name, known in self._known.items() if name in paths}
+        return items
+
+    def find(self, name: str) -> ShelfItem:
+        """One model by its name; case, ".gguf" and a leading "models/" may be left out or be there.
+
+        Raises: UnknownName.
+        """
+        paths = self._paths()
+        for known in paths:
+            if known == name:
+                return self._item(known, paths[known])
+        wanted = _loose(name, self._folder.name)
+        for known in paths:
+            if _loose(known, self._folder.name) == wanted:
+                return self._item(known, paths[known])
+        raise UnknownName("model", name, paths)
+
+    def _paths(self) -> dict[str, Path]:
+        return {name: path for entry in _entries(self._folder) for name, path in _models_of(entry)}
+
+    def _item(self, name: str, path: Path) -> ShelfItem:
+        try:
+            stamp = _stamp(path)
+        except OSError:  # gone since it was listed, or a link that leads nowhere
+            return ShelfItem(name, path, problem="The file is not there any more, or cannot be read.")
+        with self._lock:
+            known = self._known.get(name)
+        if known and known[0] == stamp:
+            return known[1]
+        item = replace(_read(name, path), size=sum(size for _, _, size in stamp))
+        with self._lock:
+            self._known[name] = (stamp, item)
+        return item
+
+
+def _read(name: str, path: Path) -> ShelfItem:
+    if path.is_dir():
+        folder = read_folder(path)
+        return ShelfItem(
+            name=name,
+            path=path,
+            format=folder.format,
+            architecture=folder.architecture,
+            quantization=folder.quantization,
+            context_length=folder.context_length,
+            n_layers=folder.n_layers,
+            has_template=folder.has_template,
+            problem=folder.problem,
+        )
+    if path.suffix.lower() != ".gguf":
+        return ShelfItem(name, path, problem=_NOT_A_MODEL)
+    try:
+        header = read_header(path)
+        return ShelfItem(
+            name=name,
+            path=path,
+            format="GGUF",
+            architecture=header.architecture,
+            quantization=header.quantization,
+            context_length=header.context_length,
+            n_layers=header.n_layers,
+            has_template=header.chat_template is not None,
+        )
+    except ModelFileError as error:
+        return ShelfItem(name, path, format="GGUF", problem=str(error))
+    except (TypeError, ValueError, ArithmeticError):  # metadata of another type than it should have
+        return ShelfItem(name, path, format="GGUF", problem=f"{path.name} has a broken header. Download it again.")
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        if not _is_skipped(entry.name):
+            yield entry
+
+
+def _is_skipped(name: str) -> bool:
+    lower = name.lower()
+    return (
+        lower.startswith((".", "mmproj"))  # hidden files, and the eyes of a model, which is no model by itself
+        or lower.endswith(_SKIPPED_ENDINGS)
+        or any(part in lower for part in _SKIPPED_PARTS)
+    )
+
+
+def _models_of(entry: Path) -> list[tuple[str, Path]]:
+    """The models that an entry of the folder stands for: one file, one folder, or the GGUFs inside a folder."""
+    if not entry.is_dir():
+        first = split_parts(entry)[0]
+        return [(first.name, first)]
+    inside = {split_parts(each)[0] for each in _entries(entry) if each.suffix.lower() == ".gguf" and each.is_file()}
+    if len(inside) == 1:
+        return [(entry.name, next(iter(inside)))]
+    return [(f"{entry.name}/{each.name}", each) for each in inside] or [(entry.name, entry)]
+
+
+def _stamp(path: Path) -> _Stamp:
+    if path.is_dir():
+        files = [each for each in path.iterdir() if each.is_file()]
+    else:
+        files = [part for part in split_parts(path) if part.exists()] or [path]
+    stats = [(file.name, file.stat()) for file in sorted(files)]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts 7B before 13B, and without regard to case."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _loose(name: str, folder: str) -> str:
+    path = Path(name.replace("\\", "/"))
+    if len(path.parts) > 1 and path.parts[0] == folder:
+        path = Path(*path.parts[1:])
+    text = path.as_posix()
+    if text.lower().endswith(".gguf"):
+        text = split_parts(Path(text))[0].as_posix()
+    return text.lower().removesuffix(".gguf")

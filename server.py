@@ -1,0 +1,70 @@
+"""The composition root: flags and settings become the App, the App gets its page, the model loads beside.
+
+Nothing is decided here. Start it with ./start_linux.sh or start_windows.bat, which bring their own Python.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+#: Nothing is sent anywhere: said to the libraries before any of them is imported.
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until Ctrl+C. The exit code is 2, after one sentence, when the start cannot be as it was asked for."""
+    os.environ.update(QUIET)
+    from errors import UserError
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve(argv)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Build the App, let the model load while the page is made, and serve. Raises: UserError, KeyboardInterrupt."""
+    from modules.app import App
+    from modules.library.startup import Startup
+
+    app = App.build(ROOT, argv)
+    try:
+        tell(verbose=app.launch.server.verbose)
+        for note in app.notes:
+            print(note, flush=True)
+        startup = Startup(app.paths, app.shelf, app.models, app.launch)
+        startup.begin(startup.choose())
+
+        from modules.ui import launch  # Gradio takes seconds to import: the model loads meanwhile
+
+        launch(app)
+        print(f"The page is at {app.launch.server.address}", flush=True)
+        forever = threading.Event()
+        while not forever.wait(0.5):  # in steps: on Windows a wait without an end cannot be interrupted
+            pass
+    finally:
+        app.close()
+
+
+def tell(*, verbose: bool) -> None:
+    """Let our own log lines reach the terminal, and of others only what went wrong."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for ours in ("loaders", "modules"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

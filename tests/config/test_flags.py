@@ -1,0 +1,184 @@
+"""Flags from both sources, with errors that say where and what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from errors import BadFlagValue, InvalidInput, UnknownFlag
+from loaders import LOADERS
+from loaders.base import Loader
+from modules.config.catalogue import Catalogue
+from modules.config.flags import Launch, read
+from modules.config.foreign_flags import foreign_flags
+from modules.config.server_flags import NOT_YET, ServerFlags
+
+Loaders = Mapping[str, type[Loader]]
+
+_NAMED = """
+--multi-user --character --model --lora --model-dir --lora-dir --model-menu --settings --extensions --verbose
+--chat-buttons --loader --cpu --auto-devices --gpu-memory --cpu-memory --disk --disk-cache-dir --load-in-8bit --bf16
+--no-cache --trust-remote-code --force-safetensors --no_use_fast --use_flash_attention_2 --load-in-4bit
+--use_double_quant --compute_dtype --quant_type --tensorcores --n_ctx --threads --threads-batch --no_mul_mat_q
+--n_batch --no-mmap --mlock --n-gpu-layers --tensor_split --numa --logits_all --no_offload_kqv --cache-capacity
+--cache-type --flash-attn --parallel --rpc --model-draft --ctx-size --gpu-layers --gpu-split --max_seq_len --cfg-cache
+--no_flash_attn --cache_8bit --cache_4bit --num_experts_per_token --triton --no_inject_fused_attention
+--no_inject_fused_mlp --no_use_cuda_fp16 --desc_act --disable_exllama --disable_exllamav2 --wbits --model_type
+--groupsize --pre_layer --checkpoint --monkey-patch --hqq-backend --deepspeed --nvme-offload-dir --local_rank
+--alpha_value --rope_freq_base --compress_pos_emb --listen --listen-port --listen-host --share --auto-launch
+--gradio-auth --gradio-auth-path --ssl-keyfile --ssl-certfile --api --public-api --public-api-id --api-port --api-key
+--admin-key --nowebui --multimodal-pipeline --user-data-dir --idle-timeout --subpath --old-colors --portable
+--api-enable-ipv6 --api-disable-ipv4 --chat-template-file --no-electron --row_split --batch-size --ubatch-size
+"""
+#: Every flag that REFERENCE.md and ORIGINAL.md 5.1 name.
+NAMED = _NAMED.split()
+
+
+def launch(loaders: Loaders, root: Path, *argv: str, file: str = "") -> Launch:
+    (root / "CMD_FLAGS.txt").write_text(file, encoding="utf-8")
+    return read(argv, root, loaders)
+
+
+def test_nothing_given_is_all_defaults(tmp_path: Path, loaders: Loaders) -> None:
+    assert read([], tmp_path, loaders) == Launch()
+    assert ServerFlags().address == "http://127.0.0.1:7860"
+    assert not ServerFlags().is_open
+
+
+def test_flags_go_where_they_were_declared(tmp_path: Path, loaders: Loaders) -> None:
+    got = launch(loaders, tmp_path, "--listen-port", "7999", "--n_ctx", "2048", "--temperature", "0.7", "--no-mmap")
+    assert got.server.listen_port == 7999
+    assert got.load_options == {"n_ctx": 2048, "no_mmap": True}
+    assert got.sampling == {"temperature": 0.7}
+
+
+def test_the_command_line_wins_over_the_file_also_with_another_spelling(tmp_path: Path, loaders: Loaders) -> None:
+    got = launch(loaders, tmp_path, "--ctx-size=4096", "--listen-port", "2", file="--n_ctx 2048\n--listen_port 1")
+    assert got.load_options == {"n_ctx": 4096}
+    assert got.server.listen_port == 2
+
+
+def test_dashes_and_underscores_are_the_same(tmp_path: Path, loaders: Loaders) -> None:
+    assert launch(loaders, tmp_path, "--auto_launch", "--model_dir", "m").server.auto_launch
+    assert launch(loaders, tmp_path, "--no_mmap").load_options == {"no_mmap": True}
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--listen"], True),
+        (["--listen", "true"], True),
+        (["--listen=false"], False),
+        (["--listen", "--share", "--listen=false"], False),
+    ],
+)
+def test_switches_stand_alone_or_say_it(tmp_path: Path, loaders: Loaders, argv: list[str], expected: bool) -> None:
+    assert launch(loaders, tmp_path, *argv).server.listen is expected
+
+
+def test_a_switch_that_is_on_by_default_has_a_no_form(tmp_path: Path, loaders: Loaders) -> None:
+    assert launch(loaders, tmp_path, "--no-do-sample").sampling == {"do_sample": False}
+    assert launch(loaders, tmp_path, "--do_sample", "false").sampling == {"do_sample": False}
+
+
+def test_a_choice_with_on_may_stand_alone(tmp_path: Path, loaders: Loaders) -> None:
+    assert launch(loaders, tmp_path, "--flash-attn", "--api").load_options == {"flash_attn": "on"}
+    assert launch(loaders, tmp_path, "--flash-attn", "off").load_options == {"flash_attn": "off"}
+
+
+def test_lists_and_negative_numbers(tmp_path: Path, loaders: Loaders) -> None:
+    got = launch(loaders, tmp_path, "--lora", "a", "b", "--guidance-scale", "-0.5", "--seed=-1")
+    assert got.server.lora == ("a", "b")
+    assert got.sampling == {"guidance_scale": -0.5, "seed": -1}
+
+
+def test_an_unknown_flag_names_its_place_and_the_nearest(tmp_path: Path, loaders: Loaders) -> None:
+    with pytest.raises(UnknownFlag, match=r"--listn-port in line 2 of CMD_FLAGS.txt\. Did you mean --listen-port\?"):
+        launch(loaders, tmp_path, file="--api\n--listn-port 7\n")
+    with pytest.raises(UnknownFlag, match=r"--mlok on the command line\. Did you mean"):
+        launch(LOADERS, tmp_path, "--mlok")
+
+
+@pytest.mark.parametrize("flag", ["--list", "--mod", "-listen", "--", "--no-listen", "-v"])
+def test_flags_are_not_abbreviated(tmp_path: Path, loaders: Loaders, flag: str) -> None:
+    with pytest.raises(UnknownFlag):
+        launch(loaders, tmp_path, flag)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--listen-port", "abc"], "--listen-port on the command line .*whole|valid integer"),
+        (["--listen-port", "99999"], "less than or equal to 65535"),
+        (["--n_ctx", "-5"], "greater than or equal to 0"),
+        (["--flash-attn", "maybe"], "'auto', 'on' or 'off'"),
+        (["--model"], "a value must follow"),
+        (["--model", "--api"], "a value must follow"),
+        (["--listen=maybe"], "takes no value"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(tmp_path: Path, loaders: Loaders, argv: list[str], words: str) -> None:
+    with pytest.raises(BadFlagValue, match=words):
+        launch(loaders, tmp_path, *argv)
+
+
+def test_a_stray_word_asks_for_quotes(tmp_path: Path, loaders: Loaders) -> None:
+    with pytest.raises(InvalidInput, match=r"'model.gguf' in line 1 of CMD_FLAGS.txt .* needs quotes"):
+        launch(loaders, tmp_path, file="--model my model.gguf")
+
+
+def test_flags_without_a_meaning_get_one_line_each(tmp_path: Path, loaders: Loaders) -> None:
+    got = launch(loaders, tmp_path, "--gpu-memory", "10", "7", "--triton", "--wbits", "4", "--triton", "--api")
+    assert len(got.notes) == 4
+    assert got.notes[0].startswith("--gpu-memory is accepted and does nothing here: ")
+    assert got.server.api is True
+
+
+@pytest.mark.parametrize("flag", NAMED)
+def test_every_flag_of_the_original_is_accepted(tmp_path: Path, flag: str) -> None:
+    catalogue = Catalogue.of(LOADERS)
+    name = flag.removeprefix("--").replace("-", "_")
+    if name in catalogue.foreign:
+        argv = [flag] if catalogue.foreign[name].takes == "nothing" else [flag, "1"]
+        assert len(launch(LOADERS, tmp_path, *argv).notes) == 1
+    else:
+        known = catalogue.flags[name]
+        value = known.knob.choices[0] if known.knob.choices else "1" if known.name != "loader" else "llama.cpp"
+        launch(LOADERS, tmp_path, flag, *([] if known.words == "nothing" else [value]))
+
+
+def test_the_tables_name_each_flag_once() -> None:
+    catalogue = Catalogue.of(LOADERS)
+    declared = [flag.name for flag in catalogue.acting]
+    assert len(declared) == len(set(declared))
+    assert set(NOT_YET) <= set(ServerFlags.knobs())
+    assert set(foreign_flags()) <= set(catalogue.foreign), "a declared flag left in the table"
+
+
+def test_loaders_are_named_loosely(tmp_path: Path, loaders: Loaders) -> None:
+    assert launch(loaders, tmp_path, "--loader", "Tiny-CPP").server.loader == "tiny.cpp"
+    got = launch(loaders, tmp_path, "--loader", "exllamav2_hf")
+    assert got.server.loader == ""
+    assert "ExLlamav2_HF is accepted" in got.notes[0]
+    with pytest.raises(BadFlagValue, match=r"--loader in line 1 of CMD_FLAGS.txt .*no loader 'tony.cpp'. Did you mean"):
+        launch(loaders, tmp_path, file="--loader tony.cpp")
+
+
+def test_openness_is_warned_about(tmp_path: Path, loaders: Loaders) -> None:
+    assert "Anyone who reaches" in launch(loaders, tmp_path, "--listen").notes[-1]
+    assert not launch(loaders, tmp_path, "--listen", "--gradio-auth", "a:b").notes
+    assert launch(loaders, tmp_path, "--listen").server.host == "0.0.0.0"
+    assert launch(loaders, tmp_path, "--listen-host", "::").server.is_open
+    assert "--ssl-certfile is missing" in launch(loaders, tmp_path, "--ssl-keyfile", __file__).notes[-1]
+
+
+def test_help_shows_every_flag_and_ends(tmp_path: Path, loaders: Loaders, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        read(["--help"], tmp_path, loaders)
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for shown in ("--n-ctx N", "--listen-port N", "--no-do-sample", "--temperature X", "tiny.cpp:", "--wbits"):
+        assert shown in text
+    assert max(len(line) for line in text.splitlines()) <= 110

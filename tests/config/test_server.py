@@ -1,0 +1,106 @@
+"""The composition root: how a start ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import server
+from errors import UnknownFlag
+from modules.config.flags import Launch
+from modules.config.paths import Paths
+
+
+class FakeApp:
+    """An App without services, but with a shelf that is asked for its names."""
+
+    closed = 0
+
+    def __init__(self, root: Path) -> None:
+        self.launch = Launch()
+        self.notes = ("--triton is accepted and does nothing here.",)
+        self.paths = Paths.under(root)
+        self.shelf = type("Shelf", (), {"names": lambda self: ["a.gguf", "b.gguf"]})()
+        self.models = None
+
+    def close(self) -> None:
+        FakeApp.closed += 1
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    old = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, old)
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Any]:
+    """Stand-ins for modules.app and modules.ui."""
+    app, page = ModuleType("modules.app"), ModuleType("modules.ui")
+    app.App = type("App", (), {"build": staticmethod(lambda root, argv: FakeApp(tmp_path))})  # type: ignore[attr-defined]
+    page.launch = lambda app: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "modules.app", app)
+    monkeypatch.setitem(sys.modules, "modules.ui", page)
+    monkeypatch.setattr(FakeApp, "closed", 0)
+    return app, page
+
+
+def test_a_start_that_cannot_be_is_one_sentence_and_exit_code_2(
+    program: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(root: Path, argv: list[str]) -> None:
+        raise UnknownFlag("--listn", "on the command line", ["--listen"])
+
+    program[0].App.build = staticmethod(refuse)
+    assert server.main(["--listn"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "Unknown flag --listn on the command line. Did you mean --listen? All flags: python server.py --help"
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_quietly_and_closes_the_model(
+    program: tuple[Any, Any], capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    class Stopped:
+        def wait(self, _seconds: float) -> bool:
+            signal.raise_signal(number)
+            return False
+
+    program[1].launch = lambda app: setattr(server.threading, "Event", Stopped)
+    event = server.threading.Event
+    try:
+        assert server.main([]) == 0
+    finally:
+        server.threading.Event = event  # type: ignore[misc]
+    out = capsys.readouterr().out
+    assert "--triton is accepted" in out
+    assert "http://127.0.0.1:7860" in out
+    assert FakeApp.closed == 1
+
+
+def test_the_model_is_closed_when_the_page_cannot_be_made(program: tuple[Any, Any]) -> None:
+    def fail(app: object) -> None:
+        raise RuntimeError
+
+    program[1].launch = fail
+    with pytest.raises(RuntimeError):
+        server.main([])
+    assert FakeApp.closed == 1
+
+
+def test_nothing_is_sent_anywhere(program: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in server.QUIET:
+        monkeypatch.delenv(name, raising=False)
+    program[0].App.build = staticmethod(lambda root, argv: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert server.main([]) == 0
+    assert {name: os.environ[name] for name in server.QUIET} == dict(server.QUIET)

@@ -1,0 +1,93 @@
+"""settings.yaml: read with care, nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from errors import BadFile, InvalidInput
+from modules.config.settings import Settings, locate
+from modules.config.yaml_file import read_mapping
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_without_a_file(tmp_path: Path) -> None:
+    settings, notes = Settings.read(tmp_path / "settings.yaml")
+    assert (settings.mode, settings.preset, settings.character) == ("instruct", "simple-1", "Assistant")
+    assert notes == ()
+    assert settings.sampling == {}
+
+
+def test_the_originals_file_is_understood(tmp_path: Path) -> None:
+    settings, notes = Settings.read(
+        write(
+            tmp_path,
+            "dark_theme: false\nmode: chat-instruct\nprompt-default: Alpaca\nchat-instruct_command: 'Go on'\n"
+            "max_new_tokens: 200\ntypical: 0.5\ndefault_extensions:\n- gallery\nseed: '42'\n",
+        )
+    )
+    assert settings.dark_theme is False
+    assert settings.mode == "chat-instruct"
+    assert settings.prompt_default == "Alpaca"
+    assert settings.chat_instruct_command == "Go on"
+    assert settings.default_extensions == ("gallery",)
+    assert settings.sampling == {"max_new_tokens": 200, "typical_p": 0.5, "seed": 42}
+    assert notes == ()
+
+
+def test_strangers_are_noted_and_kept(tmp_path: Path) -> None:
+    path = write(tmp_path, "gallery-open: true\nmoed: chat\nname1: Ada\n")
+    settings, notes = Settings.read(path)
+    assert len(notes) == 1
+    assert "gallery-open" in notes[0]
+    assert "moed - did you mean mode?" in notes[0]
+    settings.changed(preset="Yara").write(path)
+    assert read_mapping(path) == {"gallery-open": True, "moed": "chat", "name1": "Ada", "preset": "Yara"}
+
+
+def test_a_bad_value_is_noted_and_the_default_used(tmp_path: Path) -> None:
+    settings, notes = Settings.read(write(tmp_path, "mode: loud\nmax_new_tokens: many\nname1: Ada\n"))
+    assert settings.mode == "instruct"
+    assert settings.name1 == "Ada"
+    assert settings.sampling == {}
+    assert [note.startswith("settings.yaml: ") for note in notes] == [True, True]
+    assert "mode" in notes[0]
+
+
+def test_writing_and_reading_again_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    settings = Settings().changed(mode="chat", prompt_default="X", default_extensions=("a", "b"))
+    settings = settings.with_sampling({"temperature": 0.5, "dry_sequence_breakers": '"\\n"'})
+    settings.write(path)
+    assert "prompt-default: X" in path.read_text()
+    assert Settings.read(path) == (settings, ())
+
+
+def test_values_are_checked_when_changed() -> None:
+    with pytest.raises(InvalidInput, match="mode"):
+        Settings().changed(mode="loud")
+    with pytest.raises(InvalidInput, match="top_p"):
+        Settings().with_sampling({"top_p": 2})
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- a\n- b", "just text", "\tx: 1", "a: !!python/object:os.system {}"])
+def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadFile, match=r"settings\.yaml cannot be read: "):
+        Settings.read(write(tmp_path, text))
+
+
+def test_the_file_is_found(tmp_path: Path) -> None:
+    assert locate(tmp_path, "") == tmp_path / "settings.yaml"
+    (tmp_path / "settings.json").write_text('{"name1": "Ada"}')
+    assert locate(tmp_path, "") == tmp_path / "settings.json"
+    assert Settings.read(locate(tmp_path, ""))[0].name1 == "Ada"
+    write(tmp_path, "")
+    assert locate(tmp_path, "") == tmp_path / "settings.yaml"
+    with pytest.raises(BadFile, match="no such file"):
+        locate(tmp_path, "mine.yaml")

@@ -1,0 +1,77 @@
+"""Settings kept for each model, in the original's files."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from errors import BadFile
+from modules.config.paths import Paths
+from modules.config.yaml_file import read_mapping
+from modules.library.model_settings import ModelSettings
+
+
+def test_nothing_is_kept_at_first(model_settings: ModelSettings) -> None:
+    assert model_settings.options_for("a.gguf", "fake") == ({}, "")
+    assert model_settings.loader_for("a.gguf") is None
+
+
+def test_what_is_saved_comes_back_with_its_reason(paths: Paths, model_settings: ModelSettings) -> None:
+    model_settings.save("a (1+1).gguf", "fake", {"n_ctx": 2048, "cpu": True})
+    assert model_settings.options_for("A (1+1).gguf", "fake") == ({"n_ctx": 2048, "cpu": True}, "from config-user.yaml")
+    assert model_settings.loader_for("a (1+1).gguf") == "fake"
+    assert model_settings.options_for("a (1+1).gguf2", "fake")[0] == {}
+    assert list(read_mapping(paths.models / "config-user.yaml")) == [r"^a\ \(1\+1\)\.gguf$"]
+
+
+def test_saving_keeps_what_else_is_there(paths: Paths, model_settings: ModelSettings) -> None:
+    path = paths.models / "config-user.yaml"
+    path.write_text("^a\\.gguf$:\n  loader: old\n  instruction_template: Alpaca\n.*b.*:\n  n_ctx: 7\n")
+    model_settings.save("a.gguf", "fake", {"n_ctx": 1})
+    assert read_mapping(path) == {
+        "^a\\.gguf$": {"loader": "fake", "instruction_template": "Alpaca", "n_ctx": 1},
+        ".*b.*": {"n_ctx": 7},
+    }
+
+
+def test_later_matches_and_the_users_file_win(paths: Paths, model_settings: ModelSettings) -> None:
+    (paths.models / "config.yaml").write_text(
+        ".*:\n  n_ctx: 1\n.*MISTRAL.*:\n  n_ctx: 2\n  cpu: true\nother:\n  n_ctx: 3\n"
+    )
+    assert model_settings.options_for("mistral.gguf", "fake") == ({"n_ctx": 2, "cpu": True}, "from config.yaml")
+    (paths.models / "config-user.yaml").write_text("mistral.gguf$:\n  ctx-size: 9\n  wbits: None\n")
+    options, reason = model_settings.options_for("mistral.gguf", "fake")
+    assert options == {"n_ctx": 9, "cpu": True}
+    assert reason == "from config.yaml; from config-user.yaml"
+    assert model_settings.user_options_for("mistral.gguf", "fake") == {"n_ctx": 9}
+    assert model_settings.entry("mistral.gguf")["wbits"] == "None"
+
+
+def test_names_that_the_original_did_not_escape(paths: Paths, model_settings: ModelSettings) -> None:
+    (paths.models / "config-user.yaml").write_text("c++ (7B$:\n  n_ctx: 5\n")
+    assert model_settings.options_for("C++ (7B", "fake")[0] == {"n_ctx": 5}
+
+
+def test_a_bad_value_is_left_out_and_told(paths: Paths, model_settings: ModelSettings) -> None:
+    (paths.models / "config-user.yaml").write_text(".*:\n  n_ctx: much\n  cpu: true\n")
+    options, reason = model_settings.options_for("a", "fake")
+    assert options == {"cpu": True}
+    assert "config-user.yaml: n_ctx" in reason
+
+
+def test_a_broken_file_is_not_overwritten(paths: Paths, model_settings: ModelSettings) -> None:
+    path = paths.models / "config-user.yaml"
+    path.write_text("a: [")
+    with pytest.raises(BadFile, match=r"config-user\.yaml"):
+        model_settings.save("a", "fake", {})
+    assert path.read_text() == "a: ["
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30), st.text(max_size=10))
+def test_any_name_finds_itself_and_nothing_else(model_settings: ModelSettings, name: str, other: str) -> None:
+    model_settings.save(name, "fake", {"n_ctx": 77})
+    assert model_settings.options_for(name, "fake")[0] == {"n_ctx": 77}
+    model_settings.save(name, "fake", {"n_ctx": 0})
+    assert model_settings.options_for(name + "x" + other, "fake")[0].get("n_ctx") != 77

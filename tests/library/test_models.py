@@ -1,0 +1,279 @@
+"""One model in memory, many threads around it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import (
+    InvalidInput,
+    LoadCancelled,
+    ModelBusy,
+    ModelFileError,
+    NoModelLoaded,
+    Unavailable,
+    UnknownName,
+    UserError,
+)
+from loaders import LOADERS
+from loaders.base import Loader
+from modules.config.paths import Paths
+from modules.library.last_model import Memory
+from modules.library.model_settings import ModelSettings
+from modules.library.models import LoaderChoice, Models, ModelState
+from modules.library.shelf import Shelf
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _two_models(gguf: Make) -> None:
+    gguf("a.gguf")
+    gguf("b.gguf")
+
+
+def test_nothing_is_loaded_at_first(models: Models) -> None:
+    assert models.state == ModelState()
+    assert models.loaded is None
+    with pytest.raises(NoModelLoaded):
+        models.current()
+
+
+def test_loading_says_so_and_gives_the_model(models: Models, paths: Paths) -> None:
+    model = models.load("a")
+    assert models.current() is model
+    assert models.state == ModelState("loaded", "a.gguf", "fake", 1.0, notes=("as asked",))
+    assert Memory(paths).read().name == "a.gguf"
+
+
+def test_the_old_model_leaves_before_the_new_one_comes(models: Models, script: Any) -> None:
+    old: Any = models.load("a")
+    script.wait = threading.Event()
+    thread = threading.Thread(target=models.load, args=("b",))
+    thread.start()
+    assert script.waiting.wait(10)
+    assert old.closed == 1
+    assert models.loaded is None
+    assert models.state == ModelState("loading", "b.gguf", "fake", 0.5, "half of it")
+    with pytest.raises(ModelBusy, match="being loaded"):
+        models.load("a")
+    with pytest.raises(ModelBusy):
+        models.unload()
+    script.wait.set()
+    thread.join(10)
+    assert models.state.name == "b.gguf"
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_load_can_be_cancelled(models: Models, script: Any, deaf: bool) -> None:
+    script.wait, script.deaf = threading.Event(), deaf
+    caught: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            models.load("a")
+        except UserError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert script.waiting.wait(10)
+    models.cancel_load()
+    script.wait.set()
+    thread.join(10)
+    assert isinstance(caught[0], LoadCancelled)
+    assert models.state == ModelState(error=str(LoadCancelled()))
+    script.wait = None
+    assert models.load("a")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (ModelFileError("a.gguf", "it is cut short."), ModelFileError, "cut short"),
+        (
+            RuntimeError("CUDA error: out of memory\nand more"),
+            ModelFileError,
+            r"RuntimeError: CUDA error: out of memory\)",
+        ),
+        (MemoryError(), ModelFileError, "not enough memory"),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence(
+    models: Models, script: Any, paths: Paths, error: Exception, expected: type[UserError], words: str
+) -> None:
+    models.load("b")
+    script.error = error
+    with pytest.raises(expected, match=words) as caught:
+        models.load("a")
+    assert models.state == ModelState(error=str(caught.value))
+    assert models.loaded is None
+    assert Memory(paths).read().name == "b.gguf"
+    assert Memory(paths).read().died_loading == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"name": "c"}, UnknownName),
+        ({"name": "b", "loader": "nonsense"}, UnknownName),
+        ({"name": "b", "options": {"n_ctx": -1}}, InvalidInput),
+        ({"name": "b", "options": {"wbits": 4}}, InvalidInput),
+        ({"name": "broken"}, InvalidInput),
+        ({"name": "foreign.bin"}, InvalidInput),
+    ],
+)
+def test_a_request_without_sense_leaves_the_old_model(
+    models: Models, paths: Paths, arguments: dict[str, Any], error: type[UserError]
+) -> None:
+    (paths.models / "broken.gguf").write_bytes(b"GGUF")
+    (paths.models / "foreign.bin").write_bytes(b"x")
+    model: Any = models.load("a")
+    with pytest.raises(error) as caught:
+        models.load(**arguments)
+    assert models.current() is model
+    assert model.closed == 0
+    assert models.state.phase == "loaded"
+    assert models.state.error == str(caught.value)
+
+
+def test_unloading_forgets_and_closing_does_not(models: Models, paths: Paths) -> None:
+    model: Any = models.load("a")
+    models.unload()
+    assert model.closed == 1
+    assert models.state == ModelState()
+    assert Memory(paths).read().name == ""
+    models.unload()
+    model = models.load("a")
+    models.close()
+    models.close()
+    assert model.closed == 1
+    assert Memory(paths).read().name == "a.gguf"
+    with pytest.raises(LoadCancelled):
+        models.load("a")
+
+
+def test_closing_waits_for_the_load_that_it_cancels(models: Models, script: Any) -> None:
+    script.wait = threading.Event()
+
+    def load() -> None:
+        with pytest.raises(LoadCancelled):
+            models.load("a")
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert script.waiting.wait(10)
+    closing = threading.Thread(target=models.close)
+    closing.start()
+    script.wait.set()
+    closing.join(10)
+    thread.join(10)
+    assert not closing.is_alive()
+    assert models.loaded is None
+
+
+def test_options_are_layered(models: Models, paths: Paths, shelf: Shelf, loaders: Mapping[str, type[Loader]]) -> None:
+    flagged = Models(paths, shelf, ModelSettings(paths, loaders), loaders, {"ctx_size": 2000, "threads": 4})
+    assert models.default_options("a", "fake")[1] == "the loader's defaults"
+    options, reason = flagged.default_options("a", "fake")
+    assert options.model_dump() == {"n_ctx": 2000, "cpu": False}
+    assert reason == "from the flags: n_ctx"
+    models.save_options("a", "fake", {"n_ctx": 3000})
+    assert flagged.default_options("a", "fake")[0].model_dump()["n_ctx"] == 3000
+    assert flagged.load("a", flags_win=True).options.model_dump()["n_ctx"] == 2000
+    assert flagged.load("a", options={"ctx_size": 7}, flags_win=True).options.model_dump()["n_ctx"] == 7
+    assert flagged.load("a").options.model_dump() == {"n_ctx": 3000, "cpu": False}
+
+
+def test_saving_checks(models: Models) -> None:
+    with pytest.raises(InvalidInput, match="n_ctx"):
+        models.save_options("a", "fake", {"n_ctx": -3})
+    with pytest.raises(UnknownName):
+        models.save_options("nope", "fake", {})
+
+
+def test_the_loader_is_chosen_asked_saved_preferred_best(
+    models: Models,
+    paths: Paths,
+    shelf: Shelf,
+    model_settings: ModelSettings,
+    loaders: Mapping[str, type[Loader]],
+    script: Any,
+) -> None:
+    assert models.loaders_for("a") == [LoaderChoice("fake", 90), LoaderChoice("slow one", 10)]
+    preferring = Models(paths, shelf, model_settings, loaders, {}, preferred_loader="Slow-One")
+    preferring.load("a")
+    assert preferring.state.loader == "slow one"
+    models.save_options("a", "fake", {})
+    preferring.load("a")
+    assert preferring.state.loader == "fake"
+    preferring.load("a", "SLOW_ONE")
+    assert preferring.state.loader == "slow one"
+    script.missing = "The loader fake needs the package tea. Install it with: pip install tea"
+    models.load("b")
+    assert models.state.loader == "slow one"
+    with pytest.raises(Unavailable, match="pip install tea"):
+        models.load("a")
+
+
+def test_a_model_can_be_obtained_first(models: Models, gguf: Make) -> None:
+    seen: list[ModelState] = []
+
+    def obtain(progress: Callable[[float, str], bool]) -> None:
+        assert progress(0.5, "fetching")
+        seen.append(models.state)
+        gguf("new.gguf")
+
+    models.load("new.gguf", obtain=obtain)
+    assert seen == [ModelState("loading", "new.gguf", "", 0.45, "fetching")]
+    assert models.state.name == "new.gguf"
+
+
+def test_failing_to_obtain_is_said_and_the_old_model_stays(models: Models) -> None:
+    def obtain(progress: Callable[[float, str], bool]) -> None:
+        raise Unavailable("There is no network.")
+
+    with pytest.raises(Unavailable):
+        models.load("new.gguf", obtain=obtain)
+    assert models.state == ModelState(error="There is no network.")
+    model = models.load("a")
+    with pytest.raises(Unavailable):
+        models.load("new.gguf", obtain=obtain)
+    assert models.current() is model
+    assert models.state.phase == "loaded"
+
+
+def test_many_threads_leave_one_model(models: Models) -> None:
+    made: list[Any] = []
+
+    def hammer(name: str) -> None:
+        for _ in range(20):
+            try:
+                made.append(models.load(name))
+                models.unload()
+            except ModelBusy:
+                pass
+
+    threads = [threading.Thread(target=hammer, args=(name,)) for name in "abab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    models.unload()
+    assert made
+    assert [model.closed for model in made] == [1] * len(made)
+
+
+def test_the_real_loader_and_model(demo_model_path: Path, paths: Paths) -> None:
+    paths = Paths.under(paths.root, model_dir=demo_model_path.parent)
+    models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, {"n_ctx": 256, "threads": 1})
+    assert models.loaders_for(demo_model_path.name)[0] == LoaderChoice("llama.cpp", 100)
+    model = models.load(demo_model_path.name)
+    assert model.context_length == 256
+    assert models.state.notes
+    models.unload()
+    assert models.loaded is None
