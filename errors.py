@@ -166,6 +166,13 @@ class InvalidToken(InvalidInput):
         super().__init__(f"Token id {token} does not exist: this model's ids go from 0 to {n_vocab - 1}.")
 
 
+class Cancelled(UserError):
+    """A computation without a reply (a score, a distribution) was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("It was cancelled.")
+
+
 class InvalidGrammar(InvalidInput):
     """A grammar that llama.cpp's GBNF parser refuses."""
 

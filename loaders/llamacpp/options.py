@@ -10,7 +10,6 @@ from errors import InvalidInput
 from loaders.knobs import knob
 from loaders.params import LoadOptions, Text
 
-
 CacheType = Annotated[
     Literal["f16", "q8_0", "q4_0"],
     BeforeValidator(lambda value: "f16" if value == "fp16" else value),  # the original's spelling

@@ -36,7 +36,6 @@ UNSUPPORTED: Mapping[str, str] = {
         ),
         "llama.cpp has no such sampler.",
     ),
-    **dict.fromkeys(("guidance_scale", "negative_prompt"), "The llama.cpp loader has no CFG yet."),
     "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not give.",
     **dict.fromkeys(
         ("num_beams", "length_penalty", "early_stopping"), "Beam search runs under the Transformers loader only."

@@ -43,7 +43,9 @@ class Sequences:
         saved = self._states.longest_prefix(wanted, whole=not self._context.can_cut)
         if saved > length:
             sequence, reason = self._spare(), "from the copy in memory"
-            self.cut(sequence, self._states.restore(self._context, sequence, wanted))
+            while not (length := self._states.restore(self._context, sequence, wanted)) and self.drop_idle():
+                pass  # the cache had no room for it: what is idle makes way, one by one
+            self.cut(sequence, length)
         elif not length:
             sequence, reason = self._spare(), ""
         elif self._may_cut_back(source, length):

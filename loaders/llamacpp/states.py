@@ -57,10 +57,17 @@ class SavedStates:
         return common_prefix(best, tuple(wanted)) if best else 0
 
     def restore(self, context: Context, sequence: Sequence, wanted: list[int]) -> int:
-        """Move the best copy for `wanted` back into an empty sequence; how much of it serves, 0 when none fits."""
+        """Move the best copy for `wanted` back into an empty sequence.
+
+        Returns: how many of the wanted tokens it holds; 0 when there is none, or the cache has no room for it.
+        """
         best = self._best(tuple(wanted), not context.can_cut)
-        if best is None or not context.restore(sequence.id, self._states.pop(best)):
+        if best is None:
             return 0
+        self._states.move_to_end(best)  # it is wanted: others go first
+        if not context.restore(sequence.id, self._states[best]):
+            return 0
+        del self._states[best]
         sequence.ids[:] = best
         return common_prefix(best, tuple(wanted))
 

@@ -53,7 +53,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, demo_model_path: Path, shar
     size = int(demo_model_path.stat().st_size * share)
     with demo_model_path.open("rb") as file:
         path = broken(tmp_path, file.read(size))
-    with pytest.raises(ModelFileError, match="cut short|absurd"):
+    with pytest.raises(ModelFileError, match=r"cut short|absurd"):
         read_header(path)
 
 
