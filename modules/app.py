@@ -12,6 +12,7 @@ from pathlib import Path
 from typing_extensions import Self
 
 from loaders import LOADERS
+from loaders.params import SamplingParams
 from modules.chat.characters import Characters
 from modules.chat.service import Chats
 from modules.chat.store import Store
@@ -74,6 +75,14 @@ class App:
             characters=characters,
             chats=Chats(Store(paths), characters, templates, generator, models),
         )
+
+    def starting_params(self) -> SamplingParams:
+        """The sampling knobs that the interface starts with: the preset, then settings.yaml, then the flags.
+
+        Raises: UserError, when the preset of the settings is not there or a value is out of bounds.
+        """
+        params = self.presets.apply(SamplingParams(), self.settings.preset)
+        return params.changed(**{**self.settings.sampling, **self.launch.sampling})
 
     def close(self) -> None:
         """Stop what is running and give the model's memory back."""

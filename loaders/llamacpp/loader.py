@@ -54,7 +54,7 @@ class LlamaCpp(Loader):
             raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
         notes: list[str] = []
         n_ctx = _context(header, options, notes)
-        cells = n_ctx if options.share_context else n_ctx * options.parallel
+        cells = n_ctx * options.parallel if options.separate_contexts else n_ctx
         plan = memory.forecast(header, cells, options.cache_type)
         memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
         return _open(path, header, options, cells, plan, notes, progress)
@@ -109,7 +109,7 @@ def _open(
     limits = Limits(
         parallel=options.parallel,
         n_batch=options.n_batch,
-        shared=options.share_context,
+        shared=not options.separate_contexts,
         keep=options.keep if options.context_shift else None,
         cache_bytes=capacity_in_bytes(options.cache_capacity),
     )
@@ -134,7 +134,7 @@ def _open(
             n_ubatch=min(limits.tokens, 512),
             n_seq_max=limits.sequences,
             n_outputs_max=limits.rows,
-            kv_unified=options.share_context,
+            kv_unified=limits.shared,
             n_threads=threads,
             n_threads_batch=options.threads_batch or os.cpu_count() or threads,
             type_k=_GGML_TYPES[options.cache_type],

@@ -89,7 +89,7 @@ class LlamaCppModel(Model):
                     raise InvalidToken(token, self.tokenizer.n_vocab)
             if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length - 1)
-        if sum(len(ids) + 1 for ids in job.prompts) > self.context_length and self.options.share_context:
+        if sum(len(ids) + 1 for ids in job.prompts) > self.context_length and not self.options.separate_contexts:
             raise PromptTooLong(sum(len(ids) for ids in job.prompts), self.context_length - len(job.prompts))
         self._engine.submit(job)
 

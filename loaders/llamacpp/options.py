@@ -35,9 +35,9 @@ class LlamaCppOptions(LoadOptions):
         4, ge=1, le=64, range=(1, 16, 1), group="main",
         help="How many requests are decoded together; further ones wait in the queue.",
     )  # fmt: skip
-    share_context: bool = knob(
-        True, neutral=True, group="memory",
-        help="All requests share the context's memory. Off: each has n_ctx of its own, at parallel times the memory.",
+    separate_contexts: bool = knob(
+        False, group="memory",
+        help="Give each request n_ctx tokens of its own, at parallel times the memory. Off: all share one context.",
     )  # fmt: skip
     cache_capacity: Text = knob(
         "2GiB", group="memory",

@@ -1,4 +1,4 @@
-"""The engine on the real model: many at once, prefixes reused, guidance, scores, a full context, bad requests mixed in."""
+"""The engine on the real model: many at once, prefixes reused, guidance, scores, a full context, bad requests."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_full_context_shifts_when_asked(demo_model_path: Path) -> None:
 
 def test_contexts_of_their_own(demo_model_path: Path) -> None:
     loader = loader_named("llama.cpp")
-    options = {"n_ctx": 256, "threads": 1, "share_context": False, "parallel": 2}
+    options = {"n_ctx": 256, "threads": 1, "separate_contexts": True, "parallel": 2}
     with loader.load(demo_model_path, loader.Options.parse(options), keep_going) as own:
         assert own.context_length == 256
         streams = [own.generate(Request(words(own, 60 + i, 200), LONG, 50)) for i in range(3)]
