@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Sets everything up on a fresh clone and runs every check: style, format, types, the import contract, the tests.
+#   ./run_tests.sh             everything; goes on after a failure, so that one run shows all of them
+#   ./run_tests.sh -k name     with arguments: pytest alone, and they are its own
+# CHROMIUM=path names the browser for the page tests; without it the usual names are looked for.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+
+results=()
+failed=0
+step() { # NAME COMMAND...
+    local name=$1 start=$SECONDS rc=0
+    shift
+    echo "== $name"
+    "$@" || rc=$?
+    results+=("$(printf '%-28s %4d s   %s' "$name" $((SECONDS - start)) "$([ $rc = 0 ] && echo ok || echo "FAILED ($rc)")")")
+    [ $rc = 0 ] || failed=1
+    return $rc
+}
+finish() {
+    echo "== summary"
+    printf '%s\n' "${results[@]}"
+    exit $failed
+}
+
+environment() {
+    # With nobody to ask, and no earlier answer to keep, the tests need no graphics card.
+    if [ ! -t 0 ] && [ ! -f installer_files/state.json ]; then export GPU_CHOICE=${GPU_CHOICE:-N}; fi
+    LAUNCH_AFTER_INSTALL=no ./start_linux.sh
+}
+
+python=installer_files/env/bin/python
+test_tools() { # the stamp lies in the environment: a new environment has none
+    local stamp=installer_files/env/test-tools.txt
+    cat requirements.txt requirements-dev.txt | cmp -s - "$stamp" && return 0
+    "$python" -c 'import one_click, sys; one_click.install_requirements(sys.argv[1])' requirements-dev.txt || return 1
+    cat requirements.txt requirements-dev.txt >"$stamp"
+}
+
+browser() {
+    local name
+    for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable; do
+        [ -n "$name" ] && CHROMIUM=$(command -v "$name") && export CHROMIUM && return 0
+    done
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing Debian's chromium for the page tests ..."
+        apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null
+        CHROMIUM=$(command -v chromium) && export CHROMIUM && return 0
+    fi
+    echo "No Chromium was found for the page tests. Install it (Debian: sudo apt install chromium), or set CHROMIUM to its path." >&2
+    return 1
+}
+
+step "environment" environment || finish
+step "test tools" test_tools || finish
+step "browser" browser
+
+run() { step "$1" "$python" -m "${@:2}"; }
+if [ $# -gt 0 ]; then
+    run "pytest $*" pytest "$@"
+    finish
+fi
+run "ruff check" ruff check .
+run "ruff format" ruff format --check .
+run "mypy" mypy
+step "import contract" "$python" -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
+run "pytest" pytest
+finish
