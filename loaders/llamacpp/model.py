@@ -104,5 +104,6 @@ class LlamaCppModel(Model):
         """Ends all requests and frees context and weights. Calling it again does nothing."""
         with self._closing:
             self._engine.close()
+            self.tokenizer.close()
             self._context.close()
             self._weights.close()

@@ -1,15 +1,19 @@
 """Text to token ids and back by the vocabulary of a GGUF. Knows nothing of contexts or sampling.
 
-llama.cpp's vocabulary is read-only, so these methods may be called from any thread while the model is loaded.
+Its methods may be called from any thread, also while the model is being unloaded: every look into llama.cpp's memory
+happens under a lock, and after `close` there are none.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import llama_cpp as C
 
-from errors import InvalidInput, InvalidToken
+from errors import InvalidInput, InvalidToken, ModelClosed
 from loaders.llamacpp.native import Weights
 
 
@@ -18,6 +22,8 @@ class LlamaTokenizer:
 
     def __init__(self, weights: Weights, chat_template: str | None) -> None:
         self._vocab = weights.vocab
+        self._open = threading.Lock()
+        self._closed = False
         self.n_vocab = weights.n_vocab
         self.chat_template = chat_template
         self.bos_id: int = C.llama_vocab_bos(self._vocab)
@@ -26,6 +32,18 @@ class LlamaTokenizer:
         self.eos_token = self._text(self.eos_id)
         self.adds_bos: bool = C.llama_vocab_get_add_bos(self._vocab)
         self.end_ids = frozenset(i for i in range(self.n_vocab) if C.llama_vocab_is_eog(self._vocab, i))
+
+    def close(self) -> None:
+        """The vocabulary is about to be freed: wait for who is looking, and refuse all later ones with ModelClosed."""
+        with self._open:
+            self._closed = True
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        with self._open:
+            if self._closed:
+                raise ModelClosed
+            yield
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
         """The ids of a text. `add_bos` puts the start token first where this model is meant to have one.
@@ -38,28 +56,31 @@ class LlamaTokenizer:
             raise InvalidInput(
                 "The text holds half a character (a lone surrogate). Remove it: it often comes from a broken paste."
             ) from None
-        # no token is shorter than a byte but the few special ones at the ends
-        ids = (C.llama_token * (len(data) + 8))()
-        count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_bos, special)
-        if count < 0:
-            ids = (C.llama_token * -count)()
+        with self._looking():
+            # no token is shorter than a byte but the few special ones at the ends
+            ids = (C.llama_token * (len(data) + 8))()
             count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_bos, special)
+            if count < 0:
+                ids = (C.llama_token * -count)()
+                count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_bos, special)
         return list(ids[:count])
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token has none unless `special`. Raises: InvalidToken."""
         if not 0 <= token < self.n_vocab:
             raise InvalidToken(token, self.n_vocab)
-        buffer = ctypes.create_string_buffer(64)
-        count = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
-        if count < 0:
-            buffer = ctypes.create_string_buffer(-count)
+        with self._looking():
+            buffer = ctypes.create_string_buffer(64)
             count = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+            if count < 0:
+                buffer = ctypes.create_string_buffer(-count)
+                count = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[:count]
 
     def is_special(self, token: int) -> bool:
         """Whether the token is a control token, not text."""
-        return bool(C.llama_vocab_is_control(self._vocab, token))
+        with self._looking():
+            return bool(C.llama_vocab_is_control(self._vocab, token))
 
     def _text(self, token: int) -> str:
         if not 0 <= token < self.n_vocab:

@@ -186,6 +186,9 @@ def test_unloading_gives_memory_back_and_ends_what_runs(demo_model_path: Path) -
         list(stream)
     with pytest.raises(ModelClosed):
         model.generate(Request([1]))
+    for look in (lambda: model.tokenizer.encode("a"), lambda: model.tokenizer.piece(5)):
+        with pytest.raises(ModelClosed):  # not a look into memory that is gone
+            look()
     deadline = time.monotonic() + 5
     while process.memory_info().rss - before > 20_000_000 and time.monotonic() < deadline:
         time.sleep(0.05)

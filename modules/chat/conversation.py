@@ -1,0 +1,209 @@
+"""A conversation is a tree of messages: every version of every message stays, and one branch of it is shown.
+
+Pure: it knows nothing of files, models or prompts. A message never changes its place; its text may grow while it is
+being written. What is shown is the path from the root along each message's chosen child.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from errors import NotFound, NothingToDo
+
+Role = Literal["user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One version of one message. `parent` is the id of the message that it answers; None at the beginning.
+
+    `model` wrote it ("" for a person); `meta` is what else is known: `greeting`, the report of its generation, ...
+    """
+
+    id: str
+    parent: str | None
+    role: Role
+    text: str
+    created: float  # seconds since the epoch
+    model: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_greeting(self) -> bool:
+        """Whether it is the character's opening line, which answers nobody."""
+        return bool(self.meta.get("greeting"))
+
+
+class Conversation:
+    """The tree, and which branch of it is shown. `id` names it in the store, `revision` counts its savings there."""
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        revision: int = 0,
+        title: str = "",
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.id = id
+        self.revision = revision
+        self.title = title  # "" while nobody has named it
+        self.meta: dict[str, Any] = dict(meta or {})  # what the store keeps for others
+        self._messages: dict[str, Message] = {}
+        self._children: dict[str | None, list[str]] = {None: []}
+        self._chosen: dict[str | None, str | None] = {}  # parent to child; None: what is shown ends here
+        self._next = 1
+
+    # --- looking ---
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        """All messages of all branches, each after its parent."""
+        return iter(self._messages.values())
+
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._messages
+
+    def message(self, message_id: str) -> Message:
+        """Raises: NotFound."""
+        try:
+            return self._messages[message_id]
+        except KeyError:
+            raise NotFound("This message is not in the conversation any more. Look at it again.") from None
+
+    def path(self) -> list[Message]:
+        """The branch that is shown, from the beginning to its end."""
+        shown: list[Message] = []
+        at = self._chosen.get(None)
+        while at is not None:
+            shown.append(self._messages[at])
+            at = self._chosen.get(at)
+        return shown
+
+    def last(self) -> Message | None:
+        """The end of the branch that is shown."""
+        path = self.path()
+        return path[-1] if path else None
+
+    def versions(self, message_id: str) -> list[str]:
+        """The ids of all messages in the same place, this one included, oldest first. Raises: NotFound."""
+        return list(self._children[self.message(message_id).parent])
+
+    def children(self, message_id: str | None) -> list[str]:
+        """The ids of what answers this message (None: of what stands at the beginning), oldest first."""
+        return list(self._children.get(message_id, ()))
+
+    def chosen(self, message_id: str | None) -> str | None:
+        """The child of this message that is shown after it; None when the branch ends."""
+        return self._chosen.get(message_id)
+
+    # --- changing ---
+
+    def add(
+        self,
+        role: Role,
+        text: str,
+        parent: str | None = None,
+        *,
+        model: str = "",
+        created: float | None = None,
+        **meta: Any,
+    ) -> Message:
+        """A new message below `parent` (None: at the beginning), which is shown from now on. Raises: NotFound."""
+        while str(self._next) in self._messages:
+            self._next += 1
+        made = Message(str(self._next), parent, role, text, time.time() if created is None else created, model, meta)
+        self.insert(made)
+        self.select(made.id)
+        return made
+
+    def insert(self, message: Message) -> None:
+        """Put in a message as it is, without showing it. Raises: NotFound for its parent, ValueError for its id."""
+        if message.parent is not None:
+            self.message(message.parent)
+        if message.id in self._messages:
+            raise ValueError(f"there is a message {message.id} already")
+        self._messages[message.id] = message
+        self._children[message.id] = []
+        self._children[message.parent].append(message.id)
+
+    def set_text(self, message_id: str, text: str, *, model: str | None = None, **meta: Any) -> Message:
+        """Replace a message's text (it grows while it is written); `meta` is added to its own, None takes a key out.
+
+        Raises: NotFound.
+        """
+        old = self.message(message_id)
+        merged = {key: value for key, value in {**old.meta, **meta}.items() if value is not None}
+        if text != old.text:
+            merged.pop("visible", None)  # what another program showed in its place
+        made = replace(old, text=text, model=old.model if model is None else model, meta=merged)
+        self._messages[message_id] = made
+        return made
+
+    def select(self, message_id: str) -> None:
+        """Show this message: the branch leads to it, and on along what was chosen below it. Raises: NotFound."""
+        at: str | None = message_id
+        while at is not None:
+            at = self.choose(at).parent
+
+    def choose(self, message_id: str) -> Message:
+        """Prefer this message among its versions, whether or not the branch leads there. Raises: NotFound."""
+        message = self.message(message_id)
+        self._chosen[message.parent] = message.id
+        return message
+
+    def end_at(self, message_id: str | None) -> None:
+        """Show nothing after this message (None: nothing at all). What is below stays in the tree. Raises: NotFound."""
+        if message_id is not None:
+            self.select(message_id)
+        self._chosen[message_id] = None
+
+    def remove(self, message_id: str) -> list[Message]:
+        """Take a message and all that answers it out of the tree; what is shown ends before it, if it was shown.
+
+        Returns what was taken out, for `restore`. Raises: NotFound.
+        """
+        message = self.message(message_id)
+        taken = list(self._below(message))
+        for each in taken:
+            del self._messages[each.id], self._children[each.id]
+            self._chosen.pop(each.id, None)
+        self._children[message.parent].remove(message.id)
+        if self._chosen.get(message.parent) == message.id:
+            self._chosen[message.parent] = None
+        return taken
+
+    def remove_last(self) -> list[Message]:
+        """Take the last exchange that is shown out of the tree: the last thing that the user said and its replies.
+
+        Where nobody said anything before the reply, the reply goes alone. A greeting stays.
+        Returns what was taken out. Raises: NothingToDo.
+        """
+        path = self.path()
+        if len(path) > 1 and path[-1].role == "assistant" and path[-2].role == "user":
+            path.pop()
+        if not path or path[-1].is_greeting:
+            raise NothingToDo("There is no message to remove.")
+        return self.remove(path[-1].id)
+
+    def restore(self, taken: Sequence[Message]) -> None:
+        """Put back what `remove` returned, and show it. Raises: NotFound, when what it answered is gone."""
+        for each in taken:
+            if each.id not in self._messages:
+                self.insert(each)
+        if taken:
+            self.select(taken[0].id)
+            for each in taken:
+                self._chosen.setdefault(each.parent, each.id)
+
+    def _below(self, message: Message) -> Iterable[Message]:
+        waiting = [message.id]
+        while waiting:
+            at = waiting.pop()
+            yield self._messages[at]
+            waiting.extend(reversed(self._children[at]))

@@ -1,0 +1,182 @@
+"""A conversation as its file holds it: the original's rows of the branch that is shown, and the tree beside them.
+
+The rows win: where another program has changed them, they become the branch that is shown, and what of the tree still
+fits stays around them. `about` stands first, so that a list of conversations needs only the first bytes of each file.
+Values in, values out: this module opens no file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modules.chat.conversation import Conversation, Message
+from modules.chat.pairs import Rows, adopt, metadata_of, rows_of, said_in
+
+_OURS = ("about", "internal", "visible", "metadata", "tree", "data", "data_visible")
+_LONGEST_TITLE = 60
+_HEAD = '{\n"about": '
+
+
+class NotAConversation(ValueError):
+    """The value cannot be read as a conversation; the text says why."""
+
+
+def to_text(conversation: Conversation) -> str:
+    """The file's text: JSON with one message a line, so that it can be read and compared by people."""
+    path = conversation.path()
+    internal, visible = rows_of(path)
+    about = {
+        "revision": conversation.revision,
+        "title": title_of(conversation),
+        "named": bool(conversation.title),
+        "messages": len(path),
+    }
+    blocks = [f"{_HEAD}{_line(about)}"]
+    blocks += [f'"internal": {_lines(internal)}', f'"visible": {_lines(visible)}']
+    blocks.append(f'"metadata": {_lines(metadata_of(conversation, path))}')
+    blocks += [f"{_line(key)}: {_line(value)}" for key, value in conversation.meta.items() if key not in _OURS]
+    chosen = {parent or "": conversation.chosen(parent) for parent in _parents(conversation)}
+    blocks.append(
+        f'"tree": {{"chosen": {_line(chosen)},\n"messages": {_lines([_node(each) for each in conversation])}}}'
+    )
+    return ",\n".join(blocks) + "\n}\n"
+
+
+def from_text(id: str, text: str, created: float) -> Conversation:
+    """The conversation in a file's text. `created` is the time of messages that have none. Raises: NotAConversation."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NotAConversation(f"it is not complete JSON (line {error.lineno}: {error.msg})") from None
+    except (ValueError, RecursionError):
+        raise NotAConversation("it is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise NotAConversation("it does not hold a conversation")
+    internal = _rows(value, "internal", "data")
+    visible = _rows(value, "visible", "data_visible") if "visible" in value or "data_visible" in value else []
+    about = _mapping(value.get("about"))
+    revision = about.get("revision")
+    conversation = Conversation(
+        id,
+        revision=revision if isinstance(revision, int) and revision >= 0 else 0,
+        title=str(about.get("title") or "") if about.get("named") is True else "",
+        meta={key: each for key, each in value.items() if key not in _OURS},
+    )
+    _plant(conversation, _mapping(value.get("tree")), created)
+    if rows_of(conversation.path())[0] != internal:  # another program wrote them
+        adopt(conversation, said_in(internal, visible, _mapping(value.get("metadata"))), created)
+    return conversation
+
+
+def about_in(head: str) -> Mapping[str, Any] | None:
+    """What the first characters of a file say about it; None when the whole file has to be read."""
+    if not head.startswith(_HEAD):
+        return None
+    try:
+        about, _ = json.JSONDecoder().raw_decode(head, len(_HEAD))
+    except (ValueError, RecursionError):
+        return None
+    return about if isinstance(about, dict) else None
+
+
+def title_of(conversation: Conversation) -> str:
+    """Its name, else its file's name where a person gave that, else the first thing that the user said."""
+    if conversation.title:
+        return conversation.title
+    stem = conversation.id.rpartition("/")[2]
+    if not stem[:8].isdigit():
+        return stem
+    for message in conversation.path():
+        words = " ".join(message.text.split())
+        if message.role == "user" and words:
+            return words if len(words) <= _LONGEST_TITLE else words[: _LONGEST_TITLE - 1].rstrip() + "…"
+    return "New chat"
+
+
+def _plant(conversation: Conversation, tree: Mapping[str, Any], created: float) -> None:
+    """Grow the tree from its part of the file; what in it makes no sense is left out."""
+    nodes = tree.get("messages")
+    for node in nodes if isinstance(nodes, list) else ():
+        message = _message(node, created)
+        if message and message.id not in conversation and (message.parent is None or message.parent in conversation):
+            conversation.insert(message)
+    for parent, child in _mapping(tree.get("chosen")).items():
+        above = parent or None
+        if isinstance(child, str) and child in conversation and conversation.message(child).parent == above:
+            conversation.choose(child)
+
+
+def _message(node: Any, created: float) -> Message | None:
+    given = _mapping(node)
+    id, parent, role, text = (given.get(key) for key in ("id", "parent", "role", "text"))
+    if (
+        not isinstance(id, str)
+        or not id
+        or not isinstance(text, str)
+        or not (parent is None or isinstance(parent, str))
+    ):
+        return None
+    if role not in ("user", "assistant"):
+        return None
+    at, model = given.get("created"), given.get("model")
+    return Message(
+        id=id,
+        parent=parent,
+        role="user" if role == "user" else "assistant",
+        text=text,
+        created=float(at) if isinstance(at, int | float) and not isinstance(at, bool) else created,
+        model=model if isinstance(model, str) else "",
+        meta=dict(_mapping(given.get("meta"))),
+    )
+
+
+def _node(message: Message) -> dict[str, Any]:
+    node: dict[str, Any] = {
+        "id": message.id,
+        "parent": message.parent,
+        "role": message.role,
+        "text": message.text,
+        "created": round(message.created, 3),
+    }
+    if message.model:
+        node["model"] = message.model
+    if message.meta:
+        node["meta"] = dict(message.meta)
+    return node
+
+
+def _parents(conversation: Conversation) -> Iterator[str | None]:
+    yield None
+    yield from (message.id for message in conversation if conversation.chosen(message.id) is not None)
+
+
+def _rows(value: Mapping[str, Any], *names: str) -> Rows:
+    name = next((name for name in names if name in value), None)
+    if name is None:
+        raise NotAConversation(f"it has no key {names[0]}")
+    rows = value[name]
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) >= 2 for row in rows):
+        raise NotAConversation(f"{name} is not a list of pairs")
+    pairs = [["" if half is None else half for half in row[:2]] for row in rows]
+    if not all(isinstance(half, str) for pair in pairs for half in pair):
+        raise NotAConversation(f"{name} holds something that is not text")
+    return pairs
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lines(value: list[Any] | dict[str, Any]) -> str:
+    """A list or mapping with each of its items on its own line (json's indent is slow, and cuts too fine)."""
+    if isinstance(value, dict):
+        inner = ",\n".join(f"{_line(key)}: {_line(each)}" for key, each in value.items())
+        return f"{{\n{inner}}}" if inner else "{}"
+    inner = ",\n".join(map(_line, value))
+    return f"[\n{inner}]" if inner else "[]"

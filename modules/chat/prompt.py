@@ -1,0 +1,184 @@
+"""From a branch of a conversation to the text that the model gets: template, names, and as much history as fits.
+
+History is cut from its oldest end, by whole messages; the system message or the character's context never is, nor
+is the message that is to be answered. Each message is counted once. This module knows nothing of models or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from errors import PromptTooLong
+from modules.chat.conversation import Message, Role
+from modules.chat.script import Line, Renderer, Script
+
+Mode = Literal["instruct", "chat", "chat-instruct"]
+
+#: Plain dialogue: a context, then lines that begin with the speaker's name.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+    {%- if message['role'] == 'system' -%}
+        {{- message['content'] + '\\n\\n' if message['content'] -}}
+    {%- else -%}
+        {{- (name1 if message['role'] == 'user' else name2) + ': ' + message['content'] + '\\n' -}}
+    {%- endif -%}
+{%- endfor -%}"""
+
+#: What chat-instruct mode says to the model; both marks are filled in.
+COMMAND = (
+    'Continue the chat dialogue below. Write a single reply for the character "<|character|>". '
+    "Answer as that character would, and write nothing for anybody else.\n\n<|prompt|>"
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that fits, and where the reply has to stop. `dropped`: how many of the oldest messages are not in it."""
+
+    text: str
+    stop: tuple[str, ...]
+    tokens: int
+    dropped: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All of a prompt that is not history. Names have been put into `context` already.
+
+    `system` is the instruction template's system message; `context` is the character's, of the chat modes.
+    """
+
+    mode: Mode
+    instruction_template: str
+    name1: str = "You"
+    name2: str = "AI"
+    system: str = ""
+    context: str = ""
+    chat_template: str = ""
+    command: str = ""
+    bos_token: str = ""
+    eos_token: str = ""
+
+
+def build(
+    history: Sequence[Message],
+    stage: Stage,
+    *,
+    render: Renderer,
+    count: Callable[[str], int],
+    room: int,
+    begun: str = "",
+    role: Role = "assistant",
+) -> Prompt:
+    """The prompt after which `role` goes on with what is `begun` of its message (which is not in the history).
+
+    `count` tells a text's tokens as a prompt, `room` how many may be used.
+    Raises: PromptTooLong, when not even the last message fits; TemplateFailed.
+    """
+    writer = _Writer(stage, render, begun, role)
+    lines = [{"role": message.role, "content": message.text.strip()} for message in history]
+    lines = [line for line in lines if line["content"]]
+    start, text, tokens = _fit(lines, writer, count, room)
+    notes: tuple[str, ...] = ()
+    if start:
+        many = "message is" if start == 1 else "messages are"
+        notes = (f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",)
+    return Prompt(text, tuple(writer.stops()), tokens, start, notes)
+
+
+class _Writer:
+    """Writes the prompt for any part of the history."""
+
+    def __init__(self, stage: Stage, render: Renderer, begun: str, role: Role) -> None:
+        values = {
+            "name1": stage.name1,
+            "name2": stage.name2,
+            "bos_token": stage.bos_token,
+            "eos_token": stage.eos_token,
+        }
+        self._stage, self._begun, self._role = stage, begun, role
+        self._instruction = Script(render, stage.instruction_template, "of the instructions", values)
+        self._chat = Script(render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values)
+
+    def text(self, lines: Sequence[Line]) -> str:
+        stage = self._stage
+        if stage.mode == "instruct":
+            return self._instruction.opened([*_system(stage.system), *lines], self._begun, role=self._role)
+        dialogue = [*_system(stage.context), *lines]
+        if stage.mode == "chat":
+            return self._chat.opened(dialogue, self._begun, role=self._role)
+        return self._commanded(self._chat.text(dialogue))
+
+    def stops(self) -> list[str]:
+        stage = self._stage
+        ignored = (stage.bos_token, stage.eos_token, "<s>", "</s>")  # the end token ends a reply by itself
+        found: list[str] = []
+        if stage.mode != "instruct":
+            found += [f"\n{name}:" for name in (stage.name1, stage.name2) if name.strip()]
+            found += self._chat.stops(ignored)
+        if stage.mode != "chat":
+            found += self._instruction.stops(ignored)
+        return list(dict.fromkeys(found))
+
+    def _commanded(self, dialogue: str) -> str:
+        """The whole dialogue as one instruction; the answer begins with the speaker's name."""
+        stage = self._stage
+        for mark in ("<s>", "<|startoftext|>"):
+            dialogue = dialogue.removeprefix(mark)
+        speaker = stage.name2 if self._role == "assistant" else stage.name1
+        command = (stage.command.strip() or COMMAND).replace("<|character|>", speaker)
+        command = command.replace("<|prompt|>", dialogue.rstrip())
+        name = self._chat.opened([], role=self._role).lstrip()
+        begun = f"{name} {self._begun}" if self._begun else name
+        return self._instruction.opened([*_system(stage.system), {"role": "user", "content": command}], begun)
+
+
+def _system(text: str) -> list[Line]:
+    return [{"role": "system", "content": text.strip()}] if text.strip() else []
+
+
+def _fit(lines: list[Line], writer: _Writer, count: Callable[[str], int], room: int) -> tuple[int, str, int]:
+    """The first line that is used, the prompt from there on, and its tokens."""
+    last = max(0, len(lines) - 1)
+    text = writer.text(lines[last:])
+    tokens = count(text)
+    if tokens > room:
+        raise PromptTooLong(tokens, room)
+    costs = _costs(lines[:last], writer, count, room - tokens)  # newest first
+    kept = len(costs) if sum(costs) <= room - tokens else len(costs) - 1
+    # tokens join across messages, so the sum is a good guess and no more: the prompt itself is counted
+    while kept:
+        longer = writer.text(lines[last - kept :])
+        needed = count(longer)
+        if needed <= room:
+            return last - kept, longer, needed
+        excess = needed - room
+        while kept and excess > 0:
+            kept -= 1
+            excess -= costs[kept]
+    return last, text, tokens
+
+
+def _costs(lines: list[Line], writer: _Writer, count: Callable[[str], int], left: int) -> list[int]:
+    """The tokens of each line from the last backwards, with what a template puts around it, until `left` is used up."""
+    costs: list[int] = []
+    if not lines:
+        return costs
+    nothing = count("")
+    around = _around(writer, count)
+    for line in reversed(lines):
+        costs.append(count(line["content"]) - nothing + around)
+        left -= costs[-1]
+        if left < 0:
+            break
+    return costs
+
+
+def _around(writer: _Writer, count: Callable[[str], int]) -> int:
+    """The tokens that the template adds to a message; half of what it adds to two."""
+    user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}
+    more = count(writer.text([user, assistant, user])) - count(writer.text([user]))
+    return max(0, more // 2 - (count("a") - count("")))

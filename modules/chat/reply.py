@@ -1,0 +1,213 @@
+"""A reply that is being written into a conversation: what its reader iterates over, and what others may know of it.
+
+Each update costs the same however long the conversation is: only the growing text is touched. Whatever ends it (the
+model, Stop, an error, a reader who went away), what is there is kept. This module knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from typing_extensions import Self
+
+from errors import ConversationChanged, UserError
+from loaders.base import Finish, Report
+from modules.chat.conversation import Conversation
+from modules.chat.journal import Journal
+from modules.chat.store import Store
+from modules.generation.stream import TextStream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The reply so far, in full. `report` (with its warnings) and `notes` come with the last one (`done`).
+
+    A last update without text means that the message is not there any more: the model had nothing to say.
+    """
+
+    conversation_id: str
+    message_id: str
+    text: str
+    done: bool
+    revision: int  # of the conversation, as the page that sees this may name it in its next turn
+    report: Report | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Live:
+    """What others may know of a reply under way: its text so far, and how to stop it. May be used by any thread."""
+
+    message_id: str = ""
+    text: str = ""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    stream: TextStream | None = None
+
+    def stop(self) -> None:
+        self.stopped.set()
+        if self.stream is not None:
+            self.stream.cancel()
+
+    def attach(self, stream: TextStream) -> None:
+        """The stream is there now; it may have been stopped before."""
+        self.stream = stream
+        if self.stopped.is_set():
+            stream.cancel()
+
+
+class Reply:
+    """An iterator of updates; closing it, or letting go of it, ends the reply and keeps what is there."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        live: Live,
+        stream: TextStream,
+        store: Store,
+        *,
+        before: str | None = None,
+        trim: bool = True,
+        pause: float = 0.0,
+        silent: bool = False,
+        notes: tuple[str, ...] = (),
+        about: dict[str, Any] | None = None,
+        released: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`before` is the version to show again if this one stays empty; `trim`: no space at the beginning.
+
+        `pause`: seconds between two updates at least; `silent`: none but the last. `released` is called once.
+        """
+        self._conversation = conversation
+        self._live = live
+        self._stream = stream
+        self._store = store
+        self._before = before
+        self._trim = trim
+        self._pause = float("inf") if silent else pause
+        self._shown_at = float("-inf") if not silent else 0.0
+        self._notes = notes
+        self._about = about or {}
+        self._released = released
+        self._revision = conversation.revision
+        self._ended = False
+        self._journal = Journal(store.journal(conversation.id), live.message_id)
+
+    @property
+    def conversation_id(self) -> str:
+        return self._conversation.id
+
+    @property
+    def message_id(self) -> str:
+        return self._live.message_id
+
+    def __iter__(self) -> Iterator[Update]:
+        return self
+
+    def __next__(self) -> Update:
+        """The next update; the last one is `done`. Raises: UserError, when the engine or the disk gives up."""
+        while not self._ended:
+            try:
+                piece = next(self._stream)
+            except StopIteration:
+                return self._end()
+            except BaseException as error:
+                self._end(error)
+                raise
+            text = piece.text.lstrip() if self._trim and not self._live.text else piece.text
+            if not text:
+                continue
+            self._live.text += text
+            self._journal.note(self._live.text)
+            now = time.monotonic()
+            if now - self._shown_at >= self._pause:
+                self._shown_at = now
+                return Update(self.conversation_id, self.message_id, self._live.text, False, self._revision)
+        raise StopIteration
+
+    def close(self) -> None:
+        """End it now; what is there is kept. Calling it again does nothing."""
+        if not self._ended:
+            self._stream.close()
+            self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # it may be gone before it was complete; and at the program's end the journal's thread stands still
+        if getattr(self, "_ended", True) or sys.is_finalizing():
+            return
+        try:
+            self.close()
+        except UserError as error:  # nobody is there any more to be told
+            log.warning("A reply whose reader went away could not be saved: %s", error)
+
+    # --- the end ---
+
+    def _end(self, error: BaseException | None = None) -> Update:
+        """Store the reply for good.
+
+        Raises: Unavailable, unless it ends by an `error` already. The journal keeps the text then.
+        """
+        self._ended = True
+        self._stream.close()
+        self._journal.close()
+        report = self._stream.report
+        text = self._live.text.rstrip() if report.finish is Finish.STOP else self._live.text
+        notes = self._notes
+        if not text and error is None and report.finish is Finish.STOP:
+            notes = (*notes, "The model ended its reply without a word. Regenerate it, or say something more.")
+        try:
+            self._save(text, self._facts(report, notes, error))
+        except UserError as failure:
+            self._journal.flush()
+            if error is None:
+                raise
+            log.warning("The reply could not be saved after an error: %s", failure)
+        finally:
+            self._released()
+        return Update(self.conversation_id, self.message_id, text, True, self._conversation.revision, report, notes)
+
+    def _save(self, text: str, facts: dict[str, Any]) -> None:
+        conversation = self._conversation
+        try:
+            self._put(conversation, text, facts)
+            self._store.save(conversation, self._revision)
+        except ConversationChanged:  # another program wrote to it meanwhile: the reply goes into what is there now
+            latest = self._store.open(conversation.id)
+            if self.message_id not in latest:
+                last = latest.last()
+                self._live.message_id = latest.add("assistant", "", last.id if last else None).id
+            self._put(latest, text, facts)
+            self._store.save(latest, latest.revision)
+            self._conversation = latest
+
+    def _put(self, conversation: Conversation, text: str, facts: dict[str, Any]) -> None:
+        if text:
+            conversation.set_text(self.message_id, text, model=self._stream.model, unfinished=None, **facts)
+            return
+        conversation.remove(self.message_id)
+        if self._before is not None and self._before in conversation:
+            conversation.select(self._before)
+
+    def _facts(self, report: Report, notes: tuple[str, ...], error: BaseException | None) -> dict[str, Any]:
+        """What is kept about how this reply was made: the report, and what was asked for."""
+        return {
+            **{key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(report).items()},
+            "finish": report.finish.value if report.finish and error is None else None,
+            "warnings": report.warnings or None,
+            "notes": list(notes) or None,
+            "error": str(error) if isinstance(error, UserError) else repr(error) if error else None,
+            "asked": self._about,
+        }

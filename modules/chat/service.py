@@ -1,0 +1,302 @@
+"""Everything that one can do with conversations. Who shows them holds an id and a revision, no contents.
+
+One reply at a time is written into a conversation; everything else that changes it waits for that to end, or is told
+so. What cannot be answered (no model, a prompt that does not fit) is refused before anything is changed.
+This module must not know how anything is shown: text in, text out, no HTML.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFound, NothingToDo
+from modules.chat.characters import Characters, with_names
+from modules.chat.conversation import Conversation, Message
+from modules.chat.prompt import Prompt, build
+from modules.chat.reply import Live, Reply, Update
+from modules.chat.store import Info, Store, scope_of
+from modules.chat.turn import Turn
+from modules.generation.generator import Generator, ModelSource
+from modules.generation.prompt_ids import check_text
+from modules.prompts.templates import Templates
+
+__all__ = ["Chats", "Turn", "Update"]
+
+_LONGEST_TITLE = 200
+_FRESH = 512  # chats that nobody has written into yet, kept in mind at most
+
+
+class Chats:
+    """The conversations of this installation. May be used from several threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        characters: Characters,
+        templates: Templates,
+        generator: Generator,
+        models: ModelSource,
+    ) -> None:
+        self._store = store
+        self._characters = characters
+        self._templates = templates
+        self._generator = generator
+        self._models = models
+        self._lock = threading.RLock()  # a reply may be let go of, and released, anywhere: also inside
+        self._live: dict[str, Live] = {}
+        self._fresh: dict[str, str] = {}  # id to greeting
+
+    # --- looking ---
+
+    def list(self, mode: str = "instruct", character: str = "") -> list[Info]:
+        """The conversations of this mode (and character), newest first."""
+        return self._store.list(scope_of(mode, character))
+
+    def open(self, id: str) -> Conversation:
+        """A conversation as it stands, with a reply that is being written as far as it has come. Only to look at.
+
+        Raises: NotFound, InvalidName, BadFile.
+        """
+        conversation = self._load(id)
+        live = self._live.get(id)
+        if live and live.message_id in conversation and live.text:
+            conversation.set_text(live.message_id, live.text)
+        return conversation
+
+    def latest(self, mode: str = "instruct", character: str = "", name1: str = "You") -> Conversation:
+        """The conversation of this mode that was written to last, or a new one. One that is broken is passed over."""
+        for info in self.list(mode, character):
+            if info.problem is None:
+                with suppress(BadFile, NotFound):  # a list looks at the beginning of a file only
+                    return self.open(info.id)
+        return self.new(mode, character, name1)
+
+    def writing(self, id: str) -> Update | None:
+        """The reply that is being written into this conversation right now, if one is."""
+        live = self._live.get(id)
+        return Update(id, live.message_id, live.text, False, -1) if live and live.message_id else None
+
+    def prompt(self, id: str, turn: Turn, text: str = "") -> Prompt:
+        """What the model would get if this were sent now (nothing: as if the last message were to be answered)."""
+        path = self._load(id).path()
+        if text.strip():
+            path.append(Message("", None, "user", text, 0))
+        return self._prompt(path, turn, begun=turn.start_with)
+
+    # --- changing ---
+
+    def new(self, mode: str = "instruct", character: str = "", name1: str = "You") -> Conversation:
+        """A new conversation, with the character's greeting in the chat modes. Its file comes with its first message.
+
+        Raises: UnknownName, InvalidName, BadFile.
+        """
+        greeting = ""
+        if mode != "instruct":
+            who = self._characters.load(character)
+            greeting = with_names(who.greeting.strip(), name1, who.name)
+        id = self._store.new_id(scope_of(mode, character))
+        with self._lock:
+            self._fresh[id] = greeting
+            while len(self._fresh) > _FRESH:
+                self._fresh.pop(next(iter(self._fresh)))
+        return self._load(id)
+
+    def send(self, id: str, text: str, turn: Turn) -> Reply:
+        """Say something and have it answered. The iterator gives `Update`s; the reply is under way when this returns.
+
+        Raises: UserError, and then nothing has been changed.
+        """
+        if not text.strip():
+            raise NothingToDo("There is nothing to send. Write a message first.")
+        check_text(text, "The message")
+        with self._working(id, turn.revision) as (conversation, live):
+            path = conversation.path()
+            prompt = self._prompt([*path, Message("", None, "user", text, 0)], turn, begun=turn.start_with)
+            parent = path[-1].id if path else None
+
+            def place() -> Message:
+                said = conversation.add("user", text, parent)
+                return conversation.add("assistant", turn.start_with, said.id, unfinished=True)
+
+            return self._reply(conversation, live, prompt, turn, place)
+
+    def regenerate(self, id: str, turn: Turn) -> Reply:
+        """Have the last message of the user answered anew; the reply becomes a new version, the old one stays.
+
+        Raises: UserError, and then nothing has been changed.
+        """
+        with self._working(id, turn.revision) as (conversation, live):
+            path = conversation.path()
+            old = path.pop() if path and path[-1].role == "assistant" else None
+            if not path:
+                raise NothingToDo("There is no message of yours to be answered yet. Write one first.")
+            prompt = self._prompt(path, turn, begun=turn.start_with)
+
+            def place() -> Message:
+                return conversation.add("assistant", turn.start_with, path[-1].id, unfinished=True)
+
+            return self._reply(conversation, live, prompt, turn, place, before=old.id if old else None)
+
+    def continue_(self, id: str, turn: Turn) -> Reply:
+        """Let the model go on with its last reply.
+
+        Raises: UserError, and then nothing has been changed.
+        """
+        with self._working(id, turn.revision) as (conversation, live):
+            path = conversation.path()
+            if len(path) < 2 or path[-1].role != "assistant" or path[-1].is_greeting:
+                raise NothingToDo("There is no reply to continue. Send a message first.")
+            reply = path.pop()
+            prompt = self._prompt(path, turn, begun=reply.text)
+
+            def place() -> Message:
+                return conversation.set_text(reply.id, reply.text, unfinished=True)
+
+            return self._reply(conversation, live, prompt, turn, place)
+
+    def stop(self, id: str) -> bool:
+        """End the reply that is being written into this conversation, whoever asked for it; False without one."""
+        live = self._live.get(id)
+        if live:
+            live.stop()
+        return live is not None
+
+    def remove_last(self, id: str, revision: int | None = None) -> tuple[str, Conversation]:
+        """Take out the last message of the user with its replies. Returns what it said, and the conversation now.
+
+        Raises: NothingToDo, Conflict, NotFound, BadFile.
+        """
+        with self._changing(id, revision) as conversation:
+            taken = conversation.remove_last()
+        return (taken[0].text if taken[0].role == "user" else ""), conversation
+
+    def select(self, id: str, message_id: str, revision: int | None = None) -> Conversation:
+        """Show another version of a message. Raises: Conflict, NotFound, BadFile."""
+        with self._changing(id, revision) as conversation:
+            conversation.select(message_id)
+        return conversation
+
+    def rename(self, id: str, title: str, revision: int | None = None) -> Conversation:
+        """Give a conversation a title. Raises: InvalidInput, Conflict, NotFound, BadFile."""
+        check_text(title, "The title")
+        title = " ".join(title.split())
+        if not title:
+            raise InvalidInput("A title needs at least one letter.")
+        with self._changing(id, revision) as conversation:
+            conversation.title = title[:_LONGEST_TITLE]
+        return conversation
+
+    def delete(self, id: str) -> None:
+        """Move a conversation to logs/trash. Raises: Conflict, NotFound, Unavailable."""
+        live = self._reserve(id)
+        try:
+            with self._lock:
+                fresh = self._fresh.pop(id, None)
+            if fresh is None or self._store.revision(id) is not None:
+                self._store.delete(id)
+        finally:
+            self._release(id, live)
+
+    # --- inside ---
+
+    def _load(self, id: str) -> Conversation:
+        greeting = self._fresh.get(id)
+        if greeting is None or self._store.revision(id) is not None:
+            conversation = self._store.open(id)
+            self._drop_unborn(conversation)
+            return conversation
+        conversation = Conversation(id)
+        if greeting:
+            conversation.add("assistant", greeting, greeting=True)
+        return conversation
+
+    def _drop_unborn(self, conversation: Conversation) -> None:
+        """A reply that a crash ended before its first word is no message."""
+        last = conversation.last()
+        live = self._live.get(conversation.id)
+        if last and not last.text and last.meta.get("unfinished") and not (live and live.message_id == last.id):
+            others = [each for each in conversation.versions(last.id) if each != last.id]
+            conversation.remove(last.id)
+            if others:
+                conversation.select(others[-1])
+
+    def _reserve(self, id: str) -> Live:
+        with self._lock:
+            if id in self._live:
+                raise Conflict("A reply is being written in this conversation. Wait until it is done, or press Stop.")
+            self._live[id] = live = Live()
+            return live
+
+    def _release(self, id: str, live: Live) -> None:
+        with self._lock:
+            if self._live.get(id) is live:
+                del self._live[id]
+
+    @contextmanager
+    def _working(self, id: str, revision: int | None) -> Iterator[tuple[Conversation, Live]]:
+        """The conversation, reserved; it stays so when the block ends well, for the reply that was started in it."""
+        live = self._reserve(id)
+        try:
+            conversation = self._load(id)
+            if revision is not None and revision != conversation.revision:
+                raise ConversationChanged
+            yield conversation, live
+        except BaseException:
+            self._release(id, live)
+            raise
+
+    @contextmanager
+    def _changing(self, id: str, revision: int | None) -> Iterator[Conversation]:
+        """The conversation, to be changed in the block and saved after it."""
+        with self._working(id, revision) as (conversation, live):
+            yield conversation
+            self._store.save(conversation, conversation.revision)
+        self._fresh.pop(id, None)
+        self._release(id, live)
+
+    def _prompt(self, history: Sequence[Message], turn: Turn, begun: str) -> Prompt:
+        stage = turn.stage(self._models.current(), self._templates, self._characters)
+        return build(
+            history,
+            stage,
+            render=self._templates.render,
+            count=lambda text: self._generator.count_prompt(text, turn.params),
+            room=self._generator.max_prompt(turn.params),
+            begun=begun,
+        )
+
+    def _reply(
+        self,
+        conversation: Conversation,
+        live: Live,
+        prompt: Prompt,
+        turn: Turn,
+        place: Callable[[], Message],
+        before: str | None = None,
+    ) -> Reply:
+        """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
+        id, params = conversation.id, turn.params
+        stream = self._generator.start(prompt.text, params, stop=prompt.stop, label=id)
+        try:
+            message = place()
+            self._store.save(conversation, conversation.revision)
+        except BaseException:
+            stream.close()
+            raise
+        live.message_id, live.text = message.id, message.text
+        live.attach(stream)
+        self._fresh.pop(id, None)
+        return Reply(
+            conversation,
+            live,
+            stream,
+            self._store,
+            before=before,
+            pause=1 / params.max_updates_second if params.max_updates_second > 0 else 0.0,
+            silent=not params.stream,
+            notes=prompt.notes,
+            about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
+            released=lambda: self._release(id, live),
+        )

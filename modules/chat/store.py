@@ -1,0 +1,206 @@
+"""Where conversations are kept: logs/instruct/ID.json and logs/chat/CHARACTER/ID.json, one file each.
+
+A conversation's id is its file's path below logs/ without the suffix ("instruct/20240115-13-45-59"), so it says where
+it belongs (its scope). Writes are atomic, and one that builds on an older state is refused. A file that cannot be read
+is left alone and named; the others are not touched by it. This module knows nothing of prompts or models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from errors import BadFile, ConversationChanged, NotFound, Unavailable
+from modules.chat.conversation import Conversation
+from modules.chat.file_form import NotAConversation, about_in, from_text, title_of, to_text
+from modules.chat.journal import journal_path, read_journal
+from modules.config.atomic import write_bytes
+from modules.config.paths import Paths, safe_child
+
+_HEAD = 4096  # bytes that hold `about`
+_LOCKS = 16
+
+
+@dataclass(frozen=True)
+class Info:
+    """A conversation as a list shows it. `problem` says why its file cannot be read."""
+
+    id: str
+    title: str
+    updated: float  # seconds since the epoch
+    messages: int
+    problem: str | None = None
+
+
+def scope_of(mode: str, character: str) -> str:
+    """Where conversations of this mode belong: "instruct", or "chat/CHARACTER"."""
+    return "instruct" if mode == "instruct" else f"chat/{character}"
+
+
+class Store:
+    """The conversations on disk. May be used from several threads."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._logs = paths.logs
+        self._locks = [threading.RLock() for _ in range(_LOCKS)]
+        self._listing = threading.Lock()
+        self._seen: dict[Path, tuple[tuple[int, int], Info]] = {}
+        self._given: set[str] = set()  # ids handed out that have no file yet, of the last second
+        self._given_at = ""
+
+    def new_id(self, scope: str) -> str:
+        """An id that no other conversation has. Raises: InvalidName."""
+        folder = self._folder(scope)
+        stamp = time.strftime("%Y%m%d-%H-%M-%S")
+        with self._listing:
+            if stamp != self._given_at:
+                self._given, self._given_at = set(), stamp
+            number = 1
+            while True:
+                stem = stamp if number == 1 else f"{stamp}-{number}"
+                id = f"{scope}/{stem}"
+                if id not in self._given and not (folder / f"{stem}.json").exists():
+                    self._given.add(id)
+                    return id
+                number += 1
+
+    def list(self, scope: str) -> list[Info]:
+        """The conversations of a scope, newest first. Raises: InvalidName."""
+        found = []
+        for path, fingerprint in self._files(self._folder(scope)):
+            with self._listing:
+                known = self._seen.get(path)
+            if known is None or known[0] != fingerprint:
+                known = (fingerprint, self._info(f"{scope}/{path.stem}", path, fingerprint[0] / 1e9))
+                with self._listing:
+                    self._seen[path] = known
+            found.append(known[1])
+        return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
+
+    def open(self, id: str) -> Conversation:
+        """Read a conversation, with what a crash may have left of a growing reply.
+
+        Raises: NotFound, InvalidName, BadFile.
+        """
+        path = self._path(id)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            created = path.stat().st_mtime
+        except FileNotFoundError:
+            raise NotFound(
+                "This conversation is not there any more. Choose another one, or start a new chat."
+            ) from None
+        except UnicodeDecodeError:
+            raise BadFile(path, "it is not UTF-8 text") from None
+        except OSError as error:
+            raise BadFile(path, error.strerror or "the system refuses") from None
+        try:
+            conversation = from_text(id, text, created)
+        except NotAConversation as error:
+            raise BadFile(path, str(error)) from None
+        growing = read_journal(journal_path(path))
+        if growing and growing[0] in conversation and len(growing[1]) > len(conversation.message(growing[0]).text):
+            conversation.set_text(*growing, unfinished=True)
+        return conversation
+
+    def save(self, conversation: Conversation, expected_revision: int | None = None) -> None:
+        """Write a conversation and count its revision up. `expected_revision`: what it must still be on disk.
+
+        Raises: ConversationChanged, Unavailable, InvalidName.
+        """
+        path = self._path(conversation.id)
+        with self._lock(path):
+            stored = self.revision(conversation.id)
+            if expected_revision is not None and stored is not None and stored != expected_revision:
+                raise ConversationChanged
+            before = conversation.revision
+            conversation.revision = max(before, stored or 0) + 1
+            try:
+                # half a surrogate pair, which an older file may hold, becomes its JSON escape
+                write_bytes(path, to_text(conversation).encode("utf-8", "backslashreplace"))
+            except OSError as error:
+                conversation.revision = before
+                raise Unavailable(
+                    f"The conversation cannot be saved to {path} ({error.strerror}). What was saved before is still "
+                    "there. Make room on the disk, then send again."
+                ) from None
+            with contextlib.suppress(OSError):
+                journal_path(path).unlink()
+
+    def revision(self, id: str) -> int | None:
+        """The revision on disk: 0 in a file of another program, None without a file. Raises: InvalidName."""
+        try:
+            with self._path(id).open("rb") as file:
+                about = about_in(file.read(_HEAD).decode("utf-8", "ignore"))
+        except OSError:
+            return None
+        revision = about.get("revision") if about else 0
+        return revision if isinstance(revision, int) else 0
+
+    def delete(self, id: str) -> Path:
+        """Move a conversation to logs/trash; where it lies now. Raises: NotFound, InvalidName, Unavailable."""
+        path = self._path(id)
+        with self._lock(path):
+            if not path.is_file():
+                raise NotFound("This conversation is not there any more.")
+            folder = self._logs.joinpath("trash", *id.split("/")[:-1])
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                number = 1
+                while (target := folder / f"{path.stem}{f'-{number}' if number > 1 else ''}.json").exists():
+                    number += 1
+                path.replace(target)
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be moved to the trash ({error.strerror}).") from None
+            with contextlib.suppress(OSError):
+                journal_path(path).replace(journal_path(target))
+            return target
+
+    def journal(self, id: str) -> Path:
+        """Where a reply that grows in this conversation is kept meanwhile. Raises: NotFound, InvalidName."""
+        return journal_path(self._path(id))
+
+    # --- inside ---
+
+    def _folder(self, scope: str) -> Path:
+        match scope.split("/"):
+            case ["instruct"]:
+                return self._logs / "instruct"
+            case ["chat", character]:
+                return safe_child(self._logs / "chat", character)
+        raise NotFound(f"There is no place named {scope[:80]!r} for conversations.")
+
+    def _path(self, id: str) -> Path:
+        scope, _, stem = id.rpartition("/")
+        return safe_child(self._folder(scope), stem, ".json")
+
+    def _lock(self, path: Path) -> contextlib.AbstractContextManager[Any]:
+        return self._locks[hash(path) % _LOCKS]
+
+    def _files(self, folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
+        """Each conversation's file with what changes when it is written: its time and size."""
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    with contextlib.suppress(OSError):
+                        stat = entry.stat()
+                        yield Path(entry.path), (stat.st_mtime_ns, stat.st_size)
+
+    def _info(self, id: str, path: Path, updated: float) -> Info:
+        stem = path.stem
+        try:
+            with path.open("rb") as file:
+                about = about_in(file.read(_HEAD).decode("utf-8", "ignore"))
+            if about is not None:
+                messages = about.get("messages")
+                return Info(id, str(about.get("title") or stem), updated, messages if isinstance(messages, int) else 0)
+            conversation = self.open(id)
+        except (BadFile, NotFound, OSError) as error:
+            return Info(id, stem, updated, 0, str(error))
+        return Info(id, title_of(conversation), updated, len(conversation.path()))

@@ -1,0 +1,47 @@
+"""What a page says about the reply that it asks for, and what of it becomes a part of the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loaders.base import Model
+from loaders.params import SamplingParams
+from modules.chat.characters import Characters, with_names
+from modules.chat.prompt import Mode, Stage
+from modules.prompts.templates import Templates
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a reply is to be made. `revision` is the one that the page shows; None does not ask for a match.
+
+    Empty templates and an empty command stand for the usual ones: the instruction template is then the model's own.
+    """
+
+    mode: Mode = "instruct"
+    character: str = "Assistant"
+    params: SamplingParams = SamplingParams()
+    name1: str = "You"
+    start_with: str = ""
+    custom_system_message: str = ""
+    revision: int | None = None
+    instruction_template: str = ""
+    chat_template: str = ""
+    command: str = ""
+
+    def stage(self, model: Model, templates: Templates, characters: Characters) -> Stage:
+        """What stands around the history. Raises: UnknownName, InvalidName, BadFile."""
+        character = characters.load(self.character) if self.mode != "instruct" else None
+        name2 = character.name if character else "AI"
+        return Stage(
+            mode=self.mode,
+            instruction_template=self.instruction_template or templates.detect(model)[0],
+            name1=self.name1,
+            name2=name2,
+            system=self.custom_system_message,
+            context=with_names(character.context, self.name1, name2) if character else "",
+            chat_template=self.chat_template,
+            command=self.command,
+            bos_token=model.tokenizer.bos_token,
+            eos_token=model.tokenizer.eos_token,
+        )

@@ -1,0 +1,165 @@
+"""A reply on its way to whoever asked for it: an iterator of text that can be stopped at any time.
+
+Closing it, cancelling it, leaving its `with` block, or just letting go of it frees the engine within one token.
+Knows nothing of chats or of HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from typing_extensions import Self
+
+from loaders.base import Finish, Report, Token, Tokenizer, TokenStream
+from modules.generation.text import TextAssembler
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some text, and the tokens that came since the last piece (their text may still be held back)."""
+
+    text: str
+    tokens: list[Token] = field(default_factory=list)
+
+
+class TextStream:
+    """One reply as text. Read by one thread; `cancel` may be called from any."""
+
+    def __init__(
+        self,
+        tokens: TokenStream,
+        tokenizer: Tokenizer,
+        cancel: threading.Event,
+        *,
+        stop: Sequence[str] = (),
+        skip_special: bool = True,
+        tokens_per_second: float = 0.0,
+        warnings: Sequence[str] = (),
+        model: str = "",
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`ended` is called once, when the engine is not needed any more."""
+        self.model = model  # its name: another one may be loaded by the time that it is asked for
+        self._tokens = tokens
+        self._tokenizer = tokenizer
+        self._cancel = cancel
+        self._assembler = TextAssembler(stop)
+        self._stop = frozenset(stop)
+        self._skip_special = skip_special
+        self._pause = 1 / tokens_per_second if tokens_per_second > 0 else 0.0
+        self._next_at = 0.0
+        self._warnings = list(warnings)
+        self._ended = ended
+        self._parts: list[str] = []
+        self._count = 0
+        self._finish: Finish | None = None
+        self._open = True
+
+    # --- reading ---
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self
+
+    def __next__(self) -> Piece:
+        """The next piece, one a token. Raises: UserError, when the engine gives up."""
+        if not self._open:
+            raise StopIteration
+        if self._cancel.is_set():  # tokens that came meanwhile are not shown: stop means now
+            return self._last(Finish.CANCELLED)
+        try:
+            token = next(self._tokens)
+            data = self._data(token)
+        except StopIteration:
+            return self._last(self._tokens.report.finish or Finish.STOP)
+        except BaseException:
+            self.close()
+            raise
+        self._count += 1
+        if data is None:
+            return self._last(Finish.STOP, token)
+        text = self._keep(self._assembler.push(data))
+        if self._assembler.stopped_by is not None:
+            self._end(Finish.STOP)
+        elif self._pause:
+            self._throttle()
+        return Piece(text, [token])
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that ended it, if one did."""
+        return self._assembler.stopped_by
+
+    @property
+    def report(self) -> Report:
+        """What is to be said about the reply so far; complete once the stream has ended."""
+        report = self._tokens.report
+        warnings = self._warnings + report.warnings
+        return replace(report, new_tokens=self._count, finish=self._finish, warnings=warnings)
+
+    # --- ending ---
+
+    def cancel(self) -> None:
+        """End it within one token; what is there stays. From any thread, at any time, as often as one likes."""
+        self._cancel.set()
+
+    def close(self) -> None:
+        """Give the engine free at once and show nothing more. Calling it again does nothing."""
+        if self._open:
+            self._end(Finish.CANCELLED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):  # it may be gone before it was complete
+            self.close()
+
+    # --- inside ---
+
+    def _data(self, token: Token) -> bytes | None:
+        """The bytes that this token shows; None when it is a control token that ends the reply."""
+        if not self._tokenizer.is_special(token.id):
+            return token.data
+        data = token.data or self._tokenizer.piece(token.id, special=True)
+        if self._skip_special:
+            # it is not in the text, where a stop string would be looked for
+            return None if data.decode("utf-8", "replace") in self._stop else b""
+        return data
+
+    def _last(self, finish: Finish, *tokens: Token) -> Piece:
+        """The end: what was held back. An empty last piece ends the iteration at once."""
+        text = self._keep(self._assembler.finish())
+        self._end(Finish.STOP if self._assembler.stopped_by is not None else finish)
+        if not text and not tokens:
+            raise StopIteration
+        return Piece(text, list(tokens))
+
+    def _keep(self, text: str) -> str:
+        if text:
+            self._parts.append(text)
+        return text
+
+    def _end(self, finish: Finish) -> None:
+        self._open = False
+        self._finish = finish
+        self._cancel.set()  # the engine may be in the middle of the next token
+        self._ended()
+
+    def _throttle(self) -> None:
+        now = time.monotonic()
+        self._next_at = max(self._next_at + self._pause, now)
+        if self._next_at > now:
+            self._cancel.wait(self._next_at - now)

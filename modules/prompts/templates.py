@@ -1,0 +1,140 @@
+"""Instruction templates: Jinja programs that write a conversation the way a model was trained to read it.
+
+A folder of YAML files, each with the one key `instruction_template` (older forms are understood, too), and the
+template that came inside a model. This module must not know how a conversation is kept, or how much of it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from errors import BadFile, InvalidInput, Unavailable, UnknownName
+from loaders.base import Model
+from modules.config.atomic import write_text
+from modules.config.paths import Paths, safe_child
+from modules.config.yaml_file import read_mapping
+from modules.prompts.jinja import Sandbox
+from modules.prompts.old_template import converted
+
+#: What a model without a template of its own gets.
+FALLBACK = "Alpaca"
+_SUFFIXES = (".yaml", ".yml", ".jinja", ".jinja2")
+
+
+class Templates:
+    """The instruction templates in one folder, and the sandbox that runs them. May be used from several threads."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._folder = paths.instruction_templates
+        self._sandbox = Sandbox()
+
+    def names(self) -> list[str]:
+        """The names of all templates, sorted without regard to case."""
+        files = self._folder.iterdir() if self._folder.is_dir() else ()
+        names = {file.stem for file in files if file.suffix in _SUFFIXES and not file.name.startswith(".")}
+        return sorted(names, key=str.casefold)
+
+    def load(self, name: str) -> str:
+        """The Jinja text of a template. Raises: UnknownName, InvalidName, BadFile."""
+        path = self._find(name)
+        if path is None:
+            raise UnknownName("instruction template", name, self.names())
+        if path.suffix in (".jinja", ".jinja2"):
+            return _read(path)
+        values = read_mapping(path)
+        text = values.get("instruction_template")
+        if isinstance(text, str):
+            return text
+        old = converted(values)
+        if old is None:
+            raise BadFile(path, "it has no key instruction_template")
+        return old
+
+    def save(self, name: str, text: str) -> None:
+        """Write a template. Raises: InvalidName, InvalidInput, Unavailable."""
+        path = safe_child(self._folder, name, ".yaml")
+        written = next((form for form in (_literal(text), _quoted(text)) if _holds(form, text)), None)
+        if written is None:
+            raise InvalidInput("The template holds characters that a file cannot keep. Remove what looks broken in it.")
+        try:
+            write_text(path, written)
+        except OSError as error:
+            raise Unavailable(f"The template cannot be saved to {path} ({error.strerror}).") from None
+
+    def delete(self, name: str) -> None:
+        """Remove a template's file. Raises: UnknownName, InvalidName, Unavailable."""
+        path = self._find(name)
+        if path is None:
+            raise UnknownName("instruction template", name, self.names())
+        try:
+            path.unlink()
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be deleted ({error.strerror}).") from None
+
+    def detect(self, model: Model) -> tuple[str, str]:
+        """The template that fits a model, and why this one. Raises: BadFile."""
+        own = model.tokenizer.chat_template
+        if own and own.strip():
+            return own, "from the GGUF"
+        return self.load(FALLBACK), f"{FALLBACK}: no template in the model"
+
+    def render(self, template: str, messages: Sequence[Mapping[str, Any]], *, name: str = "", **values: Any) -> str:
+        """The text that a template makes of the messages (each with `role` and `content`).
+
+        `add_generation_prompt`, `bos_token`, `eos_token` and whatever else templates ask for may be given by name.
+        Raises: TemplateFailed, with the line; `name` is what it is called there.
+        """
+        given: dict[str, Any] = {
+            "add_generation_prompt": False,
+            "bos_token": "",
+            "eos_token": "",
+            "tools": None,
+            "documents": None,
+            **values,
+            "messages": [dict(message) for message in messages],
+        }
+        return self._sandbox.render(name or "of this chat", template, given)
+
+    def _find(self, name: str) -> Path | None:
+        candidates = (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)
+        return next((path for path in candidates if path.is_file()), None)
+
+
+def _literal(text: str) -> str:
+    """The file's text in the form that keeps the program readable: a block, every line as it is."""
+    mark = "|2-" if text[:1] in (" ", "\n") else "|-"
+    lines = "".join(f"  {line}\n" if line else "\n" for line in text.split("\n"))
+    return f"instruction_template: {mark}\n{lines}"
+
+
+def _quoted(text: str) -> str:
+    """The file's text on one line: for what a block cannot hold, such as newlines at the end."""
+    letters = (letter if letter.isprintable() and letter not in '"\\' else _escape(letter) for letter in text)
+    return f'instruction_template: "{"".join(letters)}"\n'
+
+
+def _escape(letter: str) -> str:
+    known = {"\n": "\\n", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
+    return known.get(letter) or (f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}")
+
+
+def _holds(literal: str, text: str) -> bool:
+    """Whether every parser reads the text out of it; they do not agree about tabs."""
+    loaders: list[Any] = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
+    try:
+        return all(yaml.load(literal, Loader=each) == {"instruction_template": text} for each in loaders)
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadFile(path, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
+    except OSError as error:
+        raise BadFile(path, error.strerror or "the system refuses") from None
