@@ -18,7 +18,7 @@ from loaders.base import Finish
 from loaders.llamacpp.job import Job, Probe, Scoring
 from loaders.llamacpp.native import Batch, Context, Weights
 from loaders.llamacpp.run import Lane, Run, describe, log_softmax
-from loaders.llamacpp.sampling import Sampler, draw_seed
+from loaders.llamacpp.sampling import Sampler
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
 from loaders.llamacpp.tokenizer import LlamaTokenizer
@@ -173,22 +173,20 @@ class Engine:
         """Start a request: its sampler, its sequences, what of its prompt is there already."""
         job.start()
         request, report = job.request, job.report
-        report.seed = draw_seed(request.params.seed)
         try:
             sampler = Sampler(
                 self._weights.vocab,
-                self._weights.n_vocab,
-                self._context.n_ctx,
+                self._tokenizer,
                 request.params,
-                report.seed,
-                end_ids=self._tokenizer.end_ids,
+                request.ids,
+                n_ctx=self._context.n_ctx,
                 logit_bias=request.logit_bias,
                 warnings=report.warnings,
             )
         except UserError as error:
             job.end(error)
             return
-        sampler.accept(request.ids)
+        report.seed = sampler.seed
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
         if isinstance(job, Scoring):
             run.lanes[0].ids.pop()  # nothing follows the last token: its logits serve nobody

@@ -125,8 +125,7 @@ def _open(
         )
         if not progress(0.95, "making the context"):
             raise LoadCancelled
-        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-        threads = options.threads or cores
+        threads, reason = _threads(options.threads)
         context = native.Context(
             weights,
             n_ctx=cells,
@@ -136,7 +135,7 @@ def _open(
             n_outputs_max=limits.rows,
             kv_unified=limits.shared,
             n_threads=threads,
-            n_threads_batch=options.threads_batch or os.cpu_count() or threads,
+            n_threads_batch=options.threads_batch or threads,
             type_k=_GGML_TYPES[options.cache_type],
             type_v=_GGML_TYPES[options.cache_type],
             flash_attn_type=_FLASH[options.flash_attn],
@@ -146,7 +145,7 @@ def _open(
             no_perf=True,
         )
         tokenizer = LlamaTokenizer(weights, header.chat_template)
-        notes.append(f"{threads} threads")
+        notes.append(reason)
         notes.append(f"memory: about {plan.total / 1e9:.1f} GB, {plan.cache / 1e9:.2f} of it for the context")
         name = path.stem if path.is_file() else path.name
         model = LlamaCppModel(name, weights, context, tokenizer, options, limits, notes)
@@ -162,6 +161,22 @@ def _open(
         raise
     progress(1.0, "ready")
     return model
+
+
+def _threads(wanted: int) -> tuple[int, str]:
+    """How many threads compute, and why.
+
+    llama.cpp's threads wait for each other after every operation, so one that has to share its core holds up all: with
+    as many threads as cores, a browser on the same machine makes a reply several times slower.
+    """
+    logical = os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or logical
+    if wanted:
+        return wanted, f"{wanted} {'thread' if wanted == 1 else 'threads'}, as asked"
+    if physical < logical:
+        return physical, f"{physical} threads: one for each physical core"
+    threads = max(physical - 1, 1)
+    return threads, f"{threads} of {physical} cores compute: one is left to the browser and the system"
 
 
 def _gpu_layers(header: GGUFHeader, options: LlamaCppOptions, plan: memory.Forecast, notes: list[str]) -> int:

@@ -45,7 +45,7 @@ def test_a_sampler_is_named_in_its_declaration_and_where_its_mathematics_is() ->
     ]
     assert {path.relative_to(ROOT).as_posix() for path in files} == {
         "loaders/params.py",
-        "loaders/llamacpp/sampling.py",
+        "loaders/sampling/xtc.py",
     }
 
 

@@ -225,5 +225,5 @@ def test_options_reach_the_engine_with_their_reasons(demo_model_path: Path) -> N
     with load(demo_model_path, n_ctx=1024, cache_type="q8_0", flash_attn="on", threads=1, parallel=1) as model:
         assert model.context_length == 1024
         assert "context: 1,024 tokens, as asked" in model.notes
-        assert "1 threads" in model.notes
+        assert "1 thread, as asked" in model.notes
         assert "Paris" in ask(model, FRANCE)[0]

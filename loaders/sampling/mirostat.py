@@ -1,0 +1,75 @@
+"""Mirostat (Basu 2020): hold the surprise of the text near tau bits per token by cutting more or less of the tail.
+
+Both forms keep mu, which begins at 2 tau and after each token goes down by eta * (its surprise - tau). The surprise is
+that of the token among the candidates it was drawn from.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from loaders.params import SamplingParams
+from loaders.sampling.candidates import Candidates
+from loaders.sampling.cuts import top_k
+from loaders.sampling.run import Run
+from loaders.sampling.selection import Floats, largest
+
+_SEEN = 100  # how many of the best tokens the first form estimates the distribution from
+
+
+class Mirostat:
+    """The step that comes before the draw, and learns from it."""
+
+    name = "mirostat"
+
+    def __init__(self, mode: int, tau: float, eta: float, n_vocab: int) -> None:
+        self.value = f"mode {mode}, tau {tau:g}, eta {eta:g}"
+        self._mode, self._tau, self._eta, self._n_vocab = mode, tau, eta, n_vocab
+        self.mu = 2 * tau
+
+    def apply(self, c: Candidates) -> Floats:
+        """Cut by the present mu; returns the probabilities of what is left, for `learn`."""
+        if self._mode == 1:
+            zipf(c, self.mu, self._n_vocab)
+        else:
+            # -log2 p <= mu, and always the best
+            c.keep_above(math.log(c.total) - self.mu * math.log(2))
+        return c.probabilities
+
+    def learn(self, probability: float) -> None:
+        """Correct mu by the probability that the chosen token had."""
+        surprise = -math.log2(max(probability, 1e-30))
+        self.mu -= self._eta * (surprise - self._tau)
+
+
+def zipf(c: Candidates, mu: float, n_vocab: int) -> None:
+    """Mirostat 1's cut: take the distribution for Zipf's, estimate its exponent, and keep the k that gives mu.
+
+    The estimate is the paper's least-squares one, as in llama.cpp.
+    """
+    best, _ = largest(c.logits, _SEEN)
+    logs = np.sort(c.logits[best])[::-1][:_SEEN].astype(np.float64)
+    if len(logs) < 2:
+        return
+    ranks = np.arange(1, len(logs))
+    t = np.log((ranks + 1) / ranks)
+    exponent = float((t * (logs[:-1] - logs[1:])).sum() / (t * t).sum())
+    epsilon = exponent - 1
+    if abs(epsilon) < 1e-6:
+        base = 2**mu / math.log(n_vocab)
+    else:
+        base = epsilon * 2**mu / (1 - float(n_vocab) ** -epsilon)
+    try:
+        k = base ** (1 / exponent)
+    except (OverflowError, ZeroDivisionError):
+        k = math.inf if base > 1 else 1.0
+    top_k(c, max(int(min(k, n_vocab)), 1))
+
+
+def make(p: SamplingParams, run: Run) -> Mirostat | None:
+    """The request's mirostat, or None where it is off."""
+    if not p.mirostat_mode:
+        return None
+    return Mirostat(p.mirostat_mode, p.mirostat_tau, p.mirostat_eta, run.n_vocab)
