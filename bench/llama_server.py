@@ -22,10 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from bench.figure import Figure, Side, in_turn, write
-from bench.one_stream import model_file
+from bench.one_stream import default_threads, model_file
 from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
@@ -206,7 +204,7 @@ def _figure(what: str, unit: str, ours: list[float], peer: list[float], bound: f
 
 
 def main() -> None:
-    found, notes = figures(psutil.cpu_count(logical=False) or 1)
+    found, notes = figures(default_threads())
     write("llama_server", found, notes)
 
 

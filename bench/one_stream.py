@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import psutil
-
 from bench.figure import ROOT, Figure, Side, in_turn, write
 from loaders import LOADERS
 from loaders.params import SamplingParams
@@ -33,11 +31,18 @@ def model_file() -> Path:
     raise SystemExit("The demo model is not there yet: start the program once, or run ./run_tests.sh.")
 
 
+def default_threads() -> int:
+    """What the loader itself takes on this machine, so that both sides run as the program is used."""
+    from loaders.llamacpp.loader import threads_and_reason
+
+    return threads_and_reason(0)[0]
+
+
 def main() -> None:
     from llama_cpp import Llama
 
     path = model_file()
-    threads = psutil.cpu_count(logical=False) or 1
+    threads = default_threads()
     paths = Paths.under(ROOT, model_dir=path.parent)
     models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, {})
     models.load(path.name, options={"threads": threads, "threads_batch": threads, "n_ctx": 2048})

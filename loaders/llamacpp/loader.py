@@ -125,7 +125,7 @@ def _open(
         )
         if not progress(0.95, "making the context"):
             raise LoadCancelled
-        threads, reason = _threads(options.threads)
+        threads, reason = threads_and_reason(options.threads)
         context = native.Context(
             weights,
             n_ctx=cells,
@@ -163,7 +163,7 @@ def _open(
     return model
 
 
-def _threads(wanted: int) -> tuple[int, str]:
+def threads_and_reason(wanted: int) -> tuple[int, str]:
     """How many threads compute, and why.
 
     llama.cpp's threads wait for each other after every operation, so one that has to share its core holds up all: with

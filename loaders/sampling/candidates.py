@@ -199,9 +199,9 @@ class Candidates:
         """Write a few logits. Should no candidate be left, the best of these is put back."""
         out = self.copied()
         old = out[positions]
-        out[positions] = np.minimum(logits, _LARGEST)
+        out[positions] = logits = np.minimum(logits, _LARGEST)
         self._changed()
-        if self.best == -np.inf:
+        if logits.min() == -np.inf and self.best == -np.inf:
             last = int(old.argmax())
             out[positions[last]] = old[last]
             self._changed()

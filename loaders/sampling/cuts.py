@@ -127,7 +127,8 @@ def top_n_sigma(c: Candidates, n: float) -> None:
 
     The original took removed tokens for zeros in the deviation; like llama.cpp this leaves them out.
     """
-    sigma = float(c.logits.std())
+    away = np.subtract(c.logits, c.logits.mean(), out=c.spare)
+    sigma = math.sqrt(float(np.multiply(away, away, out=c.spare).mean()))
     if not math.isfinite(sigma):  # tokens at -inf, or squares beyond float32
         sigma = float(c.logits[c.logits > -np.inf].astype(np.float64).std())
     c.keep_above(-n * sigma)

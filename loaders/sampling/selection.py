@@ -75,6 +75,7 @@ def heaviest(keys: Floats, weights: Floats, mass: float) -> tuple[Positions | Ma
         return order[: _reach(weights[order], mass)], True
     part = np.flatnonzero(keys >= _bound(keys, 256))
     head = float(weights[part].sum(dtype=np.float64))
+    mass = min(mass, float(weights.sum(dtype=np.float64)) * (1 - 1e-9))  # to be reached in spite of rounding
     if head < mass:  # all of these are taken: what is left is even enough to be guessed from a sample
         weights = weights.copy()
         weights[part] = 0

@@ -1,0 +1,142 @@
+"""The Chat tab: a drawer with the chats, the conversation in a reading column, the input at the bottom.
+
+Every action that makes text goes the same way, wired once in `_action`: `begin` shows at once what is about to happen,
+`stream` lets the last exchange grow (one small component, see chat_view), `settle` shows what is stored. What the
+tab remembers is which conversation it shows, at which revision; the messages are the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from modules.app import App
+from modules.ui.chat_turns import Draft, Start, Turns
+from modules.ui.chat_view import Place
+from modules.ui.events import on, then
+from modules.ui.picker import picker
+
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+]
+
+_KEYS = (
+    "<kbd>Enter</kbd> send <kbd>Shift Enter</kbd> new line <kbd>Ctrl Enter</kbd> regenerate "
+    "<kbd>Alt Enter</kbd> continue <kbd>Esc</kbd> stop"
+)
+_CLOSE = "() => { Page.closeDrawer(); }"
+_AT_END = "() => { Page.closeDrawer(); Page.toEnd(); }"
+_TO_END = "(...values) => { Page.toEnd(); return values; }"
+
+
+class ChatTab:
+    """The tab's components and how they are connected. Made once for the page; holds no conversation."""
+
+    def __init__(self, app: App, kept: gr.BrowserState) -> None:
+        self._turns = Turns(app)
+        self.kept = kept
+        self.place = gr.State(Place())
+        self.draft = gr.State(Draft())
+        self.watched = gr.State(False)
+        with gr.Row(elem_id="chat"):
+            self._drawer()
+            with gr.Column(elem_id="talk"):
+                self._reading()
+                self._composer()
+
+    # --- what it is made of ---
+
+    def _drawer(self) -> None:
+        with gr.Column(elem_id="chats"):
+            with gr.Row(elem_id="chats-head"):
+                self.new = gr.Button("New chat", elem_id="new-chat")
+                close = gr.Button("Close", elem_id="chats-close")
+            self.chats = picker("chat-list")
+        on(close.click, None, js=_CLOSE)
+
+    def _reading(self) -> None:
+        with gr.Row(elem_id="talk-head"):
+            toggle = gr.Button("Chats", elem_id="chats-toggle", size="sm")
+            self.title = gr.HTML("", elem_id="chat-title")
+        on(toggle.click, None, js="() => { Page.toggleChats(); }")
+        with gr.Column(elem_id="reading"), gr.Column(elem_id="column"):
+            self.welcome = gr.HTML("", elem_id="welcome")
+            self.history = _messages("history", "Earlier messages")
+            self.tail = _messages("tail", "The last exchange")
+            self.facts = gr.HTML("", elem_id="reply-facts")
+            with gr.Row(elem_id="reply-actions", visible=False) as self.actions:
+                self.regenerate = gr.Button("Regenerate", elem_id="regenerate", size="sm")
+                self.continue_ = gr.Button("Continue", elem_id="continue", size="sm")
+                self.copy = gr.Button("Copy", elem_id="copy-reply", size="sm")
+                self.remove = gr.Button("Remove last", elem_id="remove-last", size="sm")
+        on(self.copy.click, None, [self.tail], js="(tail) => { Page.copyReply(tail); }")
+
+    def _composer(self) -> None:
+        with gr.Column(elem_id="composer"):
+            with gr.Row(elem_id="notice", visible=False) as self.notice_row:
+                self.notice = gr.HTML("", elem_id="notice-text")
+                self.choose = gr.Button("Choose a model", elem_id="choose-model", size="sm")
+            with gr.Row(elem_id="ask"):
+                self.input = gr.Textbox(
+                    label="Your message", show_label=False, container=False, placeholder="Write a message",
+                    lines=1, max_lines=10, autofocus=True, elem_id="message",
+                )  # fmt: skip
+                self.send = gr.Button("Generate", variant="primary", elem_id="send")
+                self.stop = gr.Button("Stop", variant="stop", elem_id="stop", visible="hidden")
+            gr.HTML(_KEYS, elem_id="keys")
+
+    # --- what it does ---
+
+    def wire(self, page: gr.Blocks, knobs: Sequence[Any], model_changed: Any) -> None:
+        """Connect everything; `knobs` are the controls of the Parameters tab, in the order of their declaration."""
+        turns, chats = self._turns, self._turns.app.chats
+        self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, knobs)
+        self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), knobs)
+        self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), knobs)
+        on(self.stop.click, turns.stop, [self.place], queue=False)
+        on(self.remove.click, turns.remove, [self.place, self.input], [*self.screen, self.input])
+        for opened in (
+            on(self.new.click, turns.new, None, self.screen),
+            on(self.chats.click, turns.open, None, self.screen),
+            on(page.load, turns.load, [self.kept], self.screen),
+        ):
+            at_end = then(opened, None, js=_AT_END)
+            watched = then(at_end, turns.watch, [self.place], [self.tail, self.watched], stream=True)
+            then(watched, turns.settle_watched, [self.place, self.watched], self.screen)
+        on([page.load, model_changed], turns.look, [self.place], [self.welcome, self.notice, self.notice_row])
+
+    def _action(self, triggers: Any, begin: Callable[..., Any], start: Start, knobs: Sequence[Any]) -> None:
+        """Wire one way of making text."""
+        begun = on(triggers, begin, [self.place, self.input], self.busy, js=_TO_END)
+        run = self._turns.stream(start)
+        streamed = then(begun, run, [self.place, self.draft, *knobs], [self.tail, self.draft], stream=True)
+        then(streamed, self._turns.settle, [self.place, self.draft, self.input], [*self.screen, self.input, self.draft])
+
+    @property
+    def busy(self) -> list[Any]:
+        """What `Turns.begin_*` return values for."""
+        return [
+            self.draft, self.input, self.history, self.tail, self.facts, self.actions, self.welcome, self.send,
+            self.stop,
+        ]  # fmt: skip
+
+    @property
+    def screen(self) -> list[Any]:
+        """What `Turns.screen` returns values for."""
+        return [
+            self.place, self.kept, self.title, self.welcome, self.history, self.tail, self.facts, self.actions,
+            self.regenerate, self.continue_, self.send, self.stop, self.chats,
+        ]  # fmt: skip
+
+
+def _messages(elem_id: str, label: str) -> gr.Chatbot:
+    """Messages as they stand in the column: as high as they are, without gradio's own frame, buttons and scrolling."""
+    return gr.Chatbot(
+        elem_id=elem_id, label=label, show_label=False, container=False, layout="panel", height=None, autoscroll=False,
+        sanitize_html=True, render_markdown=True, latex_delimiters=LATEX, buttons=["copy"], feedback_options=None,
+        group_consecutive_messages=False,
+    )  # fmt: skip

@@ -1,0 +1,247 @@
+"""What happens when a reply is asked for: begin, stream, settle. Each function returns values for the components.
+
+No logic of conversations here: the services do the work, and what is shown is what they say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from errors import UserError
+from modules.app import App
+from modules.chat.conversation import Conversation
+from modules.chat.service import Turn, Update
+from modules.library.demo import NAME as DEMO
+from modules.ui.chat_view import Bubble, Place, bubble, bubbles, chat_list, split, view
+from modules.ui.events import report, tell
+from modules.ui.knob_controls import params_from
+from modules.ui.words import escape
+
+#: The page is told of new text at most this often per second: more than an eye can follow, and a tenth of a core.
+UPDATES_PER_SECOND = 30
+
+#: Seconds between two looks at a reply that somebody else has asked for.
+WATCHING = 0.15
+
+#: How many components `Turns.screen` returns values for.
+SCREEN = 13
+
+#: Starts a reply: conversation id, what was written, the turn.
+Start = Callable[[str, str, Turn], Iterator[Update]]
+
+#: The style sheet shows the first word until there is text, then the second.
+_WORKING = (
+    "<span role='status' class='working'><span class='reading'>Reading the prompt</span>"
+    "<span class='writing'>Writing</span></span>"
+)
+
+WELCOME = (
+    "<h2>What is on your mind?</h2><p>Write below. Everything stays on this machine: the model runs here, and your "
+    "chats are files in the folder logs.</p>"
+)
+NO_MODEL = "<h2>No model is loaded</h2><p>A model is the file that does the writing. Choose one in the Model tab.</p>"
+DEMO_NOTICE = (
+    "This is SmolLM2 135M, a very small model to try things out with; its answers are often wrong."
+    "<span class='more'> Choose a better one in the Model tab.</span>"
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What was written and is on its way; `give_back` when nothing came of it."""
+
+    text: str = ""
+    wanted: bool = False  # something is to be generated at all
+    give_back: bool = False
+
+
+def shown(visible: bool, *, kept: bool = False) -> Any:
+    """A component in the page, or not. `kept`: it stays there unseen, which is quicker to come back."""
+    return gr.update(visible=visible or ("hidden" if kept else False))
+
+
+class Turns:
+    """The functions behind the chat's buttons."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    # --- begin: what is shown until the first words come ---
+
+    def begin_send(self, place: Place, text: str) -> list[Any]:
+        """The user's message appears at once, and an empty reply below it."""
+        if not text.strip():
+            return [Draft(), *[gr.skip()] * 8]
+        now = view(self.app.chats.open(place.id))
+        tail = [bubble("user", text), bubble("assistant", "")]
+        return self._busy(Draft(text, wanted=True), [*now.history, *now.tail], tail, "")
+
+    def begin_again(self, place: Place, _text: str) -> list[Any]:
+        """The last reply makes room for another one."""
+        now = view(self.app.chats.open(place.id))
+        return self._busy(Draft(wanted=True), gr.skip(), [*now.tail[:1], bubble("assistant", "")], gr.skip())
+
+    def begin_more(self, _place: Place, _text: str) -> list[Any]:
+        """The last reply stays, and grows."""
+        return self._busy(Draft(wanted=True), gr.skip(), gr.skip(), gr.skip())
+
+    def _busy(self, draft: Draft, history: Any, tail: Any, text: Any) -> list[Any]:
+        return [draft, text, history, tail, _WORKING, shown(False), "", shown(False, kept=True), shown(True)]
+
+    # --- stream: the last exchange grows ---
+
+    def stream(self, start: Start) -> Callable[..., Iterator[Any]]:
+        """A generator for gradio around a service that generates. It yields the last exchange and nothing else."""
+
+        def run(place: Place, draft: Draft, *values: Any) -> Iterator[Any]:
+            yield gr.skip(), gr.skip()  # a generator that yields nothing would empty its outputs
+            if not draft.wanted:
+                return
+            try:
+                turn = self.turn(place, values)
+                said = bubbles_before(self.app.chats.open(place.id), draft.text)
+                for update in paced(start(place.id, draft.text, turn)):
+                    yield [*said, bubble("assistant", update.text)], gr.skip()
+                    for note in update.notes:
+                        tell(note)
+            except Exception as error:  # the page must come back from anything
+                report(error)
+                yield gr.skip(), replace(draft, give_back=True)
+
+        run.__name__ = "stream_" + getattr(start, "__name__", "reply")  # so that a measurement finds it
+        return run
+
+    def watch(self, place: Place) -> Iterator[Any]:
+        """See a reply grow that another window has asked for, or this one before it was loaded again."""
+        yield gr.skip(), False
+        try:
+            said = bubbles_before(self.app.chats.open(place.id), "")
+            while update := self.app.chats.writing(place.id):
+                yield [*said, bubble("assistant", update.text)], True
+                time.sleep(WATCHING)
+        except Exception as error:
+            report(error)
+
+    def turn(self, place: Place, values: Sequence[Any]) -> Turn:
+        """Everything that shapes the reply. Raises: InvalidInput."""
+        settings = self.app.settings
+        return Turn(
+            mode=settings.mode,
+            character=settings.character,
+            params=params_from(values),
+            name1=settings.name1,
+            start_with=settings.start_with,
+            custom_system_message=settings.custom_system_message,
+            revision=place.revision,
+        )
+
+    # --- settle: what is stored ---
+
+    def settle(self, place: Place, draft: Draft, typed: str) -> list[Any]:
+        """Show the conversation as it stands; text that nothing came of is given back."""
+        if not draft.wanted:
+            return [gr.skip()] * (SCREEN + 2)
+        given_back = draft.text if draft.give_back and not typed.strip() else gr.skip()
+        return [*self.screen(self.app.chats.open(place.id)), given_back, Draft()]
+
+    def settle_watched(self, place: Place, watched: bool) -> list[Any]:
+        """The same for a reply that was only watched; without one, nothing changes."""
+        return self.screen(self.app.chats.open(place.id)) if watched else [gr.skip()] * SCREEN
+
+    # --- other buttons ---
+
+    def stop(self, place: Place) -> None:
+        """End the reply that is being written."""
+        self.app.chats.stop(place.id)
+
+    def remove(self, place: Place, typed: str) -> list[Any]:
+        """Take the last exchange out; what the user had said in it can be mended and sent again."""
+        try:
+            said, conversation = self.app.chats.remove_last(place.id, place.revision)
+        except Exception as error:
+            report(error)
+            said, conversation = "", self.app.chats.open(place.id)
+        return [*self.screen(conversation), gr.skip() if typed.strip() else said]
+
+    def new(self) -> list[Any]:
+        """An empty page: the chat gets its file with its first message."""
+        return self.screen(self._new())
+
+    def open(self, event: gr.EventData) -> list[Any]:
+        """The chat that was picked in the list."""
+        return self.screen(self.app.chats.open(event.pick))
+
+    def load(self, kept: str) -> list[Any]:
+        """The page was opened: the chat that this browser had open, else the latest one."""
+        chats = self.app.chats
+        try:
+            return self.screen(chats.open(kept) if kept else self._latest())
+        except UserError:  # it was deleted, or its file is broken
+            return self.screen(self._latest())
+
+    def look(self, place: Place) -> list[Any]:
+        """What the model's coming and going changes here: the empty page, and the line above the input."""
+        state = self.app.models.state
+        empty = place.id and not self.app.chats.open(place.id).path()
+        welcome = "" if not empty else NO_MODEL if state.phase == "none" else WELCOME
+        if state.phase == "none":
+            return [welcome, "No model is loaded.", shown(True)]
+        if state.phase == "loaded" and state.name == DEMO:
+            return [welcome, DEMO_NOTICE, shown(True)]
+        return [welcome, "", shown(False)]
+
+    # --- inside ---
+
+    def _new(self) -> Conversation:
+        settings = self.app.settings
+        return self.app.chats.new(settings.mode, settings.character, settings.name1)
+
+    def _latest(self) -> Conversation:
+        settings = self.app.settings
+        return self.app.chats.latest(settings.mode, settings.character, settings.name1)
+
+    def screen(self, conversation: Conversation) -> list[Any]:
+        """Everything that shows a conversation, in the order of `ChatTab.screen`."""
+        settings = self.app.settings
+        now = view(conversation)
+        empty = not now.history and not now.tail
+        writing = self.app.chats.writing(now.place.id) is not None
+        loaded = self.app.models.state.phase != "none"
+        return [
+            now.place,
+            now.place.id,
+            f"<h1>{escape(now.title)}</h1>",
+            (WELCOME if loaded else NO_MODEL) if empty else "",
+            now.history,
+            now.tail,
+            _WORKING if writing else now.meta,
+            shown(now.can_remove and not writing),
+            gr.update(interactive=now.can_regenerate),
+            gr.update(interactive=now.can_continue),
+            shown(not writing),
+            shown(writing, kept=True),
+            chat_list(self.app.chats.list(settings.mode, settings.character), now.place.id),
+        ]
+
+
+def bubbles_before(conversation: Conversation, text: str) -> list[Bubble]:
+    """What stands before the reply in the last exchange: the message that is being answered."""
+    if text:
+        return [bubble("user", text)]
+    _, last = split(conversation.path())
+    return bubbles(last[:1] if last and last[0].role == "user" else [])
+
+
+def paced(updates: Iterator[Update]) -> Iterator[Update]:
+    """Let through as many updates as a page is to be told of, and always the last one."""
+    told = float("-inf")
+    for update in updates:
+        now = time.monotonic()
+        if update.done or now - told >= 1 / UPDATES_PER_SECOND:
+            told = now
+            yield update

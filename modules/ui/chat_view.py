@@ -1,0 +1,159 @@
+"""A conversation as the page shows it: values for the components, made from what the services say. No gradio.
+
+The last exchange, which is the one that grows, stands in a component of its own (`tail`) below all earlier ones
+(`history`): what an update costs then depends on neither the length of the conversation nor its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Protocol
+
+from modules.chat.conversation import Conversation, Message
+from modules.ui.picker import Entry, entries
+from modules.ui.words import day, escape, parts, plural
+
+Bubble = dict[str, Any]
+
+#: How a reply ended, where that is worth a word.
+_ENDED = {"length": "cut at the length limit", "cancelled": "stopped"}
+
+
+class ChatInfo(Protocol):
+    """What the list of chats needs to know of one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def updated(self) -> float: ...
+    @property
+    def problem(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which conversation a browser tab shows, and at which revision. An empty id is a chat that has no file yet."""
+
+    id: str = ""
+    revision: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """One conversation, ready to be shown. `can_*` say which buttons have something to act on."""
+
+    place: Place
+    title: str
+    history: list[Bubble]
+    tail: list[Bubble]
+    meta: str
+    can_regenerate: bool
+    can_continue: bool
+    can_remove: bool
+
+
+def bubble(role: str, text: str) -> Bubble:
+    """A message for gr.Chatbot. As a part of its own, so that its spaces and newlines are kept as they are."""
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def split(path: list[Message]) -> tuple[list[Message], list[Message]]:
+    """Earlier messages, and the last exchange: what the user said last and all that answers it."""
+    start = len(path)
+    while start > 0:
+        start -= 1
+        if path[start].role == "user":
+            break
+    return path[:start], path[start:]
+
+
+def bubbles(messages: Iterable[Message]) -> list[Bubble]:
+    """Messages for gr.Chatbot."""
+    return [bubble(message.role, message.text) for message in messages]
+
+
+def view(conversation: Conversation) -> View:
+    """What to show of a conversation."""
+    path = conversation.path()
+    earlier, last = split(path)
+    replied = bool(path) and path[-1].role == "assistant" and not path[-1].is_greeting
+    return View(
+        place=Place(conversation.id, conversation.revision),
+        title=conversation.title or title_of(path) or "New chat",
+        history=bubbles(earlier),
+        tail=bubbles(last),
+        meta=facts_line(path[-1].meta) if replied else "",
+        can_regenerate=bool(last) and last[0].role == "user",
+        can_continue=replied and len(path) > 1,
+        can_remove=bool(path) and not path[-1].is_greeting,
+    )
+
+
+def title_of(path: list[Message]) -> str:
+    """What a chat without a name is called: the first thing that was said in it."""
+    text = next((message.text for message in path if message.role == "user"), "")
+    first = " ".join(text.split())
+    return first if len(first) <= 60 else f"{first[:59]}…"
+
+
+def facts_line(meta: Mapping[str, Any]) -> str:
+    """The quiet line under a reply: "112 tokens · 38 per second · 1,812 of 2,040 prompt tokens reused"."""
+    new, prompt, reused = (_whole(meta.get(key)) for key in ("new_tokens", "prompt_tokens", "reused_tokens"))
+    seconds = _number(meta.get("decode_seconds"))
+    line = parts(
+        plural(new, "token") if new else "",
+        f"{(new - 1) / seconds:,.0f} per second" if new > 1 and seconds else "",
+        f"{reused:,} of {prompt:,} prompt tokens reused" if prompt else "",
+        _ENDED.get(str(meta.get("finish")), ""),
+    )
+    notes = meta.get("notes")
+    told = [meta.get("error"), *(notes if isinstance(notes, list) else ())]
+    warnings = "".join(f"<p class='warning'>{escape(each)}</p>" for each in told if each)
+    return f"<p title='{escape(details(meta))}'>{escape(line)}</p>{warnings}" if line or warnings else ""
+
+
+def details(meta: Mapping[str, Any]) -> str:
+    """What the line under a reply tells to whoever points at it."""
+    told = []
+    if meta.get("reuse_reason"):
+        told.append(f"Reused: {meta['reuse_reason']}")
+    if "prompt_seconds" in meta:
+        told.append(f"Prompt read in {_number(meta['prompt_seconds']):.2f} s")
+    if _number(meta.get("queued_seconds")) >= 0.1:
+        told.append(f"Waited {_number(meta['queued_seconds']):.1f} s in the queue")
+    asked = meta.get("asked")
+    dropped = _whole(asked.get("dropped")) if isinstance(asked, Mapping) else 0
+    if dropped:
+        told.append(f"{plural(dropped, 'old message')} left out: the context was full")
+    if _whole(meta.get("seed", -1)) >= 0:
+        told.append(f"Seed {meta['seed']}")
+    return "\n".join(told)
+
+
+def chat_list(infos: Iterable[ChatInfo], current: str, today: date | None = None) -> str:
+    """The chats by day, newest first."""
+    now = today or date.today()
+    items = [
+        Entry(
+            info.id,
+            info.title or "Untitled",
+            detail=info.problem or "",
+            group=day(datetime.fromtimestamp(info.updated), now),
+            disabled=info.problem is not None,
+        )
+        for info in infos
+    ]
+    return entries("Chats by day", items, current, "Your conversations will be listed here, newest first.")
+
+
+def _whole(value: Any) -> int:
+    """A number out of a file that others may have written."""
+    return value if isinstance(value, int) else 0
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,159 @@
+// The little script of the page: light or dark, the scroll that sticks to the end, drawers, shortcuts, copying.
+// It stands in the head, after START_DARK, and runs before anything is painted. Everything else is gradio's.
+
+const Page = {
+  // --- light and dark: what was chosen in this browser, else what the settings say ---
+  dark() {
+    const kept = localStorage.getItem('theme');
+    return kept ? kept === 'dark' : START_DARK;
+  },
+  paint() {
+    const dark = Page.dark();
+    for (const part of [document.documentElement, document.body]) {
+      if (part && part.classList.contains('dark') !== dark) part.classList.toggle('dark', dark);
+    }
+    document.documentElement.style.colorScheme = dark ? 'dark' : 'light';
+  },
+  switchTheme() {
+    localStorage.setItem('theme', Page.dark() ? 'light' : 'dark');
+    Page.paint();
+  },
+
+  // --- the reading column: stay at the end only if the reader was there ---
+  atEnd: true,
+  follow(scroller) {
+    const toEnd = () => { if (Page.atEnd) scroller.scrollTop = scroller.scrollHeight; };
+    scroller.addEventListener('scroll', () => {
+      Page.atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
+    }, { passive: true });
+    new ResizeObserver(toEnd).observe(scroller.querySelector('#column'));
+    new ResizeObserver(toEnd).observe(scroller);
+    toEnd();
+  },
+  toEnd() {
+    Page.atEnd = true;
+    const scroller = document.getElementById('reading');
+    if (scroller) scroller.scrollTop = scroller.scrollHeight;
+  },
+
+  // --- drawers ---
+  narrow: () => matchMedia('(max-width: 860px)').matches,
+  toggleChats(open) {
+    const body = document.body;
+    const mark = Page.narrow() ? 'chats-open' : 'chats-closed';
+    const now = body.classList.contains(mark);
+    body.classList.toggle(mark, open === undefined ? !now : open);
+  },
+  closeDrawer() { document.body.classList.remove('chats-open'); },
+
+  // --- copying, also where the page is not served from this machine and the browser holds the clipboard back ---
+  async copy(text, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = Object.assign(document.createElement('textarea'), { value: text });
+      document.body.append(area);
+      area.select();
+      document.execCommand('copy');
+      area.remove();
+    }
+    const label = document.getElementById(button);
+    if (!label) return;
+    label.dataset.done = 'yes';
+    setTimeout(() => delete label.dataset.done, 1600);
+  },
+  copyReply(tail) {
+    const reply = [...(tail || [])].reverse().find((message) => message.role === 'assistant');
+    if (reply) Page.copy(reply.content.map((part) => part.text ?? '').join('\n'), 'copy-reply');
+  },
+
+  // --- Parameters: the filter box ---
+  filter(words) {
+    const wanted = (words || '').toLowerCase().split(/\s+/).filter(Boolean);
+    const page = document.getElementById('generation');
+    if (!page) return;
+    page.toggleAttribute('data-filtering', wanted.length > 0);
+    for (const card of page.querySelectorAll('.card')) {
+      let left = 0;
+      for (const knob of card.querySelectorAll('.knob')) {
+        const text = (knob.id.slice(5) + ' ' + knob.textContent).toLowerCase();
+        const shown = wanted.every((word) => text.includes(word));
+        knob.toggleAttribute('data-hidden', !shown);
+        left += shown;
+      }
+      card.toggleAttribute('data-hidden', wanted.length > 0 && left === 0);
+    }
+  },
+  unfold(button) {
+    const card = document.getElementById(button).closest('.card');
+    const open = card.toggleAttribute('data-unfolded');
+    document.getElementById(button).setAttribute('aria-expanded', open);
+  },
+
+  // --- shortcuts ---
+  press(id) {
+    const button = document.getElementById(id);
+    if (!button || button.disabled || button.offsetParent === null) return false;
+    button.click();
+    return true;
+  },
+  keys(event) {
+    if (!document.getElementById('talk')?.offsetParent) return;
+    const enter = event.key === 'Enter';
+    let id = null;
+    if (enter && event.ctrlKey && !event.altKey) id = 'regenerate';
+    else if (enter && event.altKey && !event.ctrlKey) id = 'continue';
+    else if (event.key === 'Escape') id = document.body.classList.contains('chats-open') ? 'chats-close' : 'stop';
+    else if (event.ctrlKey && event.shiftKey && event.key === 'Backspace') id = 'remove-last';
+    else if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === 'k') id = 'copy-reply';
+    else if (event.ctrlKey && !event.shiftKey && event.key.toLowerCase() === 's') {
+      event.preventDefault();
+      Page.toggleChats();
+      return;
+    }
+    if (id && Page.press(id)) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  },
+
+  // --- names for what gradio leaves unnamed ---
+  TIPS: {
+    'regenerate': 'Write the reply again (Ctrl+Enter)',
+    'continue': 'Let the reply go on (Alt+Enter)',
+    'remove-last': 'Take the last exchange out (Ctrl+Shift+Backspace)',
+    'copy-reply': 'Copy the reply (Ctrl+Shift+K)',
+    'stop': 'Stop writing (Esc)',
+    'send': 'Send (Enter)',
+    'theme-switch': 'Light or dark',
+    'chats-toggle': 'Show or hide the chats (Ctrl+S)',
+    'chip': 'Go to the Model tab',
+  },
+  settle() {
+    for (const [id, tip] of Object.entries(Page.TIPS)) {
+      const control = document.getElementById(id);
+      if (control && control.title !== tip) control.title = tip;
+    }
+    const scroller = document.getElementById('reading');
+    if (scroller && scroller.querySelector('#column') && !scroller.dataset.followed) {
+      scroller.dataset.followed = 'yes';
+      Page.follow(scroller);
+    }
+  },
+};
+window.Page = Page;
+
+Page.paint();
+document.addEventListener('keydown', Page.keys, true);
+document.addEventListener('pointerdown', (event) => {
+  if (document.body.classList.contains('chats-open') && !event.target.closest('#chats, #chats-toggle')) Page.closeDrawer();
+});
+document.addEventListener('DOMContentLoaded', () => {
+  Page.paint();
+  // gradio sets the system's choice when it mounts, and makes controls as it goes
+  new MutationObserver(Page.paint).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+  let waiting = 0;
+  new MutationObserver(() => {
+    if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; Page.settle(); });
+  }).observe(document.body, { childList: true, subtree: true });
+});

@@ -1,0 +1,41 @@
+"""The page: the bar, the seven tabs, and which of them listens to which."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from modules.app import App
+from modules.ui import default_tab, notebook_tab, session_tab, training_tab
+from modules.ui.chat_tab import ChatTab
+from modules.ui.frame import Frame
+from modules.ui.model_tab import ModelTab
+from modules.ui.parameters_tab import ParametersTab
+
+
+def build_page(app: App) -> gr.Blocks:
+    """Make the page over an App. Nothing is started, and nothing is decided, here."""
+    with gr.Blocks(title="Text generation web UI", analytics_enabled=False, fill_width=True, fill_height=True) as page:
+        # here and not in the tabs: in a tab that is not open they would not be there when the page loads
+        open_chat = gr.BrowserState("", storage_key="open-chat", secret="this-browser")
+        own_values = gr.BrowserState({}, storage_key="parameters", secret="this-browser")
+        frame = Frame(app)
+        with gr.Tabs(elem_id="tabs", selected="chat") as tabs:
+            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+                chat = ChatTab(app, open_chat)
+            with gr.Tab("Default", id="default", elem_id="tab-default"):
+                default_tab.build()
+            with gr.Tab("Notebook", id="notebook", elem_id="tab-notebook"):
+                notebook_tab.build()
+            with gr.Tab("Parameters", id="parameters", elem_id="tab-parameters"):
+                parameters = ParametersTab(app, own_values)
+            with gr.Tab("Model", id="model", elem_id="tab-model"):
+                model = ModelTab(app)
+            with gr.Tab("Training", id="training", elem_id="tab-training"):
+                training_tab.build()
+            with gr.Tab("Session", id="session", elem_id="tab-session"):
+                session_tab.build(app)
+        frame.wire(page, tabs, model.progress, [chat.choose])
+        chat.wire(page, parameters.knobs, frame.model.change)
+        parameters.wire(page, frame.model)
+        model.wire(page, frame.timer, frame.model)
+    return page

@@ -1,0 +1,159 @@
+"""One server with the real demo model and one Chromium for all tests of the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from modules.app import App
+from modules.ui import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+)  # fmt: skip
+#: Greedy, so that the model's answers are the same at every run.
+SETTINGS = "preset: Debug-deterministic\nmax_new_tokens: 120\ndark_theme: false\n"
+PATIENCE = 30_000
+
+expect.set_options(timeout=PATIENCE)
+
+
+@dataclass(frozen=True)
+class Served:
+    app: App
+    url: str
+    root: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def new_root(folder: Path, model: Path) -> Path:
+    """A user's folder with the shipped files, our settings and the demo model."""
+    for name in ("presets", "characters", "instruction-templates"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    (folder / "models" / model.name).symlink_to(model)
+    (folder / "settings.yaml").write_text(SETTINGS, encoding="utf-8")
+    return folder
+
+
+def start(root: Path) -> Served:
+    # one thread: two that wait for each other stand still where the browser takes a core
+    argv = ["--listen-port", str(free_port()), "--threads", "1", "--threads-batch", "1", "--n-ctx", "2048"]
+    app = App.build(root, argv)
+    return Served(app, launch(app), root)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, demo_model_path: Path) -> Iterator[Served]:
+    served = start(new_root(tmp_path_factory.mktemp("root"), demo_model_path))
+    yield served
+    served.app.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM))
+        yield browser
+        browser.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that only the services know."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@dataclass
+class Web:
+    """A browser's window on the page, with what tests do again and again."""
+
+    context: BrowserContext
+    page: Page
+    app: App
+    url: str
+
+    def open(self) -> None:
+        self.page.goto(self.url)
+        self.ready()
+
+    def ready(self) -> None:
+        """Until the page has loaded the conversation: the list says something only then."""
+        expect(self.page.locator("#chat-list nav, #chat-list .empty")).to_be_attached()
+        self.page.wait_for_function("document.querySelector('#chip').textContent.trim().length > 0")
+
+    def tab(self, name: str) -> None:
+        self.page.locator(f"#tab-{name}-button").click()
+        expect(self.page.locator(f"#tab-{name}")).to_be_visible()
+
+    def ask(self, text: str) -> None:
+        """Send a message and await the whole reply."""
+        self.send(text)
+        self.done()
+
+    def send(self, text: str) -> None:
+        """Send a message and wait until it is shown."""
+        said = self.page.locator("#column .user-row")
+        before = said.count()
+        self.page.locator("#message textarea").fill(text)
+        self.page.locator("#message textarea").press("Enter")
+        expect(said).to_have_count(before + 1)
+
+    def done(self) -> None:
+        """Until no reply is being written, and its facts are there."""
+        expect(self.page.locator("#reply-facts")).to_contain_text("token")
+        expect(self.page.locator("#send")).to_be_visible()
+
+    @property
+    def reply(self) -> Any:
+        return self.page.locator("#tail .bot-row .prose").last
+
+    def loaded(self) -> None:
+        if self.app.models.loaded is None:
+            self.app.models.load(self.app.shelf.names()[0])
+
+
+def window(chromium: Browser, served: Served, **how: Any) -> Iterator[Web]:
+    context = chromium.new_context(viewport=how.pop("viewport", {"width": 1280, "height": 860}), **how)
+    asked: list[str] = []
+    wrong: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    web = Web(context, page, served.app, served.url)
+    web.loaded()
+    web.open()
+    yield web
+    context.close()
+    outside = [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
+    assert not outside, "the page asked another host"
+    assert not wrong, "the page's script failed"
+
+
+@pytest.fixture
+def web(chromium: Browser, served: Served) -> Iterator[Web]:
+    yield from window(chromium, served)
+
+
+@pytest.fixture
+def narrow(chromium: Browser, served: Served) -> Iterator[Web]:
+    yield from window(chromium, served, viewport={"width": 360, "height": 800})

@@ -1,0 +1,207 @@
+"""The Chat tab in a real browser, with the real demo model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.conftest import ROOT, Served, Web, start, until
+
+QUESTION = "Tell me the capital of France."
+LONG = "Write a very long story about a fox and a hen."
+
+
+def new_chat(web: Web) -> None:
+    web.page.locator("#new-chat").click()
+    expect(web.page.locator("#welcome")).to_contain_text("What is on your mind?")
+
+
+def text_of(page: Page) -> str:
+    return page.locator("#tail .bot-row .prose").last.inner_text()
+
+
+def begin(web: Web, text: str) -> None:
+    """Send, and wait for the first words."""
+    web.send(text)
+    web.page.wait_for_function("document.querySelector('#tail .bot-row:last-child .prose')?.innerText.length > 20")
+
+
+def test_a_question_is_answered(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    expect(web.reply).to_contain_text("Paris")
+    expect(web.page.locator("#tail .user-row")).to_contain_text(QUESTION)
+    expect(web.page.locator("#reply-facts")).to_contain_text("prompt tokens reused")
+    expect(web.page.locator("#message textarea")).to_have_value("")
+    expect(web.page.locator("#chat-list [aria-current]")).to_contain_text(QUESTION)
+
+
+def test_a_conversation_goes_on_and_the_last_exchange_moves_up(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    web.ask("And of Italy?")
+    expect(web.page.locator("#history .message-row")).to_have_count(2)
+    expect(web.page.locator("#tail .message-row")).to_have_count(2)
+    expect(web.page.locator("#history .bot-row")).to_contain_text("Paris")
+
+
+def test_shift_enter_is_a_new_line(web: Web) -> None:
+    box = web.page.locator("#message textarea")
+    box.fill("one")
+    box.press("Shift+Enter")
+    box.type("two")
+    expect(box).to_have_value("one\ntwo")
+
+
+def test_stop_keeps_what_is_there_and_continue_goes_on(web: Web) -> None:
+    new_chat(web)
+    begin(web, LONG)
+    expect(web.page.locator("#send")).to_be_hidden()
+    web.page.locator("#stop").click()
+    web.done()
+    expect(web.page.locator("#reply-facts")).to_contain_text("stopped")
+    before = text_of(web.page)
+    web.page.keyboard.press("Alt+Enter")
+    expect(web.page.locator("#stop")).to_be_visible()
+    web.done()
+    assert text_of(web.page).startswith(before)
+    assert len(text_of(web.page)) > len(before)
+
+
+def test_escape_stops(web: Web) -> None:
+    new_chat(web)
+    begin(web, LONG)
+    web.page.keyboard.press("Escape")
+    web.done()
+    expect(web.page.locator("#reply-facts")).to_contain_text("stopped")
+
+
+def test_regenerate_makes_another_version(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    id = str(web.page.locator("#chat-list [aria-current]").get_attribute("data-pick"))
+    last = web.app.chats.open(id).path()[-1]
+    web.page.keyboard.press("Control+Enter")
+    until(lambda: len(web.app.chats.open(id).versions(last.id)) == 2)
+    web.done()
+    expect(web.reply).to_contain_text("Paris")
+
+
+def test_remove_last_gives_the_question_back(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    web.page.locator("#remove-last").click()
+    expect(web.page.locator("#message textarea")).to_have_value(QUESTION)
+    expect(web.page.locator("#tail .message-row")).to_have_count(0)
+
+
+def test_there_again_after_a_reload(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    answer = text_of(web.page)
+    web.page.reload()
+    expect(web.reply).to_have_text(answer)
+
+
+def test_a_reply_that_is_being_written_goes_on_in_another_window(web: Web) -> None:
+    new_chat(web)
+    web.tab("parameters")
+    web.page.locator("#knob-max_new_tokens input[type=number]").fill("1500")
+    web.tab("chat")
+    begin(web, LONG)
+    other = web.context.new_page()
+    other.goto(web.url)
+    expect(other.locator("#stop")).to_be_visible()
+    other.locator("#stop").click()
+    expect(other.locator("#reply-facts")).to_contain_text("stopped")
+    expect(other.locator("#send")).to_be_visible()
+    web.done()
+
+
+def test_an_empty_message_changes_nothing(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    web.page.locator("#send").click()
+    expect(web.page.locator("#send")).to_be_visible()
+    expect(web.reply).to_contain_text("Paris")
+    web.ask("And of Italy?")
+    expect(web.page.locator("#column .message-row")).to_have_count(4)
+
+
+def test_there_again_after_a_restart(web: Web, served: Served) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    answer = text_of(web.page)
+    again = start(served.root)
+    page = web.context.browser.new_page()
+    page.goto(again.url)
+    expect(page.locator("#tail .bot-row .prose").last).to_have_text(answer)
+    expect(page.locator("#notice")).to_contain_text("No model is loaded")
+    page.close()
+    again.app.close()
+
+
+def test_a_stale_window_is_told_and_gives_the_text_back(web: Web) -> None:
+    new_chat(web)
+    web.ask(QUESTION)
+    other = web.context.new_page()
+    other.goto(web.url)
+    expect(other.locator("#tail .bot-row")).to_be_visible()
+    web.ask("And of Spain?")
+    other.locator("#message textarea").fill("And of Italy?")
+    other.locator("#send").click()
+    expect(other.locator(".toast-body")).to_contain_text("changed in another window")
+    expect(other.locator("#message textarea")).to_have_value("And of Italy?")
+    expect(other.locator("#tail .user-row")).to_contain_text("And of Spain?")
+
+
+def test_without_a_model_the_text_is_given_back(web: Web) -> None:
+    new_chat(web)
+    web.app.models.unload()
+    expect(web.page.locator("#chip")).to_have_text("no model: choose one")
+    web.page.locator("#message textarea").fill("Anyone there?")
+    web.page.locator("#send").click()
+    expect(web.page.locator(".toast-body")).to_contain_text("No model is loaded")
+    expect(web.page.locator("#message textarea")).to_have_value("Anyone there?")
+    web.page.locator("#choose-model").click()
+    expect(web.page.locator("#tab-model")).to_be_visible()
+
+
+def test_what_a_person_writes_is_no_markup_of_ours(web: Web) -> None:
+    """A message with a script in it is shown as text: neither the list of chats nor the message runs it."""
+    new_chat(web)
+    web.ask('Say hi. <img src=x onerror="window.broken = 1"><script>window.broken = 1</script>')
+    expect(web.page.locator("#chat-list [aria-current]")).to_contain_text("<img")
+    assert web.page.evaluate("window.broken") is None
+
+
+def test_the_scroll_stays_where_the_reader_is(web: Web) -> None:
+    new_chat(web)
+    web.page.set_viewport_size({"width": 1000, "height": 480})
+    web.ask(LONG)
+    reading = web.page.locator("#reading")
+    assert reading.evaluate("e => e.scrollHeight - e.scrollTop - e.clientHeight") < 48
+    begin(web, LONG)
+    reading.evaluate("e => { e.scrollTop = 0; }")
+    web.done()
+    assert reading.evaluate("e => e.scrollTop") == 0
+
+
+def test_the_demo_model_is_announced_honestly(web: Web) -> None:
+    expect(web.page.locator("#notice")).to_contain_text("a very small model to try things out with")
+
+
+@pytest.mark.skipif(not os.environ.get("SCREENSHOTS"), reason="makes a picture for the documents")
+def test_screenshot(web: Web) -> None:
+    id = web.app.chats.new("instruct").id
+    web.page.set_viewport_size({"width": 1440, "height": 900})
+    picture = Path(ROOT / "docs" / "screenshot.png")
+    new_chat(web)
+    web.ask("Explain in two short paragraphs why the sky is blue.")
+    web.ask("Write a Python function that reverses a string, and show how to call it.")
+    web.page.locator("#reading").hover()
+    web.page.screenshot(path=picture)
+    assert id

@@ -1,0 +1,75 @@
+"""The frame: seven tabs, light and dark, nothing from outside, and a narrow screen."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.conftest import Web
+
+TABS = ["Chat", "Default", "Notebook", "Parameters", "Model", "Training", "Session"]
+
+
+def test_the_tabs_stand_in_their_order(web: Web) -> None:
+    expect(web.page.locator("#tabs > .tab-wrapper [role=tab]")).to_have_text(TABS)
+
+
+@pytest.mark.parametrize("name", ["default", "notebook", "training", "session"])
+def test_what_comes_later_says_so_without_dead_buttons(web: Web, name: str) -> None:
+    web.tab(name)
+    expect(web.page.locator(f"#tab-{name} h1")).to_be_visible()
+    expect(web.page.locator(f"#tab-{name} button")).to_have_count(0)
+
+
+def test_light_and_dark_are_remembered(web: Web) -> None:
+    dark = "document.documentElement.classList.contains('dark')"
+    assert not web.page.evaluate(dark)  # the settings say so
+    web.page.locator("#theme-switch").click()
+    assert web.page.evaluate(dark)
+    web.page.reload()
+    web.ready()
+    assert web.page.evaluate(dark)
+    assert web.page.evaluate("document.body.classList.contains('dark')")
+
+
+def test_no_other_host_is_named_in_the_page(web: Web) -> None:
+    """Links a person may follow are no requests, but nothing in the head may point outside."""
+    hosts = web.page.evaluate(
+        "[...document.head.querySelectorAll('[src],[href],[content]')].map(e => e.src || e.href || e.content)"
+        ".filter(u => /^https?:/.test(u) && !u.startsWith(location.origin))"
+    )
+    assert hosts == []
+
+
+def test_a_narrow_screen_does_not_scroll_sideways(narrow: Web) -> None:
+    page = narrow.page
+    for name in TABS:
+        tab = page.locator(f"#tabs [role=tablist] button:text-is('{name}')")
+        if tab.count() == 0:
+            page.locator("#tabs > .tab-wrapper .overflow-menu > button").click()
+            page.locator(f"#tabs > .tab-wrapper .overflow-dropdown button:text-is('{name}')").click()
+        else:
+            tab.click()
+        expect(page.locator(f"#tab-{name.lower()}")).to_be_visible()
+        wide = page.evaluate("Math.max(...[...document.querySelectorAll('.tabitem')].map(e => e.scrollWidth))")
+        assert wide <= 360, name
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+
+
+def test_targets_on_a_narrow_screen_are_large_enough(narrow: Web) -> None:
+    narrow.ask("Hello")
+    small = narrow.page.evaluate(
+        "[...document.querySelectorAll('#bar button, #talk > * button, #reply-actions button, #ask button')]"
+        ".filter(e => e.offsetParent && !e.closest('.message-row') && e.getBoundingClientRect().height < 40)"
+        ".map(e => e.id || e.textContent)"
+    )
+    assert small == []
+
+
+def test_the_chats_are_a_drawer_on_a_narrow_screen(narrow: Web) -> None:
+    page = narrow.page
+    expect(page.locator("#chats")).to_be_hidden()
+    page.locator("#chats-toggle").click()
+    expect(page.locator("#chats")).to_be_visible()
+    page.locator("#new-chat").click()
+    expect(page.locator("#chats")).to_be_hidden()

@@ -1,0 +1,66 @@
+"""The Model tab: load, unload, refuse; the chip in the bar tells the truth throughout."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.conftest import Web
+
+NAME = "SmolLM2-135M-Instruct"
+
+
+@pytest.fixture
+def page(web: Web) -> Web:
+    web.page.locator("#chip").click()
+    expect(web.page.locator("#model-title")).to_contain_text(NAME)
+    return web
+
+
+def test_unload_and_load(page: Web) -> None:
+    expect(page.page.locator("#load-notes")).to_contain_text("context: 2,048 tokens")
+    page.page.locator("#unload-model").click()
+    expect(page.page.locator("#chip")).to_have_text("no model: choose one")
+    expect(page.page.locator("#unload-model")).to_be_disabled()
+    assert page.app.models.loaded is None
+    page.page.locator("#load-model").click()
+    expect(page.page.locator("#chip")).to_contain_text(f"{NAME}.Q4_1 · llama.cpp · 2k")
+    expect(page.page.locator("#unload-model")).to_be_enabled()
+
+
+def test_options_take_effect(page: Web) -> None:
+    context = page.page.locator("#option-llama-cpp-n_ctx input[type=number]")
+    expect(context).to_have_value("2048")
+    context.fill("1024")
+    context.blur()
+    page.page.locator("#reload-model").click()
+    expect(page.page.locator("#chip")).to_contain_text("1k")
+    assert page.app.models.current().context_length == 1024
+    page.app.models.unload()
+
+
+def test_a_broken_file_is_refused_and_the_server_lives_on(page: Web) -> None:
+    broken = page.app.paths.models / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(40))
+    page.page.locator("#shelf-refresh").click()
+    entry = page.page.locator("#shelf-list button", has_text="broken")
+    expect(entry).to_contain_text("cannot be loaded")
+    entry.click()
+    expect(page.page.locator("#model-title")).to_contain_text("broken")
+    expect(page.page.locator("#load-model")).to_be_disabled()
+    broken.unlink()
+    page.page.locator("#shelf-refresh").click()
+    expect(page.page.locator("#model-title")).to_contain_text(NAME)
+
+
+def test_a_load_that_fails_says_why(page: Web) -> None:
+    context = page.page.locator("#option-llama-cpp-n_ctx input[type=number]")
+    context.fill("200000")
+    context.blur()
+    page.app.models.unload()
+    whole = page.app.paths.models / f"{NAME}.Q4_1.gguf"
+    aside = whole.rename(whole.with_name("aside.part"))
+    page.page.locator("#load-model").click()
+    expect(page.page.locator(".toast-body")).to_contain_text("There is no model named")
+    aside.rename(whole)
+    expect(page.page.locator("#load-model")).to_be_enabled()
