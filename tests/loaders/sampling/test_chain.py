@@ -333,9 +333,7 @@ def test_mirostat_and_adaptive_p_together_are_told() -> None:
 def test_biases_and_bans() -> None:
     warnings: list[str] = []
     z = np.zeros(4, np.float32)
-    c = make(
-        4, logit_bias={1: 1.0, 7: 3}, custom_token_bans="2", ban_eos_token=True, end_ids=[3], warnings=warnings
-    )
+    c = make(4, logit_bias={1: 1.0, 7: 3}, custom_token_bans="2", ban_eos_token=True, end_ids=[3], warnings=warnings)
     ids, p = c.distribution(z)
     assert ids.tolist() == [0, 1]
     assert p[1] / p[0] == pytest.approx(math.e, rel=1e-4)

@@ -99,6 +99,9 @@ def test_a_cut_keeps_what_the_reference_keeps(name: str, ordered: bool, data: st
     if name == "tfs":  # the bends of a straight line are noise
         p = np.sort(reference.softmax(z.astype(np.float64)))[::-1]
         assume(np.abs(np.diff(p, 2)).sum() > 1e-3 * p[0] or np.ptp(p) == 0)
+    if name == "top_n_sigma":  # differences below SLACK count as none
+        finite = z[z > -np.inf].astype(np.float64)
+        assume(np.ptp(finite) == 0 or value * finite.std() > 1)
     c = Candidates(z)
     if ordered:
         c.sort()
@@ -122,9 +125,7 @@ def test_top_k_keeps_what_the_reference_keeps(z: np.ndarray, k: int, ordered: bo
 
 @given(z=any_logits, threshold=share, protected=st.frozensets(st.integers(0, 40), max_size=2))
 @settings(max_examples=150, deadline=None)
-def test_xtc_removes_what_the_reference_removes(
-    z: np.ndarray, threshold: float, protected: frozenset[int]
-) -> None:
+def test_xtc_removes_what_the_reference_removes(z: np.ndarray, threshold: float, protected: frozenset[int]) -> None:
     lower, upper = (reference.xtc(z.astype(float), threshold * nudge, protected) for nudge in (1 - 1e-5, 1 + 1e-5))
     assume(np.array_equal(lower, upper))
     c = Candidates(z)
@@ -205,18 +206,18 @@ def settings_of_all(draw: st.DrawFn) -> SamplingParams:
     """Any knobs, each off or on, in any order."""
 
     def maybe(neutral: float, low: float, high: float) -> float:
-        return draw(st.one_of(st.just(neutral), st.floats(low, high)))
+        return draw(st.one_of(st.just(neutral), st.just(neutral), st.just(neutral), st.floats(low, high)))
 
     return SamplingParams(
         temperature=maybe(1, 0.2, 3),
-        dynamic_temperature=draw(st.booleans()),
+        dynamic_temperature=draw(st.sampled_from([False, False, True])),
         dynatemp_low=draw(st.floats(0.2, 2)),
         dynatemp_high=draw(st.floats(0.2, 2)),
         smoothing_factor=maybe(0, 0.01, 1),
         smoothing_curve=maybe(1, 1, 4),
         top_p=maybe(1, 0.05, 1),
         min_p=maybe(0, 0.001, 0.9),
-        top_k=draw(st.integers(0, 30)),
+        top_k=draw(st.sampled_from([0, 0, 0, 1, 3, 20])),
         typical_p=maybe(1, 0.05, 1),
         tfs=maybe(1, 0.05, 1),
         top_a=maybe(0, 0.01, 1),
@@ -243,7 +244,7 @@ def settings_of_all(draw: st.DrawFn) -> SamplingParams:
     protected=st.frozensets(st.integers(0, 40), max_size=1),
     breakers=st.frozensets(st.integers(0, 8), max_size=1),
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_chain_does_what_the_reference_does(
     z: np.ndarray, params: SamplingParams, prompt: list[int], protected: frozenset[int], breakers: frozenset[int]
 ) -> None:
@@ -256,9 +257,7 @@ def test_the_chain_does_what_the_reference_does(
 
     lower, upper = slow(1 - 2e-5), slow(1 + 2e-5)
     wanted = reference.softmax(slow(1))
-    chain = SamplerChain(
-        params, n_vocab=len(z), seed=1, prompt_ids=prompt, newline_ids=protected, breaker_ids=breakers
-    )
+    chain = SamplerChain(params, n_vocab=len(z), seed=1, prompt_ids=prompt, newline_ids=protected, breaker_ids=breakers)
     ids, p = chain.distribution(z)
     assert p.sum() == pytest.approx(1, abs=1e-4)
     assert len(ids) == len(set(ids.tolist()))
