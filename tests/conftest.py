@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from modules.library.demo import DemoModel
 
 from loaders import loader_named
 from loaders.base import Model
 from modules.config.paths import Paths
+from modules.library.demo import DemoModel
 
 ROOT = Path(__file__).resolve().parent.parent
 

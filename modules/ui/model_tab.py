@@ -184,15 +184,15 @@ class ModelTab:
         busy, loaded = state.phase in ("loading", "unloading"), state.phase == "loaded"
         return [
             notes_html(state.notes, state.error, short_name(state.name)),
-            gr.update(interactive=bool(chosen) and not busy),
-            gr.update(visible=True if state.phase == "loading" else "hidden"),
+            gr.update(interactive=bool(chosen) and not busy, visible=state.phase != "loading" or "hidden"),
+            gr.update(visible=state.phase == "loading" or "hidden"),
             gr.update(interactive=loaded),
             gr.update(interactive=loaded),
         ]
 
     def _starting(self) -> list[Any]:
         off = gr.update(interactive=False)
-        return [gr.Timer(0.3), off, gr.update(visible=True), off, off, gr.update(visible=False)]
+        return [gr.Timer(0.3), gr.update(visible="hidden"), gr.update(visible=True), off, off, gr.update(visible=False)]
 
     def _fetch(self) -> None:
         """The demo model comes from the package index, and is loaded."""

@@ -97,9 +97,16 @@ const Page = {
     button.click();
     return true;
   },
+  blank: () => !document.querySelector('#message textarea')?.value.trim(),
+  drop(event) {
+    event.preventDefault();
+    event.stopPropagation();
+  },
   keys(event) {
     if (!document.getElementById('talk')?.offsetParent) return;
     const enter = event.key === 'Enter';
+    const plain = enter && !event.shiftKey && !event.ctrlKey && !event.altKey;
+    if (plain && event.target.closest('#message') && Page.blank()) return Page.drop(event);
     let id = null;
     if (enter && event.ctrlKey && !event.altKey) id = 'regenerate';
     else if (enter && event.altKey && !event.ctrlKey) id = 'continue';
@@ -111,10 +118,7 @@ const Page = {
       Page.toggleChats();
       return;
     }
-    if (id && Page.press(id)) {
-      event.preventDefault();
-      event.stopPropagation();
-    }
+    if (id && Page.press(id)) Page.drop(event);
   },
 
   // --- names for what gradio leaves unnamed ---
@@ -145,6 +149,9 @@ window.Page = Page;
 
 Page.paint();
 document.addEventListener('keydown', Page.keys, true);
+document.addEventListener('click', (event) => {
+  if (event.target.closest('#send') && Page.blank()) Page.drop(event);
+}, true);
 document.addEventListener('pointerdown', (event) => {
   if (document.body.classList.contains('chats-open') && !event.target.closest('#chats, #chats-toggle')) Page.closeDrawer();
 });

@@ -1,0 +1,131 @@
+"""What the page is made of, without a browser: words, lists, lines, controls, ports."""
+
+from __future__ import annotations
+
+import socket
+from datetime import date, datetime
+
+import pytest
+
+from errors import InvalidInput, Unavailable
+from loaders.params import SamplingParams
+from modules.chat.conversation import Conversation
+from modules.config.server_flags import ServerFlags
+from modules.ui import knob_controls, serve
+from modules.ui.chat_view import details, facts_line, view
+from modules.ui.parameters_tab import differing_html
+from modules.ui.picker import Entry, entries
+from modules.ui.words import day, gigabytes, short_name, thousands
+
+KNOBS = SamplingParams.knobs()
+
+
+def test_sizes_and_counts() -> None:
+    assert gigabytes(98_362_432) == "0.1 GB"
+    assert gigabytes(40_000_000_000) == "40 GB"
+    assert [thousands(n) for n in (512, 8192, 4096, 200_000)] == ["512", "8k", "4k", "200k"]
+    assert short_name("a.b.GGUF") == "a.b"
+
+
+@pytest.mark.parametrize(
+    ("moment", "heading"),
+    [
+        (datetime(2026, 3, 10, 23), "Today"),
+        (datetime(2026, 3, 9, 1), "Yesterday"),
+        (datetime(2026, 3, 5), "Thursday"),
+        (datetime(2026, 2, 1), "1 February"),
+        (datetime(2025, 2, 1), "1 February 2025"),
+    ],
+)
+def test_days(moment: datetime, heading: str) -> None:
+    assert day(moment, date(2026, 3, 10)) == heading
+
+
+def test_a_list_escapes_what_it_shows() -> None:
+    html = entries("Chats", [Entry("<k'\">", "<script>", detail="<b>", group="<i>", badge="<u>")], "")
+    assert "<script>" not in html
+    assert all(tag not in html for tag in ("<b>", "<i>", "<u>", "<k"))
+
+
+def test_the_line_under_a_reply() -> None:
+    meta = {"new_tokens": 113, "decode_seconds": 2.0, "prompt_tokens": 2040, "reused_tokens": 1812, "finish": "stop"}
+    assert "113 tokens · 56 per second · 1,812 of 2,040 prompt tokens reused<" in facts_line(meta)
+    assert "stopped" in facts_line({**meta, "finish": "cancelled"})
+    assert "Seed 7" in details({"seed": 7})
+    assert facts_line({}) == ""
+
+
+@pytest.mark.parametrize("broken", [{"new_tokens": "x", "notes": 3, "asked": []}, {"decode_seconds": None}])
+def test_the_line_survives_what_others_wrote_into_the_file(broken: dict[str, object]) -> None:
+    assert isinstance(facts_line(broken), str)
+
+
+def test_the_last_exchange_stands_apart() -> None:
+    conversation = Conversation("instruct/1")
+    assert view(conversation).tail == []
+    one = conversation.add("user", "one")
+    two = conversation.add("assistant", "two", one.id)
+    three = conversation.add("user", "three", two.id)
+    shown = view(conversation)
+    assert [len(shown.history), len(shown.tail)] == [2, 1]
+    assert not shown.can_continue
+    conversation.add("assistant", "four", three.id)
+    shown = view(conversation)
+    assert [len(shown.history), len(shown.tail)] == [2, 2]
+    assert shown.can_continue
+
+
+def test_a_greeting_can_neither_be_removed_nor_continued() -> None:
+    conversation = Conversation("chat/A/1")
+    conversation.add("assistant", "Hello", greeting=True)
+    shown = view(conversation)
+    assert [shown.can_remove, shown.can_continue, shown.can_regenerate] == [False] * 3
+
+
+def test_every_knob_has_a_control_and_comes_back() -> None:
+    params = SamplingParams(temperature=0.5, seed=3, custom_stopping_strings='"x"', do_sample=False)
+    values = [knob_controls.to_control(knob, getattr(params, name)) for name, knob in KNOBS.items()]
+    for knob, value in zip(KNOBS.values(), values, strict=True):
+        assert knob_controls.control(knob, value).elem_id == f"knob-{knob.name}"
+    assert knob_controls.params_from(values) == params
+
+
+def test_an_emptied_number_is_its_default() -> None:
+    assert knob_controls.params_from([None] * len(KNOBS)) == SamplingParams()
+
+
+def test_a_slider_widens_for_a_value_beyond_it() -> None:
+    assert knob_controls.limits(KNOBS["top_k"], 500) == (0, 500)
+    assert knob_controls.limits(KNOBS["top_k"], 20) == (0, 200)
+
+
+def test_a_greyed_knob_carries_the_reason() -> None:
+    [update] = knob_controls.greyed([KNOBS["tfs"]], {"tfs": "The engine has no such sampler."})
+    assert update["interactive"] is False
+    assert "no such sampler" in update["info"]
+
+
+def test_what_differs_is_listed_and_marked() -> None:
+    html = differing_html(SamplingParams(top_k=20))
+    assert "top_k 20" in html
+    assert "#knob-top_k" in html
+    assert "neutral" in differing_html(SamplingParams())
+
+
+def test_a_taken_port_that_was_asked_for_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unavailable, match=str(port)):
+            serve.free_port(ServerFlags(listen_port=port))
+
+
+def test_a_taken_usual_port_gives_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "_is_free", lambda host, port: port != 7860)
+    assert serve.free_port(ServerFlags()) == 7861
+
+
+def test_accounts() -> None:
+    assert serve.accounts(ServerFlags()) is None
+    assert serve.accounts(ServerFlags(gradio_auth="a:b, c:d:e")) == [("a", "b"), ("c", "d:e")]
+    with pytest.raises(InvalidInput, match="user:password"):
+        serve.accounts(ServerFlags(gradio_auth="nobody"))
