@@ -50,8 +50,7 @@ def serve(argv: Sequence[str]) -> None:
 
         from modules.ui import launch  # Gradio takes seconds to import: the model loads meanwhile
 
-        launch(app)
-        print(f"The page is at {app.launch.server.address}", flush=True)
+        print(f"The page is at {launch(app)}", flush=True)
         forever = threading.Event()
         while not forever.wait(0.5):  # in steps: on Windows a wait without an end cannot be interrupted
             pass

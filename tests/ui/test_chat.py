@@ -197,8 +197,12 @@ def test_the_demo_model_is_announced_honestly(web: Web) -> None:
 
 @pytest.mark.skipif(not os.environ.get("SCREENSHOTS"), reason="makes a picture for the documents")
 def test_screenshot(web: Web) -> None:
+    for info in web.app.chats.list("instruct"):
+        web.app.chats.delete(info.id)
     web.page.set_viewport_size({"width": 1440, "height": 900})
-    new_chat(web)
-    web.ask("Explain in two short paragraphs why the sky is blue.")
-    web.ask("Write a short Python function that reverses a string.")
+    web.open()
+    for question in ("Write a haiku about the sea.", QUESTION, "Give me three tips for a good night's sleep."):
+        new_chat(web)
+        web.ask(question)
+    web.ask("Give me a short Python function that adds two numbers, in a code block.")
     web.page.screenshot(path=ROOT / "docs" / "screenshot.png")
