@@ -135,6 +135,8 @@ class Model(ABC):
     loader: str
     tokenizer: Tokenizer
     context_length: int
+    #: Bytes that it takes in memory, weights and cache together; 0 where that is not known.
+    memory: int = 0
     options: LoadOptions
     #: What was decided while loading, each with its reason: ("33 of 33 layers on the GPU", "5.9 of 7.4 GB free").
     notes: Sequence[str] = ()

@@ -148,7 +148,7 @@ def _open(
         notes.append(reason)
         notes.append(f"memory: about {plan.total / 1e9:.1f} GB, {plan.cache / 1e9:.2f} of it for the context")
         name = path.stem if path.is_file() else path.name
-        model = LlamaCppModel(name, weights, context, tokenizer, options, limits, notes)
+        model = LlamaCppModel(name, weights, context, tokenizer, options, limits, notes, plan.total)
     except BaseException as error:
         if context:
             context.close()

@@ -33,12 +33,14 @@ class LlamaCppModel(Model):
         options: LlamaCppOptions,
         limits: Limits,
         notes: Sequence[str],
+        memory: int,
     ) -> None:
         self.name = name
         self.tokenizer: LlamaTokenizer = tokenizer
         self.context_length = context.n_ctx
         self.options: LlamaCppOptions = options
         self.notes = tuple(notes)
+        self.memory = memory
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()

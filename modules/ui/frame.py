@@ -68,7 +68,7 @@ class Frame:
 
 
 def chip_text(app: App) -> str:
-    """The model in a few words: "SmolLM2-135M-Instruct.Q4_1 · llama.cpp · 8k · 0.1 GB"."""
+    """The model in a few words: "SmolLM2-135M-Instruct.Q4_1 · llama.cpp · 8k · 0.4 GB" of memory."""
     state = app.models.state
     if state.phase == "loading":
         return f"loading {state.fraction:.0%}"
@@ -78,7 +78,7 @@ def chip_text(app: App) -> str:
     if model is None:
         return "no model: choose one"
     try:
-        size = gigabytes(app.shelf.find(state.name).size)
+        size = gigabytes(model.memory or app.shelf.find(state.name).size)
     except UserError:  # its file was moved away meanwhile; the model is still there
         size = ""
     return parts(short_name(state.name), state.loader, thousands(model.context_length), size)

@@ -46,7 +46,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Any]:
     """Stand-ins for modules.app and modules.ui."""
     app, page = ModuleType("modules.app"), ModuleType("modules.ui")
     app.App = type("App", (), {"build": staticmethod(lambda root, argv: FakeApp(tmp_path))})  # type: ignore[attr-defined]
-    page.launch = lambda app: None  # type: ignore[attr-defined]
+    page.launch = lambda app: "http://127.0.0.1:7860"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "modules.app", app)
     monkeypatch.setitem(sys.modules, "modules.ui", page)
     monkeypatch.setattr(FakeApp, "closed", 0)
@@ -76,7 +76,11 @@ def test_it_ends_quietly_and_closes_the_model(
             signal.raise_signal(number)
             return False
 
-    program[1].launch = lambda app: setattr(server.threading, "Event", Stopped)
+    def launch(_app: object) -> str:
+        server.threading.Event = Stopped  # type: ignore[assignment,misc]
+        return "http://127.0.0.1:7860"
+
+    program[1].launch = launch
     event = server.threading.Event
     try:
         assert server.main([]) == 0
