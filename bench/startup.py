@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -50,7 +49,7 @@ def start_server() -> float:
             except urllib.error.URLError:
                 time.sleep(0.01)
         seconds = time.perf_counter() - started
-        server.send_signal(signal.SIGINT)
+        server.terminate()
     return seconds
 
 

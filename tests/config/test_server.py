@@ -74,7 +74,7 @@ def test_it_ends_quietly_and_closes_the_model(
     class Stopped:
         def wait(self, _seconds: float) -> bool:
             signal.raise_signal(number)
-            return False
+            pytest.fail("the signal did not end it")
 
     def launch(_app: object) -> str:
         server.threading.Event = Stopped  # type: ignore[assignment,misc]
@@ -82,9 +82,12 @@ def test_it_ends_quietly_and_closes_the_model(
 
     program[1].launch = launch
     event = server.threading.Event
+    # a shell that starts the tests in the background lets them ignore Ctrl+C
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert server.main([]) == 0
     finally:
+        signal.signal(signal.SIGINT, inherited)
         server.threading.Event = event  # type: ignore[misc]
     out = capsys.readouterr().out
     assert "--triton is accepted" in out
