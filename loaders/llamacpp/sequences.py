@@ -42,10 +42,7 @@ class Sequences:
         length = self._usable(source, wanted)
         saved = self._states.longest_prefix(wanted, whole=not self._context.can_cut)
         if saved > length:
-            sequence, reason = self._spare(), "from the copy in memory"
-            while not (length := self._states.restore(self._context, sequence, wanted)) and self.drop_idle():
-                pass  # the cache had no room for it: what is idle makes way, one by one
-            self.cut(sequence, length)
+            sequence, reason = self._bring_back(wanted), "from the copy in memory"
         elif not length:
             sequence, reason = self._spare(), ""
         elif self._may_cut_back(source, length):
@@ -110,6 +107,19 @@ class Sequences:
             return False
         alone = all(each.busy for each in self._all if each is not source)
         return alone or not self._shared or len(source.ids) - length < WORTH_KEEPING
+
+    def _bring_back(self, wanted: list[int]) -> Sequence:
+        """A free sequence with what the best copy in memory holds of `wanted`; empty, if the cache has no room."""
+        # out of the store first: to make room, others are put there, and that may push the oldest out
+        ids, state = self._states.take_out(wanted, whole=not self._context.can_cut)
+        sequence = self._spare()
+        restored = self._context.restore(sequence.id, state)
+        while not restored and self.drop_idle():
+            restored = self._context.restore(sequence.id, state)
+        if restored:
+            sequence.ids[:] = ids
+            self.cut(sequence, common_prefix(sequence.ids, wanted))
+        return sequence
 
     def _spare(self, apart_from: Sequence | None = None) -> Sequence:
         """A free sequence, emptied: one that holds nothing, else the one unused for longest."""

@@ -56,20 +56,14 @@ class SavedStates:
         best = self._best(tuple(wanted), whole)
         return common_prefix(best, tuple(wanted)) if best else 0
 
-    def restore(self, context: Context, sequence: Sequence, wanted: list[int]) -> int:
-        """Move the best copy for `wanted` back into an empty sequence.
+    def take_out(self, wanted: list[int], *, whole: bool) -> tuple[tuple[int, ...], npt.NDArray[np.uint8]]:
+        """The best copy for `wanted` and the tokens that it holds; it is on nobody's list any more.
 
-        Returns: how many of the wanted tokens it holds; 0 when there is none, or the cache has no room for it.
+        To be called when `longest_prefix` is not 0.
         """
-        best = self._best(tuple(wanted), not context.can_cut)
-        if best is None:
-            return 0
-        self._states.move_to_end(best)  # it is wanted: others go first
-        if not context.restore(sequence.id, self._states[best]):
-            return 0
-        del self._states[best]
-        sequence.ids[:] = best
-        return common_prefix(best, tuple(wanted))
+        best = self._best(tuple(wanted), whole)
+        assert best is not None
+        return best, self._states.pop(best)
 
     def _best(self, wanted: tuple[int, ...], whole: bool) -> tuple[int, ...] | None:
         usable = [ids for ids in self._states if not whole or ids == wanted[: len(ids)]]
