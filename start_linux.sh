@@ -27,7 +27,9 @@ case $here in
 *:*) fail "The folder name contains a colon, which Python environments cannot work with. Move it to another path and start again: $here" ;;
 *[[:cntrl:]]*) fail "The folder name contains a tab, a line break or another control character. Move it to another path and start again: $here" ;;
 esac
-[ -f one_click.py ] || fail "one_click.py is missing in $here; get the complete project (git clone) and start again."
+for part in one_click.py installer/__init__.py; do
+    [ -f "$part" ] || fail "$part is missing in $here; get the complete project (git clone) and start again."
+done
 
 # Debian's python3 without python3-venv has no ensurepip; such a Python does not count.
 usable() {

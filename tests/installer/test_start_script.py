@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ["one_click.py", "installer/__init__.py"]
 TOOLS = ["sh", "dirname", "readlink", "uname", "tar", "gzip", "mkdir", "rm", "rmdir", "mv", "sha256sum", "cut"]
 
 # A Python that says yes to the script's questions and shows what it was started with.
@@ -54,7 +55,9 @@ class Machine:
         self.bin.mkdir()
         for script in ("start_linux.sh", "start_macos.sh"):
             shutil.copy(ROOT / script, self.project)
-        (self.project / "one_click.py").write_text("")
+        (self.project / "installer").mkdir()
+        for part in PARTS:
+            (self.project / part).write_text("")
         for tool in TOOLS:
             self.add(tool)
 
@@ -200,8 +203,10 @@ def test_through_a_link_from_elsewhere(machine: Machine, tmp_path: Path) -> None
     assert f"ARG {machine.project / 'one_click.py'}" in ran.stdout
 
 
-def test_an_incomplete_project_is_said(machine: Machine) -> None:
-    (machine.project / "one_click.py").unlink()
+@pytest.mark.parametrize("part", PARTS)
+def test_an_incomplete_project_is_said(machine: Machine, part: str) -> None:
+    (machine.project / part).unlink()
     ran = machine.start()
     assert ran.returncode == 1
+    assert f"{part} is missing" in ran.stderr
     assert "git clone" in ran.stderr

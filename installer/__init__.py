@@ -1,0 +1,11 @@
+"""What one_click.py is made of: one thing a file. Standard library only, Python 3.10 to 3.13, nothing of the project.
+
+From the bottom up; a file knows only those in the lines above its own, or to its left:
+
+    errors  layout  console  disk  gpu        a sentence that ends it; where things lie; questions; space; the cards
+    state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time
+    llama_builds  compiler                    the ways to llama.cpp; whether anything can be compiled here
+    preflight  choice  server                 what can be known before; which card; what comes after
+    runner  environment  packages             commands; the Python that is filled; what fills it
+    llama_wheel  work                         llama.cpp; what differs from the last time, and so must be done
+"""

@@ -1,0 +1,23 @@
+"""Where everything lies, from the project's folder alone. It makes and reads nothing, and imports nothing of ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Layout:
+    """Where everything lies, from the project's folder alone."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.requirements = root / "requirements.txt"
+        self.files = root / "installer_files"
+        self.env = self.files / "env"
+        self.python = self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        self.tmp = self.files / "tmp"
+        self.state = self.files / "state.json"
+
+    @property
+    def site_packages(self) -> Path:
+        return next(self.env.glob("lib/python3*/site-packages"), self.env / "Lib" / "site-packages")

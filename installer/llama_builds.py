@@ -1,0 +1,42 @@
+"""The ways to get llama.cpp, ready-made or compiled, and which of them fit a card, best first.
+
+Facts only: it must not look at the machine, and it starts nothing; llama_wheel.py tries them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LLAMA_WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
+
+
+@dataclass(frozen=True)
+class Build:
+    """One way to get llama.cpp: ready-made (`wheels`, a folder of LLAMA_WHEELS) or compiled with `cmake` settings."""
+
+    name: str
+    wheels: str = ""
+    cmake: str = ""
+    libraries: tuple[str, ...] = ()  # CUDA's runtime, which the ready-made packages need but do not bring
+
+
+CUDA_WHEELS = {
+    "cu118": Build("CUDA 11.8", "cu118", "", ("nvidia-cuda-runtime-cu11==11.8.89", "nvidia-cublas-cu11==11.11.3.6")),
+    "cu121": Build("CUDA 12.1", "cu121", "", ("nvidia-cuda-runtime-cu12==12.1.105", "nvidia-cublas-cu12==12.1.3.1")),
+    "cu124": Build("CUDA 12.4", "cu124", "", ("nvidia-cuda-runtime-cu12==12.4.127", "nvidia-cublas-cu12==12.4.5.8")),
+}
+
+
+def llama_plan(gpu: str, cuda118: bool, tools: Sequence[str]) -> list[Build]:
+    """The ways to get llama.cpp for this card, best first; `tools` are the GPU compilers that the machine has."""
+    cuda = [CUDA_WHEELS[name] for name in (("cu118",) if cuda118 else ("cu121", "cu124")) if gpu == "A"]
+    if gpu == "A" and "nvcc" in tools:
+        return [*cuda, Build("CUDA", cmake="-DGGML_CUDA=on")]
+    if gpu == "B" and "hipcc" in tools:
+        return [Build("ROCm", cmake="-DGGML_HIP=on")]
+    if gpu in "BD" and "glslc" in tools:
+        return [Build("Vulkan", cmake="-DGGML_VULKAN=on")]
+    if gpu == "C":
+        return [Build("Metal", "metal"), Build("Metal", cmake="-DGGML_METAL=on")]
+    return [*cuda, Build("the processor", "cpu"), Build("the processor")]

@@ -1,0 +1,26 @@
+"""A project folder for the installer, apart from this machine."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from installer import compiler
+from installer.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """A project folder with requirements, and nothing of this machine's environment."""
+    for name in ("GPU_CHOICE", "USE_CUDA118", "LAUNCH_AFTER_INSTALL", "UV_CACHE_DIR", "CMAKE_ARGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(compiler, "works", lambda layout: True)
+    layout = Layout(tmp_path / "project")
+    layout.root.mkdir()
+    layout.requirements.write_text("# comment\ngradio==1.0\nllama-cpp-python==9\n    # via nobody\n")
+    return layout

@@ -1,0 +1,49 @@
+"""What the installer's tests play on: a shell script in the place of the environment's Python, and its surroundings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from installer.layout import Layout
+from installer.requirements import fingerprint
+from installer.state import write_state
+
+# Stands where the environment's Python would. It writes down how it is called; files beside it make it fail.
+FAKE_PYTHON = """#!/bin/sh
+here=$(dirname "$0")
+echo "$*" >>"$here/calls"
+case "$*" in
+*sys.version_info*) echo 3.11 ;;
+*"pip wheel"*)
+    [ -e "$here/no-compile" ] && exit 1
+    while [ "$1" != --wheel-dir ]; do shift; done
+    mkdir -p "$2" && echo "built with: $CMAKE_ARGS" >"$2/llama_cpp_python-9-py3-none-any.whl" ;;
+*abetlen*) [ -e "$here/wheels" ] || exit 1 ;;
+*"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
+*"-m pip install"*) [ -e "$here/no-pip" ] && exit 1 ;;
+*"-c import"*) [ -e "$here/no-import" ] && { echo "ImportError: no such thing"; exit 1; } ;;
+esac
+exit 0
+"""
+
+
+def make_environment(layout: Layout, *flags: str) -> None:
+    layout.python.parent.mkdir(parents=True)
+    layout.python.write_text(FAKE_PYTHON)
+    layout.python.chmod(0o755)
+    for flag in flags:
+        (layout.python.parent / flag).touch()
+    (layout.env / "lib" / "python3.11" / "site-packages" / "gradio-1.0.dist-info").mkdir(parents=True)
+
+
+def finished(layout: Layout, **changes: Any) -> dict[str, Any]:
+    make_environment(layout)
+    state = {"gpu": "N", "cuda118": False, "root": str(layout.root), "python": "3.11", "packages": ["gradio"]}
+    state |= {"fingerprint": fingerprint(layout), "complete": True, **changes}
+    write_state(layout, state)
+    return state
+
+
+def calls(layout: Layout) -> list[str]:
+    path = layout.python.parent / "calls"
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,75 @@
+"""The entry: five steps in order, then none, and a failure is a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import one_click
+from installer import environment, preflight
+from installer.layout import Layout
+from installer.packages import Packages
+from installer.state import read_state
+from installer.work import work_to_do
+from tests.installer.stage import calls, make_environment
+
+
+def run_main(layout: Layout, monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
+    monkeypatch.setattr(one_click, "__file__", str(layout.root / "one_click.py"))
+    monkeypatch.setattr(environment, "make", lambda runner: make_environment(runner.layout, *flags))
+    monkeypatch.setattr(preflight, "NEEDED_NEW", 0)
+    monkeypatch.setenv("GPU_CHOICE", "N")
+    monkeypatch.setenv("LAUNCH_AFTER_INSTALL", "no")
+    monkeypatch.chdir(layout.root)
+    return one_click.main([])
+
+
+def test_the_five_steps_and_then_none(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(layout, monkeypatch) == 0
+    assert re.findall(r"^\[(\d)/5\]", capsys.readouterr().out, re.MULTILINE) == list("12345")
+    state = json.loads(layout.state.read_text())
+    assert state["complete"] is True
+    assert (state["gpu"], state["llama"]) == ("N", "the processor")
+
+    before = len(calls(layout))
+    assert run_main(layout, monkeypatch) == 0
+    assert "[" not in capsys.readouterr().out
+    assert len(calls(layout)) == before + 1  # the one look whether Python runs
+
+
+def test_llama_cpp_is_left_out_of_the_common_step(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = Packages.install
+
+    def install(self: Packages, *arguments: str, what: str) -> None:
+        seen.append(Path(arguments[1]).read_text())
+        original(self, *arguments, what=what)
+
+    monkeypatch.setattr(Packages, "install", install)
+    assert run_main(layout, monkeypatch) == 0
+    assert seen == ["# comment\ngradio==1.0\n    # via nobody\n"]
+
+
+@pytest.mark.parametrize("flag", ["no-compile", "no-import"])
+def test_a_failed_installation_is_a_sentence_and_not_complete(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert run_main(layout, monkeypatch, flag) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.strip().endswith("start again.")
+    assert json.loads(layout.state.read_text())["complete"] is False
+    assert work_to_do(layout, read_state(layout), {})[1]
+
+
+def test_a_first_start_without_requirements_is_a_sentence(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout.requirements.unlink()
+    assert run_main(layout, monkeypatch) == 1
+    assert "requirements.txt cannot be read" in capsys.readouterr().err
