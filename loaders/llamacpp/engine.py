@@ -17,7 +17,7 @@ from errors import EngineFailed, ModelClosed, UserError
 from loaders.base import Finish
 from loaders.llamacpp.job import Job, Probe, Scoring
 from loaders.llamacpp.native import Batch, Context, Weights
-from loaders.llamacpp.run import Lane, Run, describe, log_softmax
+from loaders.llamacpp.run import Lane, Run, describe, log_softmax, numbers
 from loaders.llamacpp.sampling import Sampler
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
@@ -50,7 +50,7 @@ class Limits:
     @property
     def sequences(self) -> int:
         """How many sequences the context must have: where they share it, spare ones keep what is not running."""
-        return 2 * self.parallel + 4 if self.shared else self.parallel
+        return 2 * self.parallel + 4 if self.shared else max(self.parallel, 2)  # two for one with guidance
 
     @property
     def tokens(self) -> int:
@@ -99,7 +99,7 @@ class Engine:
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Who is running and who is waiting, first come first."""
         with self._wake:
-            return [run.job for run in self._runs], [run.job for run in self._parked] + list(self._waiting)
+            return [run.job for run in self._runs], [run.job for run in tuple(self._parked)] + list(self._waiting)
 
     def close(self) -> None:
         """End everything with ModelClosed and wait until the thread has let go of the context."""
@@ -152,13 +152,20 @@ class Engine:
             if self._parked:
                 if not self._fits(self._parked[0].size, len(self._parked[0].lanes)):
                     return
-                self._place(self._parked.popleft())
+                parked = self._parked.popleft()
+                try:
+                    self._place(parked)
+                except Exception as error:
+                    self._end(parked, _internal(error))
                 continue
             with self._wake:
                 if not self._waiting or not self._fits(*_needs(self._waiting[0])):
                     return
                 job = self._waiting.popleft()
-            self._begin(job)
+            try:
+                self._begin(job)
+            except Exception as error:
+                job.end(_internal(error))
 
     def _fits(self, tokens: int, lanes: int) -> bool:
         """Whether a run of this size can be decoded beside the running ones (what is idle makes room)."""
@@ -190,7 +197,11 @@ class Engine:
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
         if isinstance(job, Scoring):
             run.lanes[0].ids.pop()  # nothing follows the last token: its logits serve nobody
-        report.reuse_reason = self._place(run)
+        try:
+            report.reuse_reason = self._place(run)
+        except BaseException:
+            sampler.close()
+            raise
         held = run.lanes[0].sequence
         report.reused_tokens = len(held.ids) if held else 0
 
@@ -200,7 +211,11 @@ class Engine:
         for lane in run.lanes:
             # to score, every token's logits are wanted: what is in the cache has none
             beginning = [] if isinstance(run.job, Scoring) else lane.ids
-            lane.sequence, reason = self._sequences.take(beginning)
+            try:
+                lane.sequence, reason = self._sequences.take(beginning)
+            except BaseException:
+                self._withdraw(run)
+                raise
             reasons.append(reason)
         with self._wake:
             self._runs.append(run)
@@ -274,8 +289,14 @@ class Engine:
         code = self._context.decode(self._batch)
         if code == 0:
             self._note_speed(time.monotonic() - started)
+            for lane in [lane for run in self._runs for lane in run.lanes if lane.added]:
+                if lane.sequence:
+                    lane.sequence.unsettled = False
             for run in [run for run in self._runs if run.chooses]:
-                self._choose(run)
+                try:
+                    self._choose(run)
+                except Exception as error:  # this one ends, the others go on
+                    self._end(run, error if isinstance(error, UserError) else _internal(error))
         elif code == 1:
             self._take_back()
             self._make_room()
@@ -298,14 +319,10 @@ class Engine:
             return
         logits = run.logits(self._context.logits)
         if isinstance(run.job, Probe):
-            run.job.logits = logits.copy()
+            run.job.logits = numbers(logits).copy()
             self._end(run, Finish.STOP)
             return
-        try:
-            token = run.sampler.choose(logits)
-        except UserError as error:
-            self._end(run, error)
-            return
+        token = run.sampler.choose(logits)
         if token in self._tokenizer.end_ids:
             self._end(run, Finish.STOP)
             return
@@ -324,7 +341,7 @@ class Engine:
         lane = run.lanes[0]
         end = len(lane.ids) - lane.pending
         for row, at in zip(range(lane.row - lane.added + 1, lane.row + 1), range(end - lane.added, end), strict=True):
-            job.logprobs[at] = log_softmax(self._context.logits(row))[job.request.ids[at + 1]]
+            job.logprobs[at] = log_softmax(numbers(self._context.logits(row)))[job.request.ids[at + 1]]
         if not lane.pending:
             self._end(run, Finish.STOP)
 
@@ -358,6 +375,11 @@ class Engine:
         self._withdraw(youngest)
         self._sequences.drop_idle()
         self._parked.appendleft(youngest)
+
+
+def _internal(error: Exception) -> EngineFailed:
+    log.error("a request failed inside the engine", exc_info=error)
+    return EngineFailed(f"an internal error ({error!r}). The log has more.")
 
 
 def _needs(job: Job) -> tuple[int, int]:

@@ -126,13 +126,22 @@ def read_header(path: Path) -> GGUFHeader:
         what = f"the part {absent[0]} is missing" if len(parts) > 1 else "there is no such file"
         raise ModelFileError(path.name, f"{what}. Download the model again, complete.")
     headers = [_read_part(part) for part in parts]
-    return GGUFHeader(
+    header = GGUFHeader(
         path=parts[0],
         parts=parts,
         size=sum(part.stat().st_size for part in parts),
         metadata=headers[0][0],
         tensors=tuple(tensor for _, tensors in headers for tensor in tensors),
     )
+    try:
+        _ = header.context_length, header.n_layers, header.quantization
+        epsilons = [header.get(f"attention.layer_norm{kind}_epsilon", 0.0) for kind in ("", "_rms")]
+        sound = all(math.isfinite(epsilon) and epsilon >= 0 for epsilon in epsilons)  # llama.cpp aborts otherwise
+    except (TypeError, ValueError, OverflowError):
+        sound = False
+    if not sound:
+        raise ModelFileError(path.name, "its metadata are broken. Download it again.")
+    return header
 
 
 def _read_part(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
@@ -144,7 +153,7 @@ def _read_part(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _Reader(data, path.name).header()
-    except (struct.error, IndexError, OverflowError, UnicodeDecodeError, ValueError):
+    except (struct.error, IndexError, OverflowError, UnicodeDecodeError, ValueError, TypeError, RecursionError):
         raise ModelFileError(path.name, "its header is broken or cut short. Download it again.") from None
     except OSError as error:
         raise ModelFileError(path.name, f"it cannot be read ({error.strerror}).") from None

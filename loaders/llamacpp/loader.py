@@ -55,7 +55,10 @@ class LlamaCpp(Loader):
         notes: list[str] = []
         n_ctx = _context(header, options, notes)
         cells = n_ctx * options.parallel if options.separate_contexts else n_ctx
-        plan = memory.forecast(header, cells, options.cache_type)
+        try:
+            plan = memory.forecast(header, cells, options.cache_type)
+        except (TypeError, ValueError, OverflowError):
+            raise ModelFileError(path.name, "its metadata are broken. Download it again.") from None
         memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
         return _open(path, header, options, cells, plan, notes, progress)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from errors import Cancelled, EmptyPrompt, InvalidToken, PromptTooLong
+from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong
 from loaders.base import Finish, Model, QueueEntry, Request, TokenStream
 from loaders.llamacpp.engine import Engine, Limits
 from loaders.llamacpp.job import Job, Probe, Scoring
@@ -49,7 +49,10 @@ class LlamaCppModel(Model):
     def generate(self, request: Request) -> TokenStream:
         """Raises: EmptyPrompt, PromptTooLong, InvalidToken, ModelClosed."""
         job = Job(request)
-        self._submit(job)
+        if request.max_tokens < 1:
+            job.end(Finish.LENGTH)
+        else:
+            self._submit(job)
         return job
 
     def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
@@ -83,6 +86,8 @@ class LlamaCppModel(Model):
 
     def _submit(self, job: Job) -> None:
         request = job.request
+        if request.alternatives is not None and request.alternatives < 0:
+            raise InvalidInput("The number of alternatives per token is 0 or more.")
         if not request.ids:
             raise EmptyPrompt
         for ids in job.prompts:

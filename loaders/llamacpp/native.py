@@ -17,7 +17,7 @@ import llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
-from errors import ModelFileError
+from errors import InvalidInput, ModelFileError
 
 log = logging.getLogger("llama.cpp")
 
@@ -112,6 +112,10 @@ class Weights:
             (False, False): C.LLAMA_LOAD_MODE_NONE,
             (False, True): C.LLAMA_LOAD_MODE_MLOCK,
         }[(mmap, mlock)]
+        if len(tensor_split) > C.llama_max_devices():
+            raise InvalidInput(
+                f"tensor_split names {len(tensor_split)} shares, and there can be {C.llama_max_devices()} devices."
+            )
         if tensor_split:
             shares = (ctypes.c_float * C.llama_max_devices())(*tensor_split)
             params.tensor_split = shares
@@ -195,6 +199,7 @@ class Context:
         self.can_cut = not recurrent
         self.can_shift: bool = C.llama_memory_can_shift(self.memory)
         self.n_vocab = weights.n_vocab
+        self._views: dict[int, Floats] = {}  # by address, where llama.cpp keeps its rows of logits
 
     def decode(self, batch: Batch) -> int:
         """Compute one step. 0 is success, 1 no room in the KV cache, anything else a failure."""
@@ -202,8 +207,14 @@ class Context:
 
     def logits(self, row: int) -> Floats:
         """The logits of a batch row, shape (n_vocab,): a view that is valid until the next decode."""
-        pointer = C.llama_get_logits_ith(self.pointer, row)
-        return np.ctypeslib.as_array(pointer, (self.n_vocab,))
+        address = ctypes.addressof(C.llama_get_logits_ith(self.pointer, row).contents)
+        view = self._views.get(address)
+        if view is None:  # to make one takes longer than all that is done with it
+            if len(self._views) > 1024:
+                self._views.clear()
+            memory = (ctypes.c_float * self.n_vocab).from_address(address)
+            view = self._views[address] = np.ctypeslib.as_array(memory)
+        return view
 
     def forget(self, sequence: int, position: int = 0) -> bool:
         """Drop a sequence from a position on. False when the memory cannot be cut there (recurrent models)."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from errors import EngineFailed
 from loaders.base import Alternative, Token
 from loaders.llamacpp.job import Job
 from loaders.llamacpp.native import Floats
@@ -84,6 +85,16 @@ class Run:
         """Append the chosen token to all lanes."""
         for lane in self.lanes:
             lane.ids.append(token)
+
+
+def numbers(logits: Floats) -> Floats:
+    """The logits, checked. Raises: EngineFailed, when some are not numbers."""
+    if np.isnan(logits).any():
+        raise EngineFailed(
+            "the model computed values that are not numbers (NaN). The file may be damaged, "
+            "or its cache type may not suit it: load it with cache_type f16."
+        )
+    return logits
 
 
 def log_softmax(logits: Floats) -> Floats:

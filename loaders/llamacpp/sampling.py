@@ -32,11 +32,26 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 
 
+#: llama.cpp's parser calls itself for every parenthesis: a grammar of nothing else would end the program.
+_DEEPEST = 200
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    return deepest
+
+
 class Grammar:
     """A GBNF grammar and how far a reply has come in it."""
 
     def __init__(self, vocab: Any, n_vocab: int, text: str) -> None:
         """Raises: InvalidGrammar."""
+        self._sampler: Any = None
+        if _depth(text) > _DEEPEST:
+            raise InvalidGrammar(f"its parentheses are nested deeper than {_DEEPEST}.")
         self._sampler = C.llama_sampler_init_grammar(vocab, text.encode("utf-8", "replace"), b"root")
         if not self._sampler:
             raise InvalidGrammar("llama.cpp cannot parse it. It must be GBNF and have a rule named root.")

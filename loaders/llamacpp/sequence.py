@@ -14,6 +14,7 @@ class Sequence:
     ids: list[int] = field(default_factory=list)
     busy: bool = False
     released: float = 0.0
+    unsettled: bool = False  # shifted, and llama.cpp will do the work in its next step: until then, no copies of it
 
 
 def common_prefix(a: Ids[int], b: Ids[int]) -> int:

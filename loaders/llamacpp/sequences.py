@@ -16,6 +16,9 @@ from loaders.llamacpp.states import SavedStates
 #: Fewer tokens than this are computed again sooner than they are kept.
 WORTH_KEEPING = 48
 
+#: Idle sequences may hold one part in so many of the cache's cells, beside the one that was used last.
+IDLE_SHARE = 8
+
 
 class Sequences:
     """All sequences of one context. `shared`: they share its cells, so a beginning can be forked at no cost."""
@@ -73,11 +76,27 @@ class Sequences:
         """Drop `drop` tokens after the first `keep`, and move those behind them forward."""
         self._context.shift(sequence.id, keep, drop)
         del sequence.ids[keep : keep + drop]
+        sequence.unsettled = True
 
     def release(self, sequence: Sequence) -> None:
         """Its request has left; what it holds may serve another."""
         sequence.busy = False
         sequence.released = time.monotonic()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Copy to memory what lies idle beyond the latest and a small share of the cache.
+
+        Every cell in use slows down all that run, whoever it belongs to: attention passes over it. To bring a copy
+        back takes a hundredth of what it takes to compute it.
+        """
+        idle = sorted((each for each in self._all if not each.busy and each.ids), key=lambda each: each.released)
+        held = sum(len(each.ids) for each in idle)
+        for each in idle[:-1]:
+            if held <= self._context.n_ctx // IDLE_SHARE or not self._states.takes(self._context, each):
+                return
+            held -= len(each.ids)
+            self._put_away(each)
 
     def drop_idle(self) -> bool:
         """Empty the idle sequence that was unused for longest; a copy of it goes to memory. False: none holds any."""
@@ -116,9 +135,12 @@ class Sequences:
         restored = self._context.restore(sequence.id, state)
         while not restored and self.drop_idle():
             restored = self._context.restore(sequence.id, state)
+        length = common_prefix(ids, tuple(wanted))
         if restored:
             sequence.ids[:] = ids
-            self.cut(sequence, common_prefix(sequence.ids, wanted))
+            self.cut(sequence, length)
+        if not restored or len(ids) - length >= WORTH_KEEPING:
+            self._states.put_back(ids, state)  # another chat's, that only begins alike
         return sequence
 
     def _spare(self, apart_from: Sequence | None = None) -> Sequence:

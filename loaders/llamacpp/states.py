@@ -38,10 +38,14 @@ class SavedStates:
         """Bytes in use."""
         return sum(state.nbytes for state in self._states.values())
 
+    def takes(self, context: Context, sequence: Sequence) -> bool:
+        """Whether a copy of this sequence has room beside those that are there."""
+        return self.size + context.state_size(sequence.id) <= self._capacity
+
     def save(self, context: Context, sequence: Sequence) -> None:
         """Copy what a sequence holds, unless it is larger than the whole capacity."""
         ids = tuple(sequence.ids)
-        if context.state_size(sequence.id) > self._capacity:
+        if sequence.unsettled or context.state_size(sequence.id) > self._capacity:
             return
         # what is a beginning of this one serves nothing that this one does not
         for other in [other for other in self._states if other == ids[: len(other)]]:
@@ -64,6 +68,12 @@ class SavedStates:
         best = self._best(tuple(wanted), whole)
         assert best is not None
         return best, self._states.pop(best)
+
+    def put_back(self, ids: tuple[int, ...], state: npt.NDArray[np.uint8]) -> None:
+        """Keep a copy that was taken out after all."""
+        self._states[ids] = state
+        while self.size > self._capacity:
+            self._states.popitem(last=False)
 
     def _best(self, wanted: tuple[int, ...], whole: bool) -> tuple[int, ...] | None:
         usable = [ids for ids in self._states if not whole or ids == wanted[: len(ids)]]

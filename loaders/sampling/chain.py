@@ -156,7 +156,8 @@ class SamplerChain:
             if self._greedy:
                 return int(c.ids[c.logits.argmax()])
             before = self._draw.apply(c) if self._draw else None
-            at = c.pick(self._draw_chance)
+            # what was refused was refused for where its chance fell: the same again would favour its neighbours
+            at = c.pick(self._draw_chance if allowed is None else self._second_chance)
             token = int(c.ids[at])
             self._chosen = None if before is None else (token, float(before[at]))
             return token
@@ -212,7 +213,7 @@ class SamplerChain:
 
     def _next_place(self) -> None:
         # always both, so that switching XTC on does not shift what is drawn elsewhere
-        self._run.coin, self._draw_chance = self._chance.random(2).tolist()
+        self._run.coin, self._draw_chance, self._second_chance = self._chance.random(3).tolist()
 
     def _given(self, logits: Floats) -> Floats:
         logits = np.ascontiguousarray(logits, np.float32)

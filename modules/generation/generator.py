@@ -121,7 +121,7 @@ class Generator:
         if params.auto_max_new_tokens and max_tokens is None:
             new = _context(model, params) - len(ids)
         else:
-            new = max_tokens or params.max_new_tokens
+            new = params.max_new_tokens if max_tokens is None else max_tokens
         negative = params.negative_prompt if params.guidance_scale != 1 and model.supports("guidance_scale") else ""
         request = Request(
             ids=ids,
@@ -182,5 +182,5 @@ def _context(model: Model, params: SamplingParams) -> int:
 def _room(model: Model, params: SamplingParams, max_tokens: int | None) -> int:
     """What the context leaves to the prompt, besides the reply's room."""
     automatic = params.auto_max_new_tokens and max_tokens is None
-    reply = 1 if automatic else max_tokens or params.max_new_tokens
+    reply = 1 if automatic else params.max_new_tokens if max_tokens is None else max(max_tokens, 0)
     return max(0, _context(model, params) - reply)

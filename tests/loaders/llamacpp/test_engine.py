@@ -64,7 +64,7 @@ def test_returning_to_a_chat_reuses_all_of_it(model: Model) -> None:
     _, again = say(model, [*a, 77], n=1)
     assert cold.reused_tokens < 10
     assert again.reused_tokens == 200
-    assert again.reuse_reason == "from the cache"
+    assert again.reuse_reason in ("from the cache", "from the copy in memory")
 
 
 def test_a_branch_forks_and_leaves_the_other_branch_whole(model: Model) -> None:

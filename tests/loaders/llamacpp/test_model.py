@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import struct
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from errors import (
     EmptyPrompt,
     InvalidGrammar,
+    InvalidInput,
     InvalidToken,
     LoadCancelled,
     ModelClosed,
@@ -227,3 +229,33 @@ def test_options_reach_the_engine_with_their_reasons(demo_model_path: Path) -> N
         assert "context: 1,024 tokens, as asked" in model.notes
         assert "1 thread, as asked" in model.notes
         assert "Paris" in ask(model, FRANCE)[0]
+
+
+# --- what a fresh reader broke ---
+
+
+def test_odd_requests_end_alone(demo_model: Model) -> None:
+    with pytest.raises(InvalidInput, match="alternatives"):
+        demo_model.generate(Request([5], alternatives=-1))
+    with pytest.raises(InvalidGrammar, match="nested"):
+        ask(demo_model, FRANCE, SamplingParams(grammar_string="root ::= " + "(" * 30_000 + '"a"' + ")" * 30_000))
+    text, report = ask(demo_model, FRANCE, max_tokens=0)
+    assert (text, report.finish) == ("", Finish.LENGTH)
+
+
+def test_guidance_with_one_context_of_its_own(demo_model_path: Path) -> None:
+    """Was: the engine had one sequence, guidance takes two, and its reader waited for ever."""
+    with load(demo_model_path, n_ctx=256, threads=1, parallel=1, separate_contexts=True) as model:
+        params = GREEDY.changed(guidance_scale=1.5, ban_eos_token=True)
+        assert ask(model, "One, two,", params, max_tokens=4)[1].new_tokens == 4
+
+
+def test_a_file_that_would_abort_llama_cpp_is_refused(tmp_path: Path, demo_model_path: Path) -> None:
+    data = bytearray(demo_model_path.read_bytes())
+    key = b"llama.attention.layer_norm_rms_epsilon"
+    at = data.index(key) + len(key) + 4
+    data[at : at + 4] = struct.pack("<f", -1.0)
+    path = tmp_path / "lying.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match="metadata"):
+        load(path)

@@ -17,7 +17,7 @@ class FakeContext:
     can_cut = True
 
     def __init__(self, cells: int) -> None:
-        self.cells = cells
+        self.cells = self.n_ctx = cells
         self.held: dict[int, int] = {}
 
     def forget(self, sequence: int, position: int = 0) -> bool:
