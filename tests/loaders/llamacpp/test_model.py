@@ -93,11 +93,10 @@ def test_a_cancelled_reply_stops_within_one_token(demo_model: Model) -> None:
     for _ in range(3):
         next(stream)
     cancel.set()
-    late = sum(1 for _ in stream)
+    done = stream.report.new_tokens
+    list(stream)
     assert stream.report.finish is Finish.CANCELLED
-    # tokens that were decoded before this thread could run again are not late
-    assert stream.report.new_tokens == 3 + late
-    assert late <= 3
+    assert stream.report.new_tokens <= done + 1
 
 
 def test_four_replies_are_decoded_together_and_a_fifth_waits(demo_model: Model) -> None:
