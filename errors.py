@@ -139,6 +139,16 @@ class EngineFailed(Unavailable):
         super().__init__(f"The engine stopped this reply: {why}")
 
 
+class NotNumbers(EngineFailed):
+    """The model computed NaN or infinity where a logit should be."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model computed values that are not numbers (NaN). The file may be damaged, "
+            "or its cache type may not suit it: load it with cache_type f16."
+        )
+
+
 # --- requests ----------------------------------------------------------------------------------------------------
 
 

@@ -140,7 +140,7 @@ def read_header(path: Path) -> GGUFHeader:
     except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
-        raise ModelFileError(path.name, "its metadata are broken. Download it again.")
+        raise ModelFileError(path.name, "it has a broken header: its metadata make no sense. Download it again.")
     return header
 
 

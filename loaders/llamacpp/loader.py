@@ -58,7 +58,9 @@ class LlamaCpp(Loader):
         try:
             plan = memory.forecast(header, cells, options.cache_type)
         except (TypeError, ValueError, OverflowError):
-            raise ModelFileError(path.name, "its metadata are broken. Download it again.") from None
+            raise ModelFileError(
+                path.name, "it has a broken header: its metadata make no sense. Download it again."
+            ) from None
         memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
         return _open(path, header, options, cells, plan, notes, progress)
 

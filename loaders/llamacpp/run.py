@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from errors import EngineFailed
+from errors import NotNumbers
 from loaders.base import Alternative, Token
 from loaders.llamacpp.job import Job
 from loaders.llamacpp.native import Floats
@@ -88,12 +88,9 @@ class Run:
 
 
 def numbers(logits: Floats) -> Floats:
-    """The logits, checked. Raises: EngineFailed, when some are not numbers."""
+    """The logits, checked. Raises: NotNumbers."""
     if np.isnan(logits).any():
-        raise EngineFailed(
-            "the model computed values that are not numbers (NaN). The file may be damaged, "
-            "or its cache type may not suit it: load it with cache_type f16."
-        )
+        raise NotNumbers
     return logits
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from errors import EngineFailed, InvalidInput
+from errors import EngineFailed, InvalidInput, NotNumbers
 from loaders.params import SAMPLERS, SamplingParams, token_ids
 from loaders.sampling import adaptive, cuts, dry, mirostat, penalties, temperature, xtc
 from loaders.sampling.candidates import Candidates, Ids, Scratch
@@ -247,10 +247,7 @@ def _check(best: float) -> None:
     if best == -np.inf:
         raise EngineFailed("no allowed token is left to choose from. Loosen the bans or the grammar.")
     if not math.isfinite(best):
-        raise EngineFailed(
-            "the model computed values that are not numbers (NaN). The file may be damaged, "
-            "or its cache type may not suit it: load it with cache_type f16."
-        )
+        raise NotNumbers
 
 
 def _top(c: Candidates, count: int) -> tuple[tuple[int, float], ...]:

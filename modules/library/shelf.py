@@ -128,8 +128,6 @@ def _read(name: str, path: Path) -> ShelfItem:
         )
     except ModelFileError as error:
         return ShelfItem(name, path, format="GGUF", problem=str(error))
-    except (TypeError, ValueError, ArithmeticError):  # metadata of another type than it should have
-        return ShelfItem(name, path, format="GGUF", problem=f"{path.name} has a broken header. Download it again.")
 
 
 def _entries(folder: Path) -> Iterator[Path]:
