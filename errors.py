@@ -176,6 +176,10 @@ class InvalidToken(InvalidInput):
         super().__init__(f"Token id {token} does not exist: this model's ids go from 0 to {n_vocab - 1}.")
 
 
+class Unsupported(InvalidInput):
+    """What was asked for is beyond this model or its loader; the sentence says why."""
+
+
 class Cancelled(UserError):
     """A computation without a reply (a score, a distribution) was cancelled."""
 

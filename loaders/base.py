@@ -6,6 +6,7 @@ a user interface, of HTTP, of chats or of templates; nothing here imports an eng
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from errors import Unsupported
 from loaders.params import LoadOptions, SamplingParams
 
 #: Called while loading with the fraction done (0 to 1) and what is being done; False asks the loader to give up.
@@ -83,6 +85,7 @@ class Request:
     alternatives: int | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
     label: str = ""  # who asked, for the queue's view
+    id: int = field(default_factory=itertools.count(1).__next__)  # of this run of the program
 
 
 class TokenStream(Protocol):
@@ -120,12 +123,21 @@ class Tokenizer(Protocol):
 class QueueEntry:
     """One request as the queue's view shows it. `place` 0 is running; 1 is next. Speeds in tokens per second."""
 
+    id: int
     label: str
     place: int
     prompt_tokens: int
     new_tokens: int
     tokens_per_second: float
     cancel: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter and how strongly it acts: 1 as it was trained, 0 not at all."""
+
+    path: Path
+    scale: float = 1.0
 
 
 class Model(ABC):
@@ -142,6 +154,8 @@ class Model(ABC):
     notes: Sequence[str] = ()
     #: Knobs and features that this model cannot honour, each with the reason in one sentence.
     unsupported: Mapping[str, str] = {}
+    #: The adapters that act, in the order in which they were given.
+    loras: Sequence[Lora] = ()
 
     def supports(self, name: str) -> bool:
         """Whether this knob or feature is honoured; if not, `unsupported[name]` says why."""
@@ -164,6 +178,15 @@ class Model(ABC):
 
         Raises: UserError, as `generate` does; EngineFailed when cancelled.
         """
+
+    def set_loras(self, loras: Sequence[Lora]) -> None:
+        """Let these adapters act and no others, from the next request on; with none, the base model's exact output
+        comes back. What was cached under other adapters is not reused.
+
+        Raises: UserError (not an adapter, not of this model), and nothing has changed then.
+        """
+        if loras:
+            raise Unsupported(self.unsupported.get("lora", f"{self.loader} cannot apply LoRA adapters."))
 
     def queue(self) -> Sequence[QueueEntry]:
         """Who is running and who waits, first come first."""

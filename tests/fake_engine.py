@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import EmptyPrompt, EngineFailed, InvalidInput, InvalidToken, ModelClosed, NoModelLoaded
-from loaders.base import Alternative, Finish, Model, Report, Request, Token
+from loaders.base import Alternative, Finish, Model, QueueEntry, Report, Request, Token
 from loaders.params import LoadOptions
 
 BOS, EOS = 256, 257
@@ -192,6 +192,17 @@ class FakeModel(Model):
         if self.closed:
             raise ModelClosed
         return np.full(max(0, len(ids) - 1), -np.log(self.tokenizer.n_vocab), np.float32)
+
+    def queue(self) -> list[QueueEntry]:
+        """Those that have neither ended nor been told to; what has given no token yet waits."""
+        pairs = zip(self.streams, self.requests, strict=True)
+        live = [(s, r) for s, r in pairs if not s.ended and not r.cancel.is_set()]
+        live.sort(key=lambda pair: not pair[0].report.new_tokens)
+        started = sum(s.report.new_tokens > 0 for s, _ in live)
+        return [
+            QueueEntry(r.id, r.label, max(0, i + 1 - started), len(r.ids), s.report.new_tokens, 0.0, r.cancel)
+            for i, (s, r) in enumerate(live)
+        ]
 
     def close(self) -> None:
         self.closed = self.tokenizer.closed = True

@@ -74,6 +74,7 @@ class LlamaCppModel(Model):
         running, waiting = self._engine.jobs()
         return [
             QueueEntry(
+                id=job.request.id,
                 label=job.request.label,
                 place=place,
                 prompt_tokens=job.report.prompt_tokens,

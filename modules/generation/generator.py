@@ -1,18 +1,16 @@
 """The way from a prompt to a stream of text, for everybody: chat, Default, Notebook, API.
 
-It finds the model, checks that prompt and reply fit into the context, sums up what the model cannot honour, and keeps
-the list of what is running. It must not know of conversations, of templates or of HTTP.
+It finds the model, checks that prompt and reply fit into the context, and sums up what the model cannot honour. It must
+not know of conversations, of templates or of HTTP.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from errors import EmptyPrompt, InvalidToken, PromptTooLong
-from loaders.base import Model, Report, Request
+from loaders.base import Model, QueueEntry, Request
 from loaders.params import SamplingParams, quoted_strings
 from modules.generation.prompt_ids import check_text, prompt_ids
 from modules.generation.stream import TextStream
@@ -21,34 +19,14 @@ from modules.generation.stream import TextStream
 class ModelSource(Protocol):
     """Where the loaded model is to be had."""
 
+    @property
+    def loaded(self) -> Model | None:
+        """None while there is none."""
+        ...
+
     def current(self) -> Model:
         """Raises: NoModelLoaded."""
         ...
-
-
-@dataclass(frozen=True)
-class Running:
-    """A request as the queue's view shows it."""
-
-    label: str
-    tokens: int
-    tokens_per_second: float
-    waiting: bool
-
-
-@dataclass(eq=False)
-class _Entry:
-    """A request from the moment it is asked until its end. Holds no stream: one that nobody reads has to go."""
-
-    label: str
-    cancel: threading.Event = field(default_factory=threading.Event)
-    report: Report = field(default_factory=Report)
-
-    def view(self) -> Running:
-        report = self.report
-        speed = (report.new_tokens - 1) / report.decode_seconds if report.decode_seconds > 0 else 0.0
-        waiting = not report.new_tokens and not report.queued_seconds
-        return Running(self.label, report.new_tokens, max(0.0, speed), waiting)
 
 
 class Generator:
@@ -56,8 +34,6 @@ class Generator:
 
     def __init__(self, models: ModelSource) -> None:
         self._models = models
-        self._lock = threading.RLock()  # a stream may be let go of, and dropped, anywhere: also inside
-        self._entries: list[_Entry] = []
 
     def max_prompt(self, params: SamplingParams, max_tokens: int | None = None) -> int:
         """The most tokens that a prompt may have with these settings. Raises: NoModelLoaded."""
@@ -72,11 +48,13 @@ class Generator:
         """How many tokens a text has as a prompt: with the start token, if one is put first."""
         return len(prompt_ids(self._models.current().tokenizer, text, add_bos=params.add_bos_token))
 
-    def running(self) -> list[Running]:
-        """Every request that has been asked for and has not ended, oldest first."""
-        with self._lock:
-            entries = list(self._entries)
-        return [entry.view() for entry in entries]
+    def queue(self) -> Sequence[QueueEntry]:
+        """Every request that the loaded model has not ended, whoever asked: those that run, then those that wait.
+
+        Setting the `cancel` of one ends it within a token.
+        """
+        model = self._models.loaded
+        return model.queue() if model else ()
 
     def start(
         self,
@@ -93,27 +71,8 @@ class Generator:
 
         Raises: NoModelLoaded, ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
-        entry = _Entry(label)
-        with self._lock:
-            self._entries.append(entry)
-        try:
-            return self._start(entry, prompt, params, list(stop), max_tokens, alternatives, logit_bias)
-        except BaseException:
-            self._drop(entry)
-            raise
-
-    def _start(
-        self,
-        entry: _Entry,
-        prompt: str | Sequence[int],
-        params: SamplingParams,
-        stop: list[str],
-        max_tokens: int | None,
-        alternatives: int | None,
-        logit_bias: Mapping[int, float] | None,
-    ) -> TextStream:
         model = self._models.current()
-        stop += quoted_strings(params.custom_stopping_strings)
+        stop = [*stop, *quoted_strings(params.custom_stopping_strings)]
         ids = self._ids(model, prompt, params)
         room = _room(model, params, max_tokens)
         if len(ids) > room:
@@ -130,21 +89,17 @@ class Generator:
             negative_ids=prompt_ids(model.tokenizer, negative, add_bos=params.add_bos_token) if negative else (),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,
-            cancel=entry.cancel,
-            label=entry.label,
+            label=label,
         )
-        tokens = model.generate(request)
-        entry.report = tokens.report
         return TextStream(
-            tokens,
+            model.generate(request),
             model.tokenizer,
-            entry.cancel,
+            request.cancel,
             stop=stop,
             skip_special=params.skip_special_tokens,
             tokens_per_second=params.max_tokens_second,
             warnings=warnings(model, params),
             model=model.name,
-            ended=lambda: self._drop(entry),
         )
 
     def _ids(self, model: Model, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:
@@ -158,11 +113,6 @@ class Generator:
         if not ids:
             raise EmptyPrompt
         return ids
-
-    def _drop(self, entry: _Entry) -> None:
-        with self._lock:
-            if entry in self._entries:
-                self._entries.remove(entry)
 
 
 def warnings(model: Model, params: SamplingParams) -> list[str]:

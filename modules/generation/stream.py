@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from typing_extensions import Self
@@ -39,9 +39,7 @@ class TextStream:
         tokens_per_second: float = 0.0,
         warnings: Sequence[str] = (),
         model: str = "",
-        ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """`ended` is called once, when the engine is not needed any more."""
         self.model = model  # its name: another one may be loaded by the time that it is asked for
         self._tokens = tokens
         self._tokenizer = tokenizer
@@ -52,7 +50,6 @@ class TextStream:
         self._pause = 1 / tokens_per_second if tokens_per_second > 0 else 0.0
         self._next_at = 0.0
         self._warnings = list(warnings)
-        self._ended = ended
         self._parts: list[str] = []
         self._count = 0
         self._finish: Finish | None = None
@@ -156,7 +153,6 @@ class TextStream:
         self._open = False
         self._finish = finish
         self._cancel.set()  # the engine may be in the middle of the next token
-        self._ended()
 
     def _throttle(self) -> None:
         now = time.monotonic()

@@ -86,11 +86,11 @@ def chip_text(app: App) -> str:
 
 def queue_text(app: App) -> str:
     """The queue: "2 running, 1 waiting"; nothing while one reply at most is being written."""
-    running = app.generator.running()
-    waiting = sum(each.waiting for each in running)
-    if len(running) < 2:
+    queue = app.generator.queue()
+    waiting = sum(each.place > 0 for each in queue)
+    if len(queue) < 2:
         return ""
-    return f"{len(running) - waiting} running" + (f", {waiting} waiting" if waiting else "")
+    return f"{len(queue) - waiting} running" + (f", {waiting} waiting" if waiting else "")
 
 
 def progress_html(app: App) -> str:

@@ -250,7 +250,7 @@ def test_stop_from_another_window_keeps_what_is_there(home: House, model: FakeMo
     assert updates[-1].report
     assert updates[-1].report.finish is Finish.CANCELLED
     assert home.said(id) == ["q", "abc"]
-    assert (model.running, home.generator.running(), home.chats.writing(id)) == (0, [], None)
+    assert (model.running, home.generator.queue(), home.chats.writing(id)) == (0, [], None)
     assert not home.chats.stop(id)
 
 
@@ -297,7 +297,7 @@ def test_a_reader_who_goes_away_ends_it_and_nothing_is_lost(home: House, model: 
             reply.close()
         del reply
         gc.collect()
-    assert (model.running, home.generator.running()) == (0, [])
+    assert (model.running, home.generator.queue()) == (0, [])
     assert home.said(id) == ["q", "Pa"]
     model.hold_after = None
     last(home.chats.send(id, "again", TURN))

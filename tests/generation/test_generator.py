@@ -67,7 +67,7 @@ def test_bad_custom_stopping_strings_are_a_sentence_and_leave_nothing_behind() -
     made = generator(FakeModel())
     with pytest.raises(InvalidInput, match="quotes"):
         made.start("x", params(custom_stopping_strings="no quotes"))
-    assert made.running() == []
+    assert made.queue() == []
 
 
 def test_max_tokens_end_it_as_length() -> None:
@@ -113,7 +113,7 @@ def test_cancel_from_another_thread_keeps_what_is_there() -> None:
     threading.Thread(target=lambda: (model.holding.wait(5), stream.cancel())).start()
     assert text_of(stream) == "ab"
     assert stream.report.finish is Finish.CANCELLED
-    assert (model.running, made.running()) == (0, [])
+    assert (model.running, made.queue()) == (0, [])
 
 
 def test_cancel_shows_nothing_that_came_meanwhile() -> None:
@@ -134,7 +134,7 @@ def test_leaving_the_with_block_by_an_error_frees_the_engine() -> None:
 
     with pytest.raises(RuntimeError):
         consume()
-    assert (model.running, made.running()) == (0, [])
+    assert (model.running, made.queue()) == (0, [])
 
 
 def test_a_stream_that_nobody_holds_frees_the_engine() -> None:
@@ -142,7 +142,7 @@ def test_a_stream_that_nobody_holds_frees_the_engine() -> None:
     next(stream)
     del stream
     gc.collect()
-    assert (model.running, made.running()) == (0, [])
+    assert (model.running, made.queue()) == (0, [])
 
 
 def test_closing_a_generator_around_it_frees_the_engine() -> None:
@@ -155,7 +155,7 @@ def test_closing_a_generator_around_it_frees_the_engine() -> None:
     consuming = consumer()
     next(consuming)
     consuming.close()
-    assert (model.running, made.running()) == (0, [])
+    assert (model.running, made.queue()) == (0, [])
 
 
 def test_an_engine_that_fails_mid_reply_raises_and_is_no_longer_counted() -> None:
@@ -164,7 +164,7 @@ def test_an_engine_that_fails_mid_reply_raises_and_is_no_longer_counted() -> Non
     with pytest.raises(EngineFailed):
         text_of(stream)
     assert stream.text == "abc"
-    assert made.running() == []
+    assert made.queue() == []
 
 
 def test_a_model_that_is_swapped_meanwhile_says_so() -> None:
@@ -175,7 +175,7 @@ def test_a_model_that_is_swapped_meanwhile_says_so() -> None:
         text_of(stream)
     with pytest.raises(ModelClosed):
         made.start("x", params())
-    assert made.running() == []
+    assert made.queue() == []
 
 
 # --- the queue's view ---
@@ -186,12 +186,12 @@ def test_a_request_counts_from_the_moment_it_is_asked() -> None:
     made = generator(model)
     first = made.start("x", params(), label="first")
     second = made.start("x", params(), label="second")
-    assert [(each.label, each.waiting) for each in made.running()] == [("first", True), ("second", True)]
+    assert [(each.label, each.place) for each in made.queue()] == [("first", 1), ("second", 2)]
     next(first), next(first)
-    view = made.running()
-    assert [(each.tokens, each.waiting) for each in view] == [(2, False), (0, True)]
+    view = made.queue()
+    assert [(each.new_tokens, each.place) for each in view] == [(2, 0), (0, 1)]
     first.close(), second.close()
-    assert made.running() == []
+    assert made.queue() == []
 
 
 # --- the budget ---
@@ -212,7 +212,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     with pytest.raises(PromptTooLong, match="71 tokens long, and 70 fit"):
         made.start("x" * 70, params(max_new_tokens=30))  # and the start token
     assert text_of(made.start("x" * 69, params(max_new_tokens=30))) == "Paris."
-    assert made.running() == []
+    assert made.queue() == []
 
 
 def test_auto_max_new_tokens_is_all_that_is_left() -> None:
@@ -263,7 +263,7 @@ def test_without_a_model_it_says_so() -> None:
     made = Generator(FakeModels(None))
     with pytest.raises(NoModelLoaded):
         made.start("x", params())
-    assert made.running() == []
+    assert not made.queue()
 
 
 # --- knobs ---
