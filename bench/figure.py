@@ -51,15 +51,18 @@ def in_turn(rounds: int, ours: Callable[[], float], peer: Callable[[], float]) -
 
 @dataclass(frozen=True)
 class Figure:
-    """What was asked for and what was measured. `bound` is compared with median(ours) / median(peer)."""
+    """What was measured, and what was asked for: `bound` is compared with median(ours) / median(peer).
+
+    Without a bound it only explains another figure.
+    """
 
     name: str
     what: str
     unit: str
     ours: Side
     peer: Side
-    bound: float
-    at_most: bool
+    bound: float | None = None
+    at_most: bool = False
 
     @property
     def ratio(self) -> float:
@@ -67,11 +70,15 @@ class Figure:
 
     @property
     def met(self) -> bool:
+        if self.bound is None:
+            return True
         return self.ratio <= self.bound if self.at_most else self.ratio >= self.bound
 
     def row(self) -> str:
-        wanted = f"{'at most' if self.at_most else 'at least'} {self.bound:g}"
+        wanted = f"{'at most' if self.at_most else 'at least'} {self.bound}"
         verdict = "met" if self.met else "**falls short**"
+        if self.bound is None:
+            wanted = verdict = ""
         return (
             f"| {self.what} | {self.ours} {self.unit} ({self.ours.name}) | {self.peer} {self.unit} ({self.peer.name}) "
             f"| **{self.ratio:.3f}** | {wanted} | {verdict} |"

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import llama_cpp as C
+
 from bench.figure import Figure, Side, in_turn, write
 from bench.one_stream import default_threads, model_file
 from loaders import loader_named
@@ -137,6 +139,32 @@ def together(count: int, ask: object, prompts: list[list[int]]) -> tuple[float, 
     return sum(run.count for run in runs) / (time.perf_counter() - started), runs
 
 
+def bare_steps(threads: int, rows: int, steps: int = 96) -> float:
+    """Steps/s of llama.cpp alone, each of one token for so many sequences, with nothing of ours around it."""
+    context = C.llama_context_default_params()
+    context.n_ctx, context.n_seq_max, context.kv_unified = 8192, 4, True
+    context.n_threads = context.n_threads_batch = threads
+    weights = C.llama_model_load_from_file(str(model_file()).encode(), C.llama_model_default_params())
+    pointer = C.llama_init_from_model(weights, context)
+    batch = C.llama_batch_init(rows, 0, 1)
+    batch.n_tokens = rows
+    started = 0.0
+    for position in range(steps + 16):
+        if position == 16:  # warm
+            started = time.perf_counter()
+        for row in range(rows):
+            batch.token[row], batch.pos[row], batch.n_seq_id[row] = 1000 + position, position, 1
+            batch.seq_id[row][0], batch.logits[row] = row, True
+        if C.llama_decode(pointer, batch):
+            raise SystemExit("llama_decode failed.")
+        C.llama_get_logits_ith(pointer, 0)
+    speed = steps / (time.perf_counter() - started)
+    C.llama_batch_free(batch)
+    C.llama_free(pointer)
+    C.llama_model_free(weights)
+    return speed
+
+
 def figures(threads: int) -> tuple[list[Figure], str]:
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"threads": threads, "threads_batch": threads, "n_ctx": 8192, "parallel": 4})
@@ -189,10 +217,15 @@ def figures(threads: int) -> tuple[list[Figure], str]:
     found.append(
         Figure("", "CFG 1.5 against none", "tokens/s", Side("CFG 1.5", a), Side("no CFG", b), 0.75, at_most=False)
     )
-    _, runs = together(16, lambda p: ask_ours(model, p, 64), prompts)
+    a, b = in_turn(5, lambda: bare_steps(threads, 2), lambda: bare_steps(threads, 1))
+    found.append(
+        Figure("", "the bound of CFG: bare llama_decode steps of two rows against one", "steps/s", Side("two rows", a),
+               Side("one row", b))
+    )  # fmt: skip
+    _, runs = together(16, lambda p: ask_ours(model, p), prompts)
     totals = sorted(run.last - run.started for run in runs)
     found.append(
-        Figure("", "16 streams on 4 sequences: slowest against the median", "s",
+        Figure("", "16 streams on 4 sequences: the slowest against the median", "s",
                Side("slowest", [totals[-1]]), Side("median", [statistics.median(totals)]), 1.5, at_most=True)
     )  # fmt: skip
     model.close()

@@ -1,8 +1,9 @@
 """One thread that owns a llama.cpp context and decodes all running requests in one batch.
 
 Each step: take what has arrived, give free sequences to those who wait, fill a batch (one token for each reply that
-runs, then pieces of the prompts), decode, choose a token for each run whose logits are there. It sees token ids and
-Jobs; it must not know of text, of chats or of files.
+runs, then pieces of the prompts), decode, choose a token for each run whose logits are there. While others wait,
+replies take turns, so that a long one does not keep short ones waiting. It sees token ids and Jobs; it must not know of
+text, of chats or of files.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from errors import EngineFailed, ModelClosed, UserError
 from loaders.base import Finish
-from loaders.llamacpp.job import Job, Probe, Scoring
+from loaders.llamacpp.job import Errand, Job, Probe, Scoring
+from loaders.llamacpp.line import Line, job_of
 from loaders.llamacpp.native import Batch, Context, Weights
 from loaders.llamacpp.run import Lane, Run, describe, log_softmax, numbers
 from loaders.llamacpp.sampling import Sampler
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 #: A prompt is cut so that one step takes about this long, in seconds: alone, and while others are being answered.
 _STEP_ALONE, _STEP_SHARED = 0.3, 0.1
 _SMALLEST_PIECE = 32
+
+#: While others wait, a reply gives up its place after so many tokens, and stands in the line again.
+TURN = 64
 
 #: How many rows of a step may ask for their logits to be scored; the context must have room for them.
 ROWS_SCORED = 128
@@ -77,11 +81,7 @@ class Engine:
         states = SavedStates(limits.cache_bytes)
         self._sequences = Sequences(context, limits.sequences, shared=can_fork, states=states)
         self._runs: list[Run] = []  # with sequences, oldest first
-        self._parked: deque[Run] = deque()  # sent back for want of room
-        self._waiting: deque[Job] = deque()
-        self._wake = threading.Condition()
-        self._closing = False
-        self._why_closed: UserError = ModelClosed()
+        self._line = Line()
         self._prompt_speed = 0.0  # tokens per second of recent prompt pieces; 0 until measured
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
         self._thread.start()
@@ -90,22 +90,15 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Queue a request. Raises: ModelClosed, EngineFailed."""
-        with self._wake:
-            if self._closing:
-                raise self._why_closed
-            self._waiting.append(job)
-            self._wake.notify()
+        self._line.join(job)
 
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Who is running and who is waiting, first come first."""
-        with self._wake:
-            return [run.job for run in self._runs], [run.job for run in tuple(self._parked)] + list(self._waiting)
+        return [run.job for run in tuple(self._runs)], self._line.jobs()
 
     def close(self) -> None:
         """End everything with ModelClosed and wait until the thread has let go of the context."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._line.close(ModelClosed())
         self._thread.join()
 
     # --- the engine's thread ---
@@ -114,85 +107,89 @@ class Engine:
         try:
             while self._await_work():
                 self._drop_cancelled()
+                self._take_turns()
                 self._admit()
                 self._fill()
                 if self._batch.size:
                     self._step()
         except BaseException as error:  # a bug here must not leave readers waiting for ever
             log.exception("the engine's thread ended")
-            self._why_closed = EngineFailed(f"an internal error ({error!r}). Unload the model and load it again.")
-        with self._wake:
-            self._closing = True
-        for run in [*self._runs, *self._parked]:
-            self._end(run, self._why_closed)
-        for job in self._waiting:
-            job.end(self._why_closed)
-        self._waiting.clear()
+            self._line.close(EngineFailed(f"an internal error ({error!r}). Unload the model and load it again."))
+        why = self._line.closed or ModelClosed()
+        for run in list(self._runs):
+            self._end(run, why)
+        while self._line.first:
+            self._end(self._line.take(), why)
 
     def _await_work(self) -> bool:
         """Sleep while there is nothing to do. False when the engine is to close."""
-        with self._wake:
-            while not (self._closing or self._runs or self._parked or self._waiting):
-                self._wake.wait()
-            return not self._closing
+        if not self._runs:
+            self._line.wait()
+        return self._line.closed is None
 
     def _drop_cancelled(self) -> None:
-        for run in [run for run in [*self._runs, *self._parked] if run.job.cancelled]:
-            self._end(run, Finish.CANCELLED)
-        with self._wake:
-            gone = [job for job in self._waiting if job.cancelled]
-            for job in gone:
-                self._waiting.remove(job)
-        for job in gone:
-            job.end(Finish.CANCELLED)
+        for item in [*(run for run in self._runs if run.job.cancelled), *self._line.take_cancelled()]:
+            self._end(item, Finish.CANCELLED)
+
+    def _take_turns(self) -> None:
+        """While others wait and no place is free, replies that have had their turn go to the end of the line.
+
+        Only where that costs next to nothing: what they hold must have room in main memory.
+        """
+        if len(self._runs) < self._limits.parallel or not len(self._line) or isinstance(self._line.first, Errand):
+            return
+        tired = [run for run in self._runs if run.turn >= TURN and run.replying and self._keeps(run)]
+        for run in sorted(tired, key=lambda run: -run.turn)[: len(self._line)]:
+            self._withdraw(run)
+            self._line.send_back(run, first=False)
+
+    def _keeps(self, run: Run) -> bool:
+        return all(lane.sequence and self._sequences.keeps(lane.sequence) for lane in run.lanes)
 
     def _admit(self) -> None:
-        """Let in those who were sent back, then those who wait, in order, while there is room for the first."""
-        while len(self._runs) < self._limits.parallel:
-            if self._parked:
-                if not self._fits(self._parked[0].size, len(self._parked[0].lanes)):
-                    return
-                parked = self._parked.popleft()
-                try:
-                    self._place(parked)
-                except Exception as error:
-                    self._end(parked, _internal(error))
-                continue
-            with self._wake:
-                if not self._waiting or not self._fits(*_needs(self._waiting[0])):
-                    return
-                job = self._waiting.popleft()
+        """Let in those who wait, in order, while there is room for the first."""
+        while len(self._runs) < self._limits.parallel and (first := self._line.first) and self._fits(first):
+            self._line.take()
             try:
-                self._begin(job)
+                if isinstance(first, Run):
+                    self._place(first)
+                elif isinstance(first, Errand):
+                    self._run_errand(first)
+                else:
+                    self._begin(first)
             except Exception as error:
-                job.end(_internal(error))
+                self._end(first, error if isinstance(error, UserError) else _internal(error))
 
-    def _fits(self, tokens: int, lanes: int) -> bool:
-        """Whether a run of this size can be decoded beside the running ones (what is idle makes room)."""
+    def _fits(self, item: Job | Run) -> bool:
+        """Whether this one can be decoded beside those that run (what is idle makes room)."""
         if not self._runs:
             return True
-        if self._sequences.free < lanes:
+        prompts = [lane.ids for lane in item.lanes] if isinstance(item, Run) else item.prompts
+        if isinstance(item, Errand) or self._sequences.free < len(prompts):
             return False
-        held = sum(run.size for run in self._runs)
-        return not self._limits.shared or held + tokens + 2 * len(self._runs) < self._context.n_ctx
+        held = sum(run.size for run in self._runs) + 2 * len(self._runs)
+        return not self._limits.shared or held + sum(len(ids) for ids in prompts) < self._context.n_ctx
+
+    def _run_errand(self, errand: Errand) -> None:
+        errand.start()
+        errand.do()
+        # what was computed before it does not hold any more
+        self._sequences.clear()
+        errand.end(Finish.STOP)
 
     def _begin(self, job: Job) -> None:
-        """Start a request: its sampler, its sequences, what of its prompt is there already."""
+        """Start a request: its sampler, its sequences, what of its prompt is there already. Raises: UserError."""
         job.start()
         request, report = job.request, job.report
-        try:
-            sampler = Sampler(
-                self._weights.vocab,
-                self._tokenizer,
-                request.params,
-                request.ids,
-                n_ctx=self._context.n_ctx,
-                logit_bias=request.logit_bias,
-                warnings=report.warnings,
-            )
-        except UserError as error:
-            job.end(error)
-            return
+        sampler = Sampler(
+            self._weights.vocab,
+            self._tokenizer,
+            request.params,
+            request.ids,
+            n_ctx=self._context.n_ctx,
+            logit_bias=request.logit_bias,
+            warnings=report.warnings,
+        )
         report.seed = sampler.seed
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
         if isinstance(job, Scoring):
@@ -217,17 +214,16 @@ class Engine:
                 self._withdraw(run)
                 raise
             reasons.append(reason)
-        with self._wake:
-            self._runs.append(run)
+        run.turn = 0
+        self._runs.append(run)
         return reasons[0]
 
-    def _end(self, run: Run, why: Finish | BaseException) -> None:
-        """A run is over: its sequence becomes free (what it holds may serve another), its reader is told."""
-        run.sampler.close()
-        self._withdraw(run)
-        if run in self._parked:
-            self._parked.remove(run)
-        run.job.end(why)
+    def _end(self, item: Job | Run, why: Finish | BaseException) -> None:
+        """A request is over: its sequences become free (what they hold may serve another), its reader is told."""
+        if isinstance(item, Run):
+            item.sampler.close()
+            self._withdraw(item)
+        job_of(item).end(why)
 
     def _withdraw(self, run: Run) -> None:
         """Take a run's sequences from it."""
@@ -235,9 +231,8 @@ class Engine:
             if lane.sequence:
                 self._sequences.release(lane.sequence)
                 lane.sequence = None
-        with self._wake:
-            if run in self._runs:
-                self._runs.remove(run)
+        if run in self._runs:
+            self._runs.remove(run)
 
     # --- one step ---
 
@@ -327,6 +322,7 @@ class Engine:
             self._end(run, Finish.STOP)
             return
         run.push(token)
+        run.turn += 1
         run.job.put(describe(token, logits, self._tokenizer, request.alternatives))
         if run.job.report.new_tokens >= request.max_tokens:
             self._end(run, Finish.LENGTH)
@@ -351,8 +347,10 @@ class Engine:
         """Drop the older half of a full lane after the tokens to keep. False where that is off or impossible."""
         if self._limits.keep is None or not self._context.can_shift or not lane.sequence:
             return False
-        keep = min(self._limits.keep, self._context.n_ctx - 8)
-        drop = max((len(lane.sequence.ids) - keep) // 2, 1)
+        keep = min(self._limits.keep, len(lane.sequence.ids) - 8)
+        drop = (len(lane.sequence.ids) - keep) // 2
+        if keep < 0:
+            return False
         self._sequences.shift(lane.sequence, keep, drop)
         del lane.ids[keep : keep + drop]
         return True
@@ -369,20 +367,14 @@ class Engine:
         if self._sequences.drop_idle():
             return
         youngest = self._runs[-1]
-        if len(self._runs) == 1:  # it fills the cache all alone
+        if len(self._runs) > 1:
+            self._withdraw(youngest)
+            self._sequences.drop_idle()
+            self._line.send_back(youngest, first=True)
+        elif not self._shift(max(youngest.lanes, key=lambda lane: len(lane.ids))):  # it fills the cache all alone
             self._end(youngest, Finish.LENGTH)
-            return
-        self._withdraw(youngest)
-        self._sequences.drop_idle()
-        self._parked.appendleft(youngest)
 
 
 def _internal(error: Exception) -> EngineFailed:
     log.error("a request failed inside the engine", exc_info=error)
     return EngineFailed(f"an internal error ({error!r}). The log has more.")
-
-
-def _needs(job: Job) -> tuple[int, int]:
-    """The tokens and the lanes of a request's prompts."""
-    prompts = job.prompts
-    return sum(len(ids) for ids in prompts), len(prompts)

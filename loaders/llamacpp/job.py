@@ -6,7 +6,7 @@ Knows nothing of llama.cpp: the engine puts tokens in at one end, a reader takes
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 
 import numpy as np
@@ -97,3 +97,11 @@ class Scoring(Job):
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         self.logprobs = np.zeros(max(len(request.ids) - 1, 0), np.float32)
+
+
+class Errand(Job):
+    """Something to be done on the engine's thread while nothing is decoded. What was cached is not reused after it."""
+
+    def __init__(self, do: Callable[[], None], label: str) -> None:
+        super().__init__(Request((), label=label))
+        self.do = do

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong
-from loaders.base import Finish, Model, QueueEntry, Request, TokenStream
+from loaders.base import Finish, Lora, Model, QueueEntry, Request, TokenStream
+from loaders.llamacpp.adapters import Adapters
 from loaders.llamacpp.engine import Engine, Limits
-from loaders.llamacpp.job import Job, Probe, Scoring
-from loaders.llamacpp.native import Context, Weights
+from loaders.llamacpp.job import Errand, Job, Probe, Scoring
+from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.sampling import UNSUPPORTED
 from loaders.llamacpp.tokenizer import LlamaTokenizer
@@ -44,6 +45,7 @@ class LlamaCppModel(Model):
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
+        self._adapters = Adapters(weights, context)
         self._engine = Engine(weights, context, tokenizer, limits)
 
     def generate(self, request: Request) -> TokenStream:
@@ -69,6 +71,16 @@ class LlamaCppModel(Model):
         self._submit(scoring)
         self._wait(scoring)
         return scoring.logprobs
+
+    def set_loras(self, loras: Sequence[Lora]) -> None:
+        """Takes its place in the queue: what was asked for before it is answered without it."""
+        wanted = tuple(loras)
+        if wanted == self.loras:
+            return
+        errand = Errand(lambda: self._adapters.set(wanted), label="changing adapters")
+        self._engine.submit(errand)
+        self._wait(errand)
+        self.loras = wanted
 
     def queue(self) -> Sequence[QueueEntry]:
         running, waiting = self._engine.jobs()
@@ -114,4 +126,6 @@ class LlamaCppModel(Model):
             self._engine.close()
             self.tokenizer.close()
             self._context.close()
+            self._adapters.close()
             self._weights.close()
+            give_back()

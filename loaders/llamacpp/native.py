@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def start(numa: bool) -> None:
     C.llama_backend_init()
     if numa:
         C.llama_numa_init(1)  # GGML_NUMA_STRATEGY_DISTRIBUTE
+
+
+def forget_complaints() -> None:
+    """To be called before what may fail, so that `why_it_failed` tells of that alone."""
+    _log.complaints.clear()
+
+
+def give_back() -> None:
+    """Return to the system what was freed: the C library keeps it else, and every load would leave some behind."""
+    with suppress(OSError, AttributeError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def why_it_failed(default: str) -> str:
@@ -121,7 +133,7 @@ class Weights:
             params.tensor_split = shares
         callback = C.llama_progress_callback(lambda fraction, _: progress(fraction))
         params.progress_callback = callback
-        _log.complaints.clear()
+        forget_complaints()
         names = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
         self.pointer: Any = C.llama_model_load_from_splits(names, len(paths), params)
         if not self.pointer:
@@ -189,7 +201,7 @@ class Context:
         struct = C.llama_context_default_params()
         for name, value in params.items():
             setattr(struct, name, value)
-        _log.complaints.clear()
+        forget_complaints()
         self.pointer: Any = C.llama_init_from_model(weights.pointer, struct)
         if not self.pointer:
             raise ModelFileError("The model", why_it_failed("llama.cpp cannot make a context with these options"))

@@ -37,7 +37,8 @@ class LlamaCppOptions(LoadOptions):
     )  # fmt: skip
     separate_contexts: bool = knob(
         False, group="memory",
-        help="Give each request n_ctx tokens of its own, at parallel times the memory. Off: all share one context.",
+        help="Give each request n_ctx tokens of its own, at parallel times the memory: the same seed then gives the "
+        "same text whatever runs beside it. Off: all share one context.",
     )  # fmt: skip
     cache_capacity: Text = knob(
         "2GiB", group="memory",

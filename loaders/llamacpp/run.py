@@ -45,6 +45,7 @@ class Run:
     job: Job
     sampler: Sampler
     lanes: list[Lane] = field(default_factory=list)
+    turn: int = 0  # tokens since it got its sequences
 
     @property
     def ids(self) -> list[int]:

@@ -84,6 +84,10 @@ class Sequences:
         sequence.released = time.monotonic()
         self._tidy()
 
+    def keeps(self, sequence: Sequence) -> bool:
+        """Whether a copy of what it holds has room in memory, should others need its cells."""
+        return not sequence.unsettled and self._states.takes(self._context, sequence)
+
     def _tidy(self) -> None:
         """Copy to memory what lies idle beyond the latest and a small share of the cache.
 
@@ -106,8 +110,9 @@ class Sequences:
         return bool(idle)
 
     def clear(self) -> None:
-        """Forget everything, after a failure left the cache in doubt."""
+        """Forget everything, copies too: it is in doubt, or does not hold any more."""
         self._context.clear()
+        self._states.clear()
         for sequence in self._all:
             sequence.ids.clear()
 

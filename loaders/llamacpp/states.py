@@ -38,6 +38,10 @@ class SavedStates:
         """Bytes in use."""
         return sum(state.nbytes for state in self._states.values())
 
+    def clear(self) -> None:
+        """Drop all copies."""
+        self._states.clear()
+
     def takes(self, context: Context, sequence: Sequence) -> bool:
         """Whether a copy of this sequence has room beside those that are there."""
         return self.size + context.state_size(sequence.id) <= self._capacity

@@ -12,8 +12,10 @@ from typing import Any
 import gradio as gr
 
 from errors import UserError
+from loaders.base import QueueEntry
 from modules.app import App
 from modules.ui.events import on
+from modules.ui.queue_view import queue_html
 from modules.ui.words import escape, gigabytes, parts, short_name, thousands
 
 #: Seconds between two looks: while something is under way, and else.
@@ -27,6 +29,7 @@ class Seen:
     chip: str = ""
     queue: str = ""
     progress: str = ""
+    entries: str = ""
 
 
 class Frame:
@@ -42,17 +45,20 @@ class Frame:
         self.seen = gr.State(Seen())
         self.model = gr.State("")
 
-    def wire(self, page: gr.Blocks, tabs: gr.Tabs, progress: gr.HTML, leads_to_model: Sequence[gr.Button]) -> None:
-        """Connect it; `progress` is where the Model tab tells how a load is going."""
+    def wire(
+        self, page: gr.Blocks, tabs: gr.Tabs, progress: gr.HTML, entries: gr.HTML, leads_to_model: Sequence[gr.Button]
+    ) -> None:
+        """Connect it; `progress` is where the Model tab tells how a load is going, `entries` where the queue stands."""
         on(self.theme.click, None, js="() => { Page.switchTheme(); }")
         for button in (self.chip, *leads_to_model):
             on(button.click, None, None, [tabs], js="() => ({__type__: 'update', selected: 'model'})")
-        shown = [self.chip, self.queue, progress, self.timer, self.seen, self.model]
+        shown = [self.chip, self.queue, progress, entries, self.timer, self.seen, self.model]
         on([self.timer.tick, page.load], self._look, [self.seen, self.model], shown, latest=True)
 
     def _look(self, seen: Seen, model: str) -> Any:
         state = self._app.models.state
-        now = Seen(chip_text(self._app), queue_text(self._app), progress_html(self._app))
+        queue = self._app.generator.queue()
+        now = Seen(chip_text(self._app), queue_text(queue), progress_html(self._app), queue_html(queue))
         key = f"{state.phase} {state.name} {state.loader} {id(self._app.models.loaded)} {state.error}"
         if now == seen and key == model:
             return gr.skip()
@@ -61,6 +67,7 @@ class Frame:
             gr.skip() if now.chip == seen.chip else now.chip,
             gr.skip() if now.queue == seen.queue else now.queue,
             gr.skip() if now.progress == seen.progress else now.progress,
+            gr.skip() if now.entries == seen.entries else now.entries,
             gr.Timer(_QUICK if quick else _CALM),
             now,
             key,
@@ -84,9 +91,8 @@ def chip_text(app: App) -> str:
     return parts(short_name(state.name), state.loader, thousands(model.context_length), size)
 
 
-def queue_text(app: App) -> str:
+def queue_text(queue: Sequence[QueueEntry]) -> str:
     """The queue: "2 running, 1 waiting"; nothing while one reply at most is being written."""
-    queue = app.generator.queue()
     waiting = sum(each.place > 0 for each in queue)
     if len(queue) < 2:
         return ""

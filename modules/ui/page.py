@@ -33,8 +33,8 @@ def build_page(app: App) -> gr.Blocks:
             with gr.Tab("Training", id="training", elem_id="tab-training"):
                 training_tab.build()
             with gr.Tab("Session", id="session", elem_id="tab-session"):
-                session_tab.build(app)
-        frame.wire(page, tabs, model.progress, [chat.choose])
+                queue = session_tab.build(app)
+        frame.wire(page, tabs, model.progress, queue.html, [chat.choose])
         chat.wire(page, parameters.knobs, frame.model.change)
         parameters.wire(page, frame.model)
         model.wire(page, frame.timer, frame.model)

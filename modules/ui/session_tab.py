@@ -9,22 +9,25 @@ import gradio as gr
 
 from modules.app import App
 from modules.config.server_flags import ServerFlags
+from modules.ui.queue_view import QueueView
 from modules.ui.words import parts, table
 
 #: Never shown: whoever can open the page need not know them.
 _SECRET = frozenset({"gradio_auth", "api_key", "admin_key"})
 
 
-def build(app: App) -> None:
-    """The tab's page."""
+def build(app: App) -> QueueView:
+    """The tab's page. Returns what shows the queue, which the frame keeps true."""
     with gr.Column(elem_id="session"):
         gr.HTML("<h1>Session</h1><p>What is running, and how this start was asked for.</p>", elem_classes="page-head")
+        queue = QueueView(app)
         gr.HTML(table(running(app), "Running"))
         gr.HTML(table(flags(app), "Flags in effect"))
         gr.HTML(
             "<p>Flags are given on the command line or in CMD_FLAGS.txt and count from the next start. Light or dark "
             "is switched in the bar and remembered by this browser. Extensions will be chosen here.</p>"
         )
+    return queue
 
 
 def running(app: App) -> list[tuple[str, str]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import Web
+from loaders.base import Finish, Request
+from loaders.params import SamplingParams
+from tests.ui.conftest import Web, until
 
 TABS = ["Chat", "Default", "Notebook", "Parameters", "Model", "Training", "Session"]
 
@@ -14,11 +16,28 @@ def test_the_tabs_stand_in_their_order(web: Web) -> None:
     expect(web.page.locator("#tabs > .tab-wrapper [role=tab]")).to_have_text(TABS)
 
 
-@pytest.mark.parametrize("name", ["default", "notebook", "training", "session"])
+@pytest.mark.parametrize("name", ["default", "notebook", "training"])
 def test_what_comes_later_says_so_without_dead_buttons(web: Web, name: str) -> None:
     web.tab(name)
     expect(web.page.locator(f"#tab-{name} h1")).to_be_visible()
     expect(web.page.locator(f"#tab-{name} button")).to_have_count(0)
+
+
+def test_the_queue_shows_who_is_answered_and_ends_whom_one_likes(web: Web) -> None:
+    model = web.app.models.current()
+    ids = model.tokenizer.encode("Once upon a time")
+    request = Request(ids, SamplingParams(ban_eos_token=True), 1900, label="another program")
+    stream = model.generate(request)
+    next(stream)
+    web.tab("session")
+    row = web.page.locator("#queue-view li", has_text="another program")
+    expect(row).to_contain_text("running")
+    row.get_by_role("button").dispatch_event("pointerdown")
+    until(request.cancel.is_set)
+    for _ in stream:
+        pass
+    assert stream.report.finish is Finish.CANCELLED
+    expect(web.page.locator("#queue-view")).to_contain_text("Nothing is being written")
 
 
 def test_light_and_dark_are_remembered(web: Web) -> None:

@@ -1,0 +1,64 @@
+"""LoRA adapters over llama.cpp weights: files loaded once, and set on a context with a strength each.
+
+Used on the engine's thread alone, while nothing is decoded. It must not know of requests.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp as C
+
+from errors import ModelFileError
+from loaders.base import Lora
+from loaders.llamacpp.native import Context, Weights, forget_complaints, why_it_failed
+
+
+class Adapters:
+    """The adapters that act on one context."""
+
+    def __init__(self, weights: Weights, context: Context) -> None:
+        self._weights = weights
+        self._context = context
+        self._loaded: dict[str, Any] = {}  # by path: llama_adapter_lora pointers
+
+    def set(self, loras: Sequence[Lora]) -> None:
+        """Let these act and no others. Raises: ModelFileError, and nothing has changed then."""
+        new: dict[str, Any] = {}
+        try:
+            for path in {str(lora.path) for lora in loras} - self._loaded.keys():
+                new[path] = self._load(path)
+            self._apply([({**self._loaded, **new}[str(lora.path)], lora.scale) for lora in loras])
+        except BaseException:
+            _free(new)
+            raise
+        self._loaded.update(new)
+        wanted = {str(lora.path) for lora in loras}
+        _free({path: self._loaded.pop(path) for path in [*self._loaded] if path not in wanted})
+
+    def close(self) -> None:
+        """Give their memory back; the context must be gone or have none set."""
+        _free(self._loaded)
+        self._loaded = {}
+
+    def _load(self, path: str) -> Any:
+        forget_complaints()
+        pointer = C.llama_adapter_lora_init(self._weights.pointer, path.encode())
+        if not pointer:
+            raise ModelFileError(
+                path.replace("\\", "/").rpartition("/")[2], why_it_failed("it is no adapter of this model")
+            )
+        return pointer
+
+    def _apply(self, adapters: Sequence[tuple[Any, float]]) -> None:
+        pointers = (C.llama_adapter_lora_p_ctypes * len(adapters))(*(pointer for pointer, _ in adapters))
+        scales = (ctypes.c_float * len(adapters))(*(scale for _, scale in adapters))
+        if C.llama_set_adapters_lora(self._context.pointer, pointers, len(adapters), scales):
+            raise ModelFileError("The adapter", "llama.cpp cannot apply it to this model.")
+
+
+def _free(adapters: dict[str, Any]) -> None:
+    for pointer in adapters.values():
+        C.llama_adapter_lora_free(pointer)
