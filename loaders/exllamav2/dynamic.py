@@ -28,6 +28,13 @@ class Reply(ExLlamaV2DynamicJob):  # type: ignore[misc]
             max_skips=0,  # first come, first served: nobody who fits better overtakes
         )
         self.run = run
+        self._whole_pages = 0
+
+    def allocate_pages(self) -> None:
+        """Called by the generator when the job leaves its queue."""
+        super().allocate_pages()
+        self._whole_pages = int(self.sequences[0].kv_position)
+        self.run.job.start()
 
     def receive_logits(self, logits: torch.Tensor) -> tuple[Any, Any, Any, Any, bool]:
         """Called by the generator, also from several threads for several jobs."""
@@ -36,6 +43,8 @@ class Reply(ExLlamaV2DynamicJob):  # type: ignore[misc]
 
     @property
     def reused(self) -> int:
-        """Tokens of the first prompt that were in the cache already."""
+        """Tokens of the first prompt that were in the cache already; with two prompts, whole pages alone."""
+        if len(self.sequences) > 1:  # the generator counts what both found
+            return self._whole_pages
         cached = self.cached_pages * self.generator.page_size + self.cached_tokens
-        return int(min(cached // len(self.sequences), len(self.sequences[0].input_ids) - 1))
+        return int(min(cached, len(self.sequences[0].input_ids) - 1))

@@ -50,6 +50,9 @@ class Engine:
     ) -> None:
         self._weights = weights
         self._generator = weights.generator
+        self._paged = weights.paged
+        self._pages = int(weights.generator.max_pages)
+        self._guessed = int(weights.generator.num_draft_tokens)  # tokens that one step may try ahead
         self._tokenizer = tokenizer
         self._ends = end_ids
         self._parallel = parallel if weights.paged else 1
@@ -70,17 +73,18 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Queue a request. Raises: PromptTooLong, ModelClosed, EngineFailed."""
-        if not isinstance(job, Scoring) and self.room(job.prompts) < 1:
+        room = self.room(job.prompts)
+        if room < 1 and not isinstance(job, Scoring):
             tokens = sum(len(ids) for ids in job.prompts)
-            raise PromptTooLong(tokens, max(tokens + self.room(job.prompts) - 1, 0))
+            raise PromptTooLong(tokens, max(tokens + room - 1, 0))
         self._queue(job)
 
     def room(self, prompts: Sequence[Sequence[int]]) -> int:
         """How many tokens can follow these prompts; 0 or less where they do not fit."""
-        guessed = int(self._generator.num_draft_tokens)
+        guessed = self._guessed
         new = self._weights.context_length - max(len(ids) for ids in prompts) - guessed
-        if self._together(prompts):
-            while new > 0 and sum(pages(len(ids) + new + guessed) for ids in prompts) > self._generator.max_pages:
+        if self._paged and self._together(prompts):
+            while new > 0 and sum(pages(len(ids) + new + guessed) for ids in prompts) > self._pages:
                 new -= 1
         return new
 
@@ -181,7 +185,7 @@ class Engine:
 
     def _together(self, prompts: Sequence[object]) -> bool:
         """Whether the generator itself can take these prompts: two only with pages, and not while it guesses ahead."""
-        return len(prompts) == 1 or (self._weights.paged and not self._generator.num_draft_tokens)
+        return len(prompts) == 1 or (self._paged and not self._guessed)
 
     def _begin(self, job: Job) -> None:
         """Start a request: its sampler, its place in the generator. Raises: UserError."""
@@ -193,7 +197,7 @@ class Engine:
             run = Run(job, None if isinstance(job, Probe) else self._chain(job), self._tokenizer, self._ends, new)
             if self._together(job.prompts):
                 # the generator stops early by as many tokens as it may guess
-                reply = Reply(run, job.prompts, new + self._generator.num_draft_tokens, self._ends)
+                reply = Reply(run, job.prompts, new + self._guessed, self._ends)
                 self._generator.enqueue(reply)
                 with self._wake:
                     self._runs[run] = reply
@@ -239,9 +243,7 @@ class Engine:
             if self._alone:
                 next(self._alone)
             else:
-                for result in self._generator.iterate():
-                    if result["stage"] == "started":
-                        result["job"].run.job.start()
+                self._generator.iterate()
         except Exception as error:
             self._fail(error)
             return
