@@ -67,11 +67,11 @@ class ExLlamaV2(Loader):
         cache = read.cache_bytes(max(options.cache_size, max_seq_len), options.cache())
         if (need := read.weights + cache + folder.OVERHEAD) > free:
             raise NotEnoughMemory(path.name, need, free, _ADVICE)
+        tokenizer = FolderTokenizer(path, read.number("vocab_size"))
         opening = Opening(progress, parts=2 if options.draft_model.strip() else 1)
         weights = None
         try:
             weights = native.opened(read, options, max_seq_len, opening.step)
-            tokenizer = FolderTokenizer(path, weights.n_vocab)
             memory = max(free - sum(each for each, _ in native.cards()), 0)
             notes = [read.described, *notes, *weights.notes]
             notes.append(

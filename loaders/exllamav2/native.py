@@ -68,11 +68,6 @@ class Weights:
     def context_length(self) -> int:
         return int(self.config.max_seq_len)
 
-    @property
-    def n_vocab(self) -> int:
-        """Token ids that both the model and its tokenizer have."""
-        return int(min(self.config.vocab_size, self.tokenizer.get_vocab_size()))
-
     def close(self) -> None:
         """Give all memory back. Calling it again does nothing."""
         if self.generator is not None:
@@ -164,8 +159,6 @@ def make_cache(model: Any, kind: Bits, tokens: int, *, rows: int = 1, lazy: bool
 def _config(path: Path, options: ExLlamaV2Options, max_seq_len: int) -> Any:
     config = exllamav2.ExLlamaV2Config()
     config.model_dir = str(path)
-    if not (path / "tokenizer.json").is_file():
-        raise ModelFileError(path.name, "it has no tokenizer.json, which ExLlamaV2 needs. Download it again, complete.")
     try:
         config.prepare()
     except (AssertionError, ValueError, TypeError, KeyError) as error:

@@ -22,8 +22,10 @@ class FolderTokenizer:
     """The tokenizer of a Hugging Face folder. May be asked from several threads."""
 
     def __init__(self, path: Path, n_vocab: int) -> None:
-        """`n_vocab`: how many ids model and tokenizer share. Raises: ModelFileError."""
+        """`n_vocab`: how many ids the model has, 0 where that is not known. Raises: ModelFileError."""
         file = path / "tokenizer.json"
+        if not file.is_file():
+            raise ModelFileError(path.name, "it has no tokenizer.json, which ExLlamaV2 needs. Download it again.")
         try:
             text = file.read_text(encoding="utf-8")
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
@@ -35,7 +37,8 @@ class FolderTokenizer:
             each.no_padding()
             each.no_truncation()
         self._literal.encode_special_tokens = True
-        self.n_vocab = n_vocab
+        known = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        self.n_vocab = min(n_vocab or known, known)  # models pad their output layer
         added = self._tokenizer.get_added_tokens_decoder()
         self._added = {token: each.content for token, each in added.items()}
         self._control = frozenset(token for token, each in added.items() if each.special)
