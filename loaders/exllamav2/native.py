@@ -28,7 +28,8 @@ from exllamav2 import attn, generator  # noqa: E402
 torch.set_num_threads(_threads)
 
 from errors import InvalidInput, ModelFileError  # noqa: E402
-from loaders.exllamav2.folder import Folder  # noqa: E402
+from loaders.exllamav2 import rope  # noqa: E402
+from loaders.exllamav2.folder import Folder, read  # noqa: E402
 from loaders.exllamav2.options import Bits, ExLlamaV2Options  # noqa: E402
 
 #: The cache is dealt out in pages of so many tokens.
@@ -163,6 +164,7 @@ def _config(path: Path, options: ExLlamaV2Options, max_seq_len: int) -> Any:
         config.prepare()
     except (AssertionError, ValueError, TypeError, KeyError) as error:
         raise ModelFileError(path.name, f"ExLlamaV2 refuses it ({str(error).strip(' #')[:200]}).") from error
+    rope.mend(config, read(path).config, path.name)
     config.max_seq_len = max_seq_len
     config.max_input_len = max(options.chunk_size // PAGE * PAGE, 2 * _STEP * options.parallel)
     config.max_input_len = min(pages(config.max_input_len) * PAGE, max_seq_len)

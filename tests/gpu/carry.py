@@ -19,8 +19,10 @@ LIMIT = 62 * 2**20  # a little less than what may travel: the repository comes a
 PLACE = "/tmp/gpu"
 
 #: What the checks import and the machine lacks (docs/gpu.md lists what it has).
-WHEELS = ("exllamav2==0.3.2", "fastparquet", "cramjam", "websockets", "pydantic", "pydantic-core", "annotated-types",
-          "typing-inspection")  # fmt: skip
+WHEELS = (
+    "exllamav2==0.3.2", "gguf", "fastparquet", "cramjam", "websockets", "pydantic", "pydantic-core", "annotated-types",
+    "typing-inspection",
+)  # fmt: skip
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 

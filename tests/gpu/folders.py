@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,17 @@ def smollm(work: Path, gguf: Path) -> Path:
     return folder
 
 
+def older(work: Path, gguf: Path) -> Path:
+    """The same folder with rope_theta where exllamav2's own programs look for it; made once."""
+    folder, source = work / "smollm2-older", smollm(work, gguf)
+    if not folder.is_dir():
+        shutil.copytree(source, folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["rope_theta"] = config.get("rope_parameters", config)["rope_theta"]
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 def random_llama(work: Path, gguf: Path) -> Path:
     """A Llama of about a billion random float16 weights, with SmolLM2's tokenizer; made once."""
     folder = work / "random1b"
@@ -62,7 +74,7 @@ def exl2(work: Path, gguf: Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
     scratch.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "exllamav2.conversion.convert_exl2", "-i", str(smollm(work, gguf)), "-nr"]
+    command = [sys.executable, "-m", "exllamav2.conversion.convert_exl2", "-i", str(older(work, gguf)), "-nr"]
     command += ["-o", str(scratch), "-cf", str(folder), "-b", "6", "-r", "20", "-mr", "4", "-l", "1024", "-ml", "1024"]
     subprocess.run(command, check=True)
     return folder

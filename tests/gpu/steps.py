@@ -114,7 +114,7 @@ def sdpa(work: Path, gguf: Path) -> Iterable[Figure]:
 
     known = np.load(work / "reference.npz")
     for off in (True, False):
-        config = ExLlamaV2Config(str(folders.smollm(work, gguf)))
+        config = ExLlamaV2Config(str(folders.older(work, gguf)))
         config.no_flash_attn, config.no_sdpa, config.max_seq_len = True, off, 2048
         model = ExLlamaV2(config)
         cache = ExLlamaV2Cache(model, lazy=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,51 @@ def test_every_option_reaches_the_config(opens: Any) -> None:
     assert config.no_flash_attn
     assert config.no_xformers
     assert config.no_sdpa, "exllamav2's SDPA has no causal mask"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fields"),
+    [
+        ({"rope_type": "default", "rope_theta": 100000.0}, {"rotary_embedding_base": 100000.0}),
+        ({"rope_type": "linear", "factor": 4.0, "rope_theta": 5e4}, {"scale_pos_emb": 4.0}),
+        ({"full_attention": {"rope_theta": 1e6}, "sliding_attention": {}}, {"rotary_embedding_base": 1e6}),
+        (
+            {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 4096, "partial_rotary_factor": 0.5},
+            {"alt_rope_method": "yarn", "yarn_rope_factor": 2.0, "partial_rotary_factor": 0.5},
+        ),
+        (
+            {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+             "original_max_position_embeddings": 8192},
+            {"alt_rope_method": "llama3", "l3_rope_factor": 8.0, "l3_rope_high_freq_factor": 4.0},
+        ),
+        (
+            {"rope_type": "longrope", "long_factor": [1.0], "short_factor": [2.0],
+             "original_max_position_embeddings": 4096},
+            {"alt_rope_method": "su", "scale_long_factor": [1.0], "original_max_seq_len": 4096},
+        ),
+    ],
+)  # fmt: skip
+def test_positions_as_transformers_5_writes_them(
+    opens: Any, tmp_path: Path, parameters: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    config = _with_rope(opens, tmp_path, parameters)._weights.config
+    assert {name: getattr(config, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [({"rope_type": "new"}, "does not know its way to stretch"), ({"rope_type": "yarn"}, "does not say all of")],
+)
+def test_positions_that_are_not_known(opens: Any, tmp_path: Path, parameters: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelFileError, match=words):
+        _with_rope(opens, tmp_path, parameters)
+
+
+def _with_rope(opens: Any, tmp_path: Path, parameters: dict[str, Any]) -> Any:
+    folder = card.write_folder(tmp_path / "five")
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rope_parameters": parameters}))
+    return opens(folder=folder)
 
 
 def test_rope_freq_base_wins(opens: Any) -> None:
