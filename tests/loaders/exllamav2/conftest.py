@@ -15,7 +15,7 @@ from tests.conftest import ROOT, keep_going
 
 Open = Callable[..., Any]
 
-#: torch and tokenizers come with the Transformers loader's requirements; an installation without them has nothing to test.
+#: These come with the Transformers loader's requirements; an installation without them has nothing to test.
 _LACKING = any(importlib.util.find_spec(name) is None for name in ("torch", "tokenizers", "transformers"))
 collect_ignore_glob = ["test_*.py"] if _LACKING else []
 
