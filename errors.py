@@ -111,6 +111,23 @@ class MissingPackage(Unavailable):
         super().__init__(f"The loader {loader} needs the package {package}. Install it with: {install}")
 
 
+class BrokenPackage(Unavailable):
+    """A loader whose Python package is installed but cannot be imported: it was built for something else."""
+
+    def __init__(self, loader: str, package: str, why: str, todo: str) -> None:
+        super().__init__(f"The loader {loader} cannot use the installed package {package}: {why}. {todo}")
+
+
+class NoGraphicsCard(Unavailable):
+    """A loader that computes on a graphics card alone, where there is none that it can use."""
+
+    def __init__(self, loader: str, why: str) -> None:
+        super().__init__(
+            f"The loader {loader} needs an NVIDIA or AMD graphics card: {why}. "
+            "Load the model with Transformers, or a GGUF version of it with llama.cpp."
+        )
+
+
 class LoadCancelled(UserError):
     """The user cancelled while a model was loading."""
 
@@ -149,6 +166,16 @@ class NotNumbers(EngineFailed):
         )
 
 
+class OutOfGpuMemory(EngineFailed):
+    """The graphics card ran out of memory in the middle of a step."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the graphics card ran out of memory. Close other programs that use it, or load the model with a smaller "
+            "max_seq_len, chunk_size or cache_type."
+        )
+
+
 # --- requests ----------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +205,13 @@ class InvalidToken(InvalidInput):
 
 class Unsupported(InvalidInput):
     """What was asked for is beyond this model or its loader; the sentence says why."""
+
+
+class AdapterUnfit(InvalidInput):
+    """A LoRA adapter that cannot act on this model."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"The LoRA {name} cannot be used with this model: {why}.")
 
 
 class Cancelled(UserError):

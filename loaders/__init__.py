@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 from errors import UnknownName
 from loaders.base import Loader
+from loaders.exllamav2.loader import ExLlamaV2
 from loaders.llamacpp.loader import LlamaCpp
 
 #: Every loader by the name that users know, in the order in which menus show them.
-LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in (LlamaCpp,)})
+LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in (LlamaCpp, ExLlamaV2)})
 
 
 def loader_named(name: str) -> type[Loader]:

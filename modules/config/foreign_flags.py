@@ -24,13 +24,13 @@ class ForeignFlag:
 
 
 _TRANSFORMERS = "the Transformers loader does not stand yet"
-_EXLLAMA = "the ExLlamaV2 loader does not stand yet"
+_EXLLAMA = "the ExLlamaV2 loader decides it by itself"
 _HF = "the HF loaders do not stand yet"
 _GPTQ = "GPTQ loaders are not part of this program; take an EXL2 or GGUF version of the model"
 _HQQ = "HQQ is not part of this program; take an EXL2 or GGUF version of the model"
 _DEEPSPEED = "DeepSpeed is not part of this program"
 _LLAMA = "llama.cpp decides it by itself now"
-_DRAFT = "drafting with a second model does not stand yet"
+_DRAFT = "a draft model goes where the model goes, and llama.cpp cannot draft here yet"
 _TUNNEL = "this program opens no tunnel; use --listen, or a tunnel of your own"
 _IMAGES = "this program makes no images"
 _PAGE = "the page has no such variant"
@@ -43,11 +43,7 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
         "cpu_memory disk_cache_dir compute_dtype quant_type attn_implementation",
         "gpu_memory",
     ),
-    _EXLLAMA: (
-        "no_flash_attn cache_8bit cache_4bit no_xformers no_sdpa enable_tp",
-        "gpu_split num_experts_per_token tp_backend",
-        "",
-    ),
+    _EXLLAMA: ("no_sdpa", "tp_backend", ""),
     _HF: ("cfg_cache", "", ""),
     _GPTQ: (
         "triton no_inject_fused_attention no_inject_fused_mlp no_use_cuda_fp16 desc_act disable_exllama "
@@ -63,8 +59,8 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     "models that see images cannot be used yet": ("", "mmproj multimodal_pipeline", ""),
     _DRAFT: (
         "",
-        "model_draft draft_max gpu_layers_draft device_draft ctx_size_draft spec_type spec_ngram_size_n "
-        "spec_ngram_size_m spec_ngram_min_hits",
+        "gpu_layers_draft device_draft ctx_size_draft spec_type spec_ngram_size_n spec_ngram_size_m "
+        "spec_ngram_min_hits",
         "",
     ),
     _TUNNEL: ("public_api", "public_api_id", ""),
@@ -83,7 +79,7 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
 
 #: Loaders of the original that do not stand here (yet): `--loader` accepts them and chooses by itself.
 FOREIGN_LOADERS: Mapping[str, str] = {
-    **dict.fromkeys(("Transformers", "llamacpp_HF", "ExLlamav2", "ExLlamav2_HF"), "this loader does not stand yet"),
+    **dict.fromkeys(("Transformers", "llamacpp_HF", "ExLlamav2_HF"), "this loader does not stand yet"),
     **dict.fromkeys(
         ("AutoGPTQ", "AutoAWQ", "GPTQ-for-LLaMa", "ctransformers", "QuIP#", "HQQ", "ExLlama", "ExLlama_HF")
         + ("ExLlamav3", "ExLlamav3_HF", "TensorRT-LLM"),

@@ -1,0 +1,1 @@
+"""ExLlamaV2: EXL2, GPTQ and unquantized folders on CUDA. Importing this imports neither torch nor exllamav2."""

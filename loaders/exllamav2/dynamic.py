@@ -1,0 +1,50 @@
+"""The dynamic generator's job, with our sampler in the place of its own.
+
+`receive_logits` is where the generator hands a job its logits (a float tensor in main memory, shape (sequences, 1,
+padded vocabulary)) and takes back a token; all else, the pages, the batches, the guesses of a draft model, stays its
+own. It must not know how a token is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from exllamav2.ext import none_tensor
+from exllamav2.generator import ExLlamaV2DynamicJob
+
+from loaders.exllamav2.run import Run
+
+
+class Reply(ExLlamaV2DynamicJob):  # type: ignore[misc]
+    """A run's prompts in the generator: one sequence, or two that are read together for guidance."""
+
+    def __init__(self, run: Run, prompts: Sequence[Sequence[int]], max_new: int, end_ids: frozenset[int]) -> None:
+        super().__init__(
+            input_ids=[torch.tensor([list(ids)], dtype=torch.long) for ids in prompts],
+            max_new_tokens=max_new,
+            stop_conditions=sorted(end_ids),
+            max_skips=0,  # first come, first served: nobody who fits better overtakes
+        )
+        self.run = run
+        self._whole_pages = 0
+
+    def allocate_pages(self) -> None:
+        """Called by the generator when the job leaves its queue."""
+        super().allocate_pages()
+        self._whole_pages = int(self.sequences[0].kv_position)
+        self.run.job.start()
+
+    def receive_logits(self, logits: torch.Tensor) -> tuple[Any, Any, Any, Any, bool]:
+        """Called by the generator, also from several threads for several jobs."""
+        token = self.run.choose(logits[:, 0, :].numpy())
+        return torch.tensor([[token]], dtype=torch.long), none_tensor, none_tensor, torch.ones((1, 1)), False
+
+    @property
+    def reused(self) -> int:
+        """Tokens of the first prompt that were in the cache already; with two prompts, whole pages alone."""
+        if len(self.sequences) > 1:  # the generator counts what both found
+            return self._whole_pages
+        cached = self.cached_pages * self.generator.page_size + self.cached_tokens
+        return int(min(cached, len(self.sequences[0].input_ids) - 1))

@@ -1,0 +1,110 @@
+"""A request under way: its sampler, how much it may write, and the choice of each token.
+
+It takes logits as NumPy arrays, from whichever way they were computed: the generator's batch or the pair of guided
+sequences. It must not know of exllamav2 or torch.
+
+Why the stack that all loaders share, and not exllamav2's own sampler: its settings cover about half of our knobs, in
+one fixed order, and its DRY, XTC and mirostat differ in detail, so parity would be lost. And it would save nothing:
+the generator copies all logits to main memory at every step in any case and samples there, on the CPU, with a softmax
+over the whole vocabulary. Ours takes its place. Measured on one core of a busy machine with temperature, top_p, top_k
+and repetition penalty: 0.08 ms a token at 32,000 ids, 0.14 at 128,000, 0.22 at 256,000. Were its own free of cost,
+a step of 10 ms (a 7B model at 100 tokens/s) would still be at 0.98; tests/gpu/check.py measures what it really is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from errors import EngineFailed, UserError
+from loaders.base import Alternative, Finish, Token, Tokenizer
+from loaders.llamacpp.job import Job, Probe
+from loaders.sampling import SamplerChain
+
+Floats = npt.NDArray[np.float32]
+
+
+class Run:
+    """One request in the engine. `over` is why it has ended, once it has."""
+
+    def __init__(
+        self, job: Job, chain: SamplerChain | None, tokenizer: Tokenizer, end_ids: Iterable[int], max_new: int
+    ) -> None:
+        """`chain` is None for what draws no token; `max_new` is how many tokens fit and are asked for."""
+        self.job = job
+        self.max_new = max_new
+        self.over: Finish | BaseException | None = None
+        self._chain = chain
+        self._tokenizer = tokenizer
+        self._ends = frozenset(end_ids)
+        self.filler = min(self._ends, default=0)  # what the engine gets as the next token of a run that is over
+
+    def choose(self, rows: Floats) -> int:
+        """The next token from logits, shape (1, n) or, with guidance, (2, n); n may exceed the vocabulary.
+
+        Never raises: an error ends this request and no other.
+        """
+        if self.over is not None:
+            return self.filler
+        try:
+            return self._choose(rows[:, : self._tokenizer.n_vocab])
+        except UserError as error:
+            self.over = error
+        except Exception as error:
+            self.over = EngineFailed(f"an internal error ({error!r}). The log has more.")
+        return self.filler
+
+    def _choose(self, rows: Floats) -> int:
+        job = self.job
+        if job.cancelled:
+            self.over = Finish.CANCELLED
+            return self.filler
+        logits = mixed(rows, job.request.params.guidance_scale)
+        if isinstance(job, Probe):
+            job.logits = np.array(logits, np.float32)
+            self.over = Finish.STOP
+            return self.filler
+        assert self._chain is not None
+        token = self._chain.choose(logits)
+        self._chain.accept(token)
+        if token in self._ends:
+            self.over = Finish.STOP
+            return token
+        job.put(described(token, logits, self._tokenizer, job.request.alternatives))
+        if job.report.new_tokens >= self.max_new:
+            self.over = Finish.LENGTH
+        return token
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Natural-log probabilities, shape as given, a new array."""
+    shifted: Floats = logits - logits.max()
+    shifted -= np.log(np.exp(shifted).sum())
+    return shifted
+
+
+def mixed(rows: Floats, scale: float) -> Floats:
+    """One row of logits; of two, u + scale * (c - u) on their log-softmaxes (Sanchez et al. 2023, arXiv 2306.17806)."""
+    if len(rows) == 1:
+        only: Floats = rows[0]
+        return only
+    c, u = log_softmax(rows[0]), log_softmax(rows[1])
+    c -= u
+    c *= np.float32(scale)
+    c += u
+    return c
+
+
+def described(token: int, logits: Floats, tokenizer: Tokenizer, alternatives: int | None) -> Token:
+    """The token as its reader gets it, with as many alternatives as were asked for (None: no log-probabilities)."""
+    piece = tokenizer.piece(token, special=True)
+    if alternatives is None:
+        return Token(token, piece)
+    logprobs = log_softmax(logits)
+    count = min(alternatives, len(logprobs))
+    best = np.argpartition(logprobs, -count)[-count:] if count else np.array([], np.int64)
+    best = best[np.argsort(-logprobs[best], kind="stable")]
+    others = tuple(Alternative(int(i), tokenizer.piece(int(i), special=True), float(logprobs[i])) for i in best)
+    return Token(token, piece, float(logprobs[token]), others)
