@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong
 from loaders.base import Finish, Model, QueueEntry, Request, TokenStream
+from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine import Engine, Limits
 from loaders.llamacpp.job import Job, Probe, Scoring
 from loaders.llamacpp.native import Context, Weights
@@ -44,6 +45,7 @@ class LlamaCppModel(Model):
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
+        self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=options.threads_batch or options.threads or 0)
         self._engine = Engine(weights, context, tokenizer, limits)
 
     def generate(self, request: Request) -> TokenStream:
@@ -69,6 +71,11 @@ class LlamaCppModel(Model):
         self._submit(scoring)
         self._wait(scoring)
         return scoring.logprobs
+
+    def embed(
+        self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None
+    ) -> npt.NDArray[np.float32]:
+        return self._embedder.embed(texts, cancel)
 
     def queue(self) -> Sequence[QueueEntry]:
         running, waiting = self._engine.jobs()
@@ -111,6 +118,7 @@ class LlamaCppModel(Model):
     def close(self) -> None:
         """Ends all requests and frees context and weights. Calling it again does nothing."""
         with self._closing:
+            self._embedder.close()
             self._engine.close()
             self.tokenizer.close()
             self._context.close()

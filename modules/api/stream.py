@@ -1,0 +1,120 @@
+"""A reply as server-sent events. Whatever happens, the body ends cleanly: some clients wait for ever otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from modules.api.failures import failure
+from modules.api.feed import Feed, gone
+from modules.generation.completions import Answer, Answers
+from modules.generation.stream import Piece
+
+log = logging.getLogger(__name__)
+
+#: Seconds of silence after which a comment keeps the connection alive.
+_PING = 15.0
+
+
+class Shape(Protocol):
+    """How the events of one answer are written. Called from the threads that read the replies."""
+
+    def begin(self, answer: Answer) -> bytes: ...
+
+    def piece(self, answer: Answer, piece: Piece) -> bytes: ...
+
+    def end(self, answer: Answer) -> bytes: ...
+
+    def last(self, answers: Answers) -> bytes: ...
+
+
+def event(data: object) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends what the replies give, as it comes. A client that goes away ends them."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, answers: Answers, shape: Shape) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._answers = answers
+        self._shape = shape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        feed = Feed()
+        loop = asyncio.get_running_loop()
+        watch = asyncio.create_task(gone(receive))
+        watch.add_done_callback(lambda task: task.cancelled() or (self._answers.cancel(), feed.end()))
+        sent_at = loop.time()
+
+        def ping() -> None:
+            nonlocal timer
+            if loop.time() - sent_at >= _PING:
+                feed.put(b": ping\n\n")
+            timer = loop.call_later(_PING, ping)
+
+        timer = loop.call_later(_PING, ping)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            read(self._answers, self._shape, feed)
+            while data := await feed.take():
+                sent_at = loop.time()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            timer.cancel()
+            watch.cancel()
+            self._answers.cancel()
+
+
+def read(answers: Answers, shape: Shape, feed: Feed) -> None:
+    """Read all replies, each in a thread of its own, into the feed."""
+    lock, left, failed = threading.Lock(), len(answers.answers), False
+
+    def one(answer: Answer) -> None:
+        nonlocal left, failed
+        try:
+            _put(feed, shape.begin, answer)
+            for piece in answer.stream:
+                data = shape.piece(answer, piece)
+                if data:
+                    feed.put(data)
+            _put(feed, shape.end, answer)
+        except BaseException as error:
+            with lock:
+                first, failed = not failed, True
+            status, body = failure(error)
+            if status == 500:
+                log.exception("A reply broke off")
+            answers.cancel()
+            if first:
+                feed.put(event(body))
+        finally:
+            answer.stream.close()
+            with lock:
+                left -= 1
+                last = not left
+            if last:
+                if not failed:
+                    feed.put(shape.last(answers))
+                feed.put(b"data: [DONE]\n\n")
+                feed.end()
+
+    for answer in answers.answers:
+        threading.Thread(target=one, args=(answer,), name="reply", daemon=True).start()
+
+
+def _put(feed: Feed, write: Callable[[Answer], bytes], answer: Answer) -> None:
+    data = write(answer)
+    if data:
+        feed.put(data)
