@@ -179,9 +179,7 @@ class Model(ABC):
         Raises: UserError, as `generate` does; EngineFailed when cancelled.
         """
 
-    def embed(
-        self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None
-    ) -> npt.NDArray[np.float32]:
+    def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
         """A vector of length 1 for each of the texts' ids, shape (texts, dimensions).
 
         Raises: Unsupported, PromptTooLong, ModelClosed, Cancelled.

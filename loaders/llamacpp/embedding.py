@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, EngineFailed, InvalidToken, ModelClosed, PromptTooLong
-from loaders.llamacpp.native import Batch, Context, Weights
+from loaders.llamacpp.native import Batch, Context, Floats, Weights
 
 #: The longest text, in tokens, and so the size of the context's buffers: a text is pooled in one step.
 LONGEST = 2048
@@ -60,17 +60,20 @@ class Embedder:
             pointer = C.llama_get_embeddings_seq(context.pointer, 0)
             if not pointer:
                 raise EngineFailed("llama.cpp gives no embedding for this model.")
-            vector = np.ctypeslib.as_array(pointer, (C.llama_model_n_embd_out(self._weights.pointer),)).copy()
+            vector: Floats = np.ctypeslib.as_array(pointer, (C.llama_model_n_embd_out(self._weights.pointer),)).copy()
         length = float(np.linalg.norm(vector))
         if not np.isfinite(length):
             raise EngineFailed("the embedding holds values that are not numbers.")
-        return vector / np.float32(length or 1.0)
+        vector /= length or 1.0
+        return vector
 
     def _opened(self) -> tuple[Context, Batch]:
         if self._context is None or self._batch is None:
             self._batch = Batch(self._longest)
             self._context = self._make(C.LLAMA_POOLING_TYPE_UNSPECIFIED)
-            if C.llama_pooling_type(self._context.pointer) == C.LLAMA_POOLING_TYPE_NONE:  # a model that was made to write
+            if (
+                C.llama_pooling_type(self._context.pointer) == C.LLAMA_POOLING_TYPE_NONE
+            ):  # a model that was made to write
                 self._context.close()
                 self._context = self._make(C.LLAMA_POOLING_TYPE_MEAN)
         return self._context, self._batch

@@ -72,9 +72,7 @@ class LlamaCppModel(Model):
         self._wait(scoring)
         return scoring.logprobs
 
-    def embed(
-        self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None
-    ) -> npt.NDArray[np.float32]:
+    def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
         return self._embedder.embed(texts, cancel)
 
     def queue(self) -> Sequence[QueueEntry]:

@@ -79,7 +79,9 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        message = f"There is no {request.method} {request.url.path[:200]} here." if error.status_code in (404, 405) else ""
+        message = (
+            f"There is no {request.method} {request.url.path[:200]} here." if error.status_code in (404, 405) else ""
+        )
         body = _body(message or str(error.detail), "invalid_request_error", None, None)
         response = answer(error.status_code, body)
         response.headers.update(error.headers or {})

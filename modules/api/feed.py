@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,17 +45,25 @@ class Feed:
     def _wake(self) -> None:
         if not self._waking:  # one call for all that comes until the loop has time
             self._waking = True
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the program ends
                 self._loop.call_soon_threadsafe(self._woken)
-            except RuntimeError:  # the loop is closed: the program ends
-                pass
 
     def _woken(self) -> None:
         self._waking = False
         self._ready.set()
 
 
-async def gone(receive: Receive) -> None:
-    """Returns when the client has closed the connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+@asynccontextmanager
+async def watched(receive: Receive, left: Callable[[], object]) -> AsyncIterator[asyncio.Task[None]]:
+    """Call `left` if the client closes the connection before the block ends; the task is done then."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left()
+
+    task = asyncio.create_task(watch())
+    try:
+        yield task
+    finally:
+        task.cancel()

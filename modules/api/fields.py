@@ -13,9 +13,32 @@ Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance
 
 #: What clients send without meaning anything by it here: read over in silence.
 _SILENT = frozenset(
-    "user metadata store service_tier parallel_tool_calls api_type api_server safety_identifier prompt_cache_key "
-    "n_predict num_predict num_ctx max_new_tokens max_tokens max_completion_tokens n_probs legacy_api "
-    "include_reasoning sampler_seed prediction modalities verbosity stream_options cache_prompt".split()
+    [
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "parallel_tool_calls",
+        "api_type",
+        "api_server",
+        "safety_identifier",
+        "prompt_cache_key",
+        "n_predict",
+        "num_predict",
+        "num_ctx",
+        "max_new_tokens",
+        "max_tokens",
+        "max_completion_tokens",
+        "n_probs",
+        "legacy_api",
+        "include_reasoning",
+        "sampler_seed",
+        "prediction",
+        "modalities",
+        "verbosity",
+        "stream_options",
+        "cache_prompt",
+    ]
 )
 #: Settings of other programs, with the values at which they do nothing; at others a warning says so.
 _FOREIGN: Mapping[str, tuple[Any, ...]] = {

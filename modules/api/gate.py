@@ -50,7 +50,15 @@ class Gate:
             seconds = time.monotonic() - began
             client = (scope.get("client") or ("?",))[0]
             # the path alone: a query may hold what is nobody's business
-            log.info("%s %s %s %s: %s in %.2f s", id, client, scope["method"], ascii(scope["path"])[1:-1][:200], status, seconds)
+            log.info(
+                "%s %s %s %s: %s in %.2f s",
+                id,
+                client,
+                scope["method"],
+                ascii(scope["path"])[1:-1][:200],
+                status,
+                seconds,
+            )
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method"):

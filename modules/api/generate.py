@@ -180,4 +180,6 @@ def _grammar(form: dict[str, Any] | None) -> tuple[str, list[str]]:
                 raise InvalidInput('response_format needs {"json_schema": {"name": ..., "schema": {...}}}.')
             return json_grammar(given["schema"])
         case other:
-            raise InvalidInput(f"response_format.type is text, json_object or json_schema (it was {ascii(other)[:60]}).")
+            raise InvalidInput(
+                f"response_format.type is text, json_object or json_schema (it was {ascii(other)[:60]})."
+            )

@@ -13,7 +13,6 @@ from modules.api.work import Workers
 from modules.app import App
 
 
-
 def routes(app: App, workers: Workers) -> APIRouter:
     router = APIRouter(prefix="/v1/internal", tags=["internal"])
 
@@ -102,5 +101,3 @@ def routes(app: App, workers: Workers) -> APIRouter:
         return {"status": "ok"}
 
     return router
-
-

@@ -13,7 +13,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from modules.api.failures import failure
-from modules.api.feed import Feed, gone
+from modules.api.feed import Feed, watched
 from modules.generation.completions import Answer, Answers
 from modules.generation.stream import Piece
 
@@ -50,12 +50,14 @@ class EventStream(Response):
         self._answers = answers
         self._shape = shape
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         feed = Feed()
         loop = asyncio.get_running_loop()
-        watch = asyncio.create_task(gone(receive))
-        watch.add_done_callback(lambda task: task.cancelled() or (self._answers.cancel(), feed.end()))
         sent_at = loop.time()
+
+        def left() -> None:
+            self._answers.cancel()
+            feed.end()
 
         def ping() -> None:
             nonlocal timer
@@ -65,15 +67,15 @@ class EventStream(Response):
 
         timer = loop.call_later(_PING, ping)
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            read(self._answers, self._shape, feed)
-            while data := await feed.take():
-                sent_at = loop.time()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with watched(receive, left):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                read(self._answers, self._shape, feed)
+                while data := await feed.take():
+                    sent_at = loop.time()
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             timer.cancel()
-            watch.cancel()
             self._answers.cancel()
 
 

@@ -5,6 +5,7 @@ tokens never stands behind a model that loads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,7 +15,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from errors import Cancelled
-from modules.api.feed import gone
+from modules.api.feed import watched
 from modules.generation.completions import Answers
 
 T = TypeVar("T")
@@ -33,24 +34,23 @@ class Workers:
 
     async def long(self, request: Request, function: Callable[[], T], cancel: threading.Event) -> T:
         """Something that waits for the model; `cancel` is set when the client goes away meanwhile."""
-        watch = asyncio.create_task(gone(request.receive))
-        watch.add_done_callback(lambda task: task.cancelled() or cancel.set())
-        try:
+        async with watched(request.receive, cancel.set):
             return await anyio.to_thread.run_sync(function, limiter=self._long)
-        finally:
-            watch.cancel()
 
 
 async def collect(request: Request, answers: Answers) -> None:
     """Wait until all replies are complete. Raises: Cancelled, when the client goes away; they end then."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    watch = asyncio.create_task(gone(request.receive))
-    watch.add_done_callback(lambda task: task.cancelled() or answers.cancel())
+
+    def finished() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the program ends
+            loop.call_soon_threadsafe(done.set)
+
     try:
-        answers.read(lambda: loop.call_soon_threadsafe(done.set))
-        await done.wait()
-        if watch.done():
-            raise Cancelled
+        async with watched(request.receive, answers.cancel) as watch:
+            answers.read(finished)
+            await done.wait()
+            if watch.done():
+                raise Cancelled
     finally:
-        watch.cancel()
         answers.cancel()

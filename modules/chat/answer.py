@@ -1,7 +1,7 @@
 """A reply taken apart while it comes: what is said, what was thought before, which tools are called.
 
-Feed it with `push`, end it with `finish`. Models mark thoughts with <think> and calls with <tool_call> (some with a bare
-JSON object, or after [TOOL_CALLS]); what could be the beginning of a mark is held back. Pure: text in, parts out.
+Feed it with `push`, end it with `finish`. Models mark thoughts with <think> and calls with <tool_call> (some
+with a bare JSON object, or after [TOOL_CALLS]); what could be the beginning of a mark is held back. Pure: text in, parts out.
 """
 
 from __future__ import annotations
@@ -100,12 +100,17 @@ class Answer:
         held = self._held
         longest = max(len(mark) for mark in marks)
         pending = next(
-            (i for i in range(max(0, len(held) - longest + 1), len(held)) if any(m.startswith(held[i:]) for m in marks)),
+            (
+                i
+                for i in range(max(0, len(held) - longest + 1), len(held))
+                if any(m.startswith(held[i:]) for m in marks)
+            ),
             len(held),
         )
-        if not self._begun:  # the space after a thought, or before the first word of one, belongs to the mark
-            if not held[:pending].strip() and (self._tools or self._kind == "reasoning" or self._calls):
-                return
+        # the space after a thought, or before the first word of one, belongs to the mark
+        waits = self._tools or self._kind == "reasoning" or self._calls
+        if waits and not self._begun and not held[:pending].strip():
+            return
         parts += self._said(held[:pending])
         self._held = held[pending:]
 

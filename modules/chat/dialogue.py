@@ -216,7 +216,11 @@ def _past_call(call: Any, place: int) -> dict[str, Any]:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
             raise InvalidInput(f"messages.{place}.tool_calls: the arguments are not JSON.") from None
-    return {"id": call.get("id", ""), "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return {
+        "id": call.get("id", ""),
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
 
 
 def _tools(dialogue: Dialogue) -> list[Mapping[str, Any]]:
@@ -245,10 +249,12 @@ def _told(lines: list[Line], tools: Sequence[Mapping[str, Any]]) -> list[Line]:
         calls: Any = line.get("tool_calls")
         if calls:
             texts = [f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>" for call in calls]
-            line = {"role": "assistant", "content": "\n".join([line["content"], *texts]).strip()}
+            said = "\n".join([line["content"], *texts]).strip()
+            result.append({"role": "assistant", "content": said})
         elif line["role"] == "tool":
-            line = {"role": "user", "content": f"<tool_response>\n{line['content']}\n</tool_response>"}
-        result.append(line)
+            result.append({"role": "user", "content": f"<tool_response>\n{line['content']}\n</tool_response>"})
+        else:
+            result.append(line)
     if result and result[0]["role"] == "system":
         return [{"role": "system", "content": f"{result[0]['content']}\n\n{words}"}, *result[1:]]
     return [{"role": "system", "content": words}, *result]
@@ -261,7 +267,9 @@ def _forced(dialogue: Dialogue, tools: Sequence[Mapping[str, Any]], notes: list[
     if choice in (None, "auto", "none"):
         return ""
     if choice != "required" and not isinstance(named, str):
-        raise InvalidInput('tool_choice is "auto", "none", "required" or {"type": "function", "function": {"name": ...}}.')
+        raise InvalidInput(
+            'tool_choice is "auto", "none", "required" or {"type": "function", "function": {"name": ...}}.'
+        )
     wanted = [tool["function"] for tool in tools if named is None or tool["function"]["name"] == named]
     if not wanted:
         raise InvalidInput(f"tool_choice wants a call, and there is no tool{f' {_short(named)}' if named else ''}.")
@@ -269,7 +277,10 @@ def _forced(dialogue: Dialogue, tools: Sequence[Mapping[str, Any]], notes: list[
         "anyOf": [
             {
                 "type": "object",
-                "properties": {"name": {"const": each["name"]}, "arguments": each.get("parameters") or {"type": "object"}},
+                "properties": {
+                    "name": {"const": each["name"]},
+                    "arguments": each.get("parameters") or {"type": "object"},
+                },
                 "required": ["name", "arguments"],
             }
             for each in wanted

@@ -207,9 +207,7 @@ class Completions:
                 warnings.append(f"banned_strings: {string[:60]!r} is more than one token, so it is not kept out.")
         return banned
 
-    def _gap(
-        self, model: Model, prompt: str | Sequence[int], suffix: str, warnings: list[str]
-    ) -> str | Sequence[int]:
+    def _gap(self, model: Model, prompt: str | Sequence[int], suffix: str, warnings: list[str]) -> str | Sequence[int]:
         """The prompt with what is to follow the reply, in the form of models that fill gaps."""
         if not suffix or not isinstance(prompt, str):
             return prompt
@@ -254,7 +252,7 @@ def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:
 def shown(pieces: Sequence[Piece], text: str) -> list[Token]:
     """The tokens whose text begins within `text`, from its beginning."""
     left = len(text.encode("utf-8", "replace"))
-    found = []
+    found: list[Token] = []
     for piece in pieces:
         for token in piece.tokens:
             if left <= 0:

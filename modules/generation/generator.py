@@ -21,7 +21,6 @@ from loaders.sampling import SamplerChain, breaker_ids
 from modules.generation.prompt_ids import check_text, prompt_ids
 from modules.generation.stream import TextStream
 
-
 #: How many texts one request may have embedded.
 _MOST_INPUTS = 2048
 
@@ -109,29 +108,28 @@ class Generator:
         logits = model.next_logits(request)
         said = warnings(model, params)
         if sampled:
-            logits = SamplerChain(
+            tokens, probabilities = SamplerChain(
                 params,
+                seed=params.seed,
                 n_vocab=len(logits),
                 prompt_ids=ids,
                 context_length=model.context_length,
                 newline_ids=model.tokenizer.encode("\n")[-1:],
-                end_ids=(),
                 breaker_ids=breaker_ids(params, model.tokenizer.encode),
                 warnings=said,
             ).distribution(logits)
-        shifted = np.exp(logits - logits.max())
-        shifted /= shifted.sum()
-        best = np.argsort(-shifted, kind="stable")[:count]
+        else:
+            probabilities = np.exp(logits - logits.max())
+            probabilities /= probabilities.sum()
+            tokens = np.arange(len(logits), dtype=np.int32)
         found: dict[str, float] = {}
-        for token in best:
-            if shifted[token] > 0:
-                text = model.tokenizer.piece(int(token), special=True).decode("utf-8", "replace")
-                found.setdefault(text, float(shifted[token]))
+        for at in np.argsort(-probabilities, kind="stable")[:count]:
+            if probabilities[at] > 0:
+                text = model.tokenizer.piece(int(tokens[at]), special=True).decode("utf-8", "replace")
+                found.setdefault(text, float(probabilities[at]))
         return found, said
 
-    def embed(
-        self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None
-    ) -> Embeddings:
+    def embed(self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None) -> Embeddings:
         """One vector for each text. Raises: NoModelLoaded, Unsupported, PromptTooLong, InvalidInput."""
         model = self._models.current()
         if not inputs:

@@ -22,6 +22,7 @@ from modules.web import port
 from modules.web.guard import Guard
 from modules.web.visitors import Visitors
 
+
 def serve(app: App) -> str:
     """Start serving the page in a thread of its own. Returns its address. Raises: UserError."""
     flags = app.launch.server
