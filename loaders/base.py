@@ -184,6 +184,7 @@ class Model(ABC):
 
         Raises: Unsupported, PromptTooLong, ModelClosed, Cancelled.
         """
+        del texts, cancel
         raise Unsupported(self.unsupported.get("embeddings", f"{self.loader} cannot make embeddings."))
 
     def set_loras(self, loras: Sequence[Lora]) -> None:

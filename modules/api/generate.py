@@ -75,13 +75,13 @@ def completion_ask(app: App, body: CompletionFields, label: str) -> tuple[Ask, l
     limit = body.limit()
     ask = Ask(
         prompts=[prompt] if alone else prompt,
-        max_tokens=None if params.auto_max_new_tokens and limit is None else params.max_new_tokens,
+        max_tokens=_asked(params, limit),
         best_of=best_of,
         alternatives=None if body.logprobs is None or body.logprobs is False else int(body.logprobs),
         suffix=body.suffix,
         echo=body.echo,
         label=label,
-        **_shared(body, params, limit),
+        **_shared(body, params),
     )
     if body.echo and ask.alternatives:
         notes.append("top_logprobs of the prompt's tokens hold only the token itself.")
@@ -122,7 +122,7 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
     if opened.grammar:
         params = params.changed(grammar_string=opened.grammar)
     limit = body.limit()
-    shared = _shared(body, params, limit)
+    shared = _shared(body, params)
     shared["stop"] = [*opened.stop, *shared["stop"]]
     ask = Ask(
         prompts=[opened.text],
@@ -134,6 +134,13 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
     )
     log.debug("%s prompt: %s", label, opened.text)
     return opened, ask, [*notes, *opened.notes]
+
+
+def _asked(params: SamplingParams, limit: int | None) -> int | None:
+    """How many tokens a completion may have: the knob's default where nothing is said, so that it always ends."""
+    if limit is not None:
+        return limit
+    return None if params.auto_max_new_tokens else params.max_new_tokens
 
 
 def _params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]:
@@ -153,7 +160,7 @@ def _params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]:
     return params, [*body.strangers(), *notes]
 
 
-def _shared(body: Generation, params: SamplingParams, limit: int | None) -> dict[str, Any]:
+def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
     try:
         bias = body.biases()
     except ValueError:

@@ -58,7 +58,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
         return {"stopped": await workers.short(lambda: app.completions.stop(whose))}
 
     @router.get("/queue")
-    async def queue(request: Request) -> dict[str, Any]:
+    async def queue() -> dict[str, Any]:
         entries = app.generator.queue()
         names = ("id", "label", "place", "prompt_tokens", "new_tokens", "tokens_per_second")
         return {"queue": [{name: getattr(entry, name) for name in names} for entry in entries]}

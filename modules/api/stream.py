@@ -54,6 +54,7 @@ class EventStream(Response):
         feed = Feed()
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
+        timer: asyncio.TimerHandle
 
         def left() -> None:
             self._answers.cancel()

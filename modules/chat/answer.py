@@ -1,7 +1,7 @@
 """A reply taken apart while it comes: what is said, what was thought before, which tools are called.
 
-Feed it with `push`, end it with `finish`. Models mark thoughts with <think> and calls with <tool_call> (some
-with a bare JSON object, or after [TOOL_CALLS]); what could be the beginning of a mark is held back. Pure: text in, parts out.
+Feed it with `push`, end it with `finish`. Models mark thoughts with <think> and calls with <tool_call> (some with a
+bare JSON object, or after [TOOL_CALLS]); what could be the beginning of a mark is held back. Pure: text in, parts out.
 """
 
 from __future__ import annotations
