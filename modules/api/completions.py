@@ -54,14 +54,18 @@ class Chunks:
         head = f"data: {json.dumps(self._head)[:-1]}, "
         self._before = [f'{head}"choices": [{{"index": {i}, "text": ' for i in range(len(answers.answers))]
         self._after = tail
-        self._offsets = [0] * len(answers.answers)
+        self._offsets = [len(answer.prompt) for answer in answers.answers]
 
     def begin(self, answer: Answer) -> bytes:
-        return self._chunk(answer, answer.prompt, answer.prompt_tokens) if answer.prompt else b""
+        if not answer.prompt:
+            return b""
+        return self._event(answer, answer.prompt, answer.prompt_tokens, 0)
 
     def piece(self, answer: Answer, piece: Piece) -> bytes:
         if self._with_logprobs:
-            return self._chunk(answer, piece.text, piece.tokens) if piece.text or piece.tokens else b""
+            offset = self._offsets[answer.index]
+            self._offsets[answer.index] += len(piece.text)
+            return self._event(answer, piece.text, piece.tokens, offset)
         if not piece.text:
             return b""
         return (self._before[answer.index] + quoted(piece.text) + self._after).encode()
@@ -78,11 +82,8 @@ class Chunks:
     def last(self, answers: Answers) -> bytes:
         return event({**self._head, "choices": [], "usage": answers.usage()}) if self._usage else b""
 
-    def _chunk(self, answer: Answer, text: str, tokens: list[Token]) -> bytes:
-        found = None
-        if self._with_logprobs:
-            found = logprobs.for_completion(tokens, self._offsets[answer.index])
-        self._offsets[answer.index] += len(text)
+    def _event(self, answer: Answer, text: str, tokens: list[Token], offset: int) -> bytes:
+        found = logprobs.for_completion(tokens, offset) if self._with_logprobs else None
         choice = {"index": answer.index, "text": text, "logprobs": found, "finish_reason": None}
         return event({**self._head, "choices": [choice], **self._usage})
 

@@ -19,12 +19,21 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         self._items: deque[bytes] = deque()
         self._ready = asyncio.Event()
-        self._waking = False
+        self._waking = self._begun = False
         self._ended = False
+        self.refusal: BaseException | None = None  # an error before anything was said
 
     def put(self, data: bytes) -> None:
+        self._begun = True
         self._items.append(data)
         self._wake()
+
+    def refuse(self, error: BaseException) -> bool:
+        """Say that there will be nothing but this error. False when something has been put already."""
+        if self._begun or self.refusal:
+            return False
+        self.refusal = error
+        return True
 
     def end(self) -> None:
         self._ended = True

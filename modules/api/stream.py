@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable
 from typing import Protocol
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from modules.api.failures import answer as error_answer
 from modules.api.failures import failure
 from modules.api.feed import Feed, watched
 from modules.generation.completions import Answer, Answers
 from modules.generation.stream import Piece
 
 log = logging.getLogger(__name__)
+
+#: Seconds that a reply has to begin or fail, so that a bad request gets its status code; then the headers go out.
+_PATIENCE = 2.0
 
 #: Seconds of silence after which a comment keeps the connection alive.
 _PING = 15.0
@@ -50,7 +54,7 @@ class EventStream(Response):
         self._answers = answers
         self._shape = shape
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed = Feed()
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
@@ -69,11 +73,20 @@ class EventStream(Response):
         timer = loop.call_later(_PING, ping)
         try:
             async with watched(receive, left):
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 read(self._answers, self._shape, feed)
-                while data := await feed.take():
+                data: bytes | None = None
+                with contextlib.suppress(asyncio.TimeoutError):
+                    data = await asyncio.wait_for(feed.take(), _PATIENCE)
+                if feed.refusal:
+                    await error_answer(*failure(feed.refusal))(scope, receive, send)
+                    return
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if data is None:
+                    data = await feed.take()
+                while data:
                     sent_at = loop.time()
                     await send({"type": "http.response.body", "body": data, "more_body": True})
+                    data = await feed.take()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             timer.cancel()
@@ -86,13 +99,14 @@ def read(answers: Answers, shape: Shape, feed: Feed) -> None:
 
     def one(answer: Answer) -> None:
         nonlocal left, failed
+        started = False
         try:
-            _put(feed, shape.begin, answer)
             for piece in answer.stream:
                 data = shape.piece(answer, piece)
                 if data:
-                    feed.put(data)
-            _put(feed, shape.end, answer)
+                    feed.put(data if started else shape.begin(answer) + data)
+                    started = True
+            feed.put(shape.end(answer) if started else shape.begin(answer) + shape.end(answer))
         except BaseException as error:
             with lock:
                 first, failed = not failed, True
@@ -100,7 +114,7 @@ def read(answers: Answers, shape: Shape, feed: Feed) -> None:
             if status == 500:
                 log.exception("A reply broke off")
             answers.cancel()
-            if first:
+            if first and not feed.refuse(error):
                 feed.put(event(body))
         finally:
             answer.stream.close()
@@ -110,14 +124,9 @@ def read(answers: Answers, shape: Shape, feed: Feed) -> None:
             if last:
                 if not failed:
                     feed.put(shape.last(answers))
-                feed.put(b"data: [DONE]\n\n")
+                if not feed.refusal:
+                    feed.put(b"data: [DONE]\n\n")
                 feed.end()
 
     for answer in answers.answers:
         threading.Thread(target=one, args=(answer,), name="reply", daemon=True).start()
-
-
-def _put(feed: Feed, write: Callable[[Answer], bytes], answer: Answer) -> None:
-    data = write(answer)
-    if data:
-        feed.put(data)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Alternative, Finish, Model, Report, Token
-from loaders.params import SamplingParams
+from loaders.params import SamplingParams, token_ids
 from modules.generation.generator import Generator
 from modules.generation.stream import Piece, TextStream
 
@@ -158,6 +158,7 @@ class Completions:
         alternatives = ask.alternatives
         if count > ask.n and alternatives is None:
             alternatives = 0  # the best one is the likeliest
+        token_ids(params.custom_token_bans)  # refused here: the engine would say so when the reply has begun
         warnings: list[str] = []
         bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
         bias.update(self._bans(model, ask.banned_strings, warnings))

@@ -20,7 +20,7 @@ ASK = {"prompt": "x"}
 def test_a_key_is_asked_for_before_any_work(start: Start) -> None:
     client = start("--api-key", "sesame", key="sesame")
     assert client.post("/v1/completions", ASK).status_code == 200
-    for header in ("", "Bearer ", "Bearer wrong", "Bearer sesam", "Bearer sesamé".encode("latin-1")):
+    for header in ("", "Bearer", "Bearer wrong", "Bearer sesam", "Bearer sesame2"):
         got = client.post("/v1/completions", ASK, headers={"Authorization": header})
         assert got.status_code == 401
         assert got.json()["error"]["code"] == "invalid_api_key"
