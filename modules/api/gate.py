@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -81,31 +82,30 @@ class Gate:
         await self._run(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, started = 0, False
+        size, most = 0, self._most_body << 20
 
         async def counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > self._most_body << 20:
+            if size > most:
                 raise TooLarge(self._most_body)
             return message
 
         async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+            # whoever reads the body turns our error into an answer of its own: ours is the one to send
+            if size <= most:
+                await send(message)
 
         counts = scope["method"] == "POST"
         self._running += counts
         try:
-            await self._app(scope, counted, watched)
-        except TooLarge as error:
-            if started:
-                raise
-            await self._refuse(send, error, {"connection": "close"})
+            with contextlib.suppress(TooLarge):
+                await self._app(scope, counted, watched)
         finally:
             self._running -= counts
+        if size > most:
+            await self._refuse(send, TooLarge(self._most_body), {"connection": "close"})
 
     def _cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """What lets a page read the answer: pages of origins that the Guard let through."""

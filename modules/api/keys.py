@@ -11,7 +11,7 @@ ADMIN = tuple(f"/v1/internal/{each}" for each in ("model/list", "model/load", "m
 
 @dataclass(frozen=True)
 class Keys:
-    """ "" is no key. Without an admin key, the API's own opens everything."""
+    """An empty text is no key. Without an admin key, the API's own opens everything."""
 
     api: str = ""
     admin: str = ""

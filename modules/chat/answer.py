@@ -46,6 +46,7 @@ class Answer:
         self._held = ""
         self._begun = False  # something has been said: spaces count from here on
         self._calls = 0
+        self._trim = thinking or tools  # the space around a mark belongs to it
 
     def push(self, text: str) -> list[Part]:
         """The parts that are certain by now."""
@@ -90,7 +91,7 @@ class Answer:
             self._held = self._held[place + len(mark) :]
             self._closing = {**dict(_THINK), **dict(_CALL)}[mark]
             self._kind = "reasoning" if mark in dict(_THINK) else "call"
-            self._begun = False
+            self._begun, self._trim = False, True
             return True
         self._release(parts, self._open)
         return False
@@ -107,9 +108,7 @@ class Answer:
             ),
             len(held),
         )
-        # the space after a thought, or before the first word of one, belongs to the mark
-        waits = self._tools or self._kind == "reasoning" or self._calls
-        if waits and not self._begun and not held[:pending].strip():
+        if self._trim and not self._begun and not held[:pending].strip():
             return
         parts += self._said(held[:pending])
         self._held = held[pending:]
@@ -122,7 +121,7 @@ class Answer:
         return [Part("call", call=call) for call in calls] or [Part("content", inside)]
 
     def _said(self, text: str) -> list[Part]:
-        if not self._begun and (self._kind == "reasoning" or self._calls or self._tools):
+        if self._trim and not self._begun:
             text = text.lstrip()
         if not text:
             return []
