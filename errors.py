@@ -260,3 +260,42 @@ class FetchFailed(Unavailable):
 
     def __init__(self, what: str, why: str, todo: str) -> None:
         super().__init__(f"{what} could not be fetched: {why}. {todo}")
+
+
+# --- the API -----------------------------------------------------------------------------------------------------
+
+
+class WrongKey(UserError):
+    """A request to the API without the right key."""
+
+    def __init__(self, admin: bool = False) -> None:
+        which = "admin key (--admin-key)" if admin else "key (--api-key)"
+        super().__init__(f"This needs the API's {which}: send it as the header Authorization: Bearer KEY.")
+
+
+class TooLarge(UserError):
+    """The body of a request to the API is larger than allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request is larger than {limit} MiB. Send less, or raise --api-max-body.")
+
+
+class TooBusy(UserError):
+    """More requests at the same time than allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests are running or waiting already. Try again in a moment.")
+
+
+class TooMany(InvalidInput):
+    """A list in a request that is longer than allowed."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"At most {limit} {what} are allowed. Send several requests.")
+
+
+class InvalidSchema(InvalidInput):
+    """A JSON schema that cannot be turned into a grammar; `place` is a path in it."""
+
+    def __init__(self, why: str, place: str = "") -> None:
+        super().__init__(f"The JSON schema cannot be used{f' at {place}' if place else ''}: {why}.")

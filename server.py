@@ -1,4 +1,4 @@
-"""The composition root: flags and settings become the App, the App gets its page, the model loads beside.
+"""The composition root: flags and settings become the App, the App gets its page and its API, the model loads beside.
 
 Nothing is decided here. Start it with ./start_linux.sh or start_windows.bat, which bring their own Python.
 """
@@ -48,9 +48,14 @@ def serve(argv: Sequence[str]) -> None:
         startup = Startup(app.paths, app.shelf, app.models, app.launch)
         startup.begin(startup.choose())
 
-        from modules.ui import launch  # Gradio takes seconds to import: the model loads meanwhile
+        if app.launch.server.serves_api:
+            from modules.api import launch as launch_api
 
-        print(f"The page is at {launch(app)}", flush=True)
+            print(f"The API is at {launch_api(app).address}/v1", flush=True)
+        if not app.launch.server.nowebui:
+            from modules.ui import launch  # Gradio takes seconds to import: the model loads meanwhile
+
+            print(f"The page is at {launch(app)}", flush=True)
         forever = threading.Event()
         while not forever.wait(0.5):  # in steps: on Windows a wait without an end cannot be interrupted
             pass

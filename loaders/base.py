@@ -179,6 +179,14 @@ class Model(ABC):
         Raises: UserError, as `generate` does; EngineFailed when cancelled.
         """
 
+    def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        """A vector of length 1 for each of the texts' ids, shape (texts, dimensions).
+
+        Raises: Unsupported, PromptTooLong, ModelClosed, Cancelled.
+        """
+        del texts, cancel
+        raise Unsupported(self.unsupported.get("embeddings", f"{self.loader} cannot make embeddings."))
+
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Let these adapters act and no others, from the next request on; with none, the base model's exact output
         comes back. What was cached under other adapters is not reused.

@@ -103,7 +103,15 @@ def _text(value: Any) -> Any:
     return "" if value is None else value
 
 
+def _not_negative(value: Any) -> Any:
+    """Below 0 is off, as at 0: so some clients say it."""
+    negative = isinstance(value, int | float) and not isinstance(value, bool) and value < 0
+    return 0 if negative else value
+
+
 Text = Annotated[str, BeforeValidator(_text)]
+Share = Annotated[float, BeforeValidator(_not_negative)]
+Count = Annotated[int, BeforeValidator(_not_negative)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
@@ -184,7 +192,7 @@ class SamplingParams(Knobs):
         0.1, ge=0, range=(0, 1, 0.01), group="randomness", preset=True, advanced=True,
         help="How fast mirostat corrects itself.",
     )  # fmt: skip
-    adaptive_target: float = knob(
+    adaptive_target: Share = knob(
         0.0, ge=0, le=1, range=(0, 1, 0.01), group="randomness", preset=True,
         help="Adaptive-p: prefer tokens whose probability is near this value. 0 is off.",
     )  # fmt: skip
@@ -202,7 +210,7 @@ class SamplingParams(Knobs):
         0.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True,
         help="Drop tokens less likely than this share of the likeliest one's probability. 0 is off.",
     )  # fmt: skip
-    top_k: int = knob(
+    top_k: Count = knob(
         0, ge=0, range=(0, 200, 1), group="tail", preset=True,
         help="Keep only the k likeliest tokens. 0 is off.",
     )  # fmt: skip

@@ -11,14 +11,18 @@ from pathlib import Path
 
 from typing_extensions import Self
 
+from errors import UnknownName
 from loaders import LOADERS
+from loaders.base import Lora
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters
+from modules.chat.dialogue import Dialogues
 from modules.chat.service import Chats
 from modules.chat.store import Store
 from modules.config.flags import Launch, read
-from modules.config.paths import Paths
+from modules.config.paths import Paths, safe_child
 from modules.config.settings import Settings, locate
+from modules.generation.completions import Completions
 from modules.generation.generator import Generator
 from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
@@ -40,7 +44,9 @@ class App:
     presets: Presets
     templates: Templates
     generator: Generator
+    completions: Completions
     characters: Characters
+    dialogues: Dialogues
     chats: Chats
 
     @classmethod
@@ -72,7 +78,9 @@ class App:
             presets=Presets(paths),
             templates=templates,
             generator=generator,
+            completions=Completions(generator),
             characters=characters,
+            dialogues=Dialogues(templates, characters, generator),
             chats=Chats(Store(paths), characters, templates, generator, models),
         )
 
@@ -83,6 +91,25 @@ class App:
         """
         params = self.presets.apply(SamplingParams(), self.settings.preset)
         return params.changed(**{**self.settings.sampling, **self.launch.sampling})
+
+    def launch_params(self) -> SamplingParams:
+        """The sampling knobs that a request of the API starts with: neutral, but for the flags."""
+        return SamplingParams.parse(dict(self.launch.sampling))
+
+    def lora_names(self) -> list[str]:
+        """The adapters in the folder of the LoRAs."""
+        folder = self.paths.loras
+        files = folder.iterdir() if folder.is_dir() else ()
+        return sorted(file.name for file in files if file.suffix == ".gguf" or (file.is_dir() and file.name[0] != "."))
+
+    def use_loras(self, names: Sequence[str]) -> None:
+        """Let these adapters act and no others. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
+        known = self.lora_names()
+        for name in names:
+            safe_child(self.paths.loras, name)
+            if name not in known:
+                raise UnknownName("LoRA", name, known)
+        self.models.current().set_loras([Lora(self.paths.loras / name) for name in names])
 
     def close(self) -> None:
         """Stop what is running and give the model's memory back."""

@@ -170,9 +170,9 @@ class FakeModel(Model):
             raise ModelClosed
         if not request.ids:
             raise EmptyPrompt
-        self.requests.append(request)
         reply = self.reply(request) if callable(self.reply) else self.reply
         stream = FakeStream(self, request, self._tokens(reply, request.alternatives))
+        self.requests.append(request)
         self.streams.append(stream)
         return stream
 

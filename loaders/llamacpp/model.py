@@ -11,6 +11,7 @@ import numpy.typing as npt
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong
 from loaders.base import Finish, Lora, Model, QueueEntry, Request, TokenStream
 from loaders.llamacpp.adapters import Adapters
+from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine import Engine, Limits
 from loaders.llamacpp.job import Errand, Job, Probe, Scoring
 from loaders.llamacpp.native import Context, Weights, give_back
@@ -46,6 +47,7 @@ class LlamaCppModel(Model):
         self._context = context
         self._closing = threading.Lock()
         self._adapters = Adapters(weights, context)
+        self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=options.threads_batch or options.threads or 0)
         self._engine = Engine(weights, context, tokenizer, limits)
 
     def generate(self, request: Request) -> TokenStream:
@@ -81,6 +83,9 @@ class LlamaCppModel(Model):
         self._engine.submit(errand)
         self._wait(errand)
         self.loras = wanted
+
+    def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        return self._embedder.embed(texts, cancel)
 
     def queue(self) -> Sequence[QueueEntry]:
         running, waiting = self._engine.jobs()
@@ -123,6 +128,7 @@ class LlamaCppModel(Model):
     def close(self) -> None:
         """Ends all requests and frees context and weights. Calling it again does nothing."""
         with self._closing:
+            self._embedder.close()
             self._engine.close()
             self.tokenizer.close()
             self._context.close()

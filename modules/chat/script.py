@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from errors import TemplateFailed
 
-Line = dict[str, str]  # role and content, as templates want them
+Line = dict[str, Any]  # role and content, as templates want them, and calls of tools
 
 _MARK = "\uf8f0{}\uf8f1"  # from the private use area: no template touches it, no text holds it
 _BRACKETED = re.compile(r"\s*(<[^<>\s][^<>\n]{0,60}>|\[/?[A-Z_]{2,20}\])")

@@ -83,6 +83,14 @@ class ServerFlags(Knobs):
         "", group="api", help="The key for loading and unloading models. Not given: the same as --api-key."
     )
     nowebui: bool = knob(False, group="api", help="Serve the API only, without the page.")
+    cors_origin: Strings = knob(
+        (), group="api",
+        help="Pages of these addresses may use the API and the page from a browser: `https://chat.example`, * for all.",
+    )  # fmt: skip
+    api_max_body: int = knob(32, ge=1, le=4096, group="api", help="The largest request of an API client, in MiB.")
+    api_max_requests: int = knob(
+        128, ge=1, le=4096, group="api", help="How many API requests may run or wait at the same time."
+    )
 
     @property
     def host(self) -> str:
@@ -95,11 +103,20 @@ class ServerFlags(Knobs):
         return self.share or not self.host.startswith(("127.", "localhost", "::1"))
 
     @property
+    def serves_api(self) -> bool:
+        """Whether the API is served: without the page there is nothing else to serve."""
+        return self.api or self.nowebui
+
+    @property
     def address(self) -> str:
         """Where a person on this machine opens the page."""
+        return self.address_of(self.listen_port)
+
+    def address_of(self, port: int) -> str:
+        """The address of a server of ours, as a person on this machine types it."""
         scheme = "https" if self.ssl_certfile and self.ssl_keyfile else "http"
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.listen_port}"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 #: Flags above whose part of the program does not stand yet: accepted, kept, and said so when given.
@@ -107,11 +124,6 @@ NOT_YET: Mapping[str, str] = {
     "lora": "LoRAs cannot be applied yet.",
     "extensions": "extensions cannot be loaded yet.",
     "multi_user": "every browser tab has its own chat already; greying out the rest comes later.",
-    "api": "the API does not stand yet.",
-    "api_port": "the API does not stand yet.",
-    "api_key": "the API does not stand yet.",
-    "admin_key": "the API does not stand yet.",
-    "nowebui": "the API does not stand yet, so the page is served all the same.",
 }
 
 
@@ -121,7 +133,11 @@ def openness_warnings(flags: ServerFlags) -> list[str]:
     guarded = bool(flags.gradio_auth or flags.gradio_auth_path)
     if flags.share:
         notes.append("--share: the page gets a public link; what you do there passes through Gradio's servers.")
-    if flags.is_open and not guarded:
+    if flags.serves_api and not flags.api_key and not flags.host.startswith(("127.", "localhost", "::1")):
+        notes.append(
+            "WARNING: the API is open to everyone who reaches this machine, and no key is set. --api-key sets one."
+        )
+    if flags.is_open and not guarded and not flags.nowebui:
         notes.append(
             "Anyone who reaches this address can use the page and read your chats; --gradio-auth sets a password."
         )

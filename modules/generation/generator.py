@@ -6,14 +6,32 @@ not know of conversations, of templates or of HTTP.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from errors import EmptyPrompt, InvalidToken, PromptTooLong
+import numpy as np
+import numpy.typing as npt
+
+from errors import EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany
 from loaders.base import Model, QueueEntry, Request
 from loaders.params import SamplingParams, quoted_strings
+from loaders.sampling import SamplerChain, breaker_ids
 from modules.generation.prompt_ids import check_text, prompt_ids
 from modules.generation.stream import TextStream
+
+#: How many texts one request may have embedded.
+_MOST_INPUTS = 2048
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """`vectors` has the shape (texts, dimensions); `tokens` is how many were read."""
+
+    vectors: npt.NDArray[np.float32]
+    tokens: int
+    model: str
 
 
 class ModelSource(Protocol):
@@ -47,6 +65,79 @@ class Generator:
     def count_prompt(self, text: str, params: SamplingParams) -> int:
         """How many tokens a text has as a prompt: with the start token, if one is put first."""
         return len(prompt_ids(self._models.current().tokenizer, text, add_bos=params.add_bos_token))
+
+    def ids(self, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:
+        """A prompt as the model gets it. Raises: NoModelLoaded, EmptyPrompt, InvalidInput."""
+        return self._ids(self._models.current(), prompt, params)
+
+    def context(self, params: SamplingParams) -> int:
+        """How many tokens prompt and reply may have together. Raises: NoModelLoaded."""
+        return _context(self._models.current(), params)
+
+    def model(self) -> Model:
+        """The model that answers now. Raises: NoModelLoaded."""
+        return self._models.current()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, start token not included. Raises: NoModelLoaded, InvalidInput."""
+        check_text(text)
+        return self._models.current().tokenizer.encode(text, add_bos=False, special=True)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids. Raises: NoModelLoaded, InvalidToken."""
+        tokenizer = self._models.current().tokenizer
+        return b"".join(tokenizer.piece(token, special=True) for token in ids).decode("utf-8", "replace")
+
+    def next_tokens(
+        self,
+        prompt: str,
+        params: SamplingParams,
+        count: int,
+        *,
+        sampled: bool = False,
+        label: str = "",
+        cancel: threading.Event | None = None,
+    ) -> tuple[dict[str, float], list[str]]:
+        """The likeliest tokens after a prompt with their probabilities, and what could not be honoured.
+
+        `sampled`: after the samplers, so that only what could be chosen is left. Raises: UserError.
+        """
+        model = self._models.current()
+        ids = self._ids(model, prompt, params)
+        request = Request(ids, params, cancel=cancel or threading.Event(), label=label)
+        logits = model.next_logits(request)
+        said = warnings(model, params)
+        if sampled:
+            tokens, probabilities = SamplerChain(
+                params,
+                seed=params.seed,
+                n_vocab=len(logits),
+                prompt_ids=ids,
+                context_length=model.context_length,
+                newline_ids=model.tokenizer.encode("\n")[-1:],
+                breaker_ids=breaker_ids(params, model.tokenizer.encode),
+                warnings=said,
+            ).distribution(logits)
+        else:
+            probabilities = np.exp(logits - logits.max())
+            probabilities /= probabilities.sum()
+            tokens = np.arange(len(logits), dtype=np.int32)
+        found: dict[str, float] = {}
+        for at in np.argsort(-probabilities, kind="stable")[:count]:
+            if probabilities[at] > 0:
+                text = model.tokenizer.piece(int(tokens[at]), special=True).decode("utf-8", "replace")
+                found.setdefault(text, float(probabilities[at]))
+        return found, said
+
+    def embed(self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None) -> Embeddings:
+        """One vector for each text. Raises: NoModelLoaded, Unsupported, PromptTooLong, InvalidInput."""
+        model = self._models.current()
+        if not inputs:
+            raise InvalidInput("input is empty. Send at least one text.")
+        if len(inputs) > _MOST_INPUTS:
+            raise TooMany("texts", _MOST_INPUTS)
+        ids = [self._ids(model, each, SamplingParams()) for each in inputs]
+        return Embeddings(model.embed(ids, cancel), sum(map(len, ids)), model.name)
 
     def queue(self) -> Sequence[QueueEntry]:
         """Every request that the loaded model has not ended, whoever asked: those that run, then those that wait.

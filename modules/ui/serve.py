@@ -5,41 +5,39 @@ Nothing is reported to anyone: analytics, the version check, run history and mon
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 from starlette.middleware import Middleware
 
-from errors import InvalidInput, Unavailable
+from errors import InvalidInput
 from modules.app import App
 from modules.config.server_flags import ServerFlags
 from modules.ui import theme
 from modules.ui.events import HANDLERS
 from modules.ui.head import Head
 from modules.ui.page import build_page
-
-log = logging.getLogger(__name__)
-
-#: How many further ports are tried when the usual one is taken and no other was asked for.
-_TRIES = 20
+from modules.web import port
+from modules.web.guard import Guard
+from modules.web.visitors import Visitors
 
 
 def serve(app: App) -> str:
     """Start serving the page in a thread of its own. Returns its address. Raises: UserError."""
     flags = app.launch.server
-    port = free_port(flags)
+    number = free_port(flags)
+    passwords = accounts(flags)
+    visitors = Visitors(flags.cors_origin, guarded=bool(passwords), public=flags.share)
     page = build_page(app)
     page.queue(default_concurrency_limit=None, api_open=False)
     _reach_ourselves(flags.host)
     page.launch(
         server_name=flags.host,
-        server_port=port,
+        server_port=number,
         share=flags.share,
         inbrowser=flags.auto_launch,
-        auth=accounts(flags),
+        auth=passwords,
         prevent_thread_lock=True,
         quiet=True,
         max_threads=HANDLERS,
@@ -47,26 +45,21 @@ def serve(app: App) -> str:
         run_history=False,
         enable_monitoring=False,
         theme=theme.theme(),
-        app_kwargs={"middleware": [Middleware(Head, html=theme.head(dark=app.settings.dark_theme))]},
+        app_kwargs={
+            "middleware": [
+                Middleware(Guard, visitors=visitors),
+                Middleware(Head, html=theme.head(dark=app.settings.dark_theme)),
+            ]
+        },
         **_certificates(flags),
     )
-    return flags.changed(listen_port=port).address
+    return flags.changed(listen_port=number).address
 
 
 def free_port(flags: ServerFlags) -> int:
-    """The port that was asked for; where none was, the next free one after the usual. Raises: Unavailable."""
-    asked = flags.listen_port
-    if _is_free(flags.host, asked):
-        return asked
-    if "listen_port" in flags.model_fields_set:
-        raise Unavailable(
-            f"Port {asked} is taken by another program. End that one, or give --listen-port another number."
-        )
-    for port in range(asked + 1, asked + 1 + _TRIES):
-        if _is_free(flags.host, port):
-            log.warning("Port %d is taken by another program, so the page is on port %d.", asked, port)
-            return port
-    raise Unavailable(f"The ports {asked} to {asked + _TRIES} are all taken. Give --listen-port another number.")
+    """The page's port. Raises: Unavailable."""
+    fixed = "listen_port" in flags.model_fields_set
+    return port.free_port(flags.host, flags.listen_port, what="page", flag="--listen-port", fixed=fixed)
 
 
 def accounts(flags: ServerFlags) -> list[tuple[str, str]] | None:
@@ -89,18 +82,6 @@ def _certificates(flags: ServerFlags) -> dict[str, Any]:
     if not (flags.ssl_keyfile and flags.ssl_certfile):
         return {}
     return {"ssl_keyfile": flags.ssl_keyfile, "ssl_certfile": flags.ssl_certfile, "ssl_verify": False}
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name != "nt":  # on Windows it would let two programs share the port
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def _reach_ourselves(host: str) -> None:

@@ -1,0 +1,101 @@
+"""The one place where an error becomes a status code and OpenAI's error object."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from errors import (
+    Cancelled,
+    Conflict,
+    InvalidInput,
+    NoModelLoaded,
+    NotFound,
+    PromptTooLong,
+    TooBusy,
+    TooLarge,
+    Unavailable,
+    UserError,
+    WrongKey,
+)
+
+log = logging.getLogger(__name__)
+
+#: The first class that fits counts: status, OpenAI's type, OpenAI's code.
+_TABLE: tuple[tuple[type[UserError], int, str, str | None], ...] = (
+    (PromptTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (WrongKey, 401, "authentication_error", "invalid_api_key"),
+    (NotFound, 404, "invalid_request_error", "not_found"),
+    (TooLarge, 413, "invalid_request_error", "request_too_large"),
+    (TooBusy, 429, "rate_limit_error", "too_many_requests"),
+    (InvalidInput, 400, "invalid_request_error", None),
+    (Conflict, 409, "invalid_request_error", "conflict"),
+    (Cancelled, 409, "invalid_request_error", "cancelled"),
+    (NoModelLoaded, 503, "server_error", "no_model_loaded"),
+    (Unavailable, 503, "server_error", "unavailable"),
+    (UserError, 400, "invalid_request_error", None),
+)
+_INTERNAL = "Something broke inside the program; its log has the details."
+
+
+def failure(error: BaseException) -> tuple[int, dict[str, Any]]:
+    """The status code and the body for an error."""
+    for kind, status, name, code in _TABLE:
+        if isinstance(error, kind):
+            message = str(error)
+            if isinstance(error, NoModelLoaded):
+                message += " Over the API: POST /v1/internal/model/load."
+            return status, _body(message, name, code, getattr(error, "param", None))
+    return 500, _body(_INTERNAL, "server_error", "internal_error", None)
+
+
+def _body(message: str, kind: str, code: str | None, param: str | None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def answer(status: int, body: dict[str, Any]) -> Response:
+    # ASCII: what a client sent may come back in a message, half characters and all
+    return Response(json.dumps(body), status_code=status, media_type="application/json")
+
+
+def install(api: FastAPI) -> None:
+    """Let every error of the application be answered in this form."""
+
+    @api.exception_handler(UserError)
+    async def known(_: Request, error: UserError) -> Response:
+        return answer(*failure(error))
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        details = error.errors()
+        sentences = [_sentence(detail) for detail in details[:5]]
+        param = ".".join(str(part) for part in details[0]["loc"][1:] if isinstance(part, str)) if details else None
+        return answer(400, _body(" ".join(sentences), "invalid_request_error", "invalid_value", param or None))
+
+    @api.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        message = (
+            f"There is no {request.method} {request.url.path[:200]} here." if error.status_code in (404, 405) else ""
+        )
+        body = _body(message or str(error.detail), "invalid_request_error", None, None)
+        response = answer(error.status_code, body)
+        response.headers.update(error.headers or {})
+        return response
+
+    @api.exception_handler(Exception)
+    async def unknown(_: Request, error: Exception) -> Response:
+        return answer(*failure(error))
+
+
+def _sentence(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"][1:]) or "The body"
+    if detail["type"] in ("json_invalid", "model_attributes_type"):
+        return "The body is not a JSON object."
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = ascii(detail["input"])
+    return f"{where} {message[:1].lower()}{message[1:]} (it was {given if len(given) <= 60 else given[:57] + '...'})."

@@ -1,0 +1,223 @@
+"""The bodies of requests. Sampling knobs come from their one declaration; only what is not a knob is listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+
+from loaders.params import SamplingParams
+
+Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+#: What clients send without meaning anything by it here: read over in silence.
+_SILENT = frozenset(
+    [
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "parallel_tool_calls",
+        "api_type",
+        "api_server",
+        "safety_identifier",
+        "prompt_cache_key",
+        "n_predict",
+        "num_predict",
+        "num_ctx",
+        "max_new_tokens",
+        "max_tokens",
+        "max_completion_tokens",
+        "n_probs",
+        "legacy_api",
+        "include_reasoning",
+        "sampler_seed",
+        "prediction",
+        "modalities",
+        "verbosity",
+        "stream_options",
+        "cache_prompt",
+    ]
+)
+#: Settings of other programs, with the values at which they do nothing; at others a warning says so.
+_FOREIGN: Mapping[str, tuple[Any, ...]] = {
+    "skew": (0,),
+    "rep_pen_slope": (0, 1),
+    "min_keep": (0, 1),
+    "dynatemp_range": (0,),
+    "dry_penalty_last_n": (0, -1),
+    "tfs_z": (1,),
+    "mirostat": (0,),
+    "adaptive_p": (0,),
+}
+
+
+class Body(BaseModel):
+    """What all bodies share: null is as if absent, and what is unknown is kept to be warned of."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {key: value for key, value in values.items() if value is not None}
+        return values
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+
+
+class Generation(Body):
+    """What both ways of generating take besides the sampling knobs."""
+
+    model: str = Field("", description="Any name: the loaded model answers.")
+    stream: bool = Field(False, description="Send the reply while it is written, as server-sent events.")
+    stream_options: StreamOptions = StreamOptions()
+    max_tokens: int | None = Field(None, ge=0, description="The most tokens of the reply.")
+    max_completion_tokens: int | None = Field(None, ge=0, description="The same as max_tokens.")
+    n: int = Field(1, ge=1, le=128, description="How many replies.")
+    stop: Texts = Field([], description="The reply ends before any of these.")
+    stopping_strings: Texts = Field([], description="The same as stop.")
+    banned_strings: Texts = Field([], description="Words that never appear.")
+    logit_bias: dict[str, float] = Field({}, description="Token id to what is added to its logit; -100 is never.")
+    preset: str = Field("", description="A preset's name: its values, then those of this request.")
+    response_format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
+
+    def params(self, start: SamplingParams) -> SamplingParams:
+        """The sampling knobs of this request over those to start with. Raises: InvalidInput."""
+        given = {name: getattr(self, name) for name in self.model_fields_set & _KNOBS}
+        extra = self.model_extra or {}
+        spellings = SamplingParams.spellings()
+        for spelling in extra:
+            if spelling in spellings and spellings[spelling] not in self.model_fields_set:
+                given[spellings[spelling]] = extra[spelling]
+        if "sampler_seed" in extra and "seed" not in given:
+            given["seed"] = extra["sampler_seed"]
+        return SamplingParams.parse({**start.differing(), **given})
+
+    def limit(self) -> int | None:
+        """The most tokens of the reply, by whichever name it was given; None where none was."""
+        named = [self.max_tokens, self.max_completion_tokens, getattr(self, "max_new_tokens", None)]
+        return next((value for value in named if value is not None), None)
+
+    def strangers(self) -> list[str]:
+        """A sentence for each field that means nothing here."""
+        known = _SILENT | set(SamplingParams.spellings())
+        said = []
+        for name, value in (self.model_extra or {}).items():
+            if name in known or value in _FOREIGN.get(name, ()):
+                continue
+            said.append(f"{name[:60]} has no effect: it is not a field here.")
+        return said[:20]
+
+    def biases(self) -> dict[int, float]:
+        """`logit_bias` by token id. Raises: ValueError, for a key that is no number."""
+        return {int(token): value for token, value in self.logit_bias.items()}
+
+
+class CompletionFields(Generation):
+    """POST /v1/completions."""
+
+    prompt: str | list[int] | list[str] | list[list[int]] = Field("", description="Text, token ids, or lists of them.")
+    best_of: int | None = Field(None, ge=1, le=128, description="Make so many replies, keep the likeliest n.")
+    echo: bool = Field(False, description="Put the prompt before the reply.")
+    suffix: str = Field("", description="What follows the reply, for models that fill gaps.")
+    logprobs: bool | int | None = Field(None, ge=0, le=1000, description="Log-probabilities of so many candidates.")
+
+
+class ChatFields(Generation):
+    """POST /v1/chat/completions."""
+
+    messages: list[dict[str, Any]] = Field(description="The conversation, oldest first.")
+    tools: list[dict[str, Any]] = Field([], description="Functions that the model may call.")
+    tool_choice: str | dict[str, Any] | None = Field(None, description="auto, none, required, or one function.")
+    functions: Any = Field(None, description="Not supported: use tools.")
+    function_call: Any = Field(None, description="Not supported: use tool_choice.")
+    logprobs: bool = Field(False, description="Give log-probabilities.")
+    top_logprobs: int = Field(0, ge=0, le=1000, description="Of so many candidates a token.")
+    mode: Literal["instruct", "chat", "chat-instruct"] = Field("instruct", description="How the prompt is made.")
+    character: str = Field("", description="Who answers in the chat modes.")
+    name1: str = Field("", description="What the user is called (also: user_name).")
+    name2: str = Field("", description="What the character is called (also: bot_name).")
+    user_name: str = ""
+    bot_name: str = ""
+    context: str = Field("", description="The character's context, in place of the file's.")
+    greeting: str = Field("", description="The character's first words, in place of the file's.")
+    instruction_template: str = Field("", description="A template's name, in place of the model's own.")
+    instruction_template_str: str = Field("", description="A template's text.")
+    chat_template_str: str = Field("", description="The template of the chat modes.")
+    chat_instruct_command: str = Field("", description="What chat-instruct tells the model.")
+    continue_: bool = Field(False, description="Go on with the last message, the assistant's.")
+    chat_template_kwargs: dict[str, Any] = Field({}, description="Further values for the template.")
+    enable_thinking: bool | None = Field(None, description="For templates that know it.")
+    reasoning_effort: str | None = Field(None, description="For templates that know it.")
+
+
+def _knob_fields(base: type[BaseModel]) -> dict[str, Any]:
+    """Every sampling knob as an optional field with its own type, bounds and help."""
+    fields: dict[str, Any] = {}
+    for name, info in SamplingParams.model_fields.items():
+        if name not in base.model_fields:
+            kind: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+            fields[name] = (kind | None, Field(None, description=info.description))
+    return fields
+
+
+_KNOBS = frozenset(SamplingParams.model_fields) - set(Generation.model_fields)
+
+if TYPE_CHECKING:
+
+    class CompletionRequest(CompletionFields): ...
+
+    class ChatRequest(ChatFields): ...
+
+    class LogitsFields(Generation):
+        prompt: str
+        use_samplers: bool
+        top_logits: int
+else:
+
+    class _Logits(Generation):
+        prompt: str
+        use_samplers: bool = False
+        top_logits: int = Field(50, ge=1, le=10_000)
+
+    CompletionRequest = create_model("CompletionRequest", __base__=CompletionFields, **_knob_fields(CompletionFields))
+    ChatRequest = create_model("ChatRequest", __base__=ChatFields, **_knob_fields(ChatFields))
+    LogitsFields = create_model("LogitsRequest", __base__=_Logits, **_knob_fields(_Logits))
+
+
+class EmbeddingsRequest(Body):
+    """POST /v1/embeddings."""
+
+    input: str | list[int] | list[str] | list[list[int]]
+    model: str = ""
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1)
+
+
+class ModerationsRequest(Body):
+    input: str | list[Any]
+    model: str = ""
+
+
+class TextBody(Body):
+    text: str = Field(max_length=50_000_000)
+
+
+class TokensBody(Body):
+    tokens: list[int]
+
+
+class LoadBody(Body):
+    model_name: str
+    loader: str | None = None
+    args: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
+class LorasBody(Body):
+    lora_names: list[str]

@@ -1,0 +1,192 @@
+"""The two routes that generate: a body becomes an Ask, the Ask's answers become a response."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from errors import InvalidInput, Unsupported
+from loaders.params import SamplingParams
+from modules.api import chat, completions
+from modules.api.fields import ChatFields, ChatRequest, CompletionFields, CompletionRequest, Generation
+from modules.api.stream import EventStream
+from modules.api.work import Workers, collect
+from modules.app import App
+from modules.chat.dialogue import Dialogue, Opened
+from modules.generation.completions import Ask
+from modules.prompts.json_grammar import json_grammar
+
+log = logging.getLogger(__name__)
+
+#: Every request of the API has a label that begins so, in the queue's view and for stop-generation.
+LABEL = "API"
+
+
+def routes(app: App, workers: Workers) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/completions", tags=["generate"])
+    async def complete(request: Request, body: CompletionRequest) -> Response:
+        ask, notes = await workers.short(lambda: completion_ask(app, body, label_of(request)))
+        answers = await workers.short(lambda: app.completions.start(ask))
+        answers.warnings[:0] = notes
+        given = ask.alternatives is not None
+        if body.stream:
+            usage = body.stream_options.include_usage
+            return EventStream(answers, completions.Chunks(answers, with_logprobs=given, with_usage=usage))
+        await collect(request, answers)
+        return JSONResponse(completions.whole(answers, with_logprobs=given))
+
+    @router.post("/v1/chat/completions", tags=["generate"])
+    async def converse(request: Request, body: ChatRequest) -> Response:
+        opened, ask, notes = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        answers = await workers.short(lambda: app.completions.start(ask))
+        answers.warnings[:0] = notes
+        how: dict[str, Any] = {
+            "with_logprobs": body.logprobs,
+            "thinking": opened.thinking,
+            "tools": opened.tools,
+        }
+        if body.stream:
+            return EventStream(answers, chat.Chunks(answers, with_usage=body.stream_options.include_usage, **how))
+        await collect(request, answers)
+        return JSONResponse(chat.whole(answers, **how))
+
+    return router
+
+
+def label_of(request: Request) -> str:
+    return f"{LABEL} {request.scope.get('request_id', '')}"
+
+
+def completion_ask(app: App, body: CompletionFields, label: str) -> tuple[Ask, list[str]]:
+    """Raises: UserError."""
+    params, notes = _params(app, body)
+    best_of = body.best_of or body.n
+    if best_of < body.n:
+        raise InvalidInput("best_of is at least n.")
+    if best_of > body.n and body.stream:
+        raise InvalidInput("best_of cannot be streamed: which reply is the best is known at the end.")
+    prompt: Any = body.prompt
+    alone = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
+    limit = body.limit()
+    ask = Ask(
+        prompts=[prompt] if alone else prompt,
+        max_tokens=_asked(params, limit),
+        best_of=best_of,
+        alternatives=None if body.logprobs is None or body.logprobs is False else int(body.logprobs),
+        suffix=body.suffix,
+        echo=body.echo,
+        label=label,
+        **_shared(body, params),
+    )
+    if body.echo and ask.alternatives:
+        notes.append("top_logprobs of the prompt's tokens hold only the token itself.")
+    for each in ask.prompts:
+        log.debug("%s prompt: %s", label, each)
+    return ask, notes
+
+
+def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[str]]:
+    """Raises: UserError."""
+    if body.functions is not None or body.function_call is not None:
+        raise Unsupported("functions and function_call are of an older API. Send tools and tool_choice.")
+    params, notes = _params(app, body)
+    values = dict(body.chat_template_kwargs)
+    for name in ("enable_thinking", "reasoning_effort"):
+        if getattr(body, name) is not None:
+            values[name] = getattr(body, name)
+    opened = app.dialogues.open(
+        Dialogue(
+            messages=body.messages,
+            mode=body.mode,
+            character=body.character,
+            name1=body.name1 or body.user_name,
+            name2=body.name2 or body.bot_name,
+            context=body.context,
+            greeting=body.greeting,
+            instruction_template=body.instruction_template,
+            instruction_template_str=body.instruction_template_str,
+            chat_template_str=body.chat_template_str,
+            command=body.chat_instruct_command,
+            continue_=body.continue_,
+            tools=body.tools,
+            tool_choice=body.tool_choice,
+            template_values=values,
+        ),
+        params,
+    )
+    if opened.grammar:
+        params = params.changed(grammar_string=opened.grammar)
+    limit = body.limit()
+    shared = _shared(body, params)
+    shared["stop"] = [*opened.stop, *shared["stop"]]
+    ask = Ask(
+        prompts=[opened.text],
+        max_tokens=limit,
+        best_of=body.n,
+        alternatives=body.top_logprobs if body.logprobs else None,
+        label=label,
+        **shared,
+    )
+    log.debug("%s prompt: %s", label, opened.text)
+    return opened, ask, [*notes, *opened.notes]
+
+
+def _asked(params: SamplingParams, limit: int | None) -> int | None:
+    """How many tokens a completion may have: the knob's default where nothing is said, so that it always ends."""
+    if limit is not None:
+        return limit
+    return None if params.auto_max_new_tokens else params.max_new_tokens
+
+
+def _params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]:
+    """The knobs of a request, and what is to be said about its fields."""
+    start = app.launch_params()
+    if body.preset:
+        start = app.presets.apply(start, body.preset)
+    limit = body.limit()
+    params = body.params(start)
+    if limit is not None:
+        params = params.changed(max_new_tokens=max(limit, 1))
+    grammar, notes = _grammar(body.response_format)
+    if grammar:
+        if params.grammar_string.strip():
+            raise InvalidInput("response_format and grammar_string exclude each other. Send one of them.")
+        params = params.changed(grammar_string=grammar)
+    return params, [*body.strangers(), *notes]
+
+
+def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
+    try:
+        bias = body.biases()
+    except ValueError:
+        raise InvalidInput("logit_bias maps token ids, written as whole numbers, to numbers.") from None
+    return {
+        "params": params,
+        "stop": [string for string in [*body.stop, *body.stopping_strings] if string],
+        "n": body.n,
+        "logit_bias": bias,
+        "banned_strings": body.banned_strings,
+    }
+
+
+def _grammar(form: dict[str, Any] | None) -> tuple[str, list[str]]:
+    """The grammar of a response_format. Raises: InvalidInput, InvalidSchema."""
+    match (form or {}).get("type", "text"):
+        case "text":
+            return "", []
+        case "json_object":
+            return json_grammar()
+        case "json_schema":
+            given = (form or {}).get("json_schema")
+            if not isinstance(given, dict) or "schema" not in given:
+                raise InvalidInput('response_format needs {"json_schema": {"name": ..., "schema": {...}}}.')
+            return json_grammar(given["schema"])
+        case other:
+            raise InvalidInput(
+                f"response_format.type is text, json_object or json_schema (it was {ascii(other)[:60]})."
+            )

@@ -1,0 +1,103 @@
+"""Our own routes below /v1/internal: tokens, the prompt of a chat, the next token, the model in memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from modules.api.fields import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody
+from modules.api.generate import LABEL, chat_ask, label_of
+from modules.api.work import Workers
+from modules.app import App
+
+
+def routes(app: App, workers: Workers) -> APIRouter:
+    router = APIRouter(prefix="/v1/internal", tags=["internal"])
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.post("/encode")
+    async def encode(body: TextBody) -> dict[str, Any]:
+        tokens = await workers.short(lambda: app.generator.encode(body.text))
+        return {"tokens": tokens, "length": len(tokens)}
+
+    @router.post("/decode")
+    async def decode(body: TokensBody) -> dict[str, Any]:
+        return {"text": await workers.short(lambda: app.generator.decode(body.tokens))}
+
+    @router.post("/token-count")
+    async def token_count(body: TextBody) -> dict[str, Any]:
+        return {"length": await workers.short(lambda: app.generator.count(body.text))}
+
+    @router.post("/logits")
+    async def logits(request: Request, body: LogitsFields) -> dict[str, Any]:
+        cancel = threading.Event()
+        params = body.params(app.launch_params())
+        found, warnings = await workers.long(
+            request,
+            lambda: app.generator.next_tokens(
+                body.prompt, params, body.top_logits, sampled=body.use_samplers, label=label_of(request), cancel=cancel
+            ),
+            cancel,
+        )
+        return {"logits": found, **({"warnings": warnings} if warnings else {})}
+
+    @router.post("/chat-prompt")
+    async def chat_prompt(request: Request, body: ChatRequest) -> dict[str, Any]:
+        opened, _, _ = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        return {"prompt": opened.text}
+
+    @router.post("/stop-generation")
+    async def stop_generation(request: Request) -> dict[str, Any]:
+        """Stops what the API runs; with the admin key (or where there is no key) also what the page runs."""
+        whose = "" if request.scope.get("is_admin") else LABEL
+        return {"stopped": await workers.short(lambda: app.completions.stop(whose))}
+
+    @router.get("/queue")
+    async def queue() -> dict[str, Any]:
+        entries = app.generator.queue()
+        names = ("id", "label", "place", "prompt_tokens", "new_tokens", "tokens_per_second")
+        return {"queue": [{name: getattr(entry, name) for name in names} for entry in entries]}
+
+    @router.get("/model/info")
+    async def model_info() -> dict[str, Any]:
+        model = app.models.loaded
+        names = [each.path.stem for each in model.loras] if model else []
+        return {"model_name": model.name if model else "None", "lora_names": names}
+
+    @router.get("/model/list")
+    async def model_list() -> dict[str, Any]:
+        return {"model_names": await workers.short(app.shelf.names)}
+
+    @router.post("/model/load")
+    async def model_load(request: Request, body: LoadBody) -> dict[str, Any]:
+        options = {**body.args, **body.settings}
+        loader = options.pop("loader", None) or body.loader
+        cancel = threading.Event()  # a load goes on when its client goes away
+        model = await workers.long(request, lambda: app.models.load(body.model_name, loader, options), cancel)
+        return {"model_name": model.name, "notes": list(model.notes)}
+
+    @router.post("/model/unload")
+    async def model_unload(request: Request) -> dict[str, Any]:
+        await workers.long(request, app.models.unload, threading.Event())
+        return {"status": "ok"}
+
+    @router.get("/lora/list")
+    async def lora_list() -> dict[str, Any]:
+        return {"lora_names": await workers.short(app.lora_names)}
+
+    @router.post("/lora/load")
+    async def lora_load(request: Request, body: LorasBody) -> dict[str, Any]:
+        await workers.long(request, lambda: app.use_loras(body.lora_names), threading.Event())
+        return {"status": "ok"}
+
+    @router.post("/lora/unload")
+    async def lora_unload(request: Request) -> dict[str, Any]:
+        await workers.long(request, lambda: app.use_loras([]), threading.Event())
+        return {"status": "ok"}
+
+    return router

@@ -1,0 +1,305 @@
+"""Messages that come from outside, made into a prompt: what an API client calls a chat. Nothing of it is stored.
+
+The messages are rendered with the model's own template, with its tools and its open reply; in the chat modes they
+are lines of a dialogue with a character. This module knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from errors import InvalidInput, PromptTooLong, TooMany, Unsupported
+from loaders.params import SamplingParams
+from modules.chat.characters import Characters, with_names
+from modules.chat.conversation import Message
+from modules.chat.prompt import Mode, Stage, build
+from modules.chat.script import Line, Script
+from modules.generation.generator import Generator
+from modules.generation.prompt_ids import check_text
+from modules.prompts.json_grammar import json_grammar, literal
+from modules.prompts.templates import Templates
+
+MOST_MESSAGES, MOST_TOOLS = 4096, 128
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """What a client sends. Empty texts stand for the usual ones."""
+
+    messages: Sequence[Mapping[str, Any]]
+    mode: Mode = "instruct"
+    character: str = ""
+    name1: str = ""
+    name2: str = ""
+    context: str = ""
+    greeting: str = ""
+    instruction_template: str = ""
+    instruction_template_str: str = ""
+    chat_template_str: str = ""
+    command: str = ""
+    continue_: bool = False
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: Any = None
+    template_values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The prompt, where the reply stops, a grammar that forces a call of a tool, and whether a thought is open."""
+
+    text: str
+    stop: tuple[str, ...] = ()
+    grammar: str = ""
+    thinking: bool = False
+    tools: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Dialogues:
+    """Makes prompts of dialogues. May be used from several threads."""
+
+    def __init__(self, templates: Templates, characters: Characters, generator: Generator) -> None:
+        self._templates = templates
+        self._characters = characters
+        self._generator = generator
+
+    def open(self, dialogue: Dialogue, params: SamplingParams) -> Opened:
+        """Raises: UserError: a message that cannot be understood, a template that fails, a prompt that is too long."""
+        if not dialogue.messages:
+            raise InvalidInput("messages is empty. Send at least one message.")
+        if len(dialogue.messages) > MOST_MESSAGES:
+            raise TooMany("messages", MOST_MESSAGES)
+        lines = [_line(message, place) for place, message in enumerate(dialogue.messages)]
+        if dialogue.mode == "instruct":
+            return self._instructed(dialogue, lines)
+        return self._played(dialogue, lines, params)
+
+    # --- instruct ---
+
+    def _instructed(self, dialogue: Dialogue, lines: list[Line]) -> Opened:
+        tokenizer = self._generator.model().tokenizer
+        tools = _tools(dialogue)
+        template = self._template(dialogue)
+        notes: list[str] = []
+        if tools and "tools" not in template:
+            lines = _told(lines, tools)
+        values = {
+            "bos_token": tokenizer.bos_token,
+            "eos_token": tokenizer.eos_token,
+            **dialogue.template_values,
+            "tools": list(tools) or None,
+        }
+        script = Script(self._templates.render, template, "of the instructions", values)
+        begun = ""
+        if lines and lines[-1]["role"] == "assistant" and "tool_calls" not in lines[-1]:
+            begun = lines.pop()["content"]  # it is gone on with: a second turn of the same side would make no sense
+        elif dialogue.continue_:
+            raise InvalidInput("continue_ goes on with the last message, which must be the assistant's.")
+        text = script.opened(lines, begun)
+        ignored = (tokenizer.bos_token, tokenizer.eos_token, "<s>", "</s>")
+        return Opened(
+            text,
+            tuple(script.stops(ignored)),
+            _forced(dialogue, tools, notes),
+            thinking=not begun and text.rstrip().endswith("<think>"),
+            tools=bool(tools),
+            notes=tuple(notes),
+        )
+
+    def _template(self, dialogue: Dialogue) -> str:
+        if dialogue.instruction_template_str:
+            return dialogue.instruction_template_str
+        if dialogue.instruction_template:
+            return self._templates.load(dialogue.instruction_template)
+        return self._templates.detect(self._generator.model())[0]
+
+    # --- chat, chat-instruct ---
+
+    def _played(self, dialogue: Dialogue, lines: list[Line], params: SamplingParams) -> Opened:
+        if dialogue.tools:
+            raise Unsupported("Tools need the mode instruct; the chat modes play a dialogue.")
+        tokenizer = self._generator.model().tokenizer
+        character = self._characters.load(dialogue.character) if dialogue.character else None
+        name1 = dialogue.name1 or (character.your_name if character else "") or "You"
+        name2 = dialogue.name2 or (character.name if character else "") or "AI"
+        context = dialogue.context or (character.context if character else "")
+        greeting = dialogue.greeting or (character.greeting if character else "")
+        system = "\n\n".join(line["content"] for line in lines if line["role"] == "system")
+        context = "\n\n".join(part for part in (with_names(context, name1, name2), system) if part.strip())
+        said = [line for line in lines if line["role"] in ("user", "assistant")]
+        begun = said.pop()["content"] if said and said[-1]["role"] == "assistant" else ""
+        if greeting:
+            said.insert(0, {"role": "assistant", "content": with_names(greeting, name1, name2)})
+        numbers = itertools.count()
+        history = [
+            Message(str(next(numbers)), None, "user" if line["role"] == "user" else "assistant", line["content"], 0.0)
+            for line in said
+        ]
+        stage = Stage(
+            mode=dialogue.mode,
+            instruction_template=self._template(dialogue),
+            name1=name1,
+            name2=name2,
+            context=context,
+            chat_template=dialogue.chat_template_str,
+            command=dialogue.command,
+            bos_token=tokenizer.bos_token,
+            eos_token=tokenizer.eos_token,
+        )
+        room = self._generator.max_prompt(params, min(params.max_new_tokens, self._generator.context(params) // 2))
+        if room < 1:
+            raise PromptTooLong(1, room)
+        prompt = build(
+            history,
+            stage,
+            render=self._templates.render,
+            count=lambda text: self._generator.count_prompt(text, params),
+            room=room,
+            begun=begun,
+        )
+        return Opened(prompt.text, prompt.stop, notes=prompt.notes)
+
+
+def _line(message: Mapping[str, Any], place: int) -> Line:
+    """One message as templates want it. What they do not know (names, refusals) is left away."""
+    role = message.get("role")
+    if role not in ("system", "developer", "user", "assistant", "tool", "function"):
+        raise InvalidInput(
+            f"messages.{place}.role is one of system, developer, user, assistant, tool (it was {_short(role)})."
+        )
+    content = _content(message.get("content"), place)
+    if content is None and not (role == "assistant" and message.get("tool_calls")):
+        raise InvalidInput(f"messages.{place}.content is missing. It is a text or a list of parts.")
+    check_text(content or "", f"messages.{place}.content")
+    line: dict[str, Any] = {"role": _ROLES.get(role, role), "content": content or ""}
+    if role == "assistant" and message.get("tool_calls"):
+        line["tool_calls"] = [_past_call(call, place) for call in _list(message["tool_calls"], place)]
+    if line["role"] == "tool":
+        line.update({key: message[key] for key in ("tool_call_id", "name") if isinstance(message.get(key), str)})
+    return line
+
+
+_ROLES = {"developer": "system", "function": "tool"}
+
+
+def _content(content: Any, place: int) -> str | None:
+    if content is None or isinstance(content, str):
+        return content
+    texts = []
+    for part in _list(content, place):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if isinstance(part, str):
+            texts.append(part)
+        elif kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind == "refusal":
+            texts.append(str(part.get("refusal", "")))
+        elif kind in ("image_url", "input_image", "image", "input_audio", "file"):
+            raise Unsupported(f"messages.{place}: this model reads text only, and the message holds {_short(kind)}.")
+        else:
+            raise InvalidInput(f"messages.{place}.content: a part of it has the unknown type {_short(kind)}.")
+    return "\n".join(texts)
+
+
+def _past_call(call: Any, place: int) -> dict[str, Any]:
+    """A call that was made: templates want the arguments as values, clients send them as JSON text."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InvalidInput(f"messages.{place}.tool_calls: a call has a function with a name and arguments.")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            raise InvalidInput(f"messages.{place}.tool_calls: the arguments are not JSON.") from None
+    return {
+        "id": call.get("id", ""),
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
+
+
+def _tools(dialogue: Dialogue) -> list[Mapping[str, Any]]:
+    if dialogue.tool_choice == "none":
+        return []
+    if len(dialogue.tools) > MOST_TOOLS:
+        raise TooMany("tools", MOST_TOOLS)
+    for place, tool in enumerate(dialogue.tools):
+        function = tool.get("function")
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise InvalidInput(f"tools.{place} needs a function with a name.")
+    return list(dialogue.tools)
+
+
+def _told(lines: list[Line], tools: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """The messages with the tools explained in the system message, calls and results written out: for templates
+    that know no tools.
+    """
+    described = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    words = (
+        f"You can call these tools:\n{described}\n\nTo call one, answer with nothing but\n"
+        '<tool_call>\n{"name": "the tool", "arguments": {...}}\n</tool_call>'
+    )
+    result: list[Line] = []
+    for line in lines:
+        calls: Any = line.get("tool_calls")
+        if calls:
+            texts = [f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>" for call in calls]
+            said = "\n".join([line["content"], *texts]).strip()
+            result.append({"role": "assistant", "content": said})
+        elif line["role"] == "tool":
+            result.append({"role": "user", "content": f"<tool_response>\n{line['content']}\n</tool_response>"})
+        else:
+            result.append(line)
+    if result and result[0]["role"] == "system":
+        return [{"role": "system", "content": f"{result[0]['content']}\n\n{words}"}, *result[1:]]
+    return [{"role": "system", "content": words}, *result]
+
+
+def _forced(dialogue: Dialogue, tools: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+    """A grammar by which the reply is a call, where the client wants one; nothing where it is free."""
+    choice = dialogue.tool_choice
+    named = choice.get("function", {}).get("name") if isinstance(choice, Mapping) else None
+    if choice in (None, "auto", "none"):
+        return ""
+    if choice != "required" and not isinstance(named, str):
+        raise InvalidInput(
+            'tool_choice is "auto", "none", "required" or {"type": "function", "function": {"name": ...}}.'
+        )
+    wanted = [tool["function"] for tool in tools if named is None or tool["function"]["name"] == named]
+    if not wanted:
+        raise InvalidInput(f"tool_choice wants a call, and there is no tool{f' {_short(named)}' if named else ''}.")
+    schema = {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": each["name"]},
+                    "arguments": each.get("parameters") or {"type": "object"},
+                },
+                "required": ["name", "arguments"],
+            }
+            for each in wanted
+        ],
+        **{key: value for each in wanted for key, value in (each.get("parameters") or {}).items() if key == "$defs"},
+    }
+    grammar, unsaid = json_grammar(schema)
+    notes += unsaid
+    opening, closing = literal("<tool_call>\n"), literal("\n</tool_call>")
+    _, _, rules = grammar.partition("\n")
+    root = grammar.partition("\n")[0].removeprefix("root ::= ")
+    return f"root ::= {opening} {root} {closing}\n{rules}"
+
+
+def _list(value: Any, place: int) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidInput(f"messages.{place}: {_short(value)} stands where a list is wanted.")
+    return value
+
+
+def _short(value: Any) -> str:
+    return ascii(value)[:60]

@@ -1,0 +1,274 @@
+"""Several replies to one request: lists of prompts, n of each, the best of more, the prompt's own probabilities.
+
+It starts streams and sums them up; it must not know of HTTP, nor how an answer is shaped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from errors import InvalidInput, PromptTooLong, TooMany
+from loaders.base import Alternative, Finish, Model, Report, Token
+from loaders.params import SamplingParams, token_ids
+from modules.generation.generator import Generator
+from modules.generation.stream import Piece, TextStream
+
+#: How many replies one request may ask for.
+MOST_REPLIES = 128
+
+#: What a bias of -100 means to clients: never.
+_NEVER = -100.0
+
+#: The marks of models that can fill a gap, as their vocabularies spell them: prefix, suffix, middle.
+_GAP_MARKS = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<PRE>", "<SUF>", "<MID>"),
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is wanted. `max_tokens` None: what the context leaves. `alternatives` None: no log-probabilities."""
+
+    prompts: Sequence[str | Sequence[int]]
+    params: SamplingParams = SamplingParams()
+    stop: Sequence[str] = ()
+    max_tokens: int | None = None
+    n: int = 1
+    best_of: int = 1
+    alternatives: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    banned_strings: Sequence[str] = ()
+    suffix: str = ""
+    echo: bool = False
+    label: str = ""
+
+
+@dataclass
+class Answer:
+    """One reply on its way. `prompt` and its tokens are there where the prompt is to be shown with it."""
+
+    index: int
+    stream: TextStream
+    prompt: str = ""
+    prompt_tokens: list[Token] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    error: BaseException | None = None
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.stream.text
+
+    @property
+    def tokens(self) -> list[Token]:
+        """The tokens of what is shown: those of a stop string are not in it."""
+        return [*self.prompt_tokens, *shown(self.pieces, self.stream.text)]
+
+    @property
+    def report(self) -> Report:
+        return self.stream.report
+
+
+@dataclass
+class Answers:
+    """All replies to one request, in their order, and what is to be said about all of them."""
+
+    model: str
+    answers: list[Answer]
+    warnings: list[str]
+    keep: int  # how many for each prompt
+    per_prompt: int
+
+    def cancel(self) -> None:
+        """End all of them within one token."""
+        for answer in self.answers:
+            answer.stream.cancel()
+
+    def close(self) -> None:
+        for answer in self.answers:
+            answer.stream.close()
+
+    def read(self, done: Callable[[], None]) -> None:
+        """Read all to their ends, each in a thread of its own; `done` is called once, from the last of them."""
+        left = len(self.answers)
+        lock = threading.Lock()
+
+        def one(answer: Answer) -> None:
+            nonlocal left
+            try:
+                answer.pieces.extend(answer.stream)
+            except BaseException as error:
+                answer.error = error
+                self.cancel()
+            finally:
+                answer.stream.close()
+                with lock:
+                    left -= 1
+                    last = not left
+                if last:
+                    done()
+
+        for answer in self.answers:
+            threading.Thread(target=one, args=(answer,), name="reply", daemon=True).start()
+
+    def best(self) -> list[Answer]:
+        """The replies to keep, numbered. Raises: UserError, when one of them failed."""
+        for answer in self.answers:
+            if answer.error:
+                raise answer.error
+        kept: list[Answer] = []
+        for start in range(0, len(self.answers), self.per_prompt):
+            group = self.answers[start : start + self.per_prompt]
+            if self.keep < len(group):
+                group = sorted(group, key=_likelihood, reverse=True)[: self.keep]
+            kept += group
+        for index, answer in enumerate(kept):
+            answer.index = index
+        return kept
+
+    def usage(self) -> dict[str, int]:
+        """Tokens of all prompts (each once) and of all replies, those that were not kept included."""
+        prompts = sum(answer.report.prompt_tokens for answer in self.answers[:: self.per_prompt])
+        new = sum(answer.report.new_tokens for answer in self.answers)
+        return {"prompt_tokens": prompts, "completion_tokens": new, "total_tokens": prompts + new}
+
+    def all_warnings(self) -> list[str]:
+        """What was asked for and could not be done, each sentence once."""
+        said = [*self.warnings, *(each for answer in self.answers for each in answer.report.warnings)]
+        return list(dict.fromkeys(said))
+
+
+class Completions:
+    """Starts replies to requests that ask for more than one thing. May be used from several threads."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def start(self, ask: Ask) -> Answers:
+        """Ask for all replies; they are in the queue when this returns. Raises: UserError, and then none is."""
+        count = max(ask.n, ask.best_of)
+        if len(ask.prompts) * count > MOST_REPLIES:
+            raise TooMany("replies in one request", MOST_REPLIES)
+        if not ask.prompts:
+            raise InvalidInput("prompt is an empty list. Send at least one text.")
+        generator, model, params = self._generator, self._generator.model(), ask.params
+        alternatives = ask.alternatives
+        if count > ask.n and alternatives is None:
+            alternatives = 0  # the best one is the likeliest
+        token_ids(params.custom_token_bans)  # refused here: the engine would say so when the reply has begun
+        warnings: list[str] = []
+        bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
+        bias.update(self._bans(model, ask.banned_strings, warnings))
+        room = generator.context(params)
+        answers: list[Answer] = []
+        prompts = [generator.ids(self._gap(model, each, ask.suffix, warnings), params) for each in ask.prompts]
+        limits = [_limit(ask, len(ids), room, warnings) for ids in prompts]
+        try:
+            for ids, limit in zip(prompts, limits, strict=True):
+                text, tokens = self._echo(model, ids, ask) if ask.echo else ("", [])
+                for number in range(count):
+                    seed = params.seed + number if params.seed >= 0 else -1
+                    stream = generator.start(
+                        ids,
+                        params.changed(seed=seed) if number else params,
+                        stop=ask.stop,
+                        max_tokens=limit,
+                        alternatives=alternatives,
+                        logit_bias=bias,
+                        label=ask.label,
+                    )
+                    answers.append(Answer(len(answers), stream, text, tokens))
+        except BaseException:
+            for answer in answers:
+                answer.stream.close()
+            raise
+        return Answers(model.name, answers, warnings, ask.n, count)
+
+    def stop(self, whose: str = "") -> int:
+        """End all requests whose label begins so; how many there were."""
+        entries = [entry for entry in self._generator.queue() if entry.label.startswith(whose)]
+        for entry in entries:
+            entry.cancel.set()
+        return len(entries)
+
+    def _bans(self, model: Model, strings: Sequence[str], warnings: list[str]) -> dict[int, float]:
+        """Strings that are one token are never chosen; longer ones cannot be kept out by a bias."""
+        banned: dict[int, float] = {}
+        for string in strings:
+            if not string:
+                continue
+            spellings = {string, " " + string.lstrip(), string.capitalize(), " " + string.lstrip().capitalize()}
+            found = [model.tokenizer.encode(each, add_bos=False, special=False) for each in spellings]
+            single = [ids[0] for ids in found if len(ids) == 1]
+            banned.update(dict.fromkeys(single, float("-inf")))
+            if not single:
+                warnings.append(f"banned_strings: {string[:60]!r} is more than one token, so it is not kept out.")
+        return banned
+
+    def _gap(self, model: Model, prompt: str | Sequence[int], suffix: str, warnings: list[str]) -> str | Sequence[int]:
+        """The prompt with what is to follow the reply, in the form of models that fill gaps."""
+        if not suffix or not isinstance(prompt, str):
+            return prompt
+        for before, after, middle in _GAP_MARKS:
+            ids = [model.tokenizer.encode(mark, add_bos=False, special=True) for mark in (before, after, middle)]
+            if all(len(each) == 1 and model.tokenizer.is_special(each[0]) for each in ids):
+                return f"{before}{prompt}{after}{suffix}{middle}"
+        warnings.append("suffix has no effect: this model was not made to fill a gap.")
+        return prompt
+
+    def _echo(self, model: Model, ids: list[int], ask: Ask) -> tuple[str, list[Token]]:
+        """The prompt as text, and its tokens with the probabilities that the model gives them."""
+        special = model.tokenizer.encode("", add_bos=True, special=True)[:1]
+        own = ids[len(special) :] if special and ids[: len(special)] == special else ids
+        pieces = [model.tokenizer.piece(token, special=True) for token in own]
+        text = b"".join(pieces).decode("utf-8", "replace")
+        if ask.alternatives is None:
+            return text, []
+        scores: list[float | None] = [None, *(float(score) for score in model.score(ids))]
+        tokens = []
+        for token, data, score in zip(own, pieces, scores[len(ids) - len(own) :], strict=True):
+            others = (Alternative(token, data, score),) if score is not None and ask.alternatives else ()
+            tokens.append(Token(token, data, score, others))
+        return text, tokens
+
+
+def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:
+    """How many tokens the reply may have. Clients ask for more than fits as a matter of course: they get what fits.
+
+    Raises: PromptTooLong, when not even one does.
+    """
+    left = room - prompt_tokens
+    if left < 1:
+        raise PromptTooLong(prompt_tokens, room - 1)
+    if ask.max_tokens is None:
+        return left
+    if ask.max_tokens > left:
+        warnings.append(f"max_tokens was lowered from {ask.max_tokens} to {left}: the context has no more room.")
+    return min(ask.max_tokens, left)
+
+
+def shown(pieces: Sequence[Piece], text: str) -> list[Token]:
+    """The tokens whose text begins within `text`, from its beginning."""
+    left = len(text.encode("utf-8", "replace"))
+    found: list[Token] = []
+    for piece in pieces:
+        for token in piece.tokens:
+            if left <= 0:
+                return found
+            found.append(token)
+            left -= len(token.data)
+    return found
+
+
+def finish_reason(finish: Finish | None) -> str:
+    """In OpenAI's words: who stopped it does not matter to them."""
+    return "length" if finish is Finish.LENGTH else "stop"
+
+
+def _likelihood(answer: Answer) -> float:
+    """The mean log-probability of a reply's tokens."""
+    values = [token.logprob or 0.0 for token in answer.tokens]
+    return sum(values) / len(values) if values else float("-inf")

@@ -1,0 +1,43 @@
+"""A free port for a server, and the certificates that it serves with. Knows nothing of what is served."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+from errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+#: How many further ports are tried when the usual one is taken and no other was asked for.
+TRIES = 20
+
+
+def free_port(host: str, asked: int, *, what: str, flag: str, fixed: bool) -> int:
+    """The port that was asked for; where it is the usual one and not `fixed`, the next free one after it.
+
+    `what` is served ("page"), `flag` sets its port. Raises: Unavailable.
+    """
+    if is_free(host, asked):
+        return asked
+    if fixed:
+        raise Unavailable(f"Port {asked} is taken by another program. End that one, or give {flag} another number.")
+    for port in range(asked + 1, asked + 1 + TRIES):
+        if is_free(host, port):
+            log.warning("Port %d is taken by another program, so the %s is on port %d.", asked, what, port)
+            return port
+    raise Unavailable(f"The ports {asked} to {asked + TRIES} are all taken. Give {flag} another number.")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":  # on Windows it would let two programs share the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,174 @@
+"""Nonsense is answered with a sentence in OpenAI's error object, never with a 5xx."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from typing import Any
+
+import pytest
+
+from modules.api.serve import build
+from tests.api.conftest import Client
+from tests.fake_engine import FakeModel
+
+GENERATE = ("/v1/completions", "/v1/chat/completions")
+USER = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize("path", [*GENERATE, "/v1/embeddings", "/v1/internal/encode", "/v1/internal/logits"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 50_000, b'{"prompt":' + b"9" * 5000 + b"}"]
+)
+def test_a_body_that_is_no_object(api: Client, path: str, body: bytes) -> None:
+    got = api.http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert got.status_code == 400, got.text
+    assert set(got.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -1), ("top_p", 5), ("max_tokens", -1), ("max_tokens", "many"), ("n", 0), ("n", 1000),
+        ("logit_bias", {"x": 1}), ("logit_bias", [1]), ("seed", "abc"), ("stop", 5), ("temperature", float("nan")),
+        ("response_format", {"type": "xml"}), ("response_format", {"type": "json_schema"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"schema": {"type": "thing"}}}),
+        ("response_format", {"type": "json_schema", "json_schema": {"schema": {"$ref": "#/nowhere"}}}),
+        ("preset", "no such preset"), ("custom_token_bans", "a,b"), ("stream", "perhaps"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", GENERATE)
+def test_a_field_that_makes_no_sense(api: Client, path: str, field: str, value: Any) -> None:
+    body = json.dumps({"prompt": "x", "messages": USER, field: value})
+    got = api.http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert got.status_code in (400, 404), got.text
+    assert got.json()["error"]["message"]
+
+
+def test_the_place_in_a_schema_is_named(api: Client) -> None:
+    schema = {"type": "object", "properties": {"age": {"type": "thing"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    got = api.post("/v1/completions", {"prompt": "x", "response_format": form})
+    assert "#/properties/age" in got.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [], None, "x", [1], [{}], [{"role": "user"}], [{"role": "king", "content": "x"}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
+        [{"role": "user", "content": [{"type": "wobble"}]}], [{"role": "user", "content": "\ud800"}],
+        [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}],
+    ],
+)  # fmt: skip
+def test_messages_that_make_no_sense(api: Client, messages: Any) -> None:
+    got = api.http.post("/v1/chat/completions", content=json.dumps({"messages": messages}))
+    assert got.status_code == 400, got.text
+
+
+def test_messages_of_all_kinds_are_understood(api: Client) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    messages = [
+        {"role": "developer", "content": "Be kind.", "name": "x"},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "tool_call_id": "c1", "content": "42"},
+        {"role": "user", "content": "And?"},
+    ]
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    model = api.use(FakeModel())
+    assert api.post("/v1/chat/completions", {"messages": messages, "tools": tools}).status_code == 200
+    assert "Be kind." in model.prompt
+    assert "42" in model.prompt
+
+
+def test_a_trailing_assistant_message_is_gone_on_with(api: Client) -> None:
+    model = api.use(FakeModel())
+    api.post("/v1/chat/completions", {"messages": [*USER, {"role": "assistant", "content": "The answer is"}]})
+    assert model.prompt.endswith("The answer is")
+    assert api.post("/v1/chat/completions", {"messages": USER, "continue_": True}).status_code == 400
+
+
+def test_modes_and_characters_make_the_prompt(api: Client) -> None:
+    model = api.use(FakeModel())
+    body = {"messages": USER, "mode": "chat", "character": "Assistant", "user_name": "Ada", "name2": "Bot"}
+    got = api.post("/v1/chat/completions", {**body, "context": "{{char}} helps {{user}}."})
+    assert got.status_code == 200
+    assert "Bot helps Ada." in model.prompt
+    assert "Ada: Hi" in model.prompt
+    assert api.post("/v1/internal/chat-prompt", body).json()["prompt"].endswith("Bot:")
+
+
+def test_a_template_that_raises(api: Client) -> None:
+    for template in ("{{ raise_exception('no') }}", "{{ 1/0 }}", "{% if %}"):
+        got = api.post("/v1/chat/completions", {"messages": USER, "instruction_template_str": template})
+        assert got.status_code == 400
+        assert "template" in got.json()["error"]["message"]
+
+
+def test_old_function_calling_is_refused(api: Client) -> None:
+    assert api.post("/v1/chat/completions", {"messages": USER, "functions": []}).status_code == 400
+
+
+def test_unknown_paths_and_methods(api: Client) -> None:
+    assert api.get("/v1/nothing").json()["error"]["message"]
+    assert api.get("/v1/nothing").status_code == 404
+    assert api.get("/v1/completions").status_code == 405
+
+
+def test_no_model_is_loaded(api: Client) -> None:
+    api.use(None)
+    for path, body in (
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/completions", {"prompt": "x", "stream": True}),
+        ("/v1/chat/completions", {"messages": USER}),
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/internal/encode", {"text": "x"}),
+    ):
+        got = api.post(path, body)
+        assert got.status_code == 503
+        assert "No model is loaded" in got.json()["error"]["message"]
+
+
+def test_internal_routes_answer_in_their_forms(api: Client) -> None:
+    ids = api.post("/v1/internal/encode", {"text": "né😀"}).json()["tokens"]
+    assert api.post("/v1/internal/decode", {"tokens": ids}).json() == {"text": "né😀"}
+    assert api.post("/v1/internal/token-count", {"text": "abc"}).json() == {"length": 3}
+    assert api.post("/v1/internal/decode", {"tokens": [-1]}).status_code == 400
+    api.use(FakeModel(logits={65: 9.0, 66: 8.0}))
+    got = api.post("/v1/internal/logits", {"prompt": "x", "top_logits": 2}).json()["logits"]
+    assert list(got) == ["A", "B"]
+    only = api.post("/v1/internal/logits", {"prompt": "x", "use_samplers": True, "top_k": 1}).json()["logits"]
+    assert only == {"A": 1.0}
+
+
+# --- by the thousand ---
+
+_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 2, 7, 10**9, -(10**30), 0.5, 1e308, float("inf"), float("nan"), "", "x", "\ud83d",
+    "1,2", "[", "😀" * 50, [], [1], ["x"], [[1]], [None], {}, {"x": 1}, {"5": -100}, {"type": "json_object"},
+    "none", {"type": "json_schema", "json_schema": {"schema": {"anyOf": [{}, True, {"enum": [1]}]}}},
+)  # fmt: skip
+
+
+def test_fuzzed_bodies_never_break_it(api: Client) -> None:
+    """By default a part of them; FUZZ=10000 sends so many."""
+    api.use(FakeModel("ok", context_length=2000))
+    schemas = build(api.app).openapi()["components"]["schemas"]
+    chance = random.Random(5)
+    paths = {
+        "/v1/completions": "CompletionRequest", "/v1/chat/completions": "ChatRequest",
+        "/v1/embeddings": "EmbeddingsRequest", "/v1/internal/logits": "LogitsRequest",
+        "/v1/internal/encode": "TextBody", "/v1/internal/decode": "TokensBody", "/v1/moderations": "ModerationsRequest",
+        "/v1/internal/chat-prompt": "ChatRequest",
+    }  # fmt: skip
+    for _ in range(int(os.environ.get("FUZZ", "600"))):
+        path = chance.choice(list(paths))
+        fields = [*schemas[paths[path]]["properties"], "wobble"]
+        body: dict[str, Any] = {"prompt": "x", "messages": USER, "input": "x", "text": "x", "tokens": [1]}
+        body.update({chance.choice(fields): chance.choice(_VALUES) for _ in range(chance.randrange(1, 5))})
+        if isinstance(body.get("messages"), list) and chance.random() < 0.3:
+            body["messages"] = [{"role": "user", "content": chance.choice(_VALUES), "x": chance.choice(_VALUES)}]
+        got = api.http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        assert got.status_code < 500, (path, body, got.text)

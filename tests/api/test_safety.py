@@ -1,0 +1,172 @@
+"""Who is let in: keys, origins, hosts, limits; and what never stands in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from modules.config.server_flags import ServerFlags, openness_warnings
+from modules.web.visitors import Visitors
+from tests.api.conftest import Client
+from tests.fake_engine import FakeModel
+
+Start = Callable[..., Client]
+ASK = {"prompt": "x"}
+
+
+def test_a_key_is_asked_for_before_any_work(start: Start) -> None:
+    client = start("--api-key", "sesame", key="sesame")
+    assert client.post("/v1/completions", ASK).status_code == 200
+    for header in ("", "Bearer", "Bearer wrong", "Bearer sesam", "Bearer sesame2"):
+        got = client.post("/v1/completions", ASK, headers={"Authorization": header})
+        assert got.status_code == 401
+        assert got.json()["error"]["code"] == "invalid_api_key"
+    assert len(client.app.models.loaded.requests) == 1
+    assert client.get("/v1/internal/health", headers={"Authorization": ""}).json() == {"status": "ok"}
+
+
+def test_the_admin_key_alone_changes_the_model(start: Start) -> None:
+    client = start("--api-key", "user", "--admin-key", "boss", key="user")
+    for path, method in (("model/list", "GET"), ("lora/list", "GET"), ("model/unload", "POST"), ("model/load", "POST")):
+        assert client.http.request(method, f"/v1/internal/{path}").status_code == 401
+    boss = {"Authorization": "Bearer boss"}
+    assert client.get("/v1/internal/model/list", headers=boss).status_code == 200
+    assert client.get("/v1/models", headers=boss).status_code == 200
+
+
+def test_stop_generation_stops_the_page_s_replies_only_for_the_admin(start: Start) -> None:
+    client = start("--api-key", "user", "--admin-key", "boss", key="user")
+    model = client.use(FakeModel(hold_after=1))
+    stream = client.app.generator.start("x", client.app.launch_params(), label="a chat of the page")
+    next(stream)
+    assert client.post("/v1/internal/stop-generation").json() == {"stopped": 0}
+    assert model.running == 1
+    assert client.post("/v1/internal/stop-generation", headers={"Authorization": "Bearer boss"}).json() == {
+        "stopped": 1
+    }
+    assert not model.running
+
+
+def test_a_page_of_another_origin_gets_nothing_without_a_key(api: Client) -> None:
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"):
+        for body in ({}, {"content": b'{"prompt": "x"}', "headers": {"Content-Type": "text/plain"}}):
+            headers = {**body.get("headers", {}), "Origin": origin}
+            got = api.http.post("/v1/completions", content=body.get("content"), headers=headers)
+            assert got.status_code == 403
+            assert "access-control-allow-origin" not in got.headers
+        preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert api.http.options("/v1/completions", headers=preflight).status_code == 403
+    assert api.post("/v1/completions", ASK, headers={"Origin": api.url}).status_code == 200
+    assert len(api.app.models.loaded.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [("--cors-origin", "https://chat.example"), ("--api-key", "k"), ("--cors-origin", "*")]
+)
+def test_browser_clients_get_cors_where_the_user_allows_them(start: Start, flags: tuple[str, ...]) -> None:
+    client = start(*flags, key="k")
+    origin = "https://chat.example"
+    preflight = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+        "Access-Control-Request-Private-Network": "true",
+        "Authorization": "",
+    }
+    asked = client.http.options("/v1/chat/completions", headers=preflight)
+    assert asked.status_code < 300
+    assert asked.headers["access-control-allow-origin"] == origin
+    assert "POST" in asked.headers["access-control-allow-methods"]
+    assert "authorization" in asked.headers["access-control-allow-headers"]
+    assert asked.headers["access-control-allow-private-network"] == "true"
+    for body in (ASK, {**ASK, "stream": True}, {**ASK, "temperature": -1}):
+        got = client.post("/v1/completions", body, headers={"Origin": origin})
+        assert got.headers["access-control-allow-origin"] == origin
+
+
+def test_a_rebound_name_is_not_answered(api: Client) -> None:
+    for host in ("evil.example", "evil.example:5000", "127.0.0.1.evil.example", "localhost.evil.example"):
+        assert api.get("/v1/models", headers={"Host": host}).status_code == 400
+    for host in ("localhost", "localhost:9", "127.0.0.1:1", "[::1]:5000", "192.168.0.7:5000"):
+        assert api.get("/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "good"),
+    [
+        ("http://127.0.0.1:7860", "127.0.0.1:7860", True),
+        ("http://127.0.0.1:7860", "127.0.0.1:5000", False),
+        ("https://box", "box", True),
+        ("https://box:443", "box", True),
+        ("http://[::1]:7860", "[::1]:7860", True),
+        ("http://a@127.0.0.1:7860", "127.0.0.1:7861", False),
+        ("http://[", "[", False),
+        ("http://x:99999999", "x:99999999", False),
+        (None, "anything", True),
+    ],
+)
+def test_the_same_origin_is_the_same_host_and_port(origin: str | None, host: str, good: bool) -> None:
+    assert (Visitors().refuses_origin(origin, host) is None) is good
+
+
+def test_large_bodies_and_crowds_are_refused(start: Start) -> None:
+    client = start("--api-max-body", "1", "--api-max-requests", "1")
+    big = client.post("/v1/internal/encode", {"text": "x" * (1 << 21)})
+    assert big.status_code == 413
+
+    def pieces() -> Any:
+        for _ in range(40):
+            yield b"x" * (1 << 16)
+
+    assert client.http.post("/v1/internal/encode", content=pieces()).status_code == 413
+    model = client.use(FakeModel(hold_after=1))
+    with client.http.stream("POST", "/v1/completions", json={**ASK, "stream": True}):
+        assert model.holding.wait(5)
+        assert client.post("/v1/internal/encode", {"text": "x"}).status_code == 429
+        assert client.get("/v1/internal/health").status_code == 200
+
+
+def test_the_log_has_ids_and_no_secrets(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    client = start("--api-key", "sesame", key="sesame")
+    with caplog.at_level(logging.INFO, logger="modules"):
+        got = client.post("/v1/completions?key=sesame", {"prompt": "a private matter"})
+        client.post("/v1/completions", ASK, headers={"Authorization": "Bearer sesame2"})
+    assert got.headers["x-request-id"] in caplog.text
+    assert "POST /v1/completions: 200" in caplog.text
+    assert "POST /v1/completions: 401" in caplog.text
+    assert "sesame" not in caplog.text
+    assert "private" not in caplog.text
+
+
+def test_verbose_prints_prompts(api: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="modules"):
+        api.post("/v1/completions", {"prompt": "a private matter"})
+    assert "a private matter" in caplog.text
+
+
+def test_listening_without_a_key_warns_loudly() -> None:
+    def said(**flags: Any) -> str:
+        return " ".join(openness_warnings(ServerFlags(**flags)))
+
+    assert "WARNING" in said(api=True, listen=True)
+    assert "WARNING" in said(nowebui=True, listen_host="192.168.0.7")
+    assert "WARNING" not in said(api=True, listen=True, api_key="k")
+    assert "WARNING" not in said(api=True)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "a\x00b", "x" * 5000, "C:\\boot.ini"])
+def test_no_name_from_a_request_leaves_its_folder(api: Client, name: str) -> None:
+    chat = {"messages": [{"role": "user", "content": "x"}]}
+    for path, body in (
+        ("/v1/completions", {**ASK, "preset": name}),
+        ("/v1/chat/completions", {**chat, "mode": "chat", "character": name}),
+        ("/v1/chat/completions", {**chat, "instruction_template": name}),
+        ("/v1/internal/model/load", {"model_name": name}),
+        ("/v1/internal/lora/load", {"lora_names": [name]}),
+    ):
+        got = api.post(path, body)
+        assert got.status_code in (400, 404), (path, got.text)
+        assert "root:" not in got.text

@@ -1,0 +1,62 @@
+"""A reply taken apart: the same parts come out however the text is cut into pieces."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modules.chat.answer import Answer
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+
+
+def apart(pieces: list[str], **how: Any) -> tuple[str, str, list[tuple[str, Any]]]:
+    answer = Answer(**how)
+    parts = [part for piece in pieces for part in answer.push(piece)] + answer.finish()
+    return (
+        "".join(part.text for part in parts if part.kind == "content"),
+        "".join(part.text for part in parts if part.kind == "reasoning").strip(),
+        [(part.call.name, json.loads(part.call.arguments)) for part in parts if part.call],
+    )
+
+
+CASES: list[tuple[str, dict[str, bool], tuple[str, str, list[Any]]]] = [
+    (" Hello <b>.", {}, (" Hello <b>.", "", [])),
+    ("<think>\nHm.\n</think>\n\nParis.", {}, ("Paris.", "Hm.", [])),
+    ("Hm.\n</think>Paris.", {"thinking": True}, ("Paris.", "Hm.", [])),
+    ("<think>never ends", {}, ("", "never ends", [])),
+    ("a < b and <thin", {}, ("a < b and <thin", "", [])),
+    (CALL, {"tools": True}, ("", "", [("f", {"a": 1})])),
+    (CALL, {}, (CALL, "", [])),
+    ("Let me see." + CALL + "\n" + CALL, {"tools": True}, ("Let me see.", "", [("f", {"a": 1})] * 2)),
+    ("<think>x</think>" + CALL, {"tools": True}, ("", "x", [("f", {"a": 1})])),
+    ('{"name": "f", "parameters": {}}', {"tools": True}, ("", "", [("f", {})])),
+    ('{"colour": "red"}', {"tools": True}, ('{"colour": "red"}', "", [])),
+    ('[TOOL_CALLS] [{"name": "f", "arguments": {}}]', {"tools": True}, ("", "", [("f", {})])),
+    ("<tool_call>not JSON</tool_call>", {"tools": True}, ("not JSON", "", [])),
+    ("", {"tools": True}, ("", "", [])),
+]
+
+
+@pytest.mark.parametrize(("text", "how", "parts"), CASES)
+def test_whole_or_letter_by_letter(text: str, how: Any, parts: Any) -> None:
+    assert apart([text], **how) == parts
+    assert apart(list(text), **how) == parts
+
+
+@given(st.sampled_from(CASES), st.lists(st.integers(0, 80)))
+def test_cuts_make_no_difference(case: Any, cuts: list[int]) -> None:
+    text, how, parts = case
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    assert apart(pieces, **how) == parts
+
+
+@given(st.text())
+def test_text_without_marks_is_left_as_it_is(text: str) -> None:
+    if "<" not in text:
+        assert apart(list(text))[0] == text

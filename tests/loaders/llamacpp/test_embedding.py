@@ -1,0 +1,60 @@
+"""Embeddings over the weights in memory: unit vectors that say something, beside a running reply."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from errors import Cancelled, EmptyPrompt, InvalidToken, ModelClosed, PromptTooLong, Unsupported
+from loaders import loader_named
+from loaders.base import Model, Request
+from tests.fake_engine import FakeModel
+
+
+def ids(model: Model, text: str) -> list[int]:
+    return model.tokenizer.encode(text)
+
+
+def test_vectors_have_length_one_and_repeat(demo_model: Model) -> None:
+    texts = [ids(demo_model, text) for text in ("a cat sleeps", "a kitten sleeps", "the tax law of 1987")]
+    vectors = demo_model.embed(texts)
+    assert vectors.shape[0] == 3
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.array_equal(vectors[0], demo_model.embed(texts[:1])[0])
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+
+
+def test_a_running_reply_goes_on_undisturbed(demo_model: Model) -> None:
+    request = Request(ids(demo_model, "Once upon a time"), max_tokens=24)
+    request = Request(request.ids, request.params.changed(temperature=0), 24)
+    alone = [token.id for token in demo_model.generate(request)]
+    stream = demo_model.generate(Request(request.ids, request.params, 24))
+    demo_model.embed([ids(demo_model, "something else entirely")] * 3)
+    assert [token.id for token in stream] == alone
+
+
+def test_what_cannot_be_embedded_is_refused(demo_model: Model) -> None:
+    with pytest.raises(EmptyPrompt):
+        demo_model.embed([[]])
+    with pytest.raises(InvalidToken):
+        demo_model.embed([[10**6]])
+    with pytest.raises(PromptTooLong):
+        demo_model.embed([[5] * 5000])
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        demo_model.embed([[5]], cancel)
+    with pytest.raises(Unsupported, match="fake"):
+        FakeModel().embed([[5]])
+
+
+def test_after_close_there_is_nothing(demo_model_path: object) -> None:
+    loader = loader_named("llama.cpp")
+    options = loader.Options.parse({"n_ctx": 256, "threads": 1})
+    model = loader.load(demo_model_path, options, lambda _fraction, _doing: True)  # type: ignore[arg-type]
+    model.embed([[5, 6]])
+    model.close()
+    with pytest.raises(ModelClosed):
+        model.embed([[5, 6]])

@@ -1,0 +1,94 @@
+"""A JSON schema as a grammar: what llama.cpp's own engine accepts of it, token by token."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from errors import InvalidSchema
+from loaders.base import Model
+from loaders.llamacpp.sampling import Grammar
+from modules.prompts.json_grammar import json_grammar
+
+
+def accepts(model: Any, schema: Any, text: str) -> bool:
+    """Whether the grammar takes the whole text and may end there."""
+    tokenizer = model.tokenizer
+    grammar = Grammar(tokenizer._vocab, tokenizer.n_vocab, json_grammar(schema)[0])
+    try:
+        for token in tokenizer.encode(text, special=False):
+            if not grammar.allows(token):
+                return False
+            grammar.accept(token)
+        return grammar.allows(tokenizer.eos_id)
+    finally:
+        grammar.close()
+
+
+OPTIONAL = {"properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}, "c": {"type": "null"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        (None, ['{"a": [1, {"b": null}]}', "{}"], ["[]", "1", '{"a"}']),
+        ({"type": "string"}, ['"é \\n"'], ["a", '"', "1"]),
+        ({"type": "string", "minLength": 2, "maxLength": 3}, ['"ab"', '"abc"'], ['"a"', '"abcd"']),
+        ({"type": "integer"}, ["0", "-12"], ["1.5", "01", '"1"']),
+        ({"type": "number"}, ["0", "-1.5e3"], ["1.", "x"]),
+        ({"type": ["boolean", "null"]}, ["true", "null"], ["1"]),
+        ({"enum": ["a\"b", 2, None]}, ['"a\\"b"', "2", "null"], ["3"]),
+        ({"const": {"x": 1}}, ['{"x": 1}'], ['{"x": 2}']),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}, ["[1]", "[1, 2]"], ["[]", "[1,2,3]"]),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, ["[]", "[1]"], ["[1, 2]"]),
+        ({"prefixItems": [{"type": "integer"}, {"type": "null"}], "type": "array"}, ["[1, null]"], ["[1]"]),
+        ({**OPTIONAL, "required": ["b"]}, ['{"b": true}', '{"a": 1, "b": true, "c": null}'], ['{"a": 1}', "{}"]),
+        (OPTIONAL, ["{}", '{"c": null}', '{"a": 1, "c": null}'], ['{"d": 1}', '{"c": null, "a": 1}']),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, ["{}", '{"x": 1, "y": 2}'], ['{"x": "1"}']),
+        ({"anyOf": [{"type": "integer"}, {"type": "object", "properties": {}}]}, ["1", "{}"], ["true"]),
+        (
+            {"allOf": [{"properties": {"a": {"const": 1}}, "required": ["a"]}, {"$ref": "#/$defs/b"}],
+             "$defs": {"b": {"properties": {"b": {"const": 2}}, "required": ["b"]}}},
+            ['{"a": 1, "b": 2}'], ['{"a": 1}'],
+        ),
+        (
+            {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "required": ["k"], "properties": {
+                "k": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}}}},
+            ['{"k": []}', '{"k": [{"k": []}]}'], ['{"k": [1]}'],
+        ),
+    ],
+)  # fmt: skip
+def test_what_fits_the_schema_fits_the_grammar(demo_model: Model, schema: Any, good: list[str], bad: list[str]) -> None:
+    for text in good:
+        json.loads(text)
+        assert accepts(demo_model, schema, text), text
+    for text in bad:
+        assert not accepts(demo_model, schema, text), text
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (1, "#"), ({"type": "thing"}, "#"), ({"properties": {"a": {"items": 3}}}, "#/properties/a/items"),
+        ({"$ref": "#/x"}, "#"), ({"$ref": "http://example/x"}, "#"), ({"enum": []}, "#"), ({"anyOf": []}, "#/anyOf"),
+        ({"type": "string", "minLength": 3, "maxLength": 1}, "#"), ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "#"),
+    ],
+)  # fmt: skip
+def test_what_is_no_schema_is_refused_with_its_place(schema: Any, place: str) -> None:
+    with pytest.raises(InvalidSchema, match=f"at {place}"):
+        json_grammar(schema)
+
+
+def test_what_a_grammar_cannot_say_is_said() -> None:
+    _, notes = json_grammar({"type": "string", "pattern": "a+"})
+    assert notes == ["The schema's pattern at # is not enforced."]
+
+
+def test_nesting_without_end_is_refused() -> None:
+    schema: Any = {"type": "integer"}
+    for _ in range(100):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(InvalidSchema, match="too deeply"):
+        json_grammar(schema)
