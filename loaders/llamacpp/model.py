@@ -76,12 +76,12 @@ class LlamaCppModel(Model):
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""
-        wanted = tuple(loras)
-        if wanted == self.loras:
-            return
-        errand = Errand(lambda: self._adapters.set(wanted), label="changing adapters")
+        errand = Errand(lambda: self._change_loras(tuple(loras)), label="changing adapters")
         self._engine.submit(errand)
         self._wait(errand)
+
+    def _change_loras(self, wanted: tuple[Lora, ...]) -> None:
+        self._adapters.set(wanted)
         self.loras = wanted
 
     def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
