@@ -95,7 +95,7 @@ def install(api: FastAPI) -> None:
 def _sentence(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"][1:]) or "The body"
     if detail["type"] in ("json_invalid", "model_attributes_type"):
-        return "The body is not a JSON object."
+        return "The body is not a JSON object, or its Content-Type is not application/json."
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = ascii(detail["input"])
     return f"{where} {message[:1].lower()}{message[1:]} (it was {given if len(given) <= 60 else given[:57] + '...'})."

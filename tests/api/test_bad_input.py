@@ -63,7 +63,9 @@ def test_the_place_in_a_schema_is_named(api: Client) -> None:
     ],
 )  # fmt: skip
 def test_messages_that_make_no_sense(api: Client, messages: Any) -> None:
-    got = api.http.post("/v1/chat/completions", content=json.dumps({"messages": messages}))
+    content = json.dumps({"messages": messages})
+    got = api.http.post("/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
+    assert "message" in got.json()["error"]["message"], got.text
     assert got.status_code == 400, got.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_whole_or_letter_by_letter(text: str, how: Any, parts: Any) -> None:
 def test_cuts_make_no_difference(case: Any, cuts: list[int]) -> None:
     text, how, parts = case
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(places)]
     assert apart(pieces, **how) == parts
 
 

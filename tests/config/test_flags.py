@@ -130,10 +130,10 @@ def test_a_stray_word_asks_for_quotes(tmp_path: Path, loaders: Loaders) -> None:
 
 
 def test_flags_without_a_meaning_get_one_line_each(tmp_path: Path, loaders: Loaders) -> None:
-    got = launch(loaders, tmp_path, "--gpu-memory", "10", "7", "--triton", "--wbits", "4", "--triton", "--api")
+    got = launch(loaders, tmp_path, "--gpu-memory", "10", "7", "--triton", "--wbits", "4", "--triton", "--multi-user")
     assert len(got.notes) == 4
     assert got.notes[0].startswith("--gpu-memory is accepted and does nothing here: ")
-    assert got.server.api is True
+    assert got.server.multi_user is True
 
 
 @pytest.mark.parametrize("flag", NAMED)

@@ -41,7 +41,7 @@ OPTIONAL = {"properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}, "
         ({"type": ["boolean", "null"]}, ["true", "null"], ["1"]),
         ({"enum": ["a\"b", 2, None]}, ['"a\\"b"', "2", "null"], ["3"]),
         ({"const": {"x": 1}}, ['{"x": 1}'], ['{"x": 2}']),
-        ({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}, ["[1]", "[1, 2]"], ["[]", "[1,2,3]"]),
+        ({"items": {"type": "integer"}, "minItems": 1, "maxItems": 2}, ["[1]", "[1, 2]"], ["[]", "[1,2,3]"]),
         ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, ["[]", "[1]"], ["[1, 2]"]),
         ({"prefixItems": [{"type": "integer"}, {"type": "null"}], "type": "array"}, ["[1, null]"], ["[1]"]),
         ({**OPTIONAL, "required": ["b"]}, ['{"b": true}', '{"a": 1, "b": true, "c": null}'], ['{"a": 1}', "{}"]),
@@ -73,7 +73,8 @@ def test_what_fits_the_schema_fits_the_grammar(demo_model: Model, schema: Any, g
     [
         (1, "#"), ({"type": "thing"}, "#"), ({"properties": {"a": {"items": 3}}}, "#/properties/a/items"),
         ({"$ref": "#/x"}, "#"), ({"$ref": "http://example/x"}, "#"), ({"enum": []}, "#"), ({"anyOf": []}, "#/anyOf"),
-        ({"type": "string", "minLength": 3, "maxLength": 1}, "#"), ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "#"),
+        ({"type": "string", "minLength": 3, "maxLength": 1}, "#"),
+        ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "#"),
     ],
 )  # fmt: skip
 def test_what_is_no_schema_is_refused_with_its_place(schema: Any, place: str) -> None:
