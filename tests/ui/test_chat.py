@@ -26,6 +26,7 @@ def begin(web: Web, text: str) -> None:
     """Ask for a reply that is long enough to be stopped, and wait for its first words."""
     web.tab("parameters")
     web.page.locator("#knob-max_new_tokens input[type=number]").fill("1500")
+    web.page.locator("#knob-ban_eos_token input").check()  # else the story is now and then short
     web.tab("chat")
     web.send(text)
     web.page.wait_for_function("document.querySelector('#tail .bot-row:last-child .prose')?.innerText.length > 20")
