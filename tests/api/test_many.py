@@ -1,0 +1,102 @@
+"""Many at once: nobody gets another's text, who leaves leaves nothing behind, and page and API stand in one queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from modules.api import stream
+from tests.api.conftest import Client
+from tests.api.test_openai import events
+from tests.fake_engine import FakeModel
+
+
+def replies() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "reply"]
+
+
+def until(true: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 5
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+def test_texts_are_not_mixed(api: Client) -> None:
+    api.use(FakeModel(lambda request: bytes(request.ids[1:]).decode() * 3, delay=0.001))
+
+    def ask(number: int) -> bool:
+        prompt, stream = f"<{number}>", bool(number % 2)
+        got = api.post("/v1/completions", {"prompt": prompt, "stream": stream})
+        if stream:
+            text = "".join(chunk["choices"][0]["text"] for chunk in events(got.text))
+        else:
+            text = got.json()["choices"][0]["text"]
+        return bool(text == prompt * 3)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(64)))
+
+
+def test_n_streams_are_told_apart_by_their_index(api: Client) -> None:
+    chunks = events(api.post("/v1/completions", {"prompt": ["a", "b"], "n": 2, "stream": True}).text)
+    texts = ["".join(c["choices"][0]["text"] for c in chunks if c["choices"][0]["index"] == i) for i in range(4)]
+    assert texts == ["Paris."] * 4
+
+
+def test_who_leaves_leaves_nothing_behind(api: Client) -> None:
+    model = api.use(FakeModel("x" * 2000, delay=0.005))
+    for _ in range(20):
+        with api.http.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as reply:
+            next(reply.iter_lines())
+    assert until(lambda: not model.running and not replies())
+    model.delay = 0
+    assert api.post("/v1/completions", {"prompt": "x", "max_tokens": 3}).json()["choices"][0]["text"] == "xxx"
+
+
+def test_page_and_api_stand_in_one_queue(api: Client) -> None:
+    model = api.use(FakeModel(hold_after=1))
+    with api.app.generator.start("x", api.app.launch_params(), label="a chat") as page:
+        next(page)
+        with api.http.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            labels = [entry["label"] for entry in api.get("/v1/internal/queue").json()["queue"]]
+            assert labels[0] == "a chat"
+            assert labels[1].startswith("API req-")
+            assert api.post("/v1/internal/stop-generation").json() == {"stopped": 2}
+            assert '"finish_reason": "stop"' in "".join(lines)
+    assert not model.running
+
+
+def test_the_model_is_loaded_and_unloaded_over_the_api(api: Client, demo_model_path: Path) -> None:
+    api.use(None)
+    folder = api.app.paths.models
+    (folder / demo_model_path.name).symlink_to(demo_model_path)
+    (folder / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 50)
+    assert set(api.get("/v1/internal/model/list").json()["model_names"]) == {demo_model_path.name, "broken.gguf"}
+    assert api.post("/v1/internal/model/load", {"model_name": "broken.gguf"}).status_code == 400
+    assert api.post("/v1/internal/model/load", {"model_name": "nowhere"}).status_code == 404
+    bad = api.post("/v1/internal/model/load", {"model_name": demo_model_path.name, "args": {"wobble": 1}})
+    assert bad.status_code == 400
+    good = api.post("/v1/internal/model/load", {"model_name": demo_model_path.name, "args": {"n_ctx": 512}})
+    assert good.status_code == 200, good.text
+    assert api.app.models.loaded.context_length == 512
+    assert api.post("/v1/internal/model/unload").status_code == 200
+    assert api.get("/v1/models").json()["data"] == []
+
+
+def test_a_long_silence_is_kept_alive(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_PING", 0.1)
+    monkeypatch.setattr(stream, "_PATIENCE", 0.05)
+    model = api.use(FakeModel(hold_after=0))
+    with api.http.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as reply:
+        lines = reply.iter_lines()
+        assert next(lines) == ": ping"
+        model.release.set()
+        assert "[DONE]" in "".join(lines)
