@@ -23,6 +23,7 @@ from loaders.llamacpp.sampling import Sampler
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
 from loaders.llamacpp.tokenizer import LlamaTokenizer
+from loaders.sampling import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Engine:
         self._sequences = Sequences(context, limits.sequences, shared=can_fork, states=states)
         self._runs: list[Run] = []  # with sequences, oldest first
         self._line = Line()
+        self._scratch = Scratch(tokenizer.n_vocab)
         self._prompt_speed = 0.0  # tokens per second of recent prompt pieces; 0 until measured
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
         self._thread.start()
@@ -189,6 +191,7 @@ class Engine:
             n_ctx=self._context.n_ctx,
             logit_bias=request.logit_bias,
             warnings=report.warnings,
+            scratch=self._scratch,
         )
         report.seed = sampler.seed
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])

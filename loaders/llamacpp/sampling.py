@@ -17,7 +17,7 @@ from errors import InvalidGrammar
 from loaders.llamacpp.native import Floats
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.params import SamplingParams
-from loaders.sampling import SamplerChain, breaker_ids
+from loaders.sampling import SamplerChain, Scratch, breaker_ids
 
 #: llama_token_data as NumPy sees it
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -99,6 +99,7 @@ class Sampler:
         n_ctx: int,
         logit_bias: Mapping[int, float],
         warnings: list[str],
+        scratch: Scratch,
     ) -> None:
         """`n_ctx` stands for a range of "all". What cannot be honoured is appended to `warnings`.
 
@@ -118,6 +119,7 @@ class Sampler:
                 breaker_ids=breaker_ids(params, tokenizer.encode),
                 logit_bias=logit_bias,
                 warnings=warnings,
+                scratch=scratch,
             )
         except BaseException:
             self.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from loaders.sampling.candidates import Scratch
 from loaders.sampling.chain import ELSEWHERE, SamplerChain, Stage, draw_seed, order
 from loaders.sampling.dry import breaker_ids
 
-__all__ = ["ELSEWHERE", "SamplerChain", "Stage", "breaker_ids", "draw_seed", "order"]
+__all__ = ["ELSEWHERE", "SamplerChain", "Scratch", "Stage", "breaker_ids", "draw_seed", "order"]

@@ -96,9 +96,11 @@ class SamplerChain:
         breaker_ids: frozenset[int] = frozenset(),
         logit_bias: Mapping[int, float] | None = None,
         warnings: list[str] | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         """`context_length` stands for a range of "all"; `breaker_ids` come from `dry.breaker_ids`.
 
+        Chains that one thread uses in turn may share a `scratch`, which then stays in the processor's cache.
         What cannot be honoured is appended to `warnings`. Raises: InvalidInput.
         """
         warnings = [] if warnings is None else warnings
@@ -125,7 +127,7 @@ class SamplerChain:
         builders = _GREEDY_TOO if self._greedy else _BUILDERS
         built = (builders[name](params, self._run) for name in order(params, warnings) if name in builders)
         self._steps = [step for step in built if step]
-        self._scratch = Scratch(n_vocab)
+        self._scratch = scratch or Scratch(n_vocab)
         self._new_tokens = 0
         self._chance = np.random.Generator(np.random.PCG64(self.seed))
         self._chosen: tuple[int, float] | None = None  # the last choice and the probability to learn from
