@@ -159,7 +159,7 @@ def soak(host: str, process: psutil.Process, seconds: float, clients: int = 64) 
                 connection.request("POST", "/v1/completions", json.dumps(body_of(prompt, 24)), JSON)
                 answer = connection.getresponse()
                 for line in answer:
-                    if b'"error"' in line:
+                    if line.startswith(b'data: {"error"'):
                         raise OSError(line[:200].decode())
                     if b'"finish_reason": null' in line:
                         first = first or time.monotonic() - began
