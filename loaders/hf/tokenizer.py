@@ -25,7 +25,7 @@ class FolderTokenizer:
         """`n_vocab`: how many ids the model has, 0 where that is not known. Raises: ModelFileError."""
         file = path / "tokenizer.json"
         if not file.is_file():
-            raise ModelFileError(path.name, "it has no tokenizer.json, which ExLlamaV2 needs. Download it again.")
+            raise ModelFileError(path.name, "it has no tokenizer.json, which this loader needs. Download it again.")
         try:
             text = file.read_text(encoding="utf-8")
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
