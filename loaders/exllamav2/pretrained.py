@@ -55,7 +55,7 @@ class ExLlamaV2Decoder(Decoder):
                 at = end
         return np.concatenate(found) if found else np.zeros((0, self.n_vocab), np.float32)
 
-    def _cut(self, branch: int, length: int) -> bool:
+    def _cut(self, branch: int, length: int) -> bool:  # noqa: ARG002
         return True  # the next forward says where it begins
 
     def _empty(self, branch: int) -> None: ...

@@ -72,7 +72,7 @@ class BeamsAndContrast:
             max_new_tokens=max_new,
             eos_token_id=self._ends or None,
             pad_token_id=self._ends[0] if self._ends else 0,
-            top_k=0,
+            **({"top_k": 0} if params.do_sample else {}),  # else 50 of them, whatever the knobs say
         )
         processor = SamplerProcessor(lambda: self._chain(job), len(ids))
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
