@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 
 from errors import MissingPackage
 
 #: One command for all of them: requirements-torch.txt, through the installer, which knows the machine's build of torch.
-INSTALL = "python one_click.py --install-torch (in this program's folder), then start it again"
+_SCRIPTS = {"win32": "start_windows.bat", "darwin": "./start_macos.sh"}
+INSTALL = f"{_SCRIPTS.get(sys.platform, './start_linux.sh')} --install-torch (in this program's folder)"
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "xgrammar")
 

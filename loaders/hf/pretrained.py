@@ -81,7 +81,7 @@ class DecoderForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
         rows, length = input_ids.shape
         if rows > self.decoder.branches - held.first:
             raise ValueError(f"this model reads {self.decoder.branches} sequences at a time, not {rows}")
-        if attention_mask is not None and attention_mask.shape == input_ids.shape and not bool(attention_mask.all()):
+        if rows > 1 and attention_mask is not None and not bool(attention_mask.all()):
             raise ValueError("rows of different lengths (padding) cannot be read together here")
         if past_key_values is self._main and length == 1 and len(self.decoder.held(0)) > 1:
             raise ValueError("guidance_scale of transformers does not work here: mix the logits of both branches")

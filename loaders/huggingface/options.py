@@ -68,11 +68,11 @@ class TransformersOptions(LoadOptions):
         help="Linear scaling: divides the positions by this. Set it to the factor that the model was trained with.",
     )  # fmt: skip
     trust_remote_code: bool = knob(
-        False, group="other",
+        False, group="other", start_only=True,
         help="Let the folder's own Python code run. It can do anything that you can: only for sources that you trust.",
     )  # fmt: skip
     allow_pickle: bool = knob(
-        False, group="other",
+        False, group="other", start_only=True,
         help="Read pickled weights (.bin) where there are no safetensors. They are read as tensors alone, which "
         "keeps code from running in current versions of torch.",
     )  # fmt: skip

@@ -98,7 +98,9 @@ def test_a_step_is_the_warper_of_transformers(name: str) -> None:
         scores = torch.randn(1, V) * (1 + seed)
         theirs = torch.softmax(make()(torch.tensor([prompt]), scores.clone()), -1)[0].numpy()
         params = SamplingParams(**settings)
-        processor = SamplerProcessor(lambda p=params: SamplerChain(p, n_vocab=V, seed=1, prompt_ids=prompt), len(prompt))
+        processor = SamplerProcessor(
+            lambda p=params: SamplerChain(p, n_vocab=V, seed=1, prompt_ids=prompt), len(prompt)
+        )
         ours = torch.softmax(processor(torch.tensor([prompt]), scores), -1)[0].numpy()
         assert ((ours > 0) == (theirs > 0)).all()
         np.testing.assert_allclose(ours, theirs, atol=1e-4)

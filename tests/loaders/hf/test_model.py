@@ -83,7 +83,9 @@ def test_prompt_lookup_changes_speed_alone(model: Model) -> None:
 
 
 def test_alternatives(model: Model) -> None:
-    token = next(iter(model.generate(Request(ids_of(model, QUESTION), SamplingParams(do_sample=False), 4, alternatives=3))))
+    token = next(
+        iter(model.generate(Request(ids_of(model, QUESTION), SamplingParams(do_sample=False), 4, alternatives=3)))
+    )
     assert [each.id for each in token.alternatives][0] == token.id
     assert token.logprob == token.alternatives[0].logprob
     assert token.logprob < 0
@@ -101,7 +103,9 @@ def test_a_grammar_is_kept_to(model: Model) -> None:
 
 def test_a_cancelled_reply_ends_and_the_next_one_goes_on(model: Model) -> None:
     cancel = threading.Event()
-    stream = model.generate(Request(ids_of(model, "A long story:"), SamplingParams(ban_eos_token=True), 500, cancel=cancel))
+    stream = model.generate(
+        Request(ids_of(model, "A long story:"), SamplingParams(ban_eos_token=True), 500, cancel=cancel)
+    )
     next(stream)
     cancel.set()
     assert len(list(stream)) <= 2
