@@ -5,8 +5,9 @@ are made of lies in installer/, one thing a file; both use the standard library 
 import nothing of the project. What is known about the last run lies in installer_files/state.json; "complete" is
 written there last, so that an interrupted installation is noticed.
 
---install-torch adds torch and what runs on it (requirements-torch.txt) and ends. Environment variables: GPU_CHOICE (A, B, C, D or N) and USE_CUDA118 answer the questions; LAUNCH_AFTER_INSTALL=no stops
-after installing. Everything on the command line goes on to server.py unchanged.
+--install-torch adds torch and what runs on it (requirements-torch.txt) and ends. Environment variables: GPU_CHOICE (A,
+B, C, D or N) and USE_CUDA118 answer the questions; LAUNCH_AFTER_INSTALL=no stops after installing. Everything else on
+the command line goes on to server.py unchanged.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ It is given the build that fits (torch_builds.py), and must not know of cards or
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
+from pathlib import Path
+
 from installer import environment
 from installer.errors import Stop
 from installer.packages import Packages
@@ -31,24 +35,29 @@ def install(packages: Packages, build: TorchBuild) -> None:
 def _torch(packages: Packages, build: TorchBuild) -> bool:
     """By pip: uv takes the largest build where an index has several of one version."""
     python, runner = packages.layout.python, packages.runner
-    command = [python, "-m", "pip", "install", "--quiet", build.requirement]
-    there, _ = runner.output(
-        python, "-c", f"import torch; assert torch.__version__.split('+')[0] == '{_version(build)}'"
-    )
+    version = build.requirement.partition("==")[2]
+    there, _ = runner.output(python, "-c", f"import torch; assert torch.__version__.split('+')[0] == '{version}'")
     if there:
         return True
+    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", build.requirement]
+    index = f"{TORCH_WHEELS}/{build.wheels}"
     if not build.wheels:
         return runner.stream(*command, doing="installing torch")
-    index = ["--index-url", f"{TORCH_WHEELS}/{build.wheels}"]  # it has what torch itself needs, too
-    patience = {"PIP_DEFAULT_TIMEOUT": "15", "PIP_RETRIES": "0"}
-    reached, _ = runner.output(*command, "--dry-run", "--no-deps", *index, **patience)
-    if reached:
-        return runner.stream(*command, *index, doing="installing torch")
+    if reachable(f"{index}/"):  # it has what torch itself needs, too
+        return runner.stream(*command, "--index-url", index, doing="installing torch")
+    print(f"      {index} cannot be reached.", flush=True)
     if build.anywhere:
-        print("      PyTorch's own index cannot be reached; taking torch from the usual one ...", flush=True)
+        print("      Taking torch from the usual index ...", flush=True)
         return runner.stream(*command, doing="installing torch")
     return False
 
 
-def _version(build: TorchBuild) -> str:
-    return build.requirement.partition("==")[2]
+def reachable(url: str) -> bool:
+    """Whether a server answers there, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=15).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -11,9 +11,12 @@ import tokenizers
 
 from errors import InvalidInput, InvalidToken, ModelFileError
 
-#: Control tokens that end a turn in some family of models, also where a folder's files do not say so.
+#: Control tokens that end a turn in some family of models, also where a folder's files do not say so; and those that
+#: part files and repositories in models of code, after which another text begins. llama.cpp stops at the same ones.
 _TURN_ENDS = frozenset(
     ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<|end_of_text|>", "<EOT>")
+    + ("<|return|>", "<|call|>", "<|fim_pad|>", "<fim_pad>", "<fim-pad>", "<PAD>", "<|file_sep|>")
+    + ("<|repo_name|>", "<|fim_repo|>", "<fim-repo>", "<REPO>", "<reponame>")
 )
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 

@@ -7,6 +7,7 @@ adapters work beside the weights and never change them.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ class Adapters:
         self._made += 1
         name = f"lora{self._made}"
         try:
-            found = self._model.load_adapter(str(folder), adapter_name=name, local_files_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that there is another adapter already is what we want
+                found = self._model.load_adapter(str(folder), adapter_name=name)
             self._check(folder, found)
             self._scale(name, lora.scale)
         except AdapterUnfit:
@@ -92,5 +95,7 @@ class Adapters:
             self._model.disable_adapters()
 
     def _drop(self, names: Iterable[str]) -> None:
-        for name in list(names):
-            self._model.delete_adapter(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which one acts instead is said right after
+            for name in list(names):
+                self._model.delete_adapter(name)

@@ -32,6 +32,8 @@ from loaders.huggingface.options import TransformersOptions
 
 log = logging.getLogger(__name__)
 
+hub_logging.disable_progress_bar()  # ours takes its place
+
 #: Beams of a search: each has a cache of its own.
 MOST_BEAMS = 16
 

@@ -69,20 +69,20 @@ def test_a_wrapper_says_what_it_cannot(llamacpp_hf_model: Model) -> None:
 
 
 WARPERS = {
-    "temperature": (dict(temperature=0.7), lambda: transformers.TemperatureLogitsWarper(0.7)),
-    "top_k": (dict(top_k=20), lambda: transformers.TopKLogitsWarper(20)),
-    "top_p": (dict(top_p=0.8), lambda: transformers.TopPLogitsWarper(0.8)),
-    "min_p": (dict(min_p=0.05), lambda: transformers.MinPLogitsWarper(0.05)),
-    "typical_p": (dict(typical_p=0.7), lambda: transformers.TypicalLogitsWarper(0.7)),
-    "epsilon_cutoff": (dict(epsilon_cutoff=9.0), lambda: transformers.EpsilonLogitsWarper(9e-4)),
-    "eta_cutoff": (dict(eta_cutoff=20.0), lambda: transformers.EtaLogitsWarper(20e-4)),
+    "temperature": ({"temperature": 0.7}, lambda: transformers.TemperatureLogitsWarper(0.7)),
+    "top_k": ({"top_k": 20}, lambda: transformers.TopKLogitsWarper(20)),
+    "top_p": ({"top_p": 0.8}, lambda: transformers.TopPLogitsWarper(0.8)),
+    "min_p": ({"min_p": 0.05}, lambda: transformers.MinPLogitsWarper(0.05)),
+    "typical_p": ({"typical_p": 0.7}, lambda: transformers.TypicalLogitsWarper(0.7)),
+    "epsilon_cutoff": ({"epsilon_cutoff": 9.0}, lambda: transformers.EpsilonLogitsWarper(9e-4)),
+    "eta_cutoff": ({"eta_cutoff": 20.0}, lambda: transformers.EtaLogitsWarper(20e-4)),
     "repetition_penalty": (
-        dict(repetition_penalty=1.3, repetition_penalty_range=0),
+        {"repetition_penalty": 1.3, "repetition_penalty_range": 0},
         lambda: transformers.RepetitionPenaltyLogitsProcessor(1.3),
     ),
-    "no_repeat_ngram_size": (dict(no_repeat_ngram_size=2), lambda: transformers.NoRepeatNGramLogitsProcessor(2)),
+    "no_repeat_ngram_size": ({"no_repeat_ngram_size": 2}, lambda: transformers.NoRepeatNGramLogitsProcessor(2)),
     "encoder_repetition_penalty": (
-        dict(encoder_repetition_penalty=1.2),
+        {"encoder_repetition_penalty": 1.2},
         lambda: transformers.EncoderRepetitionPenaltyLogitsProcessor(1.2, torch.tensor([[1, 2, 3, 1, 2]])),
     ),
 }

@@ -86,7 +86,7 @@ def test_alternatives(model: Model) -> None:
     token = next(
         iter(model.generate(Request(ids_of(model, QUESTION), SamplingParams(do_sample=False), 4, alternatives=3)))
     )
-    assert [each.id for each in token.alternatives][0] == token.id
+    assert token.alternatives[0].id == token.id
     assert token.logprob == token.alternatives[0].logprob
     assert token.logprob < 0
 
@@ -128,7 +128,7 @@ def test_bad_requests_are_refused_by_sentence(model: Model) -> None:
         model.generate(Request(()))
     with pytest.raises(InvalidToken):
         model.generate(Request((10**6,)))
-    with pytest.raises(PromptTooLong, match="2,?047"):
+    with pytest.raises(PromptTooLong, match=r"2,?047"):
         model.generate(Request([1] * 3000))
     with pytest.raises(InvalidInput, match="beams"):
         reply(model, "x", num_beams=99)
