@@ -16,7 +16,7 @@ from loaders.llamacpp.engine import Engine, Limits
 from loaders.llamacpp.job import Errand, Job, Probe, Scoring
 from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
-from loaders.llamacpp.sampling import UNSUPPORTED
+from loaders.llamacpp.sampling import UNSUPPORTED, Grammar
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 
 
@@ -65,6 +65,14 @@ class LlamaCppModel(Model):
         self._wait(probe)
         assert probe.logits is not None
         return probe.logits
+
+    def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
+        with self.tokenizer.looking():
+            started = Grammar(self._weights.vocab, self.tokenizer.n_vocab, grammar)
+            try:
+                return started.allowed()
+            finally:
+                started.close()
 
     def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
         if len(ids) < 2:
