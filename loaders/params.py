@@ -54,12 +54,16 @@ SAMPLERS: tuple[str, ...] = (
 )
 
 
-def quoted_strings(text: str) -> list[str]:
+def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
     r"""The strings of `"\n", "\nYou:"`: quoted and comma separated, with or without brackets, or a JSON list.
+
+    `bare`: where there is no quote at all, the parts between commas are meant as they stand.
 
     Raises: InvalidInput, when it is not such a list.
     """
     body = text.strip()
+    if bare and not set(body) & set("\"'["):
+        return [part.strip() for part in body.split(",") if part.strip()]
     if not body:
         return []
     if not body.startswith("["):

@@ -103,7 +103,7 @@ def breaker_ids(
     """
     if params.dry_multiplier <= 0:
         return frozenset()
-    strings = quoted_strings(params.dry_sequence_breakers)
+    strings = quoted_strings(params.dry_sequence_breakers, bare=True)
     ids = {encoded[-1] for string in strings if (encoded := encode("a" + string))}
     if piece:
         wanted = [string.encode("utf-8", "surrogatepass") for string in strings]

@@ -16,7 +16,7 @@ from modules.web.visitors import Visitors
 log = logging.getLogger(__name__)
 
 #: Open to everyone who gets this far: a script asks whether the server is up, a person reads how to use it.
-_OPEN = ("/v1/internal/health",)
+_OPEN = ("/v1/internal/health", "/health")
 
 
 class Gate:

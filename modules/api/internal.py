@@ -13,12 +13,15 @@ from modules.api.work import Workers
 from modules.app import App
 
 
+async def health() -> dict[str, str]:
+    """That the server is there: also while a model loads, and without a key."""
+    return {"status": "ok"}
+
+
 def routes(app: App, workers: Workers) -> APIRouter:
     router = APIRouter(prefix="/v1/internal", tags=["internal"])
 
-    @router.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    router.add_api_route("/health", health)
 
     @router.post("/encode")
     async def encode(body: TextBody) -> dict[str, Any]:

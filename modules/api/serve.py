@@ -47,6 +47,7 @@ def build(app: App) -> FastAPI:
     api = FastAPI(title="text-generation-webui", description="OpenAI's routes and our own.", version="1")
     for routes in (generate.routes, models.routes, internal.routes):
         api.include_router(routes(app, workers))
+    api.add_api_route("/health", internal.health, tags=["internal"])  # where other servers have it, and clients look
     failures.install(api)
     keys = Keys(flags.api_key, flags.admin_key)
     # the last one added is the first one passed

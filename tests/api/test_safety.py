@@ -26,7 +26,8 @@ def test_a_key_is_asked_for_before_any_work(start: Start) -> None:
         assert got.status_code == 401
         assert got.json()["error"]["code"] == "invalid_api_key"
     assert len(client.app.models.loaded.requests) == 1
-    assert client.get("/v1/internal/health", headers={"Authorization": ""}).json() == {"status": "ok"}
+    for path in ("/v1/internal/health", "/health"):
+        assert client.get(path, headers={"Authorization": ""}).json() == {"status": "ok"}
 
 
 def test_the_admin_key_alone_changes_the_model(start: Start) -> None:

@@ -103,3 +103,10 @@ def test_token_ids() -> None:
 @pytest.mark.parametrize("spelling", ["llama.cpp", "llamacpp", "Llama-CPP", "llama_cpp"])
 def test_loader_names_are_read_tolerantly(spelling: str) -> None:
     assert loader_named(spelling).name == "llama.cpp"
+
+
+def test_bare_strings_where_they_may_stand() -> None:
+    assert quoted_strings("a, b", bare=True) == ["a", "b"]
+    assert quoted_strings('"a", "\\n"', bare=True) == ["a", "\n"]
+    with pytest.raises(InvalidInput):
+        quoted_strings("a, b")

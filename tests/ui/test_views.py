@@ -120,7 +120,7 @@ def test_a_taken_port_that_was_asked_for_is_refused() -> None:
 
 
 def test_a_taken_usual_port_gives_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "_is_free", lambda host, port: port != 7860)
+    monkeypatch.setattr("modules.web.port.is_free", lambda host, port: port != 7860)
     assert serve.free_port(ServerFlags()) == 7861
 
 

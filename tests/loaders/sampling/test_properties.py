@@ -96,9 +96,9 @@ def test_a_cut_keeps_what_the_reference_keeps(name: str, ordered: bool, data: st
         distance = np.abs(-np.log(np.maximum(p, 1e-300)) - reference.entropy(z.astype(np.float64)))
         kept = lower > -np.inf
         assume(kept.all() or distance[kept].max() < distance[~kept].min() - 1e-4 * (1 + distance[kept].max()))
-    if name == "tfs":  # the bends of a straight line are noise
+    if name == "tfs":  # the bends of a straight line are noise, and each of many float32 values adds to it
         p = np.sort(reference.softmax(z.astype(np.float64)))[::-1]
-        assume(np.abs(np.diff(p, 2)).sum() > 1e-3 * p[0] or np.ptp(p) == 0)
+        assume(np.abs(np.diff(p, 2)).sum() > max(1e-3, 2e-6 * len(p)) * p[0] or np.ptp(p) == 0)
     if name == "top_n_sigma":  # differences below SLACK count as none
         finite = z[z > -np.inf].astype(np.float64)
         assume(np.ptp(finite) == 0 or value * finite.std() > 1)
