@@ -5,8 +5,9 @@ are made of lies in installer/, one thing a file; both use the standard library 
 import nothing of the project. What is known about the last run lies in installer_files/state.json; "complete" is
 written there last, so that an interrupted installation is noticed.
 
-Environment variables: GPU_CHOICE (A, B, C, D or N) and USE_CUDA118 answer the questions; LAUNCH_AFTER_INSTALL=no stops
-after installing. Everything on the command line goes on to server.py unchanged.
+--install-torch adds torch and what runs on it (requirements-torch.txt) and ends. Environment variables: GPU_CHOICE (A,
+B, C, D or N) and USE_CUDA118 answer the questions; LAUNCH_AFTER_INSTALL=no stops after installing. Everything else on
+the command line goes on to server.py unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from installer import compiler, environment, requirements
+from installer import compiler, environment, requirements, torch_packages
 from installer.choice import choose_gpu
 from installer.console import is_no
 from installer.errors import Stop
@@ -32,14 +33,19 @@ from installer.preflight import check_machine
 from installer.runner import Runner
 from installer.server import launch
 from installer.state import read_state, write_state
+from installer.torch_builds import torch_build
 from installer.work import work_to_do
 
 
 def main(arguments: Sequence[str]) -> int:
     layout = Layout(Path(__file__).resolve().parent)
     os.chdir(layout.root)
+    wants_torch = "--install-torch" in arguments
     try:
         prepare(layout, arguments)
+        if wants_torch:
+            add_torch(layout)
+            return 0
         if not is_no(os.environ.get("LAUNCH_AFTER_INSTALL", "")):
             return launch(layout, arguments)
         print("Everything is installed; not starting, because LAUNCH_AFTER_INSTALL says no.")
@@ -109,10 +115,28 @@ def install(layout: Layout, lock: Sequence[int], new: bool) -> None:
     if not runs:
         raise Stop(f"What was installed does not run ({said}). Delete the folder installer_files and start again.")
     shutil.rmtree(layout.tmp, ignore_errors=True)
-    state = {**answer, "llama": build, "root": str(layout.root), "python": environment.python_version(layout.python)}
+    if old.get("torch"):
+        torch_packages.install(packages, torch_build(answer["gpu"], answer["cuda118"]))
+    state = {
+        **answer,
+        "torch": bool(old.get("torch")),
+        "llama": build,
+        "root": str(layout.root),
+        "python": environment.python_version(layout.python),
+    }
     state |= {"fingerprint": requirements.fingerprint(layout), "packages": environment.installed_names(layout)}
     write_state(layout, {**state, "complete": True})
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def add_torch(layout: Layout) -> None:
+    """Adds torch and what runs on it, for the loaders and the training that need them; later installations keep it."""
+    with only_one(layout) as lock:
+        state = read_state(layout)
+        packages = Packages(Runner(layout, lock))
+        packages.read_settings()
+        torch_packages.install(packages, torch_build(state.get("gpu", "N"), bool(state.get("cuda118"))))
+        write_state(layout, {**state, "torch": True, "packages": environment.installed_names(layout)})
 
 
 def install_requirements(path: str) -> None:

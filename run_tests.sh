@@ -32,9 +32,10 @@ environment() {
 python=installer_files/env/bin/python
 test_tools() { # the stamp lies in the environment: a new environment has none
     local stamp=installer_files/env/test-tools.txt
-    cat requirements.txt requirements-dev.txt | cmp -s - "$stamp" && return 0
+    cat requirements*.txt | cmp -s - "$stamp" && return 0
     "$python" -c 'import one_click, sys; one_click.install_requirements(sys.argv[1])' requirements-dev.txt || return 1
-    cat requirements.txt requirements-dev.txt >"$stamp"
+    ./start_linux.sh --install-torch || return 1
+    cat requirements*.txt >"$stamp"
 }
 
 browser() {

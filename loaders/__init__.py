@@ -9,10 +9,15 @@ from types import MappingProxyType
 from errors import UnknownName
 from loaders.base import Loader
 from loaders.exllamav2.loader import ExLlamaV2
+from loaders.exllamav2_hf.loader import ExLlamaV2HF
+from loaders.huggingface.loader import Transformers
 from loaders.llamacpp.loader import LlamaCpp
+from loaders.llamacpp_hf.loader import LlamaCppHF
+
+_ALL: tuple[type[Loader], ...] = (LlamaCpp, ExLlamaV2, Transformers, LlamaCppHF, ExLlamaV2HF)
 
 #: Every loader by the name that users know, in the order in which menus show them.
-LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in (LlamaCpp, ExLlamaV2)})
+LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in _ALL})
 
 
 def loader_named(name: str) -> type[Loader]:

@@ -41,6 +41,7 @@ class Knob:
     preset: bool
     advanced: bool
     aliases: tuple[str, ...]
+    start_only: bool
 
     @property
     def flag(self) -> str:
@@ -66,11 +67,13 @@ def knob(
     preset: bool = False,
     advanced: bool = False,
     aliases: tuple[str, ...] = (),
+    start_only: bool = False,
 ) -> Any:
     """Declare a knob. `ge` and `le` are hard bounds; `range` is (minimum, maximum, step) of the control.
 
     `neutral` is the value that changes nothing (the default, unless said); `preset` says that presets hold it;
-    `advanced` folds it away; `aliases` are other spellings that users' files and clients have.
+    `advanced` folds it away; `aliases` are other spellings that users' files and clients have; `start_only`: it opens
+    the machine to others' code, so nothing but a flag of the start can switch it on.
     """
     extra = {
         "label": label,
@@ -81,6 +84,7 @@ def knob(
         "preset": preset,
         "advanced": advanced,
         "aliases": aliases,
+        "start_only": start_only,
     }
     return Field(default, ge=ge, le=le, description=help, json_schema_extra={"knob": extra})
 
@@ -160,6 +164,7 @@ def _view(name: str, info: FieldInfo) -> Knob:
         preset=declared["preset"],
         advanced=declared["advanced"],
         aliases=tuple(declared["aliases"]),
+        start_only=declared["start_only"],
     )
 
 

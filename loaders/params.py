@@ -364,6 +364,7 @@ LOAD_GROUPS: Mapping[str, tuple[str, str]] = {
     "main": ("Main options", "What most people need."),
     "memory": ("Memory", "Where weights and cache live, and how exactly they are kept."),
     "speed": ("Speed", "How the work is cut and spread."),
+    "quantization": ("Quantization while loading", "Fewer bits a weight, through bitsandbytes."),
     "rope": ("Longer context (RoPE)", "Stretching the model's context beyond what it was trained for."),
     "other": ("Other", "Switches that few people need."),
 }

@@ -14,7 +14,7 @@ import torch
 from exllamav2.ext import none_tensor
 from exllamav2.generator import ExLlamaV2DynamicJob
 
-from loaders.exllamav2.run import Run
+from loaders.hf.run import Run
 
 
 class Reply(ExLlamaV2DynamicJob):  # type: ignore[misc]

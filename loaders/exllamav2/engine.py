@@ -22,9 +22,9 @@ from loaders.exllamav2.dynamic import Reply
 from loaders.exllamav2.native import ROWS, Weights, is_out_of_memory, pages
 from loaders.exllamav2.options import Bits
 from loaders.exllamav2.pair import Pair
-from loaders.exllamav2.run import Run
-from loaders.llamacpp.job import Job, Probe, Scoring
-from loaders.sampling import SamplerChain, breaker_ids
+from loaders.hf.run import Run
+from loaders.job import Job, Probe, Scoring
+from loaders.sampler import sampler_of
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,10 @@ class Engine:
             self._alone = self._score(job, run)
         else:
             new = 1 if isinstance(job, Probe) else min(job.request.max_tokens, self.room(job.prompts))
-            run = Run(job, None if isinstance(job, Probe) else self._chain(job), self._tokenizer, self._ends, new)
+            sampler = None
+            if not isinstance(job, Probe):
+                sampler = sampler_of(job, self._tokenizer, self._ends, n_ctx=self._weights.context_length)
+            run = Run(job, sampler, self._tokenizer, self._ends, new)
             if self._together(job.prompts):
                 # the generator stops early by as many tokens as it may guess
                 reply = Reply(run, job.prompts, new + self._guessed, self._ends)
@@ -206,23 +209,6 @@ class Engine:
         job.start()
         with self._wake:
             self._runs[run] = None
-
-    def _chain(self, job: Job) -> SamplerChain:
-        request, report, tokenizer = job.request, job.report, self._tokenizer
-        chain = SamplerChain(
-            request.params,
-            n_vocab=tokenizer.n_vocab,
-            seed=request.params.seed,
-            prompt_ids=request.ids,
-            context_length=self._weights.context_length,
-            newline_ids=tokenizer.encode("\n")[-1:],
-            end_ids=self._ends,
-            breaker_ids=breaker_ids(request.params, tokenizer.encode),
-            logit_bias=request.logit_bias,
-            warnings=report.warnings,
-        )
-        report.seed = chain.seed
-        return chain
 
     def _end(self, run: Run, why: Finish | BaseException) -> None:
         """A run is over: its pages become free (what they hold may serve another), its reader is told."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from errors import (
     InvalidInput,
@@ -18,6 +21,10 @@ from loaders.base import Loader, Model, Progress
 from loaders.exllamav2 import folder, package
 from loaders.exllamav2.options import ExLlamaV2Options
 from loaders.params import LoadOptions
+
+if TYPE_CHECKING:  # these import what may be missing
+    from loaders.exllamav2.native import Weights
+    from loaders.hf.tokenizer import FolderTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -48,45 +55,76 @@ class ExLlamaV2(Loader):
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
         """Raises: Unavailable (package, card or memory lacks), ModelFileError, InvalidInput, LoadCancelled."""
         assert isinstance(options, ExLlamaV2Options)
-        read = folder.read(path)
-        options.cache(), options.split(), options.drafted()  # what makes no sense is said before anything heavy
-        import_native(cls.name, progress)
-        from loaders.exllamav2 import native
-        from loaders.exllamav2.model import ExLlamaV2Model
-        from loaders.exllamav2.tokenizer import FolderTokenizer
+        return opened(cls.name, path, options, progress, build)
 
-        cards = native.cards()
-        if not cards:
-            raise NoGraphicsCard(cls.name, "torch finds none that it can use")
-        if len(options.split()) > len(cards):
-            count = "one graphics card" if len(cards) == 1 else f"{len(cards)} graphics cards"
-            raise InvalidInput(f"gpu_split {options.gpu_split} names more cards than there are: {count}.")
-        free = sum(each for each, _ in cards)
-        notes: list[str] = []
-        max_seq_len = context(read, options, notes)
-        cache = read.cache_bytes(max(options.cache_size, max_seq_len), options.cache())
-        if (need := read.weights + cache + folder.OVERHEAD) > free:
-            raise NotEnoughMemory(path.name, need, free, _ADVICE)
-        tokenizer = FolderTokenizer(path, read.number("vocab_size"))
-        opening = Opening(progress, parts=2 if options.draft_model.strip() else 1)
-        weights = None
-        try:
-            weights = native.opened(read, options, max_seq_len, opening.step)
-            memory = max(free - sum(each for each, _ in native.cards()), 0)
-            notes = [read.described, *notes, *weights.notes]
-            notes.append(
-                f"memory: {memory / 1e9:.1f} GB of the graphics cards, about {cache / 1e9:.2f} of it for the cache"
-            )
-            model = ExLlamaV2Model(path.name, weights, tokenizer, options, notes, memory)
-        except BaseException as error:
-            if weights:
-                weights.close()
-            if native.is_out_of_memory(error):
-                log.warning("loading %s: %s", path.name, error)
-                raise NotEnoughMemory(path.name, need, free, _ADVICE) from None
-            raise
-        progress(1.0, "ready")
-        return model
+
+@dataclass(frozen=True)
+class Opened:
+    """A folder on the cards, and what is to be said about it."""
+
+    path: Path
+    weights: Weights
+    tokenizer: FolderTokenizer
+    notes: list[str]
+    memory: int  # bytes
+
+
+def build(found: Opened, options: ExLlamaV2Options) -> Model:
+    """The native loader's model of what was opened."""
+    from loaders.exllamav2.model import ExLlamaV2Model
+
+    return ExLlamaV2Model(found.path.name, found.weights, found.tokenizer, options, found.notes, found.memory)
+
+
+def opened(
+    name: str,
+    path: Path,
+    options: ExLlamaV2Options,
+    progress: Progress,
+    build: Callable[[Opened, ExLlamaV2Options], Model],
+) -> Model:
+    """Bring a folder onto the cards and build the model on it; nothing stays there where that fails.
+
+    Raises: Unavailable (package, card or memory lacks), ModelFileError, InvalidInput, LoadCancelled.
+    """
+    read = folder.read(path)
+    options.cache(), options.split(), options.drafted()  # what makes no sense is said before anything heavy
+    import_native(name, progress)
+    from loaders.exllamav2 import native
+    from loaders.hf.tokenizer import FolderTokenizer
+
+    cards = native.cards()
+    if not cards:
+        raise NoGraphicsCard(name, "torch finds none that it can use")
+    if len(options.split()) > len(cards):
+        count = "one graphics card" if len(cards) == 1 else f"{len(cards)} graphics cards"
+        raise InvalidInput(f"gpu_split {options.gpu_split} names more cards than there are: {count}.")
+    free = sum(each for each, _ in cards)
+    notes: list[str] = []
+    max_seq_len = context(read, options, notes)
+    cache = read.cache_bytes(max(options.cache_size, max_seq_len), options.cache())
+    if (need := read.weights + cache + folder.OVERHEAD) > free:
+        raise NotEnoughMemory(path.name, need, free, _ADVICE)
+    tokenizer = FolderTokenizer(path, read.number("vocab_size"))
+    opening = Opening(progress, parts=2 if options.draft_model.strip() else 1)
+    weights = None
+    try:
+        weights = native.opened(read, options, max_seq_len, opening.step)
+        memory = max(free - sum(each for each, _ in native.cards()), 0)
+        notes = [read.described, *notes, *weights.notes]
+        notes.append(
+            f"memory: {memory / 1e9:.1f} GB of the graphics cards, about {cache / 1e9:.2f} of it for the cache"
+        )
+        model = build(Opened(path, weights, tokenizer, notes, memory), options)
+    except BaseException as error:
+        if weights:
+            weights.close()
+        if native.is_out_of_memory(error):
+            log.warning("loading %s: %s", path.name, error)
+            raise NotEnoughMemory(path.name, need, free, _ADVICE) from None
+        raise
+    progress(1.0, "ready")
+    return model
 
 
 class Opening:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, Unsupported
-from loaders.base import Finish, Lora, Model, QueueEntry, Request, TokenStream
+from errors import PromptTooLong, Unsupported
+from loaders.base import Lora
 from loaders.exllamav2.adapters import sensible
 from loaders.exllamav2.engine import Engine
 from loaders.exllamav2.native import Weights
 from loaders.exllamav2.options import ExLlamaV2Options
-from loaders.exllamav2.tokenizer import FolderTokenizer
-from loaders.llamacpp.job import Job, Probe, Scoring
+from loaders.hf.tokenizer import FolderTokenizer
+from loaders.job import Job, Scoring
+from loaders.queued import QueuedModel
 
 #: Knobs that this loader does not honour, and why.
 UNSUPPORTED: Mapping[str, str] = {
@@ -28,10 +26,11 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 
 
-class ExLlamaV2Model(Model):
+class ExLlamaV2Model(QueuedModel):
     """One model, one generator, one engine."""
 
     loader = "ExLlamav2"
+    _engine: Engine
 
     def __init__(
         self,
@@ -55,30 +54,6 @@ class ExLlamaV2Model(Model):
         self._closing = threading.Lock()
         self._engine = Engine(weights, tokenizer, tokenizer.end_ids, options.parallel, options.cache())
 
-    def generate(self, request: Request) -> TokenStream:
-        """Raises: EmptyPrompt, PromptTooLong, InvalidToken, Unsupported, ModelClosed."""
-        job = Job(request)
-        if request.max_tokens < 1:
-            job.end(Finish.LENGTH)
-        else:
-            self._submit(job)
-        return job
-
-    def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
-        probe = Probe(request)
-        self._submit(probe)
-        self._wait(probe)
-        assert probe.logits is not None
-        return probe.logits
-
-    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
-        if len(ids) < 2:
-            return np.zeros(0, np.float32)
-        scoring = Scoring(Request(ids, cancel=cancel or threading.Event(), label="scoring"))
-        self._submit(scoring)
-        self._wait(scoring)
-        return scoring.logprobs
-
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Waits for the requests that came before. Raises: AdapterUnfit, Unsupported, ModelClosed."""
         if loras and not self.supports("lora"):
@@ -87,41 +62,10 @@ class ExLlamaV2Model(Model):
         self._engine.set_loras(loras)
         self.loras = tuple(loras)
 
-    def queue(self) -> Sequence[QueueEntry]:
-        running, waiting = self._engine.jobs()
-        return [
-            QueueEntry(
-                id=job.request.id,
-                label=job.request.label,
-                place=place,
-                prompt_tokens=job.report.prompt_tokens,
-                new_tokens=job.report.new_tokens,
-                tokens_per_second=job.tokens_per_second,
-                cancel=job.request.cancel,
-            )
-            for place, job in [*((0, job) for job in running), *enumerate(waiting, 1)]
-        ]
-
-    def _submit(self, job: Job) -> None:
-        request = job.request
-        if request.alternatives is not None and request.alternatives < 0:
-            raise InvalidInput("The number of alternatives per token is 0 or more.")
-        if not request.ids:
-            raise EmptyPrompt
-        for ids in job.prompts:
-            for token in (min(ids), max(ids)):
-                if not 0 <= token < self.tokenizer.n_vocab:
-                    raise InvalidToken(token, self.tokenizer.n_vocab)
-        if isinstance(job, Scoring) and len(request.ids) > self.context_length:
-            raise PromptTooLong(len(request.ids), self.context_length)
-        self._engine.submit(job)
-
-    def _wait(self, job: Job) -> None:
-        """Until a job without a reply is done. Raises its error."""
-        for _ in job:
-            pass
-        if job.report.finish is Finish.CANCELLED:
-            raise Cancelled
+    def _check_room(self, job: Job) -> None:
+        # a reply's room is the engine's to know: it depends on pages
+        if isinstance(job, Scoring) and len(job.request.ids) > self.context_length:
+            raise PromptTooLong(len(job.request.ids), self.context_length)
 
     def close(self) -> None:
         """Ends all requests and gives the cards' memory back. Calling it again does nothing."""

@@ -27,8 +27,8 @@ def _bits(value: Any) -> Any:
 CacheBits = Annotated[Bits, BeforeValidator(_bits)]
 
 
-class ExLlamaV2Options(LoadOptions):
-    """How a folder is brought onto the graphics cards."""
+class CardOptions(LoadOptions):
+    """How a folder is brought onto the graphics cards, whatever decodes it."""
 
     max_seq_len: int = knob(
         0, ge=0, range=(0, 200_000, 256), group="main", aliases=("n_ctx", "ctx_size"),
@@ -42,17 +42,9 @@ class ExLlamaV2Options(LoadOptions):
         "", group="main",
         help="Gigabytes of weights for each of several GPUs, with commas between: 20,7,7. Empty: one after the other.",
     )  # fmt: skip
-    parallel: int = knob(
-        4, ge=1, le=64, range=(1, 16, 1), group="main",
-        help="How many requests are decoded together where flash-attn is installed; without it they run in turn.",
-    )  # fmt: skip
     autosplit: bool = knob(
         False, group="memory",
         help="Fill one GPU after the other by what is free, even where gpu_split says otherwise.",
-    )  # fmt: skip
-    cache_size: int = knob(
-        0, ge=0, range=(0, 1_000_000, 1024), group="memory",
-        help="Tokens of cache for all requests that run together. 0 is max_seq_len; more lets long ones run together.",
     )  # fmt: skip
     cache_8bit: bool = knob(False, group="memory", help="The older spelling of cache_type q8_0.")
     cache_4bit: bool = knob(False, group="memory", help="The older spelling of cache_type q4_0.")
@@ -63,23 +55,6 @@ class ExLlamaV2Options(LoadOptions):
     chunk_size: int = knob(
         2048, ge=256, le=16384, range=(256, 8192, 256), group="speed",
         help="The most prompt tokens that are processed at once, in steps of 256.",
-    )  # fmt: skip
-    draft_model: Text = knob(
-        "", group="speed", aliases=("model_draft",),
-        help="A small model of the same vocabulary that guesses ahead: a folder's path, or its name beside this model.",
-    )  # fmt: skip
-    draft_max: int = knob(
-        4, ge=1, le=7, range=(1, 7, 1), group="speed", aliases=("num_draft_tokens",),
-        help="How many tokens are guessed ahead, by draft_model or ngram_draft.",
-    )  # fmt: skip
-    draft_cache_type: CacheBits = knob("f16", group="speed", help="The draft model's cache, as cache_type.")
-    draft_alpha_value: float = knob(
-        1.0, ge=1, range=(1, 8, 0.05), group="speed",
-        help="NTK scaling of the draft model, where its own context is shorter than max_seq_len. 1 is off.",
-    )  # fmt: skip
-    ngram_draft: bool = knob(
-        False, group="speed",
-        help="Guess ahead from repetitions in the text: quick where a reply quotes its prompt. Not with draft_model.",
     )  # fmt: skip
     no_flash_attn: bool = knob(
         False, group="speed", help="Do not use flash-attn, even where it is installed. Requests then run in turn."
@@ -122,8 +97,58 @@ class ExLlamaV2Options(LoadOptions):
             raise InvalidInput(f"gpu_split is a list of gigabytes such as 20,7,7, not {self.gpu_split!r}.")
         return sizes
 
+
+class ExLlamaV2Options(CardOptions):
+    """What the native loader adds: requests that run together, and guesses ahead."""
+
+    parallel: int = knob(
+        4, ge=1, le=64, range=(1, 16, 1), group="main",
+        help="How many requests are decoded together where flash-attn is installed; without it they run in turn.",
+    )  # fmt: skip
+    cache_size: int = knob(
+        0, ge=0, range=(0, 1_000_000, 1024), group="memory",
+        help="Tokens of cache for all requests that run together. 0 is max_seq_len; more lets long ones run together.",
+    )  # fmt: skip
+    draft_model: Text = knob(
+        "", group="speed", aliases=("model_draft",),
+        help="A small model of the same vocabulary that guesses ahead: a folder's path, or its name beside this model.",
+    )  # fmt: skip
+    draft_max: int = knob(
+        4, ge=1, le=7, range=(1, 7, 1), group="speed", aliases=("num_draft_tokens",),
+        help="How many tokens are guessed ahead, by draft_model or ngram_draft.",
+    )  # fmt: skip
+    draft_cache_type: CacheBits = knob("f16", group="speed", help="The draft model's cache, as cache_type.")
+    draft_alpha_value: float = knob(
+        1.0, ge=1, range=(1, 8, 0.05), group="speed",
+        help="NTK scaling of the draft model, where its own context is shorter than max_seq_len. 1 is off.",
+    )  # fmt: skip
+    ngram_draft: bool = knob(
+        False, group="speed",
+        help="Guess ahead from repetitions in the text: quick where a reply quotes its prompt. Not with draft_model.",
+    )  # fmt: skip
+
     def drafted(self) -> int:
         """How many tokens are guessed ahead; 0 where nothing guesses. Raises: InvalidInput."""
         if self.draft_model.strip() and self.ngram_draft:
             raise InvalidInput("draft_model and ngram_draft cannot both guess ahead. Choose one.")
         return self.draft_max if self.draft_model.strip() or self.ngram_draft else 0
+
+
+class ExLlamaV2HFOptions(CardOptions):
+    """What ExLlamav2_HF adds."""
+
+    cfg_cache: bool = knob(
+        False, group="memory",
+        help="Make the second cache, for the negative prompt, while loading. Off: at the first guided request.",
+    )  # fmt: skip
+    trust_remote_code: bool = knob(
+        False, group="other", help="Accepted for old settings: nothing of this loader runs a folder's code."
+    )
+    no_use_fast: bool = knob(
+        False, group="other", help="Accepted for old settings: the tokenizer is always the fast one."
+    )
+
+    def native(self) -> ExLlamaV2Options:
+        """The same for the native loader, one request at a time."""
+        shared = {name: getattr(self, name) for name in CardOptions.knobs()}
+        return ExLlamaV2Options.parse({**shared, "parallel": 1})

@@ -20,7 +20,7 @@ import torch
 
 from loaders.exllamav2.native import Weights, make_cache
 from loaders.exllamav2.options import Bits
-from loaders.llamacpp.sequence import common_prefix
+from loaders.prefix import common_prefix
 
 _HIDDEN = -65504.0  # the lowest float16
 

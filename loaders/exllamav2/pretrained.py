@@ -1,8 +1,7 @@
-"""ExLlamaV2 as a true PreTrainedModel: transformers' own `generate` runs on it, with its own warpers.
+"""ExLlamaV2 as a decoder, and as a true PreTrainedModel on it: what ExLlamav2_HF stands on.
 
-One sequence at a time, greedy or by chance; a loop that mixes guidance itself has a cache of its own for the negative
-prompt. The tokens of each cache are remembered, so a prompt that begins like the last one is not read again. Logits
-come for the last position, or for all with `logits_to_keep=0`. It must not know of requests or the contract above.
+Two branches: the prompt's cache is that of the weights, the negative prompt's is made when it is first read. It must
+not know of requests or the contract of models.
 """
 
 from __future__ import annotations
@@ -10,101 +9,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers import PretrainedConfig
 
 from loaders.exllamav2.native import ROWS, Weights, make_cache
 from loaders.exllamav2.options import Bits
-from loaders.llamacpp.sequence import common_prefix
+from loaders.hf.decoder import Decoder
+from loaders.hf.pretrained import DecoderForCausalLM
+from loaders.logits import Floats
 
 
-class Held:
-    """A cache of exllamav2 with the tokens that it holds: what stands for `past_key_values`."""
+class ExLlamaV2Decoder(Decoder):
+    """Weights on the graphics cards, decoded one sequence at a time."""
 
-    is_compileable = False
+    def __init__(self, weights: Weights, kind: Bits, n_vocab: int, *, cfg_cache: bool = False) -> None:
+        """`cfg_cache`: make the negative prompt's cache at once."""
+        super().__init__()
+        self._weights = weights
+        self._kind = kind
+        self._caches: dict[int, Any] = {0: weights.cache}
+        self.loras: Any = None
+        self.n_ctx = weights.context_length
+        self.n_vocab = n_vocab
+        self.piece = int(weights.config.max_input_len)
+        if cfg_cache:
+            self._cache(1)
 
-    def __init__(self, cache: Any) -> None:
-        self.cache = cache
-        self.ids: list[int] = []
+    def _cache(self, branch: int) -> Any:
+        if branch not in self._caches:
+            self._caches[branch] = make_cache(self._weights.model, self._kind, self.n_ctx)
+        return self._caches[branch]
 
-    def get_seq_length(self, _layer: int = 0) -> int:
-        """Zero: transformers shall hand over all tokens each time; what of them is new is found here."""
-        return 0
+    def _forward(self, branch: int, ids: Sequence[int], keep: int) -> Floats:
+        cache, found = self._cache(branch), []
+        cache.current_seq_len = len(self.held(branch))
+        at, first = 0, len(ids) - keep
+        with torch.inference_mode():
+            while at < len(ids):
+                end = min(at + self.piece, first) if at < first else min(at + ROWS, len(ids))
+                piece = torch.tensor([list(ids[at:end])], dtype=torch.long)
+                logits = self._weights.model.forward(piece, cache, preprocess_only=at < first, loras=self.loras)
+                if at >= first:
+                    found.append(logits[0, :, : self.n_vocab].float().cpu().numpy())
+                at = end
+        return np.concatenate(found) if found else np.zeros((0, self.n_vocab), np.float32)
+
+    def _cut(self, branch: int, length: int) -> bool:  # noqa: ARG002
+        return True  # the next forward says where it begins
+
+    def _empty(self, branch: int) -> None: ...
+
+    def close(self) -> None:
+        super().close()
+        self._caches.clear()
+        self.loras = None
 
 
-class ExLlamaV2ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class ExLlamaV2ForCausalLM(DecoderForCausalLM):
     """Weights on the graphics cards behind transformers' interface. Closing the weights is their owner's affair."""
 
-    config_class = PretrainedConfig
-    main_input_name = "input_ids"
-
     def __init__(self, config: PretrainedConfig, weights: Weights, kind: Bits, *, cfg_cache: bool = False) -> None:
-        """`cfg_cache`: a second cache for the negative prompt; without it both branches share one and push each
-        other out, which is slow but says the same.
-        """
-        super().__init__(config)
-        self._weights = weights
-        # a parameter tells transformers where and in which precision the inputs are
-        self._place = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
-        self.loras: Any = None
-        self._main = Held(weights.cache)
-        self._other = Held(make_cache(weights.model, kind, weights.context_length)) if cfg_cache else self._main
-
-    def forget(self) -> None:
-        """Nothing in the caches is to be found again."""
-        self._main.ids, self._other.ids = [], []
-
-    def can_generate(self) -> bool:
-        return True
-
-    def _supports_default_dynamic_cache(self) -> bool:
-        return False
-
-    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **more: Any) -> dict[str, Any]:
-        """All tokens so far; generate's positions and masks are not needed."""
-        return {"input_ids": input_ids, "past_key_values": more.get("past_key_values")}
-
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,  # noqa: ARG002 - transformers looks for it
-        past_key_values: Any = None,
-        logits_to_keep: int = 1,
-        **_: Any,
-    ) -> CausalLMOutputWithPast:
-        """Logits after these tokens, shape (1, kept, vocabulary), float32. `input_ids` holds all tokens so far.
-
-        Without `past_key_values` it is the main branch; `negative_branch()` names the other one.
-        Raises: ValueError, for more than one sequence, and for the guidance of transformers itself, which hands over
-        single tokens: a loop that mixes both branches' logits takes its place.
-        """
-        if input_ids.shape[0] != 1:
-            raise ValueError("ExLlamaV2 reads one sequence at a time here: no beams, no batches")
-        held = past_key_values if isinstance(past_key_values, Held) else self._main
-        if past_key_values is self._main and input_ids.shape[1] == 1 and len(held.ids) > 1:
-            raise ValueError("guidance_scale of transformers does not work here: mix the logits of both branches")
-        logits = self._read(held, input_ids[0].tolist(), logits_to_keep)
-        return CausalLMOutputWithPast(logits=logits.to(input_ids.device), past_key_values=held)
-
-    def negative_branch(self) -> Held:
-        """What to pass as `past_key_values` for the negative prompt."""
-        return self._other
-
-    def _read(self, held: Held, ids: Sequence[int], keep: int) -> torch.Tensor:
-        wanted = len(ids) if keep == 0 else min(keep, len(ids))
-        there = min(common_prefix(held.ids, list(ids)), len(ids) - wanted)
-        del held.ids[there:]
-        held.cache.current_seq_len = there
-        found = []
-        while there < len(ids):
-            first = len(ids) - wanted
-            end = min(there + ROWS, len(ids)) if there >= first else first
-            piece = torch.tensor([list(ids[there:end])], dtype=torch.long)
-            logits = self._weights.model.forward(piece, held.cache, preprocess_only=there < first, loras=self.loras)
-            held.ids.extend(ids[there:end])
-            if there >= first:
-                found.append(logits.float().cpu())
-            there = end
-        return torch.cat(found, 1)[:, :, : self.config.vocab_size]
+        super().__init__(config, ExLlamaV2Decoder(weights, kind, config.vocab_size, cfg_cache=cfg_cache))

@@ -11,18 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 
 from errors import EngineFailed, ModelClosed, UserError
 from loaders.base import Finish
-from loaders.llamacpp.job import Errand, Job, Probe, Scoring
-from loaders.llamacpp.line import Line, job_of
+from loaders.job import Errand, Job, Probe, Scoring
+from loaders.line import Line
+from loaders.llamacpp.limits import ROWS_SCORED, Limits
 from loaders.llamacpp.native import Batch, Context, Weights
-from loaders.llamacpp.run import Lane, Run, describe, log_softmax, numbers
-from loaders.llamacpp.sampling import Sampler
+from loaders.llamacpp.run import Lane, Run
+from loaders.llamacpp.sampling import grammar_of
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
 from loaders.llamacpp.tokenizer import LlamaTokenizer
+from loaders.logits import checked, describe, log_softmax
+from loaders.sampler import sampler_of
 from loaders.sampling import Scratch
 
 log = logging.getLogger(__name__)
@@ -33,39 +35,6 @@ _SMALLEST_PIECE = 32
 
 #: While others wait, a reply gives up its place after so many tokens, and stands in the line again.
 TURN = 64
-
-#: How many rows of a step may ask for their logits to be scored; the context must have room for them.
-ROWS_SCORED = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How an engine may use its context. Sizes in tokens, `cache_bytes` in bytes.
-
-    `shared`: all sequences share the context's cells. `keep`: with a number, a full context drops the oldest tokens
-    after the first `keep` and goes on; with None a reply ends there.
-    """
-
-    parallel: int
-    n_batch: int
-    shared: bool = True
-    keep: int | None = None
-    cache_bytes: int = 0
-
-    @property
-    def sequences(self) -> int:
-        """How many sequences the context must have: where they share it, spare ones keep what is not running."""
-        return 2 * self.parallel + 4 if self.shared else max(self.parallel, 2)  # two for one with guidance
-
-    @property
-    def tokens(self) -> int:
-        """The most tokens of one step."""
-        return max(self.n_batch, 2 * self.parallel)
-
-    @property
-    def rows(self) -> int:
-        """How many rows of one step may ask for logits."""
-        return 2 * self.parallel + ROWS_SCORED
 
 
 class Engine:
@@ -82,7 +51,7 @@ class Engine:
         states = SavedStates(limits.cache_bytes)
         self._sequences = Sequences(context, limits.sequences, shared=can_fork, states=states)
         self._runs: list[Run] = []  # with sequences, oldest first
-        self._line = Line()
+        self._line: Line[Job | Run] = Line()
         self._scratch = Scratch(tokenizer.n_vocab)
         self._prompt_speed = 0.0  # tokens per second of recent prompt pieces; 0 until measured
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
@@ -182,28 +151,24 @@ class Engine:
     def _begin(self, job: Job) -> None:
         """Start a request: its sampler, its sequences, what of its prompt is there already. Raises: UserError."""
         job.start()
-        request, report = job.request, job.report
-        sampler = Sampler(
-            self._weights.vocab,
+        sampler = sampler_of(
+            job,
             self._tokenizer,
-            request.params,
-            request.ids,
+            self._tokenizer.end_ids,
             n_ctx=self._context.n_ctx,
-            logit_bias=request.logit_bias,
-            warnings=report.warnings,
+            grammar=grammar_of(self._weights.vocab, self._tokenizer.n_vocab, job.request.params),
             scratch=self._scratch,
         )
-        report.seed = sampler.seed
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
         if isinstance(job, Scoring):
             run.lanes[0].ids.pop()  # nothing follows the last token: its logits serve nobody
         try:
-            report.reuse_reason = self._place(run)
+            job.report.reuse_reason = self._place(run)
         except BaseException:
             sampler.close()
             raise
         held = run.lanes[0].sequence
-        report.reused_tokens = len(held.ids) if held else 0
+        job.report.reused_tokens = len(held.ids) if held else 0
 
     def _place(self, run: Run) -> str:
         """Give each lane of a run a sequence; the reason for how much of the prompt that holds already."""
@@ -226,7 +191,7 @@ class Engine:
         if isinstance(item, Run):
             item.sampler.close()
             self._withdraw(item)
-        job_of(item).end(why)
+        item.job.end(why)
 
     def _withdraw(self, run: Run) -> None:
         """Take a run's sequences from it."""
@@ -317,7 +282,7 @@ class Engine:
             return
         logits = run.logits(self._context.logits)
         if isinstance(run.job, Probe):
-            run.job.logits = numbers(logits).copy()
+            run.job.logits = checked(logits).copy()
             self._end(run, Finish.STOP)
             return
         token = run.sampler.choose(logits)
@@ -340,7 +305,7 @@ class Engine:
         lane = run.lanes[0]
         end = len(lane.ids) - lane.pending
         for row, at in zip(range(lane.row - lane.added + 1, lane.row + 1), range(end - lane.added, end), strict=True):
-            job.logprobs[at] = log_softmax(numbers(self._context.logits(row)))[job.request.ids[at + 1]]
+            job.logprobs[at] = log_softmax(checked(self._context.logits(row)))[job.request.ids[at + 1]]
         if not lane.pending:
             self._end(run, Finish.STOP)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
@@ -12,8 +15,15 @@ from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
 from loaders.llamacpp import memory
 from loaders.llamacpp.gguf import GGUFHeader, read_header
-from loaders.llamacpp.options import LlamaCppOptions
+from loaders.llamacpp.limits import Limits
+from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
 from loaders.params import LoadOptions
+
+if TYPE_CHECKING:  # these import llama_cpp
+    from loaders.llamacpp.native import Context, Weights
+    from loaders.llamacpp.tokenizer import LlamaTokenizer
+
+OptionsT = TypeVar("OptionsT", bound=GGUFOptions)
 
 #: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
 LARGEST_DEFAULT_CONTEXT = 8192
@@ -48,24 +58,12 @@ class LlamaCpp(Loader):
         assert isinstance(options, LlamaCppOptions)
         if cls.missing():
             raise MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python")
-        progress(0.0, "reading the header")
-        header = read_header(_file_of(path))
-        if not any(tensor.name.startswith("blk.") for tensor in header.tensors):
-            raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
-        notes: list[str] = []
-        n_ctx = _context(header, options, notes)
-        cells = n_ctx * options.parallel if options.separate_contexts else n_ctx
-        try:
-            plan = memory.forecast(header, cells, options.cache_type)
-        except (TypeError, ValueError, OverflowError):
-            raise ModelFileError(
-                path.name, "it has a broken header: its metadata make no sense. Download it again."
-            ) from None
-        memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
-        return _open(path, header, options, cells, plan, notes, progress)
+        limits = limits_of(options)
+        copies = options.parallel if options.separate_contexts else 1
+        return opened(path, options, limits, copies, progress, build)
 
 
-def _file_of(path: Path) -> Path:
+def file_of(path: Path) -> Path:
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.gguf"))
@@ -74,7 +72,7 @@ def _file_of(path: Path) -> Path:
     return files[0]
 
 
-def _context(header: GGUFHeader, options: LlamaCppOptions, notes: list[str]) -> int:
+def _context(header: GGUFHeader, options: GGUFOptions, notes: list[str]) -> int:
     if options.n_ctx:
         notes.append(f"context: {options.n_ctx:,} tokens, as asked")
         if header.context_length and options.n_ctx > header.context_length * options.compress_pos_emb:
@@ -86,20 +84,72 @@ def _context(header: GGUFHeader, options: LlamaCppOptions, notes: list[str]) -> 
     return n_ctx
 
 
-def _open(
+@dataclass(frozen=True)
+class Opened:
+    """A GGUF in memory with a context, and what is to be said about it."""
+
+    path: Path
+    weights: Weights
+    context: Context
+    tokenizer: LlamaTokenizer
+    notes: list[str]
+    memory: int  # bytes
+
+    @property
+    def name(self) -> str:
+        return self.path.stem if self.path.is_file() else self.path.name
+
+
+def limits_of(options: LlamaCppOptions) -> Limits:
+    """How the engine may use its context. Raises: InvalidInput."""
+    from loaders.llamacpp.states import capacity_in_bytes
+
+    return Limits(
+        parallel=options.parallel,
+        n_batch=options.n_batch,
+        shared=not options.separate_contexts,
+        keep=options.keep if options.context_shift else None,
+        cache_bytes=capacity_in_bytes(options.cache_capacity),
+    )
+
+
+def build(found: Opened, options: LlamaCppOptions, limits: Limits) -> Model:
+    """The native loader's model of what was opened."""
+    from loaders.llamacpp.model import LlamaCppModel
+
+    return LlamaCppModel(
+        found.name, found.weights, found.context, found.tokenizer, options, limits, found.notes, found.memory
+    )
+
+
+def opened(
     path: Path,
-    header: GGUFHeader,
-    options: LlamaCppOptions,
-    cells: int,
-    plan: memory.Forecast,
-    notes: list[str],
+    options: OptionsT,
+    limits: Limits,
+    copies: int,
     progress: Progress,
+    build: Callable[[Opened, OptionsT, Limits], Model],
 ) -> Model:
+    """Bring a GGUF into memory with a context of `copies` times n_ctx tokens, and build the model on it.
+
+    Raises: ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled; nothing stays in memory then.
+    """
+    progress(0.0, "reading the header")
+    header = read_header(file_of(path))
+    if not any(tensor.name.startswith("blk.") for tensor in header.tensors):
+        raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
+    notes: list[str] = []
+    n_ctx = _context(header, options, notes)
+    cells = n_ctx * copies
+    try:
+        plan = memory.forecast(header, cells, options.cache_type)
+    except (TypeError, ValueError, OverflowError):
+        raise ModelFileError(
+            path.name, "it has a broken header: its metadata make no sense. Download it again."
+        ) from None
+    memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
     # here, not above: these import llama_cpp
     from loaders.llamacpp import native
-    from loaders.llamacpp.engine import Limits
-    from loaders.llamacpp.model import LlamaCppModel
-    from loaders.llamacpp.states import capacity_in_bytes
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
@@ -111,13 +161,6 @@ def _open(
         cancelled = not progress(0.05 + 0.9 * fraction, "loading weights")
         return not cancelled
 
-    limits = Limits(
-        parallel=options.parallel,
-        n_batch=options.n_batch,
-        shared=not options.separate_contexts,
-        keep=options.keep if options.context_shift else None,
-        cache_bytes=capacity_in_bytes(options.cache_capacity),
-    )
     weights = context = None
     try:
         weights = native.Weights(
@@ -152,8 +195,7 @@ def _open(
         tokenizer = LlamaTokenizer(weights, header.chat_template)
         notes.append(reason)
         notes.append(f"memory: about {plan.total / 1e9:.1f} GB, {plan.cache / 1e9:.2f} of it for the context")
-        name = path.stem if path.is_file() else path.name
-        model = LlamaCppModel(name, weights, context, tokenizer, options, limits, notes, plan.total)
+        model = build(Opened(path, weights, context, tokenizer, notes, plan.total), options, limits)
     except BaseException as error:
         if context:
             context.close()
@@ -184,7 +226,7 @@ def threads_and_reason(wanted: int) -> tuple[int, str]:
     return threads, f"{threads} of {physical} cores compute: one is left to the browser and the system"
 
 
-def _gpu_layers(header: GGUFHeader, options: LlamaCppOptions, plan: memory.Forecast, notes: list[str]) -> int:
+def _gpu_layers(header: GGUFHeader, options: GGUFOptions, plan: memory.Forecast, notes: list[str]) -> int:
     """How many layers go to the GPU; the reason goes to the notes."""
     from loaders.llamacpp import native
 

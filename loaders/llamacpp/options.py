@@ -16,8 +16,8 @@ CacheType = Annotated[
 ]
 
 
-class LlamaCppOptions(LoadOptions):
-    """How a GGUF is brought into memory."""
+class GGUFOptions(LoadOptions):
+    """How a GGUF is brought into memory, whatever decodes it."""
 
     n_gpu_layers: int = knob(
         -1, ge=-1, range=(-1, 256, 1), group="main", aliases=("gpu_layers",),
@@ -30,27 +30,6 @@ class LlamaCppOptions(LoadOptions):
     cache_type: CacheType = knob(
         "f16", group="main", aliases=("cache_type_k",),
         help="How exactly the KV cache is kept: q8_0 takes half the memory of f16, q4_0 a quarter.",
-    )  # fmt: skip
-    parallel: int = knob(
-        4, ge=1, le=64, range=(1, 16, 1), group="main",
-        help="How many requests are decoded together; further ones wait in the queue.",
-    )  # fmt: skip
-    separate_contexts: bool = knob(
-        False, group="memory",
-        help="Give each request n_ctx tokens of its own, at parallel times the memory: the same seed then gives the "
-        "same text whatever runs beside it. Off: all share one context.",
-    )  # fmt: skip
-    cache_capacity: Text = knob(
-        "2GiB", group="memory",
-        help="Main memory for chats that are not running, so that a return to one need not process it again. 0 is off.",
-    )  # fmt: skip
-    context_shift: bool = knob(
-        False, group="memory", aliases=("streaming_llm",),
-        help="When the context is full, drop its older half and go on, instead of ending the reply.",
-    )  # fmt: skip
-    keep: int = knob(
-        0, ge=0, range=(0, 8192, 16), group="memory",
-        help="With context_shift: how many of the first tokens (the system prompt, say) are never dropped.",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
         "auto", group="speed", help="Flash attention: faster and smaller where the backend has it."
@@ -92,10 +71,6 @@ class LlamaCppOptions(LoadOptions):
         1.0, ge=1, range=(1, 8, 0.5), group="rope",
         help="Linear scaling: divides the positions by this. Set it to the factor that the model was trained with.",
     )  # fmt: skip
-    logits_all: bool = knob(
-        False, group="other",
-        help="Accepted for old settings; not needed: log-probabilities are computed where they are asked for.",
-    )  # fmt: skip
 
     def rope_base(self) -> float:
         """The RoPE base to use, 0 for the model's own."""
@@ -109,3 +84,52 @@ class LlamaCppOptions(LoadOptions):
             return [float(part) for part in self.tensor_split.split(",") if part.strip()]
         except ValueError:
             raise InvalidInput(f"tensor_split is a list of numbers such as 18,17, not {self.tensor_split!r}.") from None
+
+
+class LlamaCppOptions(GGUFOptions):
+    """What the native loader adds: many requests at once, and chats that wait in memory."""
+
+    parallel: int = knob(
+        4, ge=1, le=64, range=(1, 16, 1), group="main",
+        help="How many requests are decoded together; further ones wait in the queue.",
+    )  # fmt: skip
+    separate_contexts: bool = knob(
+        False, group="memory",
+        help="Give each request n_ctx tokens of its own, at parallel times the memory: the same seed then gives the "
+        "same text whatever runs beside it. Off: all share one context.",
+    )  # fmt: skip
+    cache_capacity: Text = knob(
+        "2GiB", group="memory",
+        help="Main memory for chats that are not running, so that a return to one need not process it again. 0 is off.",
+    )  # fmt: skip
+    context_shift: bool = knob(
+        False, group="memory", aliases=("streaming_llm",),
+        help="When the context is full, drop its older half and go on, instead of ending the reply.",
+    )  # fmt: skip
+    keep: int = knob(
+        0, ge=0, range=(0, 8192, 16), group="memory",
+        help="With context_shift: how many of the first tokens (the system prompt, say) are never dropped.",
+    )  # fmt: skip
+    logits_all: bool = knob(
+        False, group="other",
+        help="Accepted for old settings; not needed: log-probabilities are computed where they are asked for.",
+    )  # fmt: skip
+
+
+class LlamaCppHFOptions(GGUFOptions):
+    """What llamacpp_HF adds."""
+
+    cfg_cache: bool = knob(
+        False, group="memory",
+        help="Room for a second n_ctx tokens, for the negative prompt. Off: both prompts share n_ctx.",
+    )  # fmt: skip
+    logits_all: bool = knob(
+        False, group="other",
+        help="Accepted for old settings; not needed: log-probabilities are computed where they are asked for.",
+    )  # fmt: skip
+    trust_remote_code: bool = knob(
+        False, group="other", help="Accepted for old settings: nothing of this loader runs a folder's code."
+    )
+    no_use_fast: bool = knob(
+        False, group="other", help="Accepted for old settings: the tokenizer is always the fast one."
+    )

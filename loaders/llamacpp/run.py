@@ -9,15 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from errors import NotNumbers
-from loaders.base import Alternative, Token
-from loaders.llamacpp.job import Job
-from loaders.llamacpp.native import Floats
-from loaders.llamacpp.sampling import Sampler
+from loaders.job import Job
 from loaders.llamacpp.sequence import Sequence
-from loaders.llamacpp.tokenizer import LlamaTokenizer
+from loaders.logits import Floats, guided
+from loaders.sampler import Sampler
 
 
 @dataclass(slots=True, eq=False)
@@ -68,48 +63,13 @@ class Run:
         return all(lane.row >= 0 for lane in self.lanes)
 
     def logits(self, of_row: Callable[[int], Floats]) -> Floats:
-        """The logits to choose from, shape (n_vocab,); with guidance, both lanes' log-probabilities mixed.
-
-        CFG: u + scale * (c - u) on log-softmaxes c and u (Sanchez et al. 2023, arXiv 2306.17806).
-        """
+        """The logits to choose from, shape (n_vocab,); with guidance, those of both lanes mixed."""
         conditional = of_row(self.lanes[0].row)
         if len(self.lanes) == 1:
             return conditional
-        c = log_softmax(conditional)
-        u = log_softmax(of_row(self.lanes[1].row))
-        c -= u
-        c *= np.float32(self.job.request.params.guidance_scale)
-        c += u
-        return c
+        return guided(conditional, of_row(self.lanes[1].row), self.job.request.params.guidance_scale)
 
     def push(self, token: int) -> None:
         """Append the chosen token to all lanes."""
         for lane in self.lanes:
             lane.ids.append(token)
-
-
-def numbers(logits: Floats) -> Floats:
-    """The logits, checked. Raises: NotNumbers."""
-    if np.isnan(logits).any():
-        raise NotNumbers
-    return logits
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Natural-log probabilities, shape as given, a new array."""
-    shifted: Floats = logits - logits.max()
-    shifted -= np.log(np.exp(shifted).sum())
-    return shifted
-
-
-def describe(token: int, logits: Floats, tokenizer: LlamaTokenizer, alternatives: int | None) -> Token:
-    """The token as its reader gets it, with as many alternatives as were asked for (None: no log-probabilities)."""
-    piece = tokenizer.piece(token, special=True)
-    if alternatives is None:
-        return Token(token, piece)
-    logprobs = log_softmax(logits)
-    count = min(alternatives, len(logprobs))
-    best = np.argpartition(logprobs, -count)[-count:] if count else np.array([], np.int64)
-    best = best[np.argsort(-logprobs[best], kind="stable")]
-    others = tuple(Alternative(int(i), tokenizer.piece(int(i), special=True), float(logprobs[i])) for i in best)
-    return Token(token, piece, float(logprobs[token]), others)

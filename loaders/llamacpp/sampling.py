@@ -1,12 +1,12 @@
-"""One request's sampler: the stack that all loaders share, and llama.cpp's own engine for GBNF grammars beside it.
+"""What llama.cpp adds to the sampler stack that all loaders share: its engine for GBNF grammars.
 
-It sees logits and token ids; it must not know of the context or of other requests.
+It sees token ids; it must not know of the context or of other requests.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import llama_cpp as C
@@ -15,10 +15,7 @@ import numpy.typing as npt
 
 from errors import InvalidGrammar
 from loaders import gbnf
-from loaders.llamacpp.native import Floats
-from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.params import SamplingParams
-from loaders.sampling import SamplerChain, Scratch, breaker_ids
 
 #: llama_token_data as NumPy sees it
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -75,61 +72,7 @@ class Grammar:
         return allowed
 
 
-class Sampler:
-    """Chooses the tokens of one request."""
-
-    def __init__(
-        self,
-        vocab: Any,
-        tokenizer: LlamaTokenizer,
-        params: SamplingParams,
-        prompt_ids: Sequence[int],
-        *,
-        n_ctx: int,
-        logit_bias: Mapping[int, float],
-        warnings: list[str],
-        scratch: Scratch,
-    ) -> None:
-        """`n_ctx` stands for a range of "all". What cannot be honoured is appended to `warnings`.
-
-        Raises: InvalidGrammar, InvalidInput.
-        """
-        text = params.grammar_string
-        self._grammar = Grammar(vocab, tokenizer.n_vocab, text) if text.strip() else None
-        try:
-            self._chain = SamplerChain(
-                params,
-                n_vocab=tokenizer.n_vocab,
-                seed=params.seed,
-                prompt_ids=prompt_ids,
-                context_length=n_ctx,
-                newline_ids=tokenizer.encode("\n")[-1:],
-                end_ids=tokenizer.end_ids,
-                breaker_ids=breaker_ids(params, tokenizer.encode),
-                logit_bias=logit_bias,
-                warnings=warnings,
-                scratch=scratch,
-            )
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def seed(self) -> int:
-        """The seed in use, also when one was drawn."""
-        return self._chain.seed
-
-    def choose(self, logits: Floats) -> int:
-        """Choose the next token from logits, shape (n_vocab,), and go on. Raises: EngineFailed."""
-        token = self._chain.choose(logits)
-        if self._grammar:
-            if not self._grammar.allows(token):
-                # to ask for every token is slow: only where the free choice broke the rules
-                token = self._chain.choose(logits, self._grammar.allowed())
-            self._grammar.accept(token)
-        self._chain.accept(token)
-        return token
-
-    def close(self) -> None:
-        if self._grammar:
-            self._grammar.close()
+def grammar_of(vocab: Any, n_vocab: int, params: SamplingParams) -> Grammar | None:
+    """The request's grammar, if it has one. Raises: InvalidGrammar."""
+    text = params.grammar_string
+    return Grammar(vocab, n_vocab, text) if text.strip() else None

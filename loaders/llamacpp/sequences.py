@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 
 from loaders.llamacpp.native import Context
-from loaders.llamacpp.sequence import Sequence, common_prefix
+from loaders.llamacpp.sequence import Sequence
 from loaders.llamacpp.states import SavedStates
+from loaders.prefix import common_prefix
 
 #: Fewer tokens than this are computed again sooner than they are kept.
 WORTH_KEEPING = 48

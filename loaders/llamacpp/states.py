@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from errors import InvalidInput
 from loaders.llamacpp.native import Context
-from loaders.llamacpp.sequence import Sequence, common_prefix
+from loaders.llamacpp.sequence import Sequence
+from loaders.prefix import common_prefix
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

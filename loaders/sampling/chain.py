@@ -189,6 +189,23 @@ class SamplerChain:
             left = np.flatnonzero(c.logits > -np.inf)
             return c.ids[left], c.probabilities[left]
 
+    def processed(self, logits: Floats) -> Floats:
+        """The logits after all steps, shape (n_vocab,), a new array; a removed token has -inf.
+
+        Without chance (do_sample off) these are the penalties' alone: nothing is cut to the best one.
+        Raises: EngineFailed, as `choose` does.
+        """
+        with np.errstate(all="ignore"):
+            c = self._begin(logits, None)
+            _check(c.best)
+            for step in self._steps:
+                step.apply(c)
+            if self._draw:
+                self._draw.apply(c)
+            out = np.full(self._run.n_vocab, -np.inf, np.float32)
+            out[c.ids] = c.logits
+            return out
+
     def stages(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None, top: int = 20) -> list[Stage]:
         """Every step with what it did to these logits: first the model's own distribution, then in the user's order.
 

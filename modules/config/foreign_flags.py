@@ -23,9 +23,7 @@ class ForeignFlag:
     why: str
 
 
-_TRANSFORMERS = "the Transformers loader does not stand yet"
 _EXLLAMA = "the ExLlamaV2 loader decides it by itself"
-_HF = "the HF loaders do not stand yet"
 _GPTQ = "GPTQ loaders are not part of this program; take an EXL2 or GGUF version of the model"
 _HQQ = "HQQ is not part of this program; take an EXL2 or GGUF version of the model"
 _DEEPSPEED = "DeepSpeed is not part of this program"
@@ -37,14 +35,8 @@ _PAGE = "the page has no such variant"
 
 #: reason -> (switches, flags with one value, flags with several values)
 _TABLE: Mapping[str, tuple[str, str, str]] = {
-    _TRANSFORMERS: (
-        "auto_devices disk load_in_8bit bf16 trust_remote_code no_use_fast use_flash_attention_2 load_in_4bit "
-        "use_double_quant force_safetensors no_cache",
-        "cpu_memory disk_cache_dir compute_dtype quant_type attn_implementation",
-        "gpu_memory",
-    ),
+    "the cache between calls is always kept": ("no_cache", "", ""),
     _EXLLAMA: ("no_sdpa", "tp_backend", ""),
-    _HF: ("cfg_cache", "", ""),
     _GPTQ: (
         "triton no_inject_fused_attention no_inject_fused_mlp no_use_cuda_fp16 desc_act disable_exllama "
         "disable_exllamav2 monkey_patch",
@@ -78,9 +70,8 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-#: Loaders of the original that do not stand here (yet): `--loader` accepts them and chooses by itself.
+#: Loaders of the original that do not stand here: `--loader` accepts them and chooses by itself.
 FOREIGN_LOADERS: Mapping[str, str] = {
-    **dict.fromkeys(("Transformers", "llamacpp_HF", "ExLlamav2_HF"), "this loader does not stand yet"),
     **dict.fromkeys(
         ("AutoGPTQ", "AutoAWQ", "GPTQ-for-LLaMa", "ctransformers", "QuIP#", "HQQ", "ExLlama", "ExLlama_HF")
         + ("ExLlamav3", "ExLlamav3_HF", "TensorRT-LLM"),

@@ -309,6 +309,7 @@ class Models:
 
     def _options(self, name: str, loader: str, given: Mapping[str, Any]) -> LoadOptions:
         defaults, _ = self.default_options(name, loader)
+        self._check_start_only(loader, {**defaults.model_dump(), **given})
         if not given:
             return defaults
         spellings = type(defaults).spellings()
@@ -316,6 +317,16 @@ class Models:
         if strangers:
             raise InvalidInput(f"{loader} has no load option {', '.join(strangers)}. It has: {', '.join(spellings)}.")
         return defaults.changed(**{spellings[key]: value for key, value in given.items()})
+
+    def _check_start_only(self, loader: str, values: Mapping[str, Any]) -> None:
+        """What lets others' code run is a matter of the start: no saved file and no request can switch it on."""
+        flags = self._flag_options(loader)
+        for name, knob in self._loaders[loader].Options.knobs().items():
+            if knob.start_only and values.get(name, knob.default) not in (knob.default, flags.get(name)):
+                raise InvalidInput(
+                    f"{name} can be switched on at the start alone: write {knob.flag} into CMD_FLAGS.txt and start the "
+                    "program again."
+                )
 
     def _flag_options(self, loader: str) -> dict[str, Any]:
         spellings = self._loaders[loader].Options.spellings()

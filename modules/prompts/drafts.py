@@ -11,12 +11,11 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from errors import BadFile, NotFound, NothingToDo, Unavailable
 from modules.config.atomic import write_json
@@ -129,7 +128,7 @@ class Drafts:
     # --- files ---
 
     @contextmanager
-    def _changing(self, id: str) -> Iterator[tuple[Draft, Any]]:
+    def _changing(self, id: str) -> Iterator[tuple[Draft, Callable[[Draft], Draft]]]:
         with self._lock:
             yield self._read(id), self._write
 

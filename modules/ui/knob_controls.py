@@ -25,7 +25,7 @@ def control(knob: Knob, value: Any, *, prefix: str = "knob", folded: bool = Fals
         "info": info(knob),
         "elem_id": f"{prefix}-{knob.name}",
         "elem_classes": ["knob", f"knob-{knob.kind}", *(["folded"] if folded else [])],
-        "interactive": True,
+        "interactive": not knob.start_only,
     }
     shown = to_control(knob, value)
     match knob.kind:
@@ -48,6 +48,8 @@ def control(knob: Knob, value: Any, *, prefix: str = "knob", folded: bool = Fals
 
 def info(knob: Knob) -> str:
     """The help under a control. A sampler's neutral value is said unless the help says it already."""
+    if knob.start_only:
+        return f"{knob.help} Only {knob.flag} at the start switches it on."
     if knob.preset and knob.kind in ("int", "float") and f"{number(knob.neutral)} is" not in knob.help:
         return f"{knob.help} Neutral: {number(knob.neutral)}."
     return knob.help
@@ -106,4 +108,4 @@ def _update(knob: Knob, value: Any, unsupported: Mapping[str, str] | None) -> An
 def _state(knob: Knob, unsupported: Mapping[str, str]) -> dict[str, Any]:
     reason = unsupported.get(knob.name)
     told = f"{info(knob)} Not with this model: {reason}" if reason else info(knob)
-    return {"interactive": reason is None, "info": told}
+    return {"interactive": reason is None and not knob.start_only, "info": told}

@@ -245,13 +245,15 @@ def speed(work: Path, gguf: Path) -> Iterable[Figure]:
 SIMPLE = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.15, "seed": 1}
 
 
+def on_torch(work: Path, gguf: Path) -> Iterable[Figure]:
+    """The Transformers loader on the card, in float16."""
+    with opened(folders.smollm(work, gguf), "Transformers", max_seq_len=4096) as model:
+        yield Figure("torch", "notes", "; ".join(model.notes))
+        yield from agreement("torch", model, np.load(work / "reference.npz"), 0.01)
+
+
 def hf(work: Path, gguf: Path) -> Iterable[Figure]:
     """ExLlamav2_HF: that transformers' own generate says what the native loader says, and its speed."""
-    from loaders import LOADERS
-
-    if "ExLlamav2_HF" not in LOADERS:
-        yield Figure("hf", "ExLlamav2_HF", "not run: the loader does not stand yet")
-        return
     with opened(folders.smollm(work, gguf), max_seq_len=4096) as model:
         native = [say(model, ids) for ids in prompts(model)]
     with opened(folders.smollm(work, gguf), "ExLlamav2_HF", max_seq_len=4096) as model:
@@ -300,7 +302,8 @@ def alternate(first: Callable[[], float], second: Callable[[], float], turns: in
 #: In the order in which they run: later ones use what earlier ones made.
 STEPS: Mapping[str, Step] = {
     "versions": versions, "reference": reference, "plain": plain, "sdpa": sdpa, "exl2": converted, "caches": caches,
-    "cfg": cfg, "adapters": adapters, "parallel": parallel, "unload": unload, "speed": speed, "hf": hf, "llama": llama,
+    "cfg": cfg, "adapters": adapters, "parallel": parallel, "unload": unload, "speed": speed, "hf": hf,
+    "torch": on_torch, "llama": llama,
 }  # fmt: skip
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

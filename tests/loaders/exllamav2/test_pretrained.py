@@ -52,7 +52,7 @@ def test_a_longer_prompt_reads_what_is_new_alone(opens: Any) -> None:
     model = wrapped(opens)
     prompt = words(1, 300)
     said = generate(model, prompt, 5)
-    chunks = model._weights.model.chunks
+    chunks = model.decoder._weights.model.chunks
     chunks.clear()
     longer = [*prompt, *said, 65, 66, 67]
     assert generate(model, longer, 5) == card.greedy(longer, 5)
@@ -78,4 +78,4 @@ def test_the_negative_branch_has_a_cache_of_its_own(opens: Any) -> None:
     for _ in range(2):
         model(torch.tensor([a]))
         model(torch.tensor([b]), past_key_values=model.negative_branch())
-    assert [tokens for _, tokens in model._weights.model.chunks[-2:]] == [1, 1]
+    assert [tokens for _, tokens in model.decoder._weights.model.chunks[-2:]] == [1, 1]

@@ -13,10 +13,10 @@ import pytest
 from errors import Cancelled, PromptTooLong, UserError
 from loaders import loader_named
 from loaders.base import Finish, Model, Report, Request
-from loaders.llamacpp.run import log_softmax
-from loaders.llamacpp.sequence import common_prefix
 from loaders.llamacpp.states import capacity_in_bytes
+from loaders.logits import log_softmax
 from loaders.params import SamplingParams
+from loaders.prefix import common_prefix
 from tests.conftest import keep_going
 
 GREEDY = SamplingParams(do_sample=False)

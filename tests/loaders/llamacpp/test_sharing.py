@@ -11,8 +11,8 @@ import pytest
 from loaders import loader_named
 from loaders.base import Finish, Lora, Model, Request, Token, TokenStream
 from loaders.llamacpp.engine import TURN
-from loaders.llamacpp.sequence import common_prefix
 from loaders.params import SamplingParams
+from loaders.prefix import common_prefix
 from tests.conftest import keep_going
 
 Load = Callable[..., Model]

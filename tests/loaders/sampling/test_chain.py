@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_the_steps_tell_what_they_took_and_what_they_moved() -> None:
     allowed = np.arange(N) % 2 == 0
     stages = make(temperature=0.5, top_k=9, min_p=0.3).stages(Z, allowed)
     assert [stage.name for stage in stages] == ["model", "grammar", "temperature", "top_k", "min_p"]
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in itertools.pairwise(stages):
         assert after.probabilities.sum() == pytest.approx(1, abs=1e-5)
         assert np.count_nonzero(after.probabilities) == after.kept == before.kept - after.removed
         lost = (before.probabilities > 0) & (after.probabilities == 0)

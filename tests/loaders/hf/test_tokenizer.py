@@ -14,7 +14,7 @@ card = pytest.importorskip("tests.loaders.exllamav2.card", reason="needs torch")
 
 
 def tokenizer(path: Path, n_vocab: int = 258) -> Any:
-    from loaders.exllamav2.tokenizer import FolderTokenizer
+    from loaders.hf.tokenizer import FolderTokenizer
 
     return FolderTokenizer(path, n_vocab)
 

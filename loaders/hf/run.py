@@ -16,27 +16,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from errors import EngineFailed, UserError
-from loaders.base import Alternative, Finish, Token, Tokenizer
-from loaders.llamacpp.job import Job, Probe
-from loaders.sampling import SamplerChain
-
-Floats = npt.NDArray[np.float32]
+from loaders.base import Finish, Tokenizer
+from loaders.job import Job, Probe
+from loaders.logits import Floats, describe, guided
+from loaders.sampler import Sampler
 
 
 class Run:
     """One request in the engine. `over` is why it has ended, once it has."""
 
     def __init__(
-        self, job: Job, chain: SamplerChain | None, tokenizer: Tokenizer, end_ids: Iterable[int], max_new: int
+        self, job: Job, sampler: Sampler | None, tokenizer: Tokenizer, end_ids: Iterable[int], max_new: int
     ) -> None:
-        """`chain` is None for what draws no token; `max_new` is how many tokens fit and are asked for."""
+        """`sampler` is None for what draws no token; `max_new` is how many tokens fit and are asked for."""
         self.job = job
         self.max_new = max_new
         self.over: Finish | BaseException | None = None
-        self._chain = chain
+        self._sampler = sampler
         self._tokenizer = tokenizer
         self._ends = frozenset(end_ids)
         self.filler = min(self._ends, default=0)  # what the engine gets as the next token of a run that is over
@@ -61,50 +59,17 @@ class Run:
         if job.cancelled:
             self.over = Finish.CANCELLED
             return self.filler
-        logits = mixed(rows, job.request.params.guidance_scale)
+        logits = rows[0] if len(rows) == 1 else guided(rows[0], rows[1], job.request.params.guidance_scale)
         if isinstance(job, Probe):
             job.logits = np.array(logits, np.float32)
             self.over = Finish.STOP
             return self.filler
-        assert self._chain is not None
-        token = self._chain.choose(logits)
-        self._chain.accept(token)
+        assert self._sampler is not None
+        token = self._sampler.choose(logits)
         if token in self._ends:
             self.over = Finish.STOP
             return token
-        job.put(described(token, logits, self._tokenizer, job.request.alternatives))
+        job.put(describe(token, logits, self._tokenizer, job.request.alternatives))
         if job.report.new_tokens >= self.max_new:
             self.over = Finish.LENGTH
         return token
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Natural-log probabilities, shape as given, a new array."""
-    shifted: Floats = logits - logits.max()
-    shifted -= np.log(np.exp(shifted).sum())
-    return shifted
-
-
-def mixed(rows: Floats, scale: float) -> Floats:
-    """One row of logits; of two, u + scale * (c - u) on their log-softmaxes (Sanchez et al. 2023, arXiv 2306.17806)."""
-    if len(rows) == 1:
-        only: Floats = rows[0]
-        return only
-    c, u = log_softmax(rows[0]), log_softmax(rows[1])
-    c -= u
-    c *= np.float32(scale)
-    c += u
-    return c
-
-
-def described(token: int, logits: Floats, tokenizer: Tokenizer, alternatives: int | None) -> Token:
-    """The token as its reader gets it, with as many alternatives as were asked for (None: no log-probabilities)."""
-    piece = tokenizer.piece(token, special=True)
-    if alternatives is None:
-        return Token(token, piece)
-    logprobs = log_softmax(logits)
-    count = min(alternatives, len(logprobs))
-    best = np.argpartition(logprobs, -count)[-count:] if count else np.array([], np.int64)
-    best = best[np.argsort(-logprobs[best], kind="stable")]
-    others = tuple(Alternative(int(i), tokenizer.piece(int(i), special=True), float(logprobs[i])) for i in best)
-    return Token(token, piece, float(logprobs[token]), others)

@@ -1,60 +1,71 @@
-"""The line before the engine: who waits for a sequence, first come first. Any thread may join it.
+"""The line before an engine: who waits for a place, first come first. Any thread may join it.
 
-Runs that had to give their place to others stand in it too. Knows nothing of llama.cpp.
+What stands in it are jobs, or what an engine has made of one that had to give its place to others. It must not know
+what is computed.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Generic, Protocol, TypeVar
 
 from errors import UserError
-from loaders.llamacpp.job import Job
-from loaders.llamacpp.run import Run
+from loaders.job import Job
 
 
-class Line:
-    """Requests that have not begun (Job) and those that were sent back to wait (Run)."""
+class Waiting(Protocol):
+    """What can stand in the line: it knows its job."""
+
+    @property
+    def job(self) -> Job: ...
+
+
+T = TypeVar("T", bound=Waiting)
+
+
+class Line(Generic[T]):
+    """Requests that have not begun and those that were sent back to wait."""
 
     def __init__(self) -> None:
-        self._items: deque[Job | Run] = deque()
+        self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed: UserError | None = None
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def join(self, job: Job) -> None:
+    def join(self, item: T) -> None:
         """Stand at the end. Raises: what `close` was given."""
         with self._changed:
             if self._closed:
                 raise self._closed
-            self._items.append(job)
+            self._items.append(item)
             self._changed.notify()
 
-    def send_back(self, run: Run, *, first: bool) -> None:
-        """A run waits again: as the next one, or behind all others."""
+    def send_back(self, item: T, *, first: bool) -> None:
+        """One who ran waits again: as the next one, or behind all others."""
         with self._changed:
             if first:
-                self._items.appendleft(run)
+                self._items.appendleft(item)
             else:
-                self._items.append(run)
+                self._items.append(item)
 
     @property
-    def first(self) -> Job | Run | None:
+    def first(self) -> T | None:
         """Who is next."""
         with self._changed:
             return self._items[0] if self._items else None
 
-    def take(self) -> Job | Run:
+    def take(self) -> T:
         """Let the first one go in."""
         with self._changed:
             return self._items.popleft()
 
-    def take_cancelled(self) -> list[Job | Run]:
+    def take_cancelled(self) -> list[T]:
         """Let out all who do not want to wait any more."""
         with self._changed:
-            gone = [item for item in self._items if job_of(item).cancelled]
+            gone = [item for item in self._items if item.job.cancelled]
             for item in gone:
                 self._items.remove(item)
         return gone
@@ -62,7 +73,7 @@ class Line:
     def jobs(self) -> list[Job]:
         """All who wait, in their order."""
         with self._changed:
-            return [job_of(item) for item in self._items]
+            return [item.job for item in self._items]
 
     def wait(self) -> None:
         """Sleep until somebody stands here, or it is closed."""
@@ -80,8 +91,3 @@ class Line:
         with self._changed:
             self._closed = self._closed or why
             self._changed.notify()
-
-
-def job_of(item: Job | Run) -> Job:
-    """The request itself."""
-    return item.job if isinstance(item, Run) else item

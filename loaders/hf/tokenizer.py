@@ -11,9 +11,12 @@ import tokenizers
 
 from errors import InvalidInput, InvalidToken, ModelFileError
 
-#: Control tokens that end a turn in some family of models, also where a folder's files do not say so.
+#: Control tokens that end a turn in some family of models, also where a folder's files do not say so; and those that
+#: part files and repositories in models of code, after which another text begins. llama.cpp stops at the same ones.
 _TURN_ENDS = frozenset(
     ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<|end_of_text|>", "<EOT>")
+    + ("<|return|>", "<|call|>", "<|fim_pad|>", "<fim_pad>", "<fim-pad>", "<PAD>", "<|file_sep|>")
+    + ("<|repo_name|>", "<|fim_repo|>", "<fim-repo>", "<REPO>", "<reponame>")
 )
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -25,7 +28,7 @@ class FolderTokenizer:
         """`n_vocab`: how many ids the model has, 0 where that is not known. Raises: ModelFileError."""
         file = path / "tokenizer.json"
         if not file.is_file():
-            raise ModelFileError(path.name, "it has no tokenizer.json, which ExLlamaV2 needs. Download it again.")
+            raise ModelFileError(path.name, "it has no tokenizer.json, which this loader needs. Download it again.")
         try:
             text = file.read_text(encoding="utf-8")
             self._tokenizer = tokenizers.Tokenizer.from_str(text)

@@ -67,6 +67,11 @@ class Job:
         raise item
 
     @property
+    def job(self) -> Job:
+        """Itself: a line holds jobs and what engines make of them."""
+        return self
+
+    @property
     def prompts(self) -> list[Sequence[int]]:
         """The prompt, and the negative prompt when guidance is asked for (the last token, if there is none)."""
         request = self.request

@@ -1,0 +1,63 @@
+"""torch and what runs on it (requirements-torch.txt) into the environment, on request; then tried.
+
+It is given the build that fits (torch_builds.py), and must not know of cards or questions.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from installer import environment
+from installer.errors import Stop
+from installer.packages import Packages
+from installer.torch_builds import TORCH_WHEELS, TorchBuild
+
+REQUIREMENTS = "requirements-torch.txt"
+
+
+def install(packages: Packages, build: TorchBuild) -> None:
+    """Raises Stop, where it cannot be had or does not run."""
+    print(f"      Installing torch for {build.name}, and what runs on it ...", flush=True)
+    if not _torch(packages, build):
+        raise Stop(
+            f"torch for {build.name} could not be installed (its message is above). Check the network connection and "
+            "the space on the disk, and start again."
+        )
+    packages.install("-r", str(packages.layout.root / REQUIREMENTS), what=f"the packages of {REQUIREMENTS}")
+    runs, said = environment.loads(packages.runner, "torch, transformers, peft, xgrammar")
+    if not runs:
+        raise Stop(f"torch was installed, but does not run here ({said}).")
+    print(f"      torch is there, for {build.name}.", flush=True)
+
+
+def _torch(packages: Packages, build: TorchBuild) -> bool:
+    """By pip: uv takes the largest build where an index has several of one version."""
+    python, runner = packages.layout.python, packages.runner
+    version = build.requirement.partition("==")[2]
+    there, _ = runner.output(python, "-c", f"import torch; assert torch.__version__.split('+')[0] == '{version}'")
+    if there:
+        return True
+    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", build.requirement]
+    index = f"{TORCH_WHEELS}/{build.wheels}"
+    if not build.wheels:
+        return runner.stream(*command, doing="installing torch")
+    if reachable(f"{index}/"):  # it has what torch itself needs, too
+        return runner.stream(*command, "--index-url", index, doing="installing torch")
+    print(f"      {index} cannot be reached.", flush=True)
+    if build.anywhere:
+        print("      Taking torch from the usual index ...", flush=True)
+        return runner.stream(*command, doing="installing torch")
+    return False
+
+
+def reachable(url: str) -> bool:
+    """Whether a server answers there, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=15).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,23 @@
+"""Whether what the HF loaders need is installed, asked without importing it, and the words for when it is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from errors import MissingPackage
+
+#: One command for all of them: requirements-torch.txt, through the installer, which knows the machine's build of torch.
+_SCRIPTS = {"win32": "start_windows.bat", "darwin": "./start_macos.sh"}
+INSTALL = f"{_SCRIPTS.get(sys.platform, './start_linux.sh')} --install-torch (in this program's folder)"
+
+NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "xgrammar")
+
+
+def missing(loader: str, packages: Sequence[str] = NEEDED) -> str | None:
+    """One sentence on what this loader lacks, or None when it can be tried."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            return str(MissingPackage(loader, package, INSTALL))
+    return None

@@ -1,0 +1,1 @@
+"""The Transformers loader: Hugging Face folders through transformers itself."""

@@ -1,0 +1,92 @@
+"""From a Hugging Face folder to a running model. torch and transformers are imported when a model is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from errors import LoadCancelled, ModelFileError, NotEnoughMemory, Unavailable
+from loaders.base import Loader, Model, Progress
+from loaders.hf import packages
+from loaders.huggingface import folder
+from loaders.huggingface.options import TransformersOptions
+from loaders.params import LoadOptions
+
+log = logging.getLogger(__name__)
+
+#: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
+LARGEST_DEFAULT_CONTEXT = 8192
+
+
+class Transformers(Loader):
+    """Folders with config.json and safetensors, on any device that torch knows."""
+
+    name = "Transformers"
+    summary = "Hugging Face folders (safetensors), on the CPU or GPUs: every architecture that transformers knows."
+    Options = TransformersOptions
+
+    @classmethod
+    def accepts(cls, path: Path) -> int:
+        """60 for a folder with config.json and weights, 10 for one that another loader is made for."""
+        return folder.suits(path)
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return packages.missing(cls.name)
+
+    @classmethod
+    def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
+        """Raises: MissingPackage, ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled."""
+        assert isinstance(options, TransformersOptions)
+        if why := cls.missing():
+            raise Unavailable(why)
+        read = folder.read(path, pickles=options.allow_pickle, code=options.trust_remote_code)
+        options.gpu_limits(), options.cpu_limit()  # what makes no sense is said before anything heavy
+        if not progress(0.02, "starting torch"):
+            raise LoadCancelled
+        from loaders.huggingface import native
+
+        notes: list[str] = []
+        n_ctx = _context(read, options, notes)
+        plan = native.plan(options, notes)
+        _refuse_if_too_big(read, plan, options)
+        if options.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+            raise Unavailable("load_in_4bit needs the package bitsandbytes. Install it with: pip install bitsandbytes")
+        if options.trust_remote_code and read.has_code:
+            log.warning("%s brings Python code of its own, and trust_remote_code lets it run.", path.name)
+            notes.append("the folder's own Python code runs: trust_remote_code is on")
+        return native.opened(read, options, plan, n_ctx, notes, progress)
+
+
+def _context(read: folder.Folder, options: TransformersOptions, notes: list[str]) -> int:
+    own = read.context_length
+    if options.max_seq_len:
+        notes.append(f"context: {options.max_seq_len:,} tokens, as asked")
+        if own and options.max_seq_len > own * max(options.compress_pos_emb, options.alpha_value):
+            notes.append(f"the model was trained for {own:,} tokens: expect worse text beyond them")
+        return options.max_seq_len
+    own = own or 2048
+    n_ctx = min(own, LARGEST_DEFAULT_CONTEXT)
+    notes.append(f"context: {n_ctx:,} tokens" + (f" of the model's {own:,}" if own > n_ctx else ", the model's own"))
+    return n_ctx
+
+
+def _refuse_if_too_big(read: folder.Folder, plan: Any, options: TransformersOptions) -> None:
+    """Where everything must fit into main memory, say so before loading. Raises: NotEnoughMemory."""
+    if plan.cuda or options.disk:
+        return
+    need = read.weights * plan.bytes_per_weight // max(read.bytes_per_weight, 1)
+    free = psutil.virtual_memory().available
+    if need > free:
+        advice = "Take bf16, a smaller model, or a quantized GGUF version of it with llama.cpp."
+        raise NotEnoughMemory(read.path.name, need, free, advice)
+
+
+def refuse(path: Path, error: BaseException) -> ModelFileError:
+    """Transformers' own words for a folder that it cannot load, as a sentence."""
+    told = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return ModelFileError(path.name, f"transformers says: {told}.")

@@ -1,0 +1,264 @@
+"""transformers and torch behind one function that opens a folder. Imported when a model loads, not before.
+
+Nothing is fetched: only files on this machine are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as hub_logging
+
+from errors import LoadCancelled, ModelFileError, OutOfGpuMemory, Unavailable, UserError
+from loaders.base import Model, Progress
+from loaders.hf.grammar import Grammars
+from loaders.hf.model import Backend, HFModel
+from loaders.hf.search import BeamsAndContrast
+from loaders.hf.tokenizer import FolderTokenizer
+from loaders.huggingface.adapters import Adapters
+from loaders.huggingface.decoder import TransformersDecoder
+from loaders.huggingface.folder import Folder
+from loaders.huggingface.loader import refuse
+from loaders.huggingface.options import TransformersOptions
+
+log = logging.getLogger(__name__)
+
+hub_logging.disable_progress_bar()  # ours takes its place
+
+#: Beams of a search: each has a cache of its own.
+MOST_BEAMS = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the weights go and in which precision. `more` are arguments of from_pretrained."""
+
+    cuda: bool
+    dtype: Any
+    more: dict[str, Any]
+
+    @property
+    def bytes_per_weight(self) -> int:
+        return int(torch.finfo(self.dtype).bits // 8)
+
+
+def plan(options: TransformersOptions, notes: list[str]) -> Plan:
+    """Decide on devices and precision; the reasons go to the notes. Raises: Unavailable."""
+    device = None if options.cpu else _device()
+    quantized = options.load_in_4bit or options.load_in_8bit
+    if quantized and device != "cuda":
+        raise Unavailable(
+            "load_in_8bit and load_in_4bit need an NVIDIA graphics card, and torch finds none that it can use. Take "
+            "bf16, or a quantized GGUF version of the model with llama.cpp."
+        )
+    if options.bf16:
+        dtype, why = torch.bfloat16, "bf16 is on"
+    elif device:
+        dtype, why = torch.float16, "the usual on a graphics card"
+    else:
+        dtype, why = torch.float32, "the fastest and most exact on a CPU"
+    more: dict[str, Any] = {"dtype": dtype}
+    spread = options.gpu_limits() or options.cpu_limit() or options.auto_devices or options.disk or quantized
+    if device and spread:
+        more["device_map"] = "auto"
+        limits: dict[Any, str] = dict(enumerate(options.gpu_limits()))
+        if options.cpu_limit():
+            limits["cpu"] = options.cpu_limit()
+        if limits:
+            more["max_memory"] = limits if "cpu" in limits else {**limits, "cpu": "999GiB"}
+        if options.disk:
+            more["offload_folder"] = str(Path(options.disk_cache_dir).absolute())
+        notes.append("layers spread over " + ("the limits given" if limits else "what is free"))
+    elif device:
+        more["device_map"] = {"": device if device != "cuda" else 0}
+        notes.append(f"on the graphics card ({device})")
+    else:
+        notes.append("on the CPU: " + ("the option cpu is on" if options.cpu else "torch finds no graphics card"))
+        if spread:
+            notes.append("gpu_memory, cpu_memory, auto_devices and disk have no effect without a graphics card")
+    notes.append(f"weights in {str(dtype).removeprefix('torch.')}: {why}")
+    if quantized:
+        from transformers import BitsAndBytesConfig
+
+        more["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=options.load_in_4bit,
+            load_in_8bit=options.load_in_8bit and not options.load_in_4bit,
+            bnb_4bit_compute_dtype=getattr(torch, options.compute_dtype),
+            bnb_4bit_quant_type=options.quant_type,
+            bnb_4bit_use_double_quant=options.use_double_quant,
+            llm_int8_enable_fp32_cpu_offload=options.load_in_8bit,
+        )
+        notes.append("quantized while loading: 4 bits" if options.load_in_4bit else "quantized while loading: 8 bits")
+    if options.attention():
+        more["attn_implementation"] = options.attention()
+    return Plan(device == "cuda", dtype, more)
+
+
+def _device() -> str | None:
+    if torch.cuda.is_available():
+        return "cuda"
+    for name in ("xpu", "mps"):
+        kind = getattr(torch, name, None) if name == "xpu" else torch.backends.mps
+        if kind is not None and kind.is_available():
+            return name
+    return None
+
+
+def opened(
+    read: Folder, options: TransformersOptions, plan: Plan, n_ctx: int, notes: list[str], progress: Progress
+) -> Model:
+    """Raises: ModelFileError, OutOfGpuMemory, LoadCancelled."""
+    path = read.path
+    tokenizer = FolderTokenizer(path, read.number("vocab_size"))
+    model = None
+    try:
+        with _quiet(), _progress(progress):
+            config = AutoConfig.from_pretrained(
+                path, trust_remote_code=options.trust_remote_code, local_files_only=True
+            )
+            _stretch(config, options, notes)
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                config=config,
+                trust_remote_code=options.trust_remote_code,
+                local_files_only=True,
+                use_safetensors=not read.pickled,
+                weights_only=True,
+                **plan.more,
+            )
+        model.eval()
+        return _model(read, options, model, tokenizer, n_ctx, notes)
+    except (UserError, KeyboardInterrupt):
+        model = None
+        give_back()
+        raise
+    except Exception as error:
+        log.warning("loading %s", path.name, exc_info=True)
+        model = None
+        give_back()
+        raise explain(error) or refuse(path, error) from None
+
+
+def _model(
+    read: Folder, options: TransformersOptions, model: Any, tokenizer: FolderTokenizer, n_ctx: int, notes: list[str]
+) -> HFModel:
+    decoder = TransformersDecoder(model, n_ctx, tokenizer.n_vocab)
+    adapters = Adapters(model)
+    memory = int(model.get_memory_footprint())
+    grammars = Grammars(tokenizer, tokenizer.end_ids)
+    backend = Backend(
+        decoder,
+        model,
+        give_back,
+        grammars.of,
+        search=BeamsAndContrast(model, tokenizer, tokenizer.end_ids, n_ctx, most_beams=MOST_BEAMS, hidden=True),
+        set_loras=adapters.set,
+        explain=explain,
+    )
+    notes.append(f"transformers {transformers.__version__}, torch {torch.__version__}")
+    notes.append(f"memory: {memory / 1e9:.1f} GB of weights; the cache grows with the text")
+    return HFModel(read.path.name, "Transformers", backend, tokenizer, tokenizer.end_ids, options, notes, memory)
+
+
+def _stretch(config: Any, options: TransformersOptions, notes: list[str]) -> None:
+    """Apply the RoPE options to a config. Raises: ModelFileError, where the model has no RoPE."""
+    linear, alpha = options.compress_pos_emb, options.alpha_value
+    if linear == 1 and alpha == 1 and not options.rope_freq_base:
+        return
+    rope = getattr(config, "rope_parameters", None)
+    if not isinstance(rope, dict) or "rope_theta" not in rope:
+        raise ModelFileError(
+            "The model", "alpha_value, rope_freq_base and compress_pos_emb do not fit it: it has no RoPE, or several."
+        )
+    rope = dict(rope)
+    if options.rope_freq_base > 0:
+        rope["rope_theta"] = options.rope_freq_base
+        notes.append(f"RoPE base {options.rope_freq_base:,.0f}, as asked")
+    if linear != 1:
+        rope.update(rope_type="linear", factor=linear)
+        notes.append(f"positions divided by {linear:g}, as asked")
+    elif alpha != 1 and not options.rope_freq_base:
+        rope.update(rope_type="dynamic", factor=alpha)
+        notes.append(f"dynamic NTK scaling by {alpha:g}, as asked")
+    config.rope_parameters = rope
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Let transformers say only what matters: its progress bars are ours."""
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _progress(progress: Progress) -> Iterator[None]:
+    """Pass transformers' progress on, and the wish to stop back. Versions without a hook load in one step."""
+    if not progress(0.1, "loading weights"):
+        raise LoadCancelled
+    set_hook: Callable[[Any], Any] | None = getattr(hub_logging, "set_tqdm_hook", None)
+    if set_hook is None:
+        yield
+        return
+    before = set_hook(lambda _factory, args, kwargs: _Bar(progress, *args, **kwargs))
+    try:
+        yield
+    finally:
+        set_hook(before)
+
+
+class _Bar:
+    """What stands in the place of a tqdm bar. Only the pages of weights are told, not what is read around them."""
+
+    def __init__(self, progress: Progress, iterable: Any = None, total: int | None = None, **_: Any) -> None:
+        self._progress = progress
+        self._iterable = iterable
+        self._total = total or (len(iterable) if hasattr(iterable, "__len__") else 0)
+        self._done = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._iterable:
+            self.update()
+            yield item
+
+    def update(self, count: int = 1) -> None:
+        """Raises: LoadCancelled."""
+        self._done += count
+        part = min(self._done / self._total, 1.0) if self._total else 0.5
+        if not self._progress(0.1 + 0.85 * part, "loading weights"):
+            raise LoadCancelled
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_args, **_kwargs: None
+
+
+def explain(error: Exception) -> UserError | None:
+    """Our error for one of torch's, where it is known what it means."""
+    if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error):
+        give_back()
+        return OutOfGpuMemory()
+    return None
+
+
+def give_back() -> None:
+    """Hand freed memory to the system and the card."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

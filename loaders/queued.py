@@ -1,0 +1,99 @@
+"""A Model over an engine that works off a queue of jobs: what is the same for all engines, whatever they compute with.
+
+A concrete model gives the engine and says how a job's prompts must fit. It must not know what an engine does.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken
+from loaders.base import Finish, Model, QueueEntry, Request, TokenStream
+from loaders.job import Job, Probe, Scoring
+
+
+class Engine(Protocol):
+    """What works off the jobs, in threads of its own."""
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises: UserError."""
+        ...
+
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """Those that run and those that wait, first come first."""
+        ...
+
+
+class QueuedModel(Model):
+    """Every request becomes a job, is checked, queued, and waited for where it has no reply to stream."""
+
+    _engine: Engine
+
+    @abstractmethod
+    def _check_room(self, job: Job) -> None:
+        """Whether the job's prompts fit. Raises: PromptTooLong."""
+
+    def generate(self, request: Request) -> TokenStream:
+        """Raises: EmptyPrompt, PromptTooLong, InvalidToken, ModelClosed."""
+        job = Job(request)
+        if request.max_tokens < 1:
+            job.end(Finish.LENGTH)
+        else:
+            self._submit(job)
+        return job
+
+    def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
+        probe = Probe(request)
+        self._submit(probe)
+        self._wait(probe)
+        assert probe.logits is not None
+        return probe.logits
+
+    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        if len(ids) < 2:
+            return np.zeros(0, np.float32)
+        scoring = Scoring(Request(ids, cancel=cancel or threading.Event(), label="scoring"))
+        self._submit(scoring)
+        self._wait(scoring)
+        return scoring.logprobs
+
+    def queue(self) -> Sequence[QueueEntry]:
+        running, waiting = self._engine.jobs()
+        return [
+            QueueEntry(
+                id=job.request.id,
+                label=job.request.label,
+                place=place,
+                prompt_tokens=job.report.prompt_tokens,
+                new_tokens=job.report.new_tokens,
+                tokens_per_second=job.tokens_per_second,
+                cancel=job.request.cancel,
+            )
+            for place, job in [*((0, job) for job in running), *enumerate(waiting, 1)]
+        ]
+
+    def _submit(self, job: Job) -> None:
+        request = job.request
+        if request.alternatives is not None and request.alternatives < 0:
+            raise InvalidInput("The number of alternatives per token is 0 or more.")
+        if not request.ids:
+            raise EmptyPrompt
+        for ids in job.prompts:
+            for token in (min(ids), max(ids)):
+                if not 0 <= token < self.tokenizer.n_vocab:
+                    raise InvalidToken(token, self.tokenizer.n_vocab)
+        self._check_room(job)
+        self._engine.submit(job)
+
+    def _wait(self, job: Job) -> None:
+        """Until a job without a reply is done. Raises its error."""
+        for _ in job:
+            pass
+        if job.report.finish is Finish.CANCELLED:
+            raise Cancelled
