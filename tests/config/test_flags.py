@@ -130,9 +130,9 @@ def test_a_stray_word_asks_for_quotes(tmp_path: Path, loaders: Loaders) -> None:
 
 
 def test_flags_without_a_meaning_get_one_line_each(tmp_path: Path, loaders: Loaders) -> None:
-    got = launch(loaders, tmp_path, "--gpu-memory", "10", "7", "--triton", "--wbits", "4", "--triton", "--multi-user")
+    got = launch(loaders, tmp_path, "--pre-layer", "10", "7", "--triton", "--wbits", "4", "--triton", "--multi-user")
     assert len(got.notes) == 4
-    assert got.notes[0].startswith("--gpu-memory is accepted and does nothing here: ")
+    assert got.notes[0].startswith("--pre-layer is accepted and does nothing here: ")
     assert got.server.multi_user is True
 
 
@@ -159,9 +159,9 @@ def test_the_tables_name_each_flag_once() -> None:
 
 def test_loaders_are_named_loosely(tmp_path: Path, loaders: Loaders) -> None:
     assert launch(loaders, tmp_path, "--loader", "Tiny-CPP").server.loader == "tiny.cpp"
-    got = launch(loaders, tmp_path, "--loader", "exllamav2_hf")
+    got = launch(loaders, tmp_path, "--loader", "exllamav3_hf")
     assert got.server.loader == ""
-    assert "ExLlamav2_HF is accepted" in got.notes[0]
+    assert "ExLlamav3_HF is accepted" in got.notes[0]
     with pytest.raises(BadFlagValue, match=r"--loader in line 1 of CMD_FLAGS.txt .*no loader 'tony.cpp'. Did you mean"):
         launch(loaders, tmp_path, file="--loader tony.cpp")
 
