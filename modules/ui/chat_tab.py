@@ -16,13 +16,8 @@ from modules.app import App
 from modules.ui.chat_turns import Draft, Start, Turns
 from modules.ui.chat_view import Place
 from modules.ui.events import on, then
+from modules.ui.latex import LATEX
 from modules.ui.picker import picker
-
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-]
 
 _KEYS = (
     "<kbd>Enter</kbd> send <kbd>Shift Enter</kbd> new line <kbd>Ctrl Enter</kbd> regenerate "

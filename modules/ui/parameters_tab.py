@@ -59,6 +59,14 @@ class ParametersTab:
     def knobs(self) -> list[gr.components.Component]:
         return [self._controls[name] for name in KNOBS]
 
+    def control(self, name: str) -> gr.components.Component:
+        """The control of one knob."""
+        return self._controls[name]
+
+    def follow(self, event: Any) -> None:
+        """After an event of another tab that has set controls: keep their values in the browser, and mark them."""
+        then(event, self._keep, self.knobs, [self.kept, self.differing])
+
     # --- what it is made of ---
 
     def _presets(self) -> None:
