@@ -42,7 +42,7 @@ def build_page(app: App) -> gr.Blocks:
         chat.wire(page, parameters.knobs, frame.model.change)
         default.wire(page, parameters, frame.model.change)
         notebook.wire(page, parameters, frame.model.change)
-        sending.wire(tabs, default, notebook, parameters)
+        sending.wire(tabs, chat, default, notebook, parameters)
         parameters.wire(page, frame.model)
         model.wire(page, frame.timer, frame.model)
     return page

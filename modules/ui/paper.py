@@ -6,6 +6,7 @@ field cannot hold. It asks the services for everything; what it remembers is whi
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ UPDATES_PER_SECOND = 20
 #: Seconds between two looks at a text that the model writes for another page.
 WATCHING = 0.2
 
+_HALF = re.compile("[\ud800-\udfff]")
 _FORKED = (
     "Another page has written into this text meanwhile. What you write here goes on as a text of its own: nothing of "
     "either is lost."
@@ -106,7 +108,7 @@ class Paper:
         """A draft as the page shows it, in the order of `shown`; without a line its counts stand under it."""
         now = replace(sheet, id=draft.id, revision=draft.revision)
         facts = self.counts(draft.text, params or SamplingParams()) if line is None else line
-        return [plain(draft.text), now, draft.id, facts, gr.update(value=_ends(draft.text))]
+        return [on_page(draft.text), now, draft.id, facts, gr.update(value=_ends(draft.text))]
 
     def counts(self, text: str, params: SamplingParams) -> str:
         """The line under the field: "78 of 7,680 prompt tokens · 312 characters"."""
@@ -127,17 +129,17 @@ class Paper:
         for growth in growths:
             now = time.monotonic()
             if growth.report is not None:
-                yield [plain(growth.text), report_line(growth.report)]
+                yield [on_page(growth.text), report_line(growth.report)]
                 for note in growth.report.warnings:
                     tell(note)
             elif now - told >= 1 / UPDATES_PER_SECOND:
                 told = now
-                yield [plain(growth.text), gr.skip()]
+                yield [on_page(growth.text), gr.skip()]
 
     def watch(self, sheet: Sheet) -> Iterator[str]:
         """A text grows that another page has asked for, or this one before it was loaded again."""
         while (text := self.app.writing.growing(sheet.id)) is not None:
-            yield plain(text)
+            yield on_page(text)
             time.sleep(WATCHING)
 
     # --- inside ---
@@ -165,6 +167,16 @@ class Paper:
     def _turn_ends(self, number: float, sheet: Sheet, field: str) -> list[Any]:
         draft, sheet = self.text(number, sheet, field)
         return self.put(sheet, with_ends(draft.text, windows="\r" not in draft.text))
+
+
+def on_page(text: str) -> str:
+    """A text as its field holds it. Half a character, which no answer to a browser can carry, is shown as a sign."""
+    return _HALF.sub("\ufffd", plain(text))
+
+
+def is_whole(text: str) -> bool:
+    """Whether the text has no half of a character in it: else what stands in the page is nearer to it than ours."""
+    return not _HALF.search(text)
 
 
 def start_text(app: App, name: str) -> str:

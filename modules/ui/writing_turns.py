@@ -17,7 +17,7 @@ from modules.ui.chat_turns import shown
 from modules.ui.events import on, report, then
 from modules.ui.knob_controls import params_from
 from modules.ui.output_tabs import OutputTabs
-from modules.ui.paper import Paper, Sheet
+from modules.ui.paper import Paper, Sheet, is_whole
 from modules.ui.parameters_tab import ParametersTab
 
 WORKING = "<p role='status' class='working'><span>Writing</span></p>"
@@ -100,7 +100,7 @@ class WritingTurns:
         """The text as it stands on disk: also after an error, and after a stop."""
         draft = self._app.drafts.open(sheet.id)
         field, now, _, _, ends = self._target.show(draft, sheet, "")
-        return [field, now, ends, *self._states(False)]
+        return [field if is_whole(draft.text) else gr.skip(), now, ends, *self._states(False)]
 
     def _stop(self, sheet: Sheet) -> None:
         self._app.writing.stop(sheet.id)
