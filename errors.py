@@ -295,7 +295,10 @@ class TooMany(InvalidInput):
 
 
 class InvalidSchema(InvalidInput):
-    """A JSON schema that cannot be turned into a grammar; `place` is a path in it."""
+    """A JSON schema that cannot be turned into a grammar; `place` is a path in it, `line` its line in the text."""
 
-    def __init__(self, why: str, place: str = "") -> None:
-        super().__init__(f"The JSON schema cannot be used{f' at {place}' if place else ''}: {why}.")
+    def __init__(self, why: str, place: str = "", line: int | None = None) -> None:
+        where = f" in line {line}" if line else ""
+        where += f" at {place}" if place else ""
+        super().__init__(f"The JSON schema cannot be used{where}: {why}.")
+        self.why, self.place = why, place

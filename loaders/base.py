@@ -105,6 +105,7 @@ class Tokenizer(Protocol):
     bos_token: str
     eos_token: str
     chat_template: str | None
+    end_ids: frozenset[int]  # the tokens that end a reply
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
         """The ids of a text. `special`: control tokens written out in the text count as those tokens."""
@@ -171,6 +172,14 @@ class Model(ABC):
 
         Raises: UserError, as `generate` does.
         """
+
+    def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
+        """For every token whether a text of this GBNF grammar may begin with it, shape (n_vocab,).
+
+        Raises: InvalidGrammar, Unsupported, ModelClosed.
+        """
+        del grammar
+        raise Unsupported(self.unsupported.get("grammar_string", f"{self.loader} cannot keep to a grammar."))
 
     @abstractmethod
     def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:

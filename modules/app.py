@@ -24,11 +24,15 @@ from modules.config.paths import Paths, safe_child
 from modules.config.settings import Settings, locate
 from modules.generation.completions import Completions
 from modules.generation.generator import Generator
+from modules.generation.places import Places
+from modules.generation.writing import Writing
 from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
 from modules.library.shelf import Shelf
+from modules.prompts.drafts import Drafts
 from modules.prompts.presets import Presets
 from modules.prompts.templates import Templates
+from modules.prompts.text_files import TextFiles
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,13 @@ class App:
     models: Models
     presets: Presets
     templates: Templates
+    prompts: TextFiles
+    grammars: TextFiles
+    drafts: Drafts
     generator: Generator
     completions: Completions
+    places: Places
+    writing: Writing
     characters: Characters
     dialogues: Dialogues
     chats: Chats
@@ -68,6 +77,7 @@ class App:
         generator = Generator(models)
         templates = Templates(paths)
         characters = Characters(paths)
+        drafts = Drafts(paths.logs / "drafts")
         return cls(
             launch=launch,
             settings=settings,
@@ -77,8 +87,13 @@ class App:
             models=models,
             presets=Presets(paths),
             templates=templates,
+            prompts=TextFiles(paths.prompts, ".txt", "prompt"),
+            grammars=TextFiles(paths.grammars, ".gbnf", "grammar"),
+            drafts=drafts,
             generator=generator,
             completions=Completions(generator),
+            places=Places(generator),
+            writing=Writing(generator, drafts),
             characters=characters,
             dialogues=Dialogues(templates, characters, generator),
             chats=Chats(Store(paths), characters, templates, generator, models),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xgrammar
 
 from errors import InvalidGrammar
+from loaders import gbnf
 from loaders.base import Tokenizer
 from loaders.params import SamplingParams
 
@@ -32,6 +33,8 @@ class Grammars:
         text = params.grammar_string
         if not text.strip():
             return None
+        if problems := gbnf.check(text):
+            raise InvalidGrammar(str(problems[0]))
         try:
             compiled = self._prepared().compile_grammar(text, root_rule_name="root")
         except (RuntimeError, ValueError) as error:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from errors import PromptTooLong, Unsupported, UserError
 from loaders.base import Lora, Tokenizer
 from loaders.hf.decoder import Decoder
@@ -80,6 +83,15 @@ class HFModel(QueuedModel):
     def pretrained(self) -> Any:
         """The PreTrainedModel. Only while no request runs: it has the same caches."""
         return self._backend.pretrained
+
+    def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
+        started = self._backend.grammar(SamplingParams(grammar_string=grammar))
+        if started is None:
+            return np.ones(self.tokenizer.n_vocab, bool)
+        try:
+            return started.allowed()
+        finally:
+            started.close()
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""

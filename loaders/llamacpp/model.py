@@ -17,7 +17,7 @@ from loaders.llamacpp.engine import Engine
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
-from loaders.llamacpp.sampling import UNSUPPORTED
+from loaders.llamacpp.sampling import UNSUPPORTED, Grammar
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.queued import QueuedModel
 
@@ -52,6 +52,14 @@ class LlamaCppModel(QueuedModel):
         self._adapters = Adapters(weights, context)
         self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=options.threads_batch or options.threads or 0)
         self._engine = Engine(weights, context, tokenizer, limits)
+
+    def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
+        with self.tokenizer.looking():
+            started = Grammar(self._weights.vocab, self.tokenizer.n_vocab, grammar)
+            try:
+                return started.allowed()
+            finally:
+                started.close()
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""

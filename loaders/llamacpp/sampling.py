@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import InvalidGrammar
+from loaders import gbnf
 from loaders.params import SamplingParams
 
 #: llama_token_data as NumPy sees it
@@ -29,29 +30,17 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 
 
-#: llama.cpp's parser calls itself for every parenthesis: a grammar of nothing else would end the program.
-_DEEPEST = 200
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        deepest = max(deepest, depth)
-    return deepest
-
-
 class Grammar:
     """A GBNF grammar and how far a reply has come in it."""
 
     def __init__(self, vocab: Any, n_vocab: int, text: str) -> None:
         """Raises: InvalidGrammar."""
         self._sampler: Any = None
-        if _depth(text) > _DEEPEST:
-            raise InvalidGrammar(f"its parentheses are nested deeper than {_DEEPEST}.")
+        if problems := gbnf.check(text):  # some of them would end the program inside llama.cpp
+            raise InvalidGrammar(str(problems[0]))
         self._sampler = C.llama_sampler_init_grammar(vocab, text.encode("utf-8", "replace"), b"root")
         if not self._sampler:
-            raise InvalidGrammar("llama.cpp cannot parse it. It must be GBNF and have a rule named root.")
+            raise InvalidGrammar("llama.cpp refuses it. Does it name a token, such as <think>, that this model lacks?")
         self._all = np.zeros(n_vocab, CANDIDATE)
         self._all["id"] = np.arange(n_vocab)
         self._array = C.llama_token_data_array()

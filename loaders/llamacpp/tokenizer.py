@@ -39,7 +39,8 @@ class LlamaTokenizer:
             self._closed = True
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
+    def looking(self) -> Iterator[None]:
+        """While inside, the vocabulary stays where it is. Raises: ModelClosed."""
         with self._open:
             if self._closed:
                 raise ModelClosed
@@ -56,7 +57,7 @@ class LlamaTokenizer:
             raise InvalidInput(
                 "The text holds half a character (a lone surrogate). Remove it: it often comes from a broken paste."
             ) from None
-        with self._looking():
+        with self.looking():
             # no token is shorter than a byte but the few special ones at the ends
             ids = (C.llama_token * (len(data) + 8))()
             count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_bos, special)
@@ -69,7 +70,7 @@ class LlamaTokenizer:
         """The bytes of one token; a control token has none unless `special`. Raises: InvalidToken."""
         if not 0 <= token < self.n_vocab:
             raise InvalidToken(token, self.n_vocab)
-        with self._looking():
+        with self.looking():
             buffer = ctypes.create_string_buffer(64)
             count = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
             if count < 0:
@@ -79,7 +80,7 @@ class LlamaTokenizer:
 
     def is_special(self, token: int) -> bool:
         """Whether the token is a control token, not text."""
-        with self._looking():
+        with self.looking():
             return bool(C.llama_vocab_is_control(self._vocab, token))
 
     def _text(self, token: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +51,15 @@ _DRAWING = ("mirostat", "adaptive_p")  # they learn from the draw, so they come 
 class Stage:
     """What one step did: for a look inside the samplers. Tokens come with their probabilities, best first."""
 
-    name: str  # as in sampler_priority, or "model", "bans", "greedy"
+    name: str  # as in sampler_priority, or "model", "bans", "grammar", "greedy"
     value: str  # its setting
     kept: int
     removed: int
     top: tuple[tuple[int, float], ...]  # the best that are left, with the probabilities they have now
     gone: tuple[tuple[int, float], ...]  # the best that were removed, with the probabilities they had before
+    taken: float  # the probability that all removed ones had before, together
+    moved: float  # the probability that went from some tokens to others: the total variation distance, 0 to 1
+    probabilities: Floats = field(repr=False, compare=False)  # after it, of the whole vocabulary: shape (n_vocab,)
 
 
 def draw_seed(seed: int) -> int:
@@ -213,11 +216,14 @@ class SamplerChain:
             with np.errstate(all="ignore"):
                 c = Candidates(self._given(logits), self._scratch)
                 _check(c.best)
-                found = [Stage("model", "", c.count, 0, _top(c, top), ())]
-                if self._restricts(allowed):
-                    found.append(_watch(c, "bans", "", lambda c: self._restrict(c, allowed), top))
-                for name, value, apply in self._all_steps():
-                    found.append(_watch(c, name, value, apply, top))
+                found = [Stage("model", "", c.count, 0, _top(c, top), (), 0.0, 0.0, c.probabilities)]
+                steps: list[tuple[str, str, Callable[[Candidates], object]]] = []
+                if self._restricts(None):
+                    steps.append(("bans", "", lambda c: self._restrict(c, None)))
+                if allowed is not None:
+                    steps.append(("grammar", "", lambda c: _only(c, allowed)))
+                for name, value, apply in [*steps, *self._all_steps()]:
+                    found.append(_watch(c, name, value, apply, top, found[-1].probabilities))
                 return found
         finally:
             self._run.coin = coin
@@ -256,9 +262,9 @@ class SamplerChain:
             logits[self._bias[0]] += self._bias[1]
         if self._new_tokens < self._min_length:
             logits[self._run.end] = -np.inf
-        if allowed is not None:
-            logits[~allowed] = -np.inf
         c.replace(logits)
+        if allowed is not None:
+            _only(c, allowed)
 
 
 def _check(best: float) -> None:
@@ -269,25 +275,40 @@ def _check(best: float) -> None:
         raise NotNumbers
 
 
+def _only(c: Candidates, allowed: npt.NDArray[np.bool_]) -> None:
+    """Leave the allowed tokens of the whole vocabulary."""
+    logits = c.copied()
+    logits[~allowed] = -np.inf
+    c.replace(logits)
+
+
 def _top(c: Candidates, count: int) -> tuple[tuple[int, float], ...]:
     best = largest(c.logits, count)[0]
     best = best[np.argsort(-c.logits[best], kind="stable")][:count]
     return tuple(zip(c.ids[best].tolist(), (c.exps[best] / c.total).tolist(), strict=True))
 
 
-def _watch(c: Candidates, name: str, value: str, apply: Callable[[Candidates], object], top: int) -> Stage:
-    ids, probabilities, had = c.ids, c.probabilities, c.count
+def _watch(
+    c: Candidates, name: str, value: str, apply: Callable[[Candidates], object], top: int, before: Floats
+) -> Stage:
+    had = c.count
     apply(c)
     _check(c.best)
-    kept = c.count
+    after = np.zeros(c.n_vocab, np.float32)
+    after[c.ids] = c.probabilities
+    kept, taken = c.count, 0.0
     gone: list[tuple[int, float]] = []
     if kept < had:
         left = np.zeros(c.n_vocab, bool)
         left[c.ids[c.logits > -np.inf]] = True
-        removed = np.flatnonzero(~left[ids] & (probabilities > 0))
-        best = removed[largest(probabilities[removed], top)[0][:top]] if len(removed) else removed
-        gone = list(zip(ids[best].tolist(), probabilities[best].tolist(), strict=True))
-    return Stage(name, value, kept, had - kept, _top(c, top), tuple(gone))
+        removed = np.where(left, np.float32(0), before)
+        taken = float(removed.sum(dtype=np.float64))
+        some = np.flatnonzero(removed)
+        if len(some):
+            best = some[largest(removed[some], top)[0][:top]]
+            gone = list(zip(best.tolist(), removed[best].tolist(), strict=True))
+    moved = float(np.abs(after - before).sum(dtype=np.float64)) / 2
+    return Stage(name, value, kept, had - kept, _top(c, top), tuple(gone), taken, moved, after)
 
 
 def _bias(

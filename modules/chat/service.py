@@ -78,9 +78,14 @@ class Chats:
         live = self._live.get(id)
         return Update(id, live.message_id, live.text, False, -1) if live and live.message_id else None
 
-    def prompt(self, id: str, turn: Turn, text: str = "") -> Prompt:
-        """What the model would get if this were sent now (nothing: as if the last message were to be answered)."""
+    def prompt(self, id: str, turn: Turn, text: str = "", *, going_on: bool = False) -> Prompt:
+        """What the model would get if this were sent now (nothing: as if the last message were to be answered).
+
+        `going_on`: as if the last reply were to be continued, if there is one. Raises: UserError.
+        """
         path = self._load(id).path()
+        if going_on and path and path[-1].role == "assistant":
+            return self._prompt(path[:-1], turn, begun=path[-1].text)
         if text.strip():
             path.append(Message("", None, "user", text, 0))
         return self._prompt(path, turn, begun=turn.start_with)

@@ -7,6 +7,7 @@ not know of conversations, of templates or of HTTP.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from errors import EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany
 from loaders.base import Model, QueueEntry, Request
 from loaders.params import SamplingParams, quoted_strings
-from loaders.sampling import SamplerChain, breaker_ids
+from modules.generation.place import Place
 from modules.generation.prompt_ids import check_text, prompt_ids
 from modules.generation.stream import TextStream
 
@@ -102,32 +103,40 @@ class Generator:
 
         `sampled`: after the samplers, so that only what could be chosen is left. Raises: UserError.
         """
+        place = self.look(prompt, params, label=label, cancel=cancel)
+        found: dict[str, float] = {}
+        notes = list(place.warnings)
+        distribution = place.distribution(params, sampled=sampled, count=count)
+        for candidate in distribution.candidates:
+            text = place.model.tokenizer.piece(candidate.token.id, special=True).decode("utf-8", "replace")
+            found.setdefault(text, candidate.probability)
+        return found, [*notes, *distribution.notes]
+
+    def look(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams,
+        *,
+        label: str = "",
+        cancel: threading.Event | None = None,
+    ) -> Place:
+        """What the model offers after a prompt, kept for as many looks as one likes. Raises: UserError, Cancelled."""
         model = self._models.current()
         ids = self._ids(model, prompt, params)
-        request = Request(ids, params, cancel=cancel or threading.Event(), label=label)
-        logits = model.next_logits(request)
-        said = warnings(model, params)
-        if sampled:
-            tokens, probabilities = SamplerChain(
-                params,
-                seed=params.seed,
-                n_vocab=len(logits),
-                prompt_ids=ids,
-                context_length=model.context_length,
-                newline_ids=model.tokenizer.encode("\n")[-1:],
-                breaker_ids=breaker_ids(params, model.tokenizer.encode),
-                warnings=said,
-            ).distribution(logits)
-        else:
-            probabilities = np.exp(logits - logits.max())
-            probabilities /= probabilities.sum()
-            tokens = np.arange(len(logits), dtype=np.int32)
-        found: dict[str, float] = {}
-        for at in np.argsort(-probabilities, kind="stable")[:count]:
-            if probabilities[at] > 0:
-                text = model.tokenizer.piece(int(tokens[at]), special=True).decode("utf-8", "replace")
-                found.setdefault(text, float(probabilities[at]))
-        return found, said
+        negative = _negative_ids(model, params)
+        began = time.monotonic()
+        logits = model.next_logits(
+            Request(ids, params, negative_ids=negative, cancel=cancel or threading.Event(), label=label)
+        )
+        return Place(
+            model=model,
+            text=prompt if isinstance(prompt, str) else "",
+            ids=ids,
+            params=params,
+            logits=logits,
+            seconds=time.monotonic() - began,
+            warnings=tuple(warnings(model, params)),
+        )
 
     def embed(self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None) -> Embeddings:
         """One vector for each text. Raises: NoModelLoaded, Unsupported, PromptTooLong, InvalidInput."""
@@ -172,12 +181,11 @@ class Generator:
             new = _context(model, params) - len(ids)
         else:
             new = params.max_new_tokens if max_tokens is None else max_tokens
-        negative = params.negative_prompt if params.guidance_scale != 1 and model.supports("guidance_scale") else ""
         request = Request(
             ids=ids,
             params=params,
             max_tokens=new,
-            negative_ids=prompt_ids(model.tokenizer, negative, add_bos=params.add_bos_token) if negative else (),
+            negative_ids=_negative_ids(model, params),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,
             label=label,
@@ -214,6 +222,13 @@ def warnings(model: Model, params: SamplingParams) -> list[str]:
         if not knob.is_neutral(value) and not model.supports(name):
             found.append(f"{name} has no effect: {model.unsupported[name]}")
     return found
+
+
+def _negative_ids(model: Model, params: SamplingParams) -> Sequence[int]:
+    """The ids of the negative prompt; none where it does not act."""
+    if params.guidance_scale == 1 or not params.negative_prompt or not model.supports("guidance_scale"):
+        return ()
+    return prompt_ids(model.tokenizer, params.negative_prompt, add_bos=params.add_bos_token)
 
 
 def _context(model: Model, params: SamplingParams) -> int:

@@ -16,13 +16,8 @@ from modules.app import App
 from modules.ui.chat_turns import Draft, Start, Turns
 from modules.ui.chat_view import Place
 from modules.ui.events import on, then
+from modules.ui.latex import LATEX
 from modules.ui.picker import picker
-
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-]
 
 _KEYS = (
     "<kbd>Enter</kbd> send <kbd>Shift Enter</kbd> new line <kbd>Ctrl Enter</kbd> regenerate "
@@ -73,6 +68,8 @@ class ChatTab:
                 self.continue_ = gr.Button("Continue", elem_id="continue", size="sm")
                 self.copy = gr.Button("Copy", elem_id="copy-reply", size="sm")
                 self.remove = gr.Button("Remove last", elem_id="remove-last", size="sm")
+                self.to_default = gr.Button("Send to default", elem_id="chat-to-default", size="sm")
+                self.to_notebook = gr.Button("Send to notebook", elem_id="chat-to-notebook", size="sm")
         on(self.copy.click, None, [self.tail], js="(tail) => { Page.copyReply(tail); }")
 
     def _composer(self) -> None:
@@ -108,6 +105,10 @@ class ChatTab:
             watched = then(at_end, turns.watch, [self.place], [self.tail, self.watched], stream=True)
             then(watched, turns.settle_watched, [self.place, self.watched], self.screen)
         on([page.load, model_changed], turns.look, [self.place], [self.welcome, self.notice, self.notice_row])
+
+    def prompt(self, place: Place, *values: Any) -> str:
+        """The text that the model would go on with, for other tabs. Raises: UserError."""
+        return self._turns.prompt(place, *values)
 
     def _action(self, triggers: Any, begin: Callable[..., Any], start: Start, knobs: Sequence[Any]) -> None:
         """Wire one way of making text."""

@@ -16,6 +16,7 @@ from errors import UserError
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.chat.service import Turn, Update
+from modules.generation.prompt_ids import check_text
 from modules.library.demo import NAME as DEMO
 from modules.ui.chat_view import Bubble, Place, bubble, bubbles, chat_list, split, view
 from modules.ui.events import report, tell
@@ -77,6 +78,7 @@ class Turns:
         """The user's message appears at once, and an empty reply below it."""
         if not text.strip():
             return [Draft(), *[gr.skip()] * 8]
+        check_text(text, "The message")
         now = view(self.app.chats.open(place.id))
         tail = [bubble("user", text), bubble("assistant", "")]
         return self._busy(Draft(text, wanted=True), [*now.history, *now.tail], tail, "")
@@ -139,6 +141,10 @@ class Turns:
             custom_system_message=settings.custom_system_message,
             revision=place.revision,
         )
+
+    def prompt(self, place: Place, *values: Any) -> str:
+        """The whole chat as the text that the model would go on with. Raises: UserError."""
+        return self.app.chats.prompt(place.id, self.turn(place, values), going_on=True).text
 
     # --- settle: what is stored ---
 

@@ -67,6 +67,29 @@ const Page = {
     if (reply) Page.copy(reply.content.map((part) => part.text ?? '').join('\n'), 'copy-reply');
   },
 
+  // --- papers: when something was typed, and where the cursor stands (-1: nowhere), in characters as Python counts ---
+  now: () => performance.timeOrigin + performance.now(),
+  carets: {},
+  typing: {},
+  typed(event) {
+    const paper = event.target.closest?.('.paper');
+    if (!paper || Page.typing[paper.id]) return;
+    Page.typing[paper.id] = setTimeout(() => {
+      delete Page.typing[paper.id];
+      document.getElementById(`${paper.id}-typed`)?.click();
+    }, 200);
+  },
+  place() {
+    const field = document.activeElement;
+    const paper = field && field.tagName === 'TEXTAREA' && field.closest('.paper');
+    if (paper) Page.carets[paper.id] = { text: field.value, at: field.selectionStart };
+  },
+  caret(id) {
+    const kept = Page.carets[id];
+    const field = document.querySelector(`#${id} textarea`);
+    return kept && (!field || field.value === kept.text) ? [...kept.text.slice(0, kept.at)].length : -1;
+  },
+
   // --- Parameters: the filter box ---
   filter(words) {
     const wanted = (words || '').toLowerCase().split(/\s+/).filter(Boolean);
@@ -102,8 +125,17 @@ const Page = {
     event.preventDefault();
     event.stopPropagation();
   },
+  deskKeys(event) {
+    const desk = ['default', 'notebook'].find((name) => document.getElementById(name)?.offsetParent);
+    if (!desk) return;
+    let id = null;
+    if (event.key === 'Enter' && event.ctrlKey && !event.altKey) id = `${desk}-generate`;
+    else if (event.key === 'Enter' && event.altKey && !event.ctrlKey) id = 'default-continue';
+    else if (event.key === 'Escape') id = `${desk}-stop`;
+    if (id && Page.press(id)) Page.drop(event);
+  },
   keys(event) {
-    if (!document.getElementById('talk')?.offsetParent) return;
+    if (!document.getElementById('talk')?.offsetParent) return Page.deskKeys(event);
     const enter = event.key === 'Enter';
     const plain = enter && !event.shiftKey && !event.ctrlKey && !event.altKey;
     if (plain && event.target.closest('#message') && Page.blank()) return Page.drop(event);
@@ -129,6 +161,14 @@ const Page = {
     'copy-reply': 'Copy the reply (Ctrl+Shift+K)',
     'stop': 'Stop writing (Esc)',
     'send': 'Send (Enter)',
+    'default-generate': 'Write what comes after the prompt (Ctrl+Enter)',
+    'default-continue': 'Let the output go on (Alt+Enter)',
+    'default-stop': 'Stop writing (Esc)',
+    'notebook-generate': 'Go on from the end of the text (Ctrl+Enter)',
+    'notebook-stop': 'Stop writing (Esc)',
+    'notebook-undo': 'Take back what the model wrote last',
+    'notebook-redo': 'Bring back what Undo or Regenerate took',
+    'notebook-regenerate': 'Write the last passage anew',
     'theme-switch': 'Light or dark',
     'chats-toggle': 'Show or hide the chats (Ctrl+S)',
     'chip': 'Go to the Model tab',
@@ -149,6 +189,8 @@ window.Page = Page;
 
 Page.paint();
 document.addEventListener('keydown', Page.keys, true);
+document.addEventListener('selectionchange', Page.place);
+document.addEventListener('input', Page.typed);
 document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && Page.blank()) Page.drop(event);
 }, true);

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gradio as gr
 
 from modules.app import App
-from modules.ui import default_tab, notebook_tab, session_tab, training_tab
+from modules.ui import sending, session_tab, training_tab
 from modules.ui.chat_tab import ChatTab
+from modules.ui.default_tab import DefaultTab
 from modules.ui.frame import Frame
 from modules.ui.model_tab import ModelTab
+from modules.ui.notebook_tab import NotebookTab
 from modules.ui.parameters_tab import ParametersTab
 
 
@@ -17,15 +19,17 @@ def build_page(app: App) -> gr.Blocks:
     with gr.Blocks(title="Text generation web UI", analytics_enabled=False, fill_width=True, fill_height=True) as page:
         # here and not in the tabs: in a tab that is not open they would not be there when the page loads
         open_chat = gr.BrowserState("", storage_key="open-chat", secret="this-browser")
+        desks = ("input", "output", "notebook", "default-views", "notebook-views")
+        kept = {name: gr.BrowserState("", storage_key=f"open-{name}", secret="this-browser") for name in desks}
         own_values = gr.BrowserState({}, storage_key="parameters", secret="this-browser")
         frame = Frame(app)
         with gr.Tabs(elem_id="tabs", selected="chat") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
                 chat = ChatTab(app, open_chat)
             with gr.Tab("Default", id="default", elem_id="tab-default"):
-                default_tab.build()
+                default = DefaultTab(app, kept)
             with gr.Tab("Notebook", id="notebook", elem_id="tab-notebook"):
-                notebook_tab.build()
+                notebook = NotebookTab(app, kept)
             with gr.Tab("Parameters", id="parameters", elem_id="tab-parameters"):
                 parameters = ParametersTab(app, own_values)
             with gr.Tab("Model", id="model", elem_id="tab-model"):
@@ -36,6 +40,9 @@ def build_page(app: App) -> gr.Blocks:
                 queue = session_tab.build(app)
         frame.wire(page, tabs, model.progress, queue.html, [chat.choose])
         chat.wire(page, parameters.knobs, frame.model.change)
+        default.wire(page, parameters, frame.model.change)
+        notebook.wire(page, parameters, frame.model.change)
+        sending.wire(tabs, chat, default, notebook, parameters)
         parameters.wire(page, frame.model)
         model.wire(page, frame.timer, frame.model)
     return page

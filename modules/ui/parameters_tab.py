@@ -18,6 +18,7 @@ from loaders.params import GROUPS, SamplingParams
 from modules.app import App
 from modules.ui import knob_controls
 from modules.ui.events import on, report, say, tell, then
+from modules.ui.grammar_panel import GrammarPanel
 from modules.ui.picker import chips, picker
 from modules.ui.words import escape, number, plural
 
@@ -59,6 +60,14 @@ class ParametersTab:
     def knobs(self) -> list[gr.components.Component]:
         return [self._controls[name] for name in KNOBS]
 
+    def control(self, name: str) -> gr.components.Component:
+        """The control of one knob."""
+        return self._controls[name]
+
+    def follow(self, event: Any) -> None:
+        """After an event of another tab that has set controls: keep their values in the browser, and mark them."""
+        then(event, self._keep, self.knobs, [self.kept, self.differing])
+
     # --- what it is made of ---
 
     def _presets(self) -> None:
@@ -92,6 +101,8 @@ class ParametersTab:
             for knob in [*(each for each in knobs if not each.advanced), *folded]:
                 made = knob_controls.control(knob, values[knob.name], folded=knob.advanced)
                 self._controls[knob.name] = made
+            if group == "grammar":
+                self._grammar = GrammarPanel(self._app, made)
             if folded:
                 more = gr.Button(f"{len(folded)} more", size="sm", elem_id=f"more-{group}", elem_classes="more")
                 on(more.click, None, js=f"() => {{ Page.unfold('more-{group}'); }}")
@@ -110,6 +121,8 @@ class ParametersTab:
             on(self.neutralize.click, self._neutralize, knobs, knobs),
             on(self.differing.click, self._neutral, knobs, knobs),
         ):
+            then(event, self._keep, knobs, marked)
+        for event in self._grammar.wire(page):
             then(event, self._keep, knobs, marked)
         on(self.refresh.click, self._refresh, [self.preset], [self.preset])
         on(self.filter.change, None, [self.filter], js="(words) => { Page.filter(words); }")

@@ -127,6 +127,20 @@ _SHAPE = {
 }  # fmt: skip
 
 
+#: The bands of the samplers' river and the grounds of tokens: light, dark. Told apart by hue, alike in weight.
+_BANDS: tuple[tuple[str, str], ...] = (
+    ("#2c9a88", "#3aa593"),
+    ("#d3a24c", "#c2964a"),
+    ("#6c8ebf", "#6f8fbd"),
+    ("#c77b6b", "#bd7869"),
+    ("#8fa65a", "#8a9f5b"),
+    ("#9b82b8", "#957fb0"),
+    ("#57a7bd", "#5a9fb3"),
+    ("#b88a6a", "#ad8468"),
+    ("#8a8f98", "#848992"),
+)
+
+
 def theme() -> gr.themes.Base:
     """The theme, for launch()."""
     base = gr.themes.Base(
@@ -148,6 +162,9 @@ def head(*, dark: bool) -> str:
     """What stands in the page's head: style and script. `dark` is how a browser begins that has chosen nothing."""
     ground = {name: (light, night) for name, light, night in _COLOURS}["body_background_fill"]
     first = f"html, body {{ background: {ground[0]}; }} html.dark, html.dark body {{ background: {ground[1]}; }}"
+    for place, mark in ((0, "html"), (1, "html.dark, html.dark body")):
+        bands = "; ".join(f"--band-{at}: {pair[place]}" for at, pair in enumerate(_BANDS))
+        first += f" {mark} {{ {bands}; }}"
     script = f"const START_DARK = {json.dumps(dark)};\n{_file('page.js')}"
     return f"<script>{script}</script><style>{first}\n{_file('style.css')}</style>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -125,6 +126,23 @@ def test_every_sampler_acts(name: str) -> None:
     stage = acting.stages(Z)[-1]
     assert stage.name == name
     assert stage.value
+
+
+def test_the_steps_tell_what_they_took_and_what_they_moved() -> None:
+    allowed = np.arange(N) % 2 == 0
+    stages = make(temperature=0.5, top_k=9, min_p=0.3).stages(Z, allowed)
+    assert [stage.name for stage in stages] == ["model", "grammar", "temperature", "top_k", "min_p"]
+    for before, after in itertools.pairwise(stages):
+        assert after.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert np.count_nonzero(after.probabilities) == after.kept == before.kept - after.removed
+        lost = (before.probabilities > 0) & (after.probabilities == 0)
+        assert after.taken == pytest.approx(before.probabilities[lost].sum(), abs=1e-6)
+        assert after.moved == pytest.approx(np.abs(after.probabilities - before.probabilities).sum() / 2, abs=1e-6)
+        assert all(not allowed[token] or lost[token] for token, _ in after.gone)
+    assert stages[2].taken == 0 < stages[2].moved  # temperature only bends
+    assert stages[3].moved == pytest.approx(stages[3].taken, abs=1e-6)  # a cut gives its share to all that stay
+    assert make(min_p=0.3).stages(Z)[-1].top[0][1] == pytest.approx(stages[0].top[0][1] / (1 - make(
+        min_p=0.3).stages(Z)[-1].taken), rel=1e-4)  # fmt: skip
 
 
 def test_knobs_that_are_not_the_stacks_business_exist() -> None:

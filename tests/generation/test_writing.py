@@ -1,0 +1,120 @@
+"""Writing into a draft: it grows on disk, can be stopped, and loses nothing when the model goes away under it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import Conflict, ModelClosed, NoModelLoaded, NothingToDo
+from loaders.base import Report
+from loaders.params import SamplingParams
+from modules.generation.writing import Writing
+from modules.prompts.drafts import Drafts
+
+PARAMS = SamplingParams()
+
+
+@dataclass
+class Piece:
+    text: str
+
+
+class Stream:
+    """What a TextStream is to its reader: pieces, a report, an end that can be asked for."""
+
+    def __init__(self, pieces: list[Any]) -> None:
+        self.pieces, self.report, self.cancelled = pieces, Report(), threading.Event()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[Piece]:
+        for piece in self.pieces:
+            if self.cancelled.is_set():
+                return
+            if isinstance(piece, Exception):
+                raise piece
+            yield Piece(piece)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def close(self) -> None: ...
+
+
+class Source:
+    """A generator whose replies are written down beforehand."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies, self.prompts = list(replies), list[str]()
+
+    def start(self, prompt: str, _params: SamplingParams, **_: Any) -> Stream:
+        self.prompts.append(prompt)
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return Stream(reply)
+
+
+def made(folder: Path, *replies: Any) -> tuple[Writing, Drafts, Source]:
+    drafts, source = Drafts(folder), Source(*replies)
+    return Writing(source, drafts), drafts, source  # type: ignore[arg-type]
+
+
+def test_a_text_grows_and_the_last_word_tells_how_it_went(tmp_path: Path) -> None:
+    writing, drafts, source = made(tmp_path, [" upon", " a time"])
+    id = drafts.new("notebook", "Once").id
+    steps = list(writing.go_on(id, PARAMS))
+    assert steps[-1].text == "Once upon a time"
+    assert steps[-1].report is not None
+    assert source.prompts == ["Once"]
+    assert Drafts(tmp_path).open(id).text == "Once upon a time"
+    assert writing.growing(id) is None
+
+
+def test_a_model_that_goes_away_leaves_what_it_wrote(tmp_path: Path) -> None:
+    writing, drafts, _ = made(tmp_path, [" upon", ModelClosed()])
+    id = drafts.new("notebook", "Once").id
+    with pytest.raises(ModelClosed):
+        list(writing.go_on(id, PARAMS))
+    assert Drafts(tmp_path).open(id).text == "Once upon"
+    assert Drafts(tmp_path).undo(id).text == "Once"
+    assert writing.growing(id) is None
+
+
+def test_a_refused_prompt_changes_nothing(tmp_path: Path) -> None:
+    writing, drafts, _ = made(tmp_path, NoModelLoaded())
+    id = drafts.type(drafts.new("input").id, "Once", "page", 1, 0).id
+    with pytest.raises(NoModelLoaded):
+        list(writing.go_on(id, PARAMS))
+    assert Drafts(tmp_path).open(id).text == "Once"
+    assert not Drafts(tmp_path).open(id).before
+
+
+def test_stop_ends_it_and_one_at_a_time_writes(tmp_path: Path) -> None:
+    writing, drafts, _ = made(tmp_path, [" one", " two", " three"])
+    id = drafts.new("notebook", "Zero").id
+    steps = writing.go_on(id, PARAMS)
+    assert next(steps).text == "Zero one"
+    with pytest.raises(Conflict):
+        next(writing.go_on(id, PARAMS))
+    writing.stop(id)
+    assert list(steps)[-1].text in ("Zero one", "Zero one two")
+
+
+def test_closing_the_page_keeps_what_is_there(tmp_path: Path) -> None:
+    writing, drafts, _ = made(tmp_path, [" one", " two"])
+    id = drafts.new("notebook", "Zero").id
+    steps = writing.go_on(id, PARAMS)
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert Drafts(tmp_path).open(id).text == "Zero one"
+    with pytest.raises(NothingToDo):
+        next(writing.go_on(drafts.new("notebook").id, PARAMS, again=True))
