@@ -15,8 +15,10 @@ from errors import UnknownName
 from loaders import LOADERS
 from loaders.base import Lora
 from loaders.params import SamplingParams
+from modules.chat.archive import Archive
 from modules.chat.characters import Characters
 from modules.chat.dialogue import Dialogues
+from modules.chat.edits import Edits
 from modules.chat.service import Chats
 from modules.chat.store import Store
 from modules.config.flags import Launch, read
@@ -57,6 +59,8 @@ class App:
     characters: Characters
     dialogues: Dialogues
     chats: Chats
+    edits: Edits
+    archive: Archive
 
     @classmethod
     def build(cls, root: Path, argv: Sequence[str]) -> Self:
@@ -77,6 +81,8 @@ class App:
         generator = Generator(models)
         templates = Templates(paths)
         characters = Characters(paths)
+        store = Store(paths)
+        chats = Chats(store, characters, templates, generator, models)
         drafts = Drafts(paths.logs / "drafts")
         return cls(
             launch=launch,
@@ -96,7 +102,9 @@ class App:
             writing=Writing(generator, drafts),
             characters=characters,
             dialogues=Dialogues(templates, characters, generator),
-            chats=Chats(Store(paths), characters, templates, generator, models),
+            chats=chats,
+            edits=Edits(chats, store),
+            archive=Archive(store),
         )
 
     def starting_params(self) -> SamplingParams:

@@ -8,12 +8,15 @@ This module must not know how anything is shown: text in, text out, no HTML.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFound, NothingToDo
 from modules.chat.characters import Characters, with_names
-from modules.chat.conversation import Conversation, Message
+from modules.chat.conversation import Conversation, Message, Role
+from modules.chat.file_form import from_text
+from modules.chat.past import Past
 from modules.chat.prompt import Prompt, build
 from modules.chat.reply import Live, Reply, Update
 from modules.chat.store import Info, Store, scope_of
@@ -47,6 +50,7 @@ class Chats:
         self._lock = threading.RLock()  # a reply may be let go of, and released, anywhere: also inside
         self._live: dict[str, Live] = {}
         self._fresh: dict[str, str] = {}  # id to greeting
+        self._past = Past()
 
     # --- looking ---
 
@@ -173,15 +177,48 @@ class Chats:
 
         Raises: NothingToDo, Conflict, NotFound, BadFile.
         """
-        with self._changing(id, revision) as conversation:
+        with self.changing(id, revision) as conversation:
             taken = conversation.remove_last()
         return (taken[0].text if taken[0].role == "user" else ""), conversation
 
     def select(self, id: str, message_id: str, revision: int | None = None) -> Conversation:
         """Show another version of a message. Raises: Conflict, NotFound, BadFile."""
-        with self._changing(id, revision) as conversation:
+        with self.changing(id, revision) as conversation:
             conversation.select(message_id)
         return conversation
+
+    def undo(self, id: str, revision: int | None = None) -> Conversation:
+        """Take back the last change of this conversation, whatever it was. Raises: NothingToDo, Conflict, BadFile."""
+        live = self._reserve(id)
+        try:
+            now = self._load(id)
+            if revision is not None and revision != now.revision:
+                raise ConversationChanged
+            text = self._past.take(id)
+            before = from_text(id, text, time.time()) if text else Conversation(id)
+            before.revision = now.revision
+            self._store.save(before, now.revision)
+            return before
+        finally:
+            self._release(id, live)
+
+    def impersonate(self, id: str, text: str, turn: Turn) -> Iterator[str]:
+        """Let the model write the user's next message, from what is begun of it. Nothing is stored.
+
+        Raises, at the first step: UserError. Closing the iterator, or `stop`, ends it.
+        """
+        check_text(text, "The message")
+        live = self._reserve(id)
+        try:
+            prompt = self._prompt(self._load(id).path(), turn, begun=text, role="user")
+            with self._generator.start(prompt.text, turn.params, stop=prompt.stop, label=f"{id}: you") as stream:
+                live.attach(stream)
+                said = text
+                for piece in stream:
+                    said += piece.text if said else piece.text.lstrip()
+                    yield said
+        finally:
+            self._release(id, live)
 
     def rename(self, id: str, title: str, revision: int | None = None) -> Conversation:
         """Give a conversation a title. Raises: InvalidInput, Conflict, NotFound, BadFile."""
@@ -189,7 +226,7 @@ class Chats:
         title = " ".join(title.split())
         if not title:
             raise InvalidInput("A title needs at least one letter.")
-        with self._changing(id, revision) as conversation:
+        with self.changing(id, revision) as conversation:
             conversation.title = title[:_LONGEST_TITLE]
         return conversation
 
@@ -253,15 +290,23 @@ class Chats:
             raise
 
     @contextmanager
-    def _changing(self, id: str, revision: int | None) -> Iterator[Conversation]:
-        """The conversation, to be changed in the block and saved after it."""
+    def changing(self, id: str, revision: int | None) -> Iterator[Conversation]:
+        """The conversation, to be changed in the block and saved after it; `undo` leads back to what it was.
+
+        Raises: Conflict, ConversationChanged, NotFound, BadFile, Unavailable.
+        """
         with self._working(id, revision) as (conversation, live):
-            yield conversation
-            self._store.save(conversation, conversation.revision)
+            self._past.keep(id, self._store.text(id))
+            try:
+                yield conversation
+                self._store.save(conversation, conversation.revision)
+            except BaseException:
+                self._past.drop(id)
+                raise
         self._fresh.pop(id, None)
         self._release(id, live)
 
-    def _prompt(self, history: Sequence[Message], turn: Turn, begun: str) -> Prompt:
+    def _prompt(self, history: Sequence[Message], turn: Turn, begun: str, role: Role = "assistant") -> Prompt:
         stage = turn.stage(self._models.current(), self._templates, self._characters)
         return build(
             history,
@@ -270,6 +315,7 @@ class Chats:
             count=lambda text: self._generator.count_prompt(text, turn.params),
             room=self._generator.max_prompt(turn.params),
             begun=begun,
+            role=role,
         )
 
     def _reply(
@@ -284,10 +330,12 @@ class Chats:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
         stream = self._generator.start(prompt.text, params, stop=prompt.stop, label=id)
+        self._past.keep(id, self._store.text(id))
         try:
             message = place()
             self._store.save(conversation, conversation.revision)
         except BaseException:
+            self._past.drop(id)
             stream.close()
             raise
         live.message_id, live.text = message.id, message.text

@@ -38,6 +38,14 @@ class Info:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class Found:
+    """A conversation in which something was found, and the words around it."""
+
+    info: Info
+    excerpt: str
+
+
 def scope_of(mode: str, character: str) -> str:
     """Where conversations of this mode belong: "instruct", or "chat/CHARACTER"."""
     return "instruct" if mode == "instruct" else f"chat/{character}"
@@ -70,18 +78,58 @@ class Store:
                     return id
                 number += 1
 
-    def list(self, scope: str) -> list[Info]:
-        """The conversations of a scope, newest first. Raises: InvalidName."""
+    def search(self, words: str) -> list[Found]:
+        """Every conversation of every scope whose title or messages hold all the words; newest first."""
+        wanted = words.casefold().split()
+        if not wanted:
+            return []
         found = []
-        for path, fingerprint in self._files(self._folder(scope)):
-            with self._listing:
-                known = self._seen.get(path)
-            if known is None or known[0] != fingerprint:
-                known = (fingerprint, self._info(f"{scope}/{path.stem}", path, fingerprint[0] / 1e9))
-                with self._listing:
-                    self._seen[path] = known
-            found.append(known[1])
+        for scope in self._scopes():
+            for info in self.list(scope):
+                try:
+                    text = self._path(info.id).read_text(encoding="utf-8", errors="replace")
+                except OSError:
+                    continue
+                plain = text.casefold()
+                if all(each in plain for each in wanted):
+                    found.append(Found(info, _excerpt(text, plain, wanted[0])))
+        return sorted(found, key=lambda each: (each.info.updated, each.info.id), reverse=True)
+
+    def text(self, id: str) -> str:
+        """What a conversation's file holds; "" without a file."""
+        try:
+            return self._path(id).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def trash(self) -> list[Info]:
+        """What lies in the trash, newest first; ids are those that they had."""
+        found = []
+        for scope in self._scopes(self._logs / "trash"):
+            for path, (changed, _) in self._files(self._logs.joinpath("trash", *scope.split("/"))):
+                head = path.read_bytes()[:_HEAD].decode("utf-8", "ignore")
+                title = (about_in(head) or {}).get("title") or path.stem
+                found.append(Info(f"{scope}/{path.stem}", str(title), changed / 1e9, 0))
         return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
+
+    def restore(self, id: str) -> str:
+        """Bring a conversation back from the trash; its id now. Raises: NotFound, InvalidName, Unavailable."""
+        home = self._path(id)
+        path = self._logs / "trash" / home.relative_to(self._logs)
+        if not path.is_file():
+            raise NotFound("This conversation is not in the trash any more.")
+        scope, stem = id.rpartition("/")[::2]
+        number = 1
+        while (target := self._path(f"{scope}/{stem}{f'-{number}' if number > 1 else ''}")).exists():
+            number += 1
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be brought back ({error.strerror}).") from None
+        with contextlib.suppress(OSError):
+            journal_path(path).replace(journal_path(target))
+        return f"{scope}/{target.stem}"
 
     def open(self, id: str) -> Conversation:
         """Read a conversation, with what a crash may have left of a growing reply.
@@ -166,6 +214,19 @@ class Store:
         """Where a reply that grows in this conversation is kept meanwhile. Raises: NotFound, InvalidName."""
         return journal_path(self._path(id))
 
+    def list(self, scope: str) -> list[Info]:
+        """The conversations of a scope, newest first. Raises: InvalidName."""
+        found = []
+        for path, fingerprint in self._files(self._folder(scope)):
+            with self._listing:
+                known = self._seen.get(path)
+            if known is None or known[0] != fingerprint:
+                known = (fingerprint, self._info(f"{scope}/{path.stem}", path, fingerprint[0] / 1e9))
+                with self._listing:
+                    self._seen[path] = known
+            found.append(known[1])
+        return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
+
     # --- inside ---
 
     def _folder(self, scope: str) -> Path:
@@ -175,6 +236,12 @@ class Store:
             case ["chat", character]:
                 return safe_child(self._logs / "chat", character)
         raise NotFound(f"There is no place named {scope[:80]!r} for conversations.")
+
+    def _scopes(self, root: Path | None = None) -> Iterator[str]:
+        root = root or self._logs
+        chats = sorted(each.name for each in (root / "chat").glob("*") if each.is_dir())
+        yield "instruct"
+        yield from (f"chat/{name}" for name in chats if not name.startswith("."))
 
     def _path(self, id: str) -> Path:
         scope, _, stem = id.rpartition("/")
@@ -204,3 +271,12 @@ class Store:
         except (BadFile, NotFound, OSError) as error:
             return Info(id, stem, updated, 0, str(error))
         return Info(id, title_of(conversation), updated, len(conversation.path()))
+
+
+def _excerpt(text: str, plain: str, word: str) -> str:
+    """The words around the first place after the file's head where a word is said."""
+    start = max(text.find('"internal"'), 0)
+    at = plain.find(word, start)
+    at = at if at >= 0 else plain.find(word)
+    piece = text[max(at - 30, 0) : at + 60].replace("\\n", " ")
+    return " ".join(piece.replace('\\"', '"').split()).strip('[]",: ')

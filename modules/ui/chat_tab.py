@@ -13,10 +13,13 @@ from typing import Any
 import gradio as gr
 
 from modules.app import App
-from modules.ui.chat_turns import Draft, Start, Turns
+from modules.ui.chat_controls import ChatControls
+from modules.ui.chat_files import ChatFiles
+from modules.ui.chat_turns import Draft, Start, Turns, shown
 from modules.ui.chat_view import Place
 from modules.ui.events import on, then
 from modules.ui.latex import LATEX
+from modules.ui.message_bar import MessageBar
 from modules.ui.picker import picker
 
 _KEYS = (
@@ -31,7 +34,7 @@ _TO_END = "(...values) => { Page.toEnd(); return values; }"
 class ChatTab:
     """The tab's components and how they are connected. Made once for the page; holds no conversation."""
 
-    def __init__(self, app: App, kept: gr.BrowserState) -> None:
+    def __init__(self, app: App, kept: gr.BrowserState, kept_controls: gr.BrowserState) -> None:
         self._turns = Turns(app)
         self.kept = kept
         self.place = gr.State(Place())
@@ -41,7 +44,9 @@ class ChatTab:
             self._drawer()
             with gr.Column(elem_id="talk"):
                 self._reading()
+                self.bar = MessageBar(app)
                 self._composer()
+            self.controls = ChatControls(app, kept_controls)
 
     # --- what it is made of ---
 
@@ -50,20 +55,41 @@ class ChatTab:
             with gr.Row(elem_id="chats-head"):
                 self.new = gr.Button("New chat", elem_id="new-chat")
                 close = gr.Button("Close", elem_id="chats-close")
+            self.search = gr.Textbox(
+                label="Search all chats", show_label=False, container=False, placeholder="Search all chats",
+                elem_id="chat-search", max_lines=1,
+            )  # fmt: skip
             self.chats = picker("chat-list")
+            with gr.Row(elem_id="chat-tools"):
+                self.rename = gr.Button("Rename", size="sm", elem_id="chat-rename", elem_classes="quiet")
+                self.delete = gr.Button("Delete", size="sm", elem_id="chat-delete", elem_classes="quiet")
+                self.undo = gr.Button("Undo", size="sm", elem_id="chat-undo", elem_classes="quiet")
+            with gr.Row(elem_classes="asking", visible=False, elem_id="chat-renaming") as self.renaming:
+                self.name = gr.Textbox(label="Name of the chat", max_lines=1, elem_id="chat-name")
+                self.rename_now = gr.Button("Rename", variant="primary", size="sm", elem_id="chat-rename-now")
+                self.rename_no = gr.Button("Cancel", size="sm")
+            with gr.Row(elem_classes="asking", visible=False, elem_id="chat-deleting") as self.deleting:
+                self.question = gr.HTML("")
+                self.delete_now = gr.Button("Delete the chat", variant="stop", size="sm", elem_id="chat-delete-now")
+                self.delete_no = gr.Button("Keep it", size="sm")
+            self.files = ChatFiles(self._turns.app)
         on(close.click, None, js=_CLOSE)
 
     def _reading(self) -> None:
         with gr.Row(elem_id="talk-head"):
             toggle = gr.Button("Chats", elem_id="chats-toggle", size="sm")
             self.title = gr.HTML("", elem_id="chat-title")
+            controls = gr.Button("Controls", elem_id="controls-toggle", size="sm")
         on(toggle.click, None, js="() => { Page.toggleChats(); }")
+        on(controls.click, None, js="() => { Page.toggleControls(); }")
         with gr.Column(elem_id="reading"), gr.Column(elem_id="column"):
             self.welcome = gr.HTML("", elem_id="welcome")
             self.history = _messages("history", "Earlier messages")
             self.tail = _messages("tail", "The last exchange")
             self.facts = gr.HTML("", elem_id="reply-facts")
             with gr.Row(elem_id="reply-actions", visible=False) as self.actions:
+                self.earlier = gr.Button("‹", elem_id="version-earlier", size="sm", visible=False)
+                self.later = gr.Button("›", elem_id="version-later", size="sm", visible=False)
                 self.regenerate = gr.Button("Regenerate", elem_id="regenerate", size="sm")
                 self.continue_ = gr.Button("Continue", elem_id="continue", size="sm")
                 self.copy = gr.Button("Copy", elem_id="copy-reply", size="sm")
@@ -91,20 +117,72 @@ class ChatTab:
     def wire(self, page: gr.Blocks, knobs: Sequence[Any], model_changed: Any) -> None:
         """Connect everything; `knobs` are the controls of the Parameters tab, in the order of their declaration."""
         turns, chats = self._turns, self._turns.app.chats
-        self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, knobs)
-        self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), knobs)
-        self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), knobs)
+        given = [*self.controls.given, *knobs]
+        self.given = given
+        scope = [self.controls.mode, self.controls.character]
+        self.controls.wire(page)
+        self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given)
+        self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
+        self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), given)
         on(self.stop.click, turns.stop, [self.place], queue=False)
         on(self.remove.click, turns.remove, [self.place, self.input], [*self.screen, self.input])
         for opened in (
-            on(self.new.click, turns.new, None, self.screen),
-            on(self.chats.click, turns.open, None, self.screen),
-            on(page.load, turns.load, [self.kept], self.screen),
+            on(self.new.click, turns.new, scope, self.screen),
+            on(self.chats.click, turns.open, [self.controls.mode], self.screen),
+            on(page.load, turns.load, [self.kept, *scope], self.screen),
+            on([each.input for each in scope], turns.latest, scope, self.screen),
+            self.files.wire(scope, self.screen, turns.screen),
         ):
-            at_end = then(opened, None, js=_AT_END)
+            at_end = then(then(opened, self.bar.hidden, None, self.bar.shown), None, js=_AT_END)
             watched = then(at_end, turns.watch, [self.place], [self.tail, self.watched], stream=True)
             then(watched, turns.settle_watched, [self.place, self.watched], self.screen)
+        self._wire_list(scope)
+        self._wire_bar()
         on([page.load, model_changed], turns.look, [self.place], [self.welcome, self.notice, self.notice_row])
+
+    def _wire_list(self, scope: Sequence[Any]) -> None:
+        """Searching, renaming, deleting, taking back."""
+        turns = self._turns
+        on(self.search.change, turns.found, [self.place, self.search], [self.chats], latest=True)
+        title = lambda place: [gr.update(visible=True), turns.title(place)]  # noqa: E731
+        on(self.rename.click, title, [self.place], [self.renaming, self.name])
+        renamed = on([self.rename_now.click, self.name.submit], turns.rename, [self.place, self.name], self.screen)
+        for event in (renamed, on(self.rename_no.click, None)):
+            then(event, lambda: gr.update(visible=False), None, [self.renaming])
+        on(self.delete.click, turns.ask_delete, [self.place], [self.question, self.deleting])
+        deleted = on(self.delete_now.click, turns.delete, [self.place, *scope], self.screen)
+        for event in (deleted, on(self.delete_no.click, None)):
+            then(event, lambda: gr.update(visible=False), None, [self.deleting])
+        on(self.undo.click, turns.undo, [self.place], self.screen)
+        for button, by in ((self.earlier, -1), (self.later, 1)):
+            on(button.click, turns.swipe(by), [self.place], self.screen)
+        box = [*self.screen, self.input]
+        controls = self.controls
+        on(controls.replace.click, turns.replace_last, [self.place, self.input], box)
+        on(controls.dummy_message.click, turns.put_in("user"), [self.place, self.input], box)
+        on(controls.dummy_reply.click, turns.put_in("assistant"), [self.place, self.input], box)
+        begun = on(controls.impersonate.click, lambda: [shown(False), shown(True)], None, [self.send, self.stop])
+        written = then(begun, turns.impersonate, [self.place, self.input, *self.given], [self.input], stream=True)
+        then(written, lambda: [shown(True), shown(False, kept=True)], None, [self.send, self.stop])
+
+    def _wire_bar(self) -> None:
+        """A click on a message, and what can be done with it."""
+        bar, turns = self.bar, self._turns
+        for part, tail in ((self.history, False), (self.tail, True)):
+            on(part.select, _picking(bar, tail), [self.place], bar.shown)
+        on(bar.edit.click, bar.open_editor, [self.place, bar.picked], [bar.editing, bar.text])
+        on(bar.cancel.click, lambda: gr.update(visible=False), None, [bar.editing])
+        on(bar.close.click, bar.hidden, None, bar.shown)
+        given = [self.place, bar.picked, bar.text]
+        for button, change in (
+            (bar.save, bar.saved),
+            (bar.save_new, bar.saved_new),
+            (bar.earlier, bar.swiped(-1)),
+            (bar.later, bar.swiped(1)),
+            (bar.branch, bar.branched),
+            (bar.remove, bar.removed),
+        ):
+            on(button.click, _changing(bar, turns, change), given, [*self.screen, *bar.shown])
 
     def prompt(self, place: Place, *values: Any) -> str:
         """The text that the model would go on with, for other tabs. Raises: UserError."""
@@ -130,8 +208,24 @@ class ChatTab:
         """What `Turns.screen` returns values for."""
         return [
             self.place, self.kept, self.title, self.welcome, self.history, self.tail, self.facts, self.actions,
-            self.regenerate, self.continue_, self.send, self.stop, self.chats,
+            self.regenerate, self.continue_, self.send, self.stop, self.chats, self.controls.mode,
+            self.controls.character, self.earlier, self.later,
         ]  # fmt: skip
+
+
+def _picking(bar: MessageBar, tail: bool) -> Callable[..., Any]:
+    def run(place: Place, event: gr.SelectData) -> list[Any]:
+        return bar.pick(place, tail=tail, event=event)
+
+    return run
+
+
+def _changing(bar: MessageBar, turns: Turns, change: Callable[..., Any]) -> Callable[..., Any]:
+    def run(place: Place, picked: str, text: str) -> list[Any]:
+        conversation, now = change(place, picked, text)
+        return [*turns.screen(conversation), *(bar.show(conversation, now) if now else bar.hidden())]
+
+    return run
 
 
 def _messages(elem_id: str, label: str) -> gr.Chatbot:

@@ -5,6 +5,7 @@ No logic of conversations here: the services do the work, and what is shown is w
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +13,14 @@ from typing import Any
 
 import gradio as gr
 
-from errors import UserError
+from errors import NothingToDo, UserError
 from modules.app import App
-from modules.chat.conversation import Conversation
+from modules.chat.conversation import Conversation, Role
 from modules.chat.service import Turn, Update
 from modules.generation.prompt_ids import check_text
 from modules.library.demo import NAME as DEMO
-from modules.ui.chat_view import Bubble, Place, bubble, bubbles, chat_list, split, view
-from modules.ui.events import report, tell
+from modules.ui.chat_view import Bubble, Place, bubble, bubbles, chat_list, found_list, split, view
+from modules.ui.events import report, say, tell
 from modules.ui.knob_controls import params_from
 from modules.ui.words import escape
 
@@ -30,7 +31,7 @@ UPDATES_PER_SECOND = 30
 WATCHING = 0.15
 
 #: How many components `Turns.screen` returns values for.
-SCREEN = 13
+SCREEN = 17
 
 #: Starts a reply: conversation id, what was written, the turn.
 Start = Callable[[str, str, Turn], Iterator[Update]]
@@ -130,15 +131,19 @@ class Turns:
             report(error)
 
     def turn(self, place: Place, values: Sequence[Any]) -> Turn:
-        """Everything that shapes the reply. Raises: InvalidInput."""
-        settings = self.app.settings
+        """Everything that shapes the reply: mode, character, its start, system message, then the knobs.
+
+        Where the chat belongs counts more than what the controls say. Raises: InvalidInput.
+        """
+        mode, character, start, system, *knobs = values
+        kind, _, belongs = scope_of(place).partition("/")
         return Turn(
-            mode=settings.mode,
-            character=settings.character,
-            params=params_from(values),
-            name1=settings.name1,
-            start_with=settings.start_with,
-            custom_system_message=settings.custom_system_message,
+            mode=fitting(mode, place),
+            character=belongs if kind == "chat" else character or "Assistant",
+            params=params_from(knobs),
+            name1=self.app.settings.name1,
+            start_with=start or "",
+            custom_system_message=system or "",
             revision=place.revision,
         )
 
@@ -174,21 +179,85 @@ class Turns:
             said, conversation = "", self.app.chats.open(place.id)
         return [*self.screen(conversation), gr.skip() if typed.strip() else said]
 
-    def new(self) -> list[Any]:
+    def new(self, mode: str, character: str) -> list[Any]:
         """An empty page: the chat gets its file with its first message."""
-        return self.screen(self._new())
+        return self.screen(self.app.chats.new(mode, character or "Assistant", self.app.settings.name1), mode)
 
-    def open(self, event: gr.EventData) -> list[Any]:
+    def open(self, mode: str, event: gr.EventData) -> list[Any]:
         """The chat that was picked in the list."""
-        return self.screen(self.app.chats.open(event.pick))
+        return self.screen(self.app.chats.open(event.pick), mode)
 
-    def load(self, kept: str) -> list[Any]:
+    def load(self, kept: str, mode: str, character: str) -> list[Any]:
         """The page was opened: the chat that this browser had open, else the latest one."""
-        chats = self.app.chats
         try:
-            return self.screen(chats.open(kept) if kept else self._latest())
+            if kept:
+                return self.screen(self.app.chats.open(kept), mode)
         except UserError:  # it was deleted, or its file is broken
-            return self.screen(self._latest())
+            pass
+        return self.latest(mode, character)
+
+    def latest(self, mode: str, character: str) -> list[Any]:
+        """The latest chat of a mode and a character, or a new one."""
+        return self.screen(self.app.chats.latest(mode, character or "Assistant", self.app.settings.name1), mode)
+
+    def title(self, place: Place) -> str:
+        """What the chat is called now."""
+        return view(self.app.chats.open(place.id)).title
+
+    def ask_delete(self, place: Place) -> list[Any]:
+        """Whether it is meant."""
+        return [f"Move <b>{escape(self.title(place))}</b> to the trash?", gr.update(visible=True)]
+
+    def rename(self, place: Place, title: str) -> list[Any]:
+        """The chat has another name."""
+        return self.screen(self.app.chats.rename(place.id, title, place.revision))
+
+    def delete(self, place: Place, mode: str, character: str) -> list[Any]:
+        """The chat goes to the trash; the latest of the others is shown."""
+        self.app.chats.delete(place.id)
+        say("The chat lies in the trash now, below the list of chats.")
+        return self.latest(mode, character)
+
+    def undo(self, place: Place) -> list[Any]:
+        """The last change is taken back."""
+        return self.screen(self.app.chats.undo(place.id, place.revision))
+
+    def put_in(self, role: Role) -> Callable[[Place, str], list[Any]]:
+        """The text in the box becomes a message without the model."""
+
+        def run(place: Place, text: str) -> list[Any]:
+            return [*self.screen(self.app.edits.say(place.id, role, text, place.revision)), ""]
+
+        return run
+
+    def replace_last(self, place: Place, text: str) -> list[Any]:
+        """The text in the box takes the place of the last reply."""
+        return [*self.screen(self.app.edits.replace_last(place.id, text, place.revision)), ""]
+
+    def impersonate(self, place: Place, text: str, *values: Any) -> Iterator[Any]:
+        """The model writes into the box what the user might say."""
+        yield gr.skip()
+        try:
+            yield from self.app.chats.impersonate(place.id, text, self.turn(place, values))
+        except Exception as error:
+            report(error)
+
+    def swipe(self, by: int) -> Callable[[Place], list[Any]]:
+        """Another version of the last message."""
+
+        def run(place: Place) -> list[Any]:
+            last = self.app.chats.open(place.id).last()
+            if last is None:
+                raise NothingToDo("There is no message yet.")
+            return self.screen(self.app.edits.swipe(place.id, last.id, by, place.revision))
+
+        return run
+
+    def found(self, place: Place, words: str) -> str:
+        """The list of chats, or what a search finds in all of them."""
+        if not words.strip():
+            return chat_list(self.app.archive.around(place.id), place.id)
+        return found_list(self.app.archive.search(words), place.id)
 
     def look(self, place: Place) -> list[Any]:
         """What the model's coming and going changes here: the empty page, and the line above the input."""
@@ -203,25 +272,19 @@ class Turns:
 
     # --- inside ---
 
-    def _new(self) -> Conversation:
-        settings = self.app.settings
-        return self.app.chats.new(settings.mode, settings.character, settings.name1)
-
-    def _latest(self) -> Conversation:
-        settings = self.app.settings
-        return self.app.chats.latest(settings.mode, settings.character, settings.name1)
-
-    def screen(self, conversation: Conversation) -> list[Any]:
-        """Everything that shows a conversation, in the order of `ChatTab.screen`."""
-        settings = self.app.settings
+    def screen(self, conversation: Conversation, mode: str = "") -> list[Any]:
+        """Everything that shows a conversation, in the order of `ChatTab.screen`; `mode` is what the controls say."""
         now = view(conversation)
+        kind, _, character = scope_of(now.place).partition("/")
+        versions = conversation.versions(conversation.path()[-1].id) if now.tail else []
+        at = versions.index(conversation.path()[-1].id) if versions else 0
         empty = not now.history and not now.tail
         writing = self.app.chats.writing(now.place.id) is not None
         loaded = self.app.models.state.phase != "none"
         return [
             now.place,
             now.place.id,
-            f"<h1>{escape(now.title)}</h1>",
+            f"<h1>{escape(now.title)}</h1>{names_style(character if kind == 'chat' else '', self.app.settings.name1)}",
             (WELCOME if loaded else NO_MODEL) if empty else "",
             now.history,
             now.tail,
@@ -231,8 +294,30 @@ class Turns:
             gr.update(interactive=now.can_continue),
             shown(not writing),
             shown(writing, kept=True),
-            chat_list(self.app.chats.list(settings.mode, settings.character), now.place.id),
+            chat_list(self.app.archive.around(now.place.id), now.place.id),
+            fitting(mode, now.place) if mode else gr.skip(),
+            gr.update(value=character, visible=True) if kind == "chat" else gr.update(visible=False),
+            gr.update(visible=len(versions) > 1, interactive=at > 0, value=f"‹ {at + 1} of {len(versions)}"),
+            gr.update(visible=len(versions) > 1, interactive=at < len(versions) - 1),
         ]
+
+
+def scope_of(place: Place) -> str:
+    """Where a chat belongs: "instruct", or "chat/CHARACTER"."""
+    return place.id.rpartition("/")[0]
+
+
+def fitting(mode: str, place: Place) -> Any:
+    """The mode that the controls say, if the chat can be in it."""
+    if scope_of(place) == "instruct":
+        return "instruct"
+    return mode if mode in ("chat", "chat-instruct") else "chat"
+
+
+def names_style(character: str, user: str) -> str:
+    """The names over the messages, for the style sheet."""
+    quoted = [json.dumps(name).replace("<", "\\3c ") for name in (character or "Assistant", user)]
+    return f"<style>:root {{ --reply-name: {quoted[0]}; --your-name: {quoted[1]} }}</style>"
 
 
 def bubbles_before(conversation: Conversation, text: str) -> list[Bubble]:

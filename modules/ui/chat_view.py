@@ -34,6 +34,15 @@ class ChatInfo(Protocol):
     def problem(self) -> str | None: ...
 
 
+class FoundChat(Protocol):
+    """What a list of finds needs to know of one."""
+
+    @property
+    def info(self) -> ChatInfo: ...
+    @property
+    def excerpt(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Place:
     """Which conversation a browser tab shows, and at which revision. An empty id is a chat that has no file yet."""
@@ -148,6 +157,12 @@ def chat_list(infos: Iterable[ChatInfo], current: str, today: date | None = None
         for info in infos
     ]
     return entries("Chats by day", items, current, "Your conversations will be listed here, newest first.")
+
+
+def found_list(found: Iterable[FoundChat], current: str) -> str:
+    """What a search found, with the words around it."""
+    items = [Entry(each.info.id, each.info.title or "Untitled", detail=each.excerpt) for each in found]
+    return entries("Chats in which this was said", items[:200], current, "No chat holds all these words.")
 
 
 def _whole(value: Any) -> int:

@@ -45,6 +45,7 @@ const Page = {
     body.classList.toggle(mark, open === undefined ? !now : open);
   },
   closeDrawer() { document.body.classList.remove('chats-open'); },
+  toggleControls(open) { document.body.classList.toggle('controls-open', open); },
 
   // --- copying, also where the page is not served from this machine and the browser holds the clipboard back ---
   async copy(text, button) {
@@ -116,7 +117,8 @@ const Page = {
   // --- shortcuts ---
   press(id) {
     const button = document.getElementById(id);
-    if (!button || button.disabled || button.offsetParent === null) return false;
+    const drawer = document.getElementById('controls')?.contains(button);
+    if (!button || button.disabled || (button.offsetParent === null && !drawer)) return false;
     button.click();
     return true;
   },
@@ -145,9 +147,11 @@ const Page = {
     else if (event.key === 'Escape') id = document.body.classList.contains('chats-open') ? 'chats-close' : 'stop';
     else if (event.ctrlKey && event.shiftKey && event.key === 'Backspace') id = 'remove-last';
     else if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === 'k') id = 'copy-reply';
+    else if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === 'l') id = 'replace-last';
+    else if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === 'm') id = 'impersonate';
     else if (event.ctrlKey && !event.shiftKey && event.key.toLowerCase() === 's') {
       event.preventDefault();
-      Page.toggleChats();
+      Page.toggleControls();
       return;
     }
     if (id && Page.press(id)) Page.drop(event);
@@ -170,7 +174,13 @@ const Page = {
     'notebook-redo': 'Bring back what Undo or Regenerate took',
     'notebook-regenerate': 'Write the last passage anew',
     'theme-switch': 'Light or dark',
-    'chats-toggle': 'Show or hide the chats (Ctrl+S)',
+    'chats-toggle': 'Show or hide the chats',
+    'controls-toggle': 'Mode, character, start of the reply (Ctrl+S)',
+    'impersonate': 'Let the model write your next message (Ctrl+Shift+M)',
+    'replace-last': 'The text in the box takes the place of the last reply (Ctrl+Shift+L)',
+    'version-earlier': 'The version before this one',
+    'version-later': 'The next version',
+    'chat-undo': 'Take back the last change of this chat',
     'chip': 'Go to the Model tab',
   },
   settle() {

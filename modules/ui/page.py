@@ -21,11 +21,12 @@ def build_page(app: App) -> gr.Blocks:
         open_chat = gr.BrowserState("", storage_key="open-chat", secret="this-browser")
         desks = ("input", "output", "notebook", "default-views", "notebook-views")
         kept = {name: gr.BrowserState("", storage_key=f"open-{name}", secret="this-browser") for name in desks}
+        chat_controls = gr.BrowserState({}, storage_key="chat-controls", secret="this-browser")
         own_values = gr.BrowserState({}, storage_key="parameters", secret="this-browser")
         frame = Frame(app)
         with gr.Tabs(elem_id="tabs", selected="chat") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
-                chat = ChatTab(app, open_chat)
+                chat = ChatTab(app, open_chat, chat_controls)
             with gr.Tab("Default", id="default", elem_id="tab-default"):
                 default = DefaultTab(app, kept)
             with gr.Tab("Notebook", id="notebook", elem_id="tab-notebook"):

@@ -20,7 +20,7 @@ def wire(tabs: gr.Tabs, chat: ChatTab, default: DefaultTab, notebook: NotebookTa
         (chat.to_default, default.paper, "default"),
         (chat.to_notebook, notebook.paper, "notebook"),
     ):
-        sent = on(button.click, _from_chat(chat, paper), [paper.sheet, chat.place, *parameters.knobs], paper.shown)
+        sent = on(button.click, _from_chat(chat, paper), [paper.sheet, chat.place, *chat.given], paper.shown)
         show(sent, tabs, name)
     for here, there, name in ((default, notebook.paper, "notebook"), (notebook, default.paper, "default")):
         given = [here.paper.sheet, here.paper.field]

@@ -1,0 +1,58 @@
+"""Chats as files: bring one in, take this one out, and what lies in the trash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from errors import BadFile, InvalidInput
+from modules.app import App
+from modules.ui.events import on, say
+from modules.ui.picker import Entry, entries, picker
+
+_LARGEST = 64_000_000
+
+
+class ChatFiles:
+    """A folded part of the drawer."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        with gr.Accordion("Import and trash", open=False, elem_id="chat-files", elem_classes="rest") as self._fold:
+            self._upload = gr.UploadButton(
+                "Import a chat", file_types=[".json", ".jsonl"], size="sm", elem_id="chat-import"
+            )
+            self._trash = picker("chat-trash")
+
+    def wire(self, scope: Sequence[Any], screen: Sequence[Any], show: Callable[..., list[Any]]) -> Any:
+        """Connect it. Returns the event after which another chat is open."""
+        on(self._fold.expand, self._listed, None, [self._trash])
+        on(self._trash.click, self._restore, None, [self._trash])
+
+        def bring(path: str, mode: str, character: str) -> list[Any]:
+            return show(self._bring(Path(path), mode, character), mode)
+
+        return on(self._upload.upload, bring, [self._upload, *scope], screen)
+
+    def _bring(self, path: Path, mode: str, character: str) -> Any:
+        if path.stat().st_size > _LARGEST:
+            raise InvalidInput(
+                f"The file is larger than {_LARGEST // 1_000_000} MB: that is no chat. Nothing was read."
+            )
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise BadFile(path, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
+        return self._app.archive.bring(text, mode, character or "Assistant", path.stem)
+
+    def _listed(self) -> str:
+        items = [Entry(info.id, info.title, detail=info.id) for info in self._app.archive.trash()]
+        return entries("Deleted chats: a click restores one", items, "", "The trash is empty.")
+
+    def _restore(self, event: gr.EventData) -> str:
+        made = self._app.archive.restore(event.pick)
+        say(f"The chat is back: {made.id}.")
+        return self._listed()
