@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import BadFile, UnknownName
+from errors import BadFile, Conflict, InvalidInput, Unavailable, UnknownName
+from modules.chat.cards import Card, as_png, read_card, write_card
+from modules.config.atomic import write_bytes
 from modules.config.paths import Paths, safe_child
-from modules.config.yaml_file import read_mapping
+from modules.config.yaml_file import parse_mapping, read_mapping, write_mapping
 
 #: The character that is always there, also when its file is not.
 DEFAULT = "Assistant"
@@ -24,6 +26,14 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _NAME = ("name", "bot", "<|bot|>", "char_name")
 _GREETING = ("greeting", "char_greeting")
+#: The fields that every card of version 2 has.
+_EMPTY_CARD: Mapping[str, Any] = {
+    **dict.fromkeys(
+        ("description", "personality", "scenario", "mes_example", "creator_notes", "system_prompt",
+         "post_history_instructions", "creator", "character_version"), "",
+    ),
+    "alternate_greetings": [], "tags": [], "extensions": {},
+}  # fmt: skip
 _YOUR_NAME = ("your_name", "user", "<|user|>")
 
 
@@ -37,6 +47,8 @@ class Character:
     context: str = ""
     your_name: str = ""  # what the user is called, where the file says it
     picture: Path | None = None
+    greetings: tuple[str, ...] = ()  # other ways to begin
+    after: str = ""  # said to the model after the history
 
 
 class Characters:
@@ -59,6 +71,7 @@ class Characters:
                 return Character(DEFAULT, "AI")
             raise UnknownName("character", name, self.names())
         values = _read_json(path) if path.suffix == ".json" else read_mapping(path)
+        card = Card(values["card"]) if isinstance(values.get("card"), dict) else None
         return Character(
             file=name,
             name=_first(values, _NAME).strip() or name,
@@ -66,7 +79,114 @@ class Characters:
             context=_text(values.get("context")).strip() or _context(values, _first(values, _NAME).strip() or name),
             your_name=_first(values, _YOUR_NAME).strip(),
             picture=self._picture(name),
+            greetings=tuple(card.greetings[1:]) if card else (),
+            after=card.text("post_history_instructions").replace("{{original}}", "").strip() if card else "",
         )
+
+    def save(self, name: str, *, called: str, greeting: str, context: str, as_new: bool = False) -> None:
+        """Write a character; what else its file holds stays.
+
+        Raises: InvalidInput, InvalidName, Conflict, Unavailable.
+        """
+        path = safe_child(self._folder, name, ".yaml")
+        known = self._file(name)
+        if as_new and known is not None:
+            raise Conflict(f"There is a character {name} already. Choose another name, or save that one.")
+        if not called.strip():
+            raise InvalidInput("A character needs a name. Write one, then save again.")
+        values = {}
+        if known is not None:
+            values = _read_json(known) if known.suffix == ".json" else read_mapping(known)
+        for keys in (_NAME, _GREETING, ("context",)):
+            for key in keys:
+                values.pop(key, None)
+        self._write(path, {"name": called.strip(), "greeting": greeting, "context": context, **values})
+        if known is not None and known != path:
+            known.unlink(missing_ok=True)
+
+    def bring(self, data: bytes, file_name: str) -> str:
+        """A character out of a card or a file of another program; the name of its file here.
+
+        Raises: InvalidInput, BadFile, Unavailable.
+        """
+        suffix = Path(file_name).suffix.lower()
+        if suffix in (".yaml", ".yml"):
+            name = self._free(Path(file_name).stem)
+            path = safe_child(self._folder, name, ".yaml")
+            try:
+                values = parse_mapping(data.decode("utf-8-sig"), path)
+            except UnicodeDecodeError:
+                raise InvalidInput("The file is not UTF-8 text. Save it as UTF-8, then try again.") from None
+            if not any(values.get(key) for key in (*_NAME, *_GREETING, "context")):
+                raise InvalidInput("The file holds no character: it has no name, no greeting and no context.")
+            self._write(path, values)
+            return name
+        card = read_card(data)
+        name = self._free(card.text("name") or Path(file_name).stem)
+        greeting = (card.greetings or [""])[0]
+        values = {"name": card.text("name") or name, "greeting": greeting, "context": card.context}
+        self._write(safe_child(self._folder, name, ".yaml"), {**values, "card": dict(card.data)})
+        if card.picture:
+            self._write_picture(name, card.picture)
+        return name
+
+    def take(self, name: str) -> bytes:
+        """The character as a card. Raises: UnknownName, InvalidName, BadFile, InvalidInput."""
+        who = self.load(name)
+        path = self._file(name)
+        values = {} if path is None else _read_json(path) if path.suffix == ".json" else read_mapping(path)
+        kept = Card(values["card"]) if isinstance(values.get("card"), dict) else Card({})
+        data = {**_EMPTY_CARD, **kept.data, "name": who.name, "first_mes": who.greeting}
+        if kept.context != who.context:  # it was edited here, or never was a card
+            data |= {"description": who.context, "personality": "", "scenario": "", "mes_example": "",
+                     "system_prompt": ""}  # fmt: skip
+        return write_card(data, who.picture.read_bytes() if who.picture else None)
+
+    def set_picture(self, name: str, data: bytes | None) -> None:
+        """Give a character another picture, or none. Raises: UnknownName, InvalidInput, Unavailable."""
+        self.load(name)
+        if data is not None:
+            self._write_picture(name, as_png(data))
+            return
+        while (old := self._picture(name)) is not None:
+            old.unlink()
+
+    def delete(self, name: str) -> None:
+        """Remove a character's files; its chats stay. Raises: UnknownName, InvalidName, Unavailable."""
+        path = self._file(name)
+        if path is None:
+            raise UnknownName("character", name, self.names())
+        try:
+            path.unlink()
+            while (picture := self._picture(name)) is not None:
+                picture.unlink()
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be deleted ({error.strerror}).") from None
+
+    def _file(self, name: str) -> Path | None:
+        return next(filter(Path.is_file, (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)), None)
+
+    def _free(self, wished: str) -> str:
+        """A name for a file that no other character has."""
+        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', " ", wished).strip(" .")[:80] or "Character"
+        number = 1
+        while self._file(name := plain if number == 1 else f"{plain} {number}") is not None:
+            number += 1
+        return name
+
+    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
+        try:
+            write_mapping(path, dict(values))
+        except (OSError, UnicodeEncodeError, ValueError) as error:
+            raise Unavailable(f"The character cannot be saved to {path} ({error}).") from None
+
+    def _write_picture(self, name: str, data: bytes) -> None:
+        for suffix in _PICTURES[1:]:
+            safe_child(self._folder, name, suffix).unlink(missing_ok=True)
+        try:
+            write_bytes(safe_child(self._folder, name, ".png"), data)
+        except OSError as error:
+            raise Unavailable(f"The picture cannot be saved ({error.strerror}).") from None
 
     def _picture(self, name: str) -> Path | None:
         return next(filter(Path.is_file, (safe_child(self._folder, name, suffix) for suffix in _PICTURES)), None)

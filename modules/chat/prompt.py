@@ -48,7 +48,8 @@ class Prompt:
 class Stage:
     """All of a prompt that is not history. Names have been put into `context` already.
 
-    `system` is the instruction template's system message; `context` is the character's, of the chat modes.
+    `system` is the instruction template's system message; `context` is the character's, of the chat modes, and `after`
+    what it wants said after the history.
     """
 
     mode: Mode
@@ -57,6 +58,7 @@ class Stage:
     name2: str = "AI"
     system: str = ""
     context: str = ""
+    after: str = ""
     chat_template: str = ""
     command: str = ""
     bos_token: str = ""
@@ -107,7 +109,7 @@ class _Writer:
         stage = self._stage
         if stage.mode == "instruct":
             return self._instruction.opened([*_system(stage.system), *lines], self._begun, role=self._role)
-        dialogue = [*_system(stage.context), *lines]
+        dialogue = [*_system(stage.context), *lines, *_system(stage.after)]
         if stage.mode == "chat":
             return self._chat.opened(dialogue, self._begun, role=self._role)
         return self._commanded(self._chat.text(dialogue))

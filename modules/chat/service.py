@@ -49,7 +49,7 @@ class Chats:
         self._models = models
         self._lock = threading.RLock()  # a reply may be let go of, and released, anywhere: also inside
         self._live: dict[str, Live] = {}
-        self._fresh: dict[str, str] = {}  # id to greeting
+        self._fresh: dict[str, tuple[str, ...]] = {}  # id to greetings
         self._past = Past()
 
     # --- looking ---
@@ -101,13 +101,14 @@ class Chats:
 
         Raises: UnknownName, InvalidName, BadFile.
         """
-        greeting = ""
+        greetings: tuple[str, ...] = ()
         if mode != "instruct":
             who = self._characters.load(character)
-            greeting = with_names(who.greeting.strip(), name1, who.name)
+            begun = (who.greeting, *who.greetings)
+            greetings = tuple(with_names(each.strip(), name1, who.name) for each in begun if each.strip())
         id = self._store.new_id(scope_of(mode, character))
         with self._lock:
-            self._fresh[id] = greeting
+            self._fresh[id] = greetings
             while len(self._fresh) > _FRESH:
                 self._fresh.pop(next(iter(self._fresh)))
         return self._load(id)
@@ -244,14 +245,15 @@ class Chats:
     # --- inside ---
 
     def _load(self, id: str) -> Conversation:
-        greeting = self._fresh.get(id)
-        if greeting is None or self._store.revision(id) is not None:
+        greetings = self._fresh.get(id)
+        if greetings is None or self._store.revision(id) is not None:
             conversation = self._store.open(id)
             self._drop_unborn(conversation)
             return conversation
         conversation = Conversation(id)
-        if greeting:
-            conversation.add("assistant", greeting, greeting=True)
+        made = [conversation.add("assistant", each, greeting=True) for each in greetings]
+        if made:
+            conversation.select(made[0].id)
         return conversation
 
     def _drop_unborn(self, conversation: Conversation) -> None:

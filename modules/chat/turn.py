@@ -40,6 +40,7 @@ class Turn:
             name2=name2,
             system=self.custom_system_message,
             context=with_names(character.context, self.name1, name2) if character else "",
+            after=with_names(character.after, self.name1, name2) if character else "",
             chat_template=self.chat_template,
             command=self.command,
             bos_token=model.tokenizer.bos_token,

@@ -21,13 +21,19 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML (or JSON) file; empty when the file is empty or missing. Raises: BadFile."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        value = yaml.load(text, Loader=_Loader)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise BadFile(path, error.strerror or "the system refuses") from None
     except UnicodeDecodeError:
         raise BadFile(path, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
+    return parse_mapping(text, path)
+
+
+def parse_mapping(text: str, path: Path) -> dict[str, Any]:
+    """The mapping in a YAML text; `path` is what an error calls it. Raises: BadFile."""
+    try:
+        value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadFile(path, _why(error)) from None
     if value is None:

@@ -1,0 +1,130 @@
+"""TavernAI character cards: a character in a picture, or in JSON, of version 1, 2 or 3. Bytes in, plain data out.
+
+A card is JSON, base64 in a text chunk of a PNG: `chara` (versions 1 and 2), `ccv3` (version 3). What this program does
+not use is kept as it is, so that a card goes out as it came in. It opens no file of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from errors import InvalidInput
+
+LARGEST = 30_000_000  # bytes
+_MOST_PIXELS = 50_000_000
+_V2, _V3 = "chara_card_v2", "chara_card_v3"
+_WHAT = "Take a TavernAI or SillyTavern card (PNG or JSON), or a character's YAML."
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card's fields as version 2 and 3 name them, and its picture as a PNG (None: it came without one)."""
+
+    data: Mapping[str, Any]
+    picture: bytes | None = None
+
+    def text(self, name: str) -> str:
+        """A field of text; "" where the card has none."""
+        value = self.data.get(name)
+        return value.strip() if isinstance(value, str) else ""
+
+    @property
+    def greetings(self) -> list[str]:
+        """The first message, then the other greetings."""
+        others = self.data.get("alternate_greetings")
+        found = [self.text("first_mes"), *(each for each in (others if isinstance(others, list) else ()))]
+        return [each.strip() for each in found if isinstance(each, str) and each.strip()]
+
+    @property
+    def context(self) -> str:
+        """What the model is told of the character: system prompt, persona, scenario, example dialogue."""
+        name = self.text("name")
+        persona = "\n".join(filter(None, (self.text("description"), self.text("personality"))))
+        parts = (
+            self.text("system_prompt").replace("{{original}}", "").strip(),
+            f"{name}'s Persona: {persona}" if persona else "",
+            f"Scenario: {self.text('scenario')}" if self.text("scenario") else "",
+            self.text("mes_example").replace("<START>", "").strip(),
+        )
+        return "\n\n".join(part for part in parts if part)
+
+
+def read_card(data: bytes) -> Card:
+    """A card from a file's bytes. Raises: InvalidInput."""
+    if len(data) > LARGEST:
+        raise InvalidInput(f"The card is larger than {LARGEST // 1_000_000} MB. Nothing was read. {_WHAT}")
+    if data.startswith(b"\x89PNG"):
+        return Card(_fields(_in_png(data)), data)
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"The file is no card: it is neither a PNG nor JSON. {_WHAT}") from None
+    return Card(_fields(value))
+
+
+def write_card(data: Mapping[str, Any], picture: bytes | None) -> bytes:
+    """A PNG with the card in it, for programs of version 2 and of version 3. Raises: InvalidInput."""
+    image = _opened(picture) if picture else Image.new("RGB", (400, 600), (44, 154, 136))
+    info = PngImagePlugin.PngInfo()
+    for keyword, spec, version in (("chara", _V2, "2.0"), ("ccv3", _V3, "3.0")):
+        text = json.dumps({"spec": spec, "spec_version": version, "data": dict(data)}, ensure_ascii=False)
+        info.add_text(keyword, base64.b64encode(text.encode("utf-8", "replace")).decode())
+    made = io.BytesIO()
+    image.save(made, "PNG", pnginfo=info)
+    return made.getvalue()
+
+
+def as_png(picture: bytes) -> bytes:
+    """A picture of any usual format as a PNG. Raises: InvalidInput."""
+    made = io.BytesIO()
+    _opened(picture).convert("RGBA").save(made, "PNG")
+    return made.getvalue()
+
+
+def _in_png(data: bytes) -> Any:
+    image = _opened(data)
+    texts = getattr(image, "text", {})
+    for keyword in ("ccv3", "chara"):
+        if keyword in texts:
+            try:
+                return json.loads(base64.b64decode(texts[keyword], validate=False).decode("utf-8"))
+            except (ValueError, binascii.Error, RecursionError):
+                continue
+    raise InvalidInput(f"The picture holds no character that can be read. {_WHAT}")
+
+
+def _opened(data: bytes) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > _MOST_PIXELS:
+                raise InvalidInput("The picture has more than 50 million pixels. Make it smaller, then try again.")
+            image.load()
+    except InvalidInput:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+        raise InvalidInput(f"The picture is damaged and cannot be read ({error}).") from None
+    return image
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields, whichever version they stand in."""
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        value = value["data"]
+    if not isinstance(value, dict) or not isinstance(value.get("name") or value.get("char_name"), str):
+        raise InvalidInput(f"The file holds no character: it has no name. {_WHAT}")
+    old = {  # what Pygmalion's and older programs call them
+        "name": "char_name", "description": "char_persona", "scenario": "world_scenario",
+        "first_mes": "char_greeting", "mes_example": "example_dialogue",
+    }  # fmt: skip
+    return {**{new: value[was] for new, was in old.items() if was in value and new not in value}, **value}
