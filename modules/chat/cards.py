@@ -13,6 +13,8 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -87,6 +89,17 @@ def as_png(picture: bytes) -> bytes:
     """A picture of any usual format as a PNG. Raises: InvalidInput."""
     made = io.BytesIO()
     _opened(picture).convert("RGBA").save(made, "PNG")
+    return made.getvalue()
+
+
+@lru_cache(maxsize=512)
+def thumbnail(path: Path, changed: int) -> bytes:
+    """A small JPEG of a picture; `changed` is when it was written. Raises: InvalidInput, OSError."""
+    del changed  # only so that another picture is another answer
+    image = _opened(path.read_bytes()).convert("RGB")
+    image.thumbnail((160, 200))
+    made = io.BytesIO()
+    image.save(made, "JPEG", quality=80)
     return made.getvalue()
 
 

@@ -131,11 +131,11 @@ class Turns:
             report(error)
 
     def turn(self, place: Place, values: Sequence[Any]) -> Turn:
-        """Everything that shapes the reply: mode, character, its start, system message, then the knobs.
+        """Everything that shapes the reply: mode, character, its start, system message, templates, command, then knobs.
 
         Where the chat belongs counts more than what the controls say. Raises: InvalidInput.
         """
-        mode, character, start, system, *knobs = values
+        mode, character, start, system, instruction, chat, command, *knobs = values
         kind, _, belongs = scope_of(place).partition("/")
         return Turn(
             mode=fitting(mode, place),
@@ -145,6 +145,9 @@ class Turns:
             start_with=start or "",
             custom_system_message=system or "",
             revision=place.revision,
+            instruction_template=instruction or "",
+            chat_template=chat or "",
+            command=command or "",
         )
 
     def prompt(self, place: Place, *values: Any) -> str:

@@ -1,26 +1,34 @@
 """A menu of the user's text files: load by choosing, save under a name, delete after a question.
 
-The same for prompts and grammars. What the text is, and where it goes, its owner says.
+The same for prompts, grammars and templates. What the text is, and where it goes, its owner says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import gradio as gr
 
 from errors import InvalidInput
-from modules.prompts.text_files import TextFiles
 from modules.ui.events import on, say
 from modules.ui.words import escape
+
+
+class Files(Protocol):
+    """Texts with names."""
+
+    def names(self) -> list[str]: ...
+    def load(self, name: str) -> str: ...
+    def save(self, name: str, text: str) -> None: ...
+    def delete(self, name: str) -> None: ...
 
 
 class FileMenu:
     """The menu. `kind` is what one of the files is called; its controls' ids begin with `prefix`."""
 
-    def __init__(self, files: TextFiles, kind: str, prefix: str) -> None:
+    def __init__(self, files: Files, kind: str, prefix: str) -> None:
         self._files = files
         self._kind = kind
         with gr.Row(elem_classes="file-menu", elem_id=f"{prefix}-menu"):

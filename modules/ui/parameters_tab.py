@@ -17,29 +17,22 @@ from loaders.knobs import Knob
 from loaders.params import GROUPS, SamplingParams
 from modules.app import App
 from modules.ui import knob_controls
+from modules.ui.character_page import CharacterPage
 from modules.ui.events import on, report, say, tell, then
 from modules.ui.grammar_panel import GrammarPanel
 from modules.ui.picker import chips, picker
+from modules.ui.template_page import TemplatePage
 from modules.ui.words import escape, number, plural
 
 log = logging.getLogger(__name__)
 
 KNOBS: Mapping[str, Knob] = SamplingParams.knobs()
 
-_LATER = {
-    "Character": "Here you will choose and edit the character that you talk to, and bring TavernAI cards. "
-    "Until then the plain assistant answers.",
-    "Instruction template": "Here you will see and edit the template that turns a conversation into the prompt. "
-    "Until then the one that fits the model is found by itself.",
-    "Chat history": "Here you will bring chats in and take them out as files. Until then they are readable files "
-    "already, in the folder logs.",
-}
-
 
 class ParametersTab:
     """The tab. `knobs` are the controls of all sampling knobs, in the order of their declaration."""
 
-    def __init__(self, app: App, kept: gr.BrowserState) -> None:
+    def __init__(self, app: App, kept: gr.BrowserState, kept_templates: gr.BrowserState) -> None:
         self._app = app
         self._start = start_params(app)
         self.kept = kept
@@ -52,9 +45,10 @@ class ParametersTab:
                     for group, (title, sentence) in GROUPS.items():
                         self._card(group, title, sentence)
                 gr.HTML(neutral_marks(), elem_id="neutral-marks")
-            for title, sentence in _LATER.items():
-                with gr.Tab(title):
-                    gr.HTML(f"<div class='later'><h2>{title}</h2><p>{sentence}</p></div>")
+            with gr.Tab("Character", id="character-page", elem_id="character-page"):
+                self.characters = CharacterPage(app)
+            with gr.Tab("Instruction template", id="template-page", elem_id="template-page"):
+                self.templates = TemplatePage(app, kept_templates)
 
     @property
     def knobs(self) -> list[gr.components.Component]:

@@ -12,6 +12,7 @@ from modules.ui.events import on, say, then
 from modules.ui.notebook_tab import NotebookTab
 from modules.ui.paper import Paper, Sheet
 from modules.ui.parameters_tab import ParametersTab
+from modules.ui.template_page import TemplatePage
 
 
 def wire(tabs: gr.Tabs, chat: ChatTab, default: DefaultTab, notebook: NotebookTab, parameters: ParametersTab) -> None:
@@ -22,6 +23,15 @@ def wire(tabs: gr.Tabs, chat: ChatTab, default: DefaultTab, notebook: NotebookTa
     ):
         sent = on(button.click, _from_chat(chat, paper), [paper.sheet, chat.place, *chat.given], paper.shown)
         show(sent, tabs, name)
+    page = parameters.templates
+    for button, paper, name in (
+        (page.to_default, default.paper, "default"),
+        (page.to_notebook, notebook.paper, "notebook"),
+    ):
+        sent = on(button.click, _from_template(page, paper), [paper.sheet, page.instruction], paper.shown)
+        show(sent, tabs, name)
+    negative = parameters.control("negative_prompt")
+    parameters.follow(on(page.to_negative.click, page.prompt, [page.instruction], [negative]))
     for here, there, name in ((default, notebook.paper, "notebook"), (notebook, default.paper, "default")):
         given = [here.paper.sheet, here.paper.field]
         sent = on(here.to_other.click, _between(here.paper, there), [*given, there.sheet], there.shown)
@@ -39,6 +49,10 @@ def show(event: Any, tabs: gr.Tabs, name: str) -> None:
 
 def _from_chat(chat: ChatTab, paper: Paper) -> Any:
     return lambda sheet, place, *values: paper.put(sheet, chat.prompt(place, *values))
+
+
+def _from_template(page: TemplatePage, paper: Paper) -> Any:
+    return lambda sheet, template: paper.put(sheet, page.prompt(template or ""))
 
 
 def _to_negative(here: Paper) -> Any:

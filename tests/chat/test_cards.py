@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,6 @@ def test_a_chat_uses_all_of_a_card(tmp_path: Path) -> None:
 
 
 def _turn() -> Any:
-    from dataclasses import replace
-
     return replace(TURN, mode="chat", character="Aria", name1="Ann")
 
 
