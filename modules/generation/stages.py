@@ -69,8 +69,6 @@ def inside(place: Place, params: SamplingParams) -> Inside:
         for name in sorted(ELSEWHERE - {"guidance_scale", "negative_prompt", "grammar_string"})
         if not known[name].is_neutral(getattr(params, name)) and place.model.supports(name)
     ]
-    if any(stage.name == "xtc" for stage in stages):
-        notes.append(f"xtc is shown at work; it acts in {percent(params.xtc_probability)} of the places.")
     steps = tuple(_step(place, stage, params) for stage in stages)
     return Inside(steps, tuple(_streams(place, stages)), len(place.logits), tuple(dict.fromkeys(notes)))
 

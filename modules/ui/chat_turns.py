@@ -275,6 +275,15 @@ class Turns:
 
     # --- inside ---
 
+    def _called(self, kind: str, character: str) -> str:
+        """What the one who answers is called."""
+        if kind != "chat":
+            return "Assistant"
+        try:
+            return self.app.characters.load(character).name
+        except UserError:  # its file was deleted; the chat is still there
+            return character
+
     def screen(self, conversation: Conversation, mode: str = "") -> list[Any]:
         """Everything that shows a conversation, in the order of `ChatTab.screen`; `mode` is what the controls say."""
         now = view(conversation)
@@ -287,7 +296,7 @@ class Turns:
         return [
             now.place,
             now.place.id,
-            f"<h1>{escape(now.title)}</h1>{names_style(character if kind == 'chat' else '', self.app.settings.name1)}",
+            f"<h1>{escape(now.title)}</h1>{names_style(self._called(kind, character), self.app.settings.name1)}",
             (WELCOME if loaded else NO_MODEL) if empty else "",
             now.history,
             now.tail,
@@ -319,7 +328,7 @@ def fitting(mode: str, place: Place) -> Any:
 
 def names_style(character: str, user: str) -> str:
     """The names over the messages, for the style sheet."""
-    quoted = [json.dumps(name).replace("<", "\\3c ") for name in (character or "Assistant", user)]
+    quoted = [json.dumps(name).replace("<", "\\3c ") for name in (character, user)]
     return f"<style>:root {{ --reply-name: {quoted[0]}; --your-name: {quoted[1]} }}</style>"
 
 

@@ -26,9 +26,11 @@ def test_vectors_have_length_one_and_repeat(demo_model: Model) -> None:
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
 
 
-def test_a_running_reply_goes_on_undisturbed(demo_model: Model) -> None:
+def test_a_running_reply_goes_on_undisturbed(apart: Model) -> None:
+    demo_model = apart  # what else lies in a shared cache changes the last bits (docs/engine.md)
     request = Request(ids(demo_model, "Once upon a time"), max_tokens=24)
     request = Request(request.ids, request.params.changed(temperature=0), 24)
+    list(demo_model.generate(request))
     alone = [token.id for token in demo_model.generate(request)]
     stream = demo_model.generate(Request(request.ids, request.params, 24))
     demo_model.embed([ids(demo_model, "something else entirely")] * 3)

@@ -88,8 +88,9 @@ def same(found: Dense, wanted: Dense) -> None:
 def test_a_cut_keeps_what_the_reference_keeps(name: str, ordered: bool, data: st.DataObject, z: np.ndarray) -> None:
     cut, slow, values = CUTS[name]
     value = data.draw(values)
-    # where a bound that is moved by a millionth part changes the answer, either answer is right
-    lower, upper = (slow(z.astype(np.float64), value * nudge) for nudge in (1 - 1e-5, 1 + 1e-5))
+    # where a bound that is moved by a small part changes the answer, either answer is right
+    part = 1e-2 if name == "tfs" else 1e-5  # its curvature is a difference of differences of float32 values
+    lower, upper = (slow(z.astype(np.float64), value * nudge) for nudge in (1 - part, 1 + part))
     assume(((lower > -np.inf) == (upper > -np.inf)).all())
     if name == "typical_p":  # equal distances on the two sides of H are told apart by the last bit alone
         p = reference.softmax(z.astype(np.float64))

@@ -1,0 +1,160 @@
+"""The chat's tools in a real browser: messages edited and versioned, chats found and deleted, characters, templates."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import expect
+
+from tests.ui.conftest import Web, until
+
+QUESTION = "Tell me the capital of France."
+
+
+def new_chat(web: Web) -> None:
+    web.page.locator("#new-chat").click()
+    expect(web.page.locator("#welcome")).to_contain_text("What is on your mind?")
+
+
+def test_a_message_is_edited_and_the_edit_taken_back(web: Web) -> None:
+    page = web.page
+    new_chat(web)
+    web.ask(QUESTION)
+    page.locator("#tail .user-row .prose").click()
+    expect(page.locator("#message-what")).to_contain_text("Your message, 1 of 2")
+    page.locator("#message-edit").click()
+    expect(page.locator("#message-text textarea")).to_have_value(QUESTION)
+    page.locator("#message-text textarea").fill("Changed words")
+    page.locator("#message-save").click()
+    expect(page.locator("#tail .user-row")).to_contain_text("Changed words")
+    expect(web.reply).to_contain_text("Paris")
+    page.locator("#chat-undo").click()
+    expect(page.locator("#tail .user-row")).to_contain_text(QUESTION)
+
+
+def test_versions_of_a_reply_are_walked(web: Web) -> None:
+    page = web.page
+    new_chat(web)
+    web.ask(QUESTION)
+    expect(page.locator("#version-earlier")).to_be_hidden()
+    page.locator("#regenerate").click()
+    expect(page.locator("#version-earlier")).to_have_text("‹ 2 of 2")
+    page.locator("#version-earlier").click()
+    expect(page.locator("#version-earlier")).to_have_text("‹ 1 of 2")
+    expect(page.locator("#version-earlier")).to_be_disabled()
+    page.locator("#version-later").click()
+    expect(page.locator("#version-earlier")).to_have_text("‹ 2 of 2")
+
+
+def test_a_branch_is_another_chat(web: Web) -> None:
+    page = web.page
+    new_chat(web)
+    web.ask(QUESTION)
+    before = page.locator("#chat-list [data-pick]").count()
+    page.locator("#tail .bot-row .prose").click()
+    page.locator("#message-branch").click()
+    expect(page.locator("#chat-title")).to_contain_text("(branch)")
+    expect(page.locator("#chat-list [data-pick]")).to_have_count(before + 1)
+    expect(web.reply).to_contain_text("Paris")
+
+
+def test_words_are_put_in_without_the_model(web: Web) -> None:
+    page = web.page
+    new_chat(web)
+    page.keyboard.press("Control+s")
+    box = page.locator("#message textarea")
+    box.fill("A dummy message")
+    page.locator("#dummy-message").click()
+    expect(page.locator("#tail .user-row")).to_contain_text("A dummy message")
+    box.fill("A dummy reply")
+    page.locator("#dummy-reply").click()
+    expect(web.reply).to_contain_text("A dummy reply")
+    box.fill("Another reply")
+    page.locator("#replace-last").click()
+    expect(web.reply).to_contain_text("Another reply")
+    expect(box).to_have_value("")
+    box.fill("Tell me")
+    page.locator("#impersonate").click()
+    page.wait_for_function("document.querySelector('#message textarea').value.length > 12")
+    expect(page.locator("#send")).to_be_visible()
+
+
+def test_chats_are_named_found_deleted_and_restored(web: Web) -> None:
+    page = web.page
+    new_chat(web)
+    web.ask("Where do zebras sleep?")
+    page.locator("#chat-rename").click()
+    page.locator("#chat-name input, #chat-name textarea").fill("About stripes")
+    page.locator("#chat-rename-now").click()
+    expect(page.locator("#chat-title")).to_contain_text("About stripes")
+    new_chat(web)
+    page.locator("#chat-search input, #chat-search textarea").fill("zebras SLEEP")
+    expect(page.locator("#chat-list [data-pick]")).to_have_count(1)
+    page.locator("#chat-list [data-pick]").click()
+    expect(page.locator("#chat-title")).to_contain_text("About stripes")
+    page.locator("#chat-delete").click()
+    page.locator("#chat-delete-now").click()
+    expect(page.locator("#chat-title")).not_to_contain_text("About stripes")
+    page.locator("#chat-search input, #chat-search textarea").fill("")
+    until(lambda: len(web.app.archive.trash()) > 0)
+    page.locator("#chat-files > button").click()
+    page.locator("#chat-trash [data-pick]", has_text="About stripes").click()
+    until(lambda: any(info.title == "About stripes" for info in web.app.chats.list()))
+
+
+def test_a_character_is_made_and_talked_to(web: Web) -> None:
+    page = web.page
+    web.tab("parameters")
+    page.get_by_role("tab", name="Character", exact=True).click()
+    page.locator("#character-new").click()
+    expect(page.locator("#character-called input, #character-called textarea")).to_have_value("")
+    page.locator("#character-file input, #character-file textarea").fill("Fox")
+    page.locator("#character-called input, #character-called textarea").fill("Fennec")
+    page.locator("#character-greeting textarea").fill("Hello {{user}}, I am {{char}}.")
+    page.locator("#character-context textarea").fill("{{char}} is a small fox.")
+    page.locator("#character-save").click()
+    expect(page.locator("#gallery [data-pick=Fox]")).to_be_visible()
+    web.tab("chat")
+    page.keyboard.press("Control+s")
+    page.locator("#mode label", has_text="chat-instruct").click()
+    page.locator("#character input").click()
+    page.get_by_role("option", name="Fox", exact=True).click()
+    expect(page.locator("#column")).to_contain_text("Hello You, I am Fennec.")
+    web.ask("Who are you?")
+    prompt = web.app.chats.list("chat", "Fox")
+    assert len(prompt) == 1
+    page.locator("#mode").get_by_label("instruct", exact=True).click()
+    expect(page.locator("#column")).not_to_contain_text("Fennec")
+
+
+def test_a_bad_card_gets_a_sentence(web: Web) -> None:
+    page = web.page
+    web.tab("parameters")
+    page.get_by_role("tab", name="Character", exact=True).click()
+    page.locator("#character-upload input[type=file]").set_input_files(
+        {"name": "x.json", "mimeType": "application/json", "buffer": b"{}"}
+    )
+    expect(page.locator(".toast-body").last).to_contain_text("no character")
+    card = json.dumps({"data": {"name": "Aria", "first_mes": "Ahoy."}}).encode()
+    page.locator("#character-upload input[type=file]").set_input_files(
+        {"name": "aria.json", "mimeType": "application/json", "buffer": card}
+    )
+    expect(page.locator("#gallery [data-pick=Aria]")).to_be_visible()
+
+
+def test_a_template_is_seen_at_work(web: Web) -> None:
+    page = web.page
+    web.tab("parameters")
+    page.get_by_role("tab", name="Instruction template", exact=True).click()
+    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+    expect(page.locator("#template-seen")).to_contain_text("<|im_start|>user")
+    field = page.locator("#template-text textarea")
+    field.fill("{% for message in messages %}{{ message['content'] }}\n{% endfr %}")
+    expect(page.locator("#template-seen .warning")).to_contain_text("line 2")
+    field.fill("{% for message in messages %}### {{ message['role'] }}: {{ message['content'] }}\n{% endfor %}")
+    expect(page.locator("#template-seen")).to_contain_text("###·user:·Input")
+    page.locator("#template-to-notebook").click()
+    expect(page.locator("#notebook-field textarea")).to_have_value("### user: Input\n")
+    web.tab("parameters")
+    page.locator("#template-clear").click()
+    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
