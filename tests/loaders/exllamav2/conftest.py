@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,13 @@ def exl() -> Any:
 
     sys.path.insert(0, str(card.fetch(ROOT / "cache" / "test-packages")))
     sys.modules["exllamav2_ext"] = card.extension()
-    import exllamav2
+    # exllamav2 imports torch's compiler of extensions, and with it setuptools, which replaces distutils. Nothing is
+    # compiled here, so the tests do not depend on how that goes.
+    compiler = types.ModuleType("torch.utils.cpp_extension")
+    compiler.load = None  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, compiler.__name__, compiler)
+        import exllamav2
 
     assert exllamav2.__version__ == card.VERSION
     return exllamav2
