@@ -105,6 +105,10 @@ class Web:
         self.page.locator(f"#tab-{name}-button").click()
         expect(self.page.locator(f"#tab-{name}")).to_be_visible()
 
+    def new_chat(self) -> None:
+        self.page.locator("#new-chat").click()
+        expect(self.page.locator("#welcome")).to_contain_text("What is on your mind?")
+
     def ask(self, text: str) -> None:
         """Send a message and await the whole reply."""
         self.send(text)

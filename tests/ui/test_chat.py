@@ -13,11 +13,6 @@ QUESTION = "Tell me the capital of France."
 LONG = "Write a very long story about a fox and a hen."
 
 
-def new_chat(web: Web) -> None:
-    web.page.locator("#new-chat").click()
-    expect(web.page.locator("#welcome")).to_contain_text("What is on your mind?")
-
-
 def text_of(page: Page) -> str:
     return page.locator("#tail .bot-row .prose").last.inner_text()
 
@@ -33,7 +28,7 @@ def begin(web: Web, text: str) -> None:
 
 
 def test_a_question_is_answered(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     expect(web.reply).to_contain_text("Paris")
     expect(web.page.locator("#tail .user-row")).to_contain_text(QUESTION)
@@ -43,7 +38,7 @@ def test_a_question_is_answered(web: Web) -> None:
 
 
 def test_a_conversation_goes_on_and_the_last_exchange_moves_up(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     web.ask("And of Italy?")
     expect(web.page.locator("#history .message-row")).to_have_count(2)
@@ -60,7 +55,7 @@ def test_shift_enter_is_a_new_line(web: Web) -> None:
 
 
 def test_stop_keeps_what_is_there_and_continue_goes_on(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     begin(web, LONG)
     expect(web.page.locator("#send")).to_be_hidden()
     web.page.locator("#stop").click()
@@ -75,7 +70,7 @@ def test_stop_keeps_what_is_there_and_continue_goes_on(web: Web) -> None:
 
 
 def test_escape_stops(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     begin(web, LONG)
     web.page.keyboard.press("Escape")
     web.done()
@@ -83,7 +78,7 @@ def test_escape_stops(web: Web) -> None:
 
 
 def test_regenerate_makes_another_version(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     id = str(web.page.locator("#chat-list [aria-current]").get_attribute("data-pick"))
     last = web.app.chats.open(id).path()[-1]
@@ -94,7 +89,7 @@ def test_regenerate_makes_another_version(web: Web) -> None:
 
 
 def test_remove_last_gives_the_question_back(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     web.page.locator("#remove-last").click()
     expect(web.page.locator("#message textarea")).to_have_value(QUESTION)
@@ -102,7 +97,7 @@ def test_remove_last_gives_the_question_back(web: Web) -> None:
 
 
 def test_there_again_after_a_reload(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     answer = text_of(web.page)
     web.page.reload()
@@ -110,7 +105,7 @@ def test_there_again_after_a_reload(web: Web) -> None:
 
 
 def test_a_reply_that_is_being_written_goes_on_in_another_window(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     begin(web, LONG)
     other = web.context.new_page()
     other.goto(web.url)
@@ -122,7 +117,7 @@ def test_a_reply_that_is_being_written_goes_on_in_another_window(web: Web) -> No
 
 
 def test_an_empty_message_changes_nothing(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     web.page.locator("#send").click()
     expect(web.page.locator("#send")).to_be_visible()
@@ -132,7 +127,7 @@ def test_an_empty_message_changes_nothing(web: Web) -> None:
 
 
 def test_there_again_after_a_restart(web: Web, served: Served) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     answer = text_of(web.page)
     again = start(served.root)
@@ -145,7 +140,7 @@ def test_there_again_after_a_restart(web: Web, served: Served) -> None:
 
 
 def test_a_stale_window_is_told_and_gives_the_text_back(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     other = web.context.new_page()
     other.goto(web.url)
@@ -159,7 +154,7 @@ def test_a_stale_window_is_told_and_gives_the_text_back(web: Web) -> None:
 
 
 def test_without_a_model_the_text_is_given_back(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.app.models.unload()
     expect(web.page.locator("#chip")).to_have_text("no model: choose one")
     web.page.locator("#message textarea").fill("Anyone there?")
@@ -172,14 +167,14 @@ def test_without_a_model_the_text_is_given_back(web: Web) -> None:
 
 def test_what_a_person_writes_is_no_markup_of_ours(web: Web) -> None:
     """A message with a script in it is shown as text: neither the list of chats nor the message runs it."""
-    new_chat(web)
+    web.new_chat()
     web.ask('Say hi. <img src=x onerror="window.broken = 1"><script>window.broken = 1</script>')
     expect(web.page.locator("#chat-list [aria-current]")).to_contain_text("<img")
     assert web.page.evaluate("window.broken") is None
 
 
 def test_the_scroll_stays_where_the_reader_is(web: Web) -> None:
-    new_chat(web)
+    web.new_chat()
     web.page.set_viewport_size({"width": 1000, "height": 480})
     web.ask(LONG)
     reading = web.page.locator("#reading")
@@ -203,7 +198,7 @@ def test_screenshot(web: Web) -> None:
     web.page.set_viewport_size({"width": 1440, "height": 900})
     web.open()
     for question in ("Write a haiku about the sea.", QUESTION, "Give me three tips for a good night's sleep."):
-        new_chat(web)
+        web.new_chat()
         web.ask(question)
     web.ask("Give me a short Python function that adds two numbers, in a code block.")
     web.page.screenshot(path=ROOT / "docs" / "screenshot.png")

@@ -232,6 +232,7 @@ def test_texts_are_sent_from_tab_to_tab(web: Web) -> None:
     page.locator("#notebook-to-negative").click()
     expect(page.locator("#knob-negative_prompt textarea")).to_have_value("badly written")
     web.tab("chat")
+    web.new_chat()
     web.ask("Tell me the capital of France.")
     page.locator("#chat-to-default").click()
     expect(page.locator("#input-field textarea")).to_have_value(

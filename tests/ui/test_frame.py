@@ -16,7 +16,7 @@ def test_the_tabs_stand_in_their_order(web: Web) -> None:
     expect(web.page.locator("#tabs > .tab-wrapper [role=tab]")).to_have_text(TABS)
 
 
-@pytest.mark.parametrize("name", ["default", "notebook", "training"])
+@pytest.mark.parametrize("name", ["training"])
 def test_what_comes_later_says_so_without_dead_buttons(web: Web, name: str) -> None:
     web.tab(name)
     expect(web.page.locator(f"#tab-{name} h1")).to_be_visible()

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.ui.conftest import Web, until
 
 QUESTION = "Tell me the capital of France."
 
 
-def new_chat(web: Web) -> None:
-    web.page.locator("#new-chat").click()
-    expect(web.page.locator("#welcome")).to_contain_text("What is on your mind?")
-
-
 def test_a_message_is_edited_and_the_edit_taken_back(web: Web) -> None:
     page = web.page
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     page.locator("#tail .user-row .prose").click()
     expect(page.locator("#message-what")).to_contain_text("Your message, 1 of 2")
@@ -34,7 +29,7 @@ def test_a_message_is_edited_and_the_edit_taken_back(web: Web) -> None:
 
 def test_versions_of_a_reply_are_walked(web: Web) -> None:
     page = web.page
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     expect(page.locator("#version-earlier")).to_be_hidden()
     page.locator("#regenerate").click()
@@ -48,7 +43,7 @@ def test_versions_of_a_reply_are_walked(web: Web) -> None:
 
 def test_a_branch_is_another_chat(web: Web) -> None:
     page = web.page
-    new_chat(web)
+    web.new_chat()
     web.ask(QUESTION)
     before = page.locator("#chat-list [data-pick]").count()
     page.locator("#tail .bot-row .prose").click()
@@ -60,7 +55,7 @@ def test_a_branch_is_another_chat(web: Web) -> None:
 
 def test_words_are_put_in_without_the_model(web: Web) -> None:
     page = web.page
-    new_chat(web)
+    web.new_chat()
     page.keyboard.press("Control+s")
     box = page.locator("#message textarea")
     box.fill("A dummy message")
@@ -81,13 +76,13 @@ def test_words_are_put_in_without_the_model(web: Web) -> None:
 
 def test_chats_are_named_found_deleted_and_restored(web: Web) -> None:
     page = web.page
-    new_chat(web)
+    web.new_chat()
     web.ask("Where do zebras sleep?")
     page.locator("#chat-rename").click()
     page.locator("#chat-name input, #chat-name textarea").fill("About stripes")
     page.locator("#chat-rename-now").click()
     expect(page.locator("#chat-title")).to_contain_text("About stripes")
-    new_chat(web)
+    web.new_chat()
     page.locator("#chat-search input, #chat-search textarea").fill("zebras SLEEP")
     expect(page.locator("#chat-list [data-pick]")).to_have_count(1)
     page.locator("#chat-list [data-pick]").click()
@@ -127,18 +122,19 @@ def test_a_character_is_made_and_talked_to(web: Web) -> None:
     expect(page.locator("#column")).not_to_contain_text("Fennec")
 
 
+def bring(page: Page, name: str, data: bytes) -> None:
+    with page.expect_file_chooser() as asked:
+        page.locator("#character-upload").click()
+    asked.value.set_files({"name": name, "mimeType": "application/json", "buffer": data})
+
+
 def test_a_bad_card_gets_a_sentence(web: Web) -> None:
     page = web.page
     web.tab("parameters")
     page.get_by_role("tab", name="Character", exact=True).click()
-    page.locator("#character-upload input[type=file]").set_input_files(
-        {"name": "x.json", "mimeType": "application/json", "buffer": b"{}"}
-    )
+    bring(page, "x.json", b"{}")
     expect(page.locator(".toast-body").last).to_contain_text("no character")
-    card = json.dumps({"data": {"name": "Aria", "first_mes": "Ahoy."}}).encode()
-    page.locator("#character-upload input[type=file]").set_input_files(
-        {"name": "aria.json", "mimeType": "application/json", "buffer": card}
-    )
+    bring(page, "aria.json", json.dumps({"data": {"name": "Aria", "first_mes": "Ahoy."}}).encode())
     expect(page.locator("#gallery [data-pick=Aria]")).to_be_visible()
 
 
