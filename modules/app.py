@@ -70,16 +70,17 @@ class App:
         paths.ensure()
         settings, notes = Settings.read(locate(root, launch.server.settings))
         shelf = Shelf(paths)
+        model_settings = ModelSettings(paths)
         models = Models(
             paths,
             shelf,
-            ModelSettings(paths),
+            model_settings,
             LOADERS,
             launch.load_options,
             preferred_loader=launch.server.loader,
         )
         generator = Generator(models)
-        templates = Templates(paths)
+        templates = Templates(paths, model_settings.matches)
         characters = Characters(paths)
         store = Store(paths)
         chats = Chats(store, characters, templates, generator, models)

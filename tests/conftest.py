@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from loaders import loader_named
@@ -13,6 +14,10 @@ from modules.config.paths import Paths
 from modules.library.demo import DemoModel
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# no test asserts on wall time: these machines are shared
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 def keep_going(_fraction: float, _doing: str) -> bool:

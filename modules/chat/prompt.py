@@ -6,9 +6,9 @@ is the message that is to be answered. Each message is counted once. This module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from errors import PromptTooLong
 from modules.chat.conversation import Message, Role
@@ -63,6 +63,7 @@ class Stage:
     command: str = ""
     bos_token: str = ""
     eos_token: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)  # further ones that the instruction template knows
 
 
 def build(
@@ -102,7 +103,9 @@ class _Writer:
             "eos_token": stage.eos_token,
         }
         self._stage, self._begun, self._role = stage, begun, role
-        self._instruction = Script(render, stage.instruction_template, "of the instructions", values)
+        self._instruction = Script(
+            render, stage.instruction_template, "of the instructions", {**stage.values, **values}
+        )
         self._chat = Script(render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values)
 
     def text(self, lines: Sequence[Line]) -> str:

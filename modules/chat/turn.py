@@ -15,7 +15,8 @@ from modules.prompts.templates import Templates
 class Turn:
     """How a reply is to be made. `revision` is the one that the page shows; None does not ask for a match.
 
-    Empty templates and an empty command stand for the usual ones: the instruction template is then the model's own.
+    Empty templates and an empty command stand for the usual ones: the instruction template is then the one that fits.
+    `thinking` and `effort` reach templates that know them.
     """
 
     mode: Mode = "instruct"
@@ -28,14 +29,18 @@ class Turn:
     instruction_template: str = ""
     chat_template: str = ""
     command: str = ""
+    thinking: bool = True
+    effort: str = ""
 
     def stage(self, model: Model, templates: Templates, characters: Characters) -> Stage:
         """What stands around the history. Raises: UnknownName, InvalidName, BadFile."""
         character = characters.load(self.character) if self.mode != "instruct" else None
         name2 = character.name if character else "AI"
+        template = self.instruction_template or templates.detect(model)[0]
+        wanted = {"enable_thinking": self.thinking, "reasoning_effort": self.effort or None}
         return Stage(
             mode=self.mode,
-            instruction_template=self.instruction_template or templates.detect(model)[0],
+            instruction_template=template,
             name1=self.name1,
             name2=name2,
             system=self.custom_system_message,
@@ -45,4 +50,5 @@ class Turn:
             command=self.command,
             bos_token=model.tokenizer.bos_token,
             eos_token=model.tokenizer.eos_token,
+            values={name: wanted[name] for name in templates.switches(template) if wanted[name] is not None},
         )

@@ -58,7 +58,7 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     _TUNNEL: ("public_api", "public_api_id", ""),
     "--listen-host chooses the address of the API, too": ("api_enable_ipv6 api_disable_ipv4", "", ""),
     "an API request names its own template and effort": ("", "chat_template_file reasoning_effort", ""),
-    "models that think aloud have no switch of their own yet": ("enable_thinking", "", ""),
+    "the switch stands in the chat's controls, and an API request has its own": ("enable_thinking", "", ""),
     "models are not unloaded when idle yet": ("", "idle_timeout", ""),
     "the user's folders lie beside server.py": ("", "user_data_dir", ""),
     _PAGE: ("chat_buttons old_colors portable no_electron", "subpath", ""),

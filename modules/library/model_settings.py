@@ -28,15 +28,24 @@ class ModelSettings:
 
     def __init__(self, paths: Paths, loaders: Mapping[str, type[Loader]] = LOADERS) -> None:
         self._folder = paths.models
+        self._shipped = paths.root / "models" / SHIPPED  # also for those whose models lie elsewhere
         self._loaders = loaders
         self._lock = threading.Lock()
 
     def entry(self, name: str, *, user_only: bool = False) -> dict[str, Any]:
         """All settings that match a model's name, merged. Raises: BadFile."""
         merged: dict[str, Any] = {}
-        for file in (USER,) if user_only else (SHIPPED, USER):
-            merged.update(self._matching(self._folder / file, name))
+        for file, _, settings in self.matches(name):
+            if file == USER or not user_only:
+                merged.update(settings)
         return merged
+
+    def matches(self, name: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """The entries that match a model's name, weakest first: file, pattern, settings. Raises: BadFile."""
+        files = {self._shipped: SHIPPED, self._folder / SHIPPED: SHIPPED, self._folder / USER: USER}
+        return [
+            (label, pattern, settings) for path, label in files.items() for pattern, settings in _entries(path, name)
+        ]
 
     def loader_for(self, name: str) -> str | None:
         """The name of the loader that was saved for the model. Raises: BadFile."""
@@ -51,7 +60,7 @@ class ModelSettings:
         options: dict[str, Any] = {}
         reasons: list[str] = []
         for file in (SHIPPED, USER):
-            found, complaints = self._checked(self._matching(self._folder / file, name), loader)
+            found, complaints = self._checked(self._merged(file, name), loader)
             options.update(found)
             if found:
                 reasons.append(f"from {file}")
@@ -60,24 +69,28 @@ class ModelSettings:
 
     def user_options_for(self, name: str, loader: str) -> dict[str, Any]:
         """Only what the user saved for the model. Raises: BadFile."""
-        return self._checked(self._matching(self._folder / USER, name), loader)[0]
+        return self._checked(self._merged(USER, name), loader)[0]
 
     def save(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
         """Keep loader and options for this model; what else was kept for it stays. Raises: BadFile, OSError."""
+        plain = {each: list(value) if isinstance(value, tuple) else value for each, value in options.items()}
+        self.keep(name, {"loader": loader, **plain})
+
+    def keep(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Keep these settings for this model, beside what was kept before. Raises: BadFile, OSError."""
         path = self._folder / USER
         key = f"^{re.escape(name)}$"
-        plain = {each: list(value) if isinstance(value, tuple) else value for each, value in options.items()}
         with self._lock:
             values = read_mapping(path)
             kept = values.get(key)
-            values[key] = {**(kept if isinstance(kept, dict) else {}), "loader": loader, **plain}
+            values[key] = {**(kept if isinstance(kept, dict) else {}), **settings}
             write_mapping(path, values)
 
-    def _matching(self, path: Path, name: str) -> dict[str, Any]:
+    def _merged(self, file: str, name: str) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        for pattern, settings in read_mapping(path).items():
-            if isinstance(settings, dict) and _matches(pattern, name):
-                merged.update({str(key): value for key, value in settings.items()})
+        for label, _, settings in self.matches(name):
+            if label == file:
+                merged.update(settings)
         return merged
 
     def _checked(self, settings: Mapping[str, Any], loader: str) -> tuple[dict[str, Any], list[str]]:
@@ -93,6 +106,14 @@ class ModelSettings:
             except InvalidInput as error:
                 complaints.append(str(error))
         return options, complaints
+
+
+def _entries(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (str(pattern), {str(key): value for key, value in settings.items()})
+        for pattern, settings in read_mapping(path).items()
+        if isinstance(settings, dict) and _matches(str(pattern), name)
+    ]
 
 
 def _matches(pattern: str, name: str) -> bool:

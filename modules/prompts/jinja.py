@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -79,6 +79,13 @@ class Sandbox:
             raise TemplateFailed(name, "it is nested too deeply") from None
         except Exception as error:  # whatever a stranger's program may raise
             raise TemplateFailed(name, _words(error), _line(error.__traceback__)) from None
+
+    def variables(self, source: str) -> frozenset[str]:
+        """The values that a template asks for from outside; none for one that cannot be read."""
+        try:
+            return frozenset(meta.find_undeclared_variables(self._environment.parse(source)))
+        except (jinja2.TemplateSyntaxError, RecursionError):
+            return frozenset()
 
     def _template(self, source: str) -> jinja2.Template:
         with self._lock:

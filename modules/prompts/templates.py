@@ -6,13 +6,13 @@ template that came inside a model. This module must not know how a conversation 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from errors import BadFile, InvalidInput, Unavailable, UnknownName
+from errors import BadFile, InvalidInput, InvalidName, Unavailable, UnknownName
 from loaders.base import Model
 from modules.config.atomic import write_text
 from modules.config.paths import Paths, safe_child
@@ -22,14 +22,21 @@ from modules.prompts.old_template import converted
 
 #: What a model without a template of its own gets.
 FALLBACK = "Alpaca"
+#: Values of a template that a person may choose: whether the model thinks before it answers, and how hard.
+SWITCHES = ("enable_thinking", "reasoning_effort")
+#: What the original writes where no template was chosen, or the model's own was.
+_NO_NAMES = ("", "None", "Select template", "Custom (obtained from model metadata)")
+#: The settings that match a model's name, weakest first: file, pattern, settings.
+SettingsFor = Callable[[str], Sequence[tuple[str, str, Mapping[str, Any]]]]
 _SUFFIXES = (".yaml", ".yml", ".jinja", ".jinja2")
 
 
 class Templates:
     """The instruction templates in one folder, and the sandbox that runs them. May be used from several threads."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, settings_for: SettingsFor = lambda _: []) -> None:
         self._folder = paths.instruction_templates
+        self._settings_for = settings_for
         self._sandbox = Sandbox()
 
     def names(self) -> list[str]:
@@ -76,11 +83,37 @@ class Templates:
             raise Unavailable(f"{path} cannot be deleted ({error.strerror}).") from None
 
     def detect(self, model: Model) -> tuple[str, str]:
-        """The template that fits a model, and why this one. Raises: BadFile."""
+        """The template that fits a model, and why this one.
+
+        First what the user keeps for this model, then the model's own, then what its name says, then the fallback.
+        A name for which there is no template is passed over, and the reason says so. Raises: BadFile.
+        """
+        passed: list[str] = []
+        found = [(file, pattern, values) for file, pattern, values in reversed(self._settings_for(model.name))]
+        for file, _, values in found:
+            if file.endswith("-user.yaml") and (text := self._named(values, passed)):
+                return text, _because(f"kept for this model in {file}", passed)
         own = model.tokenizer.chat_template
         if own and own.strip():
-            return own, "from the GGUF"
-        return self.load(FALLBACK), f"{FALLBACK}: no template in the model"
+            place = "the GGUF" if model.loader.lower().startswith("llama") else "the model's folder"
+            return own, _because(f"from {place}", passed)
+        for file, pattern, values in found:
+            if not file.endswith("-user.yaml") and (text := self._named(values, passed)):
+                return text, _because(f"{values['instruction_template']}, by name: {pattern}", passed)
+        return self.load(FALLBACK), _because(f"{FALLBACK}: no template in the model, none known for its name", passed)
+
+    def _named(self, values: Mapping[str, Any], passed: list[str]) -> str:
+        """The template that these settings of a model ask for; "" for none."""
+        if text := values.get("instruction_template_str"):
+            return str(text)
+        name = values.get("instruction_template")
+        if not isinstance(name, str) or name in _NO_NAMES:
+            return ""
+        try:
+            return self.load(name)
+        except (UnknownName, InvalidName):
+            passed.append(f"there is no template {name}")
+            return ""
 
     def render(self, template: str, messages: Sequence[Mapping[str, Any]], *, name: str = "", **values: Any) -> str:
         """The text that a template makes of the messages (each with `role` and `content`).
@@ -99,9 +132,17 @@ class Templates:
         }
         return self._sandbox.render(name or "of this chat", template, given)
 
+    def switches(self, template: str) -> frozenset[str]:
+        """Which of SWITCHES this template knows."""
+        return self._sandbox.variables(template).intersection(SWITCHES)
+
     def _find(self, name: str) -> Path | None:
         candidates = (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)
         return next((path for path in candidates if path.is_file()), None)
+
+
+def _because(reason: str, passed: Sequence[str]) -> str:
+    return "; ".join([reason, *passed])
 
 
 def _literal(text: str) -> str:

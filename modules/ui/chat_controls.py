@@ -13,6 +13,9 @@ import gradio as gr
 from modules.app import App
 from modules.ui.events import on
 
+_EFFORTS = (("as the template says", ""), ("low", "low"), ("medium", "medium"), ("high", "high"))
+_NO_THINKING = "The template of this model has no switch for it."
+_NO_EFFORT = "The template of this model does not ask for it."
 MODES = ("instruct", "chat-instruct", "chat")
 
 
@@ -42,6 +45,13 @@ class ChatControls:
                 settings.custom_system_message, label="Custom system message", lines=3, elem_id="system-message",
                 info="Stands before the conversation in instruct mode. Empty: what the template says.",
             )  # fmt: skip
+            self.thinking = gr.Checkbox(
+                True, label="Think first", elem_id="thinking", interactive=False, info=_NO_THINKING
+            )
+            self.effort = gr.Dropdown(
+                list(_EFFORTS), value="", label="How hard it thinks", elem_id="effort", interactive=False,
+                info=_NO_EFFORT,
+            )  # fmt: skip
             gr.HTML("<h3>With the text in the box</h3>")
             self.impersonate = gr.Button("Impersonate", elem_id="impersonate", size="sm")
             self.replace = gr.Button("Replace last reply", elem_id="replace-last", size="sm")
@@ -50,16 +60,29 @@ class ChatControls:
 
     @property
     def given(self) -> list[Any]:
-        """Mode, character, start of the reply, system message."""
-        return [self.mode, self.character, self.start_with, self.system]
+        """Mode, character, start of the reply, system message, whether to think, how hard."""
+        return [self.mode, self.character, self.start_with, self.system, self.thinking, self.effort]
 
-    def wire(self, page: gr.Blocks) -> None:
+    def wire(self, page: gr.Blocks, template: gr.Textbox, model_changed: Any) -> None:
         """Keep the texts in the browser, and show the characters that are there."""
         texts = [self.start_with, self.system]
         on([each.change for each in texts], lambda start, system: {"start": start, "system": system}, texts,
            [self._kept], latest=True)  # fmt: skip
         on(page.load, self._restore, [self._kept, self.character], [*texts, self.character])
+        on([page.load, model_changed, template.change], self._switches, [template], [self.thinking, self.effort],
+           latest=True)  # fmt: skip
         on(self.close.click, None, js="() => { Page.toggleControls(false); }")
+
+    def _switches(self, template: str) -> list[Any]:
+        """The switches that the template in use knows; the others are grey, and say why."""
+        templates, model = self._app.templates, self._app.models.loaded
+        text = template.strip() or (templates.detect(model)[0] if model else "")
+        known = templates.switches(text)
+        thinks, hard = ("enable_thinking" in known), ("reasoning_effort" in known)
+        return [
+            gr.update(interactive=thinks, info="Before it answers; the template knows it." if thinks else _NO_THINKING),
+            gr.update(interactive=hard, info="More takes longer." if hard else _NO_EFFORT),
+        ]
 
     def _restore(self, kept: Mapping[str, Any], character: str) -> list[Any]:
         settings = self._app.settings

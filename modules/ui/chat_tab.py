@@ -114,13 +114,13 @@ class ChatTab:
 
     # --- what it does ---
 
-    def wire(self, page: gr.Blocks, knobs: Sequence[Any], model_changed: Any) -> None:
-        """Connect everything; `knobs` are the controls of the Parameters tab, in the order of their declaration."""
+    def wire(self, page: gr.Blocks, template: gr.Textbox, knobs: Sequence[Any], model_changed: Any) -> None:
+        """Connect everything; `knobs`: what a turn takes from the Parameters tab, in order; `template`: one of them."""
         turns, chats = self._turns, self._turns.app.chats
         given = [*self.controls.given, *knobs]
         self.given = given
         scope = [self.controls.mode, self.controls.character]
-        self.controls.wire(page)
+        self.controls.wire(page, template, model_changed)
         self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given)
         self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
         self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), given)

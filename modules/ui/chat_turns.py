@@ -135,7 +135,7 @@ class Turns:
 
         Where the chat belongs counts more than what the controls say. Raises: InvalidInput.
         """
-        mode, character, start, system, instruction, chat, command, *knobs = values
+        mode, character, start, system, thinking, effort, instruction, chat, command, *knobs = values
         kind, _, belongs = scope_of(place).partition("/")
         return Turn(
             mode=fitting(mode, place),
@@ -148,6 +148,8 @@ class Turns:
             instruction_template=instruction or "",
             chat_template=chat or "",
             command=command or "",
+            thinking=bool(thinking),
+            effort=effort or "",
         )
 
     def prompt(self, place: Place, *values: Any) -> str:

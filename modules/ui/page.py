@@ -43,7 +43,9 @@ def build_page(app: App) -> gr.Blocks:
             with gr.Tab("Session", id="session", elem_id="tab-session"):
                 queue = session_tab.build(app)
         frame.wire(page, tabs, model.progress, queue.html, [chat.choose])
-        chat.wire(page, [*parameters.templates.given, *parameters.knobs], frame.model.change)
+        chat.wire(
+            page, parameters.templates.instruction, [*parameters.templates.given, *parameters.knobs], frame.model.change
+        )
         default.wire(page, parameters, frame.model.change)
         notebook.wire(page, parameters, frame.model.change)
         sending.wire(tabs, chat, default, notebook, parameters)

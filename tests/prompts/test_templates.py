@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from errors import BadFile, InvalidName, TemplateFailed, UnknownName
 from modules.config.paths import Paths
+from modules.config.yaml_file import read_mapping
+from modules.library.model_settings import ModelSettings
 from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel
 
@@ -23,32 +27,66 @@ CONVERSATION = [
     {"role": "user", "content": "Bye"},
 ]
 
-# written down from each family's own description of its format
-GOLDEN = {
-    "ChatML": (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-        "<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
-    ),
-    "Alpaca": ("Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello\n\n### Instruction:\nBye\n\n### Response:\n"),
-    "Llama-v2": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Bye [/INST]",
-    "Llama-v3": (
-        "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    ),
-    "Mistral": "<s>[INST] Be brief.\n\nHi [/INST] Hello</s>[INST] Bye [/INST]",
-    "Vicuna-v1.1": "Be brief. USER: Hi ASSISTANT: Hello</s>USER: Bye ASSISTANT:",
-}
+#: What each shipped template makes of it, written down from each family's own description of its format.
+GOLDEN = json.loads((Path(__file__).parent / "golden_templates.json").read_text(encoding="utf-8"))
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 @pytest.mark.parametrize("name", SHIPPED.names())
 def test_every_shipped_template_writes_its_form(name: str) -> None:
-    text = SHIPPED.render(
-        SHIPPED.load(name), CONVERSATION, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+    assert SHIPPED.render(SHIPPED.load(name), CONVERSATION, add_generation_prompt=True, **TOKENS) == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", SHIPPED.names())
+def test_what_a_model_goes_on_from_is_how_its_answer_is_read_again(name: str) -> None:
+    """Else the next turn would pay for the whole prompt, and an answer would be read in another form."""
+    template = SHIPPED.load(name)
+    asked = SHIPPED.render(template, CONVERSATION, add_generation_prompt=True, **TOKENS)
+    answered = SHIPPED.render(template, [*CONVERSATION, {"role": "assistant", "content": "Goodbye"}], **TOKENS)
+    assert answered.startswith(asked)
+    assert answered[len(asked) :].lstrip(" ").startswith("Goodbye")
+
+
+@pytest.mark.parametrize("name", SHIPPED.names())
+def test_without_a_system_message_only_what_the_family_says_by_itself_is_before(name: str) -> None:
+    text = SHIPPED.render(SHIPPED.load(name), CONVERSATION[1:], add_generation_prompt=True, **TOKENS)
+    assert "Be brief" not in text
+    assert "None" not in text
+    assert text.endswith(GOLDEN[name][GOLDEN[name].index("Hi") :])
+
+
+def test_the_names_that_settings_of_the_original_use_are_there() -> None:
+    names = """Airoboros-v1.2, Alpaca, Bactrian, Baichuan Chat, Baize, Bluemoon, ChatGLM, ChatML, Chinese-Vicuna-Chat,
+        Galactica, Galactica Cite, Galactica Finetuned, Galactica Q, Galactica Summary, Galactica Work, Galactica v2,
+        Gorilla, Guanaco non-chat, Guanaco-QLoRA, H2O-prompt_answer, Hippogriff, INCITE-Chat, INCITE-Instruct,
+        KoAlpaca, Koala, LLaVA, Llama-v2, Llama-v3, MOSS, Manticore Chat, Metharme, Mistral, NewHope, Open Assistant,
+        OpenBuddy, OpenChat, OpenOrca-Platypus2, Orca Mini, Orca-Vicuna, RWKV-Raven, Samantha, StableBeluga2, StableLM,
+        StableVicuna, Starchat-Beta, Synthia, Synthia-CoT, Tulu, Vicuna-v0, Vicuna-v1.1, Vigogne-Chat,
+        Vigogne-Instruct, Wizard-Mega, Wizard-Mega ShareGPT, Ziya"""
+    assert {name.strip() for name in names.split(",")} <= set(SHIPPED.names())
+    assert set(GOLDEN) == set(SHIPPED.names())
+
+
+def test_thinking_is_switched_and_tools_are_written() -> None:
+    template = SHIPPED.load("ChatML-Thinking")
+    assert SHIPPED.switches(template) == {"enable_thinking"}
+    assert SHIPPED.switches(SHIPPED.load("ChatML")) == SHIPPED.switches("{% broken") == frozenset()
+    asked = [{"role": "user", "content": "How warm is it?"}]
+    on = SHIPPED.render(template, asked, add_generation_prompt=True, enable_thinking=True)
+    assert SHIPPED.render(template, asked, add_generation_prompt=True, enable_thinking=False) == (
+        on + "<think>\n\n</think>\n\n"
     )
-    assert text == GOLDEN[name]
+    called = {"role": "assistant", "content": "<think>I look.</think>I look.", "tool_calls": [
+        {"function": {"name": "look", "arguments": {"at": "thermometer"}}}]}  # fmt: skip
+    results = [{"role": "tool", "content": "20"}, {"role": "tool", "content": "21"}]
+    text = SHIPPED.render(template, [*asked, called, *results], tools=[{"name": "look"}], add_generation_prompt=True)
+    assert '<tools>\n{"name": "look"}\n</tools>' in text
+    assert (
+        "<|im_start|>assistant\nI look.\n"
+        '<tool_call>\n{"name": "look", "arguments": {"at": "thermometer"}}\n</tool_call>'
+        "<|im_end|>\n<|im_start|>user\n<tool_response>\n20\n</tool_response>\n<tool_response>\n21\n</tool_response>"
+        "<|im_end|>\n<|im_start|>assistant\n"
+    ) in text
 
 
 @pytest.fixture
@@ -57,11 +95,40 @@ def templates(tmp_path: Path) -> Templates:
     return Templates(Paths.under(tmp_path))
 
 
-def test_detected_from_the_model_else_alpaca() -> None:
-    assert SHIPPED.detect(FakeModel(chat_template="{{ 1 }}")) == ("{{ 1 }}", "from the GGUF")
-    text, reason = SHIPPED.detect(FakeModel())
-    assert text == SHIPPED.load("Alpaca")
-    assert "no template" in reason
+def test_detected_in_the_stated_order(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    paths = replace(Paths.under(ROOT), models=tmp_path / "models")  # the shipped names, and no user's settings yet
+    kept = ModelSettings(paths)
+    templates = Templates(paths, kept.matches)
+
+    def detected(name: str, own: str | None = None) -> tuple[str, str]:
+        model = FakeModel(chat_template=own)
+        model.name, model.loader = name, "llama.cpp"
+        return templates.detect(model)
+
+    assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")
+    assert detected("Mistral-7B-Instruct.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")
+    assert detected("Mistral-7B-Instruct.gguf") == (
+        templates.load("Mistral"), "Mistral, by name: .*(mistral|mixtral).*instruct"
+    )  # fmt: skip
+    assert detected("OpenHermes-2.5-Mistral-7B.gguf")[1] == "ChatML, by name: .*openhermes.*mistral"
+    assert detected("TheBloke_wizard-mega-13B")[1] == "Wizard-Mega, by name: .*wizard.*mega"
+    text, reason = detected("x.gguf")
+    assert text == templates.load("Alpaca")
+    assert reason.startswith("Alpaca: no template in the model")
+    kept.keep("x.gguf", {"instruction_template": "Metharme"})
+    assert detected("x.gguf", "{{ 1 }}") == (
+        templates.load("Metharme"), "kept for this model in config-user.yaml"
+    )  # fmt: skip
+    kept.keep("x.gguf", {"instruction_template": "gone"})
+    assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF; there is no template gone")
+    kept.keep("x.gguf", {"instruction_template": "Custom (obtained from model metadata)"})
+    assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")
+
+
+def test_every_name_in_the_shipped_patterns_is_a_template() -> None:
+    names = {each["instruction_template"] for each in read_mapping(ROOT / "models" / "config.yaml").values()}
+    assert names <= set(SHIPPED.names())
 
 
 @settings(max_examples=60)
