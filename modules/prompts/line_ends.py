@@ -27,7 +27,10 @@ def laid_over(exact: str, field: str) -> str:
     end = _common(seen[start:][::-1], field[start:][::-1])
     head = exact[: position(exact, start)]
     tail = exact[position(exact, len(seen) - end) :] if end else ""
-    return head + field[start : len(field) - end] + tail
+    rest = field[start : len(field) - end] + tail
+    if head.endswith("\r") and rest.startswith("\n"):
+        head = head[:-1] + "\n"  # else the two would become one line end
+    return head + rest
 
 
 def position(exact: str, at: int) -> int:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from errors import BadFile, InvalidName, NotFound, NothingToDo, Unavailable
@@ -107,6 +107,7 @@ def test_half_a_character_is_kept(tmp_path: Path) -> None:
 
 
 @given(TEXT, TEXT)
+@example("\r", "\n\n")
 def test_what_was_not_touched_keeps_its_line_ends(exact: str, field: str) -> None:
     field = plain(field)
     assert plain(laid_over(exact, field)) == field
