@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from errors import NothingToDo
 from modules.chat.conversation import Conversation
-from modules.chat.exchange import read_chat
+from modules.chat.exchange import read_chat, to_lines
 from modules.chat.store import Found, Info, Store, scope_of
 
 
@@ -34,6 +35,21 @@ class Archive:
         made = read_chat(id, text, title)
         self._store.save(made)
         return made
+
+    def take(
+        self, id: str, *, lines: bool = False, user: str = "You", character: str = "Assistant"
+    ) -> tuple[str, bytes]:
+        """A conversation as a file, its name and its bytes: as it is kept here, or `lines` as SillyTavern's JSONL.
+
+        Raises: NothingToDo, InvalidName, BadFile.
+        """
+        text = self._store.text(id)
+        if not text:
+            raise NothingToDo("Nothing was said in this chat yet.")
+        stem = id.rpartition("/")[2]
+        if lines:
+            return f"{stem}.jsonl", to_lines(self._store.open(id), user, character).encode("utf-8", "replace")
+        return f"{stem}.json", text.encode("utf-8", "replace")
 
     def restore(self, id: str) -> Conversation:
         """Take a conversation out of the trash. Raises: NotFound, InvalidName, Unavailable, BadFile."""

@@ -6,7 +6,6 @@ It asks the services for everything. Which character a chat is with is chosen be
 from __future__ import annotations
 
 import base64
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from modules.app import App
 from modules.chat.cards import thumbnail
 from modules.chat.characters import Character
 from modules.ui.events import on, say, then
+from modules.ui.hand_out import HandOut
 from modules.ui.picker import picker
 from modules.ui.words import escape
 
@@ -51,7 +51,7 @@ class CharacterPage:
                 )  # fmt: skip
                 with gr.Row(elem_classes="actions"):
                     self._save = gr.Button("Save", variant="primary", elem_id="character-save")
-                    self._card = gr.DownloadButton("Take out as a card", elem_id="character-card")
+                    self._card = HandOut("Take out as a card", "character-card")
                     self._picture = gr.UploadButton(
                         "Give it a picture", file_types=["image"], elem_id="character-picture", type="filepath"
                     )
@@ -79,7 +79,7 @@ class CharacterPage:
             on(self._delete_yes.click, self._remove, [self._edited], shown),
         ]
         on(self._picture.upload, self._paint, [self._edited, self._picture], shown)
-        on(self._card.click, self._take, [self._edited], [self._card])
+        self._card.wire(self._take, [self._edited])
         on(self._delete.click, self._ask, [self._edited], [self._question, self._asking])
         on(self._delete_no.click, lambda: gr.update(visible=False), None, [self._asking])
         for event in changed:
@@ -134,11 +134,10 @@ class CharacterPage:
         self._app.characters.set_picture(edited, Path(path).read_bytes())
         return self._show(edited)
 
-    def _take(self, edited: str) -> str:
-        data = self._app.characters.take(edited)
-        path = Path(tempfile.mkdtemp()) / f"{edited}.png"
-        path.write_bytes(data)
-        return str(path)
+    def _take(self, edited: str) -> tuple[str, bytes]:
+        if not edited:
+            raise InvalidInput("Choose the character that is to be taken out first.")
+        return f"{edited}.png", self._app.characters.take(edited)
 
     def _ask(self, edited: str) -> list[Any]:
         if not edited:

@@ -10,7 +10,10 @@ import gradio as gr
 
 from errors import BadFile, InvalidInput
 from modules.app import App
+from modules.ui.chat_turns import scope_of
+from modules.ui.chat_view import Place
 from modules.ui.events import on, say
+from modules.ui.hand_out import HandOut
 from modules.ui.picker import Entry, entries, picker
 
 _LARGEST = 64_000_000
@@ -21,16 +24,28 @@ class ChatFiles:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        with gr.Accordion("Import and trash", open=False, elem_id="chat-files", elem_classes="rest") as self._fold:
+        with gr.Accordion("Import, export, trash", open=False, elem_id="chat-files", elem_classes="rest") as self._fold:
             self._upload = gr.UploadButton(
                 "Import a chat", file_types=[".json", ".jsonl"], size="sm", elem_id="chat-import"
             )
+            with gr.Row(elem_classes="actions"):
+                self._json = HandOut("Export as JSON", "chat-export")
+                self._lines = HandOut("Export for SillyTavern", "chat-export-lines")
             self._trash = picker("chat-trash")
 
-    def wire(self, scope: Sequence[Any], screen: Sequence[Any], show: Callable[..., list[Any]]) -> Any:
+    def wire(self, place: gr.State, scope: Sequence[Any], screen: Sequence[Any], show: Callable[..., list[Any]]) -> Any:
         """Connect it. Returns the event after which another chat is open."""
         on(self._fold.expand, self._listed, None, [self._trash])
         on(self._trash.click, self._restore, None, [self._trash])
+
+        archive, user = self._app.archive, self._app.settings.name1
+
+        def lines(place: Place) -> tuple[str, bytes]:
+            kind, _, character = scope_of(place).partition("/")
+            return archive.take(place.id, lines=True, user=user, character=character if kind == "chat" else "Assistant")
+
+        self._json.wire(lambda place: archive.take(place.id), [place])
+        self._lines.wire(lines, [place])
 
         def bring(path: str, mode: str, character: str) -> list[Any]:
             return show(self._bring(Path(path), mode, character), mode)

@@ -131,7 +131,7 @@ class ChatTab:
             on(self.chats.click, turns.open, [self.controls.mode], self.screen),
             on(page.load, turns.load, [self.kept, *scope], self.screen),
             on([each.input for each in scope], turns.latest, scope, self.screen),
-            self.files.wire(scope, self.screen, turns.screen),
+            self.files.wire(self.place, scope, self.screen, turns.screen),
         ):
             at_end = then(then(opened, self.bar.hidden, None, self.bar.shown), None, js=_AT_END)
             watched = then(at_end, turns.watch, [self.place], [self.tail, self.watched], stream=True)

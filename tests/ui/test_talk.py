@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from modules.chat.cards import read_card
 from tests.ui.conftest import Web, until
 
 QUESTION = "Tell me the capital of France."
@@ -136,6 +138,32 @@ def test_a_bad_card_gets_a_sentence(web: Web) -> None:
     expect(page.locator(".toast-body").last).to_contain_text("no character")
     bring(page, "aria.json", json.dumps({"data": {"name": "Aria", "first_mes": "Ahoy."}}).encode())
     expect(page.locator("#gallery [data-pick=Aria]")).to_be_visible()
+    page.locator("#gallery [data-pick=Aria]").click()
+    expect(page.locator("#character-called input, #character-called textarea")).to_have_value("Aria")
+    taken = handed_out(page, "#character-card")
+    assert taken[0] == "Aria.png"
+    assert read_card(taken[1]).text("first_mes") == "Ahoy."
+
+
+def handed_out(page: Page, button: str) -> tuple[str, bytes]:
+    with page.expect_download() as asked:
+        page.locator(button).click()
+    return asked.value.suggested_filename, Path(asked.value.path()).read_bytes()
+
+
+def test_a_chat_is_taken_out(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    web.ask(QUESTION)
+    page.locator("#chat-files > button").click()
+    name, data = handed_out(page, "#chat-export")
+    assert name.endswith(".json")
+    assert json.loads(data)["internal"][0][0] == QUESTION
+    name, data = handed_out(page, "#chat-export-lines")
+    assert name.endswith(".jsonl")
+    head, asked, _ = [json.loads(line) for line in data.decode().splitlines()]
+    assert head["character_name"] == "Assistant"
+    assert asked["mes"] == QUESTION
 
 
 def test_a_template_is_seen_at_work(web: Web) -> None:

@@ -1,0 +1,39 @@
+"""A button that hands out a file: it is made when it is asked for, and the browser saves it.
+
+gradio's own download button can only give what was ready before the click. It must not know what the file is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from modules.ui.events import on, then
+
+_SAVE = "() => { setTimeout(() => document.querySelector('#%s').click(), 100); }"
+
+
+class HandOut:
+    """The button, and an unseen one of gradio's that holds the file while it is saved."""
+
+    def __init__(self, label: str, elem_id: str) -> None:
+        self._id = f"{elem_id}-file"
+        self._button = gr.Button(label, size="sm", elem_id=elem_id)
+        self._file = gr.DownloadButton("", visible="hidden", elem_id=self._id)
+
+    def wire(self, make: Callable[..., tuple[str, bytes]], inputs: Sequence[Any]) -> None:
+        """Connect it: `make` gives the file's name and what is in it. Its errors become toasts."""
+
+        def write(*values: Any) -> str:
+            name, data = make(*values)
+            path = Path(tempfile.mkdtemp()) / name
+            path.write_bytes(data)
+            return str(path)
+
+        made = on(self._button.click, write, inputs, [self._file])
+        saved = then(made, None, js=_SAVE % self._id)
+        then(saved, lambda: None, None, [self._file], js="() => new Promise((done) => setTimeout(done, 500))")
