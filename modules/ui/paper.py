@@ -23,7 +23,7 @@ from modules.generation.writing import Growth
 from modules.prompts.drafts import Draft
 from modules.prompts.line_ends import laid_over, plain, with_ends
 from modules.ui.chat_view import facts_line
-from modules.ui.events import on, tell
+from modules.ui.events import on, tell, then
 from modules.ui.knob_controls import params_from
 from modules.ui.words import escape, parts, plural
 
@@ -64,7 +64,7 @@ class Paper:
         self.stamp = gr.Number(0, visible=False)
         self.field = gr.Textbox(
             label=label, placeholder=placeholder, lines=12, max_lines=1000, container=False, show_label=False,
-            elem_id=f"{kind}-field", elem_classes="paper", autoscroll=True,
+            elem_id=f"{kind}-field", elem_classes="paper", autoscroll=True, interactive=False,
         )  # fmt: skip
         # gradio's text box tells of pressed keys, not of what was pasted or deleted: the page's script presses this
         self.typed = gr.Button("", visible="hidden", elem_id=f"{kind}-field-typed")
@@ -85,7 +85,9 @@ class Paper:
         on(self.typed.click, self._typed, typed, self.shown[1:], js=_STAMP, latest=True)
         on(self.ends.click, self._turn_ends, [self.stamp, self.sheet, self.field], self.shown, js=_STAMP)
         on(model_changed, self._count, [self.sheet, *knobs], [self.facts])
-        return on(page.load, self._load, [self.kept, *knobs], self.shown)
+        loaded = on(page.load, self._load, [self.kept, *knobs], self.shown)
+        # nobody writes before that: what comes from the disk would take its place
+        return then(loaded, lambda: gr.update(interactive=True), None, [self.field])
 
     def text(self, number: float, sheet: Sheet, field: str) -> tuple[Draft, Sheet]:
         """The exact text of the field, which is on disk now, and where. Raises: UserError."""
