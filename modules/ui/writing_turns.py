@@ -113,5 +113,8 @@ class WritingTurns:
         yield from self._target.watch(sheet)
 
     def _settle_watched(self, sheet: Sheet) -> list[Any]:
+        """What grew meanwhile, if anything did: the field may hold newer words of a person's by now."""
         draft = self._app.drafts.open(sheet.id)
-        return [*self._target.show(draft, sheet), *self._states(False)]
+        grown = draft.revision != sheet.revision
+        text = self._target.show(draft, sheet) if grown else [gr.skip()] * len(self._target.shown)
+        return [*text, *self._states(self._app.writing.growing(sheet.id) is not None)]
