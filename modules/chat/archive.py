@@ -5,7 +5,8 @@ from __future__ import annotations
 from errors import NothingToDo
 from modules.chat.conversation import Conversation
 from modules.chat.exchange import read_chat, to_lines
-from modules.chat.store import Found, Info, Store, scope_of
+from modules.chat.search import Found, search
+from modules.chat.store import Info, Store, scope_of
 
 
 class Archive:
@@ -20,7 +21,7 @@ class Archive:
 
     def search(self, words: str) -> list[Found]:
         """Every conversation, of all modes and characters, in which all these words are said; newest first."""
-        return self._store.search(words)
+        return search(self._store, words)
 
     def trash(self) -> list[Info]:
         """What was deleted and can be restored, newest first."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modules.chat.conversation import Conversation, Message
-from modules.chat.pairs import Rows, adopt, metadata_of, rows_of, said_in
+from modules.chat.pairs import GREETING, Rows, adopt, metadata_of, rows_of, said_in
 
 _OURS = ("about", "internal", "visible", "metadata", "tree", "data", "data_visible")
 _LONGEST_TITLE = 60
@@ -68,6 +68,24 @@ def from_text(id: str, text: str, created: float) -> Conversation:
     if rows_of(conversation.path())[0] != internal:  # another program wrote them
         adopt(conversation, said_in(internal, visible, _mapping(value.get("metadata"))), created)
     return conversation
+
+
+def texts_in(text: str) -> list[str]:
+    """All that was said in a file's conversation, each text once: of the branch that is shown, then of the others.
+
+    Nothing for a file that is no conversation.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(value, dict):
+        return []
+    rows = value.get("internal") or value.get("data")
+    nodes = _mapping(value.get("tree")).get("messages")
+    said = [each for row in _lists(rows) for each in _lists(row) if each != GREETING]
+    said += [_mapping(node).get("text") for node in _lists(nodes)]
+    return list(dict.fromkeys(each for each in said if isinstance(each, str)))
 
 
 def about_in(head: str) -> Mapping[str, Any] | None:
@@ -163,6 +181,10 @@ def _rows(value: Mapping[str, Any], *names: str) -> Rows:
     if not all(isinstance(half, str) for pair in pairs for half in pair):
         raise NotAConversation(f"{name} holds something that is not text")
     return pairs
+
+
+def _lists(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -38,14 +38,6 @@ class Info:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Found:
-    """A conversation in which something was found, and the words around it."""
-
-    info: Info
-    excerpt: str
-
-
 def scope_of(mode: str, character: str) -> str:
     """Where conversations of this mode belong: "instruct", or "chat/CHARACTER"."""
     return "instruct" if mode == "instruct" else f"chat/{character}"
@@ -78,22 +70,10 @@ class Store:
                     return id
                 number += 1
 
-    def search(self, words: str) -> list[Found]:
-        """Every conversation of every scope whose title or messages hold all the words; newest first."""
-        wanted = words.casefold().split()
-        if not wanted:
-            return []
-        found = []
-        for scope in self._scopes():
-            for info in self.list(scope):
-                try:
-                    text = self._path(info.id).read_text(encoding="utf-8", errors="replace")
-                except OSError:
-                    continue
-                plain = text.casefold()
-                if all(each in plain for each in wanted):
-                    found.append(Found(info, _excerpt(text, plain, wanted[0])))
-        return sorted(found, key=lambda each: (each.info.updated, each.info.id), reverse=True)
+    def everything(self) -> list[Info]:
+        """The conversations of all scopes, newest first."""
+        found = [info for scope in self._scopes() for info in self.list(scope)]
+        return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
 
     def text(self, id: str) -> str:
         """What a conversation's file holds; "" without a file."""
@@ -271,12 +251,3 @@ class Store:
         except (BadFile, NotFound, OSError) as error:
             return Info(id, stem, updated, 0, str(error))
         return Info(id, title_of(conversation), updated, len(conversation.path()))
-
-
-def _excerpt(text: str, plain: str, word: str) -> str:
-    """The words around the first place after the file's head where a word is said."""
-    start = max(text.find('"internal"'), 0)
-    at = plain.find(word, start)
-    at = at if at >= 0 else plain.find(word)
-    piece = text[max(at - 30, 0) : at + 60].replace("\\n", " ")
-    return " ".join(piece.replace('\\"', '"').split()).strip('[]",: ')

@@ -13,6 +13,7 @@ from modules.chat.archive import Archive
 from modules.chat.conversation import Conversation
 from modules.chat.edits import Edits
 from modules.chat.exchange import read_chat, to_lines
+from modules.chat.search import MOST, search
 from modules.chat.store import Store
 from modules.config.paths import Paths
 from tests.chat.test_service import TURN, House, house
@@ -135,6 +136,22 @@ def test_search_over_all_chats(home: House) -> None:
     assert not archive.search("  ")
 
 
+def test_search_finds_what_was_said_and_not_how_it_is_written(home: House, edits: Edits) -> None:
+    id = asked(home, 'She said "Été", and\nwent.')
+    archive = Archive(home.store)
+    for words in ('"été"', "ÉTÉ", '"Été", and', "went."):
+        assert [each.info.id for each in archive.search(words)] == [id], words
+    for words in ("tree", "revision", "internal", "role"):  # the file's own words
+        assert not archive.search(words), words
+    edits.version(id, home.store.open(id).path()[0].id, "Changed.")
+    assert [each.info.id for each in archive.search("été")] == [id]  # an older version still says it
+    (home.store.journal("instruct/Ångström").parent / "Ångström.json").write_text(
+        json.dumps({"internal": [["Fünf", "Cinq"]], "visible": [["Fünf", "Cinq"]]}, indent=4)
+    )
+    assert [each.info.id for each in archive.search("FÜNF")] == ["instruct/Ångström"]  # the original escapes letters
+    assert [each.info.id for each in archive.search("ångström")] == ["instruct/Ångström"]
+
+
 def test_a_thousand_chats_are_listed_and_searched(tmp_path: Path) -> None:
     store = Store(Paths.under(tmp_path))
     for number in range(1000):
@@ -145,7 +162,8 @@ def test_a_thousand_chats_are_listed_and_searched(tmp_path: Path) -> None:
         store.save(made)
     store.list("instruct")
     assert len(store.list("instruct")) == 1000
-    assert len(store.search("words 777")) >= 1
+    assert [each.info.id for each in search(store, "words 777")] == ["instruct/2024-0777"]
+    assert len(search(store, "words")) == MOST
 
 
 def test_the_trash_gives_back(home: House) -> None:
