@@ -51,6 +51,7 @@ class Conversation:
         self.id = id
         self.revision = revision
         self.title = title  # "" while nobody has named it
+        self.pinned = False  # stands above the others in a list
         self.meta: dict[str, Any] = dict(meta or {})  # what the store keeps for others
         self._messages: dict[str, Message] = {}
         self._children: dict[str | None, list[str]] = {None: []}

@@ -88,4 +88,5 @@ class Edits:
             made.insert(message)
             made.select(message.id)
         self._store.save(made)
+        self._store.records(id).copy(self._store.records(made.id))
         return made

@@ -32,6 +32,7 @@ def to_text(conversation: Conversation) -> str:
         "title": title_of(conversation),
         "named": bool(conversation.title),
         "messages": len(path),
+        **({"pinned": True} if conversation.pinned else {}),
     }
     blocks = [f"{_HEAD}{_line(about)}"]
     blocks += [f'"internal": {_lines(internal)}', f'"visible": {_lines(visible)}']
@@ -64,6 +65,7 @@ def from_text(id: str, text: str, created: float) -> Conversation:
         title=str(about.get("title") or "") if about.get("named") is True else "",
         meta={key: each for key, each in value.items() if key not in _OURS},
     )
+    conversation.pinned = about.get("pinned") is True
     _plant(conversation, _mapping(value.get("tree")), created)
     if rows_of(conversation.path())[0] != internal:  # another program wrote them
         adopt(conversation, said_in(internal, visible, _mapping(value.get("metadata"))), created)

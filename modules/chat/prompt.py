@@ -7,14 +7,16 @@ is the message that is to be answered. Each message is counted once. This module
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from errors import PromptTooLong
 from modules.chat.conversation import Message, Role
+from modules.chat.prompt_parts import Kind, Part, marked, parts_of
 from modules.chat.script import Line, Renderer, Script
 
 Mode = Literal["instruct", "chat", "chat-instruct"]
+_KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system"}
 
 #: Plain dialogue: a context, then lines that begin with the speaker's name.
 CHAT_TEMPLATE = """\
@@ -35,13 +37,19 @@ COMMAND = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that fits, and where the reply has to stop. `dropped`: how many of the oldest messages are not in it."""
+    """A prompt that fits, and where the reply has to stop. `dropped`: how many of the oldest messages are not in it.
+
+    `room`: the tokens that it may have; `parts`: which of its characters are whose words.
+    """
 
     text: str
     stop: tuple[str, ...]
     tokens: int
     dropped: int
     notes: tuple[str, ...] = ()
+    room: int = 0
+    parts: tuple[Part, ...] = ()
+    why: str = ""  # where the instruction template came from
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Stage:
     """All of a prompt that is not history. Names have been put into `context` already.
 
     `system` is the instruction template's system message; `context` is the character's, of the chat modes, and `after`
-    what it wants said after the history.
+    what it wants said after the history. `why`: where the instruction template came from.
     """
 
     mode: Mode
@@ -63,6 +71,7 @@ class Stage:
     command: str = ""
     bos_token: str = ""
     eos_token: str = ""
+    why: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)  # further ones that the instruction template knows
 
 
@@ -89,7 +98,7 @@ def build(
     if start:
         many = "message is" if start == 1 else "messages are"
         notes = (f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",)
-    return Prompt(text, tuple(writer.stops()), tokens, start, notes)
+    return Prompt(text, tuple(writer.stops()), tokens, start, notes, room, writer.parts(text, lines[start:]), stage.why)
 
 
 class _Writer:
@@ -102,6 +111,7 @@ class _Writer:
             "bos_token": stage.bos_token,
             "eos_token": stage.eos_token,
         }
+        self._render = render
         self._stage, self._begun, self._role = stage, begun, role
         self._instruction = Script(
             render, stage.instruction_template, "of the instructions", {**stage.values, **values}
@@ -116,6 +126,22 @@ class _Writer:
         if stage.mode == "chat":
             return self._chat.opened(dialogue, self._begun, role=self._role)
         return self._commanded(self._chat.text(dialogue))
+
+    def parts(self, text: str, lines: Sequence[Line]) -> tuple[Part, ...]:
+        """Whose words stand where in `text`, which was made of these lines."""
+        stage = self._stage
+        around = {"system": stage.system, "context": stage.context, "after": stage.after}
+        around = {name: value.strip() for name, value in around.items() if value.strip()}
+        same = replace(stage, **{name: marked("system", value) for name, value in around.items()})
+        said: list[tuple[Kind, str]] = [(_KINDS[line["role"]], line["content"]) for line in lines]
+        around.pop("after", None)
+        said = [*(("system", value) for value in around.values()), *said, ("system", stage.after.strip())]
+
+        def again() -> str:
+            told = [{**line, "content": marked(_KINDS[line["role"]], line["content"])} for line in lines]
+            return _Writer(same, self._render, self._begun, self._role).text(told)
+
+        return parts_of(text, said, self._begun, again)
 
     def stops(self) -> list[str]:
         stage = self._stage

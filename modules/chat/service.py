@@ -18,6 +18,7 @@ from modules.chat.conversation import Conversation, Message, Role
 from modules.chat.file_form import from_text
 from modules.chat.past import Past
 from modules.chat.prompt import Prompt, build
+from modules.chat.records import Record
 from modules.chat.reply import Live, Reply, Update
 from modules.chat.store import Info, Store, scope_of
 from modules.chat.turn import Turn
@@ -93,6 +94,10 @@ class Chats:
         if text.strip():
             path.append(Message("", None, "user", text, 0))
         return self._prompt(path, turn, begun=turn.start_with)
+
+    def record(self, id: str, message_id: str) -> Record:
+        """What the model got for a reply, to the letter. Raises: NotFound, InvalidName."""
+        return self._store.records(id).load(message_id)
 
     # --- changing ---
 
@@ -231,6 +236,12 @@ class Chats:
             conversation.title = title[:_LONGEST_TITLE]
         return conversation
 
+    def pin(self, id: str, pinned: bool, revision: int | None = None) -> Conversation:
+        """Let a conversation stand above the others in the list, or no longer. Raises: Conflict, NotFound, BadFile."""
+        with self.changing(id, revision) as conversation:
+            conversation.pinned = pinned
+        return conversation
+
     def delete(self, id: str) -> None:
         """Move a conversation to logs/trash. Raises: Conflict, NotFound, Unavailable."""
         live = self._reserve(id)
@@ -343,6 +354,7 @@ class Chats:
         live.message_id, live.text = message.id, message.text
         live.attach(stream)
         self._fresh.pop(id, None)
+        self._store.records(id).keep(message.id, _record(prompt, turn))
         return Reply(
             conversation,
             live,
@@ -355,3 +367,18 @@ class Chats:
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
             released=lambda: self._release(id, live),
         )
+
+
+def _record(prompt: Prompt, turn: Turn) -> Record:
+    return Record(
+        prompt.text,
+        prompt.parts,
+        tokens=prompt.tokens,
+        room=prompt.room,
+        left_out=prompt.dropped,
+        stop=prompt.stop,
+        mode=turn.mode,
+        character=turn.character if turn.mode != "instruct" else "",
+        template=prompt.why,
+        params=turn.params.differing(),
+    )

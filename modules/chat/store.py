@@ -20,6 +20,7 @@ from errors import BadFile, ConversationChanged, NotFound, Unavailable
 from modules.chat.conversation import Conversation
 from modules.chat.file_form import NotAConversation, about_in, from_text, title_of, to_text
 from modules.chat.journal import journal_path, read_journal
+from modules.chat.records import Records, records_of
 from modules.config.atomic import write_bytes
 from modules.config.paths import Paths, safe_child
 
@@ -36,6 +37,7 @@ class Info:
     updated: float  # seconds since the epoch
     messages: int
     problem: str | None = None
+    pinned: bool = False
 
 
 def scope_of(mode: str, character: str) -> str:
@@ -109,6 +111,7 @@ class Store:
             raise Unavailable(f"{path} cannot be brought back ({error.strerror}).") from None
         with contextlib.suppress(OSError):
             journal_path(path).replace(journal_path(target))
+        records_of(path).move(records_of(target))
         return f"{scope}/{target.stem}"
 
     def open(self, id: str) -> Conversation:
@@ -188,14 +191,19 @@ class Store:
                 raise Unavailable(f"{path} cannot be moved to the trash ({error.strerror}).") from None
             with contextlib.suppress(OSError):
                 journal_path(path).replace(journal_path(target))
+            records_of(path).move(records_of(target))
             return target
 
     def journal(self, id: str) -> Path:
         """Where a reply that grows in this conversation is kept meanwhile. Raises: NotFound, InvalidName."""
         return journal_path(self._path(id))
 
+    def records(self, id: str) -> Records:
+        """What the model got for the replies of this conversation. Raises: NotFound, InvalidName."""
+        return records_of(self._path(id))
+
     def list(self, scope: str) -> list[Info]:
-        """The conversations of a scope, newest first. Raises: InvalidName."""
+        """The conversations of a scope: what is pinned, then the others, newest first. Raises: InvalidName."""
         found = []
         for path, fingerprint in self._files(self._folder(scope)):
             with self._listing:
@@ -205,7 +213,7 @@ class Store:
                 with self._listing:
                     self._seen[path] = known
             found.append(known[1])
-        return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
+        return sorted(found, key=lambda info: (info.pinned, info.updated, info.id), reverse=True)
 
     # --- inside ---
 
@@ -245,8 +253,9 @@ class Store:
             with path.open("rb") as file:
                 about = about_in(file.read(_HEAD).decode("utf-8", "ignore"))
             if about is not None:
-                messages = about.get("messages")
-                return Info(id, str(about.get("title") or stem), updated, messages if isinstance(messages, int) else 0)
+                messages, pinned = about.get("messages"), about.get("pinned") is True
+                count = messages if isinstance(messages, int) else 0
+                return Info(id, str(about.get("title") or stem), updated, count, pinned=pinned)
             conversation = self.open(id)
         except (BadFile, NotFound, OSError) as error:
             return Info(id, stem, updated, 0, str(error))

@@ -36,11 +36,13 @@ class Turn:
         """What stands around the history. Raises: UnknownName, InvalidName, BadFile."""
         character = characters.load(self.character) if self.mode != "instruct" else None
         name2 = character.name if character else "AI"
-        template = self.instruction_template or templates.detect(model)[0]
+        own = (self.instruction_template, "your own, from the Parameters tab")
+        template, why = own if self.instruction_template else templates.detect(model)
         wanted = {"enable_thinking": self.thinking, "reasoning_effort": self.effort or None}
         return Stage(
             mode=self.mode,
             instruction_template=template,
+            why=why if self.mode != "chat" else "",
             name1=self.name1,
             name2=name2,
             system=self.custom_system_message,
