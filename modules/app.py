@@ -19,6 +19,7 @@ from modules.chat.archive import Archive
 from modules.chat.characters import Characters
 from modules.chat.dialogue import Dialogues
 from modules.chat.edits import Edits
+from modules.chat.person import Person
 from modules.chat.service import Chats
 from modules.chat.store import Store
 from modules.config.flags import Launch, read
@@ -57,6 +58,7 @@ class App:
     places: Places
     writing: Writing
     characters: Characters
+    person: Person
     dialogues: Dialogues
     chats: Chats
     edits: Edits
@@ -102,6 +104,7 @@ class App:
             places=Places(generator),
             writing=Writing(generator, drafts),
             characters=characters,
+            person=Person(paths),
             dialogues=Dialogues(templates, characters, generator),
             chats=chats,
             edits=Edits(chats, store),

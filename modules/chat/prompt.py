@@ -130,12 +130,16 @@ class _Writer:
     def parts(self, text: str, lines: Sequence[Line]) -> tuple[Part, ...]:
         """Whose words stand where in `text`, which was made of these lines."""
         stage = self._stage
-        around = {"system": stage.system, "context": stage.context, "after": stage.after}
-        around = {name: value.strip() for name, value in around.items() if value.strip()}
-        same = replace(stage, **{name: marked("system", value) for name, value in around.items()})
-        said: list[tuple[Kind, str]] = [(_KINDS[line["role"]], line["content"]) for line in lines]
-        around.pop("after", None)
-        said = [*(("system", value) for value in around.values()), *said, ("system", stage.after.strip())]
+        system, context, after = (each.strip() for each in (stage.system, stage.context, stage.after))
+        same = replace(
+            stage,
+            system=system and marked("system", system),
+            context=context and marked("system", context),
+            after=after and marked("system", after),
+        )
+        said: list[tuple[Kind, str]] = [("system", system), ("system", context)]
+        said += [(_KINDS[line["role"]], line["content"]) for line in lines]
+        said.append(("system", after))
 
         def again() -> str:
             told = [{**line, "content": marked(_KINDS[line["role"]], line["content"])} for line in lines]

@@ -77,13 +77,17 @@ class ModelSettings:
         self.keep(name, {"loader": loader, **plain})
 
     def keep(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Keep these settings for this model, beside what was kept before. Raises: BadFile, OSError."""
+        """Keep these settings for this model, beside what was kept before; None takes one out.
+
+        Raises: BadFile, OSError.
+        """
         path = self._folder / USER
         key = f"^{re.escape(name)}$"
         with self._lock:
             values = read_mapping(path)
             kept = values.get(key)
-            values[key] = {**(kept if isinstance(kept, dict) else {}), **settings}
+            merged = {**(kept if isinstance(kept, dict) else {}), **settings}
+            values[key] = {name: value for name, value in merged.items() if value is not None}
             write_mapping(path, values)
 
     def _merged(self, file: str, name: str) -> dict[str, Any]:

@@ -143,6 +143,20 @@ class Models:
                 f"The settings cannot be saved ({error.strerror}). Make room, or allow writing to the models folder."
             ) from None
 
+    def keep_template(self, text: str) -> str:
+        """Keep an instruction template for the model in memory ("": none). Returns the model's name.
+
+        Raises: NoModelLoaded, BadFile, Unavailable.
+        """
+        name = self.current().name
+        try:
+            self._settings.keep(name, {"instruction_template_str": text or None, "instruction_template": None})
+        except OSError as error:
+            raise Unavailable(
+                f"The template cannot be kept ({error.strerror}). Make room, or allow writing to the models folder."
+            ) from None
+        return name
+
     # --- acting ---
 
     def load(

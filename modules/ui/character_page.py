@@ -5,7 +5,6 @@ It asks the services for everything. Which character a chat is with is chosen be
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import gradio as gr
 
 from errors import InvalidInput, UserError
 from modules.app import App
-from modules.chat.cards import thumbnail
 from modules.chat.characters import Character
 from modules.ui.events import on, say, then
 from modules.ui.hand_out import HandOut
 from modules.ui.picker import picker
+from modules.ui.pictures import data_uri
 from modules.ui.words import escape
 
 
@@ -159,14 +158,10 @@ def gallery_html(app: App, current: str) -> str:
             picture = app.characters.load(name).picture
         except UserError:
             picture = None
-        image = f"<img alt='' src='{_thumbnail(picture)}'>" if picture else f"<span>{escape(name[:1].upper())}</span>"
+        uri = data_uri(picture)
+        image = f"<img alt='' src='{uri}'>" if uri else f"<span>{escape(name[:1].upper())}</span>"
         mark = " aria-current='true'" if name == current else ""
         made.append(
             f"<button type='button' data-pick='{escape(name)}'{mark}>{image}<small>{escape(name)}</small></button>"
         )
     return f"<nav aria-label='Characters'>{''.join(made)}</nav>"
-
-
-def _thumbnail(path: Path) -> str:
-    """A small copy of a picture, as part of the page: no file of the user's needs a place on the web for it."""
-    return "data:image/jpeg;base64," + base64.b64encode(thumbnail(path, path.stat().st_mtime_ns)).decode()

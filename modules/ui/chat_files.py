@@ -38,16 +38,18 @@ class ChatFiles:
         on(self._fold.expand, self._listed, None, [self._trash])
         on(self._trash.click, self._restore, None, [self._trash])
 
-        archive, user = self._app.archive, self._app.settings.name1
+        archive, your_name = self._app.archive, scope[-1]
 
-        def lines(place: Place) -> tuple[str, bytes]:
+        def lines(place: Place, user: str) -> tuple[str, bytes]:
             kind, _, character = scope_of(place).partition("/")
-            return archive.take(place.id, lines=True, user=user, character=character if kind == "chat" else "Assistant")
+            return archive.take(
+                place.id, lines=True, user=user or "You", character=character if kind == "chat" else "Assistant"
+            )
 
         self._json.wire(lambda place: archive.take(place.id), [place])
-        self._lines.wire(lines, [place])
+        self._lines.wire(lines, [place, your_name])
 
-        def bring(path: str, mode: str, character: str) -> list[Any]:
+        def bring(path: str, mode: str, character: str, _name: str) -> list[Any]:
             return show(self._bring(Path(path), mode, character), mode)
 
         return on(self._upload.upload, bring, [self._upload, *scope], screen)

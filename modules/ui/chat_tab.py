@@ -21,6 +21,7 @@ from modules.ui.events import on, then
 from modules.ui.latex import LATEX
 from modules.ui.message_bar import MessageBar
 from modules.ui.picker import picker
+from modules.ui.prompt_sheet import PromptSheet
 
 _KEYS = (
     "<kbd>Enter</kbd> send <kbd>Shift Enter</kbd> new line <kbd>Ctrl Enter</kbd> regenerate "
@@ -46,12 +47,14 @@ class ChatTab:
                 self._reading()
                 self.bar = MessageBar(app)
                 self._composer()
+                self.sheet = PromptSheet(app)
             self.controls = ChatControls(app, kept_controls)
 
     # --- what it is made of ---
 
     def _drawer(self) -> None:
         with gr.Column(elem_id="chats"):
+            self.who = gr.HTML("", elem_id="who", padding=False)
             with gr.Row(elem_id="chats-head"):
                 self.new = gr.Button("New chat", elem_id="new-chat")
                 close = gr.Button("Close", elem_id="chats-close")
@@ -61,6 +64,7 @@ class ChatTab:
             )  # fmt: skip
             self.chats = picker("chat-list")
             with gr.Row(elem_id="chat-tools"):
+                self.pin = gr.Button("Pin", size="sm", elem_id="chat-pin", elem_classes="quiet")
                 self.rename = gr.Button("Rename", size="sm", elem_id="chat-rename", elem_classes="quiet")
                 self.delete = gr.Button("Delete", size="sm", elem_id="chat-delete", elem_classes="quiet")
                 self.undo = gr.Button("Undo", size="sm", elem_id="chat-undo", elem_classes="quiet")
@@ -93,6 +97,7 @@ class ChatTab:
                 self.regenerate = gr.Button("Regenerate", elem_id="regenerate", size="sm")
                 self.continue_ = gr.Button("Continue", elem_id="continue", size="sm")
                 self.copy = gr.Button("Copy", elem_id="copy-reply", size="sm")
+                self.show_prompt = gr.Button("Show prompt", elem_id="show-prompt", size="sm")
                 self.remove = gr.Button("Remove last", elem_id="remove-last", size="sm")
                 self.to_default = gr.Button("Send to default", elem_id="chat-to-default", size="sm")
                 self.to_notebook = gr.Button("Send to notebook", elem_id="chat-to-notebook", size="sm")
@@ -119,7 +124,7 @@ class ChatTab:
         turns, chats = self._turns, self._turns.app.chats
         given = [*self.controls.given, *knobs]
         self.given = given
-        scope = [self.controls.mode, self.controls.character]
+        scope = self.controls.scope
         self.controls.wire(page, template, model_changed)
         self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given)
         self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
@@ -130,7 +135,7 @@ class ChatTab:
             on(self.new.click, turns.new, scope, self.screen),
             on(self.chats.click, turns.open, [self.controls.mode], self.screen),
             on(page.load, turns.load, [self.kept, *scope], self.screen),
-            on([each.input for each in scope], turns.latest, scope, self.screen),
+            on([each.input for each in scope[:2]], turns.latest, scope, self.screen),
             self.files.wire(self.place, scope, self.screen, turns.screen),
         ):
             at_end = then(then(opened, self.bar.hidden, None, self.bar.shown), None, js=_AT_END)
@@ -153,6 +158,7 @@ class ChatTab:
         deleted = on(self.delete_now.click, turns.delete, [self.place, *scope], self.screen)
         for event in (deleted, on(self.delete_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.deleting])
+        on(self.pin.click, turns.pin, [self.place], self.screen)
         on(self.undo.click, turns.undo, [self.place], self.screen)
         for button, by in ((self.earlier, -1), (self.later, 1)):
             on(button.click, turns.swipe(by), [self.place], self.screen)
@@ -166,8 +172,12 @@ class ChatTab:
         then(written, lambda: [shown(True), shown(False, kept=True)], None, [self.send, self.stop])
 
     def _wire_bar(self) -> None:
-        """A click on a message, and what can be done with it."""
+        """A click on a message, and what can be done with it; the prompt of a reply."""
         bar, turns = self.bar, self._turns
+        self.sheet.wire()
+        on(bar.prompt.click, self.sheet.open_for, [self.place, bar.picked], self.sheet.shown)
+        on(self.show_prompt.click, lambda place: self.sheet.open_for(place, turns.last(place)), [self.place],
+           self.sheet.shown)  # fmt: skip
         for part, tail in ((self.history, False), (self.tail, True)):
             on(part.select, _picking(bar, tail), [self.place], bar.shown)
         on(bar.edit.click, bar.open_editor, [self.place, bar.picked], [bar.editing, bar.text])
@@ -209,7 +219,7 @@ class ChatTab:
         return [
             self.place, self.kept, self.title, self.welcome, self.history, self.tail, self.facts, self.actions,
             self.regenerate, self.continue_, self.send, self.stop, self.chats, self.controls.mode,
-            self.controls.character, self.earlier, self.later,
+            self.controls.character, self.earlier, self.later, self.who, self.pin, self.show_prompt,
         ]  # fmt: skip
 
 

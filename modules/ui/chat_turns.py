@@ -5,10 +5,10 @@ No logic of conversations here: the services do the work, and what is shown is w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -22,6 +22,7 @@ from modules.library.demo import NAME as DEMO
 from modules.ui.chat_view import Bubble, Place, bubble, bubbles, chat_list, found_list, split, view
 from modules.ui.events import report, say, tell
 from modules.ui.knob_controls import params_from
+from modules.ui.pictures import face_style
 from modules.ui.words import escape
 
 #: The page is told of new text at most this often per second: more than an eye can follow, and a tenth of a core.
@@ -31,7 +32,7 @@ UPDATES_PER_SECOND = 30
 WATCHING = 0.15
 
 #: How many components `Turns.screen` returns values for.
-SCREEN = 17
+SCREEN = 20
 
 #: Starts a reply: conversation id, what was written, the turn.
 Start = Callable[[str, str, Turn], Iterator[Update]]
@@ -131,17 +132,17 @@ class Turns:
             report(error)
 
     def turn(self, place: Place, values: Sequence[Any]) -> Turn:
-        """Everything that shapes the reply: mode, character, its start, system message, templates, command, then knobs.
+        """Everything that shapes the reply: mode, character, names, its start, system message, templates, then knobs.
 
         Where the chat belongs counts more than what the controls say. Raises: InvalidInput.
         """
-        mode, character, start, system, thinking, effort, instruction, chat, command, *knobs = values
+        mode, character, your_name, start, system, thinking, effort, instruction, chat, command, *knobs = values
         kind, _, belongs = scope_of(place).partition("/")
         return Turn(
             mode=fitting(mode, place),
             character=belongs if kind == "chat" else character or "Assistant",
             params=params_from(knobs),
-            name1=self.app.settings.name1,
+            name1=self._name(your_name),
             start_with=start or "",
             custom_system_message=system or "",
             revision=place.revision,
@@ -184,26 +185,26 @@ class Turns:
             said, conversation = "", self.app.chats.open(place.id)
         return [*self.screen(conversation), gr.skip() if typed.strip() else said]
 
-    def new(self, mode: str, character: str) -> list[Any]:
+    def new(self, mode: str, character: str, your_name: str) -> list[Any]:
         """An empty page: the chat gets its file with its first message."""
-        return self.screen(self.app.chats.new(mode, character or "Assistant", self.app.settings.name1), mode)
+        return self.screen(self.app.chats.new(mode, character or "Assistant", self._name(your_name)), mode)
 
     def open(self, mode: str, event: gr.EventData) -> list[Any]:
         """The chat that was picked in the list."""
         return self.screen(self.app.chats.open(event.pick), mode)
 
-    def load(self, kept: str, mode: str, character: str) -> list[Any]:
+    def load(self, kept: str, mode: str, character: str, your_name: str) -> list[Any]:
         """The page was opened: the chat that this browser had open, else the latest one."""
         try:
             if kept:
                 return self.screen(self.app.chats.open(kept), mode)
         except UserError:  # it was deleted, or its file is broken
             pass
-        return self.latest(mode, character)
+        return self.latest(mode, character, your_name)
 
-    def latest(self, mode: str, character: str) -> list[Any]:
+    def latest(self, mode: str, character: str, your_name: str) -> list[Any]:
         """The latest chat of a mode and a character, or a new one."""
-        return self.screen(self.app.chats.latest(mode, character or "Assistant", self.app.settings.name1), mode)
+        return self.screen(self.app.chats.latest(mode, character or "Assistant", self._name(your_name)), mode)
 
     def title(self, place: Place) -> str:
         """What the chat is called now."""
@@ -217,11 +218,23 @@ class Turns:
         """The chat has another name."""
         return self.screen(self.app.chats.rename(place.id, title, place.revision))
 
-    def delete(self, place: Place, mode: str, character: str) -> list[Any]:
+    def delete(self, place: Place, mode: str, character: str, your_name: str) -> list[Any]:
         """The chat goes to the trash; the latest of the others is shown."""
         self.app.chats.delete(place.id)
         say("The chat lies in the trash now, below the list of chats.")
-        return self.latest(mode, character)
+        return self.latest(mode, character, your_name)
+
+    def pin(self, place: Place) -> list[Any]:
+        """The chat stands above the others in the list, or no longer."""
+        pinned = self.app.chats.open(place.id).pinned
+        return self.screen(self.app.chats.pin(place.id, not pinned, place.revision))
+
+    def last(self, place: Place) -> str:
+        """The message at the end. Raises: NothingToDo."""
+        last = self.app.chats.open(place.id).last()
+        if last is None:
+            raise NothingToDo("There is no message yet.")
+        return last.id
 
     def undo(self, place: Place) -> list[Any]:
         """The last change is taken back."""
@@ -251,10 +264,7 @@ class Turns:
         """Another version of the last message."""
 
         def run(place: Place) -> list[Any]:
-            last = self.app.chats.open(place.id).last()
-            if last is None:
-                raise NothingToDo("There is no message yet.")
-            return self.screen(self.app.edits.swipe(place.id, last.id, by, place.revision))
+            return self.screen(self.app.edits.swipe(place.id, self.last(place), by, place.revision))
 
         return run
 
@@ -277,28 +287,35 @@ class Turns:
 
     # --- inside ---
 
-    def _called(self, kind: str, character: str) -> str:
-        """What the one who answers is called."""
+    def _who(self, kind: str, character: str) -> tuple[str, Path | None]:
+        """What the one who answers is called, and their picture."""
         if kind != "chat":
-            return "Assistant"
+            return "Assistant", None
         try:
-            return self.app.characters.load(character).name
+            who = self.app.characters.load(character)
         except UserError:  # its file was deleted; the chat is still there
-            return character
+            return character, None
+        return who.name, who.picture
+
+    def _name(self, given: str) -> str:
+        """What the user is called."""
+        return (given or "").strip() or self.app.settings.name1
 
     def screen(self, conversation: Conversation, mode: str = "") -> list[Any]:
         """Everything that shows a conversation, in the order of `ChatTab.screen`; `mode` is what the controls say."""
         now = view(conversation)
+        path = conversation.path()
         kind, _, character = scope_of(now.place).partition("/")
-        versions = conversation.versions(conversation.path()[-1].id) if now.tail else []
-        at = versions.index(conversation.path()[-1].id) if versions else 0
+        called, picture = self._who(kind, character)
+        versions = conversation.versions(path[-1].id) if now.tail else []
+        at = versions.index(path[-1].id) if versions else 0
         empty = not now.history and not now.tail
         writing = self.app.chats.writing(now.place.id) is not None
         loaded = self.app.models.state.phase != "none"
         return [
             now.place,
             now.place.id,
-            f"<h1>{escape(now.title)}</h1>{names_style(self._called(kind, character), self.app.settings.name1)}",
+            f"<h1>{escape(now.title)}</h1>{face_style('reply', called, picture)}",
             (WELCOME if loaded else NO_MODEL) if empty else "",
             now.history,
             now.tail,
@@ -313,6 +330,9 @@ class Turns:
             gr.update(value=character, visible=True) if kind == "chat" else gr.update(visible=False),
             gr.update(visible=len(versions) > 1, interactive=at > 0, value=f"‹ {at + 1} of {len(versions)}"),
             gr.update(visible=len(versions) > 1, interactive=at < len(versions) - 1),
+            who_html(called, picture) if kind == "chat" else "",
+            gr.update(value="Unpin" if conversation.pinned else "Pin", interactive=bool(conversation.revision)),
+            shown(bool(path) and "prompt_tokens" in path[-1].meta),
         ]
 
 
@@ -328,10 +348,10 @@ def fitting(mode: str, place: Place) -> Any:
     return mode if mode in ("chat", "chat-instruct") else "chat"
 
 
-def names_style(character: str, user: str) -> str:
-    """The names over the messages, for the style sheet."""
-    quoted = [json.dumps(name).replace("<", "\\3c ") for name in (character, user)]
-    return f"<style>:root {{ --reply-name: {quoted[0]}; --your-name: {quoted[1]} }}</style>"
+def who_html(called: str, picture: Path | None) -> str:
+    """Who is talked with, with their picture if there is one."""
+    face = "<span class='face' aria-hidden='true'></span>" if picture else ""
+    return f"<div class='who'>{face}<div><b>{escape(called)}</b><small>Chats with this character</small></div></div>"
 
 
 def bubbles_before(conversation: Conversation, text: str) -> list[Bubble]:

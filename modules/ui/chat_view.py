@@ -32,6 +32,8 @@ class ChatInfo(Protocol):
     def updated(self) -> float: ...
     @property
     def problem(self) -> str | None: ...
+    @property
+    def pinned(self) -> bool: ...
 
 
 class FoundChat(Protocol):
@@ -151,7 +153,7 @@ def chat_list(infos: Iterable[ChatInfo], current: str, today: date | None = None
             info.id,
             info.title or "Untitled",
             detail=info.problem or "",
-            group=day(datetime.fromtimestamp(info.updated), now),
+            group="Pinned" if info.pinned else day(datetime.fromtimestamp(info.updated), now),
             disabled=info.problem is not None,
         )
         for info in infos

@@ -26,6 +26,7 @@ class MessageBar:
             self.edit = gr.Button("Edit", elem_id="message-edit", size="sm")
             self.earlier = gr.Button("‹ Earlier version", elem_id="message-earlier", size="sm")
             self.later = gr.Button("Later version ›", elem_id="message-later", size="sm")
+            self.prompt = gr.Button("Show prompt", elem_id="message-prompt", size="sm")
             self.branch = gr.Button("Branch from here", elem_id="message-branch", size="sm")
             self.remove = gr.Button("Remove", elem_id="message-remove", size="sm")
             self.close = gr.Button("Close", elem_id="message-close", size="sm")
@@ -41,7 +42,7 @@ class MessageBar:
     @property
     def shown(self) -> list[Any]:
         """What `show` and `hidden` return values for."""
-        return [self.picked, self.row, self.what, self.earlier, self.later, self.editing, self.text]
+        return [self.picked, self.row, self.what, self.earlier, self.later, self.prompt, self.editing, self.text]
 
     def pick(self, place: Place, *, tail: bool, event: gr.SelectData) -> list[Any]:
         """The message that was clicked."""
@@ -67,6 +68,7 @@ class MessageBar:
             what,
             gr.update(visible=len(versions) > 1, interactive=at > 0),
             gr.update(visible=len(versions) > 1, interactive=at < len(versions) - 1),
+            gr.update(visible="prompt_tokens" in message.meta),
             gr.update(visible=False),
             gr.skip(),
         ]
@@ -74,7 +76,7 @@ class MessageBar:
     def hidden(self) -> list[Any]:
         """No message is picked."""
         away = gr.update(visible=False)
-        return ["", away, gr.skip(), gr.skip(), gr.skip(), away, gr.skip()]
+        return ["", away, *[gr.skip()] * 4, away, gr.skip()]
 
     def open_editor(self, place: Place, picked: str) -> list[Any]:
         """The message's text in a field."""

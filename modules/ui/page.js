@@ -136,15 +136,23 @@ const Page = {
     else if (event.key === 'Escape') id = `${desk}-stop`;
     if (id && Page.press(id)) Page.drop(event);
   },
+  topmost() {
+    if (document.body.classList.contains('chats-open')) return 'chats-close';
+    return document.getElementById('prompt-close')?.offsetParent ? 'prompt-close' : 'stop';
+  },
   keys(event) {
     if (!document.getElementById('talk')?.offsetParent) return Page.deskKeys(event);
     const enter = event.key === 'Enter';
     const plain = enter && !event.shiftKey && !event.ctrlKey && !event.altKey;
+    if (plain && event.target.matches?.('#column .selectable')) {
+      event.target.click();
+      return Page.drop(event);
+    }
     if (plain && event.target.closest('#message') && Page.blank()) return Page.drop(event);
     let id = null;
     if (enter && event.ctrlKey && !event.altKey) id = 'regenerate';
     else if (enter && event.altKey && !event.ctrlKey) id = 'continue';
-    else if (event.key === 'Escape') id = document.body.classList.contains('chats-open') ? 'chats-close' : 'stop';
+    else if (event.key === 'Escape') id = Page.topmost();
     else if (event.ctrlKey && event.shiftKey && event.key === 'Backspace') id = 'remove-last';
     else if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === 'k') id = 'copy-reply';
     else if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === 'l') id = 'replace-last';
@@ -180,6 +188,8 @@ const Page = {
     'replace-last': 'The text in the box takes the place of the last reply (Ctrl+Shift+L)',
     'version-earlier': 'The version before this one',
     'version-later': 'The next version',
+    'show-prompt': 'What the model got for this reply, to the letter',
+    'chat-pin': 'Keep this chat above the others, or no longer',
     'chat-undo': 'Take back the last change of this chat',
     'chip': 'Go to the Model tab',
   },
@@ -188,6 +198,7 @@ const Page = {
       const control = document.getElementById(id);
       if (control && control.title !== tip) control.title = tip;
     }
+    for (const message of document.querySelectorAll('#column .selectable:not([tabindex])')) message.tabIndex = 0;
     const scroller = document.getElementById('reading');
     if (scroller && scroller.querySelector('#column') && !scroller.dataset.followed) {
       scroller.dataset.followed = 'yes';

@@ -14,7 +14,7 @@ from errors import NoModelLoaded, UserError
 from modules.app import App
 from modules.chat.prompt import COMMAND
 from modules.generation.token_view import visible
-from modules.ui.events import on
+from modules.ui.events import on, say
 from modules.ui.file_menu import FileMenu
 from modules.ui.words import escape
 
@@ -45,6 +45,7 @@ class TemplatePage:
                 with gr.Row(elem_classes="actions"):
                     self._own = gr.Button("Show the model's own", size="sm", elem_id="template-own")
                     self._clear = gr.Button("Use the one that fits", size="sm", elem_id="template-clear")
+                    self._keep = gr.Button("Keep for this model", size="sm", elem_id="template-keep")
                 with gr.Row(elem_classes="sends"):
                     self.to_default = gr.Button("Send to default", size="sm", elem_id="template-to-default")
                     self.to_notebook = gr.Button("Send to notebook", size="sm", elem_id="template-to-notebook")
@@ -75,6 +76,7 @@ class TemplatePage:
         on([self.instruction.change, page.load, model_changed], self._look, [self.instruction], shown, latest=True)
         on(self._own.click, lambda: self._fitting()[0], None, [self.instruction])
         on(self._clear.click, lambda: "", None, [self.instruction])
+        on(self._keep.click, self._kept_for_model, [self.instruction], [self.instruction, *shown])
         self._menu.wire(
             page, text=str, texts=[self.instruction], loaded=lambda text, _: text, outputs=[self.instruction]
         )
@@ -96,6 +98,12 @@ class TemplatePage:
         if model is None:
             raise NoModelLoaded
         return self._app.templates.detect(model)
+
+    def _kept_for_model(self, template: str) -> list[Any]:
+        """The template in the field belongs to this model from now on; with an empty field, none does."""
+        name = self._app.models.keep_template(template if template.strip() else "")
+        say(f"Kept for {name}." if template.strip() else f"Nothing is kept for {name} any more.")
+        return ["", *self._look("")]
 
     def _rendered(self, template: str, messages: list[Mapping[str, str]]) -> str:
         text = template if template.strip() else self._fitting()[0]

@@ -32,8 +32,10 @@ from errors import (
 )
 from loaders.base import Finish
 from loaders.params import SamplingParams
+from modules.chat import records
 from modules.chat.characters import Characters
 from modules.chat.conversation import Conversation
+from modules.chat.edits import Edits
 from modules.chat.reply import Update
 from modules.chat.service import Chats, Turn
 from modules.chat.store import Store
@@ -578,3 +580,54 @@ def test_stopped_while_the_prompt_was_still_being_built(home: House, model: Fake
     model.reply = reply
     assert last(home.chats.send(id, "q", TURN)).text == ""
     assert home.said(id) == ["q"]
+
+
+def test_what_the_model_got_is_kept_for_each_reply(home: House, model: FakeModel) -> None:
+    id = home.chats.new().id
+    first = last(home.chats.send(id, "Question one", turn()))
+    first_prompt = model.prompt.removeprefix("<s>")
+    again = last(home.chats.regenerate(id, turn(start_with="Well")))
+    record = home.chats.record(id, first.message_id)
+    assert record.text == first_prompt
+    assert [record.text[part.start : part.end] for part in record.parts if part.kind == "user"] == ["Question one"]
+    assert 0 < record.tokens <= record.room
+    begun = home.chats.record(id, again.message_id)
+    assert [begun.text[part.start : part.end] for part in begun.parts if part.kind == "begun"] == ["Well"]
+    with pytest.raises(NotFound, match="not kept"):
+        home.chats.record(id, "99")
+    branch = Edits(home.chats, home.store).branch(id, again.message_id)
+    assert home.chats.record(branch.id, again.message_id) == begun
+
+
+def test_records_go_with_their_chat_and_are_bounded(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MOST", 3)
+    id = home.chats.new().id
+    made = [last(home.chats.send(id, f"Question {n}", turn())).message_id for n in range(5)]
+    assert home.chats.record(id, made[-1]).mode == "instruct"
+    with pytest.raises(NotFound):
+        home.chats.record(id, made[0])
+    home.chats.delete(id)
+    with pytest.raises(NotFound):
+        home.chats.record(id, made[-1])
+    home.store.restore(id)
+    assert "Question 4" in home.chats.record(id, made[-1]).text
+
+
+def test_a_broken_record_is_a_sentence(home: House) -> None:
+    id = home.chats.new().id
+    made = last(home.chats.send(id, "Question", turn())).message_id
+    (file,) = home.logs.rglob("*.json.gz")
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(NotFound, match="not kept"):
+        home.chats.record(id, made)
+
+
+def test_what_is_pinned_stands_first(home: House) -> None:
+    ids = [home.chats.new().id for _ in range(3)]
+    for id in ids:
+        last(home.chats.send(id, "Hello", turn()))
+    home.chats.pin(ids[0], True)
+    assert next(iter(home.chats.list())).id == ids[0]
+    assert home.chats.open(ids[0]).pinned
+    home.chats.pin(ids[0], False)
+    assert not any(info.pinned for info in home.chats.list())

@@ -182,3 +182,65 @@ def test_a_template_is_seen_at_work(web: Web) -> None:
     web.tab("parameters")
     page.locator("#template-clear").click()
     expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+
+
+def test_what_the_model_got_can_be_seen(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    web.ask(QUESTION)
+    page.locator("#show-prompt").click()
+    sheet = page.locator("#prompt-shown")
+    expect(sheet.locator("pre")).to_contain_text("<|im_start|>user")
+    expect(sheet.locator("pre .p-user")).to_have_text(QUESTION)
+    expect(sheet).to_contain_text("from the GGUF")
+    page.keyboard.press("Escape")
+    expect(page.locator("#prompt-sheet")).to_be_hidden()
+    page.locator("#tail .bot-row .selectable").press("Enter")  # from the keyboard, for any message
+    page.locator("#message-prompt").click()
+    expect(sheet.locator("pre .p-user")).to_have_text(QUESTION)
+    page.locator("#prompt-close").click()
+    page.locator("#tail .user-row .prose").click()
+    expect(page.locator("#message-what")).to_contain_text("Your message")
+    expect(page.locator("#message-prompt")).to_be_hidden()
+
+
+def test_a_chat_is_pinned_and_let_go(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    expect(page.locator("#chat-pin")).to_be_disabled()
+    web.ask(QUESTION)
+    page.locator("#chat-pin").click()
+    expect(page.locator("#chat-list h3").first).to_have_text("Pinned")
+    page.locator("#chat-pin").click()
+    expect(page.locator("#chat-list h3").first).to_have_text("Today")
+
+
+def test_the_look_and_the_name_are_this_browsers(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    web.ask(QUESTION)
+    page.keyboard.press("Control+s")
+    page.locator("#chat-style input").click()
+    page.get_by_role("option", name="Messenger", exact=True).click()
+    expect(page.locator("body")).to_have_attribute("data-chat-style", "messenger")
+    name = page.locator("#your-name input, #your-name textarea")
+    name.fill("Ann")
+    page.wait_for_function("getComputedStyle(document.body).getPropertyValue('--your-name') === '\"Ann\"'")
+    page.reload()
+    web.ready()
+    expect(page.locator("body")).to_have_attribute("data-chat-style", "messenger")
+    page.wait_for_function("getComputedStyle(document.body).getPropertyValue('--your-name') === '\"Ann\"'")
+
+
+def test_a_template_is_kept_for_the_model(web: Web) -> None:
+    page = web.page
+    web.tab("parameters")
+    page.get_by_role("tab", name="Instruction template").click()
+    field = page.locator("#template-text textarea")
+    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+    field.fill("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    page.locator("#template-keep").click()
+    expect(page.locator("#template-fits")).to_contain_text("kept for this model in config-user.yaml")
+    expect(field).to_have_value("")
+    page.locator("#template-keep").click()
+    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
