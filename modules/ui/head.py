@@ -1,7 +1,8 @@
 """Our style and script in the page's head, before anything is painted.
 
 Gradio would put them there by script, after the page has come up in other colours, and with every selector rewritten.
-Here they are part of the document itself, which also loses its references to other hosts' pictures.
+Here they are part of the document itself, which also loses its references to other hosts' pictures. And it is told to
+load nothing from anywhere else: a picture in a reply could carry what was said to another host.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import re
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'"
+)
 _SOCIAL = re.compile(rb'\s*<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
 
 
@@ -33,6 +37,7 @@ class Head:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
                 if headers.get("content-type", "").startswith("text/html"):
+                    headers["content-security-policy"] = _POLICY
                     start = message
                     return
             elif start is not None and message["type"] == "http.response.body":

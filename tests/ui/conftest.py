@@ -141,6 +141,7 @@ def window(chromium: Browser, served: Served, **how: Any) -> Iterator[Web]:
     asked: list[str] = []
     wrong: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
+    context.on("requestfailed", lambda request: request.failure == "csp" and asked.remove(request.url))  # never sent
     page = context.new_page()
     page.on("pageerror", lambda error: wrong.append(str(error)))
     web = Web(context, page, served.app, served.url)
