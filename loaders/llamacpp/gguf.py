@@ -41,8 +41,12 @@ FILE_TYPES: Mapping[int, str] = {
 _SCALARS: Mapping[int, str] = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
+_FORMS = {code: struct.Struct("<" + code) for code in _SCALARS.values()}
 _STRING, _ARRAY = 8, 9
 _LONGEST_ARRAY_KEPT = 1024  # vocabularies are skipped; per-layer lists (heads, windows) are kept
+_LONGEST_WORD = 64  # bytes that a word of a vocabulary takes on average, at most, with its length
+_NEXT_KEY = re.compile(rb"tokenizer\.(?:ggml\.[a-z_]{3,40}|chat_template)")
+_BROKEN = (struct.error, IndexError, OverflowError, UnicodeDecodeError, ValueError, TypeError, RecursionError)
 _SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 
 
@@ -152,8 +156,11 @@ def _read_part(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
                     path.name, "it is not a GGUF file. Choose another loader, or a file that ends in .gguf."
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Reader(data, path.name).header()
-    except (struct.error, IndexError, OverflowError, UnicodeDecodeError, ValueError, TypeError, RecursionError):
+                try:
+                    return _Reader(data, path.name).header()
+                except (*_BROKEN, ModelFileError):  # unless it was only the jump that went wrong
+                    return _Reader(data, path.name, jumps=False).header()
+    except _BROKEN:
         raise ModelFileError(path.name, "its header is broken or cut short. Download it again.") from None
     except OSError as error:
         raise ModelFileError(path.name, f"it cannot be read ({error.strerror}).") from None
@@ -162,9 +169,10 @@ def _read_part(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
 class _Reader:
     """A cursor over the bytes of one file."""
 
-    def __init__(self, data: mmap.mmap, name: str) -> None:
+    def __init__(self, data: mmap.mmap, name: str, *, jumps: bool = True) -> None:
         self.data = data
         self.name = name
+        self.jumps = jumps  # over vocabularies, to the next key that is recognised
         self.at = 4
         version = self.scalar("I")
         if version & 0xFFFF == 0:
@@ -179,7 +187,8 @@ class _Reader:
             raise ModelFileError(self.name, "its header is broken (absurd counts). Download it again.")
         metadata: dict[str, Any] = {}
         for _ in range(n_pairs):
-            key = self.string()
+            if not (key := self.string()):
+                raise ValueError(key)
             metadata[key] = self.value(self.scalar("I"))
         tensors = tuple(self.tensor() for _ in range(n_tensors))
         alignment = int(metadata.get("general.alignment", 32)) or 32
@@ -193,8 +202,9 @@ class _Reader:
         return metadata, tensors
 
     def scalar(self, code: str) -> Any:
-        (value,) = struct.unpack_from("<" + code, self.data, self.at)
-        self.at += struct.calcsize("<" + code)
+        form = _FORMS[code]
+        (value,) = form.unpack_from(self.data, self.at)
+        self.at += form.size
         return value
 
     def skip(self, count: int) -> None:
@@ -227,6 +237,8 @@ class _Reader:
         if count * 8 > len(self.data):
             raise IndexError
         if kind == _STRING and count > _LONGEST_ARRAY_KEPT:
+            if self._jump(count):
+                return None
             unpack, data, at, end = struct.Struct("<Q").unpack_from, self.data, self.at, len(self.data)
             for _ in range(count):
                 at += 8 + unpack(data, at)[0]
@@ -236,12 +248,31 @@ class _Reader:
             return None
         return [self.value(kind) for _ in range(count)]
 
+    def _jump(self, count: int) -> bool:
+        """Go to the key after a vocabulary without walking through its words; False where none is recognised.
+
+        That is a key which begins as those after vocabularies do, with its own length before it. Should a word say
+        just that, or another key come before it, then what follows makes no sense, and the file is read in full.
+        """
+        if not self.jumps:
+            return False
+        end = min(len(self.data), self.at + count * _LONGEST_WORD)
+        start = self.at + count * 8
+        while (start := self.data.find(b"tokenizer.", start, end)) >= 0:
+            (length,) = struct.unpack_from("<Q", self.data, start - 8)
+            match = _NEXT_KEY.match(self.data, start)
+            if match and length == match.end() - start:
+                self.at = start - 8
+                return True
+            start += 1
+        return False
+
     def tensor(self) -> Tensor:
         name = self.string()
         n_dims = self.scalar("I")
         if not 0 <= n_dims <= 8:
             raise ValueError(n_dims)
-        shape = tuple(self.scalar("Q") for _ in range(n_dims))
-        type_number, offset = self.scalar("I"), self.scalar("Q")
+        *shape, type_number, offset = struct.unpack_from(f"<{n_dims}QIQ", self.data, self.at)
+        self.at += 8 * n_dims + 12
         type_name, block, block_bytes = TENSOR_TYPES.get(type_number, (f"type {type_number}", 1, 0))
-        return Tensor(name, shape, type_name, offset, math.prod(shape) // block * block_bytes)
+        return Tensor(name, tuple(shape), type_name, offset, math.prod(shape) // block * block_bytes)

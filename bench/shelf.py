@@ -1,0 +1,61 @@
+"""A shelf of 500 models: what listing it takes in a program that has just started, and later.
+
+The models are the demo model's own header (its whole vocabulary) with one other byte in the name, made sparse: no weight is read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from bench.figure import ROOT, Figure, Side, write
+from modules.config.paths import Paths
+from modules.library.demo import NAME
+from modules.library.shelf import Shelf
+
+MODELS, ROUNDS = 500, 5
+HEADER = 6_000_000  # bytes that hold the header with the vocabulary
+
+
+def fill(folder: Path) -> None:
+    """Files of the demo model's size; after the header they are holes."""
+    source = ROOT / "models" / NAME
+    size = source.stat().st_size
+    with source.open("rb") as file:
+        head = file.read(HEADER)
+    for number in range(MODELS):
+        with (folder / f"model-{number}B.Q4_1.gguf").open("wb") as file:
+            file.write(head)
+            os.truncate(file.fileno(), size)
+
+
+def milliseconds(shelf: Shelf) -> float:
+    start = time.perf_counter()
+    items = shelf.items()
+    took = (time.perf_counter() - start) * 1000
+    assert len(items) == MODELS
+    assert not any(item.problem for item in items)
+    return took
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as root:
+        paths = Paths.under(Path(root))
+        paths.ensure()
+        fill(paths.models)
+        cold, warm = [], []
+        for _ in range(ROUNDS):
+            shelf = Shelf(paths)
+            cold.append(milliseconds(shelf))
+            warm.append(milliseconds(shelf))
+    write(
+        "shelf",
+        [
+            Figure(f"{MODELS} models", "the first time", "ms", Side("cold", cold), Side("allowed", [1000.0]), 1.0,
+                   at_most=True),
+            Figure(f"{MODELS} models", "later", "ms", Side("warm", warm), Side("allowed", [100.0]), 1.0, at_most=True),
+        ],
+        "The files are in the system's cache; nothing of a shelf is kept from one start to the next.",
+    )  # fmt: skip
