@@ -1,0 +1,294 @@
+"""Downloads under way: several repositories at once, each with its files in parallel; paused, gone on with, cancelled.
+
+What is fetched gathers in models/.fetching/NAME and moves to its place when all of it is there: half a model is never
+on the shelf. A download that the program's end cut off goes on where it stopped when it is asked for again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from errors import FetchFailed, NotFound, Unavailable, UserError
+from modules.config.atomic import write_text
+from modules.config.paths import Paths
+from modules.library.fetch import Stopped, fetch
+from modules.library.hub import Hub
+from modules.library.hub_address import Address, Choice, RemoteFile, choices_in, chosen
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["fetching", "paused", "done", "failed", "cancelled"]
+
+AT_ONCE = 4  # files of one repository
+_SPARE = 100_000_000  # bytes that stay free on the disk
+_WINDOW = 5.0  # seconds over which the speed is measured
+_STAGING = ".fetching"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A download as a page shows it. Bytes, and bytes per second."""
+
+    id: str
+    name: str
+    phase: Phase
+    done: int
+    size: int
+    speed: float
+    error: str = ""
+    place: str = ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.size - self.done) / self.speed if self.speed > 0 and self.phase == "fetching" else None
+
+
+@dataclass
+class _Job:
+    id: str
+    hub: Hub
+    address: Address
+    files: list[RemoteFile]
+    place: Path  # where it goes when all is there: a folder, or for a lone GGUF the models folder
+    staging: Path
+    phase: Phase = "fetching"
+    done: int = 0
+    error: str = ""
+    seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=400))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    thread: threading.Thread | None = None
+    stop: threading.Event = field(default_factory=threading.Event)  # of the run under way: the next has its own
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @property
+    def name(self) -> str:
+        single = len({file.path for file in self.files}) == 1
+        return self.files[0].path if single else f"{self.address.repo} ({len(self.files)} files)"
+
+    def report(self, count: int) -> None:
+        with self.lock:
+            self.done += count
+            now = time.monotonic()
+            if not self.seen or now - self.seen[-1][0] >= 0.05:
+                self.seen.append((now, self.done))
+
+    def speed(self) -> float:
+        with self.lock:
+            now = time.monotonic()
+            recent = [each for each in self.seen if now - each[0] <= _WINDOW]
+        if len(recent) < 2:
+            return 0.0
+        return max(0.0, (recent[-1][1] - recent[0][1]) / max(now - recent[0][0], 0.05))
+
+
+class Downloads:
+    """The downloads of this program. May be used from several threads."""
+
+    def __init__(self, paths: Paths, hub: Callable[[str], Hub] = Hub) -> None:
+        self._models, self._loras = paths.models, paths.loras
+        self._hub = hub
+        self._jobs: dict[str, _Job] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def choices(self, address: Address, token: str = "") -> list[Choice]:
+        """What a repository holds. Raises: UserError."""
+        return choices_in(self._hub(token).files(address))
+
+    def start(self, address: Address, names: Sequence[str] = (), token: str = "") -> str:
+        """Begin to fetch these files (none named: what a loader needs); the download's id. Raises: UserError."""
+        hub = self._hub(token)
+        everything = hub.files(address)
+        files = chosen(everything, names or ([address.file] if address.file else []))
+        adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
+        root = self._loras if adapter else self._models
+        lone = all(file.path.lower().endswith(".gguf") for file in files)
+        place = root if lone else root / address.folder
+        with self._lock:
+            for job in self._jobs.values():
+                if job.phase in ("fetching", "paused") and (job.address, job.files) == (address, files):
+                    self._go_on(job)
+                    return job.id
+            job = _Job(str(next(self._numbers)), hub, address, files, place, root / _STAGING / address.folder)
+            self._check_room(job)
+            self._jobs[job.id] = job
+            self._run(job)
+        return job.id
+
+    def list(self) -> list[Progress]:
+        """All downloads of this run of the program, the newest first."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return [
+            Progress(job.id, job.name, job.phase, job.done, job.size, job.speed(), job.error, str(job.place))
+            for job in reversed(jobs)
+        ]
+
+    def pause(self, id: str) -> None:
+        """Stop for now; what came stays. Raises: NotFound."""
+        job = self._job(id)
+        if job.phase == "fetching":
+            job.phase = "paused"
+            job.stop.set()
+
+    def resume(self, id: str) -> None:
+        """Go on with what was paused or failed. Raises: NotFound, FetchFailed."""
+        job = self._job(id)
+        with self._lock:
+            self._check_room(job)
+            self._go_on(job)
+
+    def cancel(self, id: str) -> None:
+        """End it, and remove what came. Raises: NotFound."""
+        job = self._job(id)
+        if job.phase == "done":
+            return
+        job.phase = "cancelled"
+        job.stop.set()
+        threading.Thread(target=self._clear, args=(job, job.thread), daemon=True).start()
+
+    def _clear(self, job: _Job, running: threading.Thread | None) -> None:
+        """Remove what a cancelled download left, as soon as nobody writes to it any more."""
+        if running:
+            running.join()
+        for file in job.files:
+            for path in (job.staging / file.path, job.staging / f"{file.path}.part"):
+                path.unlink(missing_ok=True)
+        _remove_empty(job.staging)
+
+    def wait(self, id: str, tick: Callable[[Progress], None] = lambda _: None) -> None:
+        """Until it is done. Raises: Unavailable, when it ends in another way."""
+        while True:
+            (now,) = (each for each in self.list() if each.id == id)
+            tick(now)
+            if now.phase != "fetching":
+                break
+            time.sleep(0.1)
+        if now.phase != "done":
+            raise Unavailable(now.error or f"The download of {now.name} is {now.phase}. Start it again: it goes on.")
+
+    def close(self) -> None:
+        """Stop all; what came stays for another time."""
+        for job in self._jobs.values():
+            if job.phase == "fetching":
+                self.pause(job.id)
+        for job in self._jobs.values():
+            if job.thread:
+                job.thread.join(5)
+
+    # --- inside ---
+
+    def _job(self, id: str) -> _Job:
+        job = self._jobs.get(id)
+        if job is None:
+            raise NotFound("This download is not there any more.")
+        return job
+
+    def _go_on(self, job: _Job) -> None:
+        if job.phase in ("paused", "failed"):
+            job.phase, job.error = "fetching", ""
+            self._run(job)
+
+    def _run(self, job: _Job) -> None:
+        before, job.stop = job.thread, threading.Event()
+        job.thread = threading.Thread(target=self._work, args=(job, job.stop, before), name="download", daemon=True)
+        job.thread.start()
+
+    def _work(self, job: _Job, stop: threading.Event, before: threading.Thread | None) -> None:
+        if before:
+            before.join()  # two must not write to one file
+        job.done = 0
+        job.seen.clear()
+        pool = ThreadPoolExecutor(AT_ONCE, f"download {job.id}")
+        try:
+            running = [pool.submit(self._one, job, file, stop) for file in job.files]
+            for each in as_completed(running):
+                each.result()
+            if not stop.is_set():
+                self._settle(job)
+                job.phase = "done"
+        except Stopped:
+            pass
+        except UserError as error:
+            stop.set()
+            job.error, job.phase = str(error), "failed"
+        except Exception as error:
+            stop.set()
+            log.exception("A download failed")
+            job.error, job.phase = f"Something went wrong: {error}", "failed"
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _one(self, job: _Job, file: RemoteFile, stop: threading.Event) -> None:
+        target = job.staging / file.path
+        if target.is_file():  # from an earlier time: read again, for the hub may have another one by now
+            target.replace(target.with_name(f"{target.name}.part"))
+
+        def report(count: int) -> bool:
+            job.report(count)
+            return not stop.is_set()
+
+        fetch(job.hub, job.address, file, target, report)
+
+    def _settle(self, job: _Job) -> None:
+        """Everything is there and right: it gets its place."""
+        try:
+            for file in job.files:
+                name = file.path.rpartition("/")[2] if job.place in (self._models, self._loras) else file.path
+                target = job.place / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (job.staging / file.path).replace(target)
+            if job.place not in (self._models, self._loras):
+                _note(job)
+        except OSError as error:
+            raise FetchFailed(
+                job.name, f"it cannot be moved to {job.place} ({error.strerror})", "Try it again."
+            ) from None
+        _remove_empty(job.staging)
+
+    def _check_room(self, job: _Job) -> None:
+        """Raises: FetchFailed."""
+        job.staging.mkdir(parents=True, exist_ok=True)
+        here = sum(path.stat().st_size for path in job.staging.rglob("*") if path.is_file())
+        needed, free = job.size - here + _SPARE, shutil.disk_usage(job.staging).free
+        if needed > free:
+            raise FetchFailed(
+                job.name,
+                f"it needs {needed / 1e9:.1f} GB on the disk, and {free / 1e9:.1f} GB are free",
+                "Make room first.",
+            )
+
+
+def _note(job: _Job) -> None:
+    """What the original leaves in the folder, too: where it came from."""
+    lines = [
+        f"url: {job.address.repo}",
+        f"branch: {job.address.branch}",
+        f"download date: {time.strftime('%Y-%m-%d %H:%M:%S')}",
+    ]
+    sums = [f"    {file.sha256} {file.path}" for file in job.files if file.sha256]
+    write_text(
+        job.place / "huggingface-metadata.txt", "\n".join([*lines, *(["sha256sum:", *sums] if sums else [])]) + "\n"
+    )
+
+
+def _remove_empty(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    for each in (folder, folder.parent):
+        if each.is_dir() and not any(each.iterdir()):
+            each.rmdir()

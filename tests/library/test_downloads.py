@@ -1,0 +1,265 @@
+"""Downloads from a hub that has bad days: whatever happens, a file is whole and in its place, or it is not there."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from errors import FetchFailed, InvalidInput, NotFound, Unavailable, UserError
+from modules.config.paths import Paths
+from modules.library import fetch
+from modules.library.downloads import Downloads
+from modules.library.hub import Hub
+from modules.library.hub_address import Address, parse_address
+from modules.library.shelf import Shelf
+from tests.library.hub_server import HubServer, Repo
+
+CHANCE = random.Random(1)
+BIG = CHANCE.randbytes(3_000_000)
+REPO = Address("ann/tiny")
+FOLDER = {
+    "config.json": b"{}", "tokenizer.json": CHANCE.randbytes(900), "model-00001-of-00002.safetensors": BIG,
+    "model-00002-of-00002.safetensors": BIG[::-1], "pytorch_model.bin": b"x" * 2000, "original/consolidated.pth": b"y" * 2000,
+    "README.md": b"# Tiny",
+}  # fmt: skip
+GGUFS = {
+    "tiny.Q4_K_M.gguf": BIG, "tiny.Q8_0.gguf": BIG[:-5], "tiny-f16-00001-of-00002.gguf": BIG[:5000],
+    "tiny-f16-00002-of-00002.gguf": BIG[5000:9000], "README.md": b"# Tiny",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_PAUSE", 0.01)
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with HubServer({"ann/tiny": Repo(dict(FOLDER), ("main", "8-bit")), "ann/tiny-GGUF": Repo(dict(GGUFS))}) as hub:
+        yield hub
+
+
+@pytest.fixture
+def downloads(paths: Paths, hub: HubServer) -> Iterator[Downloads]:
+    made = Downloads(paths, lambda token: Hub(token, hub.url))
+    yield made
+    made.close()
+
+
+def test_a_folder_comes_whole_and_without_what_no_loader_needs(
+    downloads: Downloads, paths: Paths, hub: HubServer
+) -> None:
+    downloads.wait(downloads.start(REPO))
+    folder = paths.models / "ann_tiny"
+    there = {path.name: path.read_bytes() for path in folder.iterdir()}
+    note = there.pop("huggingface-metadata.txt").decode()
+    assert there == {name: data for name, data in FOLDER.items() if name.endswith(("json", "safetensors", "md"))}
+    assert "branch: main" in note
+    assert not (paths.models / ".fetching").exists()
+    assert sum(hub.served.values()) == sum(map(len, there.values()))
+
+
+def test_a_branch_has_its_own_folder(downloads: Downloads, paths: Paths) -> None:
+    downloads.wait(downloads.start(parse_address("ann/tiny:8-bit")))
+    assert (paths.models / "ann_tiny_8-bit" / "config.json").is_file()
+
+
+def test_a_gguf_goes_straight_onto_the_shelf_with_all_its_parts(downloads: Downloads, paths: Paths) -> None:
+    address = parse_address("https://huggingface.co/ann/tiny-GGUF/blob/main/tiny-f16-00002-of-00002.gguf")
+    downloads.wait(downloads.start(address))
+    assert sorted(path.name for path in paths.models.glob("*.gguf")) == [
+        "tiny-f16-00001-of-00002.gguf", "tiny-f16-00002-of-00002.gguf"
+    ]  # fmt: skip
+    downloads.wait(downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf", "tiny.Q4_K_M.gguf"]))
+    assert (paths.models / "tiny.Q4_K_M.gguf").read_bytes() == BIG
+
+
+def test_of_several_ggufs_one_has_to_be_named(downloads: Downloads, paths: Paths) -> None:
+    with pytest.raises(InvalidInput, match=r"3 GGUF files: choose one.*Q4_K_M"):
+        downloads.start(Address("ann/tiny-GGUF"))
+    names = {each.name: (len(each.files), each.quantization) for each in downloads.choices(Address("ann/tiny-GGUF"))}
+    assert names["tiny-f16-00001-of-00002.gguf"] == (2, "F16")
+    assert names["tiny.Q4_K_M.gguf"] == (1, "Q4_K_M")
+    assert not list(paths.models.glob("*.gguf"))
+
+
+def test_an_adapter_goes_to_the_loras(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+    hub.repos["ann/lora"] = Repo({"adapter_config.json": b"{}", "adapter_model.safetensors": BIG})
+    downloads.wait(downloads.start(Address("ann/lora")))
+    assert (paths.loras / "ann_lora" / "adapter_model.safetensors").read_bytes() == BIG
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_connections_cut_at_random_cost_no_byte_twice(
+    downloads: Downloads, paths: Paths, hub: HubServer, seed: int
+) -> None:
+    hub.cuts, hub.chance = 0.7, random.Random(seed)
+    hub.statuses = hub.chance.choices([500, 503, 429], k=3)
+    downloads.wait(downloads.start(REPO))
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        assert (paths.models / "ann_tiny" / name).read_bytes() == FOLDER[name]
+        assert hub.served[name] < len(BIG) * 2.5
+
+
+def test_a_hub_that_ignores_ranges_is_no_reason_for_a_broken_file(
+    downloads: Downloads, paths: Paths, hub: HubServer
+) -> None:
+    part = paths.models / ".fetching" / "ann_tiny-GGUF" / "tiny.Q8_0.gguf.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(BIG[:1000])
+    hub.ignores_ranges = True
+    id = downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"])
+    downloads.wait(id)
+    assert (paths.models / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
+
+
+@pytest.mark.parametrize("garbage", [b"other bytes", BIG + b"more", b""])
+def test_what_was_left_there_is_checked(downloads: Downloads, paths: Paths, garbage: bytes) -> None:
+    part = paths.models / ".fetching" / "ann_tiny-GGUF" / "tiny.Q8_0.gguf.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(garbage)
+    downloads.wait(downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"]))
+    assert (paths.models / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
+
+
+def test_a_wrong_checksum_is_no_file(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+    hub.lies = BIG[:-6] + b"!"
+    with pytest.raises(Unavailable, match="checksum is wrong"):
+        downloads.wait(downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"]))
+    assert not list(paths.models.rglob("*.gguf*"))
+    hub.lies = b""
+    downloads.resume(downloads.list()[0].id)
+    downloads.wait(downloads.list()[0].id)
+    assert (paths.models / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
+
+
+def test_pause_go_on_and_cancel(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+    hub.slow = threading.Event()
+    id = downloads.start(REPO)
+    while downloads.list()[0].done < 2_000_000:
+        time.sleep(0.01)
+    assert Shelf(paths).names() == []
+    downloads.pause(id)
+    assert downloads.list()[0].phase == "paused"
+    hub.slow.set()
+    assert downloads.start(REPO) == id  # asked for again: goes on
+    downloads.wait(id)
+    assert (paths.models / "ann_tiny" / "model-00001-of-00002.safetensors").read_bytes() == BIG
+    hub.slow = threading.Event()
+    other = downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"])
+    while downloads.list()[0].done < 1_000_000:
+        time.sleep(0.01)
+    hub.slow.set()
+    downloads.cancel(other)
+    assert downloads.list()[0].phase == "cancelled"
+    while (paths.models / ".fetching").exists():
+        time.sleep(0.01)
+    assert not (paths.models / "tiny.Q4_K_M.gguf").exists()
+
+
+def test_another_start_of_the_program_goes_on_where_it_stopped(paths: Paths, hub: HubServer) -> None:
+    hub.slow = threading.Event()
+    first = Downloads(paths, lambda token: Hub(token, hub.url))
+    first.start(Address("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"])
+    while first.list()[0].done < 1_400_000:
+        time.sleep(0.01)
+    hub.slow.set()
+    first.close()
+    hub.slow = None
+    served = hub.served["tiny.Q4_K_M.gguf"]
+    second = Downloads(paths, lambda token: Hub(token, hub.url))
+    second.wait(second.start(Address("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"]))
+    assert (paths.models / "tiny.Q4_K_M.gguf").read_bytes() == BIG
+    assert hub.served["tiny.Q4_K_M.gguf"] - served < 2_600_000
+
+
+def test_a_token_opens_what_is_closed_and_is_shown_to_nobody_else(
+    downloads: Downloads, hub: HubServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    hub.repos["ann/gated"] = Repo(dict(FOLDER), gate="secret", gated=True)
+    hub.repos["ann/private"] = Repo(dict(FOLDER), gate="secret")
+    with pytest.raises(Unavailable, match="gated: a token is needed"):
+        downloads.start(Address("ann/gated"))
+    with pytest.raises(NotFound, match="or it is private"):
+        downloads.start(Address("ann/private"))
+    for name in ("ann/gated", "ann/private"):
+        downloads.wait(downloads.start(Address(name), token="secret"))
+    assert "Bearer secret" in hub.tokens
+    assert "secret" not in caplog.text
+
+
+def test_a_typo_gets_the_nearest_names(downloads: Downloads) -> None:
+    with pytest.raises(NotFound, match="no repository ann/tinny.*Did you mean ann/tiny"):
+        downloads.start(Address("ann/tinny"))
+    with pytest.raises(NotFound, match="no branch"):
+        downloads.start(Address("ann/tiny", "other"))
+    with pytest.raises(InvalidInput, match="no file"):
+        downloads.start(REPO, ["nothing.gguf"])
+
+
+def test_bad_hubs_are_a_sentence(
+    downloads: Downloads, hub: HubServer, monkeypatch: pytest.MonkeyPatch, paths: Paths
+) -> None:
+    hub.html = True
+    with pytest.raises(FetchFailed, match="not an answer of the hub"):
+        downloads.start(REPO)
+    hub.html = False
+    hub.repos["ann/sly"] = Repo({"../../evil.gguf": BIG})
+    with pytest.raises(InvalidInput, match="leads out of its folder"):
+        downloads.start(Address("ann/sly"))
+    hub.repos["ann/empty"] = Repo({"README.md": b"# Nothing"})
+    with pytest.raises(InvalidInput, match="holds no weights"):
+        downloads.start(Address("ann/empty"))
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil's
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 1000))
+    with pytest.raises(FetchFailed, match=r"needs 0\.1 GB on the disk"):
+        downloads.start(REPO)
+    closed = Downloads(paths, lambda token: Hub(token, "http://127.0.0.1:9"))
+    with pytest.raises(FetchFailed, match="cannot be reached"):
+        closed.start(REPO)
+
+
+@pytest.mark.parametrize("status", [500, 404, 401, 416])
+def test_a_transfer_that_fails_for_good_leaves_no_model(
+    downloads: Downloads, paths: Paths, hub: HubServer, status: int
+) -> None:
+    hub.statuses = [status] * 60
+    with pytest.raises(UserError):
+        downloads.wait(downloads.start(REPO))
+    assert downloads.list()[0].phase == "failed"
+    assert Shelf(paths).names() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("ann/tiny", Address("ann/tiny")),
+        (" https://huggingface.co/ann/tiny/ ", Address("ann/tiny")),
+        ("ann/tiny:4.0bpw", Address("ann/tiny", "4.0bpw")),
+        ("https://huggingface.co/ann/tiny/tree/dev", Address("ann/tiny", "dev")),
+        ("https://hub.example/ann/tiny/resolve/main/a/b.gguf?download=true", Address("ann/tiny", "main", "a/b.gguf")),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "tiny", "ann/tiny/x", "../etc", "ann/..", "ann/ti ny", "ftp://a/b/c", "a/b:../c", "a/b/resolve/main/../x"],
+)
+def test_what_is_no_address_is_a_sentence(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_address(text)
+
+
+def test_a_path_says_where(tmp_path: Path) -> None:
+    assert Address("ann/tiny", "x/y").folder == "ann_tiny_x_y"
