@@ -54,7 +54,7 @@ def counted(session: Any) -> float:
     return float(metrics["TaskDuration"] * 1000)
 
 
-def measure(page: Any, session: Any, app: App, id: str, messages: int) -> tuple[float, float, float]:
+def measure(page: Any, session: Any, id: str, messages: int) -> tuple[float, float, float]:
     """Opening, a key, an update; each in milliseconds. The other chat is open before."""
     opening = page.evaluate(_OPEN, [id, messages])
     page.wait_for_timeout(2500)
@@ -68,7 +68,8 @@ def measure(page: Any, session: Any, app: App, id: str, messages: int) -> tuple[
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#tail .bot-row:last-child .prose')?.innerText.length > 40")
     page.evaluate(
-        "() => { window.updates = 0; window.watching?.disconnect(); window.watching = new MutationObserver(() => { window.updates += 1; }); "
+        "() => { window.updates = 0; window.watching?.disconnect(); "
+        "window.watching = new MutationObserver(() => { window.updates += 1; }); "
         "window.watching.observe(document.querySelector('#tail'), {childList: true, subtree: true, "
         "characterData: true}); }"
     )
@@ -111,7 +112,7 @@ def main() -> None:
         found: dict[int, list[tuple[float, float, float]]] = {messages: [] for messages in MESSAGES}
         for number in range(ROUNDS):
             for messages in reversed(MESSAGES):
-                found[messages].append(measure(page, session, app, ids[messages], messages))
+                found[messages].append(measure(page, session, ids[messages], messages))
                 print(
                     f"  round {number + 1}: {messages} messages:", *(f"{each:.2f} ms" for each in found[messages][-1])
                 )

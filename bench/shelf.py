@@ -1,6 +1,6 @@
 """A shelf of 500 models: what listing it takes in a program that has just started, and later.
 
-The models are the demo model's own header (its whole vocabulary) with one other byte in the name, made sparse: no weight is read.
+Each model is the demo model's header with its whole vocabulary; the weights are a hole, for none is read.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from errors import Unsupported
+from loaders.forecast import Forecast
 from loaders.params import LoadOptions, SamplingParams
 
 #: Called while loading with the fraction done (0 to 1) and what is being done; False asks the loader to give up.
@@ -236,6 +237,15 @@ class Loader(ABC):
     @abstractmethod
     def missing(cls) -> str | None:
         """One sentence that names what has to be installed and how, or None when it can run."""
+
+    @classmethod
+    def forecast(cls, path: Path, options: LoadOptions) -> Forecast | None:
+        """What it will take in memory with these options; None where that is not known. May take a second.
+
+        Raises: UserError, for a file that cannot be loaded.
+        """
+        del path, options
+        return None
 
     @classmethod
     @abstractmethod

@@ -29,6 +29,9 @@ from modules.generation.completions import Completions
 from modules.generation.generator import Generator
 from modules.generation.places import Places
 from modules.generation.writing import Writing
+from modules.library.downloads import Downloads
+from modules.library.hub_token import HubToken
+from modules.library.machine import Machine
 from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
 from modules.library.shelf import Shelf
@@ -48,6 +51,9 @@ class App:
     paths: Paths
     shelf: Shelf
     models: Models
+    downloads: Downloads
+    hub_token: HubToken
+    machine: Machine
     presets: Presets
     templates: Templates
     prompts: TextFiles
@@ -94,6 +100,9 @@ class App:
             paths=paths,
             shelf=shelf,
             models=models,
+            downloads=Downloads(paths),
+            hub_token=HubToken(paths),
+            machine=Machine(),
             presets=Presets(paths),
             templates=templates,
             prompts=TextFiles(paths.prompts, ".txt", "prompt"),
@@ -140,4 +149,5 @@ class App:
 
     def close(self) -> None:
         """Stop what is running and give the model's memory back."""
+        self.downloads.close()
         self.models.close()

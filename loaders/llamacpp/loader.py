@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
-from loaders.llamacpp import memory
+from loaders.forecast import Forecast
+from loaders.llamacpp import dry_run, memory
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
@@ -51,6 +52,14 @@ class LlamaCpp(Loader):
         if importlib.util.find_spec("llama_cpp") is None:
             return str(MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python"))
         return None
+
+    @classmethod
+    def forecast(cls, path: Path, options: LoadOptions) -> Forecast | None:
+        """Raises: ModelFileError, InvalidInput."""
+        assert isinstance(options, LlamaCppOptions)
+        if cls.missing():
+            return None
+        return forecast(path, options, limits_of(options), options.parallel if options.separate_contexts else 1)
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
@@ -153,6 +162,7 @@ def opened(
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
+    native.forget_sizes()
     n_gpu_layers = _gpu_layers(header, options, plan, notes)
     cancelled = False
 
@@ -176,26 +186,15 @@ def opened(
         threads, reason = threads_and_reason(options.threads)
         context = native.Context(
             weights,
-            n_ctx=cells,
-            n_batch=limits.tokens,
-            n_ubatch=min(limits.tokens, 512),
-            n_seq_max=limits.sequences,
-            n_outputs_max=limits.rows,
-            kv_unified=limits.shared,
             n_threads=threads,
             n_threads_batch=options.threads_batch or threads,
-            type_k=_GGML_TYPES[options.cache_type],
-            type_v=_GGML_TYPES[options.cache_type],
-            flash_attn_type=_FLASH[options.flash_attn],
-            offload_kqv=not options.no_offload_kqv,
-            rope_freq_base=options.rope_base(),
-            rope_freq_scale=1 / options.compress_pos_emb if options.compress_pos_emb != 1 else 0.0,
-            no_perf=True,
+            **context_params(options, limits, cells),
         )
         tokenizer = LlamaTokenizer(weights, header.chat_template)
         notes.append(reason)
-        notes.append(f"memory: about {plan.total / 1e9:.1f} GB, {plan.cache / 1e9:.2f} of it for the context")
-        model = build(Opened(path, weights, context, tokenizer, notes, plan.total), options, limits)
+        taken = native.sizes()
+        notes.append(taken_in_words(taken))
+        model = build(Opened(path, weights, context, tokenizer, notes, sum(taken.values())), options, limits)
     except BaseException as error:
         if context:
             context.close()
@@ -208,6 +207,69 @@ def opened(
         raise
     progress(1.0, "ready")
     return model
+
+
+def context_params(options: GGUFOptions, limits: Limits, cells: int) -> dict[str, Any]:
+    """The fields of llama_context_params on which its memory depends, for a context of `cells` tokens."""
+    return {
+        "n_ctx": cells,
+        "n_batch": limits.tokens,
+        "n_ubatch": min(limits.tokens, 512),
+        "n_seq_max": limits.sequences,
+        "n_outputs_max": limits.rows,
+        "kv_unified": limits.shared,
+        "type_k": _GGML_TYPES[options.cache_type],
+        "type_v": _GGML_TYPES[options.cache_type],
+        "flash_attn_type": _FLASH[options.flash_attn],
+        "offload_kqv": not options.no_offload_kqv,
+        "rope_freq_base": options.rope_base(),
+        "rope_freq_scale": 1 / options.compress_pos_emb if options.compress_pos_emb != 1 else 0.0,
+        "no_perf": True,
+    }
+
+
+def taken_in_words(sizes: Mapping[tuple[str, str], int]) -> str:
+    """What llama.cpp has taken, by its own account."""
+    kinds = {"weights": ("model",), "context": ("KV",), "buffers": ("compute", "output")}
+    amounts = {name: sum(size for (_, kind), size in sizes.items() if kind in of) for name, of in kinds.items()}
+    told = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in amounts.items())
+    return f"memory taken: {sum(amounts.values()) / 1e9:.2f} GB ({told})"
+
+
+def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> Forecast:
+    """What a GGUF will take, by device. Raises: ModelFileError, InvalidInput."""
+    header = read_header(file_of(path))
+    notes: list[str] = []
+    cells = _context(header, options, notes) * copies
+    try:
+        plan = memory.forecast(header, cells, options.cache_type)
+    except (TypeError, ValueError, OverflowError):
+        raise ModelFileError(path.name, "it has a broken header: its metadata make no sense.") from None
+    parts = tuple(str(part) for part in header.parts)
+    context = tuple(sorted(context_params(options, limits, cells).items()))
+    stamp = header.path.stat().st_mtime
+    wished = max(options.n_gpu_layers, 0) if not options.cpu else 0
+    answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp))
+    cards = answer.cards if answer else ()
+    free = sum(each[1] for each in cards)
+    if cards and options.n_gpu_layers < 0 and not options.cpu:
+        wished, reason = memory.layers_that_fit(header, plan, free)
+        answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp)) or answer
+    elif not cards:
+        wished, reason = 0, "the CPU computes: llama.cpp finds no GPU"
+    else:
+        reason = f"{min(wished, header.n_layers + 1)} of {header.n_layers + 1} layers on the GPU, as asked"
+    card = (cards[0][0] if len(cards) == 1 else f"{len(cards)} cards", free) if cards else None
+    return memory.by_device(
+        header,
+        plan,
+        wished,
+        f"{reason}; {notes[0]}",
+        answer.buffers if answer else None,
+        card,
+        psutil.virtual_memory().available,
+        cache_on_cpu=options.no_offload_kqv,
+    )
 
 
 def threads_and_reason(wanted: int) -> tuple[int, str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from errors import NotEnoughMemory
-from loaders.llamacpp.gguf import GGUFHeader
+from loaders.forecast import DeviceForecast
+from loaders.forecast import Forecast as ByDevice
+from loaders.llamacpp.gguf import GGUFHeader, Tensor
 
 #: Bytes per value of the KV cache types (ggml blocks of 32 values, with their scale).
 CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
@@ -71,3 +73,57 @@ def layers_that_fit(header: GGUFHeader, plan: Forecast, free: int) -> tuple[int,
     fitting = max(0, min(layers, room // max(plan.per_layer, 1)))
     taken = fitting * plan.per_layer + (_OVERHEAD if fitting else 0)
     return fitting, f"{fitting} of {layers} layers on the GPU: {taken / 1e9:.1f} of {free / 1e9:.1f} GB free"
+
+
+def by_device(
+    header: GGUFHeader,
+    plan: Forecast,
+    n_gpu_layers: int,
+    reason: str,
+    buffers: dict[str, int] | None,
+    card: tuple[str, int] | None,
+    free: int,
+    *,
+    cache_on_cpu: bool = False,
+) -> ByDevice:
+    """What goes to the machine's memory and what to the `card` (its name and free bytes), with `n_gpu_layers` on it.
+
+    As llama.cpp splits them: the last layers go to the GPU, the output layer counts as one more, the token embedding
+    stays (and is copied where it is the output layer, too). `buffers`: compute buffers by device, where known.
+    """
+    first = max(header.n_layers - n_gpu_layers, 0)
+    output = n_gpu_layers > header.n_layers
+    on_gpu = sum(tensor.size for tensor in header.tensors if n_gpu_layers and _goes(tensor, first, output))
+    tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
+    copied = sum(t.size for t in header.tensors if t.name == "token_embd.weight") if output and tied else 0
+    share = 0.0 if cache_on_cpu or not header.n_layers else (header.n_layers - first) / header.n_layers
+    cache = round(plan.cache * share)
+    known = buffers if buffers is not None else {"CPU": plan.overhead}
+    on_cpu_buffers = sum(size for device, size in known.items() if device.startswith(("CPU", "CUDA_Host")))
+    devices = [
+        DeviceForecast("memory", plan.weights - on_gpu, plan.cache - cache, on_cpu_buffers, free),
+    ]
+    if card and n_gpu_layers:
+        rest = sum(known.values()) - on_cpu_buffers
+        devices.append(DeviceForecast(card[0], on_gpu + copied, cache, rest, card[1], _GPU_MARGIN))
+    made = ByDevice(tuple(devices), "")
+    return ByDevice(made.devices, _sentence(made, reason))
+
+
+def _goes(tensor: Tensor, first: int, output: bool) -> bool:
+    name, _, rest = tensor.name.partition(".")
+    if name == "blk":
+        number = rest.partition(".")[0]
+        return number.isdecimal() and int(number) >= first
+    return output and name.startswith("output")
+
+
+def _sentence(forecast: ByDevice, reason: str) -> str:
+    parts = [f"{each.total / 1e9:.2f} of {each.free / 1e9:.1f} GB free {_where(each)}" for each in forecast.devices]
+    tight = [each for each in forecast.devices if not each.fits]
+    verdict = "It fits" if not tight else f"Too big for {_where(tight[0]).removeprefix('in ').removeprefix('on ')}"
+    return f"{verdict}: {', '.join(parts)}. {reason[:1].upper()}{reason[1:]}."
+
+
+def _where(device: DeviceForecast) -> str:
+    return "in the machine's memory" if device.name == "memory" else f"on {device.name}"

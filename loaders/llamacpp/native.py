@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,12 @@ _ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
 _ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
 _ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
 _base.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+_base.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
+_base.ggml_backend_dev_name.restype = ctypes.c_void_p
 _base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *2 * [ctypes.POINTER(ctypes.c_size_t)]]
+
+
+_SIZE = re.compile(r"(?P<device>\S+)\s+(?P<kind>model|KV|compute|output) buffer size =\s*(?P<mebibytes>[\d.]+) MiB")
 
 
 class _Log:
@@ -44,6 +50,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.complaints: list[str] = []
+        self.sizes: dict[tuple[str, str], int] = {}
         self._callback = C.llama_log_callback(self._write)
         C.llama_log_set(self._callback, ctypes.c_void_p(0))
 
@@ -51,6 +58,9 @@ class _Log:
         line = text.decode("utf-8", "replace").strip()
         if not line or line.strip(".") == "":
             return
+        if match := _SIZE.search(line):
+            key = (match["device"], match["kind"])
+            self.sizes[key] = self.sizes.get(key, 0) + round(float(match["mebibytes"]) * 2**20)
         if level == _ERROR:
             self.complaints = [*self.complaints[-19:], line]
         # its warnings and errors explain failures that we put into sentences ourselves: they go to the debug log
@@ -72,6 +82,16 @@ def forget_complaints() -> None:
     _log.complaints.clear()
 
 
+def forget_sizes() -> None:
+    """To be called before what takes memory, so that `sizes` tells of that alone."""
+    _log.sizes.clear()
+
+
+def sizes() -> dict[tuple[str, str], int]:
+    """The buffers that llama.cpp has told of: device and kind (model, KV, compute, output) to bytes."""
+    return dict(_log.sizes)
+
+
 def give_back() -> None:
     """Return to the system what was freed: the C library keeps it else, and every load would leave some behind."""
     with suppress(OSError, AttributeError):  # of glibc alone
@@ -89,17 +109,23 @@ def why_it_failed(default: str) -> str:
 
 def gpu_memory() -> int | None:
     """Free bytes of all GPUs that this build of llama.cpp can use, together; None when there is none."""
+    found = cards()
+    return sum(free for _, free, _ in found) if found else None
+
+
+def cards() -> list[tuple[str, int, int]]:
+    """The GPUs that this build of llama.cpp can use: name, free bytes, all bytes."""
     if not C.llama_supports_gpu_offload():
-        return None
-    found, free_of_all = False, 0
+        return []
+    found = []
     for i in range(_ggml.ggml_backend_dev_count()):
         device = _ggml.ggml_backend_dev_get(i)
         if _base.ggml_backend_dev_type(device) in _GPU_TYPES:
             free, total = ctypes.c_size_t(), ctypes.c_size_t()
             _base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            free_of_all += free.value
-            found = True
-    return free_of_all if found else None
+            name = ctypes.string_at(_base.ggml_backend_dev_name(device)).decode("utf-8", "replace")
+            found.append((name, free.value, total.value))
+    return found
 
 
 class Weights:
@@ -114,9 +140,14 @@ class Weights:
         mmap: bool,
         mlock: bool,
         progress: Callable[[float], bool],
+        pretend: bool = False,
     ) -> None:
-        """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError."""
+        """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError.
+
+        `pretend`: read the vocabulary and plan the tensors, but take no memory for them.
+        """
         params = C.llama_model_default_params()
+        params.no_alloc = pretend
         params.n_gpu_layers = n_gpu_layers
         params.load_mode = {
             (True, False): C.LLAMA_LOAD_MODE_MMAP,

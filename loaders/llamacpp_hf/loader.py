@@ -8,9 +8,10 @@ from pathlib import Path
 
 from errors import MissingPackage, ModelFileError, Unavailable
 from loaders.base import Loader, Model, Progress, Tokenizer
+from loaders.forecast import Forecast
 from loaders.hf import packages
 from loaders.llamacpp.limits import Limits
-from loaders.llamacpp.loader import LlamaCpp, Opened, opened
+from loaders.llamacpp.loader import LlamaCpp, Opened, forecast, opened
 from loaders.llamacpp.options import LlamaCppHFOptions
 from loaders.params import LoadOptions
 
@@ -38,6 +39,16 @@ class LlamaCppHF(Loader):
         if importlib.util.find_spec("llama_cpp") is None:
             return str(MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python"))
         return packages.missing(cls.name, ("torch", "transformers", "tokenizers"))
+
+    @classmethod
+    def forecast(cls, path: Path, options: LoadOptions) -> Forecast | None:
+        """Raises: ModelFileError, InvalidInput."""
+        assert isinstance(options, LlamaCppHFOptions)
+        if cls.missing():
+            return None
+        return forecast(
+            path, options, Limits(parallel=BRANCHES, n_batch=options.n_batch), 2 if options.cfg_cache else 1
+        )
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:

@@ -61,7 +61,7 @@ class Hub:
             headers["Range"] = f"bytes={start}-"
         try:
             with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT) as answer:
-                self._check(address, answer, start)
+                self._check(address, answer)
                 skip = start if answer.status_code != 206 else 0  # it knows no ranges
                 for chunk in answer.iter_raw():  # as they come: a cut loses none
                     yield chunk[skip:]
@@ -71,7 +71,7 @@ class Hub:
         except httpx2.HTTPError as error:
             raise _failed(address, str(error), _NETWORK) from None
 
-    def _check(self, address: Address, answer: object, start: int) -> None:
+    def _check(self, address: Address, answer: object) -> None:
         import httpx2
 
         assert isinstance(answer, httpx2.Response)

@@ -26,6 +26,7 @@ from errors import (
     UserError,
 )
 from loaders.base import Loader, Model, Progress
+from loaders.forecast import Forecast
 from loaders.params import LoadOptions
 from modules.config.paths import Paths
 from modules.library.last_model import Memory
@@ -142,6 +143,15 @@ class Models:
             raise Unavailable(
                 f"The settings cannot be saved ({error.strerror}). Make room, or allow writing to the models folder."
             ) from None
+
+    def forecast(self, name: str, loader: str | None, options: Mapping[str, Any]) -> Forecast | None:
+        """What the model will take with these options, by device; None where that is not known.
+
+        May take a second. Raises: UnknownName, InvalidInput, ModelFileError.
+        """
+        item = self._shelf.find(name)
+        kind = self._loaders[self._known_loader(loader)] if loader else self._loaders[self.loaders_for(name)[0].name]
+        return None if item.problem else kind.forecast(item.path, kind.Options.parse(options))
 
     def keep_template(self, text: str) -> str:
         """Keep an instruction template for the model in memory ("": none). Returns the model's name.

@@ -5,13 +5,14 @@ Loaders, their options and what is missing for them come from the declarations; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from errors import InvalidInput
+from errors import InvalidInput, UserError
 from loaders import LOADERS
+from loaders.base import Lora
 from loaders.knobs import Knob
 from loaders.params import LOAD_GROUPS
 from modules.app import App
@@ -19,15 +20,16 @@ from modules.library import demo
 from modules.library.models import LoaderChoice
 from modules.library.shelf import ShelfItem
 from modules.ui import knob_controls
+from modules.ui.download_panel import DownloadPanel
 from modules.ui.events import on, say, then
+from modules.ui.forecast_view import forecast_html
 from modules.ui.picker import Entry, entries, picker
 from modules.ui.words import escape, gigabytes, parts, short_name, thousands
 
 _WHERE = (
-    "<h3>More models</h3><p>Put GGUF files into the folder <code>{folder}</code>, then press Refresh. "
-    "Downloading from the Hugging Face Hub will come here.</p>"
+    "<h3>Your own files</h3><p>Put GGUF files and model folders into <code>{folder}</code>, then press Refresh.</p>"
 )
-_EMPTY = "Nothing is in the models folder yet. Put a GGUF file there, then press Refresh."
+_EMPTY = "Nothing is in the models folder yet. Download a model below, or put a GGUF file there and press Refresh."
 
 
 class ModelTab:
@@ -50,20 +52,31 @@ class ModelTab:
                 self.fetch = gr.Button(
                     f"Fetch the small demo model, {demo.PACKAGE_SIZE / 1e6:.0f} MB", visible=False, elem_id="fetch-demo"
                 )
+                self.downloads = DownloadPanel(app)
                 gr.HTML(_WHERE.format(folder=escape(app.paths.models)), elem_id="where")
             with gr.Column(elem_id="load"):
                 self._load_side()
 
     def _load_side(self) -> None:
         self.title = gr.HTML("", elem_id="model-title")
+        self.forecast = gr.HTML("", elem_id="forecast", padding=False)
         with gr.Row(elem_id="load-bar"):
             self.load = gr.Button("Load", variant="primary", elem_id="load-model")
             self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel-load", visible="hidden")
             self.unload = gr.Button("Unload", elem_id="unload-model")
             self.reload = gr.Button("Reload", elem_id="reload-model")
             self.save = gr.Button("Save settings for this model", elem_id="save-options")
+            self.autoload = gr.Checkbox(
+                self._app.settings.autoload_model, label="Load a model when it is chosen", elem_id="autoload"
+            )
         self.progress = gr.HTML("", elem_id="load-progress")
         self.notes = gr.HTML("", elem_id="load-notes")
+        with gr.Row(elem_id="loras", visible=False) as self.loras_row:
+            self.loras = gr.Dropdown(
+                [], value=[], multiselect=True, label="LoRA adapters", elem_id="lora-menu",
+                info="Of the folder loras; Apply lets these act and no others.",
+            )  # fmt: skip
+            self.apply_loras = gr.Button("Apply LoRAs", size="sm", elem_id="apply-loras")
         first = next(iter(LOADERS))
         with gr.Column(elem_id="how", visible=False) as self.how:
             self.loader = gr.Radio(list(LOADERS), label="Loader", elem_id="loader", value=first)
@@ -109,10 +122,11 @@ class ModelTab:
             self.chosen, self.shelf, self.fetch, self.title, self.load, self.save, self.how, self.loader, self.missing,
             self.reason, *self._panels.values(), *self._options_of_all,
         ]  # fmt: skip
-        state = [self.notes, self.load, self.cancel, self.unload, self.reload]
+        state = [self.notes, self.load, self.cancel, self.unload, self.reload, self.loras_row, self.loras]
         on(page.load, self._open, [self.chosen], side)
-        on(self.shelf.click, self._choose, None, side)
-        on(self.refresh.click, self._open, [self.chosen], side)
+        chosen = on(self.shelf.click, self._choose, None, side)
+        self.downloads.wire(page, timer)
+        on([self.refresh.click, self.downloads.arrived.change], self._open, [self.chosen], side)
         on(self.loader.input, self._with_loader, [self.chosen, self.loader], side)
         on([page.load, model.change], self._state, [self.chosen], state)
         given = [self.chosen, self.loader, *self._options_of_all]
@@ -124,6 +138,12 @@ class ModelTab:
         ):
             done = then(on(button.click, self._starting, None, under_way), function, inputs)
             then(then(done, self._state, [self.chosen], state), self._open, [self.chosen], side)
+        done = then(chosen, self._load_if, [self.autoload, *given])
+        then(then(done, self._state, [self.chosen], state), self._open, [self.chosen], side)
+        changes = [control.change for control in self._options_of_all if hasattr(control, "change")]
+        on([*changes, self.loader.change, self.chosen.change, model.change], self._forecast, given, [self.forecast],
+           latest=True)  # fmt: skip
+        on(self.apply_loras.click, self._use_loras, [self.loras])
         on(self.cancel.click, self._app.models.cancel_load, queue=False)
         then(on(self.unload.click, self._app.models.unload), self._state, [self.chosen], state)
         on(self.save.click, self._save, given)
@@ -144,7 +164,7 @@ class ModelTab:
     def _side(self, name: str, loader: str = "") -> list[Any]:
         """Everything that depends on the chosen model."""
         items = self._app.shelf.items()
-        shelf = shelf_html(items, name, self._app.models.state.name)
+        shelf = shelf_html(items, name, self._app.models.state.name, self._app.machine.fits)
         fetch = gr.update(visible=not any(each.name == demo.NAME for each in items))
         if not name:
             off = gr.update(interactive=False)
@@ -188,7 +208,13 @@ class ModelTab:
             gr.update(visible=state.phase == "loading" or "hidden"),
             gr.update(interactive=loaded),
             gr.update(interactive=loaded),
+            gr.update(visible=loaded and bool(self._app.lora_names())),
+            gr.update(choices=self._app.lora_names(), value=[each.path.name for each in self._loras_now()]),
         ]
+
+    def _loras_now(self) -> Sequence[Lora]:
+        model = self._app.models.loaded
+        return model.loras if model else ()
 
     def _starting(self) -> list[Any]:
         off = gr.update(interactive=False)
@@ -202,6 +228,29 @@ class ModelTab:
         if not name:
             raise InvalidInput("Choose a model in the list first.")
         self._app.models.load(name, loader, self._parsed(loader, values))
+
+    def _load_if(self, autoload: bool, name: str, loader: str, *_: Any) -> None:
+        """A choice is enough where the user wants that."""
+        state = self._app.models.state
+        if autoload and name and state.name != name and state.phase in ("none", "loaded"):
+            options, _reason = self._app.models.default_options(name, loader)
+            self._app.models.load(name, loader, options.model_dump())
+
+    def _forecast(self, name: str, loader: str, *values: Any) -> str:
+        """What the model will take with the options as they stand."""
+        if not name:
+            return ""
+        try:
+            found = self._app.models.forecast(name, loader, self._parsed(loader, values))
+        except UserError:  # a value half-way typed, or a file that cannot be loaded: the tab says so elsewhere
+            return ""
+        model = self._app.models.loaded
+        taken = model.memory if model and self._app.models.state.name == name else 0
+        return forecast_html(found, taken)
+
+    def _use_loras(self, names: Sequence[str]) -> None:
+        self._app.use_loras(list(names or ()))
+        say("The adapters act from the next reply on." if names else "No adapter acts any more.")
 
     def _save(self, name: str, loader: str, *values: Any) -> None:
         if not name:
@@ -227,10 +276,10 @@ def loader_choices(choices: Sequence[LoaderChoice]) -> list[tuple[str, str]]:
     ]
 
 
-def shelf_html(items: Sequence[ShelfItem], chosen: str, loaded: str) -> str:
-    """The shelf as a list."""
+def shelf_html(items: Sequence[ShelfItem], chosen: str, loaded: str, fits: Callable[[int], str] = lambda _: "") -> str:
+    """The shelf as a list; `fits` says of a size where it would go."""
     made = [
-        Entry(item.name, short_name(item.name), item.problem or item_facts(item), badge=_badge(item, loaded))
+        Entry(item.name, short_name(item.name), item.problem or item_facts(item), badge=_badge(item, loaded, fits))
         for item in items
     ]
     return entries("Models", made, chosen, _EMPTY)
@@ -260,5 +309,7 @@ def notes_html(notes: Sequence[str], error: str, name: str) -> str:
     return f"<div class='notes'><h3>{escape(name)} is loaded</h3><ul>{lines}</ul></div>"
 
 
-def _badge(item: ShelfItem, loaded: str) -> str:
-    return "cannot be loaded" if item.problem else "loaded" if item.name == loaded else ""
+def _badge(item: ShelfItem, loaded: str, fits: Callable[[int], str]) -> str:
+    if item.problem:
+        return "cannot be loaded"
+    return "loaded" if item.name == loaded else fits(item.size)

@@ -15,7 +15,7 @@ from modules.ui.events import on
 from modules.ui.words import escape, parts, plural
 
 # The rows are drawn anew every second: a press counts at once, for the row may be another by the time of its release.
-_PICK = """
+PICK = """
 const pick = (event) => {
   const button = event.target.closest('[data-pick]');
   if (button && (event.type === 'pointerdown' || event.detail === 0)) trigger('click', {pick: button.dataset.pick});
@@ -31,7 +31,7 @@ class QueueView:
     def __init__(self, app: App) -> None:
         self._app = app
         html = queue_html(app.generator.queue())
-        self.html = gr.HTML(html, elem_id="queue-view", js_on_load=_PICK, padding=False)
+        self.html = gr.HTML(html, elem_id="queue-view", js_on_load=PICK, padding=False)
         on(self.html.click, self._cancel)
 
     def _cancel(self, event: gr.EventData) -> None:

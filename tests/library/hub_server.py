@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that the base class asks for
+    def do_GET(self) -> None:
         hub, url = self.server_hub, urlsplit(self.path)
         path = unquote(url.path)
         hub.asked.append(path)
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, name: str, branch: str, path: str) -> None:
         repo = self._allowed(name, branch)
         if repo is None:
-            return
+            return None
         if path not in repo.files:
             return self._error(404, "EntryNotFound")
         if is_large(repo.files[path]):

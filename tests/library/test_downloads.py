@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import namedtuple
@@ -21,13 +24,14 @@ from modules.library.hub_address import Address, parse_address
 from modules.library.shelf import Shelf
 from tests.library.hub_server import HubServer, Repo
 
+ROOT = Path(__file__).resolve().parents[2]
 CHANCE = random.Random(1)
 BIG = CHANCE.randbytes(3_000_000)
 REPO = Address("ann/tiny")
 FOLDER = {
     "config.json": b"{}", "tokenizer.json": CHANCE.randbytes(900), "model-00001-of-00002.safetensors": BIG,
-    "model-00002-of-00002.safetensors": BIG[::-1], "pytorch_model.bin": b"x" * 2000, "original/consolidated.pth": b"y" * 2000,
-    "README.md": b"# Tiny",
+    "model-00002-of-00002.safetensors": BIG[::-1], "pytorch_model.bin": b"x" * 2000,
+    "original/consolidated.pth": b"y" * 2000, "README.md": b"# Tiny",
 }  # fmt: skip
 GGUFS = {
     "tiny.Q4_K_M.gguf": BIG, "tiny.Q8_0.gguf": BIG[:-5], "tiny-f16-00001-of-00002.gguf": BIG[:5000],
@@ -197,7 +201,7 @@ def test_a_token_opens_what_is_closed_and_is_shown_to_nobody_else(
 
 
 def test_a_typo_gets_the_nearest_names(downloads: Downloads) -> None:
-    with pytest.raises(NotFound, match="no repository ann/tinny.*Did you mean ann/tiny"):
+    with pytest.raises(NotFound, match=r"no repository ann/tinny.*Did you mean ann/tiny"):
         downloads.start(Address("ann/tinny"))
     with pytest.raises(NotFound, match="no branch"):
         downloads.start(Address("ann/tiny", "other"))
@@ -218,7 +222,7 @@ def test_bad_hubs_are_a_sentence(
     hub.repos["ann/empty"] = Repo({"README.md": b"# Nothing"})
     with pytest.raises(InvalidInput, match="holds no weights"):
         downloads.start(Address("ann/empty"))
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil's
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 1000))
     with pytest.raises(FetchFailed, match=r"needs 0\.1 GB on the disk"):
         downloads.start(REPO)
@@ -263,3 +267,19 @@ def test_what_is_no_address_is_a_sentence(text: str) -> None:
 
 def test_a_path_says_where(tmp_path: Path) -> None:
     assert Address("ann/tiny", "x/y").folder == "ann_tiny_x_y"
+
+
+def test_the_command_line_does_the_same(hub: HubServer, tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "download-model.py"), *words, "--output", str(tmp_path)],
+            env={**os.environ, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert "tiny.Q4_K_M.gguf" in run("ann/tiny-GGUF", "--list").stdout
+    done = run("ann/tiny-GGUF", "--specific-file", "tiny.Q8_0.gguf")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
+    failed = run("ann/none")
+    assert (failed.returncode, failed.stderr.strip()[:26]) == (1, "There is no repository ann")

@@ -1,0 +1,89 @@
+"""llama.cpp's own account of its buffers, without loading a weight: a process of its own asks it to pretend.
+
+`python -m loaders.llamacpp.dry_run` reads a question as JSON and prints the answer. Weights and cache come from the
+header (see memory.py); what is asked here are the compute buffers, which depend on the model's graph. A process of
+its own, for llama.cpp ends the whole program where a file makes no sense to it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_PATIENCE = 60  # seconds
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Question:
+    """`context`: fields of llama_context_params, sorted. `stamp` changes when the file does."""
+
+    parts: tuple[str, ...]
+    n_gpu_layers: int
+    context: tuple[tuple[str, Any], ...]
+    stamp: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Bytes of compute buffers by device ("CPU", "CUDA0"), and the cards: name, free, total bytes."""
+
+    buffers: dict[str, int]
+    cards: tuple[tuple[str, int, int], ...] = ()
+
+
+@lru_cache(maxsize=64)
+def asked(question: Question) -> Answer | None:
+    """What llama.cpp says; None where it does not come back with an answer."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "loaders.llamacpp.dry_run"],
+            input=json.dumps(asdict(question)),
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            cwd=_ROOT,
+            check=True,
+        )
+        value = json.loads(done.stdout.splitlines()[-1])
+        return Answer(value["buffers"], tuple((name, free, total) for name, free, total in value["cards"]))
+    except (subprocess.SubprocessError, OSError, ValueError, IndexError, KeyError):
+        return None
+
+
+def _answer(question: Question) -> Answer:
+    from loaders.llamacpp import native
+
+    native.start(False)
+    weights = native.Weights(
+        question.parts,
+        n_gpu_layers=question.n_gpu_layers,
+        tensor_split=(),
+        mmap=False,
+        mlock=False,
+        progress=lambda _: True,
+        pretend=True,
+    )
+    native.forget_sizes()
+    context = native.Context(weights, **dict(question.context))
+    sizes = native.sizes()
+    context.close()
+    weights.close()
+    buffers: dict[str, int] = {}
+    for (device, kind), size in sizes.items():
+        if kind in ("compute", "output"):
+            buffers[device] = buffers.get(device, 0) + size
+    return Answer(buffers, tuple(native.cards()))
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.stdin.read())
+    made = _answer(
+        Question(tuple(given["parts"]), given["n_gpu_layers"], tuple((name, value) for name, value in given["context"]))
+    )
+    sys.stdout.write(json.dumps(asdict(made)) + "\n")

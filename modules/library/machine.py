@@ -1,0 +1,58 @@
+"""What this machine has free: its memory and its graphics card's. Asks the system, no engine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+
+import psutil
+
+#: What a model takes beside its weights, roughly: a context of some thousand tokens, and buffers.
+_BESIDE_SHARE, _BESIDE = 1.08, 600_000_000
+_FRESH = 10.0  # seconds for which an answer of the card's driver is good
+
+
+@dataclass(frozen=True)
+class Free:
+    """Bytes that are free now; `card` is None without a graphics card."""
+
+    memory: int
+    card: int | None = None
+
+
+class Machine:
+    """This machine. May be asked from several threads."""
+
+    def __init__(self) -> None:
+        self._card: tuple[float, int | None] = (float("-inf"), None)
+
+    def free(self) -> Free:
+        """What is free now."""
+        now = time.monotonic()
+        if now - self._card[0] > _FRESH:
+            self._card = (now, _card_memory())
+        return Free(psutil.virtual_memory().available, self._card[1])
+
+    def fits(self, size: int) -> str:
+        """Where a model of this many bytes would go: in a few words, for a badge."""
+        free, needed = self.free(), round(size * _BESIDE_SHARE + _BESIDE)
+        if free.card is not None and needed <= free.card:
+            return "fits on the GPU"
+        if needed <= free.memory + (free.card or 0):
+            return "fits split" if free.card else "fits in memory"
+        return "too big"
+
+
+def _card_memory() -> int | None:
+    """Free bytes of all NVIDIA cards together; None where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+        return sum(int(line) for line in told.split()) * 2**20 or None
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
