@@ -132,7 +132,7 @@ class Hub:
 
         api, word = HfApi(self._endpoint, token=self._token or False), address.repo.rpartition("/")[2]
         with contextlib.suppress(Exception):  # it is only a help
-            for search in (word, word[: max(3, len(word) // 2)]):
+            for search in dict.fromkeys((word, word[: max(3, len(word) // 2)], word[:4], word[:3])):
                 names = [each.id for each in api.list_models(search=search, limit=20)]
                 if near := get_close_matches(address.repo, names, n=3, cutoff=0.4):
                     return f" Did you mean {' or '.join(near)}?"

@@ -11,6 +11,7 @@ import psutil
 
 #: What a model takes beside its weights, roughly: a context of some thousand tokens, and buffers.
 _BESIDE_SHARE, _BESIDE = 1.08, 600_000_000
+_LOW = 700_000_000  # bytes under which a page is warned
 _FRESH = 10.0  # seconds for which an answer of the card's driver is good
 
 
@@ -34,6 +35,13 @@ class Machine:
         if now - self._card[0] > _FRESH:
             self._card = (now, _card_memory())
         return Free(psutil.virtual_memory().available, self._card[1])
+
+    def warning(self) -> str:
+        """A few words when the machine is about to run out of memory, else nothing."""
+        memory = psutil.virtual_memory()
+        if memory.available < min(_LOW, memory.total * 0.05):
+            return f"memory is nearly full: {memory.available / 1e9:.1f} GB left"
+        return ""
 
     def fits(self, size: int) -> str:
         """Where a model of this many bytes would go: in a few words, for a badge."""

@@ -58,7 +58,8 @@ class Frame:
     def _look(self, seen: Seen, model: str) -> Any:
         state = self._app.models.state
         queue = self._app.generator.queue()
-        now = Seen(chip_text(self._app), queue_text(queue), progress_html(self._app), queue_html(queue))
+        told = parts(queue_text(queue), self._app.machine.warning())
+        now = Seen(chip_text(self._app), told, progress_html(self._app), queue_html(queue))
         key = f"{state.phase} {state.name} {state.loader} {id(self._app.models.loaded)} {state.error}"
         if now == seen and key == model:
             return gr.skip()

@@ -12,7 +12,7 @@ import gradio as gr
 
 from errors import InvalidInput, UserError
 from loaders import LOADERS
-from loaders.base import Lora
+from loaders.base import Loader, Lora
 from loaders.knobs import Knob
 from loaders.params import LOAD_GROUPS
 from modules.app import App
@@ -116,19 +116,23 @@ class ModelTab:
     def _options_of_all(self) -> list[gr.components.Component]:
         return [control for name in LOADERS for control in self._controls[name]]
 
-    def wire(self, page: gr.Blocks, timer: gr.Timer, model: gr.State) -> None:
-        """Connect it. `model` changes with the model."""
+    def wire(self, page: gr.Blocks, tab: gr.Tab, timer: gr.Timer, model: gr.State) -> None:
+        """Connect it. `tab` is the one that holds it; `model` changes with the model."""
         side = [
             self.chosen, self.shelf, self.fetch, self.title, self.load, self.save, self.how, self.loader, self.missing,
             self.reason, *self._panels.values(), *self._options_of_all,
         ]  # fmt: skip
         state = [self.notes, self.load, self.cancel, self.unload, self.reload, self.loras_row, self.loras]
-        on(page.load, self._open, [self.chosen], side)
-        chosen = on(self.shelf.click, self._choose, None, side)
         self.downloads.wire(page, timer)
-        on([self.refresh.click, self.downloads.arrived.change], self._open, [self.chosen], side)
-        on(self.loader.input, self._with_loader, [self.chosen, self.loader], side)
+        chosen = on(self.shelf.click, self._choose, None, side)
+        on([page.load, self.downloads.arrived.change], self._open, [self.chosen], side)
         on([page.load, model.change], self._state, [self.chosen], state)
+        shown = [
+            chosen,
+            on(tab.select, None),
+            on(self.refresh.click, self._open, [self.chosen], side),
+            on(self.loader.input, self._with_loader, [self.chosen, self.loader], side),
+        ]
         given = [self.chosen, self.loader, *self._options_of_all]
         under_way = [timer, self.load, self.cancel, self.unload, self.reload, self.fetch]
         for button, function, inputs in (
@@ -137,16 +141,24 @@ class ModelTab:
             (self.fetch, self._fetch, None),
         ):
             done = then(on(button.click, self._starting, None, under_way), function, inputs)
-            then(then(done, self._state, [self.chosen], state), self._open, [self.chosen], side)
+            shown.append(then(then(done, self._state, [self.chosen], state), self._open, [self.chosen], side))
         done = then(chosen, self._load_if, [self.autoload, *given])
         then(then(done, self._state, [self.chosen], state), self._open, [self.chosen], side)
-        changes = [control.change for control in self._options_of_all if hasattr(control, "change")]
-        on([*changes, self.loader.change, self.chosen.change, model.change], self._forecast, given, [self.forecast],
-           latest=True)  # fmt: skip
+        moved = [control.input for name in LOADERS for control in self._weighing(name)]
+        on(moved, self._forecast, given, [self.forecast], latest=True)
+        for event in shown:
+            then(event, self._forecast, given, [self.forecast])
         on(self.apply_loras.click, self._use_loras, [self.loras])
         on(self.cancel.click, self._app.models.cancel_load, queue=False)
         then(on(self.unload.click, self._app.models.unload), self._state, [self.chosen], state)
         on(self.save.click, self._save, given)
+
+    def _weighing(self, loader: str) -> list[gr.components.Component]:
+        """The controls on which the forecast depends; none, where there is no forecast. It is costly to hear all."""
+        if LOADERS[loader].forecast.__func__ is Loader.forecast.__func__:  # type: ignore[attr-defined]
+            return []
+        pairs = zip(self._knobs[loader], self._controls[loader], strict=True)
+        return [control for knob, control in pairs if knob.group in ("main", "memory", "speed")]
 
     def _open(self, chosen: str) -> list[Any]:
         items = self._app.shelf.items()

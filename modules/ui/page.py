@@ -36,7 +36,7 @@ def build_page(app: App) -> gr.Blocks:
                 notebook = NotebookTab(app, kept)
             with gr.Tab("Parameters", id="parameters", elem_id="tab-parameters"):
                 parameters = ParametersTab(app, own_values, own_templates)
-            with gr.Tab("Model", id="model", elem_id="tab-model"):
+            with gr.Tab("Model", id="model", elem_id="tab-model") as model_tab:
                 model = ModelTab(app)
             with gr.Tab("Training", id="training", elem_id="tab-training"):
                 training_tab.build()
@@ -52,5 +52,5 @@ def build_page(app: App) -> gr.Blocks:
         parameters.wire(page, frame.model)
         parameters.templates.wire(page, frame.model.change)
         parameters.characters.wire(page, chat.controls.character)
-        model.wire(page, frame.timer, frame.model)
+        model.wire(page, model_tab, frame.timer, frame.model)
     return page

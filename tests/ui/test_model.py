@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import threading
+
 import pytest
 from playwright.sync_api import expect
 
+from modules.library.hub import Hub
+from tests.library.hub_server import HubServer, Repo
 from tests.ui.conftest import Web
 
 NAME = "SmolLM2-135M-Instruct"
@@ -64,3 +69,51 @@ def test_a_load_that_fails_says_why(page: Web) -> None:
     expect(page.page.locator(".toast-body")).to_contain_text("There is no model named")
     aside.rename(whole)
     expect(page.page.locator("#load-model")).to_be_enabled()
+
+
+def test_what_it_takes_is_told_before_and_after_loading(web: Web) -> None:
+    page = web.page
+    web.tab("model")
+    forecast = page.locator("#forecast")
+    expect(forecast).to_contain_text("It fits: ")
+    expect(forecast).to_contain_text("It is loaded, and has taken")
+    page.locator("#option-llama-cpp-n_ctx input[type=number]").fill("8192")
+    page.locator("#option-llama-cpp-n_ctx input[type=number]").press("Tab")
+    expect(forecast).to_contain_text("context 0.19 GB")
+
+
+def test_a_model_is_fetched_watched_paused_and_there(web: Web) -> None:
+    page, app = web.page, web.app
+    data = random.Random(1).randbytes(3_000_000)
+    with HubServer({"ann/tiny-GGUF": Repo({"tiny.Q4_K_M.gguf": data, "tiny.Q8_0.gguf": data})}) as hub:
+        hub.slow = threading.Event()
+        app.downloads._hub = lambda token: Hub(token, hub.url)
+        web.tab("model")
+        page.locator("#download > button").click()
+        repo = page.locator("#download-repo input, #download-repo textarea").first
+        repo.fill("ann/tinny-GGUF")
+        page.locator("#download-look").click()
+        expect(page.locator(".toast-body")).to_contain_text("Did you mean ann/tiny-GGUF")
+        repo.fill("ann/tiny-GGUF")
+        page.locator("#download-start").click()
+        expect(page.locator(".toast-body").last).to_contain_text("2 GGUF files: choose one")
+        page.locator("#download-look").click()
+        expect(page.locator("#download-told")).to_contain_text("2 files")
+        page.locator("#download-files input").click()
+        page.get_by_role("option").first.click()
+        page.keyboard.press("Escape")
+        page.locator("#download-start").click()
+        lane = page.locator("#download-lane")
+        expect(lane).to_contain_text("of 3.0 MB")
+        page.reload()
+        web.ready()
+        web.tab("model")
+        expect(lane).to_contain_text("of 3.0 MB")
+        lane.get_by_role("button", name="Pause").click()
+        expect(lane).to_contain_text("paused")
+        expect(page.locator("#shelf-list")).not_to_contain_text("tiny")
+        hub.slow.set()
+        lane.get_by_role("button", name="Go on").click()
+        expect(lane).to_contain_text(f"in {app.paths.models}")
+        expect(page.locator("#shelf-list")).to_contain_text("tiny.Q4_K_M")
+    (app.paths.models / "tiny.Q4_K_M.gguf").unlink()
