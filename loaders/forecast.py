@@ -26,6 +26,18 @@ class DeviceForecast:
         return self.total + (self.margin if self.total else 0) <= self.free
 
 
+def in_words(devices: tuple[DeviceForecast, ...], reason: str) -> str:
+    """Whether it fits, what of what is free, and why it goes where it goes."""
+    parts = [f"{each.total / 1e9:.2f} of {each.free / 1e9:.1f} GB free {_where(each)}" for each in devices]
+    tight = [each for each in devices if not each.fits]
+    verdict = f"Too big for {_where(tight[0]).partition(' ')[2]}" if tight else "It fits"
+    return f"{verdict}: {', '.join(parts)}. {reason[:1].upper()}{reason[1:]}."
+
+
+def _where(device: DeviceForecast) -> str:
+    return "in the machine's memory" if device.name == "memory" else f"on {device.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """All devices, and in a sentence what goes where and why."""

@@ -18,8 +18,10 @@ from errors import (
     Unavailable,
 )
 from loaders.base import Loader, Model, Progress
+from loaders.cards import free_card_memory
 from loaders.exllamav2 import folder, package
 from loaders.exllamav2.options import ExLlamaV2Options
+from loaders.forecast import DeviceForecast, Forecast, in_words
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import what may be missing
@@ -52,6 +54,12 @@ class ExLlamaV2(Loader):
         return package.missing(cls.name)
 
     @classmethod
+    def forecast(cls, path: Path, options: LoadOptions) -> Forecast:
+        """Raises: ModelFileError, InvalidInput."""
+        assert isinstance(options, ExLlamaV2Options)
+        return forecast(path, options)
+
+    @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
         """Raises: Unavailable (package, card or memory lacks), ModelFileError, InvalidInput, LoadCancelled."""
         assert isinstance(options, ExLlamaV2Options)
@@ -67,6 +75,16 @@ class Opened:
     tokenizer: FolderTokenizer
     notes: list[str]
     memory: int  # bytes
+
+
+def forecast(path: Path, options: ExLlamaV2Options) -> Forecast:
+    """What a folder takes on the cards. Raises: ModelFileError, InvalidInput."""
+    read = folder.read(path)
+    notes: list[str] = []
+    tokens = max(options.cache_size, context(read, options, notes))
+    cache = read.cache_bytes(tokens, options.cache())
+    device = DeviceForecast("the card", read.weights, cache, folder.OVERHEAD, free_card_memory() or 0)
+    return Forecast((device,), in_words((device,), f"{read.described}; {notes[0] if notes else f'{tokens:,} tokens'}"))
 
 
 def build(found: Opened, options: ExLlamaV2Options) -> Model:

@@ -8,8 +8,9 @@ from pathlib import Path
 from errors import OutOfGpuMemory
 from loaders.base import Loader, Lora, Model, Progress
 from loaders.exllamav2 import folder, package
-from loaders.exllamav2.loader import Opened, opened
+from loaders.exllamav2.loader import Opened, forecast, opened
 from loaders.exllamav2.options import ExLlamaV2HFOptions, ExLlamaV2Options
+from loaders.forecast import Forecast
 from loaders.hf import packages
 from loaders.params import LoadOptions
 
@@ -29,6 +30,12 @@ class ExLlamaV2HF(Loader):
     @classmethod
     def missing(cls) -> str | None:
         return package.missing(cls.name) or packages.missing(cls.name)
+
+    @classmethod
+    def forecast(cls, path: Path, options: LoadOptions) -> Forecast:
+        """Raises: ModelFileError, InvalidInput."""
+        assert isinstance(options, ExLlamaV2HFOptions)
+        return forecast(path, options.native())
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:

@@ -39,6 +39,14 @@ class Folder:
         return self.number("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 
     @property
+    def cache_values(self) -> int:
+        """Keys and values that one token adds to the cache, over all layers; 0 where config.json says too little."""
+        heads = self.number("num_attention_heads", "n_head", "n_heads")
+        width = self.number("head_dim") or self.number("hidden_size", "n_embd", "d_model") // max(heads, 1)
+        layers = self.number("num_hidden_layers", "n_layer", "n_layers")
+        return 2 * layers * (self.number("num_key_value_heads") or heads) * width
+
+    @property
     def bytes_per_weight(self) -> int:
         """On disk."""
         return _BYTES.get(str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32"), 2)

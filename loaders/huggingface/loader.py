@@ -11,6 +11,8 @@ import psutil
 
 from errors import LoadCancelled, ModelFileError, NotEnoughMemory, Unavailable
 from loaders.base import Loader, Model, Progress
+from loaders.cards import free_card_memory
+from loaders.forecast import DeviceForecast, Forecast, in_words
 from loaders.hf import packages
 from loaders.huggingface import folder
 from loaders.huggingface.options import TransformersOptions
@@ -20,6 +22,10 @@ log = logging.getLogger(__name__)
 
 #: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
 LARGEST_DEFAULT_CONTEXT = 8192
+
+
+#: What a forward pass takes beside weights and cache, roughly; the libraries themselves count as well.
+_BUFFERS = 500_000_000
 
 
 class Transformers(Loader):
@@ -37,6 +43,27 @@ class Transformers(Loader):
     @classmethod
     def missing(cls) -> str | None:
         return packages.missing(cls.name)
+
+    @classmethod
+    def forecast(cls, path: Path, options: LoadOptions) -> Forecast:
+        """By the folder's files: weights in the precision that they will have, the cache of a full context.
+
+        Raises: ModelFileError, InvalidInput.
+        """
+        assert isinstance(options, TransformersOptions)
+        read = folder.read(path, pickles=options.allow_pickle, code=options.trust_remote_code)
+        card = None if options.cpu else free_card_memory()
+        notes: list[str] = []
+        n_ctx = _context(read, options, notes)
+        each = 2 if options.bf16 or card is not None else 4
+        per_weight = 0.6 if options.load_in_4bit else 1.1 if options.load_in_8bit else each
+        weights = round(read.weights * per_weight / max(read.bytes_per_weight, 1))
+        cache = n_ctx * read.cache_values * each
+        free = psutil.virtual_memory().available if card is None else card
+        device = DeviceForecast("memory" if card is None else "the card", weights, cache, _BUFFERS, free)
+        where = "the CPU computes" if card is None else "all layers go to the card, unless a limit is set"
+        reason = f"{where}; {notes[0]}; the cache grows with a conversation up to that"
+        return Forecast((device,), in_words((device,), reason))
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:

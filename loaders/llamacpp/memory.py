@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from errors import NotEnoughMemory
-from loaders.forecast import DeviceForecast
+from loaders.forecast import DeviceForecast, in_words
 from loaders.forecast import Forecast as ByDevice
 from loaders.llamacpp.gguf import GGUFHeader, Tensor
 
@@ -106,8 +106,7 @@ def by_device(
     if card and n_gpu_layers:
         rest = sum(known.values()) - on_cpu_buffers
         devices.append(DeviceForecast(card[0], on_gpu + copied, cache, rest, card[1], _GPU_MARGIN))
-    made = ByDevice(tuple(devices), "")
-    return ByDevice(made.devices, _sentence(made, reason))
+    return ByDevice(tuple(devices), in_words(tuple(devices), reason))
 
 
 def _goes(tensor: Tensor, first: int, output: bool) -> bool:
@@ -116,14 +115,3 @@ def _goes(tensor: Tensor, first: int, output: bool) -> bool:
         number = rest.partition(".")[0]
         return number.isdecimal() and int(number) >= first
     return output and name.startswith("output")
-
-
-def _sentence(forecast: ByDevice, reason: str) -> str:
-    parts = [f"{each.total / 1e9:.2f} of {each.free / 1e9:.1f} GB free {_where(each)}" for each in forecast.devices]
-    tight = [each for each in forecast.devices if not each.fits]
-    verdict = "It fits" if not tight else f"Too big for {_where(tight[0]).removeprefix('in ').removeprefix('on ')}"
-    return f"{verdict}: {', '.join(parts)}. {reason[:1].upper()}{reason[1:]}."
-
-
-def _where(device: DeviceForecast) -> str:
-    return "in the machine's memory" if device.name == "memory" else f"on {device.name}"

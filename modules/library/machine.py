@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 
 import psutil
+
+from loaders.cards import free_card_memory
 
 #: What a model takes beside its weights, roughly: a context of some thousand tokens, and buffers.
 _BESIDE_SHARE, _BESIDE = 1.08, 600_000_000
@@ -33,7 +33,7 @@ class Machine:
         """What is free now."""
         now = time.monotonic()
         if now - self._card[0] > _FRESH:
-            self._card = (now, _card_memory())
+            self._card = (now, free_card_memory())
         return Free(psutil.virtual_memory().available, self._card[1])
 
     def warning(self) -> str:
@@ -51,16 +51,3 @@ class Machine:
         if needed <= free.memory + (free.card or 0):
             return "fits split" if free.card else "fits in memory"
         return "too big"
-
-
-def _card_memory() -> int | None:
-    """Free bytes of all NVIDIA cards together; None where there is none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-        return sum(int(line) for line in told.split()) * 2**20 or None
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
