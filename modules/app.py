@@ -138,6 +138,11 @@ class App:
         files = folder.iterdir() if folder.is_dir() else ()
         return sorted(file.name for file in files if file.suffix == ".gguf" or (file.is_dir() and file.name[0] != "."))
 
+    def use_named_loras(self) -> None:
+        """Let the adapters of --lora act, if there are any. Raises: as `use_loras`."""
+        if names := self.launch.server.lora:
+            self.use_loras(names)
+
     def use_loras(self, names: Sequence[str]) -> None:
         """Let these adapters act and no others. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
         known = self.lora_names()

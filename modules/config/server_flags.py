@@ -121,7 +121,6 @@ class ServerFlags(Knobs):
 
 #: Flags above whose part of the program does not stand yet: accepted, kept, and said so when given.
 NOT_YET: Mapping[str, str] = {
-    "lora": "LoRAs cannot be applied yet.",
     "extensions": "extensions cannot be loaded yet.",
     "multi_user": "every browser tab has its own chat already; greying out the rest comes later.",
 }

@@ -35,7 +35,7 @@ class Choice:
 
 
 class Startup:
-    """The start of one program. `ask` reads an answer in the terminal."""
+    """The start of one program. `ask` reads an answer in the terminal; `loaded` is called when the model is there."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Startup:
         *,
         demo: DemoModel | None = None,
         ask: Callable[[str], str] = input,
+        loaded: Callable[[], None] = lambda: None,
     ) -> None:
         self._shelf = shelf
         self._models = models
@@ -53,6 +54,7 @@ class Startup:
         self._demo = demo or DemoModel(paths)
         self._memory = Memory(paths)
         self._ask = ask
+        self._loaded = loaded
 
     def choose(self) -> Choice:
         """Decide, from names alone: no header is read. Raises: UnknownName, for a --model that is not there."""
@@ -97,6 +99,11 @@ class Startup:
             log.debug("The start goes on without a model.")  # the reason is in the state, and logged already
         except Exception:
             log.exception("Loading %s at the start failed", choice.name)
+        else:
+            try:
+                self._loaded()
+            except UserError as error:
+                log.warning("%s", error)
 
     def _named(self, asked: str) -> Choice:
         loader = self._launch.server.loader or None

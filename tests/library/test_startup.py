@@ -147,3 +147,19 @@ def test_the_menu_asks_until_it_is_answered(start: Start, gguf: Make) -> None:
         raise EOFError
 
     assert "no terminal" in start(no_terminal, model_menu=True).choose().reason
+
+
+def test_what_follows_a_load_may_fail_in_words(
+    paths: Paths, shelf: Shelf, models: Models, gguf: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    gguf("a.gguf")
+    done: list[str] = []
+
+    def loaded() -> None:
+        done.append("loaded")
+        raise UnknownName("LoRA", "fox", [])
+
+    startup = Startup(paths, shelf, models, Launch(ServerFlags()), loaded=loaded)
+    startup.begin(startup.choose()).join()
+    assert done == ["loaded"]
+    assert "fox" in caplog.text
