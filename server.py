@@ -45,7 +45,7 @@ def serve(argv: Sequence[str]) -> None:
         tell(verbose=app.launch.server.verbose)
         for note in app.notes:
             print(note, flush=True)
-        startup = Startup(app.paths, app.shelf, app.models, app.launch, loaded=lambda: app.use_named_loras())
+        startup = Startup(app.paths, app.shelf, app.models, app.launch, loaded=app.use_named_loras)
         startup.begin(startup.choose())
 
         if app.launch.server.serves_api:

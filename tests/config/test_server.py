@@ -30,6 +30,9 @@ class FakeApp:
         self.shelf = type("Shelf", (), {"names": lambda self: ["a.gguf", "b.gguf"]})()
         self.models = None
 
+    def use_named_loras(self) -> None:
+        pass
+
     def close(self) -> None:
         FakeApp.closed += 1
 
