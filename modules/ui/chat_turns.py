@@ -19,7 +19,7 @@ from modules.chat.conversation import Conversation, Role
 from modules.chat.service import Turn, Update
 from modules.generation.prompt_ids import check_text
 from modules.library.demo import NAME as DEMO
-from modules.ui.chat_view import Bubble, Place, bubble, bubbles, chat_list, found_list, split, view
+from modules.ui.chat_view import Bubble, Place, bubble, bubbles, bubbles_of, chat_list, found_list, split, view
 from modules.ui.events import report, say, tell
 from modules.ui.knob_controls import params_from
 from modules.ui.pictures import face_style
@@ -110,7 +110,7 @@ class Turns:
                 turn = self.turn(place, values)
                 said = bubbles_before(self.app.chats.open(place.id), draft.text)
                 for update in paced(start(place.id, draft.text, turn)):
-                    yield [*said, bubble("assistant", update.text)], gr.skip()
+                    yield [*said, *bubbles_of("assistant", update.text)], gr.skip()
                     for note in update.notes:
                         tell(note)
             except Exception as error:  # the page must come back from anything
@@ -126,7 +126,7 @@ class Turns:
         try:
             said = bubbles_before(self.app.chats.open(place.id), "")
             while update := self.app.chats.writing(place.id):
-                yield [*said, bubble("assistant", update.text)], True
+                yield [*said, *bubbles_of("assistant", update.text)], True
                 time.sleep(WATCHING)
         except Exception as error:
             report(error)

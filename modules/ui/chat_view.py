@@ -6,6 +6,7 @@ The last exchange, which is the one that grows, stands in a component of its own
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,6 +17,11 @@ from modules.ui.picker import Entry, entries
 from modules.ui.words import day, escape, parts, plural
 
 Bubble = dict[str, Any]
+
+#: A thought at the beginning of a reply; where the prompt has opened it already, only its end is there.
+_THOUGHT = re.compile(
+    r"\A\s*(?:(?:<think>|<\|channel\|>analysis<\|message\|>)(?P<thought>.*?)(?P<end></think>|<\|end\|>|\Z))", re.DOTALL
+)
 
 #: How a reply ended, where that is worth a word.
 _ENDED = {"length": "cut at the length limit", "cancelled": "stopped"}
@@ -72,6 +78,23 @@ def bubble(role: str, text: str) -> Bubble:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
+def bubbles_of(role: str, text: str) -> list[Bubble]:
+    """A message for gr.Chatbot; what the model thought before it answered is a bubble of its own, that folds."""
+    match = _THOUGHT.match(text) if role == "assistant" else None
+    if match is None or not match["thought"].strip():
+        return [bubble(role, text if match is None else text[match.end() :].lstrip())]
+    done = match["end"] != ""
+    thought = bubble(role, match["thought"].strip())
+    thought["metadata"] = {"title": "Thought" if done else "Thinking", "status": "done" if done else "pending"}
+    answer = text[match.end() :].lstrip()
+    return [thought, bubble(role, answer)] if done else [thought]
+
+
+def owners(messages: Iterable[Message]) -> list[Message]:
+    """For each bubble of these messages the message that it belongs to."""
+    return [message for message in messages for _ in bubbles_of(message.role, message.text)]
+
+
 def split(path: list[Message]) -> tuple[list[Message], list[Message]]:
     """Earlier messages, and the last exchange: what the user said last and all that answers it."""
     start = len(path)
@@ -84,7 +107,7 @@ def split(path: list[Message]) -> tuple[list[Message], list[Message]]:
 
 def bubbles(messages: Iterable[Message]) -> list[Bubble]:
     """Messages for gr.Chatbot."""
-    return [bubble(message.role, message.text) for message in messages]
+    return [each for message in messages for each in bubbles_of(message.role, message.text)]
 
 
 def view(conversation: Conversation) -> View:

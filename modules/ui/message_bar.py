@@ -11,7 +11,7 @@ import gradio as gr
 
 from modules.app import App
 from modules.chat.conversation import Conversation
-from modules.ui.chat_view import Place, split
+from modules.ui.chat_view import Place, owners, split
 from modules.ui.events import say
 
 
@@ -46,11 +46,10 @@ class MessageBar:
 
     def pick(self, place: Place, *, tail: bool, event: gr.SelectData) -> list[Any]:
         """The message that was clicked."""
-        path = self._app.chats.open(place.id).path()
-        at = int(event.index if isinstance(event.index, int) else event.index[0])
-        at += len(split(path)[0]) if tail else 0
         conversation = self._app.chats.open(place.id)
-        return self.show(conversation, path[at].id) if at < len(path) else self.hidden()
+        of = owners(split(conversation.path())[tail])
+        at = int(event.index if isinstance(event.index, int) else event.index[0])
+        return self.show(conversation, of[at].id) if at < len(of) else self.hidden()
 
     def show(self, conversation: Conversation, message_id: str) -> list[Any]:
         """The bar for a message that is shown."""

@@ -244,3 +244,23 @@ def test_a_template_is_kept_for_the_model(web: Web) -> None:
     expect(field).to_have_value("")
     page.locator("#template-keep").click()
     expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+
+
+def test_a_thought_folds_and_belongs_to_its_reply(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    page.keyboard.press("Control+s")
+    box = page.locator("#message textarea")
+    box.fill("Capital of France?")
+    page.locator("#dummy-message").click()
+    expect(page.locator("#tail .user-row")).to_contain_text("Capital")
+    box.fill("<think>France is in Europe.</think>It is Paris.")
+    page.locator("#dummy-reply").click()
+    expect(page.locator("#tail")).to_contain_text("Thought")
+    expect(page.locator("#tail .prose", has_text="It is Paris.")).to_be_visible()
+    expect(page.locator("#tail")).not_to_contain_text("<think>")
+    expect(page.get_by_text("France is in Europe.")).to_be_hidden()
+    page.locator("#tail").get_by_text("Thought").click()
+    expect(page.get_by_text("France is in Europe.")).to_be_visible()
+    page.locator("#tail .prose", has_text="It is Paris.").click()
+    expect(page.locator("#message-what")).to_contain_text("The reply, 2 of 2")

@@ -9,10 +9,10 @@ import pytest
 
 from errors import InvalidInput, Unavailable
 from loaders.params import SamplingParams
-from modules.chat.conversation import Conversation
+from modules.chat.conversation import Conversation, Message
 from modules.config.server_flags import ServerFlags
 from modules.ui import knob_controls, serve
-from modules.ui.chat_view import details, facts_line, view
+from modules.ui.chat_view import bubble, bubbles_of, details, facts_line, owners, view
 from modules.ui.parameters_tab import differing_html
 from modules.ui.picker import Entry, entries
 from modules.ui.words import day, gigabytes, short_name, thousands
@@ -129,3 +129,17 @@ def test_accounts() -> None:
     assert serve.accounts(ServerFlags(gradio_auth="a:b, c:d:e")) == [("a", "b"), ("c", "d:e")]
     with pytest.raises(InvalidInput, match="user:password"):
         serve.accounts(ServerFlags(gradio_auth="nobody"))
+
+
+def test_a_thought_is_a_bubble_of_its_own() -> None:
+    (thinking,) = bubbles_of("assistant", "<think>hm, ")
+    assert (thinking["metadata"]["status"], thinking["content"][0]["text"]) == ("pending", "hm,")
+    thought, answer = bubbles_of("assistant", "<think>\nhm\n</think>\n\nParis.")
+    assert (thought["metadata"]["title"], answer["content"][0]["text"]) == ("Thought", "Paris.")
+    assert [each["content"][0]["text"] for each in bubbles_of("assistant", "<think>\n\n</think>\n\nParis.")] == [
+        "Paris."
+    ]
+    assert bubbles_of("user", "<think>x</think>y") == [bubble("user", "<think>x</think>y")]
+    assert bubbles_of("assistant", "Say <think>") == [bubble("assistant", "Say <think>")]
+    path = [Message("1", None, "user", "q", 0), Message("2", "1", "assistant", "<think>a</think>b", 0)]
+    assert [each.id for each in owners(path)] == ["1", "2", "2"]
