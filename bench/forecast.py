@@ -16,7 +16,7 @@ from loaders.llamacpp import native
 from loaders.llamacpp.loader import LlamaCpp
 from modules.library.demo import NAME
 
-KINDS = ("Q4_0", "Q5_K_M", "Q8_0", "F16")
+KINDS = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 CACHES, CONTEXTS = ("f16", "q8_0", "q4_0"), (512, 2048, 8192)
 
 

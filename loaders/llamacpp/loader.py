@@ -269,6 +269,7 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
         card,
         psutil.virtual_memory().available,
         cache_on_cpu=options.no_offload_kqv,
+        mapped=not options.no_mmap,
     )
 
 

@@ -5,6 +5,7 @@ Sizes in bytes. An estimate for refusing what cannot work and for choosing a spl
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 
 from errors import NotEnoughMemory
@@ -17,6 +18,9 @@ CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 #: What llama.cpp takes beside weights and cache: compute buffers, output rows, the vocabulary.
 _OVERHEAD = 150_000_000
+#: Types of which llama.cpp makes a copy for the CPU (ggml-cpu/repack.cpp), and the processors on which it does.
+_REARRANGED = ("Q4_0", "Q4_K", "IQ4_NL")
+_REARRANGING = ("x86_64", "amd64", "arm64", "aarch64")
 #: Kept free on a GPU for the desktop and for what grows while it runs.
 _GPU_MARGIN = 600_000_000
 
@@ -85,28 +89,38 @@ def by_device(
     free: int,
     *,
     cache_on_cpu: bool = False,
+    mapped: bool = True,
 ) -> ByDevice:
     """What goes to the machine's memory and what to the `card` (its name and free bytes), with `n_gpu_layers` on it.
 
     As llama.cpp splits them: the last layers go to the GPU, the output layer counts as one more, the token embedding
-    stays (and is copied where it is the output layer, too). `buffers`: compute buffers by device, where known.
+    stays (and is copied where it is the output layer, too). `mapped`: the file itself is in memory, beside what
+    llama.cpp rearranges of it for the CPU. `buffers`: compute buffers by device, where known.
     """
     first = max(header.n_layers - n_gpu_layers, 0)
     output = n_gpu_layers > header.n_layers
     on_gpu = sum(tensor.size for tensor in header.tensors if n_gpu_layers and _goes(tensor, first, output))
     tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
     copied = sum(t.size for t in header.tensors if t.name == "token_embd.weight") if output and tied else 0
+    on_cpu = [tensor for tensor in header.tensors if not (n_gpu_layers and _goes(tensor, first, output))]
+    rearranged = sum(tensor.size for tensor in on_cpu if _is_rearranged(tensor)) if mapped else 0
     share = 0.0 if cache_on_cpu or not header.n_layers else (header.n_layers - first) / header.n_layers
     cache = round(plan.cache * share)
     known = buffers if buffers is not None else {"CPU": plan.overhead}
     on_cpu_buffers = sum(size for device, size in known.items() if device.startswith(("CPU", "CUDA_Host")))
     devices = [
-        DeviceForecast("memory", plan.weights - on_gpu, plan.cache - cache, on_cpu_buffers, free),
+        DeviceForecast("memory", plan.weights - on_gpu + rearranged, plan.cache - cache, on_cpu_buffers, free),
     ]
     if card and n_gpu_layers:
         rest = sum(known.values()) - on_cpu_buffers
         devices.append(DeviceForecast(card[0], on_gpu + copied, cache, rest, card[1], _GPU_MARGIN))
     return ByDevice(tuple(devices), in_words(tuple(devices), reason))
+
+
+def _is_rearranged(tensor: Tensor) -> bool:
+    """Whether llama.cpp keeps a copy of these weights in the order in which this CPU multiplies (ggml's repack)."""
+    matrix = len(tensor.shape) == 2 and tensor.name != "token_embd.weight"
+    return matrix and tensor.type in _REARRANGED and platform.machine().lower() in _REARRANGING
 
 
 def _goes(tensor: Tensor, first: int, output: bool) -> bool:
