@@ -8,6 +8,7 @@ import random
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -58,6 +59,12 @@ class HubServer:
             self.slow.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+@lru_cache(maxsize=256)
+def sums(data: bytes) -> tuple[str, str]:
+    """SHA-256, and git's hash of a blob."""
+    return hashlib.sha256(data).hexdigest(), hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
 
 
 def is_large(data: bytes) -> bool:
@@ -115,10 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         entries = []
         for path, data in repo.files.items():
-            blob = hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
+            sha256, blob = sums(data)
             entry = {"type": "file", "path": path, "size": len(data), "oid": blob}
             if is_large(data):
-                entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+                entry["lfs"] = {"oid": sha256, "size": len(data), "pointerSize": 130}
             entries.append(entry)
         self._json(entries)
 
@@ -129,7 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in repo.files:
             return self._error(404, "EntryNotFound")
         if is_large(repo.files[path]):
+            data = repo.files[path]
             self.send_response(302)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Linked-Size", str(len(data)))
+            self.send_header("X-Linked-Etag", f'"{sums(data)[0]}"')
             self.send_header("Location", f"{self.server_hub.url}/cdn/{name}/{path}")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -150,8 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("ETag", f'"{sums(data)[0]}"')
+        self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
+        if self.command == "HEAD":
+            return None
         end = len(data)
         if hub.chance.random() < hub.cuts:
             end = hub.chance.randint(start, len(data))
@@ -181,7 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _error(self, status: int, code: str) -> None:
         self.send_response(status)
