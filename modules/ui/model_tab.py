@@ -298,9 +298,10 @@ def shelf_html(items: Sequence[ShelfItem], chosen: str, loaded: str, fits: Calla
 
 
 def item_facts(item: ShelfItem) -> str:
-    """What the file says of itself: "0.1 GB · Q4_1 · 8k context · llama · GGUF"."""
+    """What the file says of itself: "0.1 GB · Q4_1 · 8k context · llama · GGUF · with a chat template"."""
     context = f"{thousands(item.context_length)} context" if item.context_length else ""
-    return parts(gigabytes(item.size), item.quantization, context, item.architecture, item.format)
+    template = "with a chat template" if item.has_template else ""
+    return parts(gigabytes(item.size), item.quantization, context, item.architecture, item.format, template)
 
 
 def title_html(item: ShelfItem | None) -> str:
