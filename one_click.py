@@ -5,7 +5,9 @@ are made of lies in installer/, one thing a file; both use the standard library 
 import nothing of the project. What is known about the last run lies in installer_files/state.json; "complete" is
 written there last, so that an interrupted installation is noticed.
 
---install-torch adds torch and what runs on it (requirements-torch.txt) and ends. Environment variables: GPU_CHOICE (A,
+--install-torch adds torch and what runs on it (requirements-torch.txt) and ends; NVIDIA cards get it, and ExLlamaV2, by
+themselves. --update fetches the project's newest version and installs what it needs, --repair makes the environment
+anew, --go-back changes it for the one before. Environment variables: GPU_CHOICE (A,
 B, C, D or N) and USE_CUDA118 answer the questions; LAUNCH_AFTER_INSTALL=no stops after installing. Everything else on
 the command line goes on to server.py unchanged.
 """
@@ -14,12 +16,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from installer import compiler, environment, requirements, torch_packages
+from installer import compiler, environment, keeping, project, requirements, torch_packages, trial
 from installer.choice import choose_gpu
 from installer.console import is_no
 from installer.errors import Stop
@@ -33,18 +37,29 @@ from installer.preflight import check_machine
 from installer.runner import Runner
 from installer.server import launch
 from installer.state import read_state, write_state
-from installer.torch_builds import torch_build
+from installer.torch_builds import TorchBuild, torch_build
 from installer.work import work_to_do
 
 
 def main(arguments: Sequence[str]) -> int:
     layout = Layout(Path(__file__).resolve().parent)
     os.chdir(layout.root)
-    wants_torch = "--install-torch" in arguments
     try:
-        prepare(layout, arguments)
-        if wants_torch:
+        if "--go-back" in arguments:
+            leave(layout, arguments)
+            keeping.go_back(layout)
+            print("The environment before this one is back; --go-back once more undoes that.")
+            return 0
+        if "--update" in arguments and project.update(layout.root):
+            arguments = [each for each in arguments if each != "--update"]
+            again = [sys.executable, str(layout.root / "one_click.py"), *arguments, "--updated"]
+            return subprocess.call(again)  # this file may be another one by now
+        prepare(layout, arguments, anew="--repair" in arguments)
+        if "--install-torch" in arguments:
             add_torch(layout)
+            return 0
+        if {"--update", "--updated", "--repair"} & set(arguments):
+            print("Everything is up to date.")
             return 0
         if not is_no(os.environ.get("LAUNCH_AFTER_INSTALL", "")):
             return launch(layout, arguments)
@@ -58,32 +73,59 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def prepare(layout: Layout, arguments: Sequence[str]) -> None:
-    """Installs what is not there yet; nothing but a few looks at the disk when all is there."""
+def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False) -> None:
+    """Installs what is not there yet, or all of it `anew`; nothing but a few looks at the disk when all is there."""
     chosen = os.environ.get("GPU_CHOICE", "")
     answer = {"gpu": parse_gpu(chosen)} if chosen else {}
+    if not read_state(layout).get("complete") and keeping.bring_back(layout):
+        print("The last update did not finish; the environment before it is back.", flush=True)
     reason, new = work_to_do(layout, read_state(layout), answer)
+    if anew and layout.env.exists():
+        reason, new = "A new environment is made beside the old one.", True
     if not reason:
         return
-    if Path(sys.prefix) == layout.env:  # the environment cannot replace itself: go on with the Python beneath it
-        base = getattr(sys, "_base_executable", sys.executable)
-        os.execv(base, [base, str(layout.root / "one_click.py"), *arguments])
+    leave(layout, arguments)
     print(f"{reason}\n[1/5] Checking this machine ...", flush=True)
     check_machine(layout, new)
     layout.files.mkdir(exist_ok=True)
     with only_one(layout) as lock:
-        reason, new = work_to_do(layout, read_state(layout), answer)  # again: another start may have done it by now
+        if not anew:
+            reason, new = work_to_do(layout, read_state(layout), answer)  # again: another start may have done it by now
         if reason:
-            install(layout, lock, new)
+            replace(layout, lock, new)
 
 
-def install(layout: Layout, lock: Sequence[int], new: bool) -> None:
+def leave(layout: Layout, arguments: Sequence[str]) -> None:
+    """Goes on with the Python beneath the environment, which cannot be replaced by its own Python."""
+    if Path(sys.prefix) != layout.env:
+        return
+    base = getattr(sys, "_base_executable", sys.executable)
+    command = [base, str(layout.root / "one_click.py"), *arguments]
+    if os.name == "nt":  # there the terminal would not wait for what it becomes
+        sys.exit(subprocess.call(command))
+    os.execv(base, command)
+
+
+def replace(layout: Layout, lock: Sequence[int], new: bool) -> None:
+    """Installs; where that fails, the environment that was there before is there again."""
+    old = read_state(layout)
+    kept = new and keeping.set_aside(layout)
+    try:
+        install(layout, lock, new, old)
+    except BaseException:
+        if kept and keeping.bring_back(layout):
+            print("\nThe environment before it is untouched, and in use again.", flush=True)
+        raise
+
+
+def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, Any]) -> None:
     """Steps 2 to 5. state.json says "complete" only after the last."""
     started = time.monotonic()
     print("[2/5] Choosing what fits your graphics card ...", flush=True)
-    old = read_state(layout)
     answer = choose_gpu(old)
-    plan = llama_plan(answer["gpu"], answer["cuda118"], list(filter(shutil.which, ("nvcc", "hipcc", "glslc"))))
+    cuda128 = bool(answer.get("cuda128"))
+    tools = list(filter(shutil.which, ("nvcc", "hipcc", "glslc")))
+    plan = llama_plan(answer["gpu"], answer["cuda118"], tools, cuda128)
     if answer["gpu"] in "BD" and plan[0].wheels == "cpu":
         print("      No GPU compiler (ROCm's hipcc, or Vulkan's glslc) is installed: llama.cpp will use the processor.")
     write_state(layout, {**old, **answer, "complete": False})
@@ -111,15 +153,17 @@ def install(layout: Layout, lock: Sequence[int], new: bool) -> None:
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
     build = llama.install(plan)
-    runs, said = environment.loads(runner, "gradio, llama_cpp")
+    runs, said = trial.passes(runner)
     if not runs:
         raise Stop(f"What was installed does not run ({said}). Delete the folder installer_files and start again.")
+    print(f"      Tried: {said}.", flush=True)
     shutil.rmtree(layout.tmp, ignore_errors=True)
-    if old.get("torch"):
-        torch_packages.install(packages, torch_build(answer["gpu"], answer["cuda118"]))
+    torch = bool(old.get("torch"))
+    if torch or answer["gpu"] == "A":
+        torch = with_torch(packages, torch_build(answer["gpu"], answer["cuda118"], cuda128), asked=torch)
     state = {
         **answer,
-        "torch": bool(old.get("torch")),
+        "torch": torch,
         "llama": build,
         "root": str(layout.root),
         "python": environment.python_version(layout.python),
@@ -129,14 +173,31 @@ def install(layout: Layout, lock: Sequence[int], new: bool) -> None:
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
 
 
+def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
+    """Installs torch; whether it is there now. What nobody asked for may fail with a sentence."""
+    packages.layout.tmp.mkdir(parents=True, exist_ok=True)
+    try:
+        torch_packages.install(packages, build)
+    except Stop as sentence:
+        if asked:
+            raise
+        print(f"      {sentence} llama.cpp works without it; --install-torch tries again.", flush=True)
+        return False
+    return True
+
+
 def add_torch(layout: Layout) -> None:
     """Adds torch and what runs on it, for the loaders and the training that need them; later installations keep it."""
     with only_one(layout) as lock:
         state = read_state(layout)
         packages = Packages(Runner(layout, lock))
         packages.read_settings()
-        torch_packages.install(packages, torch_build(state.get("gpu", "N"), bool(state.get("cuda118"))))
+        torch_packages.install(packages, _torch_of(state))
         write_state(layout, {**state, "torch": True, "packages": environment.installed_names(layout)})
+
+
+def _torch_of(state: Mapping[str, Any]) -> TorchBuild:
+    return torch_build(state.get("gpu", "N"), bool(state.get("cuda118")), bool(state.get("cuda128")))
 
 
 def install_requirements(path: str) -> None:

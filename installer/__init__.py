@@ -5,7 +5,8 @@ From the bottom up; a file knows only those in the lines above its own, or to it
     errors  layout  console  disk  gpu        a sentence that ends it; where things lie; questions; space; the cards
     state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time
     llama_builds  torch_builds  compiler      the ways to llama.cpp and to torch; whether anything can be compiled here
-    preflight  choice  server                 what can be known before; which card; what comes after
-    runner  environment  packages             commands; the Python that is filled; what fills it
+    preflight  choice  server  project        what can be known before; which card; what comes after; the newest version
+    keeping                                   the environment before this one
+    runner  environment  packages  trial      commands; the Python that is filled; what fills it; whether it works
     llama_wheel  torch_packages  work         llama.cpp; torch; what differs from the last time, and so must be done
 """

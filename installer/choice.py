@@ -37,4 +37,18 @@ def choose_gpu(state: Mapping[str, Any]) -> dict[str, Any]:
     elif gpu == "A" and terminal and "cuda118" not in state:
         question = "Use CUDA 11.8 instead of 12.1? Only for very old cards (Kepler or older). [y/N]: "
         cuda118 = ask(question, lambda text: "y" if is_yes(text) else "n" if is_no(text) else "", "n") == "y"
-    return {"gpu": gpu, "cuda118": cuda118}
+    answer: dict[str, Any] = {"gpu": gpu, "cuda118": cuda118}
+    if gpu == "A" and not cuda118 and _newest(state):
+        answer["cuda128"] = True
+    return answer
+
+
+def _newest(state: Mapping[str, Any]) -> bool:
+    """Whether CUDA 12.8 is needed: by USE_CUDA128, as last time, or because the card says so."""
+    if "USE_CUDA128" in os.environ:
+        return is_yes(os.environ["USE_CUDA128"])
+    card = cards.nvidia_card()
+    if cards.wants_cuda128(card):
+        print(f"      CUDA 12.8, because older ones do not know the {card} (USE_CUDA128=no overrides it).")
+        return True
+    return bool(state.get("cuda128", False)) and not card

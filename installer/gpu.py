@@ -39,6 +39,11 @@ def nvidia_card() -> str:
     return found[1] if found and listed.returncode == 0 else ""
 
 
+def wants_cuda128(card: str) -> bool:
+    """Whether an NVIDIA card of this name is of the RTX 50 series or newer, which CUDA before 12.8 does not know."""
+    return re.search(r"\bRTX [5-9]0[5-9]0\b|\bBlackwell\b|\bG?B[23]00\b", card) is not None
+
+
 def detect_gpu(system: str, machine: str, nvidia: str, cards: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """(the letter that fits this machine, the reason in words)."""
     if system == "Darwin":

@@ -17,6 +17,8 @@ class Layout:
         self.python = self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.tmp = self.files / "tmp"
         self.state = self.files / "state.json"
+        self.last = self.files / "env.last"  # the environment before this one
+        self.last_state = self.files / "state.last.json"
 
     @property
     def site_packages(self) -> Path:

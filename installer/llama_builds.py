@@ -24,13 +24,14 @@ class Build:
 CUDA_WHEELS = {
     "cu118": Build("CUDA 11.8", "cu118", "", ("nvidia-cuda-runtime-cu11==11.8.89", "nvidia-cublas-cu11==11.11.3.6")),
     "cu121": Build("CUDA 12.1", "cu121", "", ("nvidia-cuda-runtime-cu12==12.1.105", "nvidia-cublas-cu12==12.1.3.1")),
+    "cu130": Build("CUDA 13.0", "cu130", "", ("nvidia-cuda-runtime==13.0.96", "nvidia-cublas==13.0.2.14")),
     "cu124": Build("CUDA 12.4", "cu124", "", ("nvidia-cuda-runtime-cu12==12.4.127", "nvidia-cublas-cu12==12.4.5.8")),
 }
 
 
-def llama_plan(gpu: str, cuda118: bool, tools: Sequence[str]) -> list[Build]:
+def llama_plan(gpu: str, cuda118: bool, tools: Sequence[str], cuda128: bool = False) -> list[Build]:
     """The ways to get llama.cpp for this card, best first; `tools` are the GPU compilers that the machine has."""
-    cuda = [CUDA_WHEELS[name] for name in (("cu118",) if cuda118 else ("cu121", "cu124")) if gpu == "A"]
+    cuda = [CUDA_WHEELS[name] for name in _versions(cuda118, cuda128) if gpu == "A"]
     if gpu == "A" and "nvcc" in tools:
         return [*cuda, Build("CUDA", cmake="-DGGML_CUDA=on")]
     if gpu == "B" and "hipcc" in tools:
@@ -40,3 +41,10 @@ def llama_plan(gpu: str, cuda118: bool, tools: Sequence[str]) -> list[Build]:
     if gpu == "C":
         return [Build("Metal", "metal"), Build("Metal", cmake="-DGGML_METAL=on")]
     return [*cuda, Build("the processor", "cpu"), Build("the processor")]
+
+
+def _versions(cuda118: bool, cuda128: bool) -> tuple[str, ...]:
+    """The ready-made packages to try. For CUDA 12.8 there is none: 13.0 runs on the same cards and newer drivers."""
+    if cuda128:
+        return ("cu130",)
+    return ("cu118",) if cuda118 else ("cu121", "cu124")

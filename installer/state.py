@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from installer.layout import Layout
@@ -22,11 +23,12 @@ def read_state(layout: Layout) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def write_state(layout: Layout, state: Mapping[str, Any]) -> None:
-    """All of it or nothing: after a crash the old file is there, or the new one."""
-    part = layout.state.with_suffix(".part")
+def write_state(layout: Layout, state: Mapping[str, Any], path: Path | None = None) -> None:
+    """All of it or nothing: after a crash the old file is there, or the new one. `path`: another place for it."""
+    path = path or layout.state
+    part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:
         json.dump(state, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(layout.state)
+    part.replace(path)

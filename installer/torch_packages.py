@@ -5,6 +5,7 @@ It is given the build that fits (torch_builds.py), and must not know of cards or
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from installer import environment
 from installer.errors import Stop
 from installer.packages import Packages
-from installer.torch_builds import TORCH_WHEELS, TorchBuild
+from installer.torch_builds import TORCH_WHEELS, TorchBuild, exllamav2_wheel
 
 REQUIREMENTS = "requirements-torch.txt"
+EXLLAMAV2_REQUIREMENTS = "requirements-exllamav2.txt"
 
 
 def install(packages: Packages, build: TorchBuild) -> None:
@@ -30,6 +32,24 @@ def install(packages: Packages, build: TorchBuild) -> None:
     if not runs:
         raise Stop(f"torch was installed, but does not run here ({said}).")
     print(f"      torch is there, for {build.name}.", flush=True)
+    _exllamav2(packages, build)
+
+
+def _exllamav2(packages: Packages, build: TorchBuild) -> None:
+    """ExLlamaV2, where it can run. Without it everything else does: so a failure is a sentence and no end."""
+    python = environment.python_version(packages.layout.python)
+    wheel = exllamav2_wheel(build, python, windows=os.name == "nt")
+    if not wheel:
+        return
+    needs = packages.layout.root / EXLLAMAV2_REQUIREMENTS
+    done = packages.runner.stream(*packages.command("-r", str(needs)), doing="installing what ExLlamaV2 needs")
+    done = done and packages.runner.stream(*packages.command("--no-deps", wheel), doing="installing ExLlamaV2")
+    runs, said = environment.loads(packages.runner, "exllamav2") if done else (False, "its message is above")
+    if runs:
+        print(f"      ExLlamaV2 is there, for {build.name}.", flush=True)
+        return
+    packages.uninstall("exllamav2")
+    print(f"      ExLlamaV2 could not be installed ({said}); everything else works without it.", flush=True)
 
 
 def _torch(packages: Packages, build: TorchBuild) -> bool:

@@ -27,5 +27,5 @@ def work_to_do(layout: Layout, state: Mapping[str, Any], answer: Mapping[str, An
     if any(state.get(key) != value for key, value in answer.items()):
         return "Another graphics card was chosen than last time; llama.cpp is installed for it.", False
     if state.get("fingerprint") != fingerprint(layout):
-        return "The requirements changed since the last start; the environment is brought up to date.", False
+        return "The requirements changed since the last start; a new environment is made beside the old one.", True
     return "", False

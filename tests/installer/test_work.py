@@ -25,7 +25,7 @@ def test_a_finished_installation_needs_nothing(layout: Layout) -> None:
         ({"root": "/elsewhere"}, "moved", True),
         ({"python": "3.10"}, "no longer runs", True),
         ({"packages": ["gradio", "numpy"]}, "numpy", True),
-        ({"fingerprint": "old"}, "requirements changed", False),
+        ({"fingerprint": "old"}, "requirements changed", True),
         ({"gpu": "A"}, "graphics card", False),
     ],
 )

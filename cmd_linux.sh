@@ -1,0 +1,14 @@
+#!/bin/sh
+# A shell inside the environment of the web UI: python and pip are its own. cmd_macos.sh is this same file.
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P) || exit 1
+env=$here/installer_files/env
+[ -x "$env/bin/python" ] || {
+    echo "There is no environment yet: start_linux.sh (on macOS start_macos.sh) makes it." >&2
+    exit 1
+}
+unset PYTHONPATH PYTHONHOME
+export PYTHONNOUSERSITE=1 VIRTUAL_ENV="$env" PATH="$env/bin:$PATH"
+cd "$here" || exit 1
+echo "This is the environment of the web UI. \"python -m pip list\" shows what is in it; \"exit\" leaves it."
+[ $# -eq 0 ] || exec "$@"
+exec "${SHELL:-sh}"

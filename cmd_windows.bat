@@ -1,0 +1,15 @@
+@echo off
+rem A shell inside the environment of the web UI: python and pip are its own.
+setlocal EnableExtensions DisableDelayedExpansion
+cd /d "%~dp0"
+if not exist "installer_files\env\Scripts\activate.bat" goto missing
+set "PYTHONPATH="
+set "PYTHONHOME="
+set "PYTHONNOUSERSITE=1"
+echo This is the environment of the web UI. "python -m pip list" shows what is in it; "exit" leaves it.
+cmd /k ""%cd%\installer_files\env\Scripts\activate.bat""
+exit /b
+:missing
+echo There is no environment yet: start_windows.bat makes it.
+if not defined WEBUI_NO_PAUSE pause
+exit /b 1

@@ -1,0 +1,186 @@
+"""The Windows scripts in a real cmd, which is wine's, with stubs where Windows programs would be."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(ROOT.glob("*.bat"))
+WINE = shutil.which("wine")
+needs_wine = pytest.mark.skipif(WINE is None, reason="wine is not installed here")
+SHA256 = "355ee61b8207b91574491b1c6dc9b0ebb4408fc56bfafe498f3ef439314b52dc"
+
+
+@pytest.fixture(scope="session")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Wine's own folder, made once, and the variables that lead to it."""
+    environ = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path_factory.mktemp("home")), "WINEDEBUG": "-all",
+        "WINEPREFIX": str(tmp_path_factory.mktemp("wine") / "prefix"), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8",
+    }  # fmt: skip
+    subprocess.run(["wine", "cmd", "/c", "exit"], env=environ, capture_output=True, timeout=180, check=False)
+    return environ
+
+
+class Windows:
+    """A project folder, and a PATH that begins with stubs."""
+
+    def __init__(self, folder: Path, environ: dict[str, str], name: str = "project") -> None:
+        self.project = folder / name
+        self.stubs = folder / "stubs"
+        self.stubs.mkdir(parents=True)
+        (self.project / "installer").mkdir(parents=True)
+        for script in SCRIPTS:
+            shutil.copy(script, self.project)
+        (self.project / "one_click.py").write_text("")
+        (self.project / "installer" / "__init__.py").write_text("")
+        self.environ = environ
+        for name in ("py", "python", "curl", "tar", "certutil"):
+            self.stub(name, "@exit /b 1")
+
+    def stub(self, name: str, *lines: str) -> None:
+        (self.stubs / f"{name}.bat").write_bytes("\r\n".join(["@echo off", *lines, ""]).encode())
+
+    def run(self, script: str = "start_windows.bat", arguments: str = "", **more: str) -> tuple[int, str]:
+        """The exit code and what it printed."""
+        first = self.project / "first.bat"
+        stubs = "Z:" + str(self.stubs).replace("/", "\\")
+        lines = ["@echo off", f'set "PATH={stubs};%PATH%"', f"call {script} {arguments}", "exit /b %errorlevel%", ""]
+        first.write_bytes("\r\n".join(lines).encode())
+        ran = subprocess.run(
+            ["wine", "cmd", "/c", "first.bat"], cwd=self.project, env=self.environ | {"WEBUI_NO_PAUSE": "1"} | more,
+            capture_output=True, timeout=180, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        first.unlink()
+        return ran.returncode, ran.stdout.decode("utf-8", "replace").replace("\r", "")
+
+    def finds_python(self, code: int = 0) -> None:
+        """`py -3.11` is a Python that says what it was started with."""
+        self.stub("py", 'if not "%1"=="-3.11" exit /b 1', 'if "%2"=="-I" exit /b 0', "echo RAN %*", f"exit /b {code}")
+
+    @property
+    def made(self) -> list[str]:
+        """What lies in the folder that was not there before."""
+        given = {each.name for each in SCRIPTS} | {"one_click.py", "installer"}
+        return sorted(each.name for each in self.project.iterdir() if each.name not in given)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_what_cmd_wants_of_a_script(script: Path) -> None:
+    data = script.read_bytes()
+    assert data.count(b"\n") == data.count(b"\r\n"), "cmd loses labels where lines end with LF"
+    text = data.decode("ascii")
+    assert "EnableDelayedExpansion" not in text, "a path with ! would lose it"
+    labels = set(re.findall(r"(?im)^:(\w+)", text))
+    assert set(re.findall(r"(?i)\bgoto :?(\w+)", text)) <= labels
+    for line in text.splitlines():  # a block is read whole, with the values from before it: ) in a path would end it
+        if not line.lower().startswith(("rem", "echo")):
+            assert not re.search(r"\(\s*$", line), line
+
+
+@needs_wine
+def test_arguments_and_the_exit_code_pass_through(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    windows.finds_python(7)
+    code, said = windows.run(arguments='--listen --model "a b.gguf"')
+    assert code  # wine's "call" makes 1 of every code; in Windows it stays 7
+    assert re.search(r'RAN -3\.11 "Z:\\.*\\project\\one_click\.py" --listen --model "a b\.gguf"', said)
+    assert "It ended with the error code" in said
+    assert windows.made == []
+
+
+@needs_wine
+def test_a_plain_path_needs_no_word(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    windows.finds_python()
+    code, said = windows.run()
+    assert code == 0
+    assert "path of this folder" not in said
+
+
+@needs_wine
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("my web ui", "holds a space"),
+        ("für mich", "letters or signs that some Windows packages cannot read"),
+        ("ui (new) & old!", "letters or signs"),
+    ],
+)
+def test_a_trap_in_the_path_is_said_first_and_works(
+    tmp_path: Path, prefix: dict[str, str], name: str, sentence: str
+) -> None:
+    windows = Windows(tmp_path, prefix, name)
+    windows.finds_python()
+    code, said = windows.run()
+    assert code == 0
+    assert said.index(sentence) < said.index("RAN")
+    assert "move the folder to a plain path" in said
+
+
+@needs_wine
+def test_a_path_that_cannot_be_and_a_part_of_a_project(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path / "one", prefix, "a;b")
+    code, said = windows.run()
+    assert (code, windows.made) == (1, [])
+    assert "contains a semicolon" in said
+    other = Windows(tmp_path / "two", prefix)
+    (other.project / "one_click.py").unlink()
+    code, said = other.run()
+    assert (code, other.made) == (1, [])
+    assert "Get the complete project" in said
+
+
+@needs_wine
+def test_without_a_python_and_without_a_network(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    asked_in = "Z:" + str(windows.stubs / "asked.txt").replace("/", "\\")
+    windows.stub("curl", "shift", f'copy "%~9" "{asked_in}" >nul', "exit /b 6")
+    code, said = windows.run(PYTHON_MIRROR="http://127.0.0.1:9/mirror")
+    assert code == 1
+    assert "fetching a private Python" in said
+    assert "could not be downloaded: check the network" in said
+    asked = (windows.stubs / "asked.txt").read_text()
+    assert re.search(
+        r'url = "http://127\.0\.0\.1:9/mirror/\d{8}/cpython-3\.12\.\d+%2B\d{8}-x86_64-pc-windows-msvc-install_only_stripped'
+        r'\.tar\.gz"', asked,
+    )  # fmt: skip
+    assert not (windows.project / "installer_files" / "python.part").exists()
+
+
+@needs_wine
+def test_a_download_that_is_not_what_it_should_be(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    windows.stub("curl", "exit /b 0")
+    windows.stub("certutil", "echo SHA256 hash of the file:", "echo 00 11 22", "echo CertUtil: done")
+    code, said = windows.run()
+    assert code == 1
+    assert "its SHA-256 differs" in said
+    windows.stub("certutil", "echo SHA256 hash of the file:", f"echo {SHA256}", "echo CertUtil: done")
+    code, said = windows.run()
+    assert code == 1
+    assert "could not be unpacked" in said
+    windows.stub("tar", 'mkdir "%~4\\python"', 'echo no >"%~4\\python\\python.exe"')
+    code, said = windows.run()
+    assert code == 1
+    assert "does not run on this system" in said
+
+
+@needs_wine
+def test_update_asks_for_it_and_cmd_wants_an_environment(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    windows.finds_python()
+    code, said = windows.run("update_windows.bat")
+    assert code == 0
+    assert re.search(r"RAN .*one_click\.py\"? +--update", said)
+    code, said = windows.run("update_windows.bat", "--go-back")
+    assert re.search(r"one_click\.py\"? +--go-back", said)
+    code, said = windows.run("cmd_windows.bat")
+    assert code == 1
+    assert "start_windows.bat makes it" in said
