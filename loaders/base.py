@@ -70,12 +70,21 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
 
+class LogitsProcessor(Protocol):
+    """Something from outside that changes logits before the samplers see them."""
+
+    def __call__(self, ids: Sequence[int], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits in place of these, shape (n_vocab,); `ids` are the tokens so far, prompt first. Must not raise."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to generate from. Token ids are the model's own; `max_tokens` counts new tokens.
 
     `cancel` may be set by anyone at any time: the reply ends within one token. `logit_bias` is added to the logits.
-    `alternatives` asks for that many candidates per token (None: no log-probabilities at all).
+    `alternatives` asks for that many candidates per token (None: no log-probabilities at all). `processors` change
+    the logits of each token, in their order.
     """
 
     ids: Sequence[int]
@@ -85,6 +94,7 @@ class Request:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     alternatives: int | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
+    processors: Sequence[LogitsProcessor] = ()
     label: str = ""  # who asked, for the queue's view
     id: int = field(default_factory=itertools.count(1).__next__)  # of this run of the program
 

@@ -5,13 +5,13 @@ It sees logits and token ids; it must not know where the logits come from or how
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders.base import Tokenizer
+from loaders.base import LogitsProcessor, Tokenizer
 from loaders.job import Job
 from loaders.logits import Floats
 from loaders.sampling import SamplerChain, Scratch, breaker_ids
@@ -36,9 +36,18 @@ class Grammar(Protocol):
 class Sampler:
     """Chooses the tokens of one request. Not to be used by two threads at once."""
 
-    def __init__(self, chain: SamplerChain, grammar: Grammar | None = None) -> None:
+    def __init__(
+        self,
+        chain: SamplerChain,
+        grammar: Grammar | None = None,
+        processors: Sequence[LogitsProcessor] = (),
+        ids: Sequence[int] = (),
+    ) -> None:
+        """`processors` see `ids`, the prompt's, and all tokens that were chosen since."""
         self._chain = chain
         self._grammar = grammar
+        self._processors = processors
+        self._ids = list(ids) if processors else []
 
     @property
     def seed(self) -> int:
@@ -47,6 +56,8 @@ class Sampler:
 
     def choose(self, logits: Floats) -> int:
         """Choose the next token from logits, shape (n_vocab,), and go on. Raises: EngineFailed."""
+        for process in self._processors:
+            logits = process(self._ids, np.array(logits, np.float32))  # a copy: the engine's own stay as they are
         token = self._chain.choose(logits)
         if self._grammar:
             if not self._grammar.allows(token):
@@ -54,6 +65,8 @@ class Sampler:
                 token = self._chain.choose(logits, self._grammar.allowed())
             self._grammar.accept(token)
         self._chain.accept(token)
+        if self._processors:
+            self._ids.append(token)
         return token
 
     def close(self) -> None:
@@ -96,4 +109,4 @@ def sampler_of(
             grammar.close()
         raise
     report.seed = chain.seed
-    return Sampler(chain, grammar)
+    return Sampler(chain, grammar, request.processors, request.ids)

@@ -195,6 +195,8 @@ class Engine:
         assert self._search
         if job.request.alternatives is not None:
             job.report.warnings.append("A reply that is searched for has no log-probabilities: none are given.")
+        if job.request.processors:
+            job.report.warnings.append("Extensions that change logits have no effect on a reply that is searched for.")
         for token in self._search.run(job, max_new):
             if token in self._ends:
                 return Finish.STOP

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from errors import PromptTooLong
 from loaders.base import Lora
-from loaders.job import Errand, Job
+from loaders.job import Errand, Job, Scoring
 from loaders.llamacpp.adapters import Adapters
 from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine import Engine
@@ -75,9 +75,13 @@ class LlamaCppModel(QueuedModel):
         return self._embedder.embed(texts, cancel)
 
     def _check_room(self, job: Job) -> None:
+        scored = isinstance(job, Scoring)  # then the last token is never decoded, as nothing follows it
         for ids in job.prompts:
-            if len(ids) >= self.context_length:
-                raise PromptTooLong(len(ids), self.context_length - 1)
+            most = self.context_length - (0 if scored else 1)
+            if len(ids) > most:
+                raise PromptTooLong(len(ids), most)
+        if scored:
+            return
         if sum(len(ids) + 1 for ids in job.prompts) > self.context_length and not self.options.separate_contexts:
             raise PromptTooLong(sum(len(ids) for ids in job.prompts), self.context_length - len(job.prompts))
 

@@ -16,6 +16,7 @@ from loaders.sampling.cuts import top_k
 from loaders.sampling.run import Run
 from loaders.sampling.selection import Floats, largest
 
+_FARTHEST = 500.0
 _SEEN = 100  # how many of the best tokens the first form estimates the distribution from
 
 
@@ -27,7 +28,7 @@ class Mirostat:
     def __init__(self, mode: int, tau: float, eta: float, n_vocab: int) -> None:
         self.value = f"mode {mode}, tau {tau:g}, eta {eta:g}"
         self._mode, self._tau, self._eta, self._n_vocab = mode, tau, eta, n_vocab
-        self.mu = 2 * tau
+        self.mu = _bounded(2 * tau)
 
     def apply(self, c: Candidates) -> Floats:
         """Cut by the present mu; returns the probabilities of what is left, for `learn`."""
@@ -41,7 +42,12 @@ class Mirostat:
     def learn(self, probability: float) -> None:
         """Correct mu by the probability that the chosen token had."""
         surprise = -math.log2(max(probability, 1e-30))
-        self.mu -= self._eta * (surprise - self._tau)
+        self.mu = _bounded(self.mu - self._eta * (surprise - self._tau))
+
+
+def _bounded(mu: float) -> float:
+    """Bits; beyond these bounds it cuts nothing, or all but the best, and 2^mu would be no number."""
+    return max(-_FARTHEST, min(mu, _FARTHEST))
 
 
 def zipf(c: Candidates, mu: float, n_vocab: int) -> None:
@@ -51,6 +57,7 @@ def zipf(c: Candidates, mu: float, n_vocab: int) -> None:
     """
     best, _ = largest(c.logits, _SEEN)
     logs = np.sort(c.logits[best])[::-1][:_SEEN].astype(np.float64)
+    logs = logs[logs > -np.inf]  # what was removed before has no rank
     if len(logs) < 2:
         return
     ranks = np.arange(1, len(logs))

@@ -15,7 +15,7 @@ from loaders.sampling.candidates import Candidates, Ids
 from loaders.sampling.run import Run, Step
 from loaders.sampling.selection import Floats
 
-_MOST = 1e30  # an additive penalty stays finite in float32
+_MOST = 1e30  # a penalty, and its inverse, are numbers in float32
 
 
 def repetition(c: Candidates, tokens: Ids, factor: float) -> None:
@@ -23,6 +23,7 @@ def repetition(c: Candidates, tokens: Ids, factor: float) -> None:
     at, _ = c.where(tokens)
     if len(at):
         logits = c.logits[at]
+        factor = max(1 / _MOST, min(factor, _MOST))
         c.put(at, np.where(logits < 0, logits * np.float32(factor), logits / np.float32(factor)))
 
 

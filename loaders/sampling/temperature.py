@@ -12,6 +12,8 @@ from loaders.sampling.candidates import Candidates
 from loaders.sampling.run import Run, Step
 
 _COLDEST = 1e-8
+_FLATTEST, _STEEPEST = 1e-30, 1e12
+_HIGHEST = 1e30  # a logit above which differences are lost
 
 
 def temperature(c: Candidates, t: float) -> None:
@@ -33,6 +35,7 @@ def quadratic(c: Candidates, factor: float, curve: float) -> None:
     Above curve 3 the curve rises before it falls: another token may become the best one (kalomaze, 2024).
     """
     d = c.shifted
+    factor, curve = min(factor, _STEEPEST), max(-_STEEPEST, min(curve, _STEEPEST))  # beyond float32 lies no number
     steepness = np.float32(-factor * (3 - curve) / 2)
     cubic = np.float32(factor * (curve - 1) / 2)
     out = np.multiply(d, d, out=c.room)
@@ -43,6 +46,8 @@ def quadratic(c: Candidates, factor: float, curve: float) -> None:
     else:
         out *= steepness
     out += np.float32(c.best)
+    if curve > 3:  # what rises may rise too far
+        np.minimum(out, np.float32(_HIGHEST), out=out)
     c.replace(out, order_stays=curve <= 3)
 
 
@@ -65,7 +70,7 @@ def _dynamic_temperature(p: SamplingParams, _: Run) -> Step | None:
 
 def _quadratic(p: SamplingParams, _: Run) -> Step | None:
     factor, curve = p.smoothing_factor, p.smoothing_curve
-    if factor <= 0:
+    if factor < _FLATTEST:
         return None
     return Step("quadratic_sampling", f"{factor:g}, curve {curve:g}", lambda c: quadratic(c, factor, curve))
 

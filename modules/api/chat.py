@@ -33,7 +33,7 @@ def whole(answers: Answers, *, with_logprobs: bool, thinking: bool, tools: bool)
 
 
 def _choice(answer: Answer, with_logprobs: bool, split: Split) -> dict[str, Any]:
-    parts = [*split.push(answer.stream.text), *split.finish()]
+    parts = [*split.push(answer.reply), *split.finish()]
     calls = [part.call for part in parts if part.call]
     message: dict[str, Any] = {
         "role": "assistant",

@@ -119,6 +119,8 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
         ),
         params,
     )
+    if opened.context:
+        params = opened.context.params
     if opened.grammar:
         params = params.changed(grammar_string=opened.grammar)
     limit = body.limit()
@@ -130,6 +132,7 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
         best_of=body.n,
         alternatives=body.top_logprobs if body.logprobs else None,
         label=label,
+        context=opened.context,
         **shared,
     )
     log.debug("%s prompt: %s", label, opened.text)
@@ -167,6 +170,7 @@ def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
         raise InvalidInput("logit_bias maps token ids, written as whole numbers, to numbers.") from None
     return {
         "params": params,
+        "stream": body.stream,
         "stop": [string for string in [*body.stop, *body.stopping_strings] if string],
         "n": body.n,
         "logit_bias": bias,

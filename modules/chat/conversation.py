@@ -139,9 +139,9 @@ class Conversation:
         Raises: NotFound.
         """
         old = self.message(message_id)
-        merged = {key: value for key, value in {**old.meta, **meta}.items() if value is not None}
-        if text != old.text:
-            merged.pop("visible", None)  # what another program showed in its place
+        # what was shown in place of the old words (by an extension, or another program) says nothing of the new ones
+        kept = old.meta if text == old.text else {key: old.meta[key] for key in old.meta if key != "visible"}
+        merged = {key: value for key, value in {**kept, **meta}.items() if value is not None}
         made = replace(old, text=text, model=old.model if model is None else model, meta=merged)
         self._messages[message_id] = made
         return made

@@ -6,18 +6,21 @@ are lines of a dialogue with a character. This module knows nothing of HTTP.
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany, Unsupported
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Message
+from modules.chat.hooks import ChatHooks
 from modules.chat.prompt import Mode, Stage, build
 from modules.chat.script import Line, Script
+from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator
 from modules.generation.prompt_ids import check_text
 from modules.prompts.json_grammar import json_grammar, literal
@@ -57,13 +60,18 @@ class Opened:
     thinking: bool = False
     tools: bool = False
     notes: tuple[str, ...] = ()
+    context: HookContext | None = None
 
 
 class Dialogues:
     """Makes prompts of dialogues. May be used from several threads."""
 
-    def __init__(self, templates: Templates, characters: Characters, generator: Generator) -> None:
+    def __init__(
+        self, templates: Templates, characters: Characters, generator: Generator, extensions: Extensions | None = None
+    ) -> None:
         self._templates = templates
+        self._extensions = extensions or Extensions()
+        self._hooks = ChatHooks(self._extensions)
         self._characters = characters
         self._generator = generator
 
@@ -74,9 +82,15 @@ class Dialogues:
         if len(dialogue.messages) > MOST_MESSAGES:
             raise TooMany("messages", MOST_MESSAGES)
         lines = [_line(message, place) for place, message in enumerate(dialogue.messages)]
+        context = self._extensions.begin(params, is_chat=True, mode=dialogue.mode, name1=dialogue.name1 or "You")
+        last = next((line for line in reversed(lines) if line["role"] == "user"), None)
+        if last:
+            last["content"], _ = self._extensions.message(last["content"], html.escape(last["content"]), context)
         if dialogue.mode == "instruct":
-            return self._instructed(dialogue, lines)
-        return self._played(dialogue, lines, params)
+            opened = self._instructed(dialogue, lines)
+        else:
+            opened = self._played(dialogue, lines, context)
+        return replace(opened, context=context)
 
     # --- instruct ---
 
@@ -119,7 +133,8 @@ class Dialogues:
 
     # --- chat, chat-instruct ---
 
-    def _played(self, dialogue: Dialogue, lines: list[Line], params: SamplingParams) -> Opened:
+    def _played(self, dialogue: Dialogue, lines: list[Line], hooks: HookContext) -> Opened:
+        params = hooks.params
         if dialogue.tools:
             raise Unsupported("Tools need the mode instruct; the chat modes play a dialogue.")
         tokenizer = self._generator.model().tokenizer
@@ -160,6 +175,7 @@ class Dialogues:
             count=lambda text: self._generator.count_prompt(text, params),
             room=room,
             begun=begun,
+            lead="" if dialogue.continue_ else self._hooks.lead(name2, hooks),
         )
         return Opened(prompt.text, prompt.stop, notes=prompt.notes)
 

@@ -84,13 +84,15 @@ def build(
     room: int,
     begun: str = "",
     role: Role = "assistant",
+    lead: str = "",
 ) -> Prompt:
     """The prompt after which `role` goes on with what is `begun` of its message (which is not in the history).
 
+    `lead` stands before it and is no part of the message: the model only reads it.
     `count` tells a text's tokens as a prompt, `room` how many may be used.
     Raises: PromptTooLong, when not even the last message fits; TemplateFailed.
     """
-    writer = _Writer(stage, render, begun, role)
+    writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role)
     lines = [{"role": message.role, "content": message.text.strip()} for message in history]
     lines = [line for line in lines if line["content"]]
     start, text, tokens = _fit(lines, writer, count, room)

@@ -79,11 +79,13 @@ class Reply:
         silent: bool = False,
         notes: tuple[str, ...] = (),
         about: dict[str, Any] | None = None,
+        shown: Callable[[str], dict[str, Any]] = lambda _: {},
         released: Callable[[], None] = lambda: None,
     ) -> None:
         """`before` is the version to show again if this one stays empty; `trim`: no space at the beginning.
 
-        `pause`: seconds between two updates at least; `silent`: none but the last. `released` is called once.
+        `pause`: seconds between two updates at least; `silent`: none but the last. `shown` tells what is
+        to be kept of how the finished text is shown; `released` is called once.
         """
         self._conversation = conversation
         self._live = live
@@ -95,6 +97,7 @@ class Reply:
         self._shown_at = float("-inf") if not silent else 0.0
         self._notes = notes
         self._about = about or {}
+        self._shown = shown
         self._released = released
         self._revision = conversation.revision
         self._ended = False
@@ -169,7 +172,9 @@ class Reply:
         if not text and error is None and report.finish is Finish.STOP:
             notes = (*notes, "The model ended its reply without a word. Regenerate it, or say something more.")
         try:
-            self._save(text, self._facts(report, notes, error))
+            shown = self._shown(text) if text and error is None else {}
+            report = self._stream.report  # again: an extension may have something to say by now
+            self._save(text, {**self._facts(report, notes, error), **shown})
         except UserError as failure:
             self._journal.flush()
             if error is None:

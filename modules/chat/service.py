@@ -16,12 +16,14 @@ from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFoun
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Conversation, Message, Role
 from modules.chat.file_form import from_text
+from modules.chat.hooks import ChatHooks
 from modules.chat.past import Past
 from modules.chat.prompt import Prompt, build
 from modules.chat.records import Record
 from modules.chat.reply import Live, Reply, Update
 from modules.chat.store import Info, Store, scope_of
 from modules.chat.turn import Turn
+from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator, ModelSource
 from modules.generation.prompt_ids import check_text
 from modules.prompts.templates import Templates
@@ -42,12 +44,14 @@ class Chats:
         templates: Templates,
         generator: Generator,
         models: ModelSource,
+        extensions: Extensions | None = None,
     ) -> None:
         self._store = store
         self._characters = characters
         self._templates = templates
         self._generator = generator
         self._models = models
+        self._hooks = ChatHooks(extensions or Extensions())
         self._lock = threading.RLock()  # a reply may be let go of, and released, anywhere: also inside
         self._live: dict[str, Live] = {}
         self._fresh: dict[str, tuple[str, ...]] = {}  # id to greetings
@@ -128,14 +132,16 @@ class Chats:
         check_text(text, "The message")
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
-            prompt = self._prompt([*path, Message("", None, "user", text, 0)], turn, begun=turn.start_with)
+            turn, context = self._hooks.begin(turn, path)
+            text, shown = self._hooks.message(text, context)
+            prompt = self._prompt([*path, Message("", None, "user", text, 0)], turn, turn.start_with, context=context)
             parent = path[-1].id if path else None
 
             def place() -> Message:
-                said = conversation.add("user", text, parent)
+                said = conversation.add("user", text, parent, **shown)
                 return conversation.add("assistant", turn.start_with, said.id, unfinished=True)
 
-            return self._reply(conversation, live, prompt, turn, place)
+            return self._reply(conversation, live, prompt, turn, context, place)
 
     def regenerate(self, id: str, turn: Turn) -> Reply:
         """Have the last message of the user answered anew; the reply becomes a new version, the old one stays.
@@ -147,12 +153,13 @@ class Chats:
             old = path.pop() if path and path[-1].role == "assistant" else None
             if not path:
                 raise NothingToDo("There is no message of yours to be answered yet. Write one first.")
-            prompt = self._prompt(path, turn, begun=turn.start_with)
+            turn, context = self._hooks.begin(turn, path)
+            prompt = self._prompt(path, turn, turn.start_with, context=context, regenerate=True)
 
             def place() -> Message:
                 return conversation.add("assistant", turn.start_with, path[-1].id, unfinished=True)
 
-            return self._reply(conversation, live, prompt, turn, place, before=old.id if old else None)
+            return self._reply(conversation, live, prompt, turn, context, place, before=old.id if old else None)
 
     def continue_(self, id: str, turn: Turn) -> Reply:
         """Let the model go on with its last reply.
@@ -164,12 +171,13 @@ class Chats:
             if len(path) < 2 or path[-1].role != "assistant" or path[-1].is_greeting:
                 raise NothingToDo("There is no reply to continue. Send a message first.")
             reply = path.pop()
-            prompt = self._prompt(path, turn, begun=reply.text)
+            turn, context = self._hooks.begin(turn, path)
+            prompt = self._prompt(path, turn, reply.text, context=context, _continue=True)
 
             def place() -> Message:
                 return conversation.set_text(reply.id, reply.text, unfinished=True)
 
-            return self._reply(conversation, live, prompt, turn, place)
+            return self._reply(conversation, live, prompt, turn, context, place)
 
     def stop(self, id: str) -> bool:
         """End the reply that is being written into this conversation, whoever asked for it; False without one."""
@@ -216,8 +224,13 @@ class Chats:
         check_text(text, "The message")
         live = self._reserve(id)
         try:
-            prompt = self._prompt(self._load(id).path(), turn, begun=text, role="user")
-            with self._generator.start(prompt.text, turn.params, stop=prompt.stop, label=f"{id}: you") as stream:
+            path = self._load(id).path()
+            turn, context = self._hooks.begin(turn, path)
+            prompt = self._prompt(path, turn, text, role="user", context=context, impersonate=True)
+            label = f"{id}: you"
+            with self._generator.start(
+                prompt.text, turn.params, stop=prompt.stop, label=label, context=context
+            ) as stream:
                 live.attach(stream)
                 said = text
                 for piece in stream:
@@ -319,17 +332,34 @@ class Chats:
         self._fresh.pop(id, None)
         self._release(id, live)
 
-    def _prompt(self, history: Sequence[Message], turn: Turn, begun: str, role: Role = "assistant") -> Prompt:
+    def _prompt(
+        self,
+        history: Sequence[Message],
+        turn: Turn,
+        begun: str,
+        role: Role = "assistant",
+        context: HookContext | None = None,
+        **how: bool,
+    ) -> Prompt:
+        """Without a `context` extensions are not asked: nothing is going to be sent. `how` is told to them."""
+
+        def count(text: str) -> int:
+            return self._generator.count_prompt(text, turn.params)
+
         stage = turn.stage(self._models.current(), self._templates, self._characters)
-        return build(
-            history,
+        path = self._hooks.history(history, context)
+        spoken = role == "assistant" and turn.mode != "instruct" and not how.get("_continue")
+        prompt = build(
+            path,
             stage,
             render=self._templates.render,
-            count=lambda text: self._generator.count_prompt(text, turn.params),
+            count=count,
             room=self._generator.max_prompt(turn.params),
             begun=begun,
             role=role,
+            lead=self._hooks.lead(stage.name2, context) if spoken else "",
         )
+        return self._hooks.prompt(prompt, path, context, count, **how)
 
     def _reply(
         self,
@@ -337,12 +367,13 @@ class Chats:
         live: Live,
         prompt: Prompt,
         turn: Turn,
+        context: HookContext,
         place: Callable[[], Message],
         before: str | None = None,
     ) -> Reply:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
-        stream = self._generator.start(prompt.text, params, stop=prompt.stop, label=id)
+        stream = self._generator.start(prompt.text, params, stop=prompt.stop, label=id, context=context)
         self._past.keep(id, self._store.text(id))
         try:
             message = place()
@@ -354,7 +385,7 @@ class Chats:
         live.message_id, live.text = message.id, message.text
         live.attach(stream)
         self._fresh.pop(id, None)
-        self._store.records(id).keep(message.id, _record(prompt, turn))
+        self._store.records(id).keep(message.id, turn.record(prompt))
         return Reply(
             conversation,
             live,
@@ -365,20 +396,6 @@ class Chats:
             silent=not params.stream,
             notes=prompt.notes,
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
+            shown=lambda text: self._hooks.shown(text, context),
             released=lambda: self._release(id, live),
         )
-
-
-def _record(prompt: Prompt, turn: Turn) -> Record:
-    return Record(
-        prompt.text,
-        prompt.parts,
-        tokens=prompt.tokens,
-        room=prompt.room,
-        left_out=prompt.dropped,
-        stop=prompt.stop,
-        mode=turn.mode,
-        character=turn.character if turn.mode != "instruct" else "",
-        template=prompt.why,
-        params=turn.params.differing(),
-    )

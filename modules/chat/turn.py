@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from loaders.base import Model
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters, with_names
-from modules.chat.prompt import Mode, Stage
+from modules.chat.prompt import Mode, Prompt, Stage
+from modules.chat.records import Record
 from modules.prompts.templates import Templates
 
 
@@ -31,6 +32,21 @@ class Turn:
     command: str = ""
     thinking: bool = True
     effort: str = ""
+
+    def record(self, prompt: Prompt) -> Record:
+        """What is kept of how a reply was asked for."""
+        return Record(
+            prompt.text,
+            prompt.parts,
+            tokens=prompt.tokens,
+            room=prompt.room,
+            left_out=prompt.dropped,
+            stop=prompt.stop,
+            mode=self.mode,
+            character=self.character if self.mode != "instruct" else "",
+            template=prompt.why,
+            params=self.params.differing(),
+        )
 
     def stage(self, model: Model, templates: Templates, characters: Characters) -> Stage:
         """What stands around the history. Raises: UnknownName, InvalidName, BadFile."""

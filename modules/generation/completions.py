@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Alternative, Finish, Model, Report, Token
 from loaders.params import SamplingParams, token_ids
+from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator
 from modules.generation.stream import Piece, TextStream
 
@@ -44,7 +45,9 @@ class Ask:
     banned_strings: Sequence[str] = ()
     suffix: str = ""
     echo: bool = False
+    stream: bool = False  # the reply is sent while it is written
     label: str = ""
+    context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
 
 
 @dataclass
@@ -57,10 +60,16 @@ class Answer:
     prompt_tokens: list[Token] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     error: BaseException | None = None
+    changed: str | None = None  # what extensions made of the reply
+
+    @property
+    def reply(self) -> str:
+        """What was written after the prompt."""
+        return self.stream.text if self.changed is None else self.changed
 
     @property
     def text(self) -> str:
-        return self.prompt + self.stream.text
+        return self.prompt + self.reply
 
     @property
     def tokens(self) -> list[Token]:
@@ -81,6 +90,7 @@ class Answers:
     warnings: list[str]
     keep: int  # how many for each prompt
     per_prompt: int
+    finished: Callable[[str], str] = str  # what extensions make of a reply
 
     def cancel(self) -> None:
         """End all of them within one token."""
@@ -127,6 +137,8 @@ class Answers:
             kept += group
         for index, answer in enumerate(kept):
             answer.index = index
+            changed = self.finished(answer.stream.text)
+            answer.changed = changed if changed != answer.stream.text else None
         return kept
 
     def usage(self) -> dict[str, int]:
@@ -144,8 +156,9 @@ class Answers:
 class Completions:
     """Starts replies to requests that ask for more than one thing. May be used from several threads."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, extensions: Extensions | None = None) -> None:
         self._generator = generator
+        self._extensions = extensions or Extensions()
 
     def start(self, ask: Ask) -> Answers:
         """Ask for all replies; they are in the queue when this returns. Raises: UserError, and then none is."""
@@ -154,17 +167,20 @@ class Completions:
             raise TooMany("replies in one request", MOST_REPLIES)
         if not ask.prompts:
             raise InvalidInput("prompt is an empty list. Send at least one text.")
-        generator, model, params = self._generator, self._generator.model(), ask.params
+        # what has begun already has been asked about its knobs: those that are asked for now count
+        context = replace(ask.context, params=ask.params) if ask.context else self._extensions.begin(ask.params)
+        generator, model, params = self._generator, self._generator.model(), context.params
         alternatives = ask.alternatives
         if count > ask.n and alternatives is None:
             alternatives = 0  # the best one is the likeliest
+        late = [each.name for each in self._extensions.having("output_modifier")] if ask.stream else []
         token_ids(params.custom_token_bans)  # refused here: the engine would say so when the reply has begun
-        warnings: list[str] = []
+        warnings = [f"The extension {name} could not change the reply: it was sent as it came." for name in late]
         bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
         bias.update(self._bans(model, ask.banned_strings, warnings))
         room = generator.context(params)
         answers: list[Answer] = []
-        prompts = [generator.ids(self._gap(model, each, ask.suffix, warnings), params) for each in ask.prompts]
+        prompts = [generator.ids(self._gap(model, each, ask.suffix, warnings), params, context) for each in ask.prompts]
         limits = [_limit(ask, len(ids), room, warnings) for ids in prompts]
         try:
             for ids, limit in zip(prompts, limits, strict=True):
@@ -173,19 +189,20 @@ class Completions:
                     seed = params.seed + number if params.seed >= 0 else -1
                     stream = generator.start(
                         ids,
-                        params.changed(seed=seed) if number else params,
+                        params,
                         stop=ask.stop,
                         max_tokens=limit,
                         alternatives=alternatives,
                         logit_bias=bias,
                         label=ask.label,
+                        context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
                     answers.append(Answer(len(answers), stream, text, tokens))
         except BaseException:
             for answer in answers:
                 answer.stream.close()
             raise
-        return Answers(model.name, answers, warnings, ask.n, count)
+        return Answers(model.name, answers, warnings, ask.n, count, lambda text: self._extensions.output(text, context))
 
     def stop(self, whose: str = "") -> int:
         """End all requests whose label begins so; how many there were."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,9 +18,11 @@ import numpy.typing as npt
 from errors import EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany
 from loaders.base import Model, QueueEntry, Request
 from loaders.params import SamplingParams, quoted_strings
+from modules.extensions import Extensions, HookContext
 from modules.generation.place import Place
 from modules.generation.prompt_ids import check_text, prompt_ids
 from modules.generation.stream import TextStream
+from modules.generation.told import told
 
 #: How many texts one request may have embedded.
 _MOST_INPUTS = 2048
@@ -51,8 +53,9 @@ class ModelSource(Protocol):
 class Generator:
     """Starts replies. May be used from several threads."""
 
-    def __init__(self, models: ModelSource) -> None:
+    def __init__(self, models: ModelSource, extensions: Extensions | None = None) -> None:
         self._models = models
+        self._extensions = extensions or Extensions()
 
     def max_prompt(self, params: SamplingParams, max_tokens: int | None = None) -> int:
         """The most tokens that a prompt may have with these settings. Raises: NoModelLoaded."""
@@ -65,11 +68,31 @@ class Generator:
 
     def count_prompt(self, text: str, params: SamplingParams) -> int:
         """How many tokens a text has as a prompt: with the start token, if one is put first."""
+        known = self._extensions.count(text)
+        if known is not None:
+            return known
         return len(prompt_ids(self._models.current().tokenizer, text, add_bos=params.add_bos_token))
 
-    def ids(self, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:
-        """A prompt as the model gets it. Raises: NoModelLoaded, EmptyPrompt, InvalidInput."""
-        return self._ids(self._models.current(), prompt, params)
+    def ids(self, prompt: str | Sequence[int], params: SamplingParams, context: HookContext | None = None) -> list[int]:
+        """A prompt as the model gets it; with a `context`, as extensions want it to be.
+
+        Raises: NoModelLoaded, EmptyPrompt, InvalidInput.
+        """
+        model = self._models.current()
+        if context is None or not context.state or not isinstance(prompt, str):
+            return self._ids(model, prompt, params)
+        if not context.is_chat:
+            prompt = self._extensions.prompt(prompt, context)
+        return self._checked(model, self._extensions.ids(prompt, self._ids(model, prompt, params), context))
+
+    def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]:
+        """The reply so far, again and again, without extensions: for those that write replies by the model's help.
+
+        Raises: as `start`.
+        """
+        with self.start(prompt, params, stop=stop, label="extension", context=HookContext(params)) as stream:
+            for _ in stream:
+                yield stream.text
 
     def context(self, params: SamplingParams) -> int:
         """How many tokens prompt and reply may have together. Raises: NoModelLoaded."""
@@ -166,14 +189,23 @@ class Generator:
         alternatives: int | None = None,
         logit_bias: Mapping[int, float] | None = None,
         label: str = "",
+        context: HookContext | None = None,
     ) -> TextStream:
         """Ask for a reply; it is in the queue when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
+        `context`: where extensions have begun with this reply already; its knobs are the ones that count.
         Raises: NoModelLoaded, ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
+        extensions = self._extensions
+        context = context or extensions.begin(params)
+        params = context.params
         model = self._models.current()
         stop = [*stop, *quoted_strings(params.custom_stopping_strings)]
-        ids = self._ids(model, prompt, params)
+        if extensions.has("custom_generate_reply") and context.state:
+            question = prompt if isinstance(prompt, str) else self.decode(prompt)
+            if writer := extensions.reply(question, question, context, stop):
+                return told(*writer, context, stop)
+        ids = self.ids(prompt, params, context)
         room = _room(model, params, max_tokens)
         if len(ids) > room:
             raise PromptTooLong(len(ids), room)
@@ -188,6 +220,7 @@ class Generator:
             negative_ids=_negative_ids(model, params),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,
+            processors=extensions.processors(ids, context) if context.state else (),
             label=label,
         )
         return TextStream(
@@ -198,17 +231,22 @@ class Generator:
             skip_special=params.skip_special_tokens,
             tokens_per_second=params.max_tokens_second,
             warnings=warnings(model, params),
+            notes=context.notes,
             model=model.name,
         )
 
     def _ids(self, model: Model, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:
         if isinstance(prompt, str):
             ids = prompt_ids(model.tokenizer, prompt, add_bos=params.add_bos_token)
-        else:
-            ids = list(prompt)
-            for token in (min(ids), max(ids)) if ids else ():
-                if not 0 <= token < model.tokenizer.n_vocab:
-                    raise InvalidToken(token, model.tokenizer.n_vocab)
+            if not ids:
+                raise EmptyPrompt
+            return ids
+        return self._checked(model, list(prompt))
+
+    def _checked(self, model: Model, ids: list[int]) -> list[int]:
+        for token in (min(ids), max(ids)) if ids else ():
+            if not 0 <= token < model.tokenizer.n_vocab:
+                raise InvalidToken(token, model.tokenizer.n_vocab)
         if not ids:
             raise EmptyPrompt
         return ids

@@ -38,8 +38,10 @@ class TextStream:
         skip_special: bool = True,
         tokens_per_second: float = 0.0,
         warnings: Sequence[str] = (),
+        notes: Sequence[str] = (),
         model: str = "",
     ) -> None:
+        """`warnings` are known by now; `notes` is a list that others may add to until the end."""
         self.model = model  # its name: another one may be loaded by the time that it is asked for
         self._tokens = tokens
         self._tokenizer = tokenizer
@@ -50,6 +52,7 @@ class TextStream:
         self._pause = 1 / tokens_per_second if tokens_per_second > 0 else 0.0
         self._next_at = 0.0
         self._warnings = list(warnings)
+        self._notes = notes
         self._parts: list[str] = []
         self._count = 0
         self._finish: Finish | None = None
@@ -100,7 +103,7 @@ class TextStream:
     def report(self) -> Report:
         """What is to be said about the reply so far; complete once the stream has ended."""
         report = self._tokens.report
-        warnings = self._warnings + report.warnings
+        warnings = list(dict.fromkeys([*self._warnings, *self._notes, *report.warnings]))
         return replace(report, new_tokens=self._count, finish=self._finish, warnings=warnings)
 
     # --- ending ---

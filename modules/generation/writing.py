@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from errors import Conflict, NothingToDo, UserError
 from loaders.base import Report
 from loaders.params import SamplingParams
+from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator
 from modules.generation.stream import TextStream
 from modules.prompts.drafts import Draft, Drafts
@@ -43,8 +44,9 @@ class _Live:
 class Writing:
     """Lets the model write into drafts, one reply at a time into each. May be used from several threads."""
 
-    def __init__(self, generator: Generator, drafts: Drafts) -> None:
+    def __init__(self, generator: Generator, drafts: Drafts, extensions: Extensions | None = None) -> None:
         self._generator = generator
+        self._extensions = extensions or Extensions()
         self._drafts = drafts
         self._lock = threading.Lock()
         self._live: dict[str, _Live] = {}
@@ -63,13 +65,15 @@ class Writing:
         prompt = draft.before[-1] if again else draft.text if start is None else start
         live = self._reserve(id, prompt)
         try:
-            stream = self._generator.start(prompt, params, label=id.partition("-")[0].capitalize())
+            context = self._extensions.begin(params)
+            params = context.params
+            stream = self._generator.start(prompt, params, label=id.partition("-")[0].capitalize(), context=context)
             live.stream = stream
             if live.stopped.is_set():
                 stream.cancel()
             with stream:
                 self._drafts.begin(id, prompt, writer, again=again)
-                yield from self._grow(id, prompt, stream, live, params)
+                yield from self._grow(id, prompt, stream, live, context)
         finally:
             with self._lock:
                 self._live.pop(id, None)
@@ -94,7 +98,8 @@ class Writing:
             live = self._live[id] = _Live(text)
             return live
 
-    def _grow(self, id: str, prompt: str, stream: TextStream, live: _Live, params: SamplingParams) -> Iterator[Growth]:
+    def _grow(self, id: str, prompt: str, stream: TextStream, live: _Live, context: HookContext) -> Iterator[Growth]:
+        params = context.params
         saved = time.monotonic()
         shown = float("-inf")
         pause = 1 / params.max_updates_second if params.max_updates_second > 0 else 0.0
@@ -112,7 +117,7 @@ class Writing:
                     yield Growth(live.text)
         finally:
             stream.close()
-            text = _joined(pieces)
+            text = prompt + self._extensions.output(_joined(pieces)[len(prompt) :], context)
             try:
                 draft = self._drafts.grow(id, text)
             except UserError as error:  # the page still has it, and the next word that is typed tries again

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from errors import EngineFailed, InvalidInput
 from loaders.params import SAMPLERS, SamplingParams
@@ -429,6 +431,31 @@ def test_extreme_penalties_leave_numbers() -> None:
     _, p = c.distribution(z)
     assert p.sum() == pytest.approx(1)
     assert 0 <= c.choose(z) < 4
+
+
+_NUMBERS = [name for name, knob in SamplingParams.knobs().items() if knob.kind == "float"]
+_ANY = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.sampled_from(_NUMBERS), _ANY, max_size=6), st.booleans(), st.integers(0, 2))
+@settings(max_examples=400)
+def test_whatever_the_knobs_say_a_token_is_chosen(values: dict[str, float], dynamic: bool, mirostat: int) -> None:
+    knobs: dict[str, Any] = {"dynamic_temperature": dynamic, "mirostat_mode": mirostat}
+    for name, value in values.items():
+        try:
+            knobs = SamplingParams.parse({**knobs, name: value}).differing()
+        except InvalidInput:  # out of bounds
+            continue
+    z = np.array([9.5, -40, 0, 1, 1, 9.25, -3e38, 3], np.float32)
+    c = make(8, prompt_ids=[0, 1, 2, 3, 0, 1, 2], **knobs)
+    ids, p = c.distribution(z)
+    assert len(ids)
+    assert np.isfinite(p).all()
+    assert p.sum() == pytest.approx(1, rel=1e-3)
+    for _ in range(3):
+        token = c.choose(z)
+        assert 0 <= token < 8
+        c.accept(token)
 
 
 def test_a_vocabulary_of_one() -> None:

@@ -1,0 +1,48 @@
+"""Lets a character begin its reply in a mood: words that only the model reads, between its name and what it says."""
+
+from pathlib import Path
+
+import gradio as gr
+
+params = {
+    "display_name": "Character bias",
+    "activate": True,
+    "bias string": " *I am so happy*",
+    "custom string": "",
+    "use custom string": False,
+}
+
+MOODS = Path(__file__).with_name("bias_options.txt")
+
+
+def moods():
+    """The moods of the file, a line each."""
+    lines = MOODS.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.strip()]
+
+
+def bot_prefix_modifier(string, state):
+    """The mood after the character's name."""
+    if not params["activate"]:
+        return string
+    chosen = params["custom string"] if params["use custom string"] else params["bias string"]
+    return f"{string} {chosen.strip()} " if chosen.strip() else string
+
+
+def ui():
+    choices = moods()
+    if params["bias string"] not in choices:
+        choices.insert(0, params["bias string"])
+    activate = gr.Checkbox(params["activate"], label="Activate character bias", elem_id="bias-activate")
+    mood = gr.Dropdown(
+        choices, value=params["bias string"], label="Mood", elem_id="bias-string",
+        info=f"Stands after the character's name, unseen, in the chat modes. More lines: {MOODS.name} in its folder.",
+    )  # fmt: skip
+    custom = gr.Checkbox(params["use custom string"], label="Use these words instead", elem_id="bias-use-custom")
+    words = gr.Textbox(
+        params["custom string"], show_label=False, placeholder="*I speak in rhymes*", elem_id="bias-custom"
+    )
+    for name, component in (
+        ("activate", activate), ("bias string", mood), ("use custom string", custom), ("custom string", words),
+    ):  # fmt: skip
+        component.change(lambda value, name=name: params.update({name: value}), component, None, show_progress="hidden")

@@ -1,0 +1,231 @@
+"""One extension: its folder, its script, its params, and calls of its functions that cannot take anything else down.
+
+A script that raises is named in the log, in the reply's warnings and in the Session tab, and its answer is left out.
+This module must not know what a function's answer is good for.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import logging
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from errors import InvalidInput
+from modules.extensions.hooks import HOOKS, Passing
+
+log = logging.getLogger(__name__)
+
+
+class Extension:
+    """A script at work. May be called from several threads; its functions are called one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        self.folder = folder
+        self.problem = ""  # the last thing that went wrong, as a sentence
+        self.calls = 0
+        self._module: ModuleType | None = None
+        self._params: dict[str, Any] = {}  # as the script itself has them
+        self._lock = threading.RLock()
+
+    # --- coming to life ---
+
+    def load(self, settings: Mapping[str, Any]) -> bool:
+        """Import the script, set its params from settings.yaml (`NAME-param`), call `setup`. False: see `problem`."""
+        missing = missing_requirements(self.folder)
+        if missing:
+            self.problem = f"It needs {', '.join(missing)}: press Install requirements in the Session tab."
+            log.warning("The extension %s is not loaded. %s", self.name, self.problem)
+            return False
+        try:
+            self._module = _imported(self.folder)
+            params = getattr(self._module, "params", None)
+            if isinstance(params, dict):
+                self._params = deepcopy(params)
+                for key in params:
+                    if (value := settings.get(f"{self.name}-{key}")) is not None:
+                        params[key] = value
+        except (Exception, SystemExit) as error:
+            self._module = None
+            self._failed("import", error)
+            return False
+        self.hook("setup", Passing(None))
+        return not self.problem
+
+    # --- looking ---
+
+    @property
+    def title(self) -> str:
+        """What it calls itself."""
+        return str(self._now().get("display_name") or self.name)
+
+    @property
+    def is_tab(self) -> bool:
+        """Whether it wants a tab of its own."""
+        return bool(self._now().get("is_tab"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The params that differ from the script's own, as settings.yaml spells them."""
+        unset = object()
+        now = self._now()
+        return {f"{self.name}-{key}": now[key] for key in now if now[key] != self._params.get(key, unset)}
+
+    @property
+    def hooks(self) -> list[str]:
+        """The functions that it has."""
+        return [name for name in HOOKS if callable(getattr(self._module, name, None))]
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether the script imports torch; it then gets tensors where others get NumPy arrays."""
+        torch = sys.modules.get("torch")
+        return torch is not None and any(value is torch for value in vars(self._module or object).values())
+
+    # --- working ---
+
+    def hook(self, name: str, passing: Passing) -> Any:
+        """Call a function as far as it takes arguments. What it raises becomes a note; the answer is None then."""
+        function = getattr(self._module, name, None)
+        if not callable(function):
+            return None
+        hook = HOOKS[name]
+        first = passing.value if isinstance(passing.value, tuple) else (passing.value,)
+        arguments = [*first, *passing.others][: len(hook.arguments)]
+        try:
+            with self._lock:
+                self.calls += 1
+                return function(*_fitting(function, arguments), **_known(function, passing.named))
+        except Exception as error:
+            passing.notes.append(self._failed(name, error))
+            return None
+
+    def guarded(self, name: str, function: Callable[..., Any], notes: list[str]) -> Callable[..., Any]:
+        """A function of the script's that, once it has raised, is not called again; it answers None from then on."""
+        broken = False
+
+        def call(*arguments: Any) -> Any:
+            nonlocal broken
+            if broken:
+                return None
+            try:
+                return function(*arguments)
+            except Exception as error:
+                broken = True
+                notes.append(self._failed(name, error))
+                return None
+
+        return call
+
+    def failed(self, name: str, error: BaseException) -> str:
+        """Note what went wrong in a function that was called elsewhere."""
+        return self._failed(name, error)
+
+    def _now(self) -> dict[str, Any]:
+        params = getattr(self._module, "params", None)
+        return params if isinstance(params, dict) else {}
+
+    def _failed(self, name: str, error: BaseException) -> str:
+        trace = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(trace) if Path(frame.filename).parent == self.folder), None)
+        if isinstance(error, SyntaxError):
+            line = error.lineno
+        where = f" (script.py, line {line})" if line else ""
+        said = f"{type(error).__name__}: {error}".strip().rstrip(":.")
+        after = "it is not loaded" if name == "import" else "what it would have done is left out"
+        self.problem = f"The extension {self.name} failed in {name}{where}: {said}; {after}."
+        log.warning("%s", self.problem)
+        log.debug("The extension's traceback", exc_info=error)
+        return self.problem
+
+
+def _imported(folder: Path) -> ModuleType:
+    """The script as the module extensions.NAME.script; relative imports and files beside it work."""
+    script = folder / "script.py"
+    if not script.is_file():
+        raise InvalidInput("there is no script.py in its folder")
+    for name, path in (("extensions", folder.parent), (f"extensions.{folder.name}", folder)):
+        package = sys.modules.get(name) or ModuleType(name)
+        package.__path__ = list(dict.fromkeys([*getattr(package, "__path__", []), str(path)]))
+        sys.modules[name] = package
+    name = f"extensions.{folder.name}.script"
+    spec = importlib.util.spec_from_file_location(name, script)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def first_sentence(script: Path) -> str:
+    """The first sentence of a script's docstring; nothing where it has none, or cannot be read."""
+    try:
+        said = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    first = " ".join(said.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])\s", first, maxsplit=1)[0][:200]
+
+
+def missing_requirements(folder: Path) -> list[str]:
+    """The packages of the extension's requirements.txt that are not installed, as that file spells them."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        lines = (folder / "requirements.txt").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    missing = []
+    for line in (line.partition(" #")[0].strip() for line in lines):
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:  # an option, an address, a comment: pip's business
+            continue
+        if wanted.marker and not wanted.marker.evaluate():
+            continue
+        try:
+            if not wanted.specifier.contains(version(wanted.name), prereleases=True):
+                missing.append(line)
+        except PackageNotFoundError:
+            missing.append(line)
+    return missing
+
+
+def _fitting(function: Callable[..., Any], arguments: list[Any]) -> list[Any]:
+    """As many arguments as the function takes: older scripts take fewer."""
+    kinds = [each.kind for each in _parameters(function)]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return arguments
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return arguments[: sum(kind in by_position for kind in kinds)]
+
+
+def _known(function: Callable[..., Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    if not named:
+        return {}
+    parameters = _parameters(function)
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return dict(named)
+    return {each.name: named[each.name] for each in parameters if each.name in named}
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return [inspect.Parameter("arguments", inspect.Parameter.VAR_POSITIONAL)]

@@ -1,0 +1,44 @@
+"""What an extension needs, from its requirements.txt, into the environment of this program; by pip, line by line.
+
+The program's own versions are kept: an extension that wants others is refused by pip, with pip's words. This module
+must not import what it installs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from errors import InvalidInput, Unavailable
+
+
+def install(folder: Path, own: Path) -> Iterator[str]:
+    """Install an extension's requirements; what pip says, as it says it. `own`: the program's requirements.txt.
+
+    Raises: InvalidInput (there is nothing to install), Unavailable (pip could not).
+    """
+    wanted = folder / "requirements.txt"
+    if not wanted.is_file():
+        raise InvalidInput(f"{folder.name} has no requirements.txt: it needs nothing that is not here.")
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-r", str(wanted)]
+    if own.is_file():
+        command += ["-c", str(own)]
+    said = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+    ) as process:
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                if line.strip():
+                    said = line.strip() if "error" in line.lower() or not said else said
+                    yield line.rstrip()
+        except GeneratorExit:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise Unavailable(
+            f"pip could not install what {folder.name} needs: {said} Check the network connection, or mend {wanted}."
+        )

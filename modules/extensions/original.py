@@ -1,0 +1,141 @@
+"""What scripts import of the original program: `modules.shared`, `modules.text_generation`, `modules.utils`,
+`modules.logging_colors`.
+
+They are made for the scripts and for nobody else; what they lack they say by name. A value is looked up when it is
+asked for, so that a script sees the model that is loaded then.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+
+from errors import UserError
+from loaders.base import Model
+from loaders.params import SamplingParams
+
+
+class Words(Protocol):
+    """The way from text to tokens and to replies: `modules.generation.generator.Generator`."""
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def ids(self, prompt: str, params: SamplingParams) -> list[int]: ...
+    def max_prompt(self, params: SamplingParams) -> int: ...
+    def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]: ...
+
+
+class Stand(ModuleType):
+    """A module whose values are made when they are asked for."""
+
+    def __init__(self, name: str, values: Mapping[str, Callable[[], Any]]) -> None:
+        super().__init__(name, f"What scripts for the original program use of {name}.")
+        self._values = dict(values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]()
+        except KeyError:
+            raise AttributeError(
+                f"{self.__name__}.{name} of the original program is not offered here, but only "
+                f"{', '.join(sorted(self._values))} (docs/extensions.md)"
+            ) from None
+
+
+def provide(modules: Mapping[str, ModuleType]) -> None:
+    """Let scripts import these, whatever lies in files of the same name."""
+    sys.modules.update(modules)
+
+
+def stands(
+    args: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    model: Callable[[], Model | None],
+    words: Words,
+    components: dict[str, Any],
+) -> dict[str, ModuleType]:
+    """The modules, by name. `components` are those of the page, which fills the dictionary while it is built."""
+    tokenizer = _Tokenizer(words)
+    shared: dict[str, Any] = {
+        "args": SimpleNamespace(**args),
+        "settings": dict(settings),
+        "tokenizer": tokenizer,
+        "gradio": components,
+        "is_seq2seq": False,
+        "processing_message": "*Is typing...*",
+        "input_params": [],
+        "reload_inputs": [],
+    }
+    told: dict[str, Callable[[], Any]] = {name: _constant(value) for name, value in shared.items()}
+    told["model"] = model
+    told["model_name"] = lambda: loaded.name if (loaded := model()) else "None"
+
+    def encode(prompt: str, add_special_tokens: bool = True, add_bos_token: bool = True, **_: Any) -> Any:
+        params = SamplingParams(add_bos_token=add_special_tokens and add_bos_token)
+        return np.asarray(words.ids(prompt, params), np.int64).reshape(1, -1)
+
+    def generate_reply(
+        question: str, state: Mapping[str, Any], stopping_strings: Sequence[str] | None = None, **_: Any
+    ) -> Iterator[str]:
+        return words.said(question, _params(state), stopping_strings or ())
+
+    def generate(question: str, _question: str, _seed: int, state: Mapping[str, Any], stop: Any = None, **_: Any) -> Any:
+        return words.said(question, _params(state), stop or ())
+
+    generation: dict[str, Any] = {
+        "encode": encode,
+        "decode": tokenizer.decode,
+        "get_encoded_length": lambda prompt: len(words.encode(prompt)),
+        "get_max_prompt_length": lambda state: words.max_prompt(_params(state)),
+        "generate_reply": generate_reply,
+        "generate_reply_HF": generate,
+        "generate_reply_custom": generate,
+    }
+    logger = logging.getLogger("modules.extensions.scripts")
+    return {
+        "modules.shared": Stand("modules.shared", told),
+        "modules.text_generation": Stand(
+            "modules.text_generation", {name: _constant(each) for name, each in generation.items()}
+        ),
+        "modules.utils": Stand("modules.utils", {"gradio": lambda: lambda *names: _components(components, names)}),
+        "modules.logging_colors": Stand("modules.logging_colors", {"logger": lambda: logger}),
+    }
+
+
+class _Tokenizer:
+    """The loaded model's vocabulary, by the names of transformers."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return self._words.encode(text)
+
+    def decode(self, ids: Any, **_: Any) -> str:
+        return self._words.decode([int(each) for each in np.asarray(ids).reshape(-1).tolist()])
+
+
+def _params(state: Mapping[str, Any]) -> SamplingParams:
+    """The knobs in a state, as far as they can be."""
+    try:
+        return SamplingParams.parse({name: state[name] for name in SamplingParams.model_fields if name in state})
+    except UserError:
+        return SamplingParams()
+
+
+def _components(components: Mapping[str, Any], names: Sequence[Any]) -> Any:
+    """One component for one name, a list for several, as the original's helper has it."""
+    wanted = [each for name in names for each in (name if isinstance(name, list | tuple) else [name])]
+    found = [components[name] for name in wanted]
+    return found[0] if len(found) == 1 else found
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value

@@ -1,0 +1,109 @@
+"""A program with extensions that a test writes, over a scripted model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loaders.base import Model
+from modules.chat.characters import Characters
+from modules.chat.dialogue import Dialogues
+from modules.chat.service import Chats
+from modules.chat.store import Store
+from modules.config.paths import Paths
+from modules.extensions import Extensions
+from modules.extensions.original import stands
+from modules.generation.completions import Completions
+from modules.generation.generator import Generator
+from modules.generation.writing import Writing
+from modules.prompts.drafts import Drafts
+from modules.prompts.templates import Templates
+from tests.fake_engine import FakeModel, FakeModels
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Home:
+    """The services, with the extensions at work in them; `notes` is what the start said."""
+
+    extensions: Extensions
+    notes: list[str]
+    models: Any
+    generator: Generator
+    chats: Chats
+    completions: Completions
+    dialogues: Dialogues
+    writing: Writing
+    drafts: Drafts
+    components: dict[str, Any]
+
+    def script(self, name: str) -> Any:
+        """The module of a script."""
+        return sys.modules[f"extensions.{name}.script"]
+
+
+@dataclass
+class Held:
+    """A ModelSource over a model that is there already."""
+
+    model: Model
+
+    @property
+    def loaded(self) -> Model:
+        return self.model
+
+    def current(self) -> Model:
+        return self.model
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
+    before = set(sys.modules)
+
+    def make(
+        scripts: dict[str, str] | None = None,
+        *,
+        names: list[str] | None = None,
+        settings: dict[str, Any] | None = None,
+        model: Model | None = None,
+        folder: Path | None = None,
+        **fake: Any,
+    ) -> Home:
+        """`scripts` by name; those of `names` (all) are loaded. `folder`: where extensions lie, else in a new one."""
+        there = folder or tmp_path / "extensions"
+        for name, text in (scripts or {}).items():
+            (there / name).mkdir(parents=True, exist_ok=True)
+            (there / name / "script.py").write_text(text, encoding="utf-8")
+        paths = Paths.under(tmp_path)
+        shipped = Paths.under(ROOT)
+        models: Any = Held(model) if model else FakeModels(FakeModel(**fake))
+        extensions = Extensions(there)
+        generator = Generator(models, extensions)
+        components: dict[str, Any] = {}
+        modules = stands({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator, components)
+        notes = extensions.load(names if names is not None else list(scripts or {}), settings, modules)
+        templates, characters = Templates(shipped), Characters(shipped)
+        drafts = Drafts(tmp_path / "drafts")
+        return Home(
+            extensions,
+            notes,
+            models,
+            generator,
+            Chats(Store(paths), characters, templates, generator, models, extensions),
+            Completions(generator, extensions),
+            Dialogues(templates, characters, generator, extensions),
+            Writing(generator, drafts, extensions),
+            drafts,
+            components,
+        )
+
+    yield make
+    for name in set(sys.modules) - before:
+        if name.startswith(("extensions", "modules.shared", "modules.text_generation", "modules.utils")):
+            del sys.modules[name]
