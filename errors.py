@@ -302,3 +302,13 @@ class InvalidSchema(InvalidInput):
         where += f" at {place}" if place else ""
         super().__init__(f"The JSON schema cannot be used{where}: {why}.")
         self.why, self.place = why, place
+
+
+# --- extensions --------------------------------------------------------------------------------------------------
+
+
+class ExtensionFailed(Unavailable):
+    """An extension that was asked for what nothing else can give raised. `said` names it and what it raised."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"{said} Mend it, or switch it off in the Session tab.")

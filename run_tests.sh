@@ -52,9 +52,19 @@ browser() {
     return 1
 }
 
+wine_cmd() { # tries the Windows scripts; without it their tests are skipped, and say so
+    command -v wine >/dev/null && return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing Debian's wine for the tests of the Windows scripts ..."
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends wine >/dev/null 2>&1
+    fi
+    command -v wine >/dev/null || echo "wine is not here: the tests of the Windows scripts will be skipped."
+}
+
 step "environment" environment || finish
 step "test tools" test_tools || finish
 step "browser" browser
+step "wine" wine_cmd
 
 run() { step "$1" "$python" -m "${@:2}"; }
 if [ $# -gt 0 ]; then

@@ -8,12 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+
+#: Set in the environment of a run that another one has become: its page is open in a browser already.
+RESTARTED = "WEBUI_RESTARTED"
 
 #: Nothing is sent anywhere: said to the libraries before any of them is imported.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
@@ -26,17 +30,20 @@ def main(argv: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        serve(argv)
+        again = serve(argv)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
         return 0
-    return 0
+    return restart(again)
 
 
-def serve(argv: Sequence[str]) -> None:
-    """Build the App, let the model load while the page is made, and serve. Raises: UserError, KeyboardInterrupt."""
+def serve(argv: Sequence[str]) -> Sequence[str]:
+    """Build the App, let the model load while the page is made, and serve until a restart is asked for.
+
+    Returns the arguments of the next start. Raises: UserError, KeyboardInterrupt.
+    """
     from modules.app import App
     from modules.library.startup import Startup
 
@@ -56,11 +63,24 @@ def serve(argv: Sequence[str]) -> None:
             from modules.ui import launch  # Gradio takes seconds to import: the model loads meanwhile
 
             print(f"The page is at {launch(app)}", flush=True)
-        forever = threading.Event()
-        while not forever.wait(0.5):  # in steps: on Windows a wait without an end cannot be interrupted
+        while not app.session.asked.wait(0.5):  # in steps: on Windows a wait without an end cannot be interrupted
             pass
+        print("Starting again, as the Session tab asked for.", flush=True)
+        time.sleep(0.5)  # for the answer to the page that asked
+        return app.session.argv
     finally:
         app.close()
+
+
+def restart(argv: Sequence[str]) -> int:
+    """Become the next run: nothing of this one stays, ports and memory included."""
+    os.environ[RESTARTED] = "1"
+    command = [sys.executable, str(ROOT / "server.py"), *argv]
+    sys.stdout.flush()
+    if os.name == "nt":  # Windows would hand the terminal back at once: wait for it instead
+        return subprocess.call(command)
+    os.execv(sys.executable, command)
+    return 0
 
 
 def tell(*, verbose: bool) -> None:

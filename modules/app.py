@@ -5,9 +5,10 @@ This module knows which services there are and what each needs; it must not know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import Self
 
@@ -24,7 +25,10 @@ from modules.chat.service import Chats
 from modules.chat.store import Store
 from modules.config.flags import Launch, read
 from modules.config.paths import Paths, safe_child
+from modules.config.session import Session
 from modules.config.settings import Settings, locate
+from modules.extensions import Extensions
+from modules.extensions.original import stands
 from modules.generation.completions import Completions
 from modules.generation.generator import Generator
 from modules.generation.places import Places
@@ -39,6 +43,9 @@ from modules.prompts.drafts import Drafts
 from modules.prompts.presets import Presets
 from modules.prompts.templates import Templates
 from modules.prompts.text_files import TextFiles
+from modules.training.evaluations import Evaluations
+from modules.training.measuring import Measuring
+from modules.training.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,9 @@ class App:
     paths: Paths
     shelf: Shelf
     models: Models
+    extensions: Extensions
+    session: Session
+    components: dict[str, Any]  # of the page, by the original's names: extensions look them up
     downloads: Downloads
     hub_token: HubToken
     machine: Machine
@@ -69,6 +79,7 @@ class App:
     chats: Chats
     edits: Edits
     archive: Archive
+    measuring: Measuring
 
     @classmethod
     def build(cls, root: Path, argv: Sequence[str]) -> Self:
@@ -76,7 +87,9 @@ class App:
         launch = read(argv, root, LOADERS)
         paths = Paths.under(root, model_dir=launch.server.model_dir, lora_dir=launch.server.lora_dir)
         paths.ensure()
-        settings, notes = Settings.read(locate(root, launch.server.settings))
+        extensions = Extensions(paths.extensions)
+        settings_file = locate(root, launch.server.settings)
+        settings, notes = Settings.read(settings_file, extensions.available())
         shelf = Shelf(paths)
         model_settings = ModelSettings(paths)
         models = Models(
@@ -87,19 +100,26 @@ class App:
             launch.load_options,
             preferred_loader=launch.server.loader,
         )
-        generator = Generator(models)
+        generator = Generator(models, extensions)
         templates = Templates(paths, model_settings.matches)
         characters = Characters(paths)
         store = Store(paths)
-        chats = Chats(store, characters, templates, generator, models)
+        chats = Chats(store, characters, templates, generator, models, extensions)
         drafts = Drafts(paths.logs / "drafts")
+        components: dict[str, Any] = {}
+        given = {**launch.server.model_dump(), **launch.load_options}
+        modules = stands(given, settings.model_dump(), lambda: models.loaded, generator, components)
+        troubles = extensions.load([*settings.default_extensions, *launch.server.extensions], settings.kept, modules)
         return cls(
             launch=launch,
             settings=settings,
-            notes=(*launch.notes, *notes),
+            notes=(*launch.notes, *notes, *troubles),
             paths=paths,
             shelf=shelf,
             models=models,
+            extensions=extensions,
+            session=Session(root, argv, launch, LOADERS, settings_file),
+            components=components,
             downloads=Downloads(paths),
             hub_token=HubToken(paths),
             machine=Machine(),
@@ -109,15 +129,18 @@ class App:
             grammars=TextFiles(paths.grammars, ".gbnf", "grammar"),
             drafts=drafts,
             generator=generator,
-            completions=Completions(generator),
+            completions=Completions(generator, extensions),
             places=Places(generator),
-            writing=Writing(generator, drafts),
+            writing=Writing(generator, drafts, extensions),
             characters=characters,
             person=Person(paths),
-            dialogues=Dialogues(templates, characters, generator),
+            dialogues=Dialogues(templates, characters, generator, extensions),
             chats=chats,
             edits=Edits(chats, store),
             archive=Archive(store),
+            measuring=Measuring(
+                models, Texts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")
+            ),
         )
 
     def starting_params(self) -> SamplingParams:
@@ -131,6 +154,22 @@ class App:
     def launch_params(self) -> SamplingParams:
         """The sampling knobs that a request of the API starts with: neutral, but for the flags."""
         return SamplingParams.parse(dict(self.launch.sampling))
+
+    def settings_with(self, values: Mapping[str, Any], params: SamplingParams) -> Settings:
+        """The settings with these values: of the knobs only what differs from the preset's, and what extensions keep.
+
+        Raises: UserError.
+        """
+        settings = self.settings.changed(**values)
+        start = self.presets.apply(SamplingParams(), settings.preset).model_dump()
+        knobs = {name: value for name, value in params.model_dump().items() if value != start[name]}
+        theirs = tuple(f"{each.name}-" for each in self.extensions.active)
+        kept = (
+            {key: value for key, value in settings.kept.items() if not key.startswith(theirs)}
+            if theirs
+            else {**settings.kept}
+        )
+        return settings.with_sampling(knobs).with_kept({**kept, **self.extensions.settings()})
 
     def lora_names(self) -> list[str]:
         """The adapters in the folder of the LoRAs."""

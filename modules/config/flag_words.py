@@ -37,21 +37,30 @@ def words_of_file(path: Path) -> list[Word]:
 
     A missing file has no words. Raises: BadFile.
     """
+    return words_of_text(text_of(path), path.name)
+
+
+def text_of(path: Path) -> str:
+    """A file of flags as it stands; nothing where there is none. Raises: BadFile."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        return []
+        return ""
     except UnicodeDecodeError:
         raise BadFile(path.name, "it is not UTF-8 text", "Save it as UTF-8, then start again.") from None
     except OSError as error:
         raise BadFile(path.name, error.strerror or "the system refuses") from None
+
+
+def words_of_text(text: str, name: str) -> list[Word]:
+    """The same for the text of such a file, which errors call `name`. Raises: BadFile."""
     words: list[Word] = []
-    for number, line in enumerate(lines, start=1):
-        place = f"in line {number} of {path.name}"
+    for number, line in enumerate(text.splitlines(), start=1):
+        place = f"in line {number} of {name}"
         try:
-            words += [Word(text, place) for text in _split(line)]
+            words += [Word(word, place) for word in _split(line)]
         except ValueError:
-            raise BadFile(path.name, f"a quote in line {number} is not closed", "Close it, then start again.") from None
+            raise BadFile(name, f"a quote in line {number} is not closed", "Close it, then start again.") from None
     return words
 
 

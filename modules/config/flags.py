@@ -15,7 +15,7 @@ from typing import Any
 from errors import BadFlagValue, InvalidInput, UnknownFlag, nearest
 from modules.config.catalogue import Catalogue, Loaders, Target, not_yet
 from modules.config.flag_help import render_help
-from modules.config.flag_words import FILE_NAME, Word, words_of_arguments, words_of_file
+from modules.config.flag_words import FILE_NAME, Word, words_of_arguments, words_of_file, words_of_text
 from modules.config.foreign_flags import FOREIGN_LOADERS
 from modules.config.server_flags import ServerFlags, openness_warnings
 
@@ -34,17 +34,17 @@ class Launch:
     notes: tuple[str, ...] = ()  # lines to print
 
 
-def read(argv: Sequence[str], root: Path, loaders: Loaders) -> Launch:
+def read(argv: Sequence[str], root: Path, loaders: Loaders, file_text: str | None = None) -> Launch:
     """Read `root`/CMD_FLAGS.txt and the command line. `--help` prints all flags and ends the program.
 
-    Raises: UnknownFlag, BadFlagValue, BadFile.
+    `file_text`: what stands in CMD_FLAGS.txt instead, to try it. Raises: UnknownFlag, BadFlagValue, BadFile.
     """
     catalogue = Catalogue.of(loaders)
     if "-h" in argv or "--help" in argv:
         sys.stdout.write(render_help(catalogue))
         raise SystemExit(0)
     reading = _Reading(catalogue)
-    reading.take(words_of_file(root / FILE_NAME))
+    reading.take(words_of_file(root / FILE_NAME) if file_text is None else words_of_text(file_text, FILE_NAME))
     reading.take(words_of_arguments(argv))
     server = reading.server_flags(loaders)
     return Launch(

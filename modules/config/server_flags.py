@@ -24,10 +24,9 @@ GROUPS: Mapping[str, str] = {
 
 
 def _strings(value: Any) -> Any:
-    """A tuple of texts from a list, or from one text with commas."""
-    if isinstance(value, str):
-        value = value.split(",")
-    return tuple(str(each).strip() for each in value if str(each).strip()) if value is not None else ()
+    """A tuple of texts from a list, or from one text; commas part them as well."""
+    given = [value] if isinstance(value, str) else value or ()
+    return tuple(name.strip() for each in given for name in str(each).split(",") if name.strip())
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_strings)]
@@ -121,7 +120,6 @@ class ServerFlags(Knobs):
 
 #: Flags above whose part of the program does not stand yet: accepted, kept, and said so when given.
 NOT_YET: Mapping[str, str] = {
-    "extensions": "extensions cannot be loaded yet.",
     "multi_user": "every browser tab has its own chat already; greying out the rest comes later.",
 }
 

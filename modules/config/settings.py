@@ -6,7 +6,7 @@ wrote is kept for the day when the file is saved again. This module must not kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from typing_extensions import Self
 from errors import BadFile, InvalidInput, nearest
 from loaders.knobs import Knobs, knob
 from loaders.params import SamplingParams, Text
+from modules.config.atomic import write_text
 from modules.config.server_flags import Strings
-from modules.config.yaml_file import read_mapping, write_mapping
+from modules.config.yaml_file import mapping_text, read_mapping
 
 
 class Settings(Knobs):
@@ -55,6 +56,7 @@ class Settings(Knobs):
     )
     preset: str = knob("simple-1", group="generation", help="The preset of sampling knobs.")
     dark_theme: bool = knob(True, group="look", help="Dark colours.")
+    language: str = knob("en", group="look", help="The language of the page: en, or a file of modules/ui/languages.")
     show_controls: bool = knob(True, group="look", help="Show the side columns of the chat.")
     autoload_model: bool = knob(False, group="model", help="Load a model as soon as it is chosen in the Model tab.")
     default_extensions: Strings = knob((), group="model", help="Extensions to load at the start.")
@@ -73,8 +75,10 @@ class Settings(Knobs):
         return MappingProxyType(dict(self._kept))
 
     @classmethod
-    def read(cls, path: Path) -> tuple[Self, tuple[str, ...]]:
+    def read(cls, path: Path, extensions: Sequence[str] = ()) -> tuple[Self, tuple[str, ...]]:
         """The settings of a file (a missing one has none), and lines that say what was not understood.
+
+        Keys that begin with the name of one of the `extensions` are that extension's.
 
         A value that a setting cannot take is passed over with a note. Raises: BadFile, when it is no YAML mapping.
         """
@@ -87,7 +91,8 @@ class Settings(Knobs):
             holder = next((each for each in (cls, SamplingParams) if key in each.spellings()), None)
             if holder is None:
                 kept[key] = value
-                strangers.append(key + nearest(key, cls.spellings()).replace(" Did you mean", " - did you mean"))
+                if not key.startswith(tuple(f"{name}-" for name in extensions)):
+                    strangers.append(key + nearest(key, cls.spellings()).replace(" Did you mean", " - did you mean"))
                 continue
             name = holder.spellings()[key]
             try:
@@ -101,14 +106,18 @@ class Settings(Knobs):
             notes.append(f"{path.name}: kept, but without a meaning here: {', '.join(strangers)}")
         return cls.parse(values)._with(sampling, kept), tuple(notes)
 
-    def write(self, path: Path) -> None:
-        """Save what differs from the defaults, with all that was kept. Raises: OSError."""
+    def text(self) -> str:
+        """The file's text: what differs from the defaults, with all that was kept."""
         spelled = {"prompt_default": "prompt-default", "prompt_notebook": "prompt-notebook"}
         spelled["chat_instruct_command"] = "chat-instruct_command"
         own = {spelled.get(name, name): value for name, value in self.differing().items()}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
         sampling = {key: list(value) if isinstance(value, tuple) else value for key, value in self._sampling.items()}
-        write_mapping(path, {**self._kept, **sampling, **plain})
+        return mapping_text({**self._kept, **sampling, **plain})
+
+    def write(self, path: Path) -> None:
+        """Save it. Raises: OSError."""
+        write_text(path, self.text())
 
     def changed(self, **values: Any) -> Self:
         """A validated copy with some values replaced. Raises: InvalidInput."""
@@ -119,6 +128,10 @@ class Settings(Knobs):
         checked = SamplingParams.parse(sampling).model_dump()
         names = {SamplingParams.spellings()[key] for key in sampling}
         return self.changed()._with({name: checked[name] for name in checked if name in names}, self._kept)
+
+    def with_kept(self, kept: Mapping[str, Any]) -> Self:
+        """A copy that keeps these keys for others: extensions' params."""
+        return self.changed()._with(self._sampling, dict(kept))
 
     def _with(self, sampling: Mapping[str, Any], kept: Mapping[str, Any]) -> Self:
         self._sampling, self._kept = sampling, kept

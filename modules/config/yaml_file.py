@@ -45,7 +45,12 @@ def parse_mapping(text: str, path: Path) -> dict[str, Any]:
 
 def write_mapping(path: Path, values: dict[str, Any]) -> None:
     """Replace the file by this mapping, in its order. Raises: OSError."""
-    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100) if values else "")
+    write_text(path, mapping_text(values))
+
+
+def mapping_text(values: dict[str, Any]) -> str:
+    """A mapping as YAML, in its order."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100) if values else ""
 
 
 def _why(error: Exception) -> str:

@@ -29,6 +29,11 @@ class Machine:
     def __init__(self) -> None:
         self._card: tuple[float, int | None] = (float("-inf"), None)
 
+    @property
+    def total(self) -> int:
+        """Bytes of memory that the machine has."""
+        return int(psutil.virtual_memory().total)
+
     def free(self) -> Free:
         """What is free now."""
         now = time.monotonic()

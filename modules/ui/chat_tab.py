@@ -49,6 +49,8 @@ class ChatTab:
                 self._composer()
                 self.sheet = PromptSheet(app)
             self.controls = ChatControls(app, kept_controls)
+        #: Whoever puts a character's name here, such as an extension, opens the chat with it.
+        self.character_menu = gr.Textbox("", visible=False, label="Character")
 
     # --- what it is made of ---
 
@@ -119,6 +121,11 @@ class ChatTab:
 
     # --- what it does ---
 
+    def _choose(self, character: str, mode: str, your_name: str) -> list[Any]:
+        """The chat with a character that was chosen elsewhere."""
+        mode = "chat" if mode == "instruct" else mode
+        return self._turns.latest(mode, character, your_name)
+
     def wire(self, page: gr.Blocks, template: gr.Textbox, knobs: Sequence[Any], model_changed: Any) -> None:
         """Connect everything; `knobs`: what a turn takes from the Parameters tab, in order; `template`: one of them."""
         turns, chats = self._turns, self._turns.app.chats
@@ -137,6 +144,7 @@ class ChatTab:
             on(page.load, turns.load, [self.kept, *scope], self.screen),
             on([each.input for each in scope[:2]], turns.latest, scope, self.screen),
             self.files.wire(self.place, scope, self.screen, turns.screen),
+            on(self.character_menu.change, self._choose, [self.character_menu, scope[0], scope[2]], self.screen),
         ):
             at_end = then(then(opened, self.bar.hidden, None, self.bar.shown), None, js=_AT_END)
             watched = then(at_end, turns.watch, [self.place], [self.tail, self.watched], stream=True)

@@ -6,6 +6,7 @@ The last exchange, which is the one that grows, stands in a component of its own
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ Bubble = dict[str, Any]
 _THOUGHT = re.compile(
     r"\A\s*(?:(?:<think>|<\|channel\|>analysis<\|message\|>)(?P<thought>.*?)(?P<end></think>|<\|end\|>|\Z))", re.DOTALL
 )
+
+#: Code in Markdown: fenced, or in a line.
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
 #: How a reply ended, where that is worth a word.
 _ENDED = {"length": "cut at the length limit", "cancelled": "stopped"}
@@ -78,21 +82,34 @@ def bubble(role: str, text: str) -> Bubble:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
-def bubbles_of(role: str, text: str) -> list[Bubble]:
-    """A message for gr.Chatbot; what the model thought before it answered is a bubble of its own, that folds."""
+def bubbles_of(role: str, text: str, visible: str = "") -> list[Bubble]:
+    """A message for gr.Chatbot; what the model thought before it answered is a bubble of its own, that folds.
+
+    `visible` is HTML that is shown in the text's place: an extension made it.
+    """
     match = _THOUGHT.match(text) if role == "assistant" else None
+    begun = text[: match.end()] if match else ""
+    answer = _code_unescaped(visible.removeprefix(html.escape(begun))) if visible else text[len(begun) :]
     if match is None or not match["thought"].strip():
-        return [bubble(role, text if match is None else text[match.end() :].lstrip())]
+        return [bubble(role, answer if match is None else answer.lstrip())]
     done = match["end"] != ""
     thought = bubble(role, match["thought"].strip())
     thought["metadata"] = {"title": "Thought" if done else "Thinking", "status": "done" if done else "pending"}
-    answer = text[match.end() :].lstrip()
-    return [thought, bubble(role, answer)] if done else [thought]
+    return [thought, bubble(role, answer.lstrip())] if done else [thought]
+
+
+def _of(message: Message) -> list[Bubble]:
+    return bubbles_of(message.role, message.text, str(message.meta.get("visible") or ""))
+
+
+def _code_unescaped(visible: str) -> str:
+    """Code stands in Markdown as it is: HTML's escapes would be shown."""
+    return _CODE.sub(lambda match: html.unescape(match[0]), visible)
 
 
 def owners(messages: Iterable[Message]) -> list[Message]:
     """For each bubble of these messages the message that it belongs to."""
-    return [message for message in messages for _ in bubbles_of(message.role, message.text)]
+    return [message for message in messages for _ in _of(message)]
 
 
 def split(path: list[Message]) -> tuple[list[Message], list[Message]]:
@@ -107,7 +124,7 @@ def split(path: list[Message]) -> tuple[list[Message], list[Message]]:
 
 def bubbles(messages: Iterable[Message]) -> list[Bubble]:
     """Messages for gr.Chatbot."""
-    return [each for message in messages for each in bubbles_of(message.role, message.text)]
+    return [each for message in messages for each in _of(message)]
 
 
 def view(conversation: Conversation) -> View:

@@ -39,6 +39,7 @@ class Frame:
         self._app = app
         with gr.Row(elem_id="bar"):
             self.queue = gr.HTML("", elem_id="queue")
+            self.extensions = gr.Button("Extensions", elem_id="extensions-switch", size="sm")
             self.chip = gr.Button(chip_text(app), elem_id="chip", size="sm")
             self.theme = gr.Button("Light / dark", elem_id="theme-switch", size="sm")
         self.timer = gr.Timer(_CALM)

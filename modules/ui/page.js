@@ -45,7 +45,25 @@ const Page = {
     body.classList.toggle(mark, open === undefined ? !now : open);
   },
   closeDrawer() { document.body.classList.remove('chats-open'); },
+  toggleExtensions(open) { document.body.classList.toggle('extensions-open', open); },
   toggleControls(open) { document.body.classList.toggle('controls-open', open); },
+
+  // --- a restart: wait until another run answers in this one's place, then show its page ---
+  async restarting() {
+    const note = Object.assign(document.createElement('div'), { id: 'restarting' });
+    note.setAttribute('role', 'status');
+    note.innerHTML = '<p><b>Starting again</b>This page comes back by itself.</p>';
+    document.body.append(note);
+    const run = async () => (await (await fetch('gradio_api/app_id', { cache: 'no-store' })).json()).app_id;
+    const before = await run().catch(() => null);
+    for (const started = Date.now(); ;) {
+      await new Promise((done) => { setTimeout(done, 400); });
+      const now = await run().catch(() => null);
+      if (now !== null && now !== before) break;
+      if (Date.now() - started > 60000) note.querySelector('p').lastChild.textContent = 'It does not answer yet. The terminal in which it runs tells why.';
+    }
+    location.reload();
+  },
 
   // --- copying, also where the page is not served from this machine and the browser holds the clipboard back ---
   async copy(text, button) {

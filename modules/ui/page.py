@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from modules.app import App
-from modules.ui import sending, session_tab, training_tab
+from modules.ui import extension_blocks, language, sending
 from modules.ui.chat_tab import ChatTab
 from modules.ui.default_tab import DefaultTab
 from modules.ui.events import still
@@ -13,6 +15,8 @@ from modules.ui.frame import Frame
 from modules.ui.model_tab import ModelTab
 from modules.ui.notebook_tab import NotebookTab
 from modules.ui.parameters_tab import ParametersTab
+from modules.ui.session_tab import SessionTab
+from modules.ui.training_tab import TrainingTab
 
 
 def build_page(app: App) -> gr.Blocks:
@@ -38,11 +42,14 @@ def build_page(app: App) -> gr.Blocks:
                 parameters = ParametersTab(app, own_values, own_templates)
             with gr.Tab("Model", id="model", elem_id="tab-model") as model_tab:
                 model = ModelTab(app)
-            with gr.Tab("Training", id="training", elem_id="tab-training"):
-                training_tab.build()
-            with gr.Tab("Session", id="session", elem_id="tab-session"):
-                queue = session_tab.build(app)
-        frame.wire(page, tabs, model.progress, queue.html, [chat.choose])
+            with gr.Tab("Training", id="training", elem_id="tab-training") as training_tab:
+                training = TrainingTab(app)
+            with gr.Tab("Session", id="session", elem_id="tab-session") as session_tab:
+                session = SessionTab(app)
+            app.components.update(_by_name(chat, default, notebook, parameters))
+            extension_blocks.tabs(app)
+        extension_blocks.Drawer(app, frame.extensions)
+        frame.wire(page, tabs, model.progress, session.queue.html, [chat.choose])
         chat.wire(
             page, parameters.templates.instruction, [*parameters.templates.given, *parameters.knobs], frame.model.change
         )
@@ -53,4 +60,37 @@ def build_page(app: App) -> gr.Blocks:
         parameters.templates.wire(page, frame.model.change)
         parameters.characters.wire(page, chat.controls.character)
         model.wire(page, model_tab, frame.timer, frame.model)
+        session.wire(session_tab)
+        training.wire(training_tab)
+        controls = chat.controls
+        session.saver.wire(
+            {
+                "mode": controls.mode, "character": controls.character, "name1": controls.your_name,
+                "chat_style": controls.style, "start_with": controls.start_with,
+                "custom_system_message": controls.system,
+            },
+            parameters.preset,
+            parameters.named,
+        )  # fmt: skip
+    language.translate(page, app.settings.language)
     return page
+
+
+def _by_name(chat: ChatTab, default: DefaultTab, notebook: NotebookTab, parameters: ParametersTab) -> dict[str, Any]:
+    """The components that extensions may look up in `shared.gradio`, by the original's names."""
+    return {
+        "textbox": chat.input,
+        "Generate": chat.send,
+        "Regenerate": chat.regenerate,
+        "Continue": chat.continue_,
+        "Stop": chat.stop,
+        "character_menu": chat.character_menu,
+        "mode": chat.controls.mode,
+        "name1": chat.controls.your_name,
+        "start_with": chat.controls.start_with,
+        "chat_style": chat.controls.style,
+        "textbox-default": default.paper.field,
+        "textbox-notebook": notebook.paper.field,
+        "preset_menu": parameters.preset,
+        **parameters.named,
+    }

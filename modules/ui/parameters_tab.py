@@ -54,6 +54,11 @@ class ParametersTab:
     def knobs(self) -> list[gr.components.Component]:
         return [self._controls[name] for name in KNOBS]
 
+    @property
+    def named(self) -> dict[str, gr.components.Component]:
+        """The controls by the names of their knobs."""
+        return {name: self._controls[name] for name in KNOBS}
+
     def control(self, name: str) -> gr.components.Component:
         """The control of one knob."""
         return self._controls[name]

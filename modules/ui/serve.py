@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from errors import InvalidInput
 from modules.app import App
 from modules.config.server_flags import ServerFlags
-from modules.ui import theme
+from modules.ui import extension_blocks, theme
 from modules.ui.events import HANDLERS
 from modules.ui.head import Head
 from modules.ui.page import build_page
@@ -36,7 +36,7 @@ def serve(app: App) -> str:
         server_name=flags.host,
         server_port=number,
         share=flags.share,
-        inbrowser=flags.auto_launch,
+        inbrowser=flags.auto_launch and "WEBUI_RESTARTED" not in os.environ,
         auth=passwords,
         prevent_thread_lock=True,
         quiet=True,
@@ -48,7 +48,7 @@ def serve(app: App) -> str:
         app_kwargs={
             "middleware": [
                 Middleware(Guard, visitors=visitors),
-                Middleware(Head, html=theme.head(dark=app.settings.dark_theme)),
+                Middleware(Head, html=theme.head(dark=app.settings.dark_theme) + extension_blocks.head(app)),
             ]
         },
         **_certificates(flags),

@@ -166,7 +166,8 @@ def head(*, dark: bool) -> str:
         bands = "; ".join(f"--band-{at}: {pair[place]}" for at, pair in enumerate(_BANDS))
         first += f" {mark} {{ {bands}; }}"
     script = f"const START_DARK = {json.dumps(dark)};\n{_file('page.js')}"
-    return f"<script>{script}</script><style>{first}\n{_file('style.css')}\n{_file('chat_styles.css')}</style>"
+    sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css")))
+    return f"<script>{script}</script><style>{first}\n{sheets}</style>"
 
 
 @cache

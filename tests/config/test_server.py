@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -79,19 +80,17 @@ def test_it_ends_quietly_and_closes_the_model(
             signal.raise_signal(number)
             pytest.fail("the signal did not end it")
 
-    def launch(_app: object) -> str:
-        server.threading.Event = Stopped  # type: ignore[assignment,misc]
+    def launch(app: Any) -> str:
+        app.session = type("Session", (), {"asked": Stopped()})()
         return "http://127.0.0.1:7860"
 
     program[1].launch = launch
-    event = server.threading.Event
     # a shell that starts the tests in the background lets them ignore Ctrl+C
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert server.main([]) == 0
     finally:
         signal.signal(signal.SIGINT, inherited)
-        server.threading.Event = event  # type: ignore[misc]
     out = capsys.readouterr().out
     assert "--triton is accepted" in out
     assert "http://127.0.0.1:7860" in out
@@ -114,3 +113,24 @@ def test_nothing_is_sent_anywhere(program: tuple[Any, Any], monkeypatch: pytest.
     program[0].App.build = staticmethod(lambda root, argv: (_ for _ in ()).throw(KeyboardInterrupt))
     assert server.main([]) == 0
     assert {name: os.environ[name] for name in server.QUIET} == dict(server.QUIET)
+
+
+def test_a_restart_becomes_the_next_run(program: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Any] = []
+
+    def launch(app: Any) -> str:
+        asked = threading.Event()
+        asked.set()
+        app.session = type("Session", (), {"asked": asked, "argv": ("--api", "--verbose=false")})()
+        return "http://127.0.0.1:7860"
+
+    program[1].launch = launch
+    monkeypatch.delenv(server.RESTARTED, raising=False)
+    if os.name == "nt":
+        monkeypatch.setattr(server.subprocess, "call", lambda command: became.append(command) or 0)
+    else:
+        monkeypatch.setattr(server.os, "execv", lambda python, command: became.append(command))
+    server.main(["--listen"])
+    assert became == [[sys.executable, str(server.ROOT / "server.py"), "--api", "--verbose=false"]]
+    assert FakeApp.closed == 1
+    assert os.environ.pop(server.RESTARTED) == "1"

@@ -145,7 +145,10 @@ def test_a_stale_window_is_told_and_gives_the_text_back(web: Web) -> None:
     other = web.context.new_page()
     other.goto(web.url)
     expect(other.locator("#tail .bot-row")).to_be_visible()
-    web.ask("And of Spain?")
+    # without the model: a window that has just opened would follow a reply that is being written
+    web.page.locator("#message textarea").fill("And of Spain?")
+    web.page.locator("#dummy-message").click()
+    expect(web.page.locator("#tail .user-row")).to_contain_text("And of Spain?")
     other.locator("#message textarea").fill("And of Italy?")
     other.locator("#send").click()
     expect(other.locator(".toast-body")).to_contain_text("changed in another window")

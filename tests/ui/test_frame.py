@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from loaders.base import Finish, Request
@@ -14,13 +13,6 @@ TABS = ["Chat", "Default", "Notebook", "Parameters", "Model", "Training", "Sessi
 
 def test_the_tabs_stand_in_their_order(web: Web) -> None:
     expect(web.page.locator("#tabs > .tab-wrapper [role=tab]")).to_have_text(TABS)
-
-
-@pytest.mark.parametrize("name", ["training"])
-def test_what_comes_later_says_so_without_dead_buttons(web: Web, name: str) -> None:
-    web.tab(name)
-    expect(web.page.locator(f"#tab-{name} h1")).to_be_visible()
-    expect(web.page.locator(f"#tab-{name} button")).to_have_count(0)
 
 
 def test_the_queue_shows_who_is_answered_and_ends_whom_one_likes(web: Web) -> None:

@@ -1,0 +1,135 @@
+"""What in the documents is made by the program: tables from the declarations, pictures of the samplers at work.
+
+python docs/make.py             the tables
+python docs/make.py --check     exit code 1 when a table is out of date
+python docs/make.py --pictures  the pictures, too; they need the demo model in models/
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from loaders import LOADERS  # noqa: E402
+from loaders.params import GROUPS, SamplingParams  # noqa: E402
+from modules.config.atomic import write_text  # noqa: E402
+from modules.extensions.hooks import HOOKS  # noqa: E402
+
+#: A prompt after which many tokens are likely, and the knobs of each picture.
+PROMPT = "My favourite animal is the"
+PICTURES: Mapping[str, Mapping[str, object]] = {
+    "min-p": {"min_p": 0.05},
+    "top-k-top-p": {"top_k": 20, "top_p": 0.9},
+    "temperature": {"temperature": 0.5, "min_p": 0.02},
+    "xtc": {"min_p": 0.02, "xtc_probability": 1.0, "xtc_threshold": 0.02},
+}
+
+
+def hooks_table() -> str:
+    """The functions of extensions."""
+    rows = [f"| `{hook.name}({', '.join(hook.arguments)})` | {hook.help} |" for hook in HOOKS.values()]
+    return "\n".join(["| function | when, and what for |", "| --- | --- |", *rows]) + "\n"
+
+
+def knobs_table() -> str:
+    """The sampling knobs, group by group."""
+    lines: list[str] = []
+    for group, (title, sentence) in GROUPS.items():
+        lines += [f"### {title}", "", sentence, "", "| knob | default | |", "| --- | --- | --- |"]
+        for name, knob in SamplingParams.knobs().items():
+            if knob.group == group:
+                default = "" if knob.default in ("", ()) or isinstance(knob.default, tuple) else f"{knob.default}"
+                lines.append(f"| `{name}` | {default} | {_cell(knob.help)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def options_table() -> str:
+    """The options of each loader."""
+    lines: list[str] = []
+    for name, loader in LOADERS.items():
+        lines += [f"### {name}", "", loader.summary, "", "| option | default | |", "| --- | --- | --- |"]
+        for option, knob in loader.Options.knobs().items():
+            default = "" if knob.default in ("", ()) else f"{knob.default}"
+            lines.append(f"| `{option}` | {default} | {_cell(knob.help)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+#: The file, the name of its place in it, and what stands there.
+TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
+    ("extensions.md", "hooks", hooks_table),
+    ("samplers.md", "knobs", knobs_table),
+    ("loader-options.md", "options", options_table),
+)
+
+
+def embed(text: str, place: str, made: str) -> str:
+    """The text with this between the place's two marks."""
+    begin, end = f"<!-- {place}:begin -->", f"<!-- {place}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"the marks {begin} and {end} are missing")
+    return f"{before}{begin}\n{made}{end}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for name, place, make in TABLES:
+        file = ROOT / "docs" / name
+        old = file.read_text(encoding="utf-8")
+        new = embed(old, place, make())
+        if new != old:
+            stale.append(name)
+            if "--check" not in arguments:
+                write_text(file, new)
+    if "--check" in arguments and stale:
+        sys.stderr.write(f"out of date: {', '.join(stale)}. Run: python docs/make.py\n")
+        return 1
+    if "--pictures" in arguments:
+        pictures()
+    return 0
+
+
+def pictures() -> None:
+    """What each setting does to the next token, drawn as the page draws it."""
+    from modules.app import App
+    from modules.generation.stages import inside
+    from modules.ui.river import inside_html
+    from modules.ui.theme import _BANDS
+
+    app = App.build(ROOT, ["--threads", "1", "--n-ctx", "512"])
+    app.models.load(next(name for name in app.shelf.names() if name.startswith("SmolLM2-135M")), "llama.cpp")
+    place = app.generator.look(PROMPT, SamplingParams())
+    bands = "".join(f".b{at} {{ fill: {light}; }}" for at, (light, _) in enumerate(_BANDS))
+    style = (
+        "text { font: 12px system-ui, sans-serif; fill: #23211e; } .name { font-size: 13px; font-weight: 500; }"
+        ".value, .took { fill: #64615b; } .token-name { font-family: monospace; white-space: pre; }"
+        ".band { stroke: #ffffff; stroke-width: 0.6; } .others { fill: #f4f2ee; stroke: #e4e0d9; }"
+        f".gate {{ stroke: #23211e; stroke-width: 1.5; stroke-dasharray: 2 3; }} {bands}"
+    )
+    folder = ROOT / "docs" / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, knobs in PICTURES.items():
+        html = inside_html(inside(place, SamplingParams(**{"temperature": 1.0, **knobs})))  # type: ignore[arg-type]
+        found = re.search(r"<svg.*?</svg>", html, re.DOTALL)
+        assert found
+        svg = found[0].replace("<svg ", "<svg xmlns='http://www.w3.org/2000/svg' ", 1)
+        ground = "<rect width='100%' height='100%' fill='#ffffff'/>"
+        svg = re.sub(r">", f"><style>{style}</style>{ground}", svg, count=1)
+        write_text(folder / f"{name}.svg", svg + "\n")
+    app.close()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""This run of the program: how it was asked for, and how the next one is to be; flags that are toggled, a restart.
+
+It writes CMD_FLAGS.txt and settings.yaml and says which arguments the next start gets; server.py does the starting.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import Unavailable
+from loaders.knobs import Knob
+from modules.config.atomic import write_text
+from modules.config.catalogue import Loaders
+from modules.config.flag_words import FILE_NAME, text_of
+from modules.config.flags import Launch, read
+from modules.config.server_flags import NOT_YET, ServerFlags
+from modules.config.settings import Settings
+
+#: The line of CMD_FLAGS.txt that belongs to the Session tab is the one after this.
+MARK = "# Chosen in the Session tab; this and the next line are written by it:"
+
+#: Switches that the page cannot offer: after a restart it would not be there, or would ask in the terminal.
+_NOT_HERE = frozenset({"nowebui", "model_menu", *NOT_YET})
+
+
+class Session:
+    """May be used from several threads. `asked` is set when a restart was asked for; `argv` is what it gets."""
+
+    def __init__(self, root: Path, argv: Sequence[str], launch: Launch, loaders: Loaders, settings_file: Path) -> None:
+        self.asked = threading.Event()
+        self.argv = tuple(argv)
+        self.launch = launch
+        self.settings_file = settings_file
+        self._root = root
+        self._loaders = loaders
+
+    # --- flags ---
+
+    @staticmethod
+    def switches() -> list[Knob]:
+        """The flags that can be toggled here."""
+        return [knob for name, knob in ServerFlags.knobs().items() if knob.kind == "bool" and name not in _NOT_HERE]
+
+    def switched_on(self) -> list[str]:
+        """The names of those that are on in this run."""
+        return [knob.name for knob in self.switches() if getattr(self.launch.server, knob.name)]
+
+    def flags_text(self) -> str:
+        """CMD_FLAGS.txt as it stands. Raises: BadFile."""
+        return text_of(self._root / FILE_NAME)
+
+    def check_flags(self, text: str) -> list[str]:
+        """What is worth knowing of a text for CMD_FLAGS.txt. Raises: UserError, naming the line that cannot be."""
+        return list(read(self.argv, self._root, self._loaders, text).notes)
+
+    def save_flags(self, text: str) -> list[str]:
+        """Write CMD_FLAGS.txt, if every flag in it can be. Raises: UserError."""
+        notes = self.check_flags(text)
+        self._write(self._root / FILE_NAME, text if not text or text.endswith("\n") else text + "\n")
+        return notes
+
+    def restart(self, switches: Sequence[str], extensions: Sequence[str], *, keep: bool) -> None:
+        """Ask for a restart with these switches on and these extensions; `keep`: for later starts, too.
+
+        The model that is loaded comes back by itself. Raises: UserError, and then nothing changes.
+        """
+        given = {knob.name: knob.name in switches for knob in self.switches()}
+        names = self._names(extensions)
+        changed = [*_spelled(given), f"--extensions={','.join(names)}"]
+        # the model in memory comes back as the last one, with its loader: a --model of this start would win over it
+        model = ["--model="] if self.launch.server.model else []
+        argv = [*_without(self.argv, given), *changed, *model]
+        read(argv, self._root, self._loaders)  # before anything is written
+        if keep:
+            text = with_choices(self.flags_text(), {**given, "extensions": names})
+            read(argv, self._root, self._loaders, text)
+            self._write(self._root / FILE_NAME, text)
+        self.argv = tuple(argv)
+        self.asked.set()
+
+    def _names(self, extensions: Sequence[str]) -> list[str]:
+        """The extensions, and after a minus those of settings.yaml that are not among them."""
+        settings, _ = Settings.read(self.settings_file)
+        return [*(f"-{name}" for name in settings.default_extensions if name not in extensions), *extensions]
+
+    # --- settings.yaml ---
+
+    def save_settings(self, settings: Settings) -> Path:
+        """Write settings.yaml; it counts from the next start. Raises: Unavailable."""
+        self._write(self.settings_file, settings.text())
+        return self.settings_file
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            write_text(path, text)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Unavailable(f"{path} cannot be written: {why}. Make it writable and try again.") from None
+
+
+def with_choices(text: str, choices: Mapping[str, Any]) -> str:
+    """A text of CMD_FLAGS.txt whose own flags stay, with these choices in the line that belongs to the Session tab.
+
+    What is off, and was not switched on above, is left out.
+    """
+    lines = text.splitlines()
+    if MARK in lines:
+        place = lines.index(MARK)
+        del lines[place : place + 2]
+    own = "\n".join(lines)
+    words = []
+    for name, value in choices.items():
+        flag = f"--{name.replace('_', '-')}"
+        mentioned = re.search(rf"(?im)^[^#]*--{name.replace('_', '[-_]')}\b", own) is not None
+        if isinstance(value, bool):
+            words += [flag] if value else [f"{flag}=false"] if mentioned else []
+        elif value or mentioned:
+            words.append(f"{flag}={','.join(value)}")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return "\n".join([*lines, *([MARK, " ".join(words)] if words else [])]) + "\n"
+
+
+def _spelled(given: Mapping[str, bool]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={'true' if value else 'false'}" for name, value in given.items()]
+
+
+def _without(argv: Sequence[str], given: Mapping[str, bool]) -> list[str]:
+    """The arguments without what an earlier restart put in."""
+    ours = tuple(f"--{name.replace('_', '-')}=" for name in (*given, "extensions", "model"))
+    return [each for each in argv if not each.startswith(ours)]
