@@ -1,0 +1,79 @@
+"""The command line: `python -m modules.training perplexity MODEL --text FILE`. Nothing of the page is needed for it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from errors import UserError
+from loaders import LOADERS
+from modules.config.paths import Paths
+from modules.library.model_settings import ModelSettings
+from modules.library.models import Models
+from modules.library.shelf import Shelf
+from modules.training.evaluations import Evaluations
+from modules.training.perplexity import Plan, measure
+from modules.training.texts import Texts, read_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 2, after one sentence, when it cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m modules.training")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("perplexity", help="Measure the perplexity of models on a text.")
+    one.add_argument("models", nargs="+", metavar="MODEL", help="Names as in models/.")
+    one.add_argument(
+        "--text", default="wikitext", help="A text file, or a name: wikitext, ptb, ptb_new, one of training/datasets."
+    )
+    one.add_argument("--stride", type=int, default=512, help="Tokens by which a window moves on.")
+    one.add_argument("--max-length", type=int, default=0, help="Tokens of a window. 0: the model's context.")
+    one.add_argument("--halves", action="store_true", help="Cut the text as llama-perplexity does.")
+    one.add_argument("--loader", default="", help="Not given: the one that suits each model.")
+    one.add_argument("--n-ctx", type=int, default=0, help="The context to load with. 0: the loader's own.")
+    one.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return perplexity(asked)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped; what was measured before is in the table.\n")
+        return 130
+
+
+def perplexity(asked: argparse.Namespace) -> int:
+    """Measure each model in turn; the results are in logs/evaluations.csv. Raises: UserError."""
+    paths = Paths.under(asked.root)
+    plan = Plan(asked.stride, asked.max_length, "halves" if asked.halves else "stride")
+    file = Path(asked.text)
+    text = read_text(file) if file.is_file() else Texts(paths.training / "datasets").load(asked.text)
+    options = {"n_ctx": asked.n_ctx, "max_seq_len": asked.n_ctx} if asked.n_ctx else {}
+    models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, options)
+    table = Evaluations(paths.logs / "evaluations.csv")
+    try:
+        for name in asked.models:
+            models.load(name, asked.loader or None)
+            result = None
+            for result in measure(models.current(), text, plan):
+                sys.stderr.write(f"\r{name}: window {result.done} of {result.windows}, {result.perplexity:.4f}")
+            assert result
+            result.model = models.state.name
+            table.add(result, "", file.stem if file.is_file() else asked.text, plan)
+            rate = result.scored / result.seconds if result.seconds else 0
+            sys.stderr.write("\n")
+            measured = f"{result.perplexity:.4f} +/- {result.error:.4f}, {result.scored:,} tokens, {rate:.0f} tokens/s"
+            sys.stdout.write(f"{name}: {measured}\n")
+    finally:
+        models.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""The perplexity of a model on a text: exp of the mean negative log-probability of its tokens, whatever loads it.
+
+The text is cut into windows that the context can hold. Two ways: `stride` moves a window on by so many tokens and
+scores only those that were not scored before (Hugging Face's "fixed-length models" recipe, and the original's);
+`halves` takes windows side by side, begins each with the start token, and scores the second half of each (llama.cpp's
+llama-perplexity). This module must not know where texts come from, nor how results are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from errors import Cancelled, InvalidInput
+from loaders.base import Model
+from modules.generation.prompt_ids import check_text, prompt_ids
+
+Way = Literal["stride", "halves"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a text is cut. `max_length` 0 is the model's whole context; `stride` has no meaning for halves."""
+
+    stride: int = 512
+    max_length: int = 0
+    way: Way = "stride"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Token ids to be read together, and from which of their log-probabilities on they count."""
+
+    ids: Sequence[int]
+    start: int  # the first place in `Model.score(ids)` that counts; that place is the token after it
+    begin: int  # where the window begins in the text's ids
+
+
+@dataclass
+class Measured:
+    """How far it has come. `surprise` is the negative natural-log probability of each scored token; `places` which."""
+
+    model: str
+    tokens: int  # of the text
+    windows: int
+    done: int = 0
+    seconds: float = 0.0
+    surprise: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    places: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    ids: Sequence[int] = ()
+
+    @property
+    def scored(self) -> int:
+        """Tokens that count so far."""
+        return sum(map(len, self.surprise))
+
+    @property
+    def perplexity(self) -> float:
+        """exp(mean surprise); NaN before the first window."""
+        total = sum(float(part.sum(dtype=np.float64)) for part in self.surprise)
+        return math.exp(total / self.scored) if self.scored else math.nan
+
+    @property
+    def error(self) -> float:
+        """The standard error of the perplexity, by the tokens' spread (as llama-perplexity tells it)."""
+        if self.scored < 2:
+            return math.nan
+        values = np.concatenate(self.surprise).astype(np.float64)
+        return float(values.std(ddof=1) / math.sqrt(len(values)) * self.perplexity)
+
+    @property
+    def seconds_left(self) -> float:
+        """By the windows that are done; 0 before the first."""
+        return self.seconds / self.done * (self.windows - self.done) if self.done else 0.0
+
+
+def windows(ids: Sequence[int], plan: Plan, context: int, start: int | None = None) -> list[Window]:
+    """The windows of a text. `start` is the id that begins each window of halves, where the model has one.
+
+    Raises: InvalidInput.
+    """
+    length = min(plan.max_length or context, context)
+    if length < 2:
+        raise InvalidInput("max_length is at least 2 tokens: the first one has nothing before it.")
+    if plan.way == "halves":
+        return _halves(ids, length, start)
+    if plan.stride < 1:
+        raise InvalidInput("stride is at least 1 token.")
+    found: list[Window] = []
+    scored = 0
+    for begin in range(0, max(len(ids), 1), min(plan.stride, length)):
+        end = min(begin + length, len(ids))
+        # the token at place p of the text is predicted at place p - begin - 1 of the window's scores
+        first = max(scored - begin - 1, 0)
+        if end - begin > 1:
+            found.append(Window(ids[begin:end], first, begin))
+        scored = end
+        if end == len(ids):
+            break
+    if not found:
+        raise InvalidInput("The text has fewer than 2 tokens: there is nothing to measure.")
+    return found
+
+
+def _halves(ids: Sequence[int], length: int, start: int | None) -> list[Window]:
+    count = len(ids) // length
+    if count < 1:
+        raise InvalidInput(
+            f"The text has {len(ids):,} tokens, and one window takes {length:,}. Choose a smaller max_length."
+        )
+    found = []
+    for begin in range(0, count * length, length):
+        chunk = list(ids[begin : begin + length])
+        if start is not None:
+            chunk[0] = start
+        found.append(Window(chunk, length // 2, begin))
+    return found
+
+
+def measure(
+    model: Model, text: str, plan: Plan | None = None, cancel: threading.Event | None = None
+) -> Iterator[Measured]:
+    """Read the text, window by window; one and the same object is given after each.
+
+    Raises: InvalidInput, ModelClosed, Cancelled.
+    """
+    plan, cancel = plan or Plan(), cancel or threading.Event()
+    check_text(text)
+    tokenizer = model.tokenizer
+    ids = prompt_ids(tokenizer, text, add_bos=True)
+    bos = tokenizer.encode("", add_bos=True, special=True)[:1]
+    cut = windows(ids, plan, model.context_length, bos[0] if bos else None)
+    result = Measured(model.name, len(ids), len(cut), ids=ids)
+    began = time.monotonic()
+    for window in cut:
+        if cancel.is_set():
+            raise Cancelled
+        scores = model.score(window.ids, cancel)[window.start :]
+        result.surprise.append(-scores)
+        result.places.append(np.arange(len(scores)) + window.begin + window.start + 1)
+        result.done += 1
+        result.seconds = time.monotonic() - began
+        yield result

@@ -1,0 +1,179 @@
+"""Perplexity: windows that score each token once, figures that a plain loop gives too, a table that keeps comments."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import BadFile, Cancelled, FetchFailed, InvalidInput, InvalidName, UnknownName
+from loaders.base import Model
+from modules.training.evaluations import COLUMNS, Evaluations, row_of
+from modules.training.perplexity import Measured, Plan, measure, windows
+from modules.training.texts import Texts
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = "The quick brown fox jumps over the lazy dog. " * 12 + "Then it rests, and nobody minds."
+
+
+@given(st.integers(2, 300), st.integers(1, 120), st.integers(2, 100))
+def test_each_token_but_the_first_counts_once_and_sees_what_it_can(n: int, stride: int, length: int) -> None:
+    ids = list(range(n))
+    counted: list[int] = []
+    for window in windows(ids, Plan(stride, length), 1000):
+        assert len(window.ids) <= length
+        assert list(window.ids) == ids[window.begin : window.begin + len(window.ids)]
+        counted += window.ids[1:][window.start :]
+    # side by side, the first of each window has nothing before it
+    without = {0} if stride < length else set(range(0, n, length))
+    assert counted == [each for each in ids if each not in without]
+
+
+def test_halves_are_those_of_llama_perplexity() -> None:
+    cut = windows(list(range(100, 150)), Plan(max_length=20, way="halves"), 1000, start=1)
+    assert [(each.ids[0], each.ids[1], len(each.ids), each.start) for each in cut] == [
+        (1, 101, 20, 10),
+        (1, 121, 20, 10),
+    ]
+    with pytest.raises(InvalidInput, match="50 tokens, and one window takes 64"):
+        windows(list(range(50)), Plan(max_length=64, way="halves"), 1000)
+
+
+@pytest.mark.parametrize("plan", [Plan(stride=0), Plan(max_length=1)])
+def test_what_cannot_be_cut_is_a_sentence(plan: Plan) -> None:
+    with pytest.raises(InvalidInput):
+        windows(list(range(50)), plan, 1000)
+
+
+def test_a_text_of_one_token_is_a_sentence(demo_model: Model) -> None:
+    for text in ("", "a"):
+        with pytest.raises(InvalidInput, match="fewer than 2 tokens"):
+            list(measure(demo_model, text))
+
+
+def test_the_figure_is_that_of_a_plain_loop(demo_model: Model) -> None:
+    plan = Plan(stride=48, max_length=64)
+    *_, result = measure(demo_model, TEXT, plan)
+    ids, total, count, before = result.ids, 0.0, 0, 0
+    for begin in range(0, len(ids), 48):
+        end = min(begin + 64, len(ids))
+        scores = demo_model.score(ids[begin:end])
+        for place in range(max(before, begin + 1), end):
+            total -= float(scores[place - begin - 1])
+            count += 1
+        before = end
+        if end == len(ids):
+            break
+    assert count == result.scored == len(ids) - 1
+    assert result.perplexity == pytest.approx(math.exp(total / count), rel=1e-3)
+    assert np.concatenate(result.places).tolist() == list(range(1, len(ids)))
+    assert (result.done, result.seconds_left) == (result.windows, 0)
+
+
+def test_a_window_may_be_as_long_as_the_context(demo_model: Model) -> None:
+    """max_length 0: nothing follows the last token, so that no room is kept for it."""
+    context = demo_model.context_length
+    text = "The quick brown fox. " * (context // 4)
+    *_, result = measure(demo_model, text, Plan(stride=context))
+    assert len(result.ids) > context and result.scored == len(result.ids) - 1
+
+
+def test_it_can_be_cancelled(demo_model: Model) -> None:
+    cancel = threading.Event()
+    steps = measure(demo_model, TEXT, Plan(stride=16, max_length=32), cancel)
+    assert next(steps).done == 1
+    cancel.set()
+    with pytest.raises(Cancelled):
+        next(steps)
+
+
+# --- texts ---
+
+
+def test_texts_come_from_the_folder_and_what_cannot_be_had_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = Texts(tmp_path)
+    (tmp_path / "mine.txt").write_text("Words of mine", "utf-8")
+    (tmp_path / "ptb.txt").write_text("The bank", "utf-8")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    assert texts.names() == ["wikitext", "ptb", "ptb_new", "bytes", "mine"]
+    assert texts.load("mine") == "Words of mine"
+    assert texts.load("ptb") == "The bank"
+    with pytest.raises(BadFile, match="UTF-8"):
+        texts.load("bytes")
+    with pytest.raises(UnknownName, match="Did you mean mine"):
+        texts.load("mines")
+    with pytest.raises(InvalidName):
+        texts.load("../mine")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(FetchFailed, match=r"wikitext could not be fetched.*wikitext\.txt"):
+        texts.load("wikitext")
+
+
+# --- the table ---
+
+
+def measured(model: str, perplexity: float) -> Measured:
+    surprise = [np.full(4, math.log(perplexity), np.float32)]
+    return Measured(model, 5, 1, 1, 1.0, surprise, [np.arange(1, 5)])
+
+
+def test_the_table_replaces_a_combination_and_keeps_its_comment(tmp_path: Path) -> None:
+    table = Evaluations(tmp_path / "logs" / "evaluations.csv")
+    assert table.rows() == []
+    table.add(measured("a", 8.0), "", "mine", Plan())
+    table.add(measured("b", 9.0), "lora", "mine", Plan(way="halves"))
+    rows = table.rows()
+    rows[0]["Comment"] = 'good, "very"\ngood'
+    rows[1]["Perplexity"] = "0"
+    assert table.comment(rows) == 1
+    table.add(measured("a", 7.5), "", "mine", Plan())
+    first, second = table.rows()
+    assert (first["Perplexity"][:3], first["Comment"]) == ("7.5", 'good, "very"\ngood')
+    assert (second["Perplexity"][:3], second["stride"]) == ("9.0", "halves")
+    assert table.find("a", "", "mine", Plan()) == first
+    assert table.find("a", "", "mine", Plan(stride=256)) is None
+    assert table.text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_the_originals_table_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "evaluations.csv"
+    file.write_text(
+        "Model,LoRAs,Dataset,Perplexity,stride,max_length,Date,Comment\nx,-,wikitext,5.1,512,0,2024-01-02,\n"
+    )
+    table = Evaluations(file)
+    assert table.find("x", "", "wikitext", Plan())
+    file.write_bytes(b"\xff\xff")
+    with pytest.raises(BadFile):
+        table.rows()
+    assert row_of("m", "", "d", Plan(), 2.0)["LoRAs"] == "-"
+
+
+# --- the command line ---
+
+
+def test_the_command_line_measures_and_keeps(tmp_path: Path, demo_model_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / demo_model_path.name).symlink_to(demo_model_path)
+    (tmp_path / "text.txt").write_text(TEXT, "utf-8")
+    command = [sys.executable, "-m", "modules.training", "perplexity", "--root", str(tmp_path)]
+    given = ["--text", str(tmp_path / "text.txt"), "--stride", "64", "--max-length", "128", "--n-ctx", "256"]
+    ran = subprocess.run(
+        [*command, demo_model_path.name, *given], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    (row,) = Evaluations(tmp_path / "logs" / "evaluations.csv").rows()
+    assert (row["Model"], row["Dataset"], row["stride"]) == (demo_model_path.name, "text", "64")
+    assert f"{float(row['Perplexity']):.4f}" in ran.stdout
+    ran = subprocess.run([*command, "none-such", *given], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "none-such" in ran.stderr
+    assert "Traceback" not in ran.stderr
