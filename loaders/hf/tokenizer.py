@@ -73,6 +73,11 @@ class FolderTokenizer:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return [self.bos_id, *ids] if add_bos and self.adds_bos and self.bos_id is not None else ids
 
+    def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text without a start token, and for each the characters (begin, end) that it stands for."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token has none unless `special`. Raises: InvalidToken."""
         if not 0 <= token < self.n_vocab:

@@ -83,19 +83,22 @@ class Templates:
             raise Unavailable(f"{path} cannot be deleted ({error.strerror}).") from None
 
     def detect(self, model: Model) -> tuple[str, str]:
-        """The template that fits a model, and why this one.
+        """The template that fits a model, and why this one: see `detect_for`. Raises: BadFile."""
+        place = "the GGUF" if model.loader.lower().startswith("llama") else "the model's folder"
+        return self.detect_for(model.name, model.tokenizer.chat_template, place)
+
+    def detect_for(self, name: str, own: str | None, place: str) -> tuple[str, str]:
+        """The template for a model of this name that brings `own` in `place`, and why this one.
 
         First what the user keeps for this model, then the model's own, then what its name says, then the fallback.
         A name for which there is no template is passed over, and the reason says so. Raises: BadFile.
         """
         passed: list[str] = []
-        found = [(file, pattern, values) for file, pattern, values in reversed(self._settings_for(model.name))]
+        found = [(file, pattern, values) for file, pattern, values in reversed(self._settings_for(name))]
         for file, _, values in found:
             if file.endswith("-user.yaml") and (text := self._named(values, passed)):
                 return text, _because(f"kept for this model in {file}", passed)
-        own = model.tokenizer.chat_template
         if own and own.strip():
-            place = "the GGUF" if model.loader.lower().startswith("llama") else "the model's folder"
             return own, _because(f"from {place}", passed)
         for file, pattern, values in found:
             if not file.endswith("-user.yaml") and (text := self._named(values, passed)):

@@ -146,6 +146,7 @@ def test_a_stale_window_is_told_and_gives_the_text_back(web: Web) -> None:
     other.goto(web.url)
     expect(other.locator("#tail .bot-row")).to_be_visible()
     # without the model: a window that has just opened would follow a reply that is being written
+    web.page.keyboard.press("Control+s")
     web.page.locator("#message textarea").fill("And of Spain?")
     web.page.locator("#dummy-message").click()
     expect(web.page.locator("#tail .user-row")).to_contain_text("And of Spain?")

@@ -1,0 +1,93 @@
+"""Data sets on disk: JSON and JSONL files of training/datasets, as rows. Knows nothing of what the rows mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from errors import BadFile, InvalidInput, Unavailable, UnknownName
+from modules.config.atomic import write_text
+from modules.config.paths import safe_child
+
+Row = dict[str, Any]
+
+ENDINGS = (".json", ".jsonl")
+
+
+class Rows:
+    """The folder of data sets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """All data sets, without their ending."""
+        files = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted({file.stem for file in files if file.suffix in ENDINGS and file.is_file()}, key=str.casefold)
+
+    def find(self, name: str) -> Path:
+        """The file of a data set. Raises: UnknownName, InvalidName."""
+        for ending in ENDINGS:
+            if (file := safe_child(self.folder, name, ending)).is_file():
+                return file
+        raise UnknownName("data set", name, self.names())
+
+    def load(self, name: str) -> list[Row]:
+        """The rows of a data set. Raises: UnknownName, InvalidName, BadFile, InvalidInput (no rows)."""
+        return read_rows(self.find(name))
+
+    def add(self, file: Path) -> str:
+        """Put a copy into the folder; its name there. Raises: BadFile, InvalidInput, InvalidName, Unavailable."""
+        read_rows(file)  # what cannot be read is not taken in
+        there = safe_child(self.folder, file.stem, file.suffix)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(there, file.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Unavailable(f"{there} cannot be written: {why}. Make it writable and try again.") from None
+        return there.stem
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The rows of a file: a JSON list of objects, or one object a line. Raises: BadFile, InvalidInput (no rows)."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadFile(file, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
+    except OSError as error:
+        raise BadFile(file, error.strerror or "the system refuses") from None
+    rows = _lines(file, text) if file.suffix == ".jsonl" else _list(file, text)
+    if not rows:
+        raise InvalidInput(f"{file.name} has no rows: there is nothing to learn from it.")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise BadFile(file, f"row {number} is not an object with keys, but {type(row).__name__}")
+    return rows
+
+
+def _list(file: Path, text: str) -> list[Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] == "{":  # JSON lines under another name
+            return _lines(file, text)
+        raise BadFile(file, f"it is not JSON ({error})") from None
+    if isinstance(found, dict):  # {"data": [...]}, as some have it
+        lists = [value for value in found.values() if isinstance(value, list)]
+        found = lists[0] if len(lists) == 1 else [found]
+    if not isinstance(found, list):
+        raise BadFile(file, "it is not a list of rows")
+    return found
+
+
+def _lines(file: Path, text: str) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise BadFile(file, f"line {number} is not JSON ({error})") from None
+    return rows
