@@ -18,8 +18,8 @@ Places = Callable[[str], Sequence[tuple[int, int]]]
 class Cut:
     """How a text is cut: blocks of `length` tokens that repeat `overlap` of the block before.
 
-    `newline`: characters by which a block may be shortened at each end to begin and to end with a line. `hard`: parts
-    the text into pieces that share no block. `least`: pieces with fewer characters are left out.
+    `newline`: characters by which a block may be shortened at each end to begin and end with a line. `hard` parts the
+    text into pieces that share no block. `least`: pieces with fewer characters are left out.
     """
 
     length: int
@@ -33,8 +33,8 @@ def blocks(text: str, cut: Cut, places: Places) -> list[str]:
     """The blocks of a text, in order. Raises: InvalidInput."""
     if cut.overlap >= cut.length:
         raise InvalidInput(
-            f"The overlap of {cut.overlap} tokens must be less than the cutoff length of {cut.length}: each block has to "
-            "bring something new."
+            f"The overlap of {cut.overlap} tokens must be less than the cutoff length of {cut.length}: each block has "
+            "to bring something new."
         )
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found: list[str] = []
@@ -50,7 +50,8 @@ def _of_piece(piece: str, cut: Cut, places: Sequence[tuple[int, int]]) -> list[s
         end = min(begin + cut.length, len(places))
         first, last = places[begin][0], places[end - 1][1]
         # the very ends of a piece are whole already
-        found.append(_by_lines(piece, first, last, cut.newline if begin else 0, cut.newline if end < len(places) else 0))
+        left, right = cut.newline if begin else 0, cut.newline if end < len(places) else 0
+        found.append(_by_lines(piece, first, last, left, right))
         if end == len(places):
             break
     return [block for block in found if block.strip()]

@@ -49,7 +49,7 @@ class Examples:
     """All of a data set. `kind` is what its rows were taken for."""
 
     kind: str
-    list: list[Example] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     rows: int = 0
     cut: int = 0  # beyond the cutoff, and cut
     dropped: int = 0  # beyond the cutoff, and left out
@@ -60,12 +60,12 @@ class Examples:
     @property
     def tokens(self) -> int:
         """Of all examples together."""
-        return sum(len(each.ids) for each in self.list)
+        return sum(len(each.ids) for each in self.examples)
 
     @property
     def learned(self) -> int:
         """Tokens that count for the loss."""
-        return sum(label != IGNORED for each in self.list for label in each.labels[1:])
+        return sum(label != IGNORED for each in self.examples for label in each.labels[1:])
 
     def notes(self, settings: LoraSettings) -> list[str]:
         """What should be known before the first step, as sentences."""
@@ -81,8 +81,8 @@ class Examples:
             )
         if self.unmarked:
             told.append(f"{_of(self.unmarked, self.rows)} without {settings.train_only_after!r}, and learned whole.")
-        if self.list and len(self.list) < settings.batch_size:
-            told.append(f"A batch of {settings.batch_size} is more than the {len(self.list)} examples of an epoch.")
+        if self.examples and len(self.examples) < settings.batch_size:
+            told.append(f"A batch of {settings.batch_size} is more than the {len(self.examples)} examples of an epoch.")
         return told
 
 
@@ -173,7 +173,7 @@ def _add(found: Examples, text: Marked, row: int, settings: LoraSettings, tokeni
     if all(label == IGNORED for label in one.labels[1:]):  # the first token has nothing before it
         found.unlearned += 1
         return
-    found.list.append(one)
+    found.examples.append(one)
 
 
 def _inside(place: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
@@ -181,7 +181,7 @@ def _inside(place: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
 
 
 def _checked(found: Examples, name: str, settings: LoraSettings) -> Examples:
-    if not found.list:
+    if not found.examples:
         why = " ".join(found.notes(settings)) or "It holds no text."
         raise InvalidInput(f"{name} leaves nothing to learn. {why}")
     return found
@@ -209,6 +209,6 @@ def _of(count: int, rows: int) -> str:
 
 def samples(found: Examples, count: int = 3) -> Iterator[Example]:
     """A few examples from all over the data."""
-    last = len(found.list) - 1
+    last = len(found.examples) - 1
     for place in sorted({round(last * part / max(count - 1, 1)) for part in range(count)}):
-        yield found.list[place]
+        yield found.examples[place]

@@ -93,7 +93,7 @@ class LoraSettings(Knobs):
         help="How a row becomes text, from training/formats. Chats and rows with only a text need none.",
     )  # fmt: skip
     eval_dataset: Choice = knob(
-        "", group="data", label="Evaluation data set", help="Rows that are not learned, to see how well it does on them."
+        "", group="data", label="Evaluation data set", help="Rows that are not learned, to see how it does on them."
     )
     raw_text_file: Choice = knob(
         "", group="data", label="Text file",
