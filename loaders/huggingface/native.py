@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -33,6 +33,8 @@ from loaders.huggingface.options import TransformersOptions
 log = logging.getLogger(__name__)
 
 hub_logging.disable_progress_bar()  # ours takes its place
+
+Made = TypeVar("Made")
 
 #: Beams of a search: each has a cache of its own.
 MOST_BEAMS = 16
@@ -117,35 +119,48 @@ def opened(
     read: Folder, options: TransformersOptions, plan: Plan, n_ctx: int, notes: list[str], progress: Progress
 ) -> Model:
     """Raises: ModelFileError, OutOfGpuMemory, LoadCancelled."""
-    path = read.path
-    tokenizer = FolderTokenizer(path, read.number("vocab_size"))
-    model = None
+    tokenizer = FolderTokenizer(read.path, read.number("vocab_size"))
+    return _guarded(
+        read, lambda: _model(read, options, weights(read, options, plan, notes, progress), tokenizer, n_ctx, notes)
+    )
+
+
+def opened_to_train(read: Folder, options: TransformersOptions, plan: Plan, progress: Progress) -> Any:
+    """The bare PreTrainedModel. Raises: ModelFileError, OutOfGpuMemory, LoadCancelled."""
+    return _guarded(read, lambda: weights(read, options, plan, [], progress))
+
+
+def weights(read: Folder, options: TransformersOptions, plan: Plan, notes: list[str], progress: Progress) -> Any:
+    """The PreTrainedModel of a folder. Raises: ModelFileError, LoadCancelled, and whatever transformers raises."""
+    with _quiet(), _progress(progress):
+        config = AutoConfig.from_pretrained(
+            read.path, trust_remote_code=options.trust_remote_code, local_files_only=True
+        )
+        _stretch(config, options, notes)
+        model = AutoModelForCausalLM.from_pretrained(
+            read.path,
+            config=config,
+            trust_remote_code=options.trust_remote_code,
+            local_files_only=True,
+            use_safetensors=not read.pickled,
+            weights_only=True,
+            **plan.more,
+        )
+    model.eval()
+    return model
+
+
+def _guarded(read: Folder, make: Callable[[], Made]) -> Made:
+    """What `make` makes; where it fails, in words and with all memory given back."""
     try:
-        with _quiet(), _progress(progress):
-            config = AutoConfig.from_pretrained(
-                path, trust_remote_code=options.trust_remote_code, local_files_only=True
-            )
-            _stretch(config, options, notes)
-            model = AutoModelForCausalLM.from_pretrained(
-                path,
-                config=config,
-                trust_remote_code=options.trust_remote_code,
-                local_files_only=True,
-                use_safetensors=not read.pickled,
-                weights_only=True,
-                **plan.more,
-            )
-        model.eval()
-        return _model(read, options, model, tokenizer, n_ctx, notes)
+        return make()
     except (UserError, KeyboardInterrupt):
-        model = None
         give_back()
         raise
     except Exception as error:
-        log.warning("loading %s", path.name, exc_info=True)
-        model = None
+        log.warning("loading %s", read.path.name, exc_info=True)
         give_back()
-        raise explain(error) or refuse(path, error) from None
+        raise explain(error) or refuse(read.path, error) from None
 
 
 def _model(

@@ -1,4 +1,4 @@
-"""The command line: `python -m modules.training perplexity MODEL --text FILE`. Nothing of the page is needed for it."""
+"""The command line: `python -m modules.training lora`, `merge` or `perplexity`. No page is needed for it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
 from modules.library.shelf import Shelf
 from modules.training.evaluations import Evaluations
+from modules.training.lora_command import add_lora, add_merge
 from modules.training.perplexity import Plan, measure
 from modules.training.texts import Texts, read_text
 
@@ -36,15 +37,18 @@ def main(arguments: Sequence[str]) -> int:
     one.add_argument("--loader", default="", help="Not given: the one that suits each model.")
     one.add_argument("--n-ctx", type=int, default=0, help="The context to load with. 0: the loader's own.")
     one.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    one.set_defaults(run=perplexity)
+    add_lora(commands)
+    add_merge(commands)
     asked = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        return perplexity(asked)
+        return int(asked.run(asked))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped; what was measured before is in the table.\n")
+        sys.stderr.write("\nStopped; what was done before is kept.\n")
         return 130
 
 

@@ -1,0 +1,155 @@
+"""Where a training begins: afresh, from a checkpoint that an earlier one left, or from an adapter that is there.
+
+Folders and files are the original's: loras/NAME with the adapter, checkpoint-N below it, Backup-DATE for what was there
+before. This module must not know torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from errors import BadFile, Conflict, InvalidInput
+from modules.training.lora_settings import PARAMETERS_FILE, LoraSettings
+
+CONFIG, WEIGHTS, STATE = "adapter_config.json", "adapter_model.safetensors", "trainer_state.json"
+LOG_FILE = "training_log.json"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+#: What may differ from the training that left a checkpoint: it changes nothing of the course up to there.
+_FREE = frozenset({"always_override", "save_steps", "stop_at_loss", "higher_rank_limit", "eval_steps", "eval_dataset"})
+
+How = Literal["fresh", "resumed", "continued"]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a training begins, from which folder, after how many updates; `why` is a sentence for the user."""
+
+    how: How
+    why: str
+    source: Path | None = None
+    updates: int = 0
+
+
+def beginning(folder: Path, settings: LoraSettings, data: str) -> Beginning:
+    """What a training with these settings on this data (its fingerprint) would begin from.
+
+    Raises: InvalidInput (another rank or other modules), BadFile.
+    """
+    if not folder.is_dir() or not _holds(folder):
+        return Beginning("fresh", "A new adapter.")
+    if settings.always_override:
+        return Beginning("fresh", f"A new adapter; the one that is there goes into {backup_of(folder).name}.")
+    last = complete(folder)
+    known = _known(folder)
+    if last and known is not None and not _finished(folder):
+        other = [name for name in _differing(known, settings) if name not in _FREE]
+        if known.get("data") != data:
+            other.append("the data")
+        if not other:
+            steps = int(_read(last / STATE)["global_step"])
+            return Beginning(
+                "resumed", f"Goes on after update {steps:,}, from {last.name} with its optimizer.", last, steps
+            )
+    source = folder if (folder / WEIGHTS).is_file() else last
+    if source is None:
+        return Beginning("fresh", "A new adapter: what an earlier training left holds no whole checkpoint.")
+    _check(source, folder.name, settings)
+    return Beginning("continued", f"Trains the adapter {folder.name} further, with a fresh optimizer.", source)
+
+
+def complete(folder: Path) -> Path | None:
+    """The last checkpoint that was written to its end: its trainer_state.json comes last."""
+    found = []
+    for each in folder.glob("checkpoint-*"):
+        match = _CHECKPOINT.fullmatch(each.name)
+        if match and (each / WEIGHTS).is_file() and "global_step" in _lenient(each / STATE):
+            found.append((int(match[1]), each))
+    return max(found)[1] if found else None
+
+
+def backup_of(folder: Path) -> Path:
+    """The folder, not there yet, into which today's backup goes."""
+    first = folder / f"Backup-{date.today()}"
+    number, there = 1, first
+    while there.exists():
+        number += 1
+        there = first.with_name(f"{first.name}-{number}")
+    return there
+
+
+def put_away(folder: Path, *, keep: bool) -> None:
+    """Move what an earlier training left into a backup; with `keep` the adapter's files are copied and stay, too.
+
+    Checkpoints always go: they are of another course. Raises: Conflict, when a file cannot be moved.
+    """
+    there = backup_of(folder)
+    try:
+        there.mkdir(parents=True)
+        for file in sorted(folder.iterdir()):
+            if file.name.startswith("Backup-"):
+                continue
+            if keep and file.is_file():
+                shutil.copy2(file, there / file.name)
+            else:
+                file.rename(there / file.name)
+    except OSError as error:
+        raise Conflict(f"{folder} cannot be changed: {error.strerror}. Close what uses it and try again.") from None
+
+
+def _holds(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or complete(folder) is not None
+
+
+def _finished(folder: Path) -> bool:
+    return bool(_lenient(folder / LOG_FILE).get("finished"))
+
+
+def _known(folder: Path) -> dict[str, Any] | None:
+    found = _lenient(folder / PARAMETERS_FILE)
+    return found or None
+
+
+def _differing(known: dict[str, Any], settings: LoraSettings) -> list[str]:
+    spellings = LoraSettings.spellings()
+    before = LoraSettings.parse({key: value for key, value in known.items() if key in spellings}).model_dump()
+    return [name for name, value in settings.model_dump().items() if before[name] != value]
+
+
+def _check(source: Path, name: str, settings: LoraSettings) -> None:
+    config = _read(source / CONFIG)
+    rank = config.get("r")
+    if rank != settings.lora_rank:
+        raise InvalidInput(
+            f"The adapter {name} has rank {rank}, and rank {settings.lora_rank} is asked for. Set the rank to {rank} "
+            "to train it further, tick Begin anew, or choose another name."
+        )
+    modules = config.get("target_modules")
+    there = {modules} if isinstance(modules, str) else {str(each) for each in modules or ()}
+    if there != set(settings.targets):
+        raise InvalidInput(
+            f"The adapter {name} was trained on {', '.join(sorted(there))}, and {', '.join(sorted(settings.targets))} "
+            "are chosen. Choose the same, tick Begin anew, or choose another name."
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadFile(file, str(error)) from None
+    if not isinstance(found, dict):
+        raise BadFile(file, "it is not an object")
+    return found
+
+
+def _lenient(file: Path) -> dict[str, Any]:
+    try:
+        return _read(file)
+    except BadFile:
+        return {}

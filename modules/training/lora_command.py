@@ -1,0 +1,194 @@
+"""`python -m modules.training lora`: a training without a browser; and the process that trains for the page.
+
+Every choice is a flag made from its declaration. With --json what happens comes as one JSON object a line, and orders
+are read from standard input; its end is the order to stop: a page that is gone leaves nobody to train for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from errors import UserError
+from modules.config.paths import Paths, safe_child
+from modules.library.shelf import Shelf
+from modules.training.look import Look, look_at
+from modules.training.lora_events import Event
+from modules.training.lora_settings import PARAMETERS_FILE, PROJECTIONS, LoraSettings
+from modules.training.preparation import prepare
+
+
+def add_lora(commands: Any) -> None:
+    """Declare the command `lora`."""
+    parser = commands.add_parser("lora", help="Train a LoRA.")
+    parser.add_argument(
+        "--parameters", type=Path, help=f"A {PARAMETERS_FILE} to begin with; flags count more than what it says."
+    )
+    parser.add_argument("--look", action="store_true", help="Only look: counts, samples, memory and time.")
+    parser.add_argument("--json", action="store_true", help="Say everything as one JSON object a line.")
+    _places(parser)
+    for knob in LoraSettings.knobs().values():
+        more: dict[str, Any] = {"dest": f"knob_{knob.name}", "default": argparse.SUPPRESS, "help": knob.help}
+        if knob.name in PROJECTIONS:
+            more["help"] = f"Train {PROJECTIONS[knob.name]}. {knob.help}"
+        if knob.kind == "bool":
+            parser.add_argument(knob.flag, action=argparse.BooleanOptionalAction, **more)
+        elif knob.kind == "choice":
+            parser.add_argument(knob.flag, choices=knob.choices, **more)
+        else:
+            parser.add_argument(knob.flag, metavar=knob.kind.upper(), **more)
+    parser.set_defaults(run=lora)
+
+
+def add_merge(commands: Any) -> None:
+    """Declare the command `merge`."""
+    parser = commands.add_parser("merge", help="Merge a LoRA into its base model.")
+    parser.add_argument("--model", required=True, help="The base model, as it is named in models/.")
+    parser.add_argument("--lora", required=True, help="The adapter, as it is named in loras/.")
+    parser.add_argument("--to", required=True, help="The name of the merged model in models/.")
+    parser.add_argument("--strength", type=float, default=1.0, help="How strongly the adapter acts in it.")
+    _places(parser)
+    parser.set_defaults(run=merged)
+
+
+def lora(asked: argparse.Namespace) -> int:
+    """Look, or train. Raises: UserError."""
+    started = LoraSettings.read(asked.parameters) if asked.parameters else LoraSettings()
+    given = {name.removeprefix("knob_"): value for name, value in vars(asked).items() if name.startswith("knob_")}
+    settings = started.changed(**given)
+    with _own_output(asked.json) as out:
+        try:
+            return _look(asked, settings, out) if asked.look else _train(asked, settings, out)
+        except UserError as error:
+            if not asked.json:
+                raise
+            _write(out, Event("failed", str(error)).line())
+            return 2
+
+
+def merged(asked: argparse.Namespace) -> int:
+    """Merge. Raises: UserError."""
+    paths = _paths(asked)
+    base = Shelf(paths).find(asked.model).path
+    from modules.training.merging import merge
+
+    merge(base, safe_child(paths.loras, asked.lora), safe_child(paths.models, asked.to), asked.strength)
+    sys.stdout.write(f"{paths.models / asked.to} is there.\n")
+    return 0
+
+
+# --- inside ---
+
+
+def _places(parser: argparse.ArgumentParser) -> None:
+    root = Path(__file__).resolve().parents[2]
+    parser.add_argument("--root", type=Path, default=root, help=argparse.SUPPRESS)
+    parser.add_argument("--model-dir", default=None, help="Where the models lie, when not in models/.")
+    parser.add_argument("--lora-dir", default=None, help="Where the adapters lie, when not in loras/.")
+
+
+def _paths(asked: argparse.Namespace) -> Paths:
+    return Paths.under(asked.root, asked.model_dir, asked.lora_dir)
+
+
+@contextlib.contextmanager
+def _own_output(json_lines: bool) -> Iterator[TextIO]:
+    """Where events go. With JSON nothing else may reach it: what libraries print goes to standard error."""
+    if not json_lines:
+        yield sys.stdout
+        return
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        yield out
+
+
+def _write(out: TextIO, line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        out.write(line + "\n")
+        out.flush()
+
+
+def _look(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int:
+    found = look_at(prepare(_paths(asked), settings, strict=False))
+    _write(out, found.line() if asked.json else _in_words(found))
+    return 0
+
+
+def _train(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int:
+    tell: Callable[[Event], None] = (lambda event: _write(out, event.line())) if asked.json else _Human(out).tell
+    tell(Event("doing", "Reading the data"))
+    prepared = prepare(_paths(asked), settings)
+    for note in prepared.notes:
+        tell(Event("note", note))
+    tell(Event("doing", "Starting torch"))
+    from modules.training.lora_run import Orders, train
+
+    orders = Orders()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: orders.stop.set())
+    if asked.json:
+        threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    train(prepared, tell, orders)
+    return 0
+
+
+def _listen(orders: Any) -> None:
+    for line in sys.stdin:
+        try:
+            order = json.loads(line)
+        except ValueError:
+            continue
+        if order.get("order") == "sample":
+            orders.samples.put(str(order.get("prompt", "")))
+        elif order.get("order") == "stop":
+            break
+    orders.stop.set()
+
+
+class _Human:
+    """Says events to a person at a terminal."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def tell(self, event: Event) -> None:
+        match event.kind:
+            case "step":
+                left = f", {event.seconds_left:,.0f} s left" if event.seconds_left is not None else ""
+                words = (
+                    f"update {event.update:,} of {event.updates:,}: loss {event.loss:.4f}, learning rate "
+                    f"{event.learning_rate:.2e}, {event.tokens_per_second:,.0f} tokens/s{left}"
+                )
+            case "evaluation":
+                words = f"evaluation after update {event.update:,}: loss {event.loss:.4f}"
+            case "checkpoint":
+                words = f"checkpoint-{event.update} is written"
+            case "ready":
+                words = f"{event.updates:,} updates of {event.accumulation:,} micro batches"
+            case "done":
+                words = f"{event.text} after {event.update:,} updates and {event.seconds:,.0f} s"
+            case _:
+                words = event.text
+        _write(self._out, words)
+
+
+def _in_words(found: Look) -> str:
+    lines = [
+        f"{found.rows:,} {found.kind}: {found.examples:,} examples, {found.tokens:,} tokens, {found.learned:,} learned",
+        f"longest: row {found.longest_row:,} with {found.longest_tokens:,} tokens",
+        f"{found.updates:,} updates, about {found.seconds:,.0f} s" if found.seconds else f"{found.updates:,} updates",
+        f"about {found.needed / 1e9:.2f} GB of {found.where}, {found.free / 1e9:.2f} GB are free",
+        *found.notes,
+    ]
+    for each in found.samples:
+        marked = "".join(piece.text if piece.learned else f"\x1b[2m{piece.text}\x1b[0m" for piece in each.pieces)
+        lines.append(f"--- row {each.row}, {each.tokens} tokens (dim: read, not learned)\n{marked}")
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""Everything that is settled before the first step of a training: the base, the data, where it begins, what it takes.
+
+What cannot go well is said here. The look at the data and the run itself both begin with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from errors import BadFile, InvalidInput, NotEnoughMemory, Unavailable
+from loaders.cards import free_card_memory
+from loaders.hf.tokenizer import FolderTokenizer
+from modules.config.paths import Paths, safe_child
+from modules.library.model_settings import ModelSettings
+from modules.library.shelf import Shelf
+from modules.prompts.templates import Templates
+from modules.training import base_model, lora_forecast
+from modules.training.base_model import Base
+from modules.training.chats import Message
+from modules.training.checkpoints import Beginning, beginning
+from modules.training.examples import Examples, from_rows, from_text
+from modules.training.formats import Format, Formats
+from modules.training.lora_forecast import Need
+from modules.training.lora_settings import LoraSettings
+from modules.training.rows import Rows
+from modules.training.texts import read_text
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training needs. `data` is a fingerprint of what it learns from."""
+
+    settings: LoraSettings
+    base: Base
+    folder: Path
+    tokenizer: FolderTokenizer
+    form: Format | None
+    examples: Examples
+    evaluation: Examples | None
+    beginning: Beginning
+    need: Need
+    data: str
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(paths: Paths, settings: LoraSettings, *, strict: bool = True) -> Prepared:
+    """Settle everything. Without `strict` a name may lack and memory may not suffice: it is only looked at.
+
+    Raises: UserError.
+    """
+    if not settings.lora_name and strict:
+        raise InvalidInput("Give the adapter a name: it is saved under it in loras/.")
+    folder = safe_child(paths.loras, settings.lora_name or "unnamed")
+    settings.targets, settings.accumulation  # noqa: B018  what makes no sense is said before anything is read
+    if settings.batch_size < settings.micro_batch_size:
+        raise InvalidInput(
+            f"The batch of {settings.batch_size} is smaller than a micro batch of {settings.micro_batch_size}: "
+            "lower the micro batch size."
+        )
+    base = base_model.read_base(Shelf(paths), settings.model)
+    card = free_card_memory()
+    if card is None and (settings.load_in_4bit or settings.optimizer == "adamw_bnb_8bit"):
+        raise Unavailable(
+            "A base in 4 bits and the optimizer in 8 bits need an NVIDIA graphics card, and none is here."
+        )
+    tokenizer = FolderTokenizer(base.folder.path, base.vocabulary)
+    reader = _Reader(paths, settings, tokenizer)
+    examples, evaluation, form = reader.examples(), reader.evaluation(), reader.form
+    lengths = [len(each.ids) for each in examples.examples]
+    free = psutil.virtual_memory().available if card is None else card
+    found = lora_forecast.need(base, settings, lengths, free, card=card is not None)
+    if strict and not found.fits:
+        raise NotEnoughMemory(
+            "This training", found.total, found.free,
+            "Lower the micro batch size or the cutoff length, tick gradient checkpointing, or unload the model.",
+        )  # fmt: skip
+    if card is None:
+        speed = lora_forecast.matrix_speed()
+        found = replace(found, seconds=lora_forecast.seconds(base, settings, lengths, speed))
+    begins = beginning(folder, settings, reader.fingerprint) if settings.lora_name else Beginning("fresh", "")
+    notes = [*([begins.why] if begins.why else []), reader.why, *examples.notes(settings)]
+    context = base.folder.context_length
+    if context and settings.cutoff_len > context:
+        notes.append(f"The cutoff of {settings.cutoff_len} tokens is more than the model's context of {context}.")
+    return Prepared(
+        settings, base, folder, tokenizer, form, examples, evaluation, begins, found, reader.fingerprint,
+        [note for note in notes if note],
+    )  # fmt: skip
+
+
+class _Reader:
+    """Reads what is learned, by the settings."""
+
+    def __init__(self, paths: Paths, settings: LoraSettings, tokenizer: FolderTokenizer) -> None:
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._folder = paths.training / "datasets"
+        self._rows = Rows(self._folder)
+        self._templates = Templates(paths, ModelSettings(paths).matches)
+        self.form = Formats(paths.training / "formats").load(settings.format) if settings.format else None
+        self._template, self.why = "", ""
+        self._hash = hashlib.sha256()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that was read to be learned."""
+        return self._hash.hexdigest()
+
+    def examples(self) -> Examples:
+        settings = self._settings
+        if settings.raw_text_file:
+            files = text_files(self._folder, settings.raw_text_file)
+            texts = [read_text(file) for file in files]
+            self._hash.update("\0".join(texts).encode())
+            return from_text(texts, settings.raw_text_file, settings, self._tokenizer)
+        if not settings.dataset:
+            raise InvalidInput("Choose what to learn from: a data set, or a text file.")
+        self._hash.update(self._rows.find(settings.dataset).read_bytes())
+        return self._of(settings.dataset)
+
+    def evaluation(self) -> Examples | None:
+        return self._of(self._settings.eval_dataset) if self._settings.eval_dataset else None
+
+    def _of(self, name: str) -> Examples:
+        rows = self._rows.load(name)
+        return from_rows(rows, name, self.form, self._settings, self._tokenizer, self._write)
+
+    def _write(self, messages: Sequence[Message], reply: bool) -> str:
+        if not self._template:
+            name = self._settings.model
+            self._template, why = self._templates.detect_for(name, self._tokenizer.chat_template, "the model's folder")
+            self.why = f"Chats are written by the template {why}."
+        tokenizer = self._tokenizer
+        return self._templates.render(
+            self._template, messages, add_generation_prompt=reply, bos_token=tokenizer.bos_token,
+            eos_token=tokenizer.eos_token,
+        )  # fmt: skip
+
+
+def text_files(folder: Path, name: str) -> list[Path]:
+    """A text file of the folder, or all of a folder there in their natural order. Raises: InvalidName, BadFile."""
+    inside = safe_child(folder, name)
+    if inside.is_dir():
+        found = sorted(inside.glob("*.txt"), key=_natural)
+        if not found:
+            raise BadFile(inside, "there is no .txt file in it", "Put texts into it, then try again.")
+        return found
+    file = inside if inside.suffix == ".txt" else safe_child(folder, name, ".txt")
+    if not file.is_file():
+        raise BadFile(file, "it is not there", "Put it into training/datasets, then try again.")
+    return [file]
+
+
+def text_names(folder: Path) -> list[str]:
+    """The text files and the folders of texts that can be learned."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(
+        each.stem if each.is_file() else each.name
+        for each in found
+        if (each.is_file() and each.suffix == ".txt") or (each.is_dir() and any(each.glob("*.txt")))
+    )
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", file.name.lower())]
