@@ -46,6 +46,7 @@ from modules.prompts.text_files import TextFiles
 from modules.training.evaluations import Evaluations
 from modules.training.measuring import Measuring
 from modules.training.texts import Texts
+from modules.training.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class App:
     edits: Edits
     archive: Archive
     measuring: Measuring
+    workshop: Workshop
 
     @classmethod
     def build(cls, root: Path, argv: Sequence[str]) -> Self:
@@ -141,6 +143,7 @@ class App:
             measuring=Measuring(
                 models, Texts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")
             ),
+            workshop=Workshop(paths, shelf),
         )
 
     def starting_params(self) -> SamplingParams:
@@ -182,16 +185,24 @@ class App:
         if names := self.launch.server.lora:
             self.use_loras(names)
 
-    def use_loras(self, names: Sequence[str]) -> None:
+    def load_with_lora(self, model: str, lora: str, strength: float) -> None:
+        """Let this adapter act on its base, which is loaded unless it is there already. Raises: UserError."""
+        state = self.models.state
+        if (state.phase, state.name, state.loader) != ("loaded", model, "Transformers"):
+            self.models.load(model, "Transformers")
+        self.use_loras([lora], strength)
+
+    def use_loras(self, names: Sequence[str], strength: float = 1.0) -> None:
         """Let these adapters act and no others. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
         known = self.lora_names()
         for name in names:
             safe_child(self.paths.loras, name)
             if name not in known:
                 raise UnknownName("LoRA", name, known)
-        self.models.current().set_loras([Lora(self.paths.loras / name) for name in names])
+        self.models.current().set_loras([Lora(self.paths.loras / name, strength) for name in names])
 
     def close(self) -> None:
         """Stop what is running and give the model's memory back."""
         self.downloads.close()
+        self.workshop.close()
         self.models.close()

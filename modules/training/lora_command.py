@@ -30,7 +30,9 @@ def add_lora(commands: Any) -> None:
     """Declare the command `lora`."""
     parser = commands.add_parser("lora", help="Train a LoRA.")
     parser.add_argument(
-        "--parameters", type=Path, help=f"A {PARAMETERS_FILE} to begin with; flags count more than what it says."
+        "--parameters",
+        metavar="FILE",
+        help=f"A {PARAMETERS_FILE} to begin with (-: a line of standard input); flags count more than what it says.",
     )
     parser.add_argument("--look", action="store_true", help="Only look: counts, samples, memory and time.")
     parser.add_argument("--json", action="store_true", help="Say everything as one JSON object a line.")
@@ -61,11 +63,9 @@ def add_merge(commands: Any) -> None:
 
 def lora(asked: argparse.Namespace) -> int:
     """Look, or train. Raises: UserError."""
-    started = LoraSettings.read(asked.parameters) if asked.parameters else LoraSettings()
-    given = {name.removeprefix("knob_"): value for name, value in vars(asked).items() if name.startswith("knob_")}
-    settings = started.changed(**given)
     with _own_output(asked.json) as out:
         try:
+            settings = _settings(asked)
             return _look(asked, settings, out) if asked.look else _train(asked, settings, out)
         except UserError as error:
             if not asked.json:
@@ -86,6 +86,16 @@ def merged(asked: argparse.Namespace) -> int:
 
 
 # --- inside ---
+
+
+def _settings(asked: argparse.Namespace) -> LoraSettings:
+    started = LoraSettings()
+    if asked.parameters == "-":
+        started = LoraSettings.from_json(sys.stdin.readline(), "standard input")
+    elif asked.parameters:
+        started = LoraSettings.read(Path(asked.parameters))
+    given = {name.removeprefix("knob_"): value for name, value in vars(asked).items() if name.startswith("knob_")}
+    return started.changed(**given)
 
 
 def _places(parser: argparse.ArgumentParser) -> None:

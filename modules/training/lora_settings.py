@@ -228,13 +228,21 @@ class LoraSettings(Knobs):
     def read(cls, file: Path) -> Self:
         """What is kept beside an adapter, the original's too: what is not known here is left out. Raises: BadFile."""
         try:
-            found = json.loads(file.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+            return cls.from_json(file.read_text(encoding="utf-8-sig"), str(file))
+        except (OSError, UnicodeDecodeError) as error:
             raise BadFile(file, str(error)) from None
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Self:
+        """The same from a text; `source` is what it is called in an error. Raises: BadFile."""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadFile(source, str(error)) from None
         if not isinstance(found, dict):
-            raise BadFile(file, "it is not a set of parameters")
+            raise BadFile(source, "it is not a set of parameters")
         spellings = cls.spellings()
         try:
             return cls.parse({key: value for key, value in found.items() if key in spellings})
         except InvalidInput as error:
-            raise BadFile(file, str(error).rstrip(".")) from None
+            raise BadFile(source, str(error).rstrip(".")) from None

@@ -61,7 +61,7 @@ def build_page(app: App) -> gr.Blocks:
         parameters.characters.wire(page, chat.controls.character)
         model.wire(page, model_tab, frame.timer, frame.model)
         session.wire(session_tab)
-        training.wire(training_tab)
+        training.wire(page, training_tab)
         controls = chat.controls
         session.saver.wire(
             {
