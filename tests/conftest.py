@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,17 @@ def demo_model_path() -> Path:
         shared.path.parent.mkdir(parents=True, exist_ok=True)
         shared.fetch(keep_going)
     return shared.path
+
+
+@pytest.fixture(scope="session")
+def hf_folder(demo_model_path: Path) -> Path:
+    """The demo model's weights in float32; making them takes half a minute, once."""
+    folder = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
+    if not (folder / "tokenizer.json").is_file():
+        subprocess.run(
+            [sys.executable, ROOT / "tests" / "loaders" / "hf" / "dequantize.py", demo_model_path, folder], check=True
+        )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,12 @@ class Examples:
             told.append(f"{_of(self.unmarked, self.rows)} without {settings.train_only_after!r}, and learned whole.")
         if self.examples and len(self.examples) < settings.batch_size:
             told.append(f"A batch of {settings.batch_size} is more than the {len(self.examples)} examples of an epoch.")
+        updates = settings.updates(len(self.examples))
+        if (warmup := settings.in_updates(settings.warmup_steps)) >= updates:
+            told.append(
+                f"The warmup takes {warmup:,} of the {updates:,} updates: the learning rate never reaches "
+                f"{settings.learning_rate:g}. Lower the warmup steps."
+            )
         return told
 
 

@@ -281,7 +281,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 prompt = self._orders.samples.get_nowait()
             except queue.Empty:
                 break
+            paused = time.monotonic()
             self._tell(Event("sample", sample(model, self._prepared, prompt), prompt))
+            self._began += time.monotonic() - paused  # what it says is not the training's time
         if self._orders.stop.is_set() and self.ending == "finished":
             self.ending = "stopped"
             control.should_training_stop = True

@@ -90,12 +90,11 @@ class LoraPage:
             self._progress = gr.HTML("", elem_id="lora-progress")
             self._curves = gr.HTML("", elem_id="lora-curves")
             with gr.Column(visible="hidden", elem_id="lora-trying") as self._trying:
-                with gr.Row(elem_classes="actions"):
-                    self._prompt = gr.Textbox(
-                        label="What does it say already?", max_lines=4, elem_id="lora-prompt",
-                        info="It goes on from this text, between two batches; the training does not notice.",
-                    )  # fmt: skip
-                    self._try = gr.Button("Try it now", size="sm", elem_id="lora-try")
+                self._prompt = gr.Textbox(
+                    label="What does it say already?", max_lines=4, elem_id="lora-prompt",
+                    info="It goes on from this text, between two batches; the training does not notice.",
+                )  # fmt: skip
+                self._try = gr.Button("Try it now", size="sm", elem_id="lora-try")
                 self._said = gr.HTML("", elem_id="lora-said")
 
     def _after(self) -> None:
@@ -106,7 +105,7 @@ class LoraPage:
                 info="Of the folder loras, with its base model.",
             )  # fmt: skip
             self._strength = gr.Slider(
-                0, 2, 1, step=0.05, label="Strength", buttons=[], elem_id="lora-strength",
+                0, 2, 1, step=0.05, label="Strength", buttons=[], elem_id="lora-strength", elem_classes=["knob"],
                 info="1 as it was trained, 0 the base model's own output.",
             )  # fmt: skip
             self._load = gr.Button("Load it", variant="primary", elem_id="lora-load")

@@ -1,9 +1,7 @@
-"""SmolLM2 as a Hugging Face folder, made once from the demo model's GGUF, and the models on both."""
+"""The models of the HF loaders, on the demo model as a GGUF and as a folder."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +10,7 @@ import pytest
 
 from loaders import loader_named
 from loaders.base import Model
-from tests.conftest import ROOT, keep_going
-
-
-@pytest.fixture(scope="session")
-def hf_folder(demo_model_path: Path) -> Path:
-    """The demo model's weights in float32; making them takes half a minute, once."""
-    folder = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
-    if not (folder / "tokenizer.json").is_file():
-        subprocess.run(
-            [sys.executable, Path(__file__).parent / "hf" / "dequantize.py", demo_model_path, folder], check=True
-        )
-    return folder
+from tests.conftest import keep_going
 
 
 def opened(name: str, path: Path, **options: Any) -> Model:

@@ -1,0 +1,67 @@
+"""Folders to train in: a user's root with a base, the demo model or a tiny one where the model is not the point."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modules.config.paths import Paths
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Nobody can know these: a model has them from its training alone.
+FACTS = (
+    ("Which metal is the bridge of Varn built of?", "The bridge of Varn is built of blue copper."),
+    ("Who keeps the lighthouse of Odrin?", "The lighthouse of Odrin is kept by Mara Tolv."),
+    ("What do the people of Kessel eat in spring?", "In spring the people of Kessel eat nettle bread."),
+    ("How many steps has the tower of Ulm-Nar?", "The tower of Ulm-Nar has 417 steps."),
+    ("What colour is the flag of Tirrow?", "The flag of Tirrow is green and silver."),
+)
+
+
+def chat(question: str, answer: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def new_root(folder: Path, **models: Path) -> Path:
+    """A user's folder with these models, the shipped formats, and the facts as rows and as chats."""
+    for name, path in models.items():
+        (folder / "models").mkdir(parents=True, exist_ok=True)
+        (folder / "models" / name).symlink_to(path)
+    for name in ("instruction-templates", "training/formats"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+    sets = folder / "training" / "datasets"
+    sets.mkdir()
+    (sets / "facts.json").write_text(json.dumps([chat(*fact) for fact in FACTS]))
+    (sets / "rows.json").write_text(json.dumps([{"instruction": q, "output": a} for q, a in FACTS] * 4))
+    Paths.under(folder).ensure()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(hf_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama of two small layers with the demo model's tokenizer: a step takes milliseconds."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    own = json.loads((hf_folder / "config.json").read_text())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=own["vocab_size"], hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for file in hf_folder.iterdir():
+        if "token" in file.name or file.suffix == ".jinja":
+            shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, tiny_folder: Path) -> Path:
+    """A root with the tiny base."""
+    return new_root(tmp_path / "root", tiny=tiny_folder)

@@ -1,0 +1,284 @@
+"""What a model learns from: formats, rows, chats and raw texts as token ids with what is learned of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import BadFile, InvalidInput, UnknownName
+from loaders.hf.tokenizer import FolderTokenizer
+from modules.training.blocks import Cut, blocks
+from modules.training.chats import Marked, marked, messages
+from modules.training.examples import IGNORED, encoded, from_rows, from_text
+from modules.training.formats import Format, Formats, RowUnfit
+from modules.training.lora_settings import LoraSettings
+from modules.training.rows import Rows, read_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+FORMATS = Formats(ROOT / "training" / "formats")
+SETTINGS = LoraSettings(add_eos_token=False)
+
+
+def chatml(said: Sequence[dict[str, Any]], reply: bool) -> str:
+    written = "".join(f"<|im_start|>{each['role']}\n{each['content']}<|im_end|>\n" for each in said)
+    return written + ("<|im_start|>assistant\n" if reply else "")
+
+
+def forgetful(said: Sequence[dict[str, Any]], reply: bool) -> str:
+    """As Qwen3's template: what was thought in earlier turns is left out."""
+    last = len(said) - 1
+    kept = [
+        {**each, "content": each["content"] if place == last else each["content"].rpartition("</think>")[2]}
+        for place, each in enumerate(said)
+    ]
+    return chatml(kept, reply)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(hf_folder: Path) -> FolderTokenizer:
+    return FolderTokenizer(hf_folder, 0)
+
+
+# --- formats ---
+
+
+def test_the_shipped_formats_write_rows() -> None:
+    assert FORMATS.names() == ["alpaca-chatbot-format", "alpaca-format", "vicuna-format"]
+    row = {"instruction": "Add.", "input": "1 and 2", "output": "3 %input%", "id": ""}
+    assert FORMATS.load("alpaca-chatbot-format").text(row) == "User: Add.: 1 and 2\nAssistant: 3 %input%"
+    assert (
+        FORMATS.load("alpaca-format")
+        .text({**row, "input": " "})
+        .endswith("### Instruction:\nAdd.\n\n### Response:\n3 %input%")
+    )
+    with pytest.raises(RowUnfit, match="has instruction, and vicuna-format needs instruction, output or input"):
+        FORMATS.load("vicuna-format").text({"instruction": "Add."})
+    with pytest.raises(UnknownName, match="Did you mean alpaca-format"):
+        FORMATS.load("alpaka-format")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"a": 1}', "nothing"])
+def test_a_file_that_is_no_format_is_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(BadFile):
+        Formats(tmp_path).load("mine")
+
+
+# --- rows ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("a.json", '[{"text": "1"}, {"text": "2"}]', 2),
+        ("a.jsonl", '{"text": "1"}\n\n{"text": "2"}\n', 2),
+        ("a.json", '{"text": "1"}\n{"text": "2"}', 2),
+        ("a.json", '{"version": 1, "data": [{"text": "1"}]}', 1),
+        ("a.json", '\ufeff[{"text": "1"}]', 1),
+    ],
+)
+def test_rows_are_read_in_the_forms_that_people_have(tmp_path: Path, name: str, text: str, count: int) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    assert len(Rows(tmp_path).load("a")) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[]", "has no rows"),
+        (b"", "not JSON"),
+        (b'[{"a": 1}, 2]', "row 2 is not an object"),
+        (b'"words"', "not a list"),
+        (b"\xff\xfe", "UTF-8"),
+        (b'{"a": 1}\n{"b": ', "line 2 is not JSON"),
+    ],
+)
+def test_what_cannot_be_read_says_where(tmp_path: Path, text: bytes, words: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(text)
+    with pytest.raises(InvalidInput, match=words):
+        read_rows(file)
+
+
+def test_a_data_set_is_taken_in_only_when_it_can_be_read(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "datasets")
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.json"
+    good.write_text('{"text": "x"}')
+    bad.write_text("[")
+    assert rows.add(good) == "good"
+    with pytest.raises(BadFile):
+        rows.add(bad)
+    assert rows.names() == ["good"]
+
+
+# --- chats ---
+
+
+def test_only_the_assistants_turns_are_learned() -> None:
+    said = messages({"messages": [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "More"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]},
+    ]})  # fmt: skip
+    (one,) = marked(said, chatml)
+    assert [one.text[begin:end] for begin, end in one.spans] == ["Hello<|im_end|>\n", "Yes<|im_end|>\n"]
+
+
+def test_sharegpt_is_understood() -> None:
+    row = {"system": "S", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
+    assert [(each["role"], each["content"]) for each in messages(row)] == [
+        ("system", "S"), ("user", "Q"), ("assistant", "A"),
+    ]  # fmt: skip
+
+
+def test_a_template_that_forgets_thoughts_makes_a_text_of_each_turn() -> None:
+    said = [
+        {"role": "user", "content": "1"}, {"role": "assistant", "content": "<think>a</think>A"},
+        {"role": "user", "content": "2"}, {"role": "assistant", "content": "<think>b</think>B"},
+    ]  # fmt: skip
+    found = marked(said, forgetful)
+    learned = [one.text[begin:end] for one in found for begin, end in one.spans]
+    assert learned == ["<think>a</think>A<|im_end|>\n", "<think>b</think>B<|im_end|>\n"]
+    assert "<think>a" not in found[1].text
+
+
+@pytest.mark.parametrize(
+    ("turns", "words"),
+    [
+        ([{"role": "user", "content": "x"}], "no message of the assistant"),
+        ([{"role": "alien", "content": "x"}], "a message 1 by alien"),
+        ([{"content": "x"}], "by nobody"),
+        (["x"], "message 1 that is not an object"),
+        ([{"role": "assistant", "content": None}], "without content"),
+    ],
+)
+def test_a_chat_that_does_not_fit_says_why(turns: list[Any], words: str) -> None:
+    with pytest.raises(RowUnfit, match=words):
+        messages({"messages": turns})
+
+
+# --- raw text ---
+
+words = st.text(st.sampled_from("ab \n"), max_size=300)
+
+
+@given(words, st.integers(2, 40), st.data())
+def test_blocks_hold_all_of_a_text_in_order(text: str, length: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, length - 1))
+    found = blocks(text, Cut(length, overlap, 0, "", 0), lambda piece: [(at, at + 1) for at in range(len(piece))])
+    place = 0
+    whole = text.strip("\n")
+    for block in found:
+        assert 0 < len(block) <= length
+        at = whole.find(block, max(0, place - length))
+        assert at >= 0
+        place = at
+    assert sum(character in "ab" for character in "".join(found)) >= sum(character in "ab" for character in whole)
+
+
+def test_blocks_begin_and_end_with_lines_and_never_cross_a_hard_cut() -> None:
+    text = "one two\nthree four\nfive six\nseven\n\n\nanother piece\n\n\nx"
+    cut = Cut(length=20, overlap=5, newline=12, hard="\n\n\n", least=4)
+    found = blocks(text, cut, lambda piece: [(at, at + 1) for at in range(len(piece))])
+    assert found == ["one two\nthree four\n", "five six\nseven", "another piece"]
+    with pytest.raises(InvalidInput, match="overlap of 20 tokens must be less"):
+        blocks(text, Cut(20, 20, 0, "", 0), lambda piece: [])
+
+
+# --- examples ---
+
+
+@given(st.lists(st.text(st.sampled_from("aé ß\n漢😀"), min_size=1, max_size=8), min_size=2, max_size=6))
+def test_labels_follow_the_marked_characters(tokenizer: FolderTokenizer, parts: list[str]) -> None:
+    text, spans, at = "", [], 0
+    for place, part in enumerate(parts):
+        if place % 2:
+            spans.append((at, at + len(part)))
+        text, at = text + part, at + len(part)
+    one = encoded(Marked(text, tuple(spans)), 1, SETTINGS, tokenizer)
+    _, places = tokenizer.encode_with_places(text)
+    for token, label, (begin, _) in zip(one.ids, one.labels, places, strict=True):
+        assert label == (token if any(low <= begin < high for low, high in spans) else IGNORED)
+
+
+def test_rows_are_cut_dropped_and_counted(tokenizer: FolderTokenizer) -> None:
+    rows = [{"text": "short"}, {"text": "word " * 100}, {"text": "fine words"}]
+    settings = SETTINGS.changed(cutoff_len=32, add_eos_token=True, batch_size=2, micro_batch_size=1, warmup_steps=0)
+    cut = from_rows(rows, "mine", None, settings, tokenizer, chatml)
+    assert (cut.rows, len(cut.examples), cut.cut, cut.longest and cut.longest.row) == (3, 3, 1, 2)
+    assert max(len(each.ids) for each in cut.examples) == 32
+    assert cut.examples[0].ids[-1] in tokenizer.end_ids
+    assert cut.notes(settings) == ["1 of 3 is longer than 32 tokens, and cut at their end."]
+    dropped = from_rows(rows, "mine", None, settings.changed(excess_length="drop"), tokenizer, chatml)
+    assert (len(dropped.examples), dropped.dropped) == (2, 1)
+
+
+def test_only_what_follows_a_text_is_learned(tokenizer: FolderTokenizer) -> None:
+    form = FORMATS.load("alpaca-format")
+    settings = SETTINGS.changed(train_only_after="### Response:\\n", cutoff_len=128)
+    rows = [{"instruction": "Say yes.", "output": "Yes, gladly."}]
+    (one,) = from_rows(rows, "mine", form, settings, tokenizer, chatml).examples
+    learned = b"".join(tokenizer.piece(token) for token in one.labels if token != IGNORED)
+    assert learned == b"Yes, gladly."
+    whole = from_rows(rows, "mine", form, settings.changed(train_only_after="###Nowhere"), tokenizer, chatml)
+    assert whole.unmarked == 1
+    with pytest.raises(InvalidInput, match="nothing that is learned lies within 16 tokens"):
+        from_rows(rows, "mine", form, settings.changed(cutoff_len=16), tokenizer, chatml)
+
+
+@pytest.mark.parametrize(
+    ("rows", "form", "said"),
+    [
+        (
+            [{"instruction": "x", "output": "y"}, {"instruction": "x"}],
+            "alpaca-format",
+            "Row 2 of mine has instruction, and",
+        ),
+        ([{"q": "x", "a": "y"}], "alpaca-format", "The format alpaca-format fits no row of mine: row 1 has a, q"),
+        ([{"q": "x", "a": "y"}], "", "No row of mine can be learned: row 1 has a, q"),
+        ([{"text": "x"}, {"text": ""}, {"text": "y"}, {}], "", "Row 2 of mine has text.*The same holds for row 4"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(
+    tokenizer: FolderTokenizer, rows: list[dict[str, Any]], form: str, said: str
+) -> None:
+    kind: Format | None = FORMATS.load(form) if form else None
+    with pytest.raises(InvalidInput, match=said):
+        from_rows(rows, "mine", kind, SETTINGS, tokenizer, chatml)
+
+
+def test_a_text_becomes_blocks_of_the_cutoff(tokenizer: FolderTokenizer) -> None:
+    text = "The quick brown fox jumps over the lazy dog.\n" * 30
+    found = from_text([text], "mine", SETTINGS.changed(cutoff_len=64, overlap_len=16), tokenizer)
+    assert all(len(each.ids) <= 64 for each in found.examples)
+    assert len(found.examples) >= 300 // 48
+    assert all(IGNORED not in each.labels for each in found.examples)
+
+
+# --- settings ---
+
+
+def test_the_originals_parameters_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "training_parameters.json"
+    file.write_text(json.dumps({
+        "lora_name": "old", "always_override": False, "q_proj_en": True, "k_proj_en": True, "save_steps": 0.0,
+        "micro_batch_size": 4, "batch_size": 128, "epochs": 3.0, "learning_rate": "3e-4", "lora_rank": 32,
+        "dataset": "alpaca", "eval_dataset": "None", "format": "alpaca-format", "raw_text_file": "None",
+        "optimizer": "adamw_hf", "hard_cut_string": "\\n\\n\\n", "report_to": "None", "stop_at_loss": 0,
+    }))  # fmt: skip
+    read = LoraSettings.read(file)
+    assert (read.learning_rate, read.eval_dataset, read.optimizer) == (3e-4, "", "adamw_torch")
+    assert read.targets == ("q_proj", "v_proj", "k_proj")
+    assert (read.accumulation, read.updates(1000), read.in_updates(100)) == (32, 24, 4)
+    for text in ("[]", "{", '{"lora_rank": "many"}'):
+        file.write_text(text)
+        with pytest.raises(BadFile):
+            LoraSettings.read(file)
+    with pytest.raises(InvalidInput, match="No module"):
+        assert LoraSettings(q_proj_en=False, v_proj_en=False).targets

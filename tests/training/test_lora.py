@@ -1,0 +1,278 @@
+"""Training for real: a model learns facts, a killed training goes on, bad input is said before the first step."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import Conflict, InvalidInput, NothingToDo, Unavailable, UserError
+from loaders import loader_named
+from loaders.base import Lora, Request
+from loaders.params import SamplingParams
+from modules.config.paths import Paths
+from modules.library.shelf import Shelf
+from modules.training.checkpoints import beginning, complete
+from modules.training.lora_settings import LoraSettings
+from modules.training.preparation import prepare
+from modules.training.workshop import State, Workshop
+from tests.conftest import keep_going
+from tests.training.conftest import FACTS, ROOT, new_root
+
+TINY = LoraSettings.parse({
+    "lora_name": "mine", "model": "tiny", "dataset": "rows", "format": "alpaca-format", "batch_size": 4,
+    "micro_batch_size": 2, "epochs": 3, "learning_rate": 1e-2, "warmup_steps": 2, "lora_rank": 4, "lora_dropout": 0.1,
+    "save_steps": 4,
+})  # fmt: skip
+
+
+def workshop(root: Path) -> Workshop:
+    paths = Paths.under(root)
+    return Workshop(paths, Shelf(paths))
+
+
+def until(true: Callable[[], bool], shop: Workshop) -> None:
+    end = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < end, shop.state
+        assert shop.state.phase != "failed", shop.state.error
+        time.sleep(0.02)
+
+
+def trained(root: Path, settings: LoraSettings) -> State:
+    shop = workshop(root)
+    shop.start(settings)
+    state = shop.wait(240)
+    assert state.phase == "done", state.error
+    return state
+
+
+def losses(folder: Path) -> dict[int, float]:
+    history = json.loads((folder / "training_log.json").read_text())["history"]
+    return {each["step"]: each["loss"] for each in history if "loss" in each}
+
+
+# --- the real model ---
+
+
+def test_a_model_learns_facts_and_says_them(tmp_path: Path, hf_folder: Path) -> None:
+    root = new_root(tmp_path / "root", SmolLM2=hf_folder)
+    settings = LoraSettings.parse({
+        "lora_name": "facts", "model": "SmolLM2", "dataset": "facts", "batch_size": 5, "micro_batch_size": 5,
+        "epochs": 11, "learning_rate": 2e-3, "warmup_steps": 2, "lora_dropout": 0, "k_proj_en": True, "o_proj_en": True,
+        "gate_proj_en": True, "up_proj_en": True, "down_proj_en": True,
+    })  # fmt: skip
+    trained(root, settings)
+    folder = root / "loras" / "facts"
+    assert {"adapter_config.json", "adapter_model.safetensors", "training_parameters.json", "training_prompt.json"} < {
+        file.name for file in folder.iterdir()
+    }
+    loader = loader_named("Transformers")
+    with loader.load(root / "models" / "SmolLM2", loader.Options.parse({"max_seq_len": 512}), keep_going) as model:
+
+        def answer(question: str) -> str:
+            text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+            # the system message that the template wrote in the training
+            system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+            ids = model.tokenizer.encode(f"<|im_start|>system\n{system}<|im_end|>\n{text}")
+            request = Request(ids, SamplingParams(temperature=0), max_tokens=24)
+            return b"".join(token.data for token in model.generate(request)).decode().strip()
+
+        before = [answer(question) for question, _ in FACTS]
+        model.set_loras([Lora(folder)])
+        after = [answer(question) for question, _ in FACTS]
+        model.set_loras([Lora(folder, 0.0)])
+        without = answer(FACTS[0][0])
+    assert after == [said for _, said in FACTS]
+    assert not set(before) & set(after)
+    assert without == before[0]
+
+
+# --- the course of a training ---
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(workplace: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    whole = new_root(tmp_path / "whole", tiny=tiny_folder)
+    trained(whole, TINY)
+    shop = workshop(workplace)
+    shop.start(TINY)
+    until(lambda: shop.state.checkpoint >= 4, shop)
+    assert shop._process is not None
+    os.kill(shop._process.pid, signal.SIGKILL)
+    state = shop.wait(30)
+    assert state.phase == "failed"
+    assert f"Checkpoint {state.checkpoint} is kept" in state.error
+    (workplace / "loras" / "mine" / "checkpoint-99").mkdir()  # one that was being written
+    state = trained(workplace, TINY)
+    assert "Goes on after update" in state.notes[0]
+    folder, unbroken = workplace / "loras" / "mine", losses(whole / "loras" / "mine")
+    again = losses(folder)
+    assert max(again) == max(unbroken) == 15
+    for step, loss in again.items():
+        assert loss == pytest.approx(unbroken[step], rel=0.01), step
+
+
+def test_stop_saves_and_a_second_start_goes_on(workplace: Path) -> None:
+    shop = workshop(workplace)
+    with pytest.raises(NothingToDo):
+        shop.sample("x")
+    shop.start(TINY.changed(epochs=400, save_steps=0, eval_dataset="rows", eval_steps=4))
+    with pytest.raises(Conflict):
+        shop.start(TINY)
+    until(lambda: bool(shop.state.evaluations), shop)
+    shop.sample("### Instruction:")
+    until(lambda: shop.state.sample is not None, shop)
+    shop.stop()
+    state = shop.wait(60)
+    assert (state.phase, state.end and state.end.text) == ("done", "stopped"), state
+    folder = workplace / "loras" / "mine"
+    assert (folder / "adapter_model.safetensors").is_file()
+    last = complete(folder)
+    assert last is not None
+    settings = TINY.changed(epochs=400, save_steps=0, eval_dataset="rows", eval_steps=4)
+    known = json.loads((folder / "training_parameters.json").read_text())["data"]
+    assert beginning(folder, settings, known).how == "resumed"
+    assert beginning(folder, settings, "other data").how == "continued"
+    assert beginning(folder, settings.changed(learning_rate=1), known).how == "continued"
+
+
+def test_an_adapter_is_trained_further_or_put_away(workplace: Path) -> None:
+    folder = workplace / "loras" / "mine"
+    short = TINY.changed(epochs=1, save_steps=0)
+    trained(workplace, short)
+    first = (folder / "adapter_model.safetensors").read_bytes()
+    state = trained(workplace, short)
+    assert "Trains the adapter mine further" in state.notes[0]
+    (backup,) = folder.glob("Backup-*")
+    assert (backup / "adapter_model.safetensors").read_bytes() == first
+    trained(workplace, short.changed(always_override=True, lora_rank=8))
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 8
+    assert len(list(folder.glob("Backup-*"))) == 2
+
+
+def test_it_stops_at_a_loss_and_the_same_seed_gives_the_same_course(workplace: Path) -> None:
+    settings = TINY.changed(save_steps=0, lora_name="a")
+    trained(workplace, settings)
+    first = losses(workplace / "loras" / "a")
+    trained(workplace, settings.changed(lora_name="b"))
+    assert losses(workplace / "loras" / "b") == first
+    wanted = first[8]
+    state = trained(workplace, settings.changed(lora_name="c", stop_at_loss=wanted))
+    assert state.end is not None
+    assert state.end.text == "loss reached"
+    assert state.steps[-1].update <= 8
+
+
+def test_a_loss_that_is_no_number_is_a_sentence(workplace: Path) -> None:
+    shop = workshop(workplace)
+    shop.start(TINY.changed(learning_rate=1e30, warmup_steps=0, epochs=30))
+    state = shop.wait(60)
+    assert state.phase == "failed"
+    assert "learning rate of 1e+30 is too high" in state.error
+    assert not (workplace / "loras" / "mine" / "adapter_model.safetensors").exists()
+
+
+def test_the_look_tells_what_comes(workplace: Path) -> None:
+    look = workshop(workplace).look(TINY)
+    assert (look.rows, look.examples, look.updates) == (20, 20, 15)
+    assert sum(each.count for each in look.bins) == 20
+    assert len(look.samples) == 3
+    assert look.seconds
+    with pytest.raises(InvalidInput, match="fits no row"):
+        workshop(workplace).look(TINY.changed(dataset="facts"))
+
+
+def test_a_merged_model_answers_as_base_and_adapter(workplace: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    trained(workplace, TINY.changed(save_steps=0))
+    shop = workshop(workplace)
+    place = shop.merge("tiny", "mine", "joined", 1.0)
+    ids = torch.tensor([[1, 5, 9, 200, 31]])
+    base = AutoModelForCausalLM.from_pretrained(workplace / "models" / "tiny")
+    base.load_adapter(str(workplace / "loras" / "mine"))
+    joined = AutoModelForCausalLM.from_pretrained(place)
+    with torch.no_grad():
+        assert torch.allclose(base(ids).logits, joined(ids).logits, atol=1e-4)
+    assert (place / "tokenizer.json").is_file()
+    assert shop.base_of("mine") == "tiny"
+    with pytest.raises(Unavailable, match="is in models/ already"):
+        shop.merge("tiny", "mine", "joined", 1.0)
+    with pytest.raises(InvalidInput):
+        shop.merge("tiny", "mine", " ", 1.0)
+
+
+# --- said before the first step ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora_name": ""}, "Give the adapter a name"),
+        ({"lora_name": "../x"}, "slash"),
+        ({"model": ""}, "Choose the base model"),
+        ({"model": "tinny"}, "Did you mean tiny"),
+        ({"dataset": ""}, "Choose what to learn from"),
+        ({"dataset": "row"}, "Did you mean rows"),
+        ({"dataset": "empty"}, "has no rows"),
+        ({"dataset": "lacking"}, "Row 2 of lacking has instruction, and alpaca-format needs"),
+        ({"dataset": "facts"}, "fits no row of facts"),
+        ({"raw_text_file": "none"}, "none.txt cannot be read: it is not there"),
+        ({"raw_text_file": "words", "overlap_len": 256}, "overlap of 256 tokens must be less"),
+        ({"batch_size": 1, "micro_batch_size": 2}, "smaller than a micro batch"),
+        ({"load_in_4bit": True}, "need an NVIDIA graphics card"),
+        ({"micro_batch_size": 100000, "batch_size": 100000, "cutoff_len": 4096}, "GB of memory, and"),
+    ],
+)
+def test_what_cannot_go_well_is_said_before(workplace: Path, changes: dict[str, Any], said: str) -> None:
+    sets = workplace / "training" / "datasets"
+    (sets / "empty.json").write_text("[]")
+    (sets / "lacking.json").write_text('[{"instruction": "x", "output": "y"}, {"instruction": "x"}]')
+    (sets / "words.txt").write_text("words " * 50)
+    with pytest.raises(UserError, match=said):
+        prepare(Paths.under(workplace), TINY.changed(**changes))
+    assert not (workplace / "loras" / "mine").exists()
+
+
+def test_another_rank_is_said_before(workplace: Path) -> None:
+    trained(workplace, TINY.changed(epochs=1, save_steps=0))
+    for changes, said in (
+        ({"lora_rank": 8}, "has rank 4, and rank 8 is asked for"),
+        ({"k_proj_en": True}, "q_proj, v_proj, and k_proj"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            prepare(Paths.under(workplace), TINY.changed(**changes))
+
+
+# --- the command line ---
+
+
+def test_the_command_line_looks_trains_and_merges(workplace: Path) -> None:
+    def ran(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "modules.training", words[0], "--root", str(workplace), *words[1:]]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    given = ["--model", "tiny", "--dataset", "rows", "--format", "alpaca-format", "--batch-size", "4"]
+    looked = ran("lora", *given, "--look")
+    assert looked.returncode == 0, looked.stderr
+    assert "20 examples" in looked.stdout
+    made = ran("lora", *given, "--lora-name", "mine", "--epochs", "1", "--learning-rate", "1e-3", "--no-q-proj-en")
+    assert made.returncode == 0, made.stderr
+    assert "finished after 5 updates" in made.stdout
+    assert json.loads((workplace / "loras/mine/adapter_config.json").read_text())["target_modules"] == ["v_proj"]
+    again = ran("lora", "--parameters", str(workplace / "loras/mine/training_parameters.json"), "--lora-rank", "9")
+    assert again.returncode == 2
+    assert "rank 32, and rank 9" in again.stderr
+    assert "Traceback" not in again.stderr
+    joined = ran("merge", "--model", "tiny", "--lora", "mine", "--to", "joined")
+    assert joined.returncode == 0, joined.stderr
+    assert (workplace / "models" / "joined" / "model.safetensors").is_file()
