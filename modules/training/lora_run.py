@@ -81,8 +81,8 @@ def train(prepared: Prepared, tell: Tell, orders: Orders) -> Ending:
         raise Unavailable(f"The training broke off: {told}. What its last checkpoint holds is kept.") from None
     if watch.diverged:
         raise Unavailable(
-            f"The loss is not a number any more after update {watch.update}: the learning rate of "
-            f"{settings.learning_rate:g} is too high for this. Nothing was saved over what was there."
+            f"The loss is not a number after update {watch.update}: the learning rate of {settings.learning_rate:g} is "
+            "too high for this, or the base model is damaged. Nothing was saved over what was there."
         )
     ending = watch.ending
     if prepared.evaluation and ending != "stopped" and watch.evaluated != watch.update:

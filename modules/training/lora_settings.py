@@ -41,7 +41,7 @@ PROJECTIONS: Mapping[str, str] = MappingProxyType(
     {f"{name}_en": name for name in ("q_proj", "v_proj", "k_proj", "o_proj", "gate_proj", "down_proj", "up_proj")}
 )
 
-_NONE = ("None", "none", "null")
+_NONE = ("None",)
 #: Optimizers of the original that transformers has no more, or only with packages that nobody has.
 _GONE = dict.fromkeys(("adamw_hf", "adamw_torch_xla", "adamw_apex_fused", "adamw_anyprecision"), "adamw_torch")
 

@@ -213,7 +213,7 @@ class Workshop:
             for line in process.stdout:
                 if event := Event.parse(line):
                     with self._lock:
-                        self._state = _after(self._state, event)
+                        self._state = after(self._state, event)
         code = process.wait()
         if process.stdin:
             process.stdin.close()
@@ -231,7 +231,7 @@ def _line(settings: LoraSettings) -> str:
     return json.dumps(settings.model_dump()) + "\n"
 
 
-def _after(state: State, event: Event) -> State:
+def after(state: State, event: Event) -> State:
     """The state when this has happened, too."""
     match event.kind:
         case "doing":

@@ -16,14 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 FACTS = (
     ("Which metal is the bridge of Varn built of?", "The bridge of Varn is built of blue copper."),
     ("Who keeps the lighthouse of Odrin?", "The lighthouse of Odrin is kept by Mara Tolv."),
-    ("What do the people of Kessel eat in spring?", "In spring the people of Kessel eat nettle bread."),
-    ("How many steps has the tower of Ulm-Nar?", "The tower of Ulm-Nar has 417 steps."),
+    ("How many steps has the tower of Ulm?", "The tower of Ulm has 417 steps."),
     ("What colour is the flag of Tirrow?", "The flag of Tirrow is green and silver."),
 )
+SYSTEM = "Answer."
 
 
 def chat(question: str, answer: str) -> dict[str, object]:
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+    said = (("system", SYSTEM), ("user", question), ("assistant", answer))
+    return {"messages": [{"role": role, "content": content} for role, content in said]}
 
 
 def new_root(folder: Path, **models: Path) -> Path:
@@ -36,7 +37,7 @@ def new_root(folder: Path, **models: Path) -> Path:
     sets = folder / "training" / "datasets"
     sets.mkdir()
     (sets / "facts.json").write_text(json.dumps([chat(*fact) for fact in FACTS]))
-    (sets / "rows.json").write_text(json.dumps([{"instruction": q, "output": a} for q, a in FACTS] * 4))
+    (sets / "rows.json").write_text(json.dumps([{"instruction": q, "output": a} for q, a in FACTS] * 5))
     Paths.under(folder).ensure()
     return folder
 

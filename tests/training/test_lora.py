@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,12 @@ from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.library.shelf import Shelf
 from modules.training.checkpoints import beginning, complete
+from modules.training.lora_events import Event
 from modules.training.lora_settings import LoraSettings
 from modules.training.preparation import prepare
-from modules.training.workshop import State, Workshop
+from modules.training.workshop import State, Workshop, after
 from tests.conftest import keep_going
-from tests.training.conftest import FACTS, ROOT, new_root
+from tests.training.conftest import FACTS, ROOT, SYSTEM, new_root
 
 TINY = LoraSettings.parse({
     "lora_name": "mine", "model": "tiny", "dataset": "rows", "format": "alpaca-format", "batch_size": 4,
@@ -48,10 +50,16 @@ def until(true: Callable[[], bool], shop: Workshop) -> None:
 
 
 def trained(root: Path, settings: LoraSettings) -> State:
-    shop = workshop(root)
-    shop.start(settings)
-    state = shop.wait(240)
-    assert state.phase == "done", state.error
+    """Train in this process, which has torch already; the state as the page would have it."""
+    from modules.training.lora_run import Orders, train
+
+    state = State("running", settings)
+    prepared = prepare(Paths.under(root), settings)
+    events = [Event("note", note) for note in prepared.notes]
+    train(prepared, events.append, Orders())
+    for event in events:
+        state = after(state, event)
+    assert state.phase == "done"
     return state
 
 
@@ -66,8 +74,8 @@ def losses(folder: Path) -> dict[int, float]:
 def test_a_model_learns_facts_and_says_them(tmp_path: Path, hf_folder: Path) -> None:
     root = new_root(tmp_path / "root", SmolLM2=hf_folder)
     settings = LoraSettings.parse({
-        "lora_name": "facts", "model": "SmolLM2", "dataset": "facts", "batch_size": 5, "micro_batch_size": 5,
-        "epochs": 11, "learning_rate": 2e-3, "warmup_steps": 2, "lora_dropout": 0, "k_proj_en": True, "o_proj_en": True,
+        "lora_name": "facts", "model": "SmolLM2", "dataset": "facts", "batch_size": 4, "micro_batch_size": 4,
+        "epochs": 10, "learning_rate": 2e-3, "warmup_steps": 2, "lora_dropout": 0, "k_proj_en": True, "o_proj_en": True,
         "gate_proj_en": True, "up_proj_en": True, "down_proj_en": True,
     })  # fmt: skip
     trained(root, settings)
@@ -79,11 +87,9 @@ def test_a_model_learns_facts_and_says_them(tmp_path: Path, hf_folder: Path) -> 
     with loader.load(root / "models" / "SmolLM2", loader.Options.parse({"max_seq_len": 512}), keep_going) as model:
 
         def answer(question: str) -> str:
-            text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-            # the system message that the template wrote in the training
-            system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-            ids = model.tokenizer.encode(f"<|im_start|>system\n{system}<|im_end|>\n{text}")
-            request = Request(ids, SamplingParams(temperature=0), max_tokens=24)
+            said = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n"
+            ids = model.tokenizer.encode(f"{said}<|im_start|>assistant\n")
+            request = Request(ids, SamplingParams(temperature=0), max_tokens=20)
             return b"".join(token.data for token in model.generate(request)).decode().strip()
 
         before = [answer(question) for question, _ in FACTS]
@@ -172,11 +178,16 @@ def test_it_stops_at_a_loss_and_the_same_seed_gives_the_same_course(workplace: P
 
 
 def test_a_loss_that_is_no_number_is_a_sentence(workplace: Path) -> None:
-    shop = workshop(workplace)
-    shop.start(TINY.changed(learning_rate=1e30, warmup_steps=0, epochs=30))
-    state = shop.wait(60)
-    assert state.phase == "failed"
-    assert "learning rate of 1e+30 is too high" in state.error
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    broken = AutoModelForCausalLM.from_pretrained(workplace / "models" / "tiny")
+    with torch.no_grad():
+        broken.model.layers[1].mlp.down_proj.weight[3, 3] = torch.nan
+    shutil.copytree(workplace / "models" / "tiny", workplace / "models" / "broken")
+    broken.save_pretrained(workplace / "models" / "broken")
+    with pytest.raises(Unavailable, match="loss is not a number after update 1"):
+        trained(workplace, TINY.changed(model="broken", save_steps=0))
     assert not (workplace / "loras" / "mine" / "adapter_model.safetensors").exists()
 
 

@@ -83,9 +83,11 @@ def program(tmp_path_factory: pytest.TempPathFactory, demo_model_path: Path) -> 
                 return False
             return True
 
-        until(answers)
-        yield Program(root, url)
-        server.terminate()
+        try:
+            until(answers)
+            yield Program(root, url)
+        finally:
+            server.terminate()  # also where it never answered: what follows would wait for it for ever
 
 
 @pytest.fixture
