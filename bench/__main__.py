@@ -8,7 +8,7 @@ import sys
 
 import bench
 
-names = [m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "figure")]
+names = [m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "figure", "plain_lora")]
 unknown = [name for name in sys.argv[1:] if name not in names]
 if unknown or len(sys.argv) == 1:
     print(f"usage: python -m bench NAME ...\nfigures: {', '.join(names)}")

@@ -19,6 +19,8 @@ from loaders import LOADERS  # noqa: E402
 from loaders.params import GROUPS, SamplingParams  # noqa: E402
 from modules.config.atomic import write_text  # noqa: E402
 from modules.extensions.hooks import HOOKS  # noqa: E402
+from modules.training.lora_settings import GROUPS as TRAINING_GROUPS  # noqa: E402
+from modules.training.lora_settings import LoraSettings  # noqa: E402
 
 #: A prompt after which many tokens are likely, and the knobs of each picture.
 PROMPT = "My favourite animal is the"
@@ -61,11 +63,25 @@ def options_table() -> str:
     return "\n".join(lines)
 
 
+def settings_table() -> str:
+    """The choices about a training, group by group."""
+    lines: list[str] = []
+    for group, title in TRAINING_GROUPS.items():
+        lines += [f"### {title}", "", "| choice | flag | default | |", "| --- | --- | --- | --- |"]
+        for knob in LoraSettings.knobs().values():
+            if knob.group == group:
+                default = "" if knob.default == "" else f"`{knob.default}`"
+                lines.append(f"| {knob.label} | `{knob.flag}` | {default} | {_cell(knob.help)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 #: The file, the name of its place in it, and what stands there.
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("extensions.md", "hooks", hooks_table),
     ("samplers.md", "knobs", knobs_table),
     ("loader-options.md", "options", options_table),
+    ("training.md", "settings", settings_table),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +49,26 @@ def hf_folder(demo_model_path: Path) -> Path:
         subprocess.run(
             [sys.executable, ROOT / "tests" / "loaders" / "hf" / "dequantize.py", demo_model_path, folder], check=True
         )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(hf_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama of two small layers with the demo model's tokenizer: a step takes milliseconds."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    own = json.loads((hf_folder / "config.json").read_text())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=own["vocab_size"], hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for file in hf_folder.iterdir():
+        if "token" in file.name or file.suffix == ".jinja":
+            shutil.copy(file, folder)
     return folder
 
 

@@ -1,15 +1,19 @@
-"""Perplexity in the browser: a text is added, measured, seen token by token, and stays in the table."""
+"""The Training tab in the browser: a LoRA is looked at, trained and loaded; a text is measured and stays."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from modules.training.perplexity import Plan
-from tests.ui.conftest import Web
+from tests.training.conftest import FACTS
+from tests.ui.conftest import ROOT, Web
 
 TEXT = "The capital of France is Paris. " * 20 + "Zygote xylophone quixotic.\n"
 
@@ -17,6 +21,7 @@ TEXT = "The capital of France is Paris. " * 20 + "Zygote xylophone quixotic.\n"
 def test_a_text_is_measured_and_kept(web: Web, tmp_path: Path) -> None:
     page = web.page
     web.tab("training")
+    page.locator("#tab-perplexity-button").click()
     page.locator("#measure").click()
     expect(page.locator(".toast-wrap")).to_contain_text("Choose a text to measure on.")
     file = tmp_path / "france.txt"
@@ -50,9 +55,75 @@ def test_without_what_is_asked_for_it_is_a_sentence(web: Web, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "datasets", None)  # as without the package: no network is asked
     page = web.page
     web.tab("training")
+    page.locator("#tab-perplexity-button").click()
     page.locator("#measure-text input").click()
     page.get_by_role("option", name="wikitext").click()
     page.locator("#measure").click()
     expect(page.locator("#measure-progress")).to_contain_text("wikitext could not be fetched")
     expect(page.locator("#measure-progress")).to_contain_text("wikitext.txt")
     expect(page.locator("#measure")).to_be_visible()
+
+
+@pytest.fixture
+def base(web: Web, tiny_folder: Path) -> Iterator[str]:
+    """A tiny base on the shelf, and the shipped formats."""
+    there = web.app.paths.models / "tiny"
+    there.symlink_to(tiny_folder)
+    shutil.copytree(ROOT / "training" / "formats", web.app.paths.training / "formats", dirs_exist_ok=True)
+    yield "tiny"
+    web.app.workshop.close()
+    web.app.models.unload()
+    there.unlink()
+
+
+def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: Path) -> None:
+    page = web.page
+
+    def choose(menu: str, name: str) -> None:
+        page.locator(f"#lora-{menu} input").click()
+        page.get_by_role("option", name=name, exact=True).click()
+
+    def fill(knob: str, value: object) -> None:
+        field = page.locator(f"#lora-{knob} input[type=number], #lora-{knob} textarea, #lora-{knob} input").first
+        field.fill(str(value))
+        field.press("Tab")
+
+    web.tab("training")
+    page.locator("#lora-start").click()
+    expect(page.locator(".toast-wrap")).to_contain_text("Give the adapter a name")
+    file = tmp_path / "facts.json"
+    file.write_text(json.dumps([{"instruction": question, "output": answer} for question, answer in FACTS]))
+    with page.expect_file_chooser() as asked:
+        page.locator("#lora-add").click()
+    asked.value.set_files(str(file))
+    expect(page.locator("#lora-dataset input")).to_have_value("facts")
+    choose("model", base)
+    page.locator("#lora-look").click()
+    expect(page.locator("#lora-looked")).to_contain_text(
+        "No row of facts can be learned: row 1 has instruction, output"
+    )
+    choose("format", "alpaca-format")
+    page.locator("#lora-look").click()
+    expect(page.locator("#lora-looked")).to_contain_text("examples of 4 rows")
+    expect(page.locator("#lora-looked pre mark").first).to_contain_text("### Response:")
+    fill("lora_name", "seen")
+    fill("batch_size", 4)
+    fill("epochs", 100)
+    page.locator("#lora-start").click()
+    expect(page.locator("#lora-curves svg")).to_be_visible(timeout=60_000)
+    page.locator("#lora-prompt textarea").fill("The bridge of Varn")
+    page.locator("#lora-try").click()
+    expect(page.locator("#lora-said mark")).to_be_visible()
+    page.reload()
+    web.ready()
+    web.tab("training")
+    expect(page.locator("#lora-progress")).to_contain_text("seen")
+    page.locator("#lora-stop").or_(page.locator("#lora-start")).first.wait_for()
+    if page.locator("#lora-stop").is_visible():
+        page.locator("#lora-stop").click()
+    expect(page.locator("#lora-progress b")).to_have_text("seen", timeout=60_000)
+    page.locator("#lora-load").click()
+    expect(page.locator("#lora-told")).to_contain_text("seen acts on tiny at strength 1", timeout=60_000)
+    model = web.app.models.loaded
+    assert model is not None
+    assert [(each.path.name, each.scale) for each in model.loras] == [("seen", 1.0)]
