@@ -154,7 +154,7 @@ class LoraSettings(Knobs):
 
     batch_size: int = knob(
         128, ge=1, range=(1, 1024, 1), group="steps", label="Batch size",
-        help="Examples of one step. Reached by adding up micro batches.",
+        help="Examples of one update of the adapter. Reached by adding up micro batches.",
     )  # fmt: skip
     micro_batch_size: int = knob(
         4, ge=1, range=(1, 128, 1), group="steps", label="Micro batch size",

@@ -54,15 +54,15 @@ class LoraPage:
     def _data(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.HTML("<h2>1. What is learned</h2>", elem_classes="card-head")
-            self._put("model", "lora_name", "dataset", "format", "eval_dataset")
+            self._put("model", "lora_name", "always_override", "dataset", "format", "eval_dataset")
             self._upload = gr.UploadButton(
                 "Add a data set or a text file", file_types=[".json", ".jsonl", ".txt"], size="sm", elem_id="lora-add"
             )
             self._put("cutoff_len")
             with gr.Accordion("A text file in place of a data set", open=False, elem_classes="rest"):
                 self._put(*_TEXT)
-            with gr.Accordion("More about the data", open=False, elem_classes="rest"):
-                self._put(*(name for name in self._group("data") if name not in self._made))
+            with gr.Accordion("More about data and base", open=False, elem_classes="rest"):
+                self._put(*(name for name in (*self._group("data"), *self._group("what")) if name not in self._made))
             self._look = gr.Button("Look at it", elem_id="lora-look")
             self._looked = gr.HTML("", elem_id="lora-looked")
 
@@ -74,12 +74,9 @@ class LoraPage:
                 info="An adapter that was trained here or with the original.",
             )  # fmt: skip
             self._put(*_FIRST)
-            for group in ("adapter", "steps", "learning", "keeping", "what"):
-                rest = [name for name in self._group(group) if name not in self._made]
-                if rest:
-                    title = "The base and the name" if group == "what" else GROUPS[group]
-                    with gr.Accordion(f"More: {title.lower()}", open=False, elem_classes="rest"):
-                        self._put(*rest)
+            for group in ("adapter", "steps", "learning", "keeping"):
+                with gr.Accordion(f"More: {GROUPS[group].lower()}", open=False, elem_classes="rest"):
+                    self._put(*(name for name in self._group(group) if name not in self._made))
 
     def _run(self) -> None:
         with gr.Column(elem_classes="card"):
