@@ -59,7 +59,8 @@ class Measuring:
                 for measured in measure(self._models.current(), words, plan, cancel):
                     measured.model = name
                     yield Step(name, number, len(names), measured)
-                self.evaluations.add(measured, "", text, plan)
+                loras = ", ".join(each.path.name for each in self._models.current().loras if each.scale)
+                self.evaluations.add(measured, loras, text, plan)
                 yield Step(name, number, len(names), measured, done=True)
         finally:
             self._lock.release()

@@ -14,6 +14,7 @@ from modules.training.workshop import State
 from modules.ui.words import escape, parts, plural
 
 _WIDE, _HIGH, _LEFT, _RIGHT, _FOOT = 720, 220, 48, 64, 24
+_POINTS = 400  # of a curve at most
 
 
 # --- the look ---
@@ -128,7 +129,7 @@ def state_html(state: State, loras: Path) -> str:
 
 def curves_svg(state: State) -> str:
     """Loss, evaluation loss and learning rate over the steps, as an SVG picture; nothing before the first step."""
-    steps = [event for event in state.steps if event.loss is not None]
+    steps = _thinned([event for event in state.steps if event.loss is not None])
     if not steps or state.ready is None:
         return ""
     accumulation = state.ready.accumulation
@@ -173,6 +174,12 @@ def curves_svg(state: State) -> str:
         f"<text x='{_WIDE - _RIGHT}' y='{_HIGH + 16}' text-anchor='end'>{last * accumulation:,}</text></svg>"
         f"<figcaption>{legend}</figcaption></figure>"
     )
+
+
+def _thinned(steps: list[Event]) -> list[Event]:
+    """Not more than so many that each has a pixel or two; the last is always there."""
+    every = -(-len(steps) // _POINTS)
+    return [*steps[:-1:every], steps[-1]] if every > 1 else steps
 
 
 def _line(points: Iterable[tuple[float, float]]) -> str:
