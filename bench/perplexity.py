@@ -21,6 +21,8 @@ from modules.training.perplexity import Plan, measure
 
 TEXT = Path("/usr/share/common-licenses/GPL-3")
 CONTEXT = 512
+#: As llama.cpp's log counts from its start: minutes, seconds, thousandths, millionths.
+_CLOCK = r"(\d+)\.(\d+)\.(\d+)\.(\d+)"
 FOLDER = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
 
 
@@ -37,10 +39,16 @@ def theirs(program: str, model: Path, text: Path) -> tuple[float, float]:
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     said = ran.stdout + ran.stderr
     found = re.search(r"Final estimate: PPL = ([\d.]+)", said)
-    speed = re.search(r"prompt eval time = .*?,\s*([\d.]+) tokens per second", said)
-    if not (found and speed):
+    begun = re.search(rf"{_CLOCK} I perplexity: calculating perplexity over (\d+) chunks", said)
+    ended = re.search(rf"{_CLOCK} I Final estimate", said)
+    if not (found and begun and ended):
         raise SystemExit(said[-2000:])
-    return float(found[1]), float(speed[1])
+    return float(found[1]), int(begun[5]) * CONTEXT / (_seconds(ended) - _seconds(begun))
+
+
+def _seconds(clock: re.Match[str]) -> float:
+    minutes, seconds, thousandths, millionths = (int(clock[place]) for place in range(1, 5))
+    return 60 * minutes + seconds + thousandths / 1e3 + millionths / 1e6
 
 
 def by_transformers(text: str) -> tuple[float, float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -56,9 +55,7 @@ trainer = Trainer(
     data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8),
 )  # fmt: skip
 trainer.remove_callback(PrinterCallback)
-began = time.perf_counter()
-trainer.train()
-seconds = time.perf_counter() - began
+seconds = trainer.train().metrics["train_runtime"]
 tokens = sum(len(row["input_ids"]) for row in data) * given["epochs"]
 losses = [each["loss"] for each in trainer.state.log_history if "loss" in each]
 print(json.dumps({"tokens_per_second": tokens / seconds, "losses": losses}))
