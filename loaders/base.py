@@ -193,8 +193,12 @@ class Model(ABC):
         raise Unsupported(self.unsupported.get("grammar_string", f"{self.loader} cannot keep to a grammar."))
 
     @abstractmethod
-    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+    def score(
+        self, ids: Sequence[int], cancel: threading.Event | None = None, start: int = 0
+    ) -> npt.NDArray[np.float32]:
         """The natural-log probability of each token but the first, given those before it; shape (len(ids) - 1,).
+
+        `start` leaves the first so many of them out, and what they would have cost.
 
         Raises: UserError, as `generate` does; EngineFailed when cancelled.
         """

@@ -97,10 +97,14 @@ class Probe(Job):
 
 
 class Scoring(Job):
-    """A request for the log-probability of each token of its prompt but the first, instead of a reply."""
+    """A request for the log-probability of each token of its prompt but the first, instead of a reply.
 
-    def __init__(self, request: Request) -> None:
+    `skipped`: the first so many of them are not asked for; an engine may leave them at 0.
+    """
+
+    def __init__(self, request: Request, skipped: int = 0) -> None:
         super().__init__(request)
+        self.skipped = skipped
         self.logprobs = np.zeros(max(len(request.ids) - 1, 0), np.float32)
 
 

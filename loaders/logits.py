@@ -28,6 +28,15 @@ def log_softmax(logits: Floats) -> Floats:
     return shifted
 
 
+def logprob_of(logits: Floats, token: int) -> float:
+    """The natural-log probability of one token, without an array for all of them. Raises: NotNumbers."""
+    best = logits.max()
+    total = np.exp(logits - best).sum()
+    if not np.isfinite(total):
+        raise NotNumbers
+    return float(logits[token] - best - np.log(total))
+
+
 def guided(conditional: Floats, unconditional: Floats, scale: float) -> Floats:
     """CFG: u + scale * (c - u) on the log-softmaxes c and u of both branches, shape (n_vocab,), a new array.
 

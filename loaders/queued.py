@@ -55,13 +55,15 @@ class QueuedModel(Model):
         assert probe.logits is not None
         return probe.logits
 
-    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
-        if len(ids) < 2:
+    def score(
+        self, ids: Sequence[int], cancel: threading.Event | None = None, start: int = 0
+    ) -> npt.NDArray[np.float32]:
+        if len(ids) < 2 + start:
             return np.zeros(0, np.float32)
-        scoring = Scoring(Request(ids, cancel=cancel or threading.Event(), label="scoring"))
+        scoring = Scoring(Request(ids, cancel=cancel or threading.Event(), label="scoring"), start)
         self._submit(scoring)
         self._wait(scoring)
-        return scoring.logprobs
+        return scoring.logprobs[start:]
 
     def queue(self) -> Sequence[QueueEntry]:
         running, waiting = self._engine.jobs()

@@ -188,11 +188,13 @@ class FakeModel(Model):
             logits[token] = value
         return logits
 
-    def score(self, ids: Sequence[int], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+    def score(
+        self, ids: Sequence[int], cancel: threading.Event | None = None, start: int = 0
+    ) -> npt.NDArray[np.float32]:
         """Every token as likely as the next."""
         if self.closed:
             raise ModelClosed
-        return np.full(max(0, len(ids) - 1), -np.log(self.tokenizer.n_vocab), np.float32)
+        return np.full(max(0, len(ids) - 1 - start), -np.log(self.tokenizer.n_vocab), np.float32)
 
     def queue(self) -> list[QueueEntry]:
         """Those that have neither ended nor been told to; what has given no token yet waits."""

@@ -23,7 +23,7 @@ from loaders.llamacpp.sampling import grammar_of
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
 from loaders.llamacpp.tokenizer import LlamaTokenizer
-from loaders.logits import checked, describe, log_softmax
+from loaders.logits import checked, describe, logprob_of
 from loaders.sampler import sampler_of
 from loaders.sampling import Scratch
 
@@ -214,14 +214,18 @@ class Engine:
         for run in replying:
             for lane in run.lanes:
                 self._add(lane, 1, last=True)
-        room, rows = self._piece(shared=bool(replying)), ROWS_SCORED
+        scoring = all(isinstance(run.job, Scoring) for run in self._runs)
+        # where nobody waits for a token, pieces of one size: the figures do not depend on the machine's speed
+        room, rows = self._limits.n_batch if scoring else self._piece(shared=bool(replying)), ROWS_SCORED
         room = min(room, self._limits.tokens - self._batch.size)
         for run in self._runs:
             if isinstance(run.job, Scoring):
-                count = min(run.lanes[0].pending, room, rows)
+                lane = run.lanes[0]
+                before = run.job.skipped - (len(lane.ids) - lane.pending)  # tokens whose scores nobody asked for
+                count = min(before, room) if before > 0 else min(lane.pending, room, rows)
                 if count > 0:
-                    room, rows = room - count, rows - count
-                    self._add(run.lanes[0], count, last=True, all_rows=True)
+                    room, rows = room - count, rows - (count if before <= 0 else 0)
+                    self._add(lane, count, last=before <= 0, all_rows=before <= 0)
                 continue
             # with guidance, both lanes' last tokens go together, so that their logits come in one step
             hold = len(run.lanes) - 1
@@ -305,7 +309,7 @@ class Engine:
         lane = run.lanes[0]
         end = len(lane.ids) - lane.pending
         for row, at in zip(range(lane.row - lane.added + 1, lane.row + 1), range(end - lane.added, end), strict=True):
-            job.logprobs[at] = log_softmax(checked(self._context.logits(row)))[job.request.ids[at + 1]]
+            job.logprobs[at] = logprob_of(self._context.logits(row), job.request.ids[at + 1])
         if not lane.pending:
             self._end(run, Finish.STOP)
 

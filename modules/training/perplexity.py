@@ -142,7 +142,7 @@ def measure(
     for window in cut:
         if cancel.is_set():
             raise Cancelled
-        scores = model.score(window.ids, cancel)[window.start :]
+        scores = model.score(window.ids, cancel, window.start)
         result.surprise.append(-scores)
         result.places.append(np.arange(len(scores)) + window.begin + window.start + 1)
         result.done += 1

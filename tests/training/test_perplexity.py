@@ -181,3 +181,19 @@ def test_the_command_line_measures_and_keeps(tmp_path: Path, demo_model_path: Pa
     assert ran.returncode == 2
     assert "none-such" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_scores_from_a_place_on_are_those_of_all(demo_model_path: Path) -> None:
+    """What nobody asked for costs no output layer. llama.cpp sums in another order in batches of another size."""
+    loader = loader_named("llama.cpp")
+    options = loader.Options.parse({"n_ctx": 512, "threads": 1, "threads_batch": 1})
+    found = []
+    for start in (0, 150):
+        with loader.load(demo_model_path, options, keep_going) as model:
+            ids = model.tokenizer.encode(TEXT)[:200]
+            found.append(model.score(ids, start=start))
+            assert model.score(ids[:151], start=150).shape == (0,)
+    whole, rest = found
+    assert (whole.shape, rest.shape) == ((199,), (49,))
+    assert float(rest.mean()) == pytest.approx(float(whole[150:].mean()), abs=0.05)
+    assert np.corrcoef(rest, whole[150:])[0, 1] > 0.99
