@@ -190,7 +190,7 @@ def test_scores_from_a_place_on_are_those_of_all(demo_model_path: Path) -> None:
     found = []
     for start in (0, 150):
         with loader.load(demo_model_path, options, keep_going) as model:
-            ids = model.tokenizer.encode(TEXT)[:200]
+            ids = model.tokenizer.encode(TEXT * 3)[:200]
             found.append(model.score(ids, start=start))
             assert model.score(ids[:151], start=150).shape == (0,)
     whole, rest = found
