@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ SETTINGS = LoraSettings.parse({
     "micro_batch_size": 4, "epochs": 1, "cutoff_len": 128, "lora_rank": 8, "lora_alpha": 16, "learning_rate": 1e-3,
     "warmup_steps": 0, "eval_steps": 1000,
 })  # fmt: skip
+
+
+def killed(shop: Workshop) -> float:
+    """The last loss of a training that was killed after its second update, and went on from its checkpoint."""
+    settings = SETTINGS.changed(lora_name="killed", save_steps=SETTINGS.accumulation)
+    shop.start(settings)
+    while shop.state.checkpoint < 2 and shop.state.active:
+        time.sleep(0.05)
+    shop.kill()
+    if shop.wait().phase != "failed":
+        raise SystemExit("it ended before it could be killed")
+    shop.start(settings.changed(always_override=False))
+    state = shop.wait()
+    if state.end is None or "Goes on after update" not in state.notes[0]:
+        raise SystemExit(state.error or state.notes[0])
+    return state.steps[-1].loss or 0.0
 
 
 def main() -> None:
@@ -61,6 +78,7 @@ def main() -> None:
             return float(said["tokens_per_second"])
 
         speeds = in_turn(3, ours, plain)
+        again = killed(Workshop(paths, Shelf(paths)))
     mine, theirs = courses["ours"][0], courses["plain"][0]
     apart = max(abs(a / b - 1) for a, b in zip(mine, theirs, strict=True)) * 100
     write(
@@ -70,6 +88,8 @@ def main() -> None:
                    Side("ours", speeds[0]), Side("plain peft and Trainer", speeds[1]), 1.0),
             Figure("the same seed", "loss of the steps, the largest difference", "%",
                    Side("apart", [apart]), Side("allowed", [1.0]), 1.0, at_most=True),
+            Figure("kill -9 after update 2, gone on with", "the last loss, the difference", "%",
+                   Side("apart", [abs(again / mine[-1] - 1) * 100]), Side("allowed", [1.0]), 1.0, at_most=True),
         ],
         f"The losses of ours: {', '.join(f'{loss:.4f}' for loss in mine)}.",
     )  # fmt: skip

@@ -149,6 +149,11 @@ class Workshop:
                 self._state = replace(self._state, phase="stopping", doing="Stopping, and saving what was learned")
         self._order({"order": "stop"})
 
+    def kill(self) -> None:
+        """End the process at once, as a crash would: only what its last checkpoint holds is kept."""
+        if self._process:
+            self._process.kill()
+
     def sample(self, prompt: str) -> None:
         """Ask what the half-trained model says after this; it comes with the state. Raises: NothingToDo."""
         if not self.state.active:
@@ -184,7 +189,7 @@ class Workshop:
         self.stop()
         self.wait(_PATIENCE)
         if process.poll() is None:
-            process.kill()
+            self.kill()
 
     # --- inside ---
 

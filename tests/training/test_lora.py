@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -111,8 +109,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(workplace: Path, tmp_path
     shop = workshop(workplace)
     shop.start(TINY)
     until(lambda: shop.state.checkpoint >= 4, shop)
-    assert shop._process is not None
-    os.kill(shop._process.pid, signal.SIGKILL)
+    shop.kill()
     state = shop.wait(30)
     assert state.phase == "failed"
     assert f"Checkpoint {state.checkpoint} is kept" in state.error
