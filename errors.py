@@ -78,6 +78,14 @@ class BadFile(InvalidInput):
         super().__init__(f"{path} cannot be read: {why}. {todo}")
 
 
+class NotWritable(Unavailable):
+    """A file of the user's that cannot be written: rights, a full disk."""
+
+    def __init__(self, path: object, error: OSError) -> None:
+        why = error.strerror or str(error)
+        super().__init__(f"{path} cannot be written: {why}. Make it writable and try again.")
+
+
 # --- models ------------------------------------------------------------------------------------------------------
 
 

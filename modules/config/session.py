@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import Unavailable
+from errors import NotWritable
 from loaders.knobs import Knob
 from modules.config.atomic import write_text
 from modules.config.catalogue import Loaders
@@ -98,8 +98,7 @@ class Session:
         try:
             write_text(path, text)
         except OSError as error:
-            why = error.strerror or str(error)
-            raise Unavailable(f"{path} cannot be written: {why}. Make it writable and try again.") from None
+            raise NotWritable(path, error) from None
 
 
 def with_choices(text: str, choices: Mapping[str, Any]) -> str:

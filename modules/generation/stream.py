@@ -161,4 +161,4 @@ class TextStream:
         now = time.monotonic()
         self._next_at = max(self._next_at + self._pause, now)
         if self._next_at > now:
-            self._cancel.wait(self._next_at - now)
+            self._cancel.wait(min(self._next_at - now, threading.TIMEOUT_MAX))

@@ -65,12 +65,25 @@ def beginning(folder: Path, settings: LoraSettings, data: str) -> Beginning:
 
 def complete(folder: Path) -> Path | None:
     """The last checkpoint that was written to its end: its trainer_state.json comes last."""
-    found = []
+    whole = [
+        each
+        for each in folder.glob("checkpoint-*")
+        if _update(each) >= 0 and (each / WEIGHTS).is_file() and "global_step" in _lenient(each / STATE)
+    ]
+    return max(whole, key=_update, default=None)
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a training was stopped or cut off here that can go on from a checkpoint."""
+    return _known(folder) is not None and not _finished(folder) and complete(folder) is not None
+
+
+def remove_checkpoints(folder: Path, *, but: Path | None = None) -> None:
+    """Remove all checkpoints; with `but` only those after it, which a training that goes on from it writes anew."""
+    kept = _update(but) if but else -1
     for each in folder.glob("checkpoint-*"):
-        match = _CHECKPOINT.fullmatch(each.name)
-        if match and (each / WEIGHTS).is_file() and "global_step" in _lenient(each / STATE):
-            found.append((int(match[1]), each))
-    return max(found)[1] if found else None
+        if _update(each) > kept:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def backup_of(folder: Path) -> Path:
@@ -100,6 +113,12 @@ def put_away(folder: Path, *, keep: bool) -> None:
                 file.rename(there / file.name)
     except OSError as error:
         raise Conflict(f"{folder} cannot be changed: {error.strerror}. Close what uses it and try again.") from None
+
+
+def _update(checkpoint: Path) -> int:
+    """After which update it was written; -1 for a folder of another name."""
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    return int(match[1]) if match else -1
 
 
 def _holds(folder: Path) -> bool:

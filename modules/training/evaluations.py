@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from errors import BadFile, Unavailable
+from errors import BadFile, NotWritable
 from modules.config.atomic import write_text
 from modules.training.perplexity import Measured, Plan
 
@@ -48,7 +48,7 @@ class Evaluations:
         return next((row for row in self.rows() if _key(row) == wanted), None)
 
     def add(self, measured: Measured, loras: str, dataset: str, plan: Plan) -> Row:
-        """Keep a result. Raises: BadFile, Unavailable."""
+        """Keep a result. Raises: BadFile, NotWritable."""
         new = row_of(measured.model, loras, dataset, plan, measured.perplexity)
         with self._lock:
             rows = self.rows()
@@ -62,7 +62,7 @@ class Evaluations:
         return new
 
     def comment(self, rows: Sequence[Row]) -> int:
-        """Take over the comments of these rows, and nothing else; how many changed. Raises: BadFile, Unavailable."""
+        """Take over the comments of these rows, and nothing else; how many changed. Raises: BadFile, NotWritable."""
         given = {_key(row): row.get("Comment", "") for row in rows}
         with self._lock:
             kept = self.rows()
@@ -84,8 +84,7 @@ class Evaluations:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.file, as_csv(rows))
         except OSError as error:
-            why = error.strerror or str(error)
-            raise Unavailable(f"{self.file} cannot be written: {why}. Make it writable and try again.") from None
+            raise NotWritable(self.file, error) from None
 
 
 def as_csv(rows: Sequence[Row]) -> str:

@@ -8,16 +8,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from typing_extensions import Self
 
-from errors import Unavailable
+from errors import NotWritable, Unavailable
+from modules.config.atomic import write_json
 from modules.training.examples import IGNORED, Example, samples
 from modules.training.preparation import Prepared
 
 _BINS = 16
 _SHOWN = 400  # tokens of a sample
+_KEPT = 10  # samples in a file of the logs
+
+#: The original's name for it.
+SAMPLES_FILE = "train_dataset_sample.json"
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,20 @@ def look_at(prepared: Prepared) -> Look:
         seconds=need.seconds,
         notes=tuple(prepared.notes),
     )
+
+
+def keep_samples(prepared: Prepared, logs: Path) -> None:
+    """Ten examples as the text that is learned from, in the original's file. Raises: Unavailable."""
+    tokenizer = prepared.tokenizer
+    texts = (
+        b"".join(tokenizer.piece(token, special=True) for token in each.ids).decode("utf-8", "replace")
+        for each in samples(prepared.examples, _KEPT)
+    )
+    file = logs / SAMPLES_FILE
+    try:
+        write_json(file, [{"value": text} for text in texts])
+    except OSError as error:
+        raise NotWritable(file, error) from None
 
 
 def _sample(example: Example, prepared: Prepared) -> Sample:

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from errors import UserError
 from modules.config.paths import Paths, safe_child
 from modules.library.shelf import Shelf
-from modules.training.look import Look, look_at
+from modules.training.look import Look, keep_samples, look_at
 from modules.training.lora_events import Event
 from modules.training.lora_settings import PARAMETERS_FILE, PROJECTIONS, LoraSettings
 from modules.training.preparation import prepare
@@ -135,9 +135,11 @@ def _look(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int
 def _train(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int:
     tell: Callable[[Event], None] = (lambda event: _write(out, event.line())) if asked.json else _Human(out).tell
     tell(Event("doing", "Reading the data"))
-    prepared = prepare(_paths(asked), settings)
+    paths = _paths(asked)
+    prepared = prepare(paths, settings)
     for note in prepared.notes:
         tell(Event("note", note))
+    keep_samples(prepared, paths.logs)
     tell(Event("doing", "Starting torch"))
     from modules.training.lora_run import Orders, train
 

@@ -27,7 +27,7 @@ from errors import Unavailable, UserError
 from loaders.huggingface import native
 from loaders.huggingface.options import TransformersOptions
 from modules.config.atomic import write_text
-from modules.training.checkpoints import CONFIG, LOG_FILE, WEIGHTS, put_away
+from modules.training.checkpoints import CONFIG, LOG_FILE, WEIGHTS, put_away, remove_checkpoints
 from modules.training.examples import IGNORED, Examples
 from modules.training.lora_events import Ending, Event
 from modules.training.lora_settings import PARAMETERS_FILE
@@ -40,6 +40,8 @@ Tell = Callable[[Event], None]
 #: Lengths of a batch are padded to a multiple of this: matrix products of odd sizes are slower.
 _MULTIPLE = 8
 _SAMPLE_TOKENS = 80
+#: Seconds between two checkpoints where none were asked for.
+_OWN_CHECKPOINTS = 300
 
 
 @dataclass
@@ -89,6 +91,8 @@ def train(prepared: Prepared, tell: Tell, orders: Orders) -> Ending:
         trainer.evaluate()
     _save(model, folder)
     _keep_log(prepared, watch, trainer.state.log_history, ending)
+    if ending != "stopped" and not settings.save_steps:
+        remove_checkpoints(folder)  # nobody asked for them, and there is nothing to go on with
     tell(Event("done", ending, update=watch.update, updates=trainer.state.max_steps, seconds=watch.seconds,
                tokens_per_second=watch.rate))  # fmt: skip
     return ending
@@ -100,7 +104,14 @@ def train(prepared: Prepared, tell: Tell, orders: Orders) -> Ending:
 def _model(prepared: Prepared, half: str) -> Any:
     """The base with its adapter, ready to be trained."""
     settings, begins = prepared.settings, prepared.beginning
-    values: dict[str, Any] = {"load_in_4bit": settings.load_in_4bit, "bf16": half == "bfloat16", "compute_dtype": half}
+    values: dict[str, Any] = {
+        "load_in_4bit": settings.load_in_4bit,
+        "bf16": half == "bfloat16",
+        "compute_dtype": half,
+        # the Trainer takes CUDA or the CPU; several cards hold the layers in turn, or it would copy the model onto each
+        "cpu": not torch.cuda.is_available(),
+        "auto_devices": torch.cuda.device_count() > 1,
+    }
     options = TransformersOptions.parse(values)
     plan = native.plan(options, [])
     base = native.opened_to_train(prepared.base.folder, options, plan, lambda _fraction, _doing: True)
@@ -132,6 +143,8 @@ def _settle_folder(prepared: Prepared) -> None:
             put_away(folder, keep=False)
         elif how == "continued":
             put_away(folder, keep=True)
+        else:
+            remove_checkpoints(folder, but=prepared.beginning.source)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG_FILE).unlink(missing_ok=True)
     kept = {**prepared.settings.model_dump(), "data": prepared.data}
@@ -172,6 +185,7 @@ def _arguments(prepared: Prepared, *, cuda: bool, half: str) -> TrainingArgument
         prediction_loss_only=True,
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.in_updates(settings.save_steps) or 1,
+        save_total_limit=None if settings.save_steps else 1,
         dataloader_pin_memory=cuda,
         report_to="none",
         disable_tqdm=True,
@@ -205,13 +219,16 @@ def collated(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Ten
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Tells what happens, and does what is wished between two micro batches."""
+    """Tells what happens, and does what is wished between two micro batches.
+
+    Where no checkpoints were asked for it has one written every few minutes: a crash costs no more than that.
+    """
 
     def __init__(self, prepared: Prepared, tell: Tell, orders: Orders) -> None:
         self._prepared, self._tell, self._orders = prepared, tell, orders
         self._tokens, self._first = 0, prepared.beginning.updates
         self._began = time.monotonic()
-        self._saved = -1
+        self._saved, self._saved_at = -1, self._began
         self.update, self.evaluated = self._first, -1
         self.diverged = False
         self.ending: Ending = "finished"
@@ -232,7 +249,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
         return collated(rows)
 
     def on_train_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        self._began, self._tokens = time.monotonic(), 0
+        self._began = self._saved_at = time.monotonic()
+        self._tokens = 0
         self._first = self.update = state.global_step
         accumulation = self._prepared.settings.accumulation
         self._tell(Event("ready", update=self.update, updates=state.max_steps, accumulation=accumulation))
@@ -242,6 +260,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         self.update = state.global_step
+        if not self._prepared.settings.save_steps and time.monotonic() - self._saved_at >= _OWN_CHECKPOINTS:
+            control.should_save = True
         self._obey(control, more["model"])
 
     def on_log(
@@ -272,7 +292,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
             control.should_training_stop = True
 
     def on_save(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        self._saved = state.global_step
+        self._saved, self._saved_at = state.global_step, time.monotonic()
         self._tell(Event("checkpoint", update=state.global_step))
 
     def _obey(self, control: TrainerControl, model: Any) -> None:

@@ -191,7 +191,8 @@ class LoraSettings(Knobs):
 
     save_steps: int = knob(
         0, ge=0, range=(0, 1000, 1), group="keeping", label="Checkpoint every n steps",
-        help="From which a training that was cut off goes on, its optimizer as it was. 0: at the end and on Stop only.",
+        help="From which a training that was cut off goes on, its optimizer as it was. 0: one every five minutes, of "
+        "which the last alone is kept.",
     )  # fmt: skip
     eval_steps: int = knob(
         100, ge=1, range=(1, 1000, 1), group="keeping", label="Evaluate every n steps",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from errors import BadFile, InvalidInput, Unavailable, UnknownName
+from errors import BadFile, InvalidInput, NotWritable, UnknownName
 from modules.config.atomic import write_text
 from modules.config.paths import safe_child
 
@@ -38,15 +38,14 @@ class Rows:
         return read_rows(self.find(name))
 
     def add(self, file: Path) -> str:
-        """Put a copy into the folder; its name there. Raises: BadFile, InvalidInput, InvalidName, Unavailable."""
+        """Put a copy into the folder; its name there. Raises: BadFile, InvalidInput, InvalidName, NotWritable."""
         read_rows(file)  # what cannot be read is not taken in
         there = safe_child(self.folder, file.stem, file.suffix)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(there, file.read_text(encoding="utf-8-sig"))
         except OSError as error:
-            why = error.strerror or str(error)
-            raise Unavailable(f"{there} cannot be written: {why}. Make it writable and try again.") from None
+            raise NotWritable(there, error) from None
         return there.stem
 
 

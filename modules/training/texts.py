@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import BadFile, FetchFailed, Unavailable, UnknownName
+from errors import BadFile, FetchFailed, NotWritable, UnknownName
 from modules.config.atomic import write_text
 from modules.config.paths import safe_child
 
@@ -54,15 +54,14 @@ class Texts:
         raise UnknownName("text", name, self.names())
 
     def add(self, file: Path) -> str:
-        """Put a copy of a text file into the folder; its name there. Raises: BadFile, InvalidName, Unavailable."""
+        """Put a copy of a text file into the folder; its name there. Raises: BadFile, InvalidName, NotWritable."""
         text = read_text(file)
         there = safe_child(self.folder, file.stem, ".txt")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(there, text)
         except OSError as error:
-            why = error.strerror or str(error)
-            raise Unavailable(f"{there} cannot be written: {why}. Make it writable and try again.") from None
+            raise NotWritable(there, error) from None
         return there.stem
 
     def _fetch(self, name: str) -> str:

@@ -20,7 +20,7 @@ from errors import Conflict, InvalidInput, NothingToDo, Unavailable
 from modules.config.paths import Paths, safe_child
 from modules.library.shelf import Shelf
 from modules.training.base_model import trainable
-from modules.training.checkpoints import CONFIG, WEIGHTS
+from modules.training.checkpoints import CONFIG, WEIGHTS, unfinished
 from modules.training.formats import Formats
 from modules.training.look import Look
 from modules.training.lora_events import Event
@@ -87,6 +87,13 @@ class Workshop:
         """The adapters that can be loaded."""
         return [name for name in self._with(CONFIG) if (self._paths.loras / name / WEIGHTS).is_file()]
 
+    def unfinished(self) -> list[str]:
+        """The adapters whose training was stopped or cut off and can go on, the latest first; not the one that runs."""
+        state = self.state
+        runs = state.settings.lora_name if state.active and state.settings else None
+        found = [name for name in self.adapters() if name != runs and unfinished(self._paths.loras / name)]
+        return sorted(found, key=lambda name: -(self._paths.loras / name / PARAMETERS_FILE).stat().st_mtime)
+
     def parameters(self, name: str) -> LoraSettings:
         """What an adapter was trained with. Raises: InvalidName, BadFile."""
         return LoraSettings.read(safe_child(self._paths.loras, name) / PARAMETERS_FILE)
@@ -141,6 +148,10 @@ class Workshop:
             self._order(settings.model_dump())
             self._reader = threading.Thread(target=self._read, args=(self._process,), name="training", daemon=True)
             self._reader.start()
+
+    def go_on(self, name: str) -> None:
+        """Go on with a training from its last checkpoint, as it was set. Raises: InvalidName, BadFile, Conflict."""
+        self.start(self.parameters(name).changed(lora_name=name, always_override=False))
 
     def stop(self) -> None:
         """Let it end after the micro batch that is computed; the adapter and a checkpoint are saved."""

@@ -84,6 +84,12 @@ class LoraPage:
             with gr.Row(elem_classes="actions"):
                 self._start = gr.Button("Start training", variant="primary", elem_id="lora-start")
                 self._stop = gr.Button("Stop and save", variant="stop", elem_id="lora-stop", visible="hidden")
+            with gr.Row(elem_classes="actions", visible="hidden", elem_id="lora-cut-off") as self._cut_off:
+                self._begun = gr.Dropdown(
+                    [], label="Not finished", elem_id="lora-begun",
+                    info="Was stopped, or cut off. It goes on from its last checkpoint, with its own parameters.",
+                )  # fmt: skip
+                self._go_on = gr.Button("Go on with it", size="sm", elem_id="lora-go-on")
             self._progress = gr.HTML("", elem_id="lora-progress")
             self._curves = gr.HTML("", elem_id="lora-curves")
             with gr.Column(visible="hidden", elem_id="lora-trying") as self._trying:
@@ -149,7 +155,7 @@ class LoraPage:
         menus = [self._made[name] for name in _MENUS]
         run = [
             self._progress, self._curves, self._said, self._start, self._stop, self._trying, self._timer, self._seen,
-            self._adapter, self._copy,
+            self._adapter, self._copy, self._cut_off, self._begun,
         ]  # fmt: skip
         on(tab.select, self._refresh, None, [*menus, self._copy, self._adapter])
         on([page.load, tab.select], lambda: self._draw(""), None, run)
@@ -164,6 +170,8 @@ class LoraPage:
            [self._made["lora_rank"], self._made["lora_alpha"]])  # fmt: skip
         on(self._start.click, self._begin, self._controls, run)
         on(self._stop.click, self._end, None, run)
+        shown = on(self._go_on.click, lambda name: self._copied(name, ""), [self._begun], self._controls)
+        then(shown, self._go_on_with, [self._begun], run)
         on([self._try.click, self._prompt.submit], self._shop.sample, [self._prompt])
         given = [self._adapter, self._strength]
         begun = on(self._load.click, lambda: "<p aria-live='polite'>Loading &hellip;</p>", None, self._told)
@@ -221,6 +229,12 @@ class LoraPage:
         self._shop.start(settings)
         return self._draw("")
 
+    def _go_on_with(self, name: str | None) -> Any:
+        if not name:
+            raise InvalidInput("Choose a training that is not finished.")
+        self._shop.go_on(name)
+        return self._draw("")
+
     def _end(self) -> Any:
         self._shop.stop()
         return self._draw("")
@@ -241,6 +255,7 @@ class LoraPage:
             gr.Timer(active=state.active),
             now,
             *self._made_now(state),
+            *self._unfinished(state),
         ]
 
     def _made_now(self, state: State) -> list[Any]:
@@ -249,6 +264,13 @@ class LoraPage:
             return [gr.skip(), gr.skip()]
         name = state.settings.lora_name
         return [gr.update(choices=self._shop.finished(), value=name), gr.update(choices=self._shop.adapters())]
+
+    def _unfinished(self, state: State) -> list[Any]:
+        """What can be gone on with, while nothing runs."""
+        names = [] if state.active else self._shop.unfinished()
+        last = state.settings.lora_name if state.settings else ""
+        value = last if last in names else next(iter(names), None)
+        return [gr.update(visible=True if names else "hidden"), gr.update(choices=names, value=value)]
 
     def _use(self, name: str | None, strength: float) -> Any:
         try:

@@ -290,8 +290,9 @@ def test_max_tokens_second_slows_it_down_and_cancel_does_not_wait_for_it() -> No
     started = time.monotonic()
     text_of(stream)
     assert time.monotonic() - started >= 0.035
-    slow = generator(FakeModel("abc")).start("x", params(max_tokens_second=0.1))
-    threading.Timer(0.05, slow.cancel).start()
-    started = time.monotonic()
-    text_of(slow)
-    assert time.monotonic() - started < 2
+    for rate in (0.1, 1e-300, 5e-324):  # the last two: longer than a lock can wait
+        slow = generator(FakeModel("abc")).start("x", params(max_tokens_second=rate))
+        threading.Timer(0.05, slow.cancel).start()
+        started = time.monotonic()
+        text_of(slow)
+        assert time.monotonic() - started < 2

@@ -123,6 +123,33 @@ def test_a_killed_training_goes_on_from_its_checkpoint(workplace: Path, tmp_path
         assert loss == pytest.approx(unbroken[step], rel=0.01), step
 
 
+def test_a_crash_costs_minutes_where_no_checkpoints_were_asked_for(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modules.training import lora_run
+
+    settings = TINY.changed(save_steps=0)
+    trained(workplace, settings.changed(lora_name="unbroken"))
+    folder, shop = workplace / "loras" / "mine", workshop(workplace)
+    monkeypatch.setattr(lora_run, "_OWN_CHECKPOINTS", 0)
+
+    def crash(event: Event) -> None:
+        if event.kind == "step" and event.update == 7:
+            raise RuntimeError("the power is gone")
+
+    with pytest.raises(Unavailable, match="the power is gone. What its last checkpoint holds is kept"):
+        lora_run.train(prepare(Paths.under(workplace), settings), crash, lora_run.Orders())
+    assert [each.name for each in folder.glob("checkpoint-*")] == ["checkpoint-6"]
+    (folder / "checkpoint-9").mkdir()  # one that was being written: it must not push the whole ones out
+    assert shop.unfinished() == ["mine"]
+    state = trained(workplace, shop.parameters("mine"))
+    assert "Goes on after update 6" in state.notes[0]
+    again, unbroken = losses(folder), losses(workplace / "loras" / "unbroken")
+    assert again[15] == pytest.approx(unbroken[15], rel=0.01)
+    assert not list(folder.glob("checkpoint-*"))
+    assert shop.unfinished() == []
+
+
 def test_stop_saves_and_a_second_start_goes_on(workplace: Path) -> None:
     shop = workshop(workplace)
     with pytest.raises(NothingToDo):
@@ -140,6 +167,13 @@ def test_stop_saves_and_a_second_start_goes_on(workplace: Path) -> None:
     assert (folder / "adapter_model.safetensors").is_file()
     last = complete(folder)
     assert last is not None
+    assert shop.unfinished() == ["mine"]
+    shop.go_on("mine")
+    until(lambda: bool(shop.state.steps), shop)
+    assert shop.unfinished() == []
+    assert f"Goes on after update {last.name.removeprefix('checkpoint-')}" in shop.state.notes[0]
+    shop.kill()
+    shop.wait()
     settings = TINY.changed(epochs=400, save_steps=0, eval_dataset="rows", eval_steps=4)
     known = json.loads((folder / "training_parameters.json").read_text())["data"]
     assert beginning(folder, settings, known).how == "resumed"
@@ -273,9 +307,13 @@ def test_the_command_line_looks_trains_and_merges(workplace: Path) -> None:
     looked = ran("lora", *given, "--look")
     assert looked.returncode == 0, looked.stderr
     assert "20 examples" in looked.stdout
+    assert not (workplace / "logs" / "train_dataset_sample.json").exists()
     made = ran("lora", *given, "--lora-name", "mine", "--epochs", "1", "--learning-rate", "1e-3", "--no-q-proj-en")
     assert made.returncode == 0, made.stderr
     assert "finished after 5 updates" in made.stdout
+    kept = json.loads((workplace / "logs" / "train_dataset_sample.json").read_text())
+    assert len(kept) == 10
+    assert all("### Instruction:" in each["value"] for each in kept)
     assert json.loads((workplace / "loras/mine/adapter_config.json").read_text())["target_modules"] == ["v_proj"]
     again = ran("lora", "--parameters", str(workplace / "loras/mine/training_parameters.json"), "--lora-rank", "9")
     assert again.returncode == 2
