@@ -1,1 +1,1 @@
-"""What a model knows, and teaching it more: perplexity on a text, tables of it. LoRAs will be trained here."""
+"""What a model knows, and teaching it more: LoRAs, perplexity on a text, tables of it."""

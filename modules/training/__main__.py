@@ -1,4 +1,4 @@
-"""The command line: `python -m modules.training lora`, `merge` or `perplexity`. No page is needed for it."""
+"""The command line: `python -m modules.training lora`, `merge`, `gguf` or `perplexity`. No page is needed for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
 from modules.library.shelf import Shelf
 from modules.training.evaluations import Evaluations
-from modules.training.lora_command import add_lora, add_merge
+from modules.training.lora_command import add_gguf, add_lora, add_merge
 from modules.training.perplexity import Plan, measure
 from modules.training.texts import Texts, read_text
 
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     one.set_defaults(run=perplexity)
     add_lora(commands)
     add_merge(commands)
+    add_gguf(commands)
     asked = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:

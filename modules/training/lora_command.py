@@ -61,6 +61,15 @@ def add_merge(commands: Any) -> None:
     parser.set_defaults(run=merged)
 
 
+def add_gguf(commands: Any) -> None:
+    """Declare the command `gguf`."""
+    parser = commands.add_parser("gguf", help="Write a LoRA for llama.cpp: a GGUF file in loras/.")
+    parser.add_argument("--model", required=True, help="The base model that it was trained on, as named in models/.")
+    parser.add_argument("--lora", required=True, help="The adapter, as it is named in loras/.")
+    _places(parser)
+    parser.set_defaults(run=as_gguf)
+
+
 def lora(asked: argparse.Namespace) -> int:
     """Look, or train. Raises: UserError."""
     with _own_output(asked.json) as out:
@@ -82,6 +91,18 @@ def merged(asked: argparse.Namespace) -> int:
 
     merge(base, safe_child(paths.loras, asked.lora), safe_child(paths.models, asked.to), asked.strength)
     sys.stdout.write(f"{paths.models / asked.to} is there.\n")
+    return 0
+
+
+def as_gguf(asked: argparse.Namespace) -> int:
+    """Write an adapter as GGUF. Raises: UserError."""
+    paths = _paths(asked)
+    base = Shelf(paths).find(asked.model).path
+    from modules.training.gguf_adapter import export
+
+    target = safe_child(paths.loras, asked.lora, ".gguf")
+    export(base, safe_child(paths.loras, asked.lora), target)
+    sys.stdout.write(f"{target} is there.\n")
     return 0
 
 

@@ -69,7 +69,10 @@ class LoraSettings(Knobs):
     """What is trained on what, and how."""
 
     lora_name: Text = knob(
-        "", group="what", label="Name", help="The adapter's name: its folder in loras/. A known one is gone on with."
+        "",
+        group="what",
+        label="Name",
+        help="The adapter's name: its folder in loras/. One that exists is trained further.",
     )
     model: Text = knob(
         "", group="what", label="Base model", help="A folder of models/ with config.json and safetensors."

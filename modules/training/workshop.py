@@ -75,6 +75,11 @@ class Workshop:
         """The models that can be trained on."""
         return trainable(self._shelf)
 
+    def likely_base(self, loaded: str) -> str:
+        """The model that will be meant: the loaded one where it can be trained on, else the only one; or none."""
+        known = self.models()
+        return loaded if loaded in known else known[0] if len(known) == 1 else ""
+
     def texts(self) -> list[str]:
         """Text files and folders of them, for raw text."""
         return text_names(self._paths.training / "datasets")
@@ -176,14 +181,13 @@ class Workshop:
         if not target.strip():
             raise InvalidInput("Give the merged model a name.")
         place = safe_child(self._paths.models, target.strip())
-        command = self._command("merge", "--model", base, "--lora", adapter, "--to", target.strip())
-        ran = subprocess.run(
-            [*command, "--strength", str(strength)], cwd=_CODE, capture_output=True, text=True, check=False
-        )
-        if ran.returncode:
-            said = ran.stderr.strip().splitlines()
-            log.error("Merging failed:\n%s", ran.stderr[-4000:])
-            raise Unavailable(said[-1] if ran.returncode == 2 and said else "Merging failed; the log has the details.")
+        self._made("merge", "--model", base, "--lora", adapter, "--to", target.strip(), "--strength", str(strength))
+        return place
+
+    def to_gguf(self, base: str, adapter: str) -> Path:
+        """Write the adapter for llama.cpp, beside its folder. Raises: UserError."""
+        place = safe_child(self._paths.loras, adapter, ".gguf")
+        self._made("gguf", "--model", base, "--lora", adapter)
         return place
 
     def wait(self, seconds: float | None = None) -> State:
@@ -207,6 +211,15 @@ class Workshop:
     def _with(self, file: str) -> list[str]:
         folders = self._paths.loras.iterdir() if self._paths.loras.is_dir() else ()
         return sorted((each.name for each in folders if (each / file).is_file()), key=str.casefold)
+
+    def _made(self, *words: str) -> None:
+        """Let the command line do it, in a process of its own. Raises: Unavailable, with what it says."""
+        ran = subprocess.run(self._command(*words), cwd=_CODE, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            said = ran.stderr.strip().splitlines()
+            log.error("%s failed:\n%s", words[0], ran.stderr[-4000:])
+            known = ran.returncode == 2 and said
+            raise Unavailable(said[-1] if known else f"{words[0]} failed by itself; the log has the details.")
 
     def _command(self, *words: str) -> Sequence[str]:
         paths = self._paths
@@ -234,13 +247,15 @@ class Workshop:
         if process.stdin:
             process.stdin.close()
         with self._lock:
+            if self._process is not process:
+                return  # it says that it is done before it ends: the next one runs already
             if self._state.active:
                 kept = f" Checkpoint {self._state.checkpoint} is kept: start again to go on from it." * bool(
                     self._state.checkpoint
                 )
                 why = f"The training's process ended by itself ({code}); logs/training.log has its last words.{kept}"
                 self._state = replace(self._state, phase="failed", error=why)
-        log.info("The training has ended: %s", self.state.phase)
+            log.info("The training has ended: %s", self._state.phase)
 
 
 def _line(settings: LoraSettings) -> str:

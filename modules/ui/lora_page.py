@@ -5,7 +5,8 @@ Controls are made from the declarations in `LoraSettings`; the workshop does the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ class LoraPage:
                 "form or facts without changing the model itself.</p>",
                 elem_classes="page-head",
             )
-            self._data()
-            self._settings()
-            self._run()
-            self._after()
+            with gr.Row(elem_classes="sides"):
+                with gr.Column(min_width=440):
+                    self._data()
+                with gr.Column(min_width=440):
+                    self._settings()
+                    self._run()
+                    self._after()
         self._timer = gr.Timer(1, active=False)
         self._seen = gr.State("")
 
@@ -112,6 +116,12 @@ class LoraPage:
                 info="1 as it was trained, 0 the base model's own output.",
             )  # fmt: skip
             self._load = gr.Button("Load it", variant="primary", elem_id="lora-load")
+            with gr.Accordion("Use it with llama.cpp", open=False, elem_classes="rest"):
+                gr.HTML(
+                    "<p>As a GGUF file beside the adapter's folder. Load any GGUF of the same base model, then choose "
+                    "the file under LoRA adapters in the Model tab.</p>"
+                )
+                self._gguf = gr.Button("Write it as GGUF", size="sm", elem_id="lora-gguf")
             with gr.Accordion("Export a merged model", open=False, elem_classes="rest"):
                 self._target = gr.Textbox(
                     label="Name of the merged model", max_lines=1, elem_id="lora-target",
@@ -157,14 +167,18 @@ class LoraPage:
             self._progress, self._curves, self._said, self._start, self._stop, self._trying, self._timer, self._seen,
             self._adapter, self._copy, self._cut_off, self._begun,
         ]  # fmt: skip
-        on(tab.select, self._refresh, None, [*menus, self._copy, self._adapter])
+        on(tab.select, self._refresh, [self._made["model"]], [*menus, self._copy, self._adapter])
         on([page.load, tab.select], lambda: self._draw(""), None, run)
         on(self._timer.tick, self._draw, [self._seen], run, latest=True)
         on(self._upload.upload, self._add, [self._upload], [self._made["dataset"], self._made["raw_text_file"]])
-        looking = on(
-            self._look.click, lambda: "<p aria-live='polite'>Reading the data &hellip;</p>", None, self._looked
-        )
-        then(looking, self._look_at, self._controls, [self._looked], stream=True)
+        for button, doing, work, inputs, place in (
+            (self._look, "Reading the data", self._look_at, self._controls, self._looked),
+            (self._load, "Loading", self._use, [self._adapter, self._strength], self._told),
+            (self._gguf, "Writing", self._for_llama, [self._adapter], self._told),
+            (self._merge, "Merging", self._export, [self._adapter, self._strength, self._target], self._told),
+        ):
+            begun = on(button.click, lambda doing=doing: f"<p aria-live='polite'>{doing} &hellip;</p>", None, place)
+            then(begun, _in_words(work), inputs, [place], stream=True)
         on(self._copy.input, self._copied, [self._copy, self._made["lora_name"]], self._controls)
         on(self._made["higher_rank_limit"].input, self._reach, [self._made["higher_rank_limit"]],
            [self._made["lora_rank"], self._made["lora_alpha"]])  # fmt: skip
@@ -173,15 +187,13 @@ class LoraPage:
         shown = on(self._go_on.click, lambda name: self._copied(name, ""), [self._begun], self._controls)
         then(shown, self._go_on_with, [self._begun], run)
         on([self._try.click, self._prompt.submit], self._shop.sample, [self._prompt])
-        given = [self._adapter, self._strength]
-        begun = on(self._load.click, lambda: "<p aria-live='polite'>Loading &hellip;</p>", None, self._told)
-        then(begun, self._use, given, [self._told], stream=True)
-        begun = on(self._merge.click, lambda: "<p aria-live='polite'>Merging &hellip;</p>", None, self._told)
-        then(begun, self._export, [*given, self._target], [self._told], stream=True)
 
-    def _refresh(self) -> list[Any]:
+    def _refresh(self, model: str | None) -> list[Any]:
+        found = {name: gr.update(choices=self._choices(name)) for name in _MENUS}
+        if not model:
+            found["model"]["value"] = self._shop.likely_base(self._app.models.state.name)
         return [
-            *(gr.update(choices=self._choices(name)) for name in _MENUS),
+            *found.values(),
             gr.update(choices=self._shop.adapters()),
             gr.update(choices=self._shop.finished()),
         ]
@@ -196,14 +208,8 @@ class LoraPage:
         say(f"{name} is there now.")
         return [gr.update(choices=self._choices("dataset"), value=name), gr.skip()]
 
-    def _look_at(self, *values: Any) -> Any:
-        try:
-            yield lora_views.look_html(self._shop.look(_settings(values)))
-        except UserError as error:
-            yield f"<p class='warning' role='alert'>{escape(error)}</p>"
-        except Exception as error:
-            report(error)
-            yield ""
+    def _look_at(self, *values: Any) -> str:
+        return lora_views.look_html(self._shop.look(_settings(values)))
 
     def _copied(self, name: str | None, own: str) -> list[Any]:
         if not name:
@@ -272,25 +278,39 @@ class LoraPage:
         value = last if last in names else next(iter(names), None)
         return [gr.update(visible=True if names else "hidden"), gr.update(choices=names, value=value)]
 
-    def _use(self, name: str | None, strength: float) -> Any:
-        try:
-            base = self._base_of(name)
-            self._app.load_with_lora(base, str(name), strength)
-            yield f"<p><b>{escape(name)}</b> acts on {escape(base)} at strength {strength:g}: go to the chat.</p>"
-        except UserError as error:
-            yield f"<p class='warning' role='alert'>{escape(error)}</p>"
+    def _use(self, name: str | None, strength: float) -> str:
+        base = self._base_of(name)
+        self._app.load_with_lora(base, str(name), strength)
+        return f"<b>{escape(name)}</b> acts on {escape(base)} at strength {strength:g}: go to the chat."
 
-    def _export(self, name: str | None, strength: float, target: str) -> Any:
-        try:
-            place = self._shop.merge(self._base_of(name), str(name), target, strength)
-            yield f"<p>The merged model is {escape(place)}; it is in the Model tab's list.</p>"
-        except UserError as error:
-            yield f"<p class='warning' role='alert'>{escape(error)}</p>"
+    def _for_llama(self, name: str | None) -> str:
+        place = self._shop.to_gguf(self._base_of(name), str(name))
+        return f"{escape(place)} is there: choose it in the Model tab when a GGUF of its base is loaded."
+
+    def _export(self, name: str | None, strength: float, target: str) -> str:
+        place = self._shop.merge(self._base_of(name), str(name), target, strength)
+        return f"The merged model is {escape(place)}; it is in the Model tab's list."
 
     def _base_of(self, name: str | None) -> str:
         if not name:
             raise InvalidInput("Choose an adapter first.")
         return self._shop.base_of(name)
+
+
+def _in_words(work: Callable[..., str]) -> Callable[..., str]:
+    """Work of which a place on the page tells: what it says, or why it could not be done."""
+
+    @functools.wraps(work)
+    def told(*given: Any) -> str:
+        try:
+            return f"<div>{work(*given)}</div>"
+        except UserError as error:
+            return f"<p class='warning' role='alert'>{escape(error)}</p>"
+        except Exception as error:
+            report(error)
+            return ""
+
+    return told
 
 
 def _settings(values: Sequence[Any]) -> LoraSettings:

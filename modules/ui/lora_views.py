@@ -111,13 +111,14 @@ def state_html(state: State, loras: Path) -> str:
         )  # fmt: skip
         return f"<p><b>{escape(name)}</b> {why[end.text]}. {escape(told)}</p>{listed}"
     if not state.ready or not state.steps:
-        return f"<p aria-live='polite'>{escape(state.doing or 'The first batch is computed')} &hellip;</p>{listed}"
+        doing = state.doing or "The first batch is computed"
+        return f"<p aria-live='polite'>{escape(parts(name, doing))} &hellip;</p>{listed}"
     last, ready = state.steps[-1], state.ready
     percent = round(100 * last.update / max(last.updates, 1))
     steps = f"step {last.update * ready.accumulation:,} of {last.updates * ready.accumulation:,}"
     left = f"{duration(last.seconds_left)} left" if last.seconds_left is not None else ""
     facts = parts(
-        steps, f"epoch {last.epoch:.2f}", f"loss {last.loss:.4f}", f"{last.tokens_per_second:,.0f} tokens/s", left,
+        name, steps, f"epoch {last.epoch:.2f}", f"loss {last.loss:.4f}", f"{last.tokens_per_second:,.0f} tokens/s", left,
         f"checkpoint at step {state.checkpoint * ready.accumulation:,}" if state.checkpoint else "",
     )  # fmt: skip
     doing = f"<p>{escape(state.doing)} &hellip;</p>" if state.doing else ""

@@ -34,45 +34,53 @@ class PerplexityPage:
                 "same text and windows compare.</p>",
                 elem_classes="page-head",
             )
-            with gr.Column(elem_classes="card"):
-                self._models = gr.Dropdown(
-                    app.shelf.names(), multiselect=True, label="Models", elem_id="measure-models",
-                    info="Several are measured in turn. None: the one that is loaded.",
-                )  # fmt: skip
-                with gr.Row(elem_classes="actions"):
-                    self._text = gr.Dropdown(
-                        app.measuring.texts.names(), value=None, label="Text", elem_id="measure-text", filterable=True,
-                        info="Text files of the folder training/datasets, and sets of the hub.",
-                    )  # fmt: skip
-                    self._upload = gr.UploadButton(
-                        "Add a text file", file_types=[".txt"], size="sm", elem_id="measure-add"
-                    )
-                self._way = gr.Radio(_WAYS, value="stride", label="Windows", elem_id="measure-way")
-                with gr.Row(elem_classes="actions"):
-                    self._stride = gr.Number(
-                        512, minimum=1, precision=0, label="Stride, in tokens", elem_id="measure-stride"
-                    )
-                    self._length = gr.Number(
-                        0, minimum=0, precision=0, label="Longest window, in tokens", elem_id="measure-length",
-                        info="0: the context of the model.",
-                    )  # fmt: skip
-                with gr.Row(elem_classes="actions"):
-                    self._run = gr.Button("Measure", variant="primary", elem_id="measure")
-                    self._stop = gr.Button("Stop", variant="stop", elem_id="measure-stop", visible="hidden")
-            self._progress = gr.HTML("", elem_id="measure-progress")
-            self._picture = gr.HTML("", elem_id="measure-picture")
-            with gr.Accordion("Token by token", open=False, elem_id="measure-tokens"):
-                self._tokens = gr.HTML("<p>Measure a text to see which of its tokens surprised the model.</p>")
-            gr.HTML("<h2>Results</h2>")
-            self._table = gr.Dataframe(
-                self._rows(), headers=list(COLUMNS), type="array", interactive=True, show_label=False,
-                column_widths=_WIDTHS,
-                elem_id="measure-table", static_columns=list(range(len(COLUMNS) - 1)), label="Results",
+            with gr.Row(elem_classes="sides"):
+                with gr.Column(min_width=440), gr.Column(elem_classes="card"):
+                    self._form()
+                with gr.Column(min_width=440):
+                    self._seen()
+            self._results()
+
+    def _form(self) -> None:
+        app = self._app
+        self._models = gr.Dropdown(
+            app.shelf.names(), multiselect=True, label="Models", elem_id="measure-models",
+            info="Several are measured in turn. None: the one that is loaded.",
+        )  # fmt: skip
+        with gr.Row(elem_classes="actions"):
+            self._text = gr.Dropdown(
+                app.measuring.texts.names(), value=None, label="Text", elem_id="measure-text", filterable=True,
+                info="Text files of the folder training/datasets, and sets of the hub.",
             )  # fmt: skip
-            with gr.Row(elem_classes="actions"):
-                self._comment = gr.Button("Save comments", size="sm", elem_id="measure-comment")
-                self._refresh = gr.Button("Refresh", size="sm", elem_id="measure-refresh")
-                self._csv = HandOut("Take out as CSV", "measure-csv")
+            self._upload = gr.UploadButton("Add a text file", file_types=[".txt"], size="sm", elem_id="measure-add")
+        self._way = gr.Radio(_WAYS, value="stride", label="Windows", elem_id="measure-way")
+        with gr.Row(elem_classes="actions"):
+            self._stride = gr.Number(512, minimum=1, precision=0, label="Stride, in tokens", elem_id="measure-stride")
+            self._length = gr.Number(
+                0, minimum=0, precision=0, label="Longest window, in tokens", elem_id="measure-length",
+                info="0: the context of the model.",
+            )  # fmt: skip
+        with gr.Row(elem_classes="actions"):
+            self._run = gr.Button("Measure", variant="primary", elem_id="measure")
+            self._stop = gr.Button("Stop", variant="stop", elem_id="measure-stop", visible="hidden")
+
+    def _seen(self) -> None:
+        self._progress = gr.HTML("", elem_id="measure-progress")
+        self._picture = gr.HTML("", elem_id="measure-picture")
+        with gr.Accordion("Token by token", open=False, elem_id="measure-tokens"):
+            self._tokens = gr.HTML("<p>Measure a text to see which of its tokens surprised the model.</p>")
+
+    def _results(self) -> None:
+        gr.HTML("<h2>Results</h2>")
+        self._table = gr.Dataframe(
+            self._rows(), headers=list(COLUMNS), type="array", interactive=True, show_label=False,
+            column_widths=_WIDTHS,
+            elem_id="measure-table", static_columns=list(range(len(COLUMNS) - 1)), label="Results",
+        )  # fmt: skip
+        with gr.Row(elem_classes="actions"):
+            self._comment = gr.Button("Save comments", size="sm", elem_id="measure-comment")
+            self._refresh = gr.Button("Refresh", size="sm", elem_id="measure-refresh")
+            self._csv = HandOut("Take out as CSV", "measure-csv")
 
     def wire(self, tab: gr.Tab) -> None:
         """Connect it; `tab` is its own."""

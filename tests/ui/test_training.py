@@ -92,7 +92,8 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
     page.locator("#lora-start").click()
     expect(page.locator(".toast-wrap")).to_contain_text("Give the adapter a name")
     file = tmp_path / "facts.json"
-    file.write_text(json.dumps([{"instruction": question, "output": answer} for question, answer in FACTS]))
+    rows = [{"instruction": question, "output": answer} for question, answer in FACTS] * 50
+    file.write_text(json.dumps(rows))  # thousands of updates: it is stopped before its end
     with page.expect_file_chooser() as asked:
         page.locator("#lora-add").click()
     asked.value.set_files(str(file))
@@ -104,7 +105,7 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
     )
     choose("format", "alpaca-format")
     page.locator("#lora-look").click()
-    expect(page.locator("#lora-looked")).to_contain_text("examples of 4 rows")
+    expect(page.locator("#lora-looked")).to_contain_text("examples of 200 rows")
     expect(page.locator("#lora-looked pre mark").first).to_contain_text("### Response:")
     fill("lora_name", "seen")
     fill("batch_size", 4)
@@ -118,9 +119,14 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
     web.ready()
     web.tab("training")
     expect(page.locator("#lora-progress")).to_contain_text("seen")
-    page.locator("#lora-stop").or_(page.locator("#lora-start")).first.wait_for()
-    if page.locator("#lora-stop").is_visible():
-        page.locator("#lora-stop").click()
+    expect(page.locator("#lora-begun")).to_be_hidden()
+    page.locator("#lora-stop").click()
+    expect(page.locator("#lora-progress b")).to_have_text("seen", timeout=60_000)
+    expect(page.locator("#lora-begun input")).to_have_value("seen")
+    page.locator("#lora-go-on").click()
+    expect(page.locator("#lora-progress .notes")).to_contain_text("Goes on after update", timeout=60_000)
+    expect(page.locator("#lora-epochs input[type=number]")).to_have_value("100")  # its parameters are shown
+    page.locator("#lora-stop").click()
     expect(page.locator("#lora-progress b")).to_have_text("seen", timeout=60_000)
     page.locator("#lora-load").click()
     expect(page.locator("#lora-told")).to_contain_text("seen acts on tiny at strength 1", timeout=60_000)
