@@ -118,7 +118,8 @@ def state_html(state: State, loras: Path) -> str:
     steps = f"step {last.update * ready.accumulation:,} of {last.updates * ready.accumulation:,}"
     left = f"{duration(last.seconds_left)} left" if last.seconds_left is not None else ""
     facts = parts(
-        name, steps, f"epoch {last.epoch:.2f}", f"loss {last.loss:.4f}", f"{last.tokens_per_second:,.0f} tokens/s", left,
+        name, steps, f"epoch {last.epoch:.2f}", f"loss {last.loss:.4f}",
+        f"{last.tokens_per_second:,.0f} tokens/s", left,
         f"checkpoint at step {state.checkpoint * ready.accumulation:,}" if state.checkpoint else "",
     )  # fmt: skip
     doing = f"<p>{escape(state.doing)} &hellip;</p>" if state.doing else ""

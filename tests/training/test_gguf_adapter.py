@@ -1,4 +1,4 @@
-"""An adapter as GGUF: what llama.cpp makes of it is what transformers makes of the folder; what cannot be is a sentence."""
+"""An adapter as GGUF: llama.cpp makes of it what transformers makes of the folder; what cannot be is a sentence."""
 
 from __future__ import annotations
 
@@ -106,5 +106,5 @@ def test_a_model_of_another_kind_is_a_sentence(tiny_folder: Path, tmp_path: Path
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     spoiled = {**json.loads((other / "config.json").read_text()), "architectures": ["GPTNeoXForCausalLM"]}
     (other / "config.json").write_text(json.dumps(spoiled))
-    with pytest.raises(UserError, match="GPTNeoXForCausalLM cannot be written for llama.cpp"):
+    with pytest.raises(UserError, match="GPTNeoXForCausalLM cannot be written for"):
         export(other, folder, tmp_path / "a.gguf")

@@ -151,7 +151,7 @@ def test_a_crash_costs_minutes_where_no_checkpoints_were_asked_for(
         if event.kind == "step" and event.update == 7:
             raise RuntimeError("the power is gone")
 
-    with pytest.raises(Unavailable, match="the power is gone. What its last checkpoint holds is kept"):
+    with pytest.raises(Unavailable, match=r"the power is gone\. What its last checkpoint holds is kept"):
         lora_run.train(prepare(Paths.under(workplace), settings), crash, lora_run.Orders())
     assert [each.name for each in folder.glob("checkpoint-*")] == ["checkpoint-6"]
     (folder / "checkpoint-9").mkdir()  # one that was being written: it must not push the whole ones out
