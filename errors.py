@@ -78,6 +78,24 @@ class BadFile(InvalidInput):
         super().__init__(f"{path} cannot be read: {why}. {todo}")
 
 
+class HalfCharacter(InvalidInput):
+    """A text that no file, no tokenizer and no model can take. `place` counts characters from 1."""
+
+    def __init__(self, what: str, place: int) -> None:
+        super().__init__(
+            f"{what} holds half a character (a lone surrogate, character {place}). Remove it: it often comes from text "
+            "that was cut or pasted in the middle of an emoji."
+        )
+
+
+def utf8(text: str, what: str = "The text") -> bytes:
+    """A text as UTF-8. Raises: HalfCharacter."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise HalfCharacter(what, error.start + 1) from None
+
+
 class NotWritable(Unavailable):
     """A file of the user's that cannot be written: rights, a full disk."""
 
@@ -113,10 +131,10 @@ class NotEnoughMemory(Unavailable):
 
 
 class MissingPackage(Unavailable):
-    """A loader whose Python package is not installed."""
+    """A loader, or the training, whose Python package is not installed."""
 
     def __init__(self, loader: str, package: str, install: str) -> None:
-        super().__init__(f"The loader {loader} needs the package {package}. Install it with: {install}")
+        super().__init__(f"{loader} needs the package {package}. Install it with: {install}")
 
 
 class BrokenPackage(Unavailable):

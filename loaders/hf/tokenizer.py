@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 
-from errors import InvalidInput, InvalidToken, ModelFileError
+from errors import InvalidToken, ModelFileError, utf8
 
 #: Control tokens that end a turn in some family of models, also where a folder's files do not say so; and those that
 #: part files and repositories in models of code, after which another text begins. llama.cpp stops at the same ones.
@@ -63,18 +63,17 @@ class FolderTokenizer:
 
         `special`: control tokens written out in the text count as those tokens. Raises: InvalidInput.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(
-                "The text holds half a character (a lone surrogate). Remove it: it often comes from a broken paste."
-            ) from None
+        utf8(text)  # says what is wrong with it
         tokenizer = self._tokenizer if special else self._literal
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return [self.bos_id, *ids] if add_bos and self.adds_bos and self.bos_id is not None else ids
 
     def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """The ids of a text without a start token, and for each the characters (begin, end) that it stands for."""
+        """The ids of a text without a start token, and for each the characters (begin, end) that it stands for.
+
+        Raises: InvalidInput.
+        """
+        utf8(text)  # says what is wrong with it
         found = self._tokenizer.encode(text, add_special_tokens=False)
         return found.ids, found.offsets
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import llama_cpp as C
 
-from errors import InvalidInput, InvalidToken, ModelClosed
+from errors import InvalidToken, ModelClosed, utf8
 from loaders.llamacpp.native import Weights
 
 
@@ -51,12 +51,7 @@ class LlamaTokenizer:
 
         `special`: control tokens written out in the text count as those tokens. Raises: InvalidInput.
         """
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InvalidInput(
-                "The text holds half a character (a lone surrogate). Remove it: it often comes from a broken paste."
-            ) from None
+        data = utf8(text)
         with self.looking():
             # no token is shorter than a byte but the few special ones at the ends
             ids = (C.llama_token * (len(data) + 8))()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from errors import InvalidInput, PromptTooLong, TooMany, Unsupported
+from errors import InvalidInput, PromptTooLong, TooMany, Unsupported, utf8
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Message
@@ -22,7 +22,6 @@ from modules.chat.prompt import Mode, Stage, build
 from modules.chat.script import Line, Script
 from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator
-from modules.generation.prompt_ids import check_text
 from modules.prompts.json_grammar import json_grammar, literal
 from modules.prompts.templates import Templates
 
@@ -190,7 +189,7 @@ def _line(message: Mapping[str, Any], place: int) -> Line:
     content = _content(message.get("content"), place)
     if content is None and not (role == "assistant" and message.get("tool_calls")):
         raise InvalidInput(f"messages.{place}.content is missing. It is a text or a list of parts.")
-    check_text(content or "", f"messages.{place}.content")
+    utf8(content or "", f"messages.{place}.content")
     line: dict[str, Any] = {"role": _ROLES.get(role, role), "content": content or ""}
     if role == "assistant" and message.get("tool_calls"):
         line["tool_calls"] = [_past_call(call, place) for call in _list(message["tool_calls"], place)]

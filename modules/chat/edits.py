@@ -5,12 +5,11 @@ It must not know of models or prompts.
 
 from __future__ import annotations
 
-from errors import NotFound, NothingToDo
+from errors import NotFound, NothingToDo, utf8
 from modules.chat.conversation import Conversation, Role
 from modules.chat.file_form import title_of
 from modules.chat.service import Chats
 from modules.chat.store import Store
-from modules.generation.prompt_ids import check_text
 
 _LONGEST_TITLE = 200
 
@@ -24,14 +23,14 @@ class Edits:
 
     def edit(self, id: str, message_id: str, text: str, revision: int | None = None) -> Conversation:
         """Change what a message says; what answers it stays. Raises: UserError."""
-        check_text(text, "The message")
+        utf8(text, "The message")
         with self._chats.changing(id, revision) as conversation:
             conversation.set_text(message_id, text)
         return conversation
 
     def version(self, id: str, message_id: str, text: str, revision: int | None = None) -> Conversation:
         """Say it in another way: a new version in the same place, with nothing below it yet. Raises: UserError."""
-        check_text(text, "The message")
+        utf8(text, "The message")
         with self._chats.changing(id, revision) as conversation:
             old = conversation.message(message_id)
             conversation.add(old.role, text, old.parent)
@@ -60,7 +59,7 @@ class Edits:
         """Put a message at the end without asking the model: a dummy message, or a dummy reply. Raises: UserError."""
         if not text.strip():
             raise NothingToDo("There is nothing to put in. Write it first.")
-        check_text(text, "The message")
+        utf8(text, "The message")
         with self._chats.changing(id, revision) as conversation:
             last = conversation.last()
             conversation.add(role, text, last.id if last else None)

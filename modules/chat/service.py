@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFound, NothingToDo
+from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Conversation, Message, Role
 from modules.chat.file_form import from_text
@@ -25,7 +25,6 @@ from modules.chat.store import Info, Store, scope_of
 from modules.chat.turn import Turn
 from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator, ModelSource
-from modules.generation.prompt_ids import check_text
 from modules.prompts.templates import Templates
 
 __all__ = ["Chats", "Turn", "Update"]
@@ -129,7 +128,7 @@ class Chats:
         """
         if not text.strip():
             raise NothingToDo("There is nothing to send. Write a message first.")
-        check_text(text, "The message")
+        utf8(text, "The message")
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
             turn, context = self._hooks.begin(turn, path)
@@ -221,7 +220,7 @@ class Chats:
 
         Raises, at the first step: UserError. Closing the iterator, or `stop`, ends it.
         """
-        check_text(text, "The message")
+        utf8(text, "The message")
         live = self._reserve(id)
         try:
             path = self._load(id).path()
@@ -241,7 +240,7 @@ class Chats:
 
     def rename(self, id: str, title: str, revision: int | None = None) -> Conversation:
         """Give a conversation a title. Raises: InvalidInput, Conflict, NotFound, BadFile."""
-        check_text(title, "The title")
+        utf8(title, "The title")
         title = " ".join(title.split())
         if not title:
             raise InvalidInput("A title needs at least one letter.")

@@ -15,12 +15,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from errors import EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany
+from errors import EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
 from loaders.base import Model, QueueEntry, Request
 from loaders.params import SamplingParams, quoted_strings
 from modules.extensions import Extensions, HookContext
 from modules.generation.place import Place
-from modules.generation.prompt_ids import check_text, prompt_ids
+from modules.generation.prompt_ids import prompt_ids
 from modules.generation.stream import TextStream
 from modules.generation.told import told
 
@@ -63,7 +63,7 @@ class Generator:
 
     def count(self, text: str) -> int:
         """How many tokens a text has, start token not counted. Raises: NoModelLoaded, InvalidInput."""
-        check_text(text)
+        utf8(text)
         return len(self._models.current().tokenizer.encode(text, add_bos=False, special=True))
 
     def count_prompt(self, text: str, params: SamplingParams) -> int:
@@ -104,7 +104,7 @@ class Generator:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, start token not included. Raises: NoModelLoaded, InvalidInput."""
-        check_text(text)
+        utf8(text)
         return self._models.current().tokenizer.encode(text, add_bos=False, special=True)
 
     def decode(self, ids: Sequence[int]) -> str:

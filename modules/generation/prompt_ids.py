@@ -5,7 +5,7 @@ Knows nothing of chats; templates that write the start token out themselves are 
 
 from __future__ import annotations
 
-from errors import InvalidInput
+from errors import utf8
 from loaders.base import Tokenizer
 
 
@@ -16,7 +16,7 @@ def prompt_ids(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
     by itself: then what looks like a start token belongs to the template (SmolLM2's is "<|im_start|>").
     Raises: InvalidInput, for text that no encoder takes.
     """
-    check_text(text)
+    utf8(text)
     ids = tokenizer.encode(text, add_bos=False, special=True)
     start = _start(tokenizer)
     if not start:
@@ -24,17 +24,6 @@ def prompt_ids(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
     while ids[: len(start)] == start:
         ids = ids[len(start) :]
     return start + ids if add_bos else ids
-
-
-def check_text(text: str, what: str = "The text") -> None:
-    """Refuse text that cannot be encoded. Raises: InvalidInput."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"{what} holds half a character (a lone surrogate, character {error.start + 1}). Remove it: it often comes "
-            "from text that was cut or pasted in the middle of an emoji."
-        ) from None
 
 
 def _start(tokenizer: Tokenizer) -> list[int]:

@@ -14,10 +14,11 @@ from modules.config.paths import Paths
 from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
 from modules.library.shelf import Shelf
+from modules.training.data_folder import read_text
 from modules.training.evaluations import Evaluations
 from modules.training.lora_command import add_gguf, add_lora, add_merge
 from modules.training.perplexity import Plan, measure
-from modules.training.texts import Texts, read_text
+from modules.training.texts import Texts
 
 ROOT = Path(__file__).resolve().parents[2]
 

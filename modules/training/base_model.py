@@ -5,6 +5,7 @@ It knows shapes and numbers; it must not know how anything is trained.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from loaders.huggingface.folder import Folder
 from modules.library.shelf import Shelf
 
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "wpe")
+_HEADS = ("lm_head", "embed_out")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Base:
         """Of these, those that each token is multiplied with; a tied embedding is the output layer as well."""
         looked_up = sum(_product(shape) for name, shape in self.shapes.items() if any(e in name for e in _EMBEDDINGS))
         return self.weights - looked_up + self.vocabulary * self.width * (not self._has_head)
+
+    @property
+    def looked_up(self) -> int:
+        """Of these, those of embeddings and of an output layer: they are left as they are when a base is quantized."""
+        return sum(
+            _product(shape) for name, shape in self.shapes.items() if any(e in name for e in (*_EMBEDDINGS, *_HEADS))
+        )
 
     @property
     def vocabulary(self) -> int:
@@ -65,14 +74,14 @@ class Base:
 
     @property
     def _has_head(self) -> bool:
-        return any("lm_head" in name or "embed_out" in name for name in self.shapes)
+        return any(head in name for name in self.shapes for head in _HEADS)
 
 
 def read_base(shelf: Shelf, name: str) -> Base:
     """The model of this name as a base. Raises: UnknownName, ModelFileError, Unavailable, InvalidInput."""
     if not name:
         raise InvalidInput("Choose the base model: a folder of models/ with config.json and safetensors.")
-    if why := packages.missing("Training"):
+    if why := packages.missing("Training", (*packages.NEEDED, "peft", "datasets", "accelerate")):
         raise Unavailable(why)
     item = shelf.find(name)
     if item.path.is_file():
@@ -93,7 +102,7 @@ def base_at(path: Path) -> Base:
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(path.glob("*.safetensors")):
+    for file in _files(path):
         try:
             with safe_open(file, framework="numpy") as opened:
                 shapes.update({name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()})  # noqa: SIM118
@@ -103,8 +112,25 @@ def base_at(path: Path) -> Base:
 
 
 def trainable(shelf: Shelf) -> list[str]:
-    """The names of the models that can be a base: folders that transformers reads."""
-    return [item.name for item in shelf.items() if item.path.is_dir() and folder.suits(item.path) >= 60]
+    """The names of the models that can be a base: folders that transformers reads without more leave."""
+    return [item.name for item in shelf.items() if item.path.is_dir() and _suits(item.path)]
+
+
+def _suits(path: Path) -> bool:
+    try:
+        return folder.suits(path) >= 60 and bool(folder.read(path))
+    except ModelFileError:
+        return False
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of the weights: those of the index, where there is one; others may hold the same weights again."""
+    try:
+        index = json.loads((path / "model.safetensors.index.json").read_text("utf-8"))["weight_map"].values()
+        return [path / name for name in sorted(set(index))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        one = path / "model.safetensors"
+        return [one] if one.is_file() else sorted(path.glob("*.safetensors"))
 
 
 def _product(shape: Sequence[int]) -> int:

@@ -1,17 +1,20 @@
 """Raw text as training data: cut into blocks that overlap and, where they can, begin and end with a line.
 
-Knows nothing of files, nor of models but that a tokenizer gives ids with their places in the text.
+A text is its tokens and their places here. Knows nothing of files, nor of models but that a tokenizer gives both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from errors import InvalidInput
 
-#: The (begin, end) places of each token of a text.
-Places = Callable[[str], Sequence[tuple[int, int]]]
+Place = tuple[int, int]
+
+#: The ids of a text, and for each the characters (begin, end) that it stands for.
+Encode = Callable[[str], tuple[Sequence[int], Sequence[Place]]]
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,50 @@ class Cut:
     least: int
 
 
-def blocks(text: str, cut: Cut, places: Places) -> list[str]:
-    """The blocks of a text, in order. Raises: InvalidInput."""
+def blocks(text: str, cut: Cut, encode: Encode) -> Iterator[Sequence[int]]:
+    """The blocks of a text as token ids, in order. Each token of a piece is in one of its blocks.
+
+    Raises: InvalidInput.
+    """
     if cut.overlap >= cut.length:
         raise InvalidInput(
             f"The overlap of {cut.overlap} tokens must be less than the cutoff length of {cut.length}: each block has "
             "to bring something new."
         )
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    found: list[str] = []
-    for piece in text.split(cut.hard) if cut.hard else [text]:
+    for whole in text.split(cut.hard) if cut.hard else [text]:
+        piece = whole.strip("\n")
         if piece.strip() and len(piece.strip()) >= cut.least:
-            found += _of_piece(piece.strip("\n"), cut, places(piece.strip("\n")))
-    return found
+            ids, places = encode(piece)
+            for begin, end in _ranges(piece, cut, places):
+                yield ids[begin:end]
 
 
-def _of_piece(piece: str, cut: Cut, places: Sequence[tuple[int, int]]) -> list[str]:
-    found = []
-    for begin in range(0, len(places), cut.length - cut.overlap):
-        end = min(begin + cut.length, len(places))
-        first, last = places[begin][0], places[end - 1][1]
-        # the very ends of a piece are whole already
-        left, right = cut.newline if begin else 0, cut.newline if end < len(places) else 0
-        found.append(_by_lines(piece, first, last, left, right))
+def _ranges(text: str, cut: Cut, places: Sequence[Place]) -> Iterator[tuple[int, int]]:
+    """The blocks of a piece, as ranges of its tokens."""
+    begin = nominal = 0
+    while True:
+        end = whole = min(begin + cut.length, len(places))
+        if end < len(places):
+            end = _line_end(text, cut, places, begin, end)
+        yield begin, end
         if end == len(places):
-            break
-    return [block for block in found if block.strip()]
+            return
+        # a block that was shortened leaves its rest to the next; each begins later than the one before
+        nominal = max(nominal + cut.length - cut.overlap, begin + 1)
+        begin = min(_line_begin(text, cut, places, min(nominal, whole)), end)
 
 
-def _by_lines(text: str, begin: int, end: int, left: int, right: int) -> str:
-    if left and (line := text.find("\n", begin, min(begin + left, end))) >= 0:
-        begin = line + 1
-    if right and (line := text.rfind("\n", max(end - right, begin), end)) >= 0:
-        end = line + 1
-    return text[begin:end]
+def _line_begin(text: str, cut: Cut, places: Sequence[Place], nominal: int) -> int:
+    """The first token of the next line where it is near, else the nominal one."""
+    at = places[nominal][0]
+    line = text.find("\n", at, at + cut.newline) if cut.newline else -1
+    return nominal if line < 0 else min(bisect_left(places, line + 1, key=lambda place: place[0]), len(places) - 1)
+
+
+def _line_end(text: str, cut: Cut, places: Sequence[Place], begin: int, nominal: int) -> int:
+    """Behind the last token of a line where its end is near, else the nominal end."""
+    at = places[nominal - 1][1]
+    line = text.rfind("\n", max(at - cut.newline, places[begin][0]), at) if cut.newline else -1
+    found = bisect_right(places, line + 1, key=lambda place: place[1]) if line >= 0 else nominal
+    return found if found > begin else nominal

@@ -1,13 +1,14 @@
 """Chats as training data: rows with messages (OpenAI's form) or conversations (ShareGPT's), of many turns.
 
-A row becomes text by the model's own template, and only what the assistant says counts. Where one of its turns lies is
-found by writing the chat up to it, and up to its end, with the same template: what was added between is the turn. Some
-templates write an earlier turn in another way than the last (they leave its thoughts out); then each turn becomes a
-text of its own, with all that came before it.
+A row becomes text by the model's own template, and only what the assistant says counts. Where one of its turns begins
+is found by writing the chat up to it with the beginning of a reply, or, where the turn as it is written afterwards
+begins in another way, by putting a mark in the place of its words. Some templates write an earlier turn in another way
+than the last (they leave its thoughts out); then each turn becomes a text of its own, with all that came before it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,15 @@ _ROLES: Mapping[str, str] = {
     "function": "tool", "observation": "tool", "developer": "system",
 }  # fmt: skip
 
+#: Of a message, what templates may ask for besides its role and content.
+_KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+
+#: What stands for a reply's words where their place is looked for: in no chat, and left alone by every template.
+_MARK = "\uf8ffREPLY\uf8ff"
+
 Message = dict[str, Any]
-#: Writes messages, and the beginning of a reply where it is told so.
-Write = Callable[[Sequence[Message], bool], str]
+#: Writes messages, the beginning of a reply where it is told so, and the tools that the model has (a list, or None).
+Write = Callable[[Sequence[Message], bool, Any], str]
 
 
 @dataclass(frozen=True)
@@ -53,39 +60,49 @@ def messages(row: Mapping[str, Any]) -> list[Message]:
             raise RowUnfit(f"has a message {number} by {said or 'nobody'}; known are {', '.join(sorted(_ROLES))}")
         content = turn.get("content", turn.get("value"))
         if isinstance(content, list):  # parts, of which only text can be learned
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+            content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
         if content is None and turn.get("tool_calls"):
             content = ""
         if not isinstance(content, str):
             raise RowUnfit(f"has a message {number} without content")
-        kept = {key: turn[key] for key in ("tool_calls", "name", "reasoning_content") if key in turn}
+        kept = {key: turn[key] for key in _KEPT if key in turn}
         found.append({"role": _ROLES[said], "content": content, **kept})
     if not any(each["role"] == "assistant" for each in found):
         raise RowUnfit("has no message of the assistant: there is nothing to learn in it")
     return found
 
 
-def marked(said: Sequence[Message], write: Write) -> list[Marked]:
+def tools_of(row: Mapping[str, Any]) -> Any:
+    """The tools of a row, a list, also where they are written as JSON; None without. Raises: RowUnfit."""
+    given = row.get("tools")
+    if isinstance(given, str) and given.strip():
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            raise RowUnfit("has tools that are not JSON") from None
+    return given or None
+
+
+def marked(said: Sequence[Message], write: Write, tools: Any = None) -> list[Marked]:
     """The text of a chat with the assistant's turns marked; several where the template writes earlier turns anew.
 
     Raises: RowUnfit, TemplateFailed.
     """
-    turns = [place for place, each in enumerate(said) if each["role"] == "assistant"]
-    whole = write(said, False)
-    spans: list[tuple[int, int]] = []
-    for place in turns:
-        before, after = write(said[:place], True), write(said[: place + 1], False)
-        if not (whole.startswith(after) and after.startswith(before)):
-            return [_alone(said[: place + 1], write) for place in turns]
-        spans.append((len(before), len(after)))
-    return [Marked(whole, tuple(spans))]
+    alone = [_alone(said[: place + 1], write, tools) for place, each in enumerate(said) if each["role"] == "assistant"]
+    whole = write(said, False, tools)
+    if all(whole.startswith(each.text) for each in alone):
+        return [Marked(whole, tuple(span for each in alone for span in each.spans))]
+    return alone
 
 
-def _alone(said: Sequence[Message], write: Write) -> Marked:
-    before, after = write(said[:-1], True), write(said, False)
-    if not after.startswith(before):
-        # the beginning of a reply may hold a switch that a written reply has not: what they share comes before it
-        before = write(said[:-1], False)
-        if not after.startswith(before):
-            raise RowUnfit("is written by the model's template so that its replies cannot be told apart")
-    return Marked(after, ((len(before), len(after)),))
+def _alone(said: Sequence[Message], write: Write, tools: Any) -> Marked:
+    """A chat up to a reply, which alone is marked."""
+    text = write(said, False, tools)
+    if len(said) > 1 and text.startswith(before := write(said[:-1], True, tools)):
+        return Marked(text, ((len(before), len(text)),))
+    # the beginning of a reply may hold a switch that a written reply has not, and nothing can be before a first message
+    stand_in = write([*said[:-1], {"role": said[-1]["role"], "content": _MARK}], False, tools)
+    begin = stand_in.find(_MARK)
+    if begin < 0 or text[:begin] != stand_in[:begin]:
+        raise RowUnfit("is written by the model's template so that its replies cannot be told apart")
+    return Marked(text, ((begin, len(text)),))

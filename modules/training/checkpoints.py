@@ -14,10 +14,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from errors import BadFile, Conflict, InvalidInput
+from errors import AdapterUnfit, BadFile, Conflict, InvalidInput
 from modules.training.lora_settings import PARAMETERS_FILE, LoraSettings
 
 CONFIG, WEIGHTS, STATE = "adapter_config.json", "adapter_model.safetensors", "trainer_state.json"
+#: As older versions of PEFT wrote it, the original's among them.
+PICKLED = "adapter_model.bin"
 LOG_FILE = "training_log.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 #: What may differ from the training that left a checkpoint: it changes nothing of the course up to there.
@@ -28,18 +30,22 @@ How = Literal["fresh", "resumed", "continued"]
 
 @dataclass(frozen=True)
 class Beginning:
-    """How a training begins, from which folder, after how many updates; `why` is a sentence for the user."""
+    """How a training begins, from which folder, after how many updates; `why` is a sentence for the user.
+
+    `own`: the checkpoint was nobody's wish, and goes when there is a later one.
+    """
 
     how: How
     why: str
     source: Path | None = None
     updates: int = 0
+    own: bool = False
 
 
 def beginning(folder: Path, settings: LoraSettings, data: str) -> Beginning:
     """What a training with these settings on this data (its fingerprint) would begin from.
 
-    Raises: InvalidInput (another rank or other modules), BadFile.
+    Raises: InvalidInput (another rank, alpha or other modules), AdapterUnfit, BadFile.
     """
     if not folder.is_dir() or not _holds(folder):
         return Beginning("fresh", "A new adapter.")
@@ -48,19 +54,27 @@ def beginning(folder: Path, settings: LoraSettings, data: str) -> Beginning:
     last = complete(folder)
     known = _known(folder)
     if last and known is not None and not _finished(folder):
-        other = [name for name in _differing(known, settings) if name not in _FREE]
+        other = [name for name in _differing(folder, known, settings) if name not in _FREE]
         if known.get("data") != data:
             other.append("the data")
         if not other:
-            steps = int(_read(last / STATE)["global_step"])
             return Beginning(
-                "resumed", f"Goes on after update {steps:,}, from {last.name} with its optimizer.", last, steps
-            )
-    source = folder if (folder / WEIGHTS).is_file() else last
+                "resumed", f"Goes on after update {_update(last):,}, from {last.name} with its optimizer.", last,
+                _update(last), own=not known.get("save_steps"),
+            )  # fmt: skip
+    adapter = folder if (folder / WEIGHTS).is_file() or (folder / PICKLED).is_file() else None
+    # without a log the last training was cut off: what its checkpoint holds is the latest
+    source = last if last and not (adapter and (folder / LOG_FILE).is_file()) else adapter
     if source is None:
         return Beginning("fresh", "A new adapter: what an earlier training left holds no whole checkpoint.")
     _check(source, folder.name, settings)
-    return Beginning("continued", f"Trains the adapter {folder.name} further, with a fresh optimizer.", source)
+    which = f"{folder.name} further" if source == folder else f"{folder.name} further from {source.name}"
+    return Beginning("continued", f"Trains the adapter {which}, with a fresh optimizer.", source)
+
+
+def base_of(folder: Path) -> str:
+    """The model that an adapter was trained on, as its configuration names it; nothing where it does not."""
+    return Path(str(_lenient(folder / CONFIG).get("base_model_name_or_path") or "")).name
 
 
 def complete(folder: Path) -> Path | None:
@@ -68,7 +82,9 @@ def complete(folder: Path) -> Path | None:
     whole = [
         each
         for each in folder.glob("checkpoint-*")
-        if _update(each) >= 0 and (each / WEIGHTS).is_file() and "global_step" in _lenient(each / STATE)
+        if _update(each) >= 0
+        and (each / WEIGHTS).is_file()
+        and _lenient(each / STATE).get("global_step") == _update(each)
     ]
     return max(whole, key=_update, default=None)
 
@@ -134,22 +150,23 @@ def _known(folder: Path) -> dict[str, Any] | None:
     return found or None
 
 
-def _differing(known: dict[str, Any], settings: LoraSettings) -> list[str]:
-    spellings = LoraSettings.spellings()
-    before = LoraSettings.parse({key: value for key, value in known.items() if key in spellings}).model_dump()
+def _differing(folder: Path, known: dict[str, Any], settings: LoraSettings) -> list[str]:
+    before = LoraSettings.from_known(known, str(folder / PARAMETERS_FILE)).model_dump()
     return [name for name, value in settings.model_dump().items() if before[name] != value]
 
 
 def _check(source: Path, name: str, settings: LoraSettings) -> None:
     config = _read(source / CONFIG)
-    rank = config.get("r")
-    if rank != settings.lora_rank:
-        raise InvalidInput(
-            f"The adapter {name} has rank {rank}, and rank {settings.lora_rank} is asked for. Set the rank to {rank} "
-            "to train it further, tick Begin anew, or choose another name."
-        )
+    if config.get("peft_type") != "LORA":
+        raise AdapterUnfit(name, "it is no LoRA of PEFT's")
+    for key, label, wanted in (("r", "rank", settings.lora_rank), ("lora_alpha", "alpha", settings.lora_alpha)):
+        if (value := config.get(key)) != wanted:
+            raise InvalidInput(
+                f"The adapter {name} has {label} {value}, and {label} {wanted} is asked for. Set the {label} to "
+                f"{value} to train it further, tick Begin anew, or choose another name."
+            )
     modules = config.get("target_modules")
-    there = {modules} if isinstance(modules, str) else {str(each) for each in modules or ()}
+    there = set(map(str, modules)) if isinstance(modules, list) else {str(modules)}
     if there != set(settings.targets):
         raise InvalidInput(
             f"The adapter {name} was trained on {', '.join(sorted(there))}, and {', '.join(sorted(settings.targets))} "
@@ -160,7 +177,7 @@ def _check(source: Path, name: str, settings: LoraSettings) -> None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadFile(file, str(error)) from None
     if not isinstance(found, dict):
         raise BadFile(file, "it is not an object")

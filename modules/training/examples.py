@@ -5,11 +5,14 @@ Knows the settings, a tokenizer and a way to write chats; it must not know torch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from errors import InvalidInput
+import numpy as np
+
+from errors import InvalidInput, UserError
 from modules.training import chats
 from modules.training.blocks import Cut, blocks
 from modules.training.chats import Marked, Write
@@ -20,6 +23,7 @@ from modules.training.rows import Row
 #: The label of a token that is read, not learned: what torch's cross entropy leaves out.
 IGNORED = -100
 
+_CHATS = "chats, by the model's own template"
 _NAMED = 5  # rows that are named when several do not fit
 
 
@@ -67,6 +71,13 @@ class Examples:
         """Tokens that count for the loss."""
         return sum(label != IGNORED for each in self.examples for label in each.labels[1:])
 
+    def fingerprint(self) -> str:
+        """Of all that is learned, to the token: what the template, a format or a tokenizer changes shows in it."""
+        found = hashlib.sha256()
+        for each in self.examples:
+            found.update(np.array([len(each.ids), *each.ids, *each.labels], np.int64).tobytes())
+        return found.hexdigest()
+
     def notes(self, settings: LoraSettings) -> list[str]:
         """What should be known before the first step, as sentences."""
         told = []
@@ -81,10 +92,15 @@ class Examples:
             )
         if self.unmarked:
             told.append(f"{_of(self.unmarked, self.rows)} without {settings.train_only_after!r}, and learned whole.")
+        if settings.train_only_after and self.kind == _CHATS:
+            told.append("Train only after has no effect on chats: what the assistant says is learned.")
+        if (batch := settings.accumulation * settings.micro_batch_size) != settings.batch_size:
+            told.append(f"A batch has {batch} examples: it is made of whole micro batches.")
         if self.examples and len(self.examples) < settings.batch_size:
             told.append(f"A batch of {settings.batch_size} is more than the {len(self.examples)} examples of an epoch.")
         updates = settings.updates(len(self.examples))
-        if (warmup := settings.in_updates(settings.warmup_steps)) >= updates:
+        warmup = 0 if settings.lr_scheduler_type == "constant" else settings.in_updates(settings.warmup_steps)
+        if warmup >= updates:
             told.append(
                 f"The warmup takes {warmup:,} of the {updates:,} updates: the learning rate never reaches "
                 f"{settings.learning_rate:g}. Lower the warmup steps."
@@ -93,22 +109,27 @@ class Examples:
 
 
 def from_rows(
-    rows: Sequence[Row], name: str, form: Format | None, settings: LoraSettings, tokenizer: Tokenizer, write: Write
+    rows: Sequence[Row],
+    name: str,
+    form: Format | None,
+    settings: LoraSettings,
+    tokenizer: Tokenizer,
+    write: Write,
 ) -> Examples:
     """The examples of a data set. `write` is the model's own template, for chats.
 
-    Raises: InvalidInput (rows that do not fit, which ones; nothing left to learn), TemplateFailed.
+    Raises: InvalidInput (rows that do not fit, which ones; nothing left to learn).
     """
     found = Examples(_kind(rows[0], form))
     wrong: list[tuple[int, str]] = []
     for number, row in enumerate(rows, start=1):
         try:
-            texts = _texts(row, form, settings, write, found)
+            for text in _texts(row, form, settings, write, found):
+                _add(found, encoded(text, number, settings, tokenizer), settings)
         except RowUnfit as error:
             wrong.append((number, str(error)))
-            continue
-        for text in texts:
-            _add(found, text, number, settings, tokenizer)
+        except UserError as error:  # the template refuses it, or it is no text
+            wrong.append((number, f"cannot be used: {str(error).rstrip('.')}"))
     if wrong:
         raise InvalidInput(_unfit(wrong, len(rows), name, form))
     found.rows = len(rows)
@@ -117,15 +138,17 @@ def from_rows(
 
 def from_text(texts: Iterable[str], name: str, settings: LoraSettings, tokenizer: Tokenizer) -> Examples:
     """The examples of raw texts, block by block. Raises: InvalidInput."""
-    start = len(tokenizer.encode("", add_bos=True))
-    room = settings.cutoff_len - start - int(settings.add_eos_token)
+    start = tokenizer.encode("", add_bos=True)
+    end = tokenizer.encode(tokenizer.eos_token) if settings.add_eos_token else []
+    room = settings.cutoff_len - len(start) - len(end)
     hard = settings.hard_cut_string.replace("\\n", "\n")
     cut = Cut(room, settings.overlap_len, settings.newline_favor_len, hard, settings.min_chars)
     found = Examples("blocks of a text")
     for text in texts:
-        for block in blocks(text, cut, lambda piece: tokenizer.encode_with_places(piece)[1]):
+        for block in blocks(text, cut, tokenizer.encode_with_places):
             found.rows += 1
-            _add(found, Marked(block, ((0, len(block)),)), found.rows, settings, tokenizer)
+            labels = [*[IGNORED] * len(start), *block, *end]
+            _add(found, Example((*start, *block, *end), tuple(labels), found.rows, len(labels)), settings)
     return _checked(found, name, settings)
 
 
@@ -136,7 +159,8 @@ def encoded(text: Marked, row: int, settings: LoraSettings, tokenizer: Tokenizer
     start = tokenizer.encode("", add_bos=True)
     if start and ids[: len(start)] != start:
         ids, labels = [*start, *ids], [*[IGNORED] * len(start), *labels]
-    if settings.add_eos_token and not tokenizer.end_ids.intersection(ids[-2:]):
+    # what ends with words of the user is no reply that the model should learn to end
+    if settings.add_eos_token and labels[-1:] != [IGNORED] and not tokenizer.end_ids.intersection(ids[-2:]):
         end = tokenizer.encode(tokenizer.eos_token)
         ids, labels = [*ids, *end], [*labels, *end]
     return Example(tuple(ids), tuple(labels), row, len(ids))
@@ -148,13 +172,13 @@ def encoded(text: Marked, row: int, settings: LoraSettings, tokenizer: Tokenizer
 def _kind(row: Row, form: Format | None) -> str:
     if form:
         return f"rows of the format {form.name}"
-    return "chats, by the model's own template" if chats.is_chat(row) else "rows of text"
+    return _CHATS if chats.is_chat(row) else "rows of text"
 
 
 def _texts(row: Row, form: Format | None, settings: LoraSettings, write: Write, found: Examples) -> list[Marked]:
     if form is None:
         if chats.is_chat(row):
-            return chats.marked(chats.messages(row), write)
+            return chats.marked(chats.messages(row), write, chats.tools_of(row))
         if not isinstance(row.get("text"), str) or not row["text"].strip():
             raise RowUnfit(f"has {', '.join(sorted(row)) or 'nothing'}: no messages, no conversations and no text")
     text = form.text(row) if form else str(row["text"])
@@ -166,8 +190,7 @@ def _texts(row: Row, form: Format | None, settings: LoraSettings, write: Write, 
     return [Marked(text, ((begin, len(text)),))]
 
 
-def _add(found: Examples, text: Marked, row: int, settings: LoraSettings, tokenizer: Tokenizer) -> None:
-    one = encoded(text, row, settings, tokenizer)
+def _add(found: Examples, one: Example, settings: LoraSettings) -> None:
     if found.longest is None or one.whole > found.longest.whole:
         found.longest = one
     if one.whole > settings.cutoff_len:
@@ -175,7 +198,7 @@ def _add(found: Examples, text: Marked, row: int, settings: LoraSettings, tokeni
             found.dropped += 1
             return
         found.cut += 1
-        one = Example(one.ids[: settings.cutoff_len], one.labels[: settings.cutoff_len], row, one.whole)
+        one = Example(one.ids[: settings.cutoff_len], one.labels[: settings.cutoff_len], one.row, one.whole)
     if all(label == IGNORED for label in one.labels[1:]):  # the first token has nothing before it
         found.unlearned += 1
         return
@@ -183,7 +206,8 @@ def _add(found: Examples, text: Marked, row: int, settings: LoraSettings, tokeni
 
 
 def _inside(place: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
-    return any(begin <= place[0] < end for begin, end in spans)
+    """Whether a token counts to a span: by its end, for a word often brings the blank before it."""
+    return any(begin < place[1] <= end for begin, end in spans)
 
 
 def _checked(found: Examples, name: str, settings: LoraSettings) -> Examples:

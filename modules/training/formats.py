@@ -37,7 +37,8 @@ class Format:
             raise RowUnfit(f"has {has}, and {self.name} needs {self.needs}")
         template = self.texts[max(fitting, key=len)]
         # in one go: a value that holds %output% itself is not looked into
-        return re.sub(r"%([^%\s]+)%", lambda found: filled.get(found[1], found[0]), template)
+        keys = "|".join(re.escape(key) for key in sorted(filled, key=len, reverse=True))
+        return re.sub(f"%({keys})%", lambda found: filled[found[1]], template)
 
     @property
     def needs(self) -> str:

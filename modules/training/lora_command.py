@@ -155,21 +155,25 @@ def _look(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int
 
 def _train(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int:
     tell: Callable[[Event], None] = (lambda event: _write(out, event.line())) if asked.json else _Human(out).tell
-    tell(Event("doing", "Reading the data"))
     paths = _paths(asked)
-    prepared = prepare(paths, settings)
-    for note in prepared.notes:
-        tell(Event("note", note))
-    keep_samples(prepared, paths.logs)
-    tell(Event("doing", "Starting torch"))
-    from modules.training.lora_run import Orders, train
+    from modules.training.lora_folder import taken
 
-    orders = Orders()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: orders.stop.set())
-    if asked.json:
-        threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    train(prepared, tell, orders)
+    with taken(safe_child(paths.loras, settings.lora_name or "unnamed")):
+        tell(Event("doing", "Reading the data"))
+        prepared = prepare(paths, settings)
+        for note in prepared.notes:
+            tell(Event("note", note))
+        keep_samples(prepared, paths.logs)
+        tell(Event("doing", "Starting torch"))
+        from modules.training.lora_run import train
+        from modules.training.lora_watch import Orders
+
+        orders = Orders()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, lambda *_: orders.stop.set())
+        if asked.json:
+            threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+        train(prepared, tell, orders)
     return 0
 
 

@@ -48,23 +48,32 @@ class Need:
         return self.total <= self.free
 
 
-def need(base: Base, settings: LoraSettings, lengths: Sequence[int], free: int, *, card: bool) -> Need:
-    """The memory of a training on examples of these lengths (tokens). `free` in bytes; `card`: it runs on CUDA.
+def need(
+    base: Base, settings: LoraSettings, lengths: Sequence[int], evaluated: Sequence[int], free: int, *, card: bool
+) -> Need:
+    """The memory of a training on examples of these lengths (tokens), and of its evaluation on others.
+
+    `free` in bytes; `card`: it runs on CUDA.
 
     Raises: InvalidInput, for modules that the model does not have.
     """
     each = 2 if card else 4
-    per_weight = 0.6 if settings.load_in_4bit else each
+    # peft takes what is not quantized to float32: embeddings and the output layer
+    weights = (
+        0.6 * (base.weights - base.looked_up) + 4 * base.looked_up if settings.load_in_4bit else each * base.weights
+    )
     trained = sum(settings.lora_rank * (inputs + outputs) for inputs, outputs in base.targets(settings.targets))
     tokens = settings.micro_batch_size * max(lengths)
     inner = base.folder.number("intermediate_size", "n_inner", "ffn_dim") or 4 * base.width
     layer = _KEPT_WIDTHS * base.width + _KEPT_INNER * inner
     kept = base.width * base.layers + layer if settings.gradient_checkpointing else layer * base.layers
     logits = base.vocabulary * (each + 4 * (_LOGIT_COPIES - 1))
+    # an evaluation keeps nothing for a way back
+    read = settings.micro_batch_size * max(evaluated, default=0) * (layer * each + logits)
     return Need(
-        weights=round(base.weights * per_weight),
+        weights=round(weights),
         adapter=trained * _OPTIMIZER.get(settings.optimizer, 16),
-        activations=round(tokens * (kept * each + logits)),
+        activations=round(max(tokens * (kept * each + logits), read)),
         program=0 if card else _PROGRAM,
         free=free,
         where="the card" if card else "memory",

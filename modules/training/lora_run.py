@@ -6,104 +6,75 @@ are imported with this module, so it is imported by the process that trains alon
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import queue
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
 import peft
 import torch
 import transformers
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from safetensors import SafetensorError
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from errors import Unavailable, UserError
+from errors import AdapterUnfit, OutOfGpuMemory, Unavailable, UserError
 from loaders.huggingface import native
 from loaders.huggingface.options import TransformersOptions
-from modules.config.atomic import write_text
-from modules.training.checkpoints import CONFIG, LOG_FILE, WEIGHTS, put_away, remove_checkpoints
+from modules.training import lora_folder
 from modules.training.examples import IGNORED, Examples
 from modules.training.lora_events import Ending, Event
-from modules.training.lora_settings import PARAMETERS_FILE
+from modules.training.lora_watch import Orders, Stopped, Tell, Watch, finite
 from modules.training.preparation import Prepared
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[Event], None]
-
 #: Lengths of a batch are padded to a multiple of this: matrix products of odd sizes are slower.
 _MULTIPLE = 8
-_SAMPLE_TOKENS = 80
-#: Seconds between two checkpoints where none were asked for.
-_OWN_CHECKPOINTS = 300
-
-
-@dataclass
-class Orders:
-    """What is wished of a training that runs. May be given from any thread."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    samples: queue.Queue[str] = field(default_factory=queue.Queue)
 
 
 def train(prepared: Prepared, tell: Tell, orders: Orders) -> Ending:
     """Train to the end, or until it is stopped; the adapter lies in its folder then. Raises: UserError."""
-    settings, folder, begins = prepared.settings, prepared.folder, prepared.beginning
     tell(Event("doing", f"Loading {prepared.base.folder.path.name}"))
-    transformers.set_seed(settings.seed)
-    cuda = torch.cuda.is_available()
-    half = "bfloat16" if cuda and torch.cuda.is_bf16_supported() else "float16"
-    model = _model(prepared, half)
-    _settle_folder(prepared)
-    watch = _Watch(prepared, tell, orders)
-    trainer = Trainer(
-        model=model,
-        args=_arguments(prepared, cuda=cuda, half=half),
-        train_dataset=_dataset(prepared.examples),
-        eval_dataset=_dataset(prepared.evaluation) if prepared.evaluation else None,
-        data_collator=watch.counted,
-        callbacks=[watch],
-    )
-    trainer.remove_callback(PrinterCallback)
+    transformers.set_seed(prepared.settings.seed)
+    model = _model(prepared)
+    lora_folder.settle(prepared)
+    watch = Watch(prepared, model, tell, orders)
+    trainer = _trainer(prepared, model, watch)
+    begins = prepared.beginning
     try:
         trainer.train(resume_from_checkpoint=str(begins.source) if begins.how == "resumed" else None)
+    except Stopped:
+        _rescue(trainer, watch)
     except UserError:
         raise
     except Exception as error:
         log.exception("The training broke off")
-        if known := native.explain(error):
-            raise known from None
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Unavailable(f"The training broke off: {told}. What its last checkpoint holds is kept.") from None
-    if watch.diverged:
+        _rescue(trainer, watch)
+        raise _broke_off(error) from None
+    if watch.diverged or not finite(model):
         raise Unavailable(
-            f"The loss is not a number after update {watch.update}: the learning rate of {settings.learning_rate:g} is "
-            "too high for this, or the base model is damaged. Nothing was saved over what was there."
+            f"The numbers ran away at update {watch.update}: the learning rate of {prepared.settings.learning_rate:g} "
+            "is too high for this, or the base model is damaged. Nothing was saved over what was there."
         )
-    ending = watch.ending
-    if prepared.evaluation and ending != "stopped" and watch.evaluated != watch.update:
-        trainer.evaluate()
-    _save(model, folder)
-    _keep_log(prepared, watch, trainer.state.log_history, ending)
-    if ending != "stopped" and not settings.save_steps:
-        remove_checkpoints(folder)  # nobody asked for them, and there is nothing to go on with
-    tell(Event("done", ending, update=watch.update, updates=trainer.state.max_steps, seconds=watch.seconds,
+    lora_folder.save(model, prepared.folder)
+    _keep_log(prepared, watch, trainer)
+    if prepared.evaluation and watch.ending != "stopped" and watch.evaluated != watch.update:
+        _evaluate(prepared, watch, trainer, tell)
+    if watch.ending != "stopped":
+        watch.remove_own()  # there is nothing to go on with
+    tell(Event("done", watch.ending, update=watch.update, updates=trainer.state.max_steps, seconds=watch.seconds,
                tokens_per_second=watch.rate))  # fmt: skip
-    return ending
+    return watch.ending
 
 
 # --- before ---
 
 
-def _model(prepared: Prepared, half: str) -> Any:
-    """The base with its adapter, ready to be trained."""
+def _model(prepared: Prepared) -> Any:
+    """The base with its adapter, ready to be trained. Raises: ModelFileError, OutOfGpuMemory, AdapterUnfit."""
     settings, begins = prepared.settings, prepared.beginning
+    half = _half()
     values: dict[str, Any] = {
         "load_in_4bit": settings.load_in_4bit,
         "bf16": half == "bfloat16",
@@ -120,8 +91,8 @@ def _model(prepared: Prepared, half: str) -> Any:
         base = peft.prepare_model_for_kbit_training(base, use_gradient_checkpointing=settings.gradient_checkpointing)  # type: ignore[no-untyped-call, unused-ignore]
     elif settings.gradient_checkpointing:
         base.enable_input_require_grads()
-    if begins.how == "continued":
-        return peft.PeftModel.from_pretrained(base, str(begins.source), is_trainable=True)
+    if begins.source is not None:
+        return _adapter(base, prepared)
     return peft.get_peft_model(
         base,
         peft.LoraConfig(
@@ -135,32 +106,43 @@ def _model(prepared: Prepared, half: str) -> Any:
     )
 
 
-def _settle_folder(prepared: Prepared) -> None:
-    """Put away what was there, and keep the parameters: whatever happens now, it is known what was tried."""
-    folder, how = prepared.folder, prepared.beginning.how
-    if folder.is_dir() and any(file for file in folder.iterdir() if not file.name.startswith("Backup-")):
-        if how == "fresh":
-            put_away(folder, keep=False)
-        elif how == "continued":
-            put_away(folder, keep=True)
-        else:
-            remove_checkpoints(folder, but=prepared.beginning.source)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOG_FILE).unlink(missing_ok=True)
-    kept = {**prepared.settings.model_dump(), "data": prepared.data}
-    write_text(folder / PARAMETERS_FILE, json.dumps(kept, indent=2, ensure_ascii=False))
-    form = prepared.form
-    prompt: dict[str, Any] = {"template_type": "dataset", "template_1": prepared.examples.kind}
-    if prepared.settings.raw_text_file:
-        prompt = {"template_type": "raw_text"}
-    elif form:
-        texts = {",".join(sorted(keys)): text for keys, text in form.texts.items()}
-        prompt = {"template_type": "dataset", **{f"template_{n}": text for n, text in enumerate(texts.values(), 1)}}
-    write_text(folder / "training_prompt.json", json.dumps(prompt, indent=2, ensure_ascii=False))
+def _adapter(base: Any, prepared: Prepared) -> Any:
+    """The base with an adapter that is there, in whatever way PEFT made it; the dropout alone is ours to say."""
+    source = str(prepared.beginning.source)
+    try:
+        config = peft.PeftConfig.from_pretrained(source)
+        config.lora_dropout = prepared.settings.lora_dropout
+        return peft.PeftModel.from_pretrained(base, source, is_trainable=True, config=config)
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        log.warning("%s", source, exc_info=True)
+        why = " ".join(str(error).split())[:150] or type(error).__name__
+        raise AdapterUnfit(prepared.folder.name, f"it is damaged, or was made for another one ({why})") from None
 
 
-def _arguments(prepared: Prepared, *, cuda: bool, half: str) -> TrainingArguments:
-    settings = prepared.settings
+def _trainer(prepared: Prepared, model: Any, watch: Watch) -> Trainer:
+    def collate(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        watch.count(sum(len(row["input_ids"]) for row in rows))
+        return collated(rows)
+
+    trainer = Trainer(
+        model=model,
+        args=_arguments(prepared),
+        train_dataset=_dataset(prepared.examples),
+        eval_dataset=_dataset(prepared.evaluation) if prepared.evaluation else None,
+        data_collator=collate,
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _half() -> str:
+    """The precision of a graphics card."""
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float16"
+
+
+def _arguments(prepared: Prepared) -> TrainingArguments:
+    settings, cuda, half = prepared.settings, torch.cuda.is_available(), _half()
     evaluates = prepared.evaluation is not None
     return TrainingArguments(
         output_dir=str(prepared.folder),
@@ -185,7 +167,6 @@ def _arguments(prepared: Prepared, *, cuda: bool, half: str) -> TrainingArgument
         prediction_loss_only=True,
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.in_updates(settings.save_steps) or 1,
-        save_total_limit=None if settings.save_steps else 1,
         dataloader_pin_memory=cuda,
         report_to="none",
         disable_tqdm=True,
@@ -215,155 +196,52 @@ def collated(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Ten
     }
 
 
-# --- meanwhile ---
+# --- after, and when it goes wrong ---
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Tells what happens, and does what is wished between two micro batches.
-
-    Where no checkpoints were asked for it has one written every few minutes: a crash costs no more than that.
-    """
-
-    def __init__(self, prepared: Prepared, tell: Tell, orders: Orders) -> None:
-        self._prepared, self._tell, self._orders = prepared, tell, orders
-        self._tokens, self._first = 0, prepared.beginning.updates
-        self._began = time.monotonic()
-        self._saved, self._saved_at = -1, self._began
-        self.update, self.evaluated = self._first, -1
-        self.diverged = False
-        self.ending: Ending = "finished"
-        self.loss: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second that were read, padding left out."""
-        return self._tokens / self.seconds if self.seconds else 0.0
-
-    def counted(self, rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """The collator, which counts tokens."""
-        self._tokens += sum(len(row["input_ids"]) for row in rows)
-        return collated(rows)
-
-    def on_train_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        self._began = self._saved_at = time.monotonic()
-        self._tokens = 0
-        self._first = self.update = state.global_step
-        accumulation = self._prepared.settings.accumulation
-        self._tell(Event("ready", update=self.update, updates=state.max_steps, accumulation=accumulation))
-
-    def on_substep_end(self, _args: Any, _state: TrainerState, control: TrainerControl, **more: Any) -> None:
-        self._obey(control, more["model"])
-
-    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **more: Any) -> None:
-        self.update = state.global_step
-        if not self._prepared.settings.save_steps and time.monotonic() - self._saved_at >= _OWN_CHECKPOINTS:
-            control.should_save = True
-        self._obey(control, more["model"])
-
-    def on_log(
-        self, _args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
-        logs = logs or {}
-        if "eval_loss" in logs:
-            self.evaluated = state.global_step
-            self._tell(Event("evaluation", update=state.global_step, loss=float(logs["eval_loss"])))
-        if "loss" not in logs:
-            return
-        self.loss = float(logs["loss"])
-        if not math.isfinite(self.loss):
-            self.diverged = control.should_training_stop = True
-            control.should_save = False
-            return
-        done = state.global_step - self._first
-        left = self.seconds / done * (state.max_steps - state.global_step) if done > 0 else None
-        self._tell(
-            Event(
-                "step", update=state.global_step, updates=state.max_steps, loss=self.loss,
-                learning_rate=float(logs.get("learning_rate", 0.0)), epoch=float(logs.get("epoch", 0.0)),
-                tokens_per_second=self.rate, seconds=self.seconds, seconds_left=left,
-            )
-        )  # fmt: skip
-        if 0 < self.loss <= self._prepared.settings.stop_at_loss:
-            self.ending = "loss reached"
-            control.should_training_stop = True
-
-    def on_save(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        self._saved, self._saved_at = state.global_step, time.monotonic()
-        self._tell(Event("checkpoint", update=state.global_step))
-
-    def _obey(self, control: TrainerControl, model: Any) -> None:
-        while True:
-            try:
-                prompt = self._orders.samples.get_nowait()
-            except queue.Empty:
-                break
-            paused = time.monotonic()
-            self._tell(Event("sample", sample(model, self._prepared, prompt), prompt))
-            self._began += time.monotonic() - paused  # what it says is not the training's time
-        if self._orders.stop.is_set() and self.ending == "finished":
-            self.ending = "stopped"
-            control.should_training_stop = True
-            # a checkpoint to go on from; one of before the first update would hold nothing
-            control.should_save = self.update > 0 and self._saved != self.update
-
-
-def sample(model: Any, prepared: Prepared, prompt: str) -> str:
-    """What the half-trained model says after a prompt, always the likeliest; the training does not notice."""
-    tokenizer = prepared.tokenizer
-    ids = tokenizer.encode(prompt, add_bos=True) or [0]
-    given = torch.tensor([ids], device=next(model.parameters()).device)
-    training, model_was = torch.is_grad_enabled(), model.training
-    model.eval()
+def _rescue(trainer: Trainer, watch: Watch) -> None:
+    """Write what was learned since the last checkpoint, as of the last update, when the Trainer itself cannot."""
     try:
-        with torch.no_grad(), torch.random.fork_rng():
-            made = model.generate(
-                input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=_SAMPLE_TOKENS, do_sample=False,
-                use_cache=True, pad_token_id=0, eos_token_id=sorted(tokenizer.end_ids) or None, temperature=None,
-                top_p=None, top_k=None,
-            )  # fmt: skip
-    finally:
-        model.train(model_was)
-        torch.set_grad_enabled(training)
-    new = made[0][len(ids) :].tolist()
-    return b"".join(tokenizer.piece(token) for token in new).decode("utf-8", "replace")
+        if watch.worth_keeping:
+            watch.rewind()
+            trainer._save_checkpoint(trainer.model, trial=None)
+            watch.kept(lora_folder.checkpoint(trainer.args.output_dir, watch.update))
+    except Exception:
+        log.exception("What was learned since the last checkpoint could not be kept")
 
 
-# --- after ---
+def _broke_off(error: Exception) -> UserError:
+    known = native.explain(error)
+    if isinstance(known, OutOfGpuMemory):
+        told = "the graphics card's memory does not suffice. Lower the micro batch size or the cutoff length, or tick "
+        told += "gradient checkpointing"
+    else:
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+    return Unavailable(f"The training broke off: {told}. What its last checkpoint holds is kept.")
 
 
-def _save(model: Any, folder: Path) -> None:
-    """The adapter into its folder: each file is there whole or as it was before."""
-    half_made = folder / ".saving"
-    model.save_pretrained(str(half_made))
-    for name in (WEIGHTS, CONFIG):
-        (half_made / name).replace(folder / name)
-    for rest in half_made.iterdir():
-        rest.unlink()
-    half_made.rmdir()
+def _evaluate(prepared: Prepared, watch: Watch, trainer: Trainer, tell: Tell) -> None:
+    """The last evaluation. The adapter is saved already: nothing that happens here can cost it."""
+    ending = watch.ending
+    try:
+        trainer.evaluate()
+        _keep_log(prepared, watch, trainer)
+    except Stopped:
+        watch.ending = ending  # it was trained to its end
+    except Exception as error:
+        log.exception("The last evaluation")
+        tell(Event("note", f"The last evaluation broke off: {' '.join(str(error).split())[:200]}"))
 
 
-def _keep_log(prepared: Prepared, watch: _Watch, history: list[dict[str, Any]], ending: Ending) -> None:
-    base = prepared.base.folder
-    architectures = base.config.get("architectures")
-    kept = {
-        "base_model_name": base.path.name,
-        "base_model_class": architectures[0] if isinstance(architectures, list) and architectures else "",
-        "base_loaded_in_4bit": prepared.settings.load_in_4bit,
-        "projections": list(prepared.settings.targets),
-        **prepared.settings.model_dump(),
-        "finished": ending != "stopped",
-        "ending": ending,
-        "began": prepared.beginning.why,
-        "examples": len(prepared.examples.examples),
-        "updates": watch.update,
-        "loss": watch.loss,
-        "train_runtime": round(watch.seconds, 2),
-        "tokens_per_second": round(watch.rate, 1),
-        "history": history,
-        "versions": {each.__name__: each.__version__ for each in (torch, transformers, peft, datasets)},
-    }
-    write_text(prepared.folder / LOG_FILE, json.dumps(kept, indent=2, ensure_ascii=False))
+def _keep_log(prepared: Prepared, watch: Watch, trainer: Trainer) -> None:
+    lora_folder.keep_log(
+        prepared,
+        finished=watch.ending != "stopped",
+        ending=watch.ending,
+        updates=watch.update,
+        loss=watch.loss,
+        train_runtime=round(watch.seconds, 2),
+        tokens_per_second=round(watch.rate, 1),
+        history=trainer.state.log_history,
+        versions={each.__name__: each.__version__ for each in (torch, transformers, peft, datasets)},
+    )

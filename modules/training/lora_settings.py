@@ -14,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 from typing_extensions import Self
 
-from errors import BadFile, InvalidInput
+from errors import BadFile, InvalidInput, utf8
 from loaders.knobs import Knobs, knob
 from loaders.params import Text
 
@@ -61,20 +61,26 @@ def _rate(value: Any) -> Any:
     return value
 
 
-Choice = Annotated[Text, BeforeValidator(_named)]
+def _whole(value: str) -> str:
+    utf8(value)
+    return value
+
+
+Words = Annotated[Text, AfterValidator(_whole)]
+Choice = Annotated[Words, BeforeValidator(_named)]
 Rate = Annotated[float, BeforeValidator(_rate)]
 
 
 class LoraSettings(Knobs):
     """What is trained on what, and how."""
 
-    lora_name: Text = knob(
+    lora_name: Words = knob(
         "",
         group="what",
         label="Name",
         help="The adapter's name: its folder in loras/. One that exists is trained further.",
     )
-    model: Text = knob(
+    model: Words = knob(
         "", group="what", label="Base model", help="A folder of models/ with config.json and safetensors."
     )
     always_override: bool = knob(
@@ -109,7 +115,7 @@ class LoraSettings(Knobs):
     excess_length: Literal["cut", "drop"] = knob(
         "cut", group="data", label="Rows beyond the cutoff", help="Cut them at their end, or leave them out."
     )
-    train_only_after: Text = knob(
+    train_only_after: Words = knob(
         "", group="data", label="Train only after",
         help="Of each row, learn only what follows this text, such as ### Response: - the rest is read, not learned.",
     )  # fmt: skip
@@ -124,7 +130,7 @@ class LoraSettings(Knobs):
         128, ge=0, range=(0, 512, 16), group="data", label="Prefer newline cut",
         help="Characters by which a block of a text file may be shortened at each end to begin and end with a line.",
     )  # fmt: skip
-    hard_cut_string: Text = knob(
+    hard_cut_string: Words = knob(
         "\\n\\n\\n", group="data", label="Hard cut", help="Parts a text file into pieces that never share a block."
     )
     min_chars: int = knob(
@@ -164,7 +170,13 @@ class LoraSettings(Knobs):
         help="Examples that are computed at once. Fewer take less memory.",
     )  # fmt: skip
     epochs: float = knob(
-        3, ge=0.01, range=(1, 100, 1), group="steps", label="Epochs", help="How often all of the data is gone through."
+        3,
+        ge=0.01,
+        le=1e6,
+        range=(1, 100, 1),
+        group="steps",
+        label="Epochs",
+        help="How often all of the data is gone through.",
     )
     gradient_checkpointing: bool = knob(
         False, group="steps", label="Gradient checkpointing",
@@ -172,7 +184,12 @@ class LoraSettings(Knobs):
     )  # fmt: skip
 
     learning_rate: Rate = knob(
-        3e-4, ge=0, group="learning", label="Learning rate", help="How large the steps are, such as 3e-4 or 0.0001."
+        3e-4,
+        ge=0,
+        le=1,
+        group="learning",
+        label="Learning rate",
+        help="How large the steps are, such as 3e-4 or 0.0001.",
     )
     lr_scheduler_type: Literal[
         "linear", "constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt"
@@ -189,7 +206,12 @@ class LoraSettings(Knobs):
         help="adafactor and adamw_bnb_8bit take less memory; the latter needs CUDA and bitsandbytes.",
     )  # fmt: skip
     seed: int = knob(
-        42, ge=0, group="learning", label="Seed", help="The same seed and settings give the same course of the loss."
+        42,
+        ge=0,
+        le=2**32 - 1,
+        group="learning",
+        label="Seed",
+        help="The same seed and settings give the same course of the loss.",
     )
 
     save_steps: int = knob(
@@ -245,6 +267,11 @@ class LoraSettings(Knobs):
             raise BadFile(source, str(error)) from None
         if not isinstance(found, dict):
             raise BadFile(source, "it is not a set of parameters")
+        return cls.from_known(found, source)
+
+    @classmethod
+    def from_known(cls, found: Mapping[str, Any], source: str) -> Self:
+        """The same from values: what is not known here is left out. Raises: BadFile."""
         spellings = cls.spellings()
         try:
             return cls.parse({key: value for key, value in found.items() if key in spellings})

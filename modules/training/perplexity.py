@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from errors import Cancelled, InvalidInput
+from errors import Cancelled, InvalidInput, utf8
 from loaders.base import Model
-from modules.generation.prompt_ids import check_text, prompt_ids
+from modules.generation.prompt_ids import prompt_ids
 
 Way = Literal["stride", "halves"]
 
@@ -132,7 +132,7 @@ def measure(
     Raises: InvalidInput, ModelClosed, Cancelled.
     """
     plan, cancel = plan or Plan(), cancel or threading.Event()
-    check_text(text)
+    utf8(text)
     tokenizer = model.tokenizer
     ids = prompt_ids(tokenizer, text, add_bos=True)
     bos = tokenizer.encode("", add_bos=True, special=True)[:1]

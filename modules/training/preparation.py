@@ -5,15 +5,17 @@ What cannot go well is said here. The look at the data and the run itself both b
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from errors import BadFile, InvalidInput, NotEnoughMemory, Unavailable
+from errors import BadFile, InvalidInput, NotEnoughMemory, NotWritable, Unavailable
 from loaders.cards import free_card_memory
 from loaders.hf.tokenizer import FolderTokenizer
 from modules.config.paths import Paths, safe_child
@@ -23,13 +25,16 @@ from modules.prompts.templates import Templates
 from modules.training import base_model, lora_forecast
 from modules.training.base_model import Base
 from modules.training.chats import Message
-from modules.training.checkpoints import Beginning, beginning
+from modules.training.checkpoints import Beginning, base_of, beginning
+from modules.training.data_folder import read_text
 from modules.training.examples import Examples, from_rows, from_text
 from modules.training.formats import Format, Formats
 from modules.training.lora_forecast import Need
 from modules.training.lora_settings import LoraSettings
 from modules.training.rows import Rows
-from modules.training.texts import read_text
+
+#: Where transformers' polynomial schedule ends.
+_LOWEST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,17 @@ def prepare(paths: Paths, settings: LoraSettings, *, strict: bool = True) -> Pre
         raise Unavailable(
             "A base in 4 bits and the optimizer in 8 bits need an NVIDIA graphics card, and none is here."
         )
+    if settings.lr_scheduler_type == "polynomial" and settings.learning_rate <= _LOWEST:
+        raise InvalidInput(f"A polynomial schedule ends at {_LOWEST:g}: the learning rate has to begin above it.")
+    if strict and paths.loras.is_dir() and not os.access(paths.loras, os.W_OK):
+        raise NotWritable(paths.loras, OSError(errno.EACCES, os.strerror(errno.EACCES)))
     tokenizer = FolderTokenizer(base.folder.path, base.vocabulary)
     reader = _Reader(paths, settings, tokenizer)
     examples, evaluation, form = reader.examples(), reader.evaluation(), reader.form
     lengths = [len(each.ids) for each in examples.examples]
     free = psutil.virtual_memory().available if card is None else card
-    found = lora_forecast.need(base, settings, lengths, free, card=card is not None)
+    evaluated = [len(each.ids) for each in evaluation.examples] if evaluation else []
+    found = lora_forecast.need(base, settings, lengths, evaluated, free, card=card is not None)
     if strict and not found.fits:
         raise NotEnoughMemory(
             "This training", found.total, found.free,
@@ -83,13 +93,17 @@ def prepare(paths: Paths, settings: LoraSettings, *, strict: bool = True) -> Pre
     if card is None:
         speed = lora_forecast.matrix_speed()
         found = replace(found, seconds=lora_forecast.seconds(base, settings, lengths, speed))
-    begins = beginning(folder, settings, reader.fingerprint) if settings.lora_name else Beginning("fresh", "")
+    fingerprint = examples.fingerprint()
+    begins = beginning(folder, settings, fingerprint) if settings.lora_name else Beginning("fresh", "")
     notes = [*([begins.why] if begins.why else []), reader.why, *examples.notes(settings)]
+    before = base_of(begins.source) if begins.how == "continued" and begins.source else ""
+    if before and before != base.folder.path.name:
+        notes.append(f"The adapter was trained on {before}, and goes on with {base.folder.path.name}.")
     context = base.folder.context_length
     if context and settings.cutoff_len > context:
         notes.append(f"The cutoff of {settings.cutoff_len} tokens is more than the model's context of {context}.")
     return Prepared(
-        settings, base, folder, tokenizer, form, examples, evaluation, begins, found, reader.fingerprint,
+        settings, base, folder, tokenizer, form, examples, evaluation, begins, found, fingerprint,
         [note for note in notes if note],
     )  # fmt: skip
 
@@ -105,23 +119,14 @@ class _Reader:
         self._templates = Templates(paths, ModelSettings(paths).matches)
         self.form = Formats(paths.training / "formats").load(settings.format) if settings.format else None
         self._template, self.why = "", ""
-        self._hash = hashlib.sha256()
-
-    @property
-    def fingerprint(self) -> str:
-        """Of all that was read to be learned."""
-        return self._hash.hexdigest()
 
     def examples(self) -> Examples:
         settings = self._settings
         if settings.raw_text_file:
             files = text_files(self._folder, settings.raw_text_file)
-            texts = [read_text(file) for file in files]
-            self._hash.update("\0".join(texts).encode())
-            return from_text(texts, settings.raw_text_file, settings, self._tokenizer)
+            return from_text([read_text(file) for file in files], settings.raw_text_file, settings, self._tokenizer)
         if not settings.dataset:
             raise InvalidInput("Choose what to learn from: a data set, or a text file.")
-        self._hash.update(self._rows.find(settings.dataset).read_bytes())
         return self._of(settings.dataset)
 
     def evaluation(self) -> Examples | None:
@@ -131,7 +136,7 @@ class _Reader:
         rows = self._rows.load(name)
         return from_rows(rows, name, self.form, self._settings, self._tokenizer, self._write)
 
-    def _write(self, messages: Sequence[Message], reply: bool) -> str:
+    def _write(self, messages: Sequence[Message], reply: bool, tools: Any) -> str:
         if not self._template:
             name = self._settings.model
             self._template, why = self._templates.detect_for(name, self._tokenizer.chat_template, "the model's folder")
@@ -139,7 +144,7 @@ class _Reader:
         tokenizer = self._tokenizer
         return self._templates.render(
             self._template, messages, add_generation_prompt=reply, bos_token=tokenizer.bos_token,
-            eos_token=tokenizer.eos_token,
+            eos_token=tokenizer.eos_token, tools=tools,
         )  # fmt: skip
 
 

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from errors import BadFile, InvalidInput, NotWritable, UnknownName
-from modules.config.atomic import write_text
+from errors import BadFile, InvalidInput, UnknownName
 from modules.config.paths import safe_child
+from modules.training import data_folder
+from modules.training.data_folder import read_text
 
 Row = dict[str, Any]
 
 ENDINGS = (".json", ".jsonl")
+
+#: Under what some files keep their rows.
+_HOLDERS = ("data", "rows", "train", "examples")
 
 
 class Rows:
@@ -38,26 +42,18 @@ class Rows:
         return read_rows(self.find(name))
 
     def add(self, file: Path) -> str:
-        """Put a copy into the folder; its name there. Raises: BadFile, InvalidInput, InvalidName, NotWritable."""
+        """Put a copy into the folder; its name there, a new one where it is taken.
+
+        Raises: BadFile, InvalidInput, InvalidName, NotWritable.
+        """
         read_rows(file)  # what cannot be read is not taken in
-        there = safe_child(self.folder, file.stem, file.suffix)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(there, file.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise NotWritable(there, error) from None
-        return there.stem
+        return data_folder.add(self.folder, file.stem, ENDINGS, file.suffix.lower(), read_text(file))
 
 
 def read_rows(file: Path) -> list[Row]:
     """The rows of a file: a JSON list of objects, or one object a line. Raises: BadFile, InvalidInput (no rows)."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadFile(file, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
-    except OSError as error:
-        raise BadFile(file, error.strerror or "the system refuses") from None
-    rows = _lines(file, text) if file.suffix == ".jsonl" else _list(file, text)
+    text = read_text(file)
+    rows = _lines(file, text) if file.suffix.lower() == ".jsonl" else _list(file, text)
     if not rows:
         raise InvalidInput(f"{file.name} has no rows: there is nothing to learn from it.")
     for number, row in enumerate(rows, start=1):
@@ -73,9 +69,8 @@ def _list(file: Path, text: str) -> list[Any]:
         if text.lstrip()[:1] == "{":  # JSON lines under another name
             return _lines(file, text)
         raise BadFile(file, f"it is not JSON ({error})") from None
-    if isinstance(found, dict):  # {"data": [...]}, as some have it
-        lists = [value for value in found.values() if isinstance(value, list)]
-        found = lists[0] if len(lists) == 1 else [found]
+    if isinstance(found, dict):  # one row, or {"data": [...]}, as some have it
+        found = next((found[key] for key in _HOLDERS if isinstance(found.get(key), list)), [found])
     if not isinstance(found, list):
         raise BadFile(file, "it is not a list of rows")
     return found

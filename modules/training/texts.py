@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import BadFile, FetchFailed, NotWritable, UnknownName
-from modules.config.atomic import write_text
+from errors import FetchFailed, UnknownName
 from modules.config.paths import safe_child
+from modules.training import data_folder
+from modules.training.data_folder import read_text
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,17 @@ class Named:
     split: str
     column: str
     between: str
+    revision: str | None = None
 
+
+#: The hub's own copy of a data set that is kept as a script there, which the package datasets runs no more.
+_CONVERTED = "refs/convert/parquet"
 
 #: As the original takes them.
 NAMED: Mapping[str, Named] = {
     "wikitext": Named("wikitext", "wikitext-2-raw-v1", "test", "text", "\n\n"),
-    "ptb": Named("ptb_text_only", "penn_treebank", "validation", "sentence", "\n\n"),
-    "ptb_new": Named("ptb_text_only", "penn_treebank", "test", "sentence", " "),
+    "ptb": Named("ptb_text_only", "penn_treebank", "validation", "sentence", "\n\n", _CONVERTED),
+    "ptb_new": Named("ptb_text_only", "penn_treebank", "test", "sentence", " ", _CONVERTED),
 }
 
 
@@ -55,14 +60,7 @@ class Texts:
 
     def add(self, file: Path) -> str:
         """Put a copy of a text file into the folder; its name there. Raises: BadFile, InvalidName, NotWritable."""
-        text = read_text(file)
-        there = safe_child(self.folder, file.stem, ".txt")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(there, text)
-        except OSError as error:
-            raise NotWritable(there, error) from None
-        return there.stem
+        return data_folder.add(self.folder, file.stem, (".txt",), ".txt", read_text(file))
 
     def _fetch(self, name: str) -> str:
         named = NAMED[name]
@@ -70,18 +68,8 @@ class Texts:
         try:
             import datasets
 
-            rows = datasets.load_dataset(named.path, named.config, split=named.split)
+            rows = datasets.load_dataset(named.path, named.config, split=named.split, revision=named.revision)
             return named.between.join(str(row[named.column]) for row in rows)
         except Exception as error:  # whatever the package raises: the network, the hub, a missing package
             why = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             raise FetchFailed(f"the data set {name}", why, todo) from None
-
-
-def read_text(file: Path) -> str:
-    """A text file in UTF-8. Raises: BadFile."""
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadFile(file, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
-    except OSError as error:
-        raise BadFile(file, error.strerror or "the system refuses") from None

@@ -13,11 +13,10 @@ from typing import Any
 
 import gradio as gr
 
-from errors import NothingToDo, UserError
+from errors import NothingToDo, UserError, utf8
 from modules.app import App
 from modules.chat.conversation import Conversation, Role
 from modules.chat.service import Turn, Update
-from modules.generation.prompt_ids import check_text
 from modules.library.demo import NAME as DEMO
 from modules.ui.chat_view import Bubble, Place, bubble, bubbles, bubbles_of, chat_list, found_list, split, view
 from modules.ui.events import report, say, tell
@@ -80,7 +79,7 @@ class Turns:
         """The user's message appears at once, and an empty reply below it."""
         if not text.strip():
             return [Draft(), *[gr.skip()] * 8]
-        check_text(text, "The message")
+        utf8(text, "The message")
         now = view(self.app.chats.open(place.id))
         tail = [bubble("user", text), bubble("assistant", "")]
         return self._busy(Draft(text, wanted=True), [*now.history, *now.tail], tail, "")

@@ -213,7 +213,7 @@ def test_the_loader_is_chosen_asked_saved_preferred_best(
     assert preferring.state.loader == "fake"
     preferring.load("a", "SLOW_ONE")
     assert preferring.state.loader == "slow one"
-    script.missing = "The loader fake needs the package tea. Install it with: pip install tea"
+    script.missing = "fake needs the package tea. Install it with: pip install tea"
     models.load("b")
     assert models.state.loader == "slow one"
     with pytest.raises(Unavailable, match="pip install tea"):

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BadFile, InvalidInput, UnknownName
+from errors import BadFile, InvalidInput, TemplateFailed, UnknownName
 from loaders.hf.tokenizer import FolderTokenizer
 from modules.training.blocks import Cut, blocks
-from modules.training.chats import Marked, marked, messages
+from modules.training.chats import Marked, marked, messages, tools_of
 from modules.training.examples import IGNORED, encoded, from_rows, from_text
 from modules.training.formats import Format, Formats, RowUnfit
 from modules.training.lora_settings import LoraSettings
@@ -25,12 +25,12 @@ FORMATS = Formats(ROOT / "training" / "formats")
 SETTINGS = LoraSettings(add_eos_token=False)
 
 
-def chatml(said: Sequence[dict[str, Any]], reply: bool) -> str:
+def chatml(said: Sequence[dict[str, Any]], reply: bool, _tools: Any = None) -> str:
     written = "".join(f"<|im_start|>{each['role']}\n{each['content']}<|im_end|>\n" for each in said)
     return written + ("<|im_start|>assistant\n" if reply else "")
 
 
-def forgetful(said: Sequence[dict[str, Any]], reply: bool) -> str:
+def forgetful(said: Sequence[dict[str, Any]], reply: bool, _tools: Any = None) -> str:
     """As Qwen3's template: what was thought in earlier turns is left out."""
     last = len(said) - 1
     kept = [
@@ -57,6 +57,8 @@ def test_the_shipped_formats_write_rows() -> None:
         .text({**row, "input": " "})
         .endswith("### Instruction:\nAdd.\n\n### Response:\n3 %input%")
     )
+    spaced = Format("mine", {frozenset({"my key", "100%"}): "%my key% costs %100%%"})
+    assert spaced.text({"my key": "tea", "100%": "all"}) == "tea costs all"
     with pytest.raises(RowUnfit, match="has instruction, and vicuna-format needs instruction, output or input"):
         FORMATS.load("vicuna-format").text({"instruction": "Add."})
     with pytest.raises(UnknownName, match="Did you mean alpaca-format"):
@@ -81,6 +83,8 @@ def test_a_file_that_is_no_format_is_a_sentence(tmp_path: Path, text: str) -> No
         ("a.json", '{"text": "1"}\n{"text": "2"}', 2),
         ("a.json", '{"version": 1, "data": [{"text": "1"}]}', 1),
         ("a.json", '\ufeff[{"text": "1"}]', 1),
+        ("a.json", '{"messages": [{"role": "user"}, {"role": "assistant"}]}', 1),
+        ("a.json", '{"instruction": "x", "input": ["a", "b"]}', 1),
     ],
 )
 def test_rows_are_read_in_the_forms_that_people_have(tmp_path: Path, name: str, text: str, count: int) -> None:
@@ -115,6 +119,12 @@ def test_a_data_set_is_taken_in_only_when_it_can_be_read(tmp_path: Path) -> None
     with pytest.raises(BadFile):
         rows.add(bad)
     assert rows.names() == ["good"]
+    # what is there stays; the same file again is the same data set
+    other = tmp_path / "else" / "good.JSON"
+    other.parent.mkdir()
+    other.write_text('[{"text": "y"}]')
+    assert (rows.add(good), rows.add(other), rows.add(other)) == ("good", "good-2", "good-2")
+    assert [rows.load(name) for name in rows.names()] == [[{"text": "x"}], [{"text": "y"}]]
 
 
 # --- chats ---
@@ -148,6 +158,52 @@ def test_a_template_that_forgets_thoughts_makes_a_text_of_each_turn() -> None:
     assert "<think>a" not in found[1].text
 
 
+def with_default_system(said: Sequence[dict[str, Any]], reply: bool, _tools: Any = None) -> str:
+    """As the demo model's template: it brings a system prompt of its own, but not for an empty chat."""
+    first = [{"role": "system", "content": "You are kind."}] if said and said[0]["role"] != "system" else []
+    return chatml([*first, *said], reply)
+
+
+def thinking(said: Sequence[dict[str, Any]], reply: bool, _tools: Any = None) -> str:
+    """As DeepSeek R1's: a reply begins with a thought that is not there afterwards; nothing without a message."""
+    if not said:
+        raise TemplateFailed("thinking", "no messages")
+    written = "".join(f"<{each['role']}>{each['content'].rpartition('</think>')[2]}<end>" for each in said)
+    return written + ("<assistant><think>\n" if reply else "")
+
+
+@pytest.mark.parametrize(
+    ("write", "learned"),
+    [(with_default_system, "Hi<|im_end|>\n"), (chatml, "Hi<|im_end|>\n"), (thinking, "Hi<end>")],
+)
+@pytest.mark.parametrize("before", [[], [{"role": "user", "content": "Q"}]])
+def test_no_header_is_learned(write: Any, learned: str, before: list[Any]) -> None:
+    (one,) = marked([*before, {"role": "assistant", "content": "Hi"}], write)
+    assert [one.text[begin:end] for begin, end in one.spans] == [learned]
+
+
+def test_tools_reach_the_template() -> None:
+    row = {
+        "tools": '[{"name": "look"}]',
+        "messages": [
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "tool", "content": "seen", "tool_call_id": "1"},
+            {"role": "assistant", "content": "I saw it."},
+        ],
+    }
+    seen: list[Any] = []
+
+    def write(said: Sequence[dict[str, Any]], reply: bool, tools: Any) -> str:
+        seen.append((tools, [each.get("tool_call_id") for each in said]))
+        return chatml(said, reply)
+
+    marked(messages(row), write, tools_of(row))
+    assert ([{"name": "look"}], [None, "1", None]) in seen
+    assert tools_of({}) is None
+    with pytest.raises(RowUnfit, match="tools that are not JSON"):
+        tools_of({"tools": "["})
+
+
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
@@ -168,27 +224,35 @@ def test_a_chat_that_does_not_fit_says_why(turns: list[Any], words: str) -> None
 words = st.text(st.sampled_from("ab \n"), max_size=300)
 
 
-@given(words, st.integers(2, 40), st.data())
-def test_blocks_hold_all_of_a_text_in_order(text: str, length: int, data: st.DataObject) -> None:
+def characters(piece: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """A tokenizer whose ids are the places of the characters."""
+    return list(range(len(piece))), [(at, at + 1) for at in range(len(piece))]
+
+
+@given(words, st.integers(2, 40), st.integers(0, 60), st.data())
+def test_blocks_hold_every_token_in_order(text: str, length: int, newline: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, length - 1))
-    found = blocks(text, Cut(length, overlap, 0, "", 0), lambda piece: [(at, at + 1) for at in range(len(piece))])
-    place = 0
-    whole = text.strip("\n")
-    for block in found:
+    found = list(blocks(text, Cut(length, overlap, newline, "", 0), characters))
+    end = 0
+    for number, block in enumerate(found):
         assert 0 < len(block) <= length
-        at = whole.find(block, max(0, place - length))
-        assert at >= 0
-        place = at
-    assert sum(character in "ab" for character in "".join(found)) >= sum(character in "ab" for character in whole)
+        assert list(block) == list(range(block[0], block[-1] + 1))
+        assert block[0] <= end, "nothing lies between two blocks"
+        assert number == 0 or block[0] > found[number - 1][0]
+        end = block[-1] + 1
+    whole = text.strip("\n")
+    assert end == (len(whole) if whole.strip() else 0)
 
 
 def test_blocks_begin_and_end_with_lines_and_never_cross_a_hard_cut() -> None:
     text = "one two\nthree four\nfive six\nseven\n\n\nanother piece\n\n\nx"
     cut = Cut(length=20, overlap=5, newline=12, hard="\n\n\n", least=4)
-    found = blocks(text, cut, lambda piece: [(at, at + 1) for at in range(len(piece))])
-    assert found == ["one two\nthree four\n", "five six\nseven", "another piece"]
+    pieces = text.split("\n\n\n")
+    found = list(blocks(text, cut, characters))
+    shown = [pieces[place][block[0] : block[-1] + 1] for place, block in zip((0, 0, 1), found, strict=True)]
+    assert shown == ["one two\nthree four\n", "five six\nseven", "another piece"]
     with pytest.raises(InvalidInput, match="overlap of 20 tokens must be less"):
-        blocks(text, Cut(20, 20, 0, "", 0), lambda piece: [])
+        list(blocks(text, Cut(20, 20, 0, "", 0), characters))
 
 
 # --- examples ---
@@ -203,8 +267,8 @@ def test_labels_follow_the_marked_characters(tokenizer: FolderTokenizer, parts: 
         text, at = text + part, at + len(part)
     one = encoded(Marked(text, tuple(spans)), 1, SETTINGS, tokenizer)
     _, places = tokenizer.encode_with_places(text)
-    for token, label, (begin, _) in zip(one.ids, one.labels, places, strict=True):
-        assert label == (token if any(low <= begin < high for low, high in spans) else IGNORED)
+    for token, label, (_, end) in zip(one.ids, one.labels, places, strict=True):
+        assert label == (token if any(low < end <= high for low, high in spans) else IGNORED)
 
 
 def test_rows_are_cut_dropped_and_counted(tokenizer: FolderTokenizer) -> None:
@@ -261,6 +325,57 @@ def test_a_text_becomes_blocks_of_the_cutoff(tokenizer: FolderTokenizer) -> None
     assert all(IGNORED not in each.labels for each in found.examples)
 
 
+@pytest.mark.parametrize("text", ["👩‍👩‍👧 🦉🪲 " * 200, "長い本文です。\n" * 60])
+def test_each_block_of_a_text_ends_with_the_end_token(tokenizer: FolderTokenizer, text: str) -> None:
+    """A block that ends inside a character must not grow when it is cut."""
+    settings = SETTINGS.changed(cutoff_len=40, overlap_len=0, add_eos_token=True, excess_length="drop")
+    found = from_text([text], "mine", settings, tokenizer)
+    assert (found.cut, found.dropped) == (0, 0)
+    assert all(each.ids[-1] in tokenizer.end_ids for each in found.examples)
+    kept = [token for each in found.examples for token in each.ids[:-1]]
+    assert kept == tokenizer.encode(text.strip("\n"))
+
+
+def test_the_end_of_what_the_user_says_is_not_learned(tokenizer: FolderTokenizer) -> None:
+    said = [("user", "1"), ("assistant", "A"), ("user", "2")]
+    row = {"messages": [{"role": role, "content": content} for role, content in said]}
+
+    def plain(said: Sequence[dict[str, Any]], reply: bool, _tools: Any) -> str:
+        return "".join(f"{each['role']}: {each['content']} " for each in said) + ("assistant: " if reply else "")
+
+    settings = SETTINGS.changed(add_eos_token=True, train_only_after="x")
+    found = from_rows([row], "mine", None, settings, tokenizer, plain)
+    assert found.examples[0].ids[-1] not in tokenizer.end_ids
+    learned = b"".join(tokenizer.piece(token) for token in found.examples[0].labels if token != IGNORED)
+    assert learned.strip() == b"A"
+    assert "Train only after has no effect on chats" in " ".join(found.notes(settings))
+
+
+def test_a_row_that_no_tokenizer_or_template_takes_is_named(tokenizer: FolderTokenizer) -> None:
+    with pytest.raises(InvalidInput, match="Row 2 of mine cannot be used: The text holds half a character"):
+        from_rows([{"text": "x"}, {"text": "a\ud83d"}], "mine", None, SETTINGS, tokenizer, chatml)
+
+    def strict(said: Sequence[dict[str, Any]], reply: bool, _tools: Any) -> str:
+        if said[0]["role"] != "user":
+            raise TemplateFailed("of the model", "roles must alternate", 3)
+        return chatml(said, reply)
+
+    turns = [[("user", "Q"), ("assistant", "A")], [("system", "S"), ("assistant", "A")]]
+    rows = [{"messages": [{"role": role, "content": content} for role, content in each]} for each in turns]
+    with pytest.raises(InvalidInput, match="Row 2 of mine cannot be used: The template of the model failed in line 3"):
+        from_rows(rows, "mine", None, SETTINGS, tokenizer, strict)
+
+
+def test_what_is_learned_has_a_fingerprint(tokenizer: FolderTokenizer) -> None:
+    rows = [{"instruction": "Say yes.", "output": "Yes."}]
+    prints = {
+        from_rows(rows, "mine", FORMATS.load(form), settings, tokenizer, chatml).fingerprint()
+        for form in ("alpaca-format", "vicuna-format")
+        for settings in (SETTINGS, SETTINGS.changed(add_eos_token=True))
+    }
+    assert len(prints) == 4
+
+
 # --- settings ---
 
 
@@ -280,5 +395,8 @@ def test_the_originals_parameters_are_read(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(BadFile):
             LoraSettings.read(file)
+    for values in ({"learning_rate": "inf"}, {"epochs": "inf"}, {"seed": 2**40}, {"hard_cut_string": "a\ud83d"}):
+        with pytest.raises(InvalidInput):
+            LoraSettings.parse(values)
     with pytest.raises(InvalidInput, match="No module"):
         assert LoraSettings(q_proj_en=False, v_proj_en=False).targets

@@ -49,7 +49,8 @@ def until(true: Callable[[], bool], shop: Workshop) -> None:
 
 def trained(root: Path, settings: LoraSettings) -> State:
     """Train in this process, which has torch already; the state as the page would have it."""
-    from modules.training.lora_run import Orders, train
+    from modules.training.lora_run import train
+    from modules.training.lora_watch import Orders
 
     state = State("running", settings)
     prepared = prepare(Paths.under(root), settings)
@@ -140,24 +141,24 @@ def test_a_killed_training_goes_on_from_its_checkpoint(workplace: Path, tmp_path
 def test_a_crash_costs_minutes_where_no_checkpoints_were_asked_for(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modules.training import lora_run
+    from modules.training import lora_run, lora_watch
 
     settings = TINY.changed(save_steps=0)
     trained(workplace, settings.changed(lora_name="unbroken"))
     folder, shop = workplace / "loras" / "mine", workshop(workplace)
-    monkeypatch.setattr(lora_run, "_OWN_CHECKPOINTS", 0)
+    monkeypatch.setattr(lora_watch, "OWN_CHECKPOINTS", 0)
 
     def crash(event: Event) -> None:
         if event.kind == "step" and event.update == 7:
             raise RuntimeError("the power is gone")
 
     with pytest.raises(Unavailable, match=r"the power is gone\. What its last checkpoint holds is kept"):
-        lora_run.train(prepare(Paths.under(workplace), settings), crash, lora_run.Orders())
-    assert [each.name for each in folder.glob("checkpoint-*")] == ["checkpoint-6"]
+        lora_run.train(prepare(Paths.under(workplace), settings), crash, lora_watch.Orders())
+    assert [each.name for each in folder.glob("checkpoint-*")] == ["checkpoint-7"]
     (folder / "checkpoint-9").mkdir()  # one that was being written: it must not push the whole ones out
     assert shop.unfinished() == ["mine"]
     state = trained(workplace, shop.parameters("mine"))
-    assert "Goes on after update 6" in state.notes[0]
+    assert "Goes on after update 7" in state.notes[0]
     again, unbroken = losses(folder), losses(workplace / "loras" / "unbroken")
     assert again[15] == pytest.approx(unbroken[15], rel=0.01)
     assert not list(folder.glob("checkpoint-*"))
@@ -232,7 +233,7 @@ def test_a_loss_that_is_no_number_is_a_sentence(workplace: Path) -> None:
         broken.model.layers[1].mlp.down_proj.weight[3, 3] = torch.nan
     shutil.copytree(workplace / "models" / "tiny", workplace / "models" / "broken")
     broken.save_pretrained(workplace / "models" / "broken")
-    with pytest.raises(Unavailable, match="loss is not a number after update 1"):
+    with pytest.raises(Unavailable, match="numbers ran away at update 1"):
         trained(workplace, TINY.changed(model="broken", save_steps=0))
     assert not (workplace / "loras" / "mine" / "adapter_model.safetensors").exists()
 
@@ -268,6 +269,208 @@ def test_a_merged_model_answers_as_base_and_adapter(workplace: Path) -> None:
         shop.merge("tiny", "mine", " ", 1.0)
 
 
+def run(root: Path, settings: LoraSettings, told: Callable[[Event], None], orders: Any = None) -> None:
+    """Train in this process, and let somebody listen."""
+    from modules.training.lora_run import train
+    from modules.training.lora_watch import Orders
+
+    train(prepare(Paths.under(root), settings), told, orders or Orders())
+
+
+def crash_at(update: int) -> Callable[[Event], None]:
+    def told(event: Event) -> None:
+        if event.kind == "step" and event.update == update:
+            raise RuntimeError("the power is gone")
+
+    return told
+
+
+def test_a_crash_of_an_adapter_trained_further_goes_on_from_its_own_course(workplace: Path) -> None:
+    folder = workplace / "loras" / "mine"
+    short = TINY.changed(epochs=1, save_steps=0, lora_alpha=4)
+    trained(workplace, short)
+    kept = (folder / "adapter_model.safetensors").read_bytes()
+    longer = short.changed(epochs=3, seed=7, lora_dropout=0.3)
+    with pytest.raises(Unavailable):
+        run(workplace, longer, crash_at(5))
+    assert (folder / "adapter_model.safetensors").read_bytes() == kept
+    other = prepare(Paths.under(workplace), longer.changed(seed=8)).beginning
+    assert (other.how, other.source) == ("continued", folder / "checkpoint-5")  # it holds the latest
+    assert "further from checkpoint-5" in other.why
+    state = trained(workplace, longer)
+    assert "Goes on after update 5" in state.notes[0]
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["lora_alpha"], config["lora_dropout"]) == (4, 0.3)
+    with pytest.raises(InvalidInput, match="has alpha 4, and alpha 64 is asked for"):
+        prepare(Paths.under(workplace), longer.changed(lora_alpha=64, seed=9))
+
+
+def test_numbers_that_ran_away_are_never_saved(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from transformers import Trainer
+
+    folder = workplace / "loras" / "mine"
+    trained(workplace, TINY.changed(epochs=1, save_steps=0))
+    kept = (folder / "adapter_model.safetensors").read_bytes()
+    step = Trainer.training_step
+
+    def poisoned(self: Any, model: Any, *given: Any) -> Any:
+        """As a far too high rate leaves it: the loss was a number, what came of it is none."""
+        loss = step(self, model, *given)
+        with torch.no_grad():
+            next(each for each in model.parameters() if each.requires_grad).fill_(torch.nan)
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", poisoned)
+    for save_steps in (0, 1):
+        with pytest.raises(Unavailable, match="ran away"):
+            trained(workplace, TINY.changed(epochs=0.2, save_steps=save_steps, batch_size=2))
+    assert (folder / "adapter_model.safetensors").read_bytes() == kept
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_an_evaluation_can_cost_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import Trainer
+
+    from modules.training.lora_watch import Orders
+
+    folder = workplace / "loras" / "mine"
+    settings = TINY.changed(save_steps=0, eval_dataset="rows", eval_steps=4)
+    orders, told = Orders(), list[Event]()
+
+    def stop_at_the_second(event: Event) -> None:
+        told.append(event)
+        if event.kind == "evaluation":
+            orders.stop.set()
+            orders.stop.wait()
+        if event.kind == "doing" and event.text == "Evaluating" and any(each.kind == "evaluation" for each in told):
+            orders.stop.set()
+
+    run(workplace, settings, stop_at_the_second, orders)
+    assert told[-1].text == "stopped"
+    assert complete(folder) is not None
+    assert (folder / "adapter_model.safetensors").is_file()
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    monkeypatch.setattr(Trainer, "prediction_step", broken)
+    with pytest.raises(Unavailable, match="graphics card's memory does not suffice"):
+        run(workplace, settings.changed(lora_name="b"), told.append)
+    assert complete(workplace / "loras" / "b") == workplace / "loras" / "b" / "checkpoint-2"
+    state = trained(workplace, settings.changed(lora_name="c", eval_steps=1000))  # the last evaluation alone
+    assert "The last evaluation broke off" in state.notes[-1]
+    assert (workplace / "loras" / "c" / "adapter_model.safetensors").is_file()
+
+
+def test_a_stop_inside_a_batch_changes_nothing_of_the_course(workplace: Path) -> None:
+    from modules.training.lora_watch import Orders
+
+    settings = TINY.changed(save_steps=0, batch_size=10, lora_dropout=0.3)
+    trained(workplace, settings.changed(lora_name="unbroken"))
+    orders = Orders()
+    asked = orders.samples.get_nowait
+
+    def looks() -> str:
+        """Orders are looked at after each micro batch: the eighth is in the middle of the second batch."""
+        looks.count += 1  # type: ignore[attr-defined]
+        if looks.count == 8:  # type: ignore[attr-defined]
+            orders.stop.set()
+        return asked()
+
+    looks.count = 0  # type: ignore[attr-defined]
+    orders.samples.get_nowait = looks  # type: ignore[method-assign]
+    run(workplace, settings, lambda _event: None, orders)
+    state = trained(workplace, settings)
+    assert "Goes on after update 1" in state.notes[0]
+    assert losses(workplace / "loras" / "mine") == losses(workplace / "loras" / "unbroken")
+
+
+def test_a_try_that_fails_costs_nothing(workplace: Path) -> None:
+    from modules.training.lora_watch import Orders
+
+    orders, told = Orders(), list[Event]()
+    for prompt in ("half \ud83d", "word " * 3000, "fine"):
+        orders.samples.put(prompt)
+    run(workplace, TINY.changed(save_steps=0), told.append, orders)
+    said = [each.text for each in told if each.kind == "sample"]
+    assert len(said) == 3
+    assert "could not be tried: The text holds half a character" in said[0]
+    assert not said[1].startswith("(")
+    assert told[-1].text == "finished"
+
+
+def test_checkpoints_that_were_asked_for_stay(workplace: Path) -> None:
+    folder = workplace / "loras" / "mine"
+    with pytest.raises(Unavailable):
+        run(workplace, TINY, crash_at(9))
+    asked = {each.name for each in folder.glob("checkpoint-*")}
+    assert {"checkpoint-2", "checkpoint-4", "checkpoint-6", "checkpoint-8"} <= asked
+    trained(workplace, TINY.changed(save_steps=0))
+    assert asked <= {each.name for each in folder.glob("checkpoint-*")}
+
+
+def test_one_adapter_is_trained_once_at_a_time(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modules.training import lora_folder
+
+    monkeypatch.setattr(lora_folder, "_PATIENCE", 0.1)
+    folder = workplace / "loras" / "mine"
+    with (
+        lora_folder.taken(folder),
+        pytest.raises(Conflict, match="mine is being trained by another process"),
+        lora_folder.taken(folder),
+    ):
+        pass
+    with lora_folder.taken(folder):  # it was let go
+        pass
+    assert workshop(workplace).finished() == []
+
+
+def put(name: str, text: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(text) and None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (put("adapter_model.safetensors", b"nothing"), "mine cannot be used with this model: it is damaged"),
+        (put("adapter_config.json", b"{}"), "no LoRA of PEFT's"),
+        (put("adapter_config.json", b"[" * 100_000), "adapter_config.json cannot be read"),
+        (put("training_parameters.json", b'{"lora_rank": "many"}'), ""),
+        (put("training_parameters.json", b"[" * 100_000), ""),
+    ],
+)
+def test_what_lies_in_the_folder_is_garbage(workplace: Path, spoil: Callable[[Path], None], said: str) -> None:
+    folder = workplace / "loras" / "mine"
+    short = TINY.changed(epochs=1, save_steps=0)
+    trained(workplace, short)
+    spoil(folder)
+    assert workshop(workplace).unfinished() == []
+    if not said:
+        assert "further" in trained(workplace, short).notes[0]
+        return
+    with pytest.raises(UserError, match=said):
+        trained(workplace, short)
+    trained(workplace, short.changed(always_override=True))
+
+
+def test_an_adapter_of_older_peft_is_trained_further(workplace: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = workplace / "loras" / "mine"
+    short = TINY.changed(epochs=1, save_steps=0)
+    trained(workplace, short)
+    weights = load_file(folder / "adapter_model.safetensors")
+    torch.save(weights, folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+    assert "Trains the adapter mine further" in trained(workplace, short).notes[0]
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert not (folder / "adapter_model.bin").exists()
+    (backup,) = folder.glob("Backup-*")
+    assert (backup / "adapter_model.bin").is_file()
+
+
 # --- said before the first step ---
 
 
@@ -287,6 +490,7 @@ def test_a_merged_model_answers_as_base_and_adapter(workplace: Path) -> None:
         ({"raw_text_file": "words", "overlap_len": 256}, "overlap of 256 tokens must be less"),
         ({"batch_size": 1, "micro_batch_size": 2}, "smaller than a micro batch"),
         ({"load_in_4bit": True}, "need an NVIDIA graphics card"),
+        ({"lr_scheduler_type": "polynomial", "learning_rate": 1e-8}, "has to begin above it"),
         ({"micro_batch_size": 100000, "batch_size": 100000, "cutoff_len": 4096}, "GB of memory, and"),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_missing_package_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "exllamav2" else real(name))
     told = ExLlamaV2.missing()
     assert told is not None
-    assert told.startswith("The loader ExLlamav2 needs the package exllamav2. Install it with: pip install exllamav2")
+    assert told.startswith("ExLlamav2 needs the package exllamav2. Install it with: pip install exllamav2")
     with pytest.raises(Unavailable, match="needs the package exllamav2"):
         ExLlamaV2.load(card.write_folder(tmp_path / "model"), options(), keep_going)
 
@@ -99,7 +99,7 @@ def test_no_cuda_is_a_sentence(monkeypatch: pytest.MonkeyPatch, version: str, dr
     monkeypatch.setattr(package, "_driver", lambda: driver)
     told = ExLlamaV2.missing()
     assert told is not None
-    assert told.startswith("The loader ExLlamav2 needs an NVIDIA or AMD graphics card: ")
+    assert told.startswith("ExLlamav2 needs an NVIDIA or AMD graphics card: ")
     assert words in told
     assert told.endswith("or a GGUF version of it with llama.cpp.")
 

@@ -1,0 +1,121 @@
+"""The folder of an adapter, loras/NAME: taken for one training at a time, put in order before it, filled after it.
+
+Names of files are the original's. This module must not know how a training goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+from safetensors import SafetensorError
+
+from errors import Conflict, NotWritable, Unavailable
+from modules.config.atomic import write_text
+from modules.training.checkpoints import CONFIG, LOG_FILE, PICKLED, WEIGHTS, put_away, remove_checkpoints
+from modules.training.lora_settings import PARAMETERS_FILE
+from modules.training.preparation import Prepared
+
+#: Seconds in which a training that has just ended lets go.
+_PATIENCE = 10
+
+
+@contextlib.contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Nobody else trains this adapter meanwhile, in whatever process. Raises: Conflict, NotWritable."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=_PATIENCE)
+        lock.acquire()
+    except filelock.Timeout:
+        raise Conflict(
+            f"The adapter {folder.name} is being trained by another process. Stop it first, wait until it is done, or "
+            "choose another name."
+        ) from None
+    except OSError as error:
+        raise NotWritable(folder.parent, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def settle(prepared: Prepared) -> None:
+    """Put away what was there, and keep the parameters: whatever happens now, it is known what was tried.
+
+    Raises: Conflict, NotWritable.
+    """
+    try:
+        _settle(prepared)
+    except OSError as error:
+        raise NotWritable(prepared.folder, error) from None
+
+
+def _settle(prepared: Prepared) -> None:
+    folder, how = prepared.folder, prepared.beginning.how
+    if folder.is_dir() and any(file for file in folder.iterdir() if not file.name.startswith("Backup-")):
+        if how == "fresh":
+            put_away(folder, keep=False)
+        elif how == "continued":
+            put_away(folder, keep=True)
+        else:
+            remove_checkpoints(folder, but=prepared.beginning.source)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOG_FILE).unlink(missing_ok=True)
+    kept = {**prepared.settings.model_dump(), "data": prepared.data}
+    write_text(folder / PARAMETERS_FILE, json.dumps(kept, indent=2, ensure_ascii=False))
+    form = prepared.form
+    prompt: dict[str, Any] = {"template_type": "dataset", "template_1": prepared.examples.kind}
+    if prepared.settings.raw_text_file:
+        prompt = {"template_type": "raw_text"}
+    elif form:
+        texts = {",".join(sorted(keys)): text for keys, text in form.texts.items()}
+        prompt = {"template_type": "dataset", **{f"template_{n}": text for n, text in enumerate(texts.values(), 1)}}
+    write_text(folder / "training_prompt.json", json.dumps(prompt, indent=2, ensure_ascii=False))
+
+
+def checkpoint(folder: str | Path, update: int) -> Path:
+    """Where the Trainer keeps a checkpoint."""
+    return Path(folder) / f"checkpoint-{update}"
+
+
+def save(model: Any, folder: Path) -> None:
+    """The adapter into its folder: each file is there whole or as it was before. Raises: Unavailable."""
+    half_made = folder / ".saving"
+    try:
+        model.save_pretrained(str(half_made))
+        for name in (WEIGHTS, CONFIG):
+            (half_made / name).replace(folder / name)
+        for rest in half_made.iterdir():
+            rest.unlink()
+        half_made.rmdir()
+        (folder / PICKLED).unlink(missing_ok=True)  # it is in the backup; the file beside it counts now
+    except (OSError, SafetensorError) as error:
+        raise Unavailable(
+            f"The adapter cannot be written to {folder}: {error}. Make room there and start again: it goes on from its "
+            "last checkpoint."
+        ) from None
+
+
+def keep_log(prepared: Prepared, **course: Any) -> None:
+    """Everything about the training into one file: its settings, and its course as it is given. Raises: NotWritable."""
+    base = prepared.base.folder
+    architectures = base.config.get("architectures")
+    kept = {
+        "base_model_name": base.path.name,
+        "base_model_class": architectures[0] if isinstance(architectures, list) and architectures else "",
+        "base_loaded_in_4bit": prepared.settings.load_in_4bit,
+        "projections": list(prepared.settings.targets),
+        **prepared.settings.model_dump(),
+        "began": prepared.beginning.why,
+        "examples": len(prepared.examples.examples),
+        **course,
+    }
+    try:
+        write_text(prepared.folder / LOG_FILE, json.dumps(kept, indent=2, ensure_ascii=False))
+    except OSError as error:
+        raise NotWritable(prepared.folder / LOG_FILE, error) from None
