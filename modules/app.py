@@ -205,4 +205,5 @@ class App:
         """Stop what is running and give the model's memory back."""
         self.downloads.close()
         self.workshop.close()
+        self.measuring.close()
         self.models.close()

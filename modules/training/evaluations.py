@@ -9,14 +9,17 @@ import csv
 import io
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from errors import BadFile, NotWritable
+from errors import BadFile, InvalidInput, NotWritable, utf8
 from modules.config.atomic import write_text
 from modules.training.perplexity import Measured, Plan
 
 COLUMNS = ("Model", "LoRAs", "Dataset", "Perplexity", "stride", "max_length", "Date", "Comment")
+_MEND = "Mend it in the program that wrote it, or move it away: a new one is begun then."
+_LONGEST = 4000  # characters of a comment
 _KEY = ("Model", "LoRAs", "Dataset", "stride", "max_length")
 
 Row = dict[str, str]
@@ -38,9 +41,13 @@ class Evaluations:
         except (OSError, UnicodeDecodeError) as error:
             raise BadFile(self.file, str(error)) from None
         try:
-            return [{name: row.get(name) or "" for name in COLUMNS} for row in csv.DictReader(io.StringIO(text))]
+            found = csv.DictReader(io.StringIO(text))
+            if lacking := [name for name in COLUMNS if name not in (found.fieldnames or ())]:
+                raise BadFile(self.file, f"its first line lacks {', '.join(lacking)}, with commas between", _MEND)
+            # columns of the user's own are kept, too
+            return [{name: value or "" for name, value in row.items() if name is not None} for row in found]
         except csv.Error as error:
-            raise BadFile(self.file, str(error)) from None
+            raise BadFile(self.file, str(error), _MEND) from None
 
     def find(self, model: str, loras: str, dataset: str, plan: Plan) -> Row | None:
         """The result of this combination, if it is there. Raises: BadFile."""
@@ -49,12 +56,14 @@ class Evaluations:
 
     def add(self, measured: Measured, loras: str, dataset: str, plan: Plan) -> Row:
         """Keep a result. Raises: BadFile, NotWritable."""
+        # the window that was used: what the model could not hold was not measured
+        plan = replace(plan, max_length=measured.window)
         new = row_of(measured.model, loras, dataset, plan, measured.perplexity)
         with self._lock:
             rows = self.rows()
             for place, row in enumerate(rows):
                 if _key(row) == _key(new):
-                    rows[place] = new = {**new, "Comment": row["Comment"]}
+                    rows[place] = new = {**row, **new, "Comment": row["Comment"]}
                     break
             else:
                 rows.append(new)
@@ -62,13 +71,18 @@ class Evaluations:
         return new
 
     def comment(self, rows: Sequence[Row]) -> int:
-        """Take over the comments of these rows, and nothing else; how many changed. Raises: BadFile, NotWritable."""
+        """Take over the comments of these rows, and nothing else; how many changed.
+
+        Raises: BadFile, NotWritable, InvalidInput (a comment that cannot be kept).
+        """
         given = {_key(row): row.get("Comment", "") for row in rows}
         with self._lock:
             kept = self.rows()
             changed = 0
             for row in kept:
-                comment = given.get(_key(row), row["Comment"])
+                comment = utf8(given.get(_key(row), row["Comment"]), "The comment").decode()
+                if len(comment) > _LONGEST:
+                    raise InvalidInput(f"A comment may have {_LONGEST:,} characters; one has {len(comment):,}.")
                 changed += comment != row["Comment"]
                 row["Comment"] = comment
             if changed:
@@ -89,7 +103,8 @@ class Evaluations:
 
 def as_csv(rows: Sequence[Row]) -> str:
     made = io.StringIO()
-    writer = csv.DictWriter(made, COLUMNS, lineterminator="\n")
+    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    writer = csv.DictWriter(made, [*COLUMNS, *more], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return made.getvalue()

@@ -18,11 +18,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from errors import Cancelled, InvalidInput, utf8
+from errors import Cancelled, InvalidInput, Unavailable, utf8
 from loaders.base import Model
 from modules.generation.prompt_ids import prompt_ids
 
 Way = Literal["stride", "halves"]
+
+_LARGEST = 700  # nats: beyond it exp has no number
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Measured:
     model: str
     tokens: int  # of the text
     windows: int
+    window: int  # tokens of a window at most
     done: int = 0
     seconds: float = 0.0
     surprise: list[npt.NDArray[np.float32]] = field(default_factory=list)
@@ -65,7 +68,8 @@ class Measured:
     def perplexity(self) -> float:
         """exp(mean surprise); NaN before the first window."""
         total = sum(float(part.sum(dtype=np.float64)) for part in self.surprise)
-        return math.exp(total / self.scored) if self.scored else math.nan
+        mean = total / self.scored if self.scored else math.nan
+        return math.exp(mean) if not mean > _LARGEST else math.inf
 
     @property
     def error(self) -> float:
@@ -129,7 +133,7 @@ def measure(
 ) -> Iterator[Measured]:
     """Read the text, window by window; one and the same object is given after each.
 
-    Raises: InvalidInput, ModelClosed, Cancelled.
+    Raises: InvalidInput, ModelClosed, Unavailable (a model whose numbers are none), Cancelled.
     """
     plan, cancel = plan or Plan(), cancel or threading.Event()
     utf8(text)
@@ -137,12 +141,18 @@ def measure(
     ids = prompt_ids(tokenizer, text, add_bos=True)
     bos = tokenizer.encode("", add_bos=True, special=True)[:1]
     cut = windows(ids, plan, model.context_length, bos[0] if bos else None)
-    result = Measured(model.name, len(ids), len(cut), ids=ids)
+    length = min(plan.max_length or model.context_length, model.context_length)
+    result = Measured(model.name, len(ids), len(cut), length, ids=ids)
     began = time.monotonic()
     for window in cut:
         if cancel.is_set():
             raise Cancelled
         scores = model.score(window.ids, cancel, window.start)
+        if not np.isfinite(scores).all():
+            raise Unavailable(
+                f"{model.name} gives no numbers for the text from token {window.begin + 1:,} on: its weights are "
+                "damaged, or the precision that it was loaded with is too small for it."
+            )
         result.surprise.append(-scores)
         result.places.append(np.arange(len(scores)) + window.begin + window.start + 1)
         result.done += 1

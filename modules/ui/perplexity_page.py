@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import gradio as gr
 from errors import UserError
 from modules.app import App
 from modules.training.evaluations import COLUMNS
-from modules.training.measuring import Step
+from modules.training.measuring import Run
 from modules.training.perplexity import Plan
-from modules.ui.events import on, report, say, then
+from modules.ui.events import on, report, say
 from modules.ui.hand_out import HandOut
 from modules.ui.surprise import line_svg, tokens_html
 from modules.ui.words import escape, short_name
 
 #: Of the table's columns; it scrolls sideways where there is less room.
 _WIDTHS = ["270px", "100px", "120px", "140px", "100px", "150px", "130px", "240px"]
+_TEACH = "<p>Measure a text to see which of its tokens surprised the model.</p>"
 _WAYS = [("Windows that move on by the stride", "stride"), ("Halves, as llama-perplexity does", "halves")]
 
 
@@ -40,6 +41,9 @@ class PerplexityPage:
                 with gr.Column(min_width=440):
                     self._seen()
             self._results()
+
+        self._timer = gr.Timer(0.5, active=False)
+        self._drawn: gr.State = gr.State(None)
 
     def _form(self) -> None:
         app = self._app
@@ -68,7 +72,7 @@ class PerplexityPage:
         self._progress = gr.HTML("", elem_id="measure-progress")
         self._picture = gr.HTML("", elem_id="measure-picture")
         with gr.Accordion("Token by token", open=False, elem_id="measure-tokens"):
-            self._tokens = gr.HTML("<p>Measure a text to see which of its tokens surprised the model.</p>")
+            self._tokens = gr.HTML(_TEACH)
 
     def _results(self) -> None:
         gr.HTML("<h2>Results</h2>")
@@ -82,37 +86,48 @@ class PerplexityPage:
             self._refresh = gr.Button("Refresh", size="sm", elem_id="measure-refresh")
             self._csv = HandOut("Take out as CSV", "measure-csv")
 
-    def wire(self, tab: gr.Tab) -> None:
+    def wire(self, page: gr.Blocks, tab: gr.Tab) -> None:
         """Connect it; `tab` is its own."""
+        shown = [
+            self._progress, self._picture, self._tokens, self._table, self._run, self._stop, self._timer, self._drawn,
+        ]  # fmt: skip
         on(tab.select, self._look, None, [self._models, self._text, self._table])
         on(self._refresh.click, self._look, None, [self._models, self._text, self._table])
         on(self._upload.upload, self._add, [self._upload], [self._text])
-        begun = on(self._run.click, lambda: [gr.update(visible="hidden"), gr.update(visible=True)], None,
-                   [self._run, self._stop])  # fmt: skip
         given = [self._models, self._text, self._way, self._stride, self._length]
-        ran = then(begun, self._measure, given, [self._progress, self._picture, self._tokens, self._table], stream=True)
-        then(ran, lambda: [gr.update(visible=True), gr.update(visible="hidden")], None, [self._run, self._stop])
+        on(self._run.click, self._start, given, shown)
+        on([page.load, tab.select], lambda: self._draw(None), None, shown)
+        on(self._timer.tick, self._draw, [self._drawn], shown, latest=True)
         on(self._stop.click, self._app.measuring.stop, None, None, queue=False)
         on(self._comment.click, self._save, [self._table], [self._table])
         self._csv.wire(lambda: ("evaluations.csv", self._app.measuring.evaluations.text().encode()), [])
 
     # --- what it does ---
 
-    def _measure(
+    def _start(
         self, names: Sequence[str] | None, text: str | None, way: str, stride: float | None, length: float | None
-    ) -> Iterator[list[Any]]:
+    ) -> Any:
         plan = Plan(int(stride or 0), int(length or 0), "halves" if way == "halves" else "stride")
-        try:
-            for step in self._app.measuring.run(names or (), text or "", plan):
-                picture = line_svg(step.measured) if step.measured else ""
-                if not step.done or step.measured is None:
-                    yield [_progress(step), picture, gr.skip(), gr.skip()]
-                    continue
-                tokenizer = self._app.models.current().tokenizer
-                yield [_progress(step), picture, tokens_html(step.measured, tokenizer), self._rows()]
-        except UserError as error:
-            report(error)
-            yield [f"<p>{escape(error)}</p>", gr.skip(), gr.skip(), self._rows()]
+        self._app.measuring.start(names or (), text or "", plan)
+        return self._draw(None)
+
+    def _draw(self, drawn: list[Any] | None) -> Any:
+        run = self._app.measuring.run
+        now = [run.phase, run.number, run.window, run.through]
+        if now == drawn:
+            return gr.skip()
+        running, same = run.phase == "running", drawn is not None and run.through == drawn[3]
+        tokens = tokens_html(run.measured, run.pieces) if run.measured and run.through else _TEACH
+        return [
+            _progress(run),
+            line_svg(run.measured) if run.measured else "",
+            gr.skip() if same else tokens,
+            gr.skip() if same else self._rows(),
+            gr.update(visible="hidden" if running else True),
+            gr.update(visible=True if running else "hidden"),
+            gr.Timer(active=running),
+            now,
+        ]
 
     def _add(self, path: str) -> Any:
         name = self._app.measuring.texts.add(Path(path))
@@ -140,21 +155,28 @@ class PerplexityPage:
             return []
 
 
-def _progress(step: Step) -> str:
-    name, measured = escape(short_name(step.name)), step.measured
-    which = f" (model {step.number} of {step.count})" if step.count > 1 else ""
+def _progress(run: Run) -> str:
+    name, measured = escape(short_name(run.name)), run.measured
+    which = f" (model {run.number} of {run.count})" if run.count > 1 else ""
+    match run.phase:
+        case "none":
+            return ""
+        case "failed":
+            return f"<p class='warning' role='alert'>{escape(run.error)}</p>"
+        case "stopped":
+            return f"<p>{name}{which} was stopped; what was through before is in the table.</p>"
     if measured is None:
         return f"<p>{name}{which}: loading, and reading the text</p>"
     rate = measured.scored / measured.seconds if measured.seconds else 0
-    if step.done:
+    if run.through:
         return (
             f"<p><b>{measured.perplexity:.4f}</b> &plusmn; {measured.error:.4f} for {name}{which}: {measured.scored:,} "
             f"tokens at {rate:,.0f} per second</p>"
         )
-    percent = round(100 * measured.done / measured.windows)
+    percent = round(100 * run.window / measured.windows)
     return (
         f"<div role='progressbar' aria-valuenow='{percent}' aria-valuemin='0' aria-valuemax='100' "
         f"aria-label='Measuring'><span style='width:{percent}%'></span></div>"
-        f"<p>{name}{which}: window {measured.done:,} of {measured.windows:,}, {measured.perplexity:.3f} so far, "
+        f"<p>{name}{which}: window {run.window:,} of {measured.windows:,}, {measured.perplexity:.3f} so far, "
         f"{measured.seconds_left:,.0f} s left</p>"
     )

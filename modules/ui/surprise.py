@@ -6,16 +6,15 @@ Pictures of `modules.training.perplexity.Measured`. It must not know how anythin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from loaders.base import Tokenizer
 from modules.training.perplexity import Measured
 from modules.ui.words import escape
 
 _WIDE, _HIGH, _LEFT, _FOOT = 720, 150, 44, 22
 _POINTS = 240  # the line's points at most: each the mean of the tokens that it stands for
-_SHOWN = 3000  # tokens that are written out at most
 _MOST = 12.0  # nats at which a token's shade is the deepest
 
 
@@ -50,21 +49,21 @@ def _tick(share: float, top: float, high: int) -> str:
     return f"<text x='{_LEFT - 6}' y='{y:.0f}' text-anchor='end'>{math.exp(top * share):,.0f}</text>"
 
 
-def tokens_html(measured: Measured, tokenizer: Tokenizer) -> str:
+def tokens_html(measured: Measured, pieces: Sequence[str]) -> str:
     """The text with each token shaded by its surprise, and its probability on pointing at it."""
     if not measured.scored:
         return ""
     places = np.concatenate(measured.places)
     values = dict(zip(places.tolist(), np.concatenate(measured.surprise).tolist(), strict=True))
     made = []
-    for place, token in enumerate(measured.ids[:_SHOWN]):
-        text = escape(tokenizer.piece(token, special=True).decode("utf-8", "replace"))
+    for place, piece in enumerate(pieces):
+        text = escape(piece)
         value = values.get(place)
         if value is None:
             made.append(text)
             continue
         shade = round(min(value / _MOST, 1.0) * 70)
         made.append(f"<span style='--s:{shade}%' title='{math.exp(-value):.2%}'>{text}</span>")
-    more = len(measured.ids) - _SHOWN
+    more = len(measured.ids) - len(pieces)
     left = f"<p>{more:,} more tokens are not shown.</p>" if more > 0 else ""
     return f"<div class='shaded'>{''.join(made)}</div>{left}"

@@ -22,4 +22,4 @@ class TrainingTab:
     def wire(self, page: gr.Blocks, tab: gr.Tab) -> None:
         """Connect it; `tab` is its own."""
         self._lora.wire(page, tab)
-        self._perplexity.wire(tab)
+        self._perplexity.wire(page, tab)

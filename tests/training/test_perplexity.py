@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BadFile, Cancelled, FetchFailed, InvalidInput, InvalidName, UnknownName
+from errors import BadFile, Cancelled, Conflict, FetchFailed, InvalidInput, InvalidName, Unavailable, UnknownName
 from loaders import loader_named
 from loaders.base import Model
 from modules.training.evaluations import COLUMNS, Evaluations, row_of
+from modules.training.measuring import Measuring
 from modules.training.perplexity import Measured, Plan, measure, windows
 from modules.training.texts import Texts
 from tests.conftest import keep_going
@@ -127,7 +130,7 @@ def test_texts_come_from_the_folder_and_what_cannot_be_had_names_it(
 
 def measured(model: str, perplexity: float) -> Measured:
     surprise = [np.full(4, math.log(perplexity), np.float32)]
-    return Measured(model, 5, 1, 1, 1.0, surprise, [np.arange(1, 5)])
+    return Measured(model, 5, 1, 64, 1, 1.0, surprise, [np.arange(1, 5)])
 
 
 def test_the_table_replaces_a_combination_and_keeps_its_comment(tmp_path: Path) -> None:
@@ -143,7 +146,8 @@ def test_the_table_replaces_a_combination_and_keeps_its_comment(tmp_path: Path) 
     first, second = table.rows()
     assert (first["Perplexity"][:3], first["Comment"]) == ("7.5", 'good, "very"\ngood')
     assert (second["Perplexity"][:3], second["stride"]) == ("9.0", "halves")
-    assert table.find("a", "", "mine", Plan()) == first
+    assert first["max_length"] == "64"  # the window that was used, whatever was asked for
+    assert table.find("a", "", "mine", Plan(max_length=64)) == first
     assert table.find("a", "", "mine", Plan(stride=256)) is None
     assert table.text().splitlines()[0] == ",".join(COLUMNS)
 
@@ -159,6 +163,84 @@ def test_the_originals_table_is_read(tmp_path: Path) -> None:
     with pytest.raises(BadFile):
         table.rows()
     assert row_of("m", "", "d", Plan(), 2.0)["LoRAs"] == "-"
+
+
+def test_a_table_of_another_programs_is_never_written_over(tmp_path: Path) -> None:
+    file = tmp_path / "evaluations.csv"
+    head = ",".join(COLUMNS)
+    file.write_text(f"{head},Mine\nx,-,d,5.1,512,64,2024-01-02,,kept\n")
+    table = Evaluations(file)
+    table.add(measured("y", 8.0), "", "d", Plan())
+    table.add(measured("x", 8.0), "", "d", Plan())
+    assert [row["Mine"] for row in table.rows()] == ["kept", ""]
+    semicolons = file.read_text().replace(",", ";")
+    file.write_text(semicolons)
+    with pytest.raises(BadFile, match="first line lacks Model, LoRAs"):
+        table.add(measured("z", 8.0), "", "d", Plan())
+    assert file.read_text() == semicolons
+
+
+@pytest.mark.parametrize(("comment", "said"), [("x" * 5000, "may have 4,000 characters"), ("a\ud83d", "half a char")])
+def test_a_comment_that_cannot_be_kept_is_a_sentence(tmp_path: Path, comment: str, said: str) -> None:
+    table = Evaluations(tmp_path / "evaluations.csv")
+    table.add(measured("a", 8.0), "", "mine", Plan())
+    rows = table.rows()
+    rows[0]["Comment"] = comment
+    with pytest.raises(InvalidInput, match=said):
+        table.comment(rows)
+    assert table.rows()[0]["Comment"] == ""
+
+
+# --- for the page ---
+
+
+class OneModel:
+    """Models of which one is loaded; another name cannot be."""
+
+    def __init__(self, model: Model) -> None:
+        self.loaded = model
+        self.state = SimpleNamespace(name="demo")
+
+    def current(self) -> Model:
+        return self.loaded
+
+    def load(self, name: str) -> None:
+        raise UnknownName("model", name, ["demo"])
+
+
+def test_a_run_goes_on_by_itself_and_can_be_stopped(demo_model: Model, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text(TEXT, "utf-8")
+    table = Evaluations(tmp_path / "evaluations.csv")
+    models: Any = OneModel(demo_model)
+    measuring = Measuring(models, Texts(tmp_path), table)
+    with pytest.raises(InvalidInput, match="Choose a text"):
+        measuring.start([], "", Plan())
+    measuring.start([], "mine", Plan(stride=1, max_length=32))
+    with pytest.raises(Conflict, match="measured already"):
+        measuring.start([], "mine", Plan())
+    measuring.stop()
+    assert measuring.wait(30).phase == "stopped"
+    assert table.rows() == []
+    measuring.start([], "mine", Plan(stride=64, max_length=64))
+    run = measuring.wait(60)
+    assert (run.phase, run.through, run.kept, run.name) == ("done", True, 1, "demo")
+    assert "".join(run.pieces).startswith("The quick brown fox")
+    measuring.start(["demo", "other"], "mine", Plan(stride=64, max_length=64))
+    run = measuring.wait(60)
+    assert (run.phase, run.error) == ("failed", "There is no model named 'other'.")
+    assert len(table.rows()) == 1  # what was measured before stays
+    measuring.start([], "nothing", Plan())
+    assert "no text named" in measuring.wait(10).error
+    measuring.close()
+
+
+def test_a_model_without_numbers_is_a_sentence(demo_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(demo_model), "score", lambda *_: np.array([-1.0, np.nan]))
+    with pytest.raises(Unavailable, match="gives no numbers"):
+        list(measure(demo_model, TEXT))
+    assert measured("x", 2.0).perplexity == pytest.approx(2)
+    hopeless = Measured("x", 2, 1, 64, surprise=[np.array([1000.0], np.float32)])
+    assert hopeless.perplexity == math.inf
 
 
 # --- the command line ---
