@@ -141,7 +141,7 @@ class BrokenPackage(Unavailable):
     """A loader whose Python package is installed but cannot be imported: it was built for something else."""
 
     def __init__(self, loader: str, package: str, why: str, todo: str) -> None:
-        super().__init__(f"The loader {loader} cannot use the installed package {package}: {why}. {todo}")
+        super().__init__(f"{loader} cannot use the installed package {package}: {why}. {todo}")
 
 
 class NoGraphicsCard(Unavailable):
@@ -149,7 +149,7 @@ class NoGraphicsCard(Unavailable):
 
     def __init__(self, loader: str, why: str) -> None:
         super().__init__(
-            f"The loader {loader} needs an NVIDIA or AMD graphics card: {why}. "
+            f"{loader} needs an NVIDIA or AMD graphics card: {why}. "
             "Load the model with Transformers, or a GGUF version of it with llama.cpp."
         )
 

@@ -33,7 +33,7 @@ def model_file() -> Path:
 
 def default_threads() -> int:
     """What the loader itself takes on this machine, so that both sides run as the program is used."""
-    from loaders.llamacpp.loader import threads_and_reason
+    from loaders.llamacpp.threads import threads_and_reason
 
     return threads_and_reason(0)[0]
 

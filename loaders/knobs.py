@@ -92,7 +92,7 @@ def knob(
 class Knobs(BaseModel):
     """A set of knobs. Values are immutable: `changed(temperature=1)` returns a validated copy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     @cache

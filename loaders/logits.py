@@ -43,6 +43,9 @@ def guided(conditional: Floats, unconditional: Floats, scale: float) -> Floats:
     Source: Sanchez et al. 2023, arXiv 2306.17806.
     """
     c, u = log_softmax(conditional), log_softmax(unconditional)
+    if u.min() == -np.inf:  # what the negative branch rules out has no difference to it: the other one's word counts
+        u = np.where(u == -np.inf, c, u)
+        u[u == -np.inf] = np.finfo(np.float32).min  # ruled out by both: no more likely for it
     c -= u
     c *= np.float32(scale)
     c += u

@@ -7,6 +7,7 @@ must not know how a knob is shown, nor how an engine honours it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -68,13 +69,12 @@ def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
         return []
     if not body.startswith("["):
         body = f"[{body}]"
+    strings: Any = None
     try:
         strings = json.loads(body)
-    except json.JSONDecodeError:
-        try:
+    except (ValueError, RecursionError):
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             strings = ast.literal_eval(body)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            strings = None
     if not isinstance(strings, list) or not all(isinstance(string, str) for string in strings):
         raise InvalidInput(
             rf'These strings cannot be read: {text[:80]}. Write them in quotes, with commas between: "\n", "\nYou:"'

@@ -20,10 +20,16 @@ class Decoder(ABC):
     n_vocab: int
     branches: int = 2
     piece: int = 512  # the most tokens of one forward
+    cells: int | None = None  # tokens that all branches have room for together, where they share it
     in_use: int = 1  # branches that are being read into: the others may be emptied where room is short
 
     def __init__(self) -> None:
         self._held: dict[int, list[int]] = {}
+
+    def room(self, lengths: Sequence[int]) -> int:
+        """How many tokens can follow prompts of these lengths, one to a branch, on all branches alike."""
+        alone = self.n_ctx - max(lengths)
+        return alone if self.cells is None else min(alone, (self.cells - sum(lengths)) // len(lengths))
 
     def held(self, branch: int) -> list[int]:
         """The tokens that this branch's cache holds."""

@@ -36,8 +36,8 @@ class Search(Protocol):
 
     def wants(self, params: SamplingParams) -> bool: ...
 
-    def run(self, job: Job, max_new: int) -> Iterator[int]:
-        """The reply's tokens, without the end token; cancelling the job ends it. Raises: UserError."""
+    def run(self, job: Job, max_new: int, go_on: Callable[[], bool]) -> Iterator[int]:
+        """The reply's tokens, without the end token; it ends when `go_on` says no. Raises: UserError."""
         ...
 
 
@@ -132,7 +132,7 @@ class Engine:
 
     def _reply(self, job: Job) -> Finish | BaseException:
         params = job.request.params
-        room = self._decoder.n_ctx - max(len(ids) for ids in job.prompts)
+        room = self._decoder.room([len(ids) for ids in job.prompts])
         if isinstance(job, Probe):
             return self._decode(job, Run(job, None, self._tokenizer, self._ends, 1))
         max_new = min(job.request.max_tokens, room)
@@ -152,6 +152,9 @@ class Engine:
             sampler.close()
 
     def _going_on(self, job: Job) -> bool:
+        """Whether to compute on for this request; who waits and does not want to any more is let out meanwhile."""
+        for waiting in self._line.take_cancelled():
+            waiting.end(Finish.CANCELLED)
         return not (job.cancelled or self._line.closed)
 
     def _stopped(self, job: Job) -> Finish | BaseException | None:
@@ -174,7 +177,7 @@ class Engine:
         while True:
             for place in range(len(guessed) + 1):
                 token = run.choose(logits[place : place + 1] if guessed else logits)
-                if run.over is not None or self._line.closed:
+                if not self._going_on(job) or run.over is not None:
                     return run.over or self._stopped(job) or Finish.CANCELLED
                 for lane in lanes:
                     lane.append(token)
@@ -197,7 +200,9 @@ class Engine:
             job.report.warnings.append("A reply that is searched for has no log-probabilities: none are given.")
         if job.request.processors:
             job.report.warnings.append("Extensions that change logits have no effect on a reply that is searched for.")
-        for token in self._search.run(job, max_new):
+        for token in self._search.run(job, max_new, lambda: self._going_on(job)):
+            if not self._going_on(job):
+                break
             if token in self._ends:
                 return Finish.STOP
             job.put(Token(token, self._tokenizer.piece(token, special=True)))
@@ -208,6 +213,7 @@ class Engine:
     def _score(self, job: Scoring) -> Finish | BaseException:
         """The log-probability of each token but the first; every place's logits are wanted, so nothing is reused."""
         ids, decoder = list(job.request.ids), self._decoder
+        decoder.in_use = 1
         decoder.cut(0, 0)
         for at in range(0, len(ids) - 1, _SCORED):
             piece = ids[at : min(at + _SCORED, len(ids) - 1)]

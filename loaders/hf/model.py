@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errors import PromptTooLong, Unsupported, UserError
+from errors import ModelClosed, PromptTooLong, Unsupported, UserError
 from loaders.base import Lora, Tokenizer
 from loaders.hf.decoder import Decoder
 from loaders.hf.engine import Engine, Search
@@ -85,13 +85,16 @@ class HFModel(QueuedModel):
         return self._backend.pretrained
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
-        started = self._backend.grammar(SamplingParams(grammar_string=grammar))
-        if started is None:
-            return np.ones(self.tokenizer.n_vocab, bool)
-        try:
-            return started.allowed()
-        finally:
-            started.close()
+        with self._closing:  # the vocabulary must not go meanwhile
+            if self._closed:
+                raise ModelClosed
+            started = self._backend.grammar(SamplingParams(grammar_string=grammar))
+            if started is None:
+                return np.ones(self.tokenizer.n_vocab, bool)
+            try:
+                return started.allowed()
+            finally:
+                started.close()
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""
@@ -115,6 +118,9 @@ class HFModel(QueuedModel):
         for ids in job.prompts:
             if len(ids) > most:
                 raise PromptTooLong(len(ids), most)
+        lengths = [len(ids) for ids in job.prompts]
+        if len(lengths) > 1 and self._backend.decoder.room(lengths) < 1:  # prompt and negative prompt share it
+            raise PromptTooLong(sum(lengths), most)
 
     def close(self) -> None:
         """Ends all requests and gives the memory back. Calling it again does nothing."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 _PATIENCE = 60  # seconds
+_FRESH = 30  # seconds for which an answer holds
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,41 +39,48 @@ class Answer:
     cards: tuple[tuple[str, int, int], ...] = ()
 
 
-@lru_cache(maxsize=64)
 def asked(question: Question) -> Answer | None:
-    """What llama.cpp says; None where it does not come back with an answer."""
+    """What llama.cpp says; None where it does not come back with an answer.
+
+    An answer holds for a while: what the cards have free changes. That there was none is not kept.
+    """
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "loaders.llamacpp.dry_run"],
-            input=json.dumps(asdict(question)),
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            cwd=_ROOT,
-            check=True,
-        )
-        value = json.loads(done.stdout.splitlines()[-1])
-        return Answer(value["buffers"], tuple((name, free, total) for name, free, total in value["cards"]))
+        return _asked(question, int(time.monotonic() // _FRESH))
     except (subprocess.SubprocessError, OSError, ValueError, IndexError, KeyError):
         return None
+
+
+@lru_cache(maxsize=64)
+def _asked(question: Question, _while: int) -> Answer:
+    done = subprocess.run(
+        [sys.executable, "-m", "loaders.llamacpp.dry_run"],
+        input=json.dumps(asdict(question)),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        cwd=_ROOT,
+        check=True,
+    )
+    value = json.loads(done.stdout.splitlines()[-1])
+    return Answer(value["buffers"], tuple((name, free, total) for name, free, total in value["cards"]))
 
 
 def _answer(question: Question) -> Answer:
     from loaders.llamacpp import native
 
     native.start(False)
-    weights = native.Weights(
-        question.parts,
-        n_gpu_layers=question.n_gpu_layers,
-        tensor_split=(),
-        mmap=False,
-        mlock=False,
-        progress=lambda _: True,
-        pretend=True,
-    )
-    native.forget_sizes()
-    context = native.Context(weights, **dict(question.context))
-    sizes = native.sizes()
+    with native.counting():
+        weights = native.Weights(
+            question.parts,
+            n_gpu_layers=question.n_gpu_layers,
+            tensor_split=(),
+            mmap=False,
+            mlock=False,
+            progress=lambda _: True,
+            pretend=True,
+        )
+        context = native.Context(weights, **dict(question.context))
+        sizes = native.sizes()
     context.close()
     weights.close()
     buffers: dict[str, int] = {}

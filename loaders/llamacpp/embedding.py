@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import llama_cpp as C
 import numpy as np
@@ -23,8 +24,10 @@ LONGEST = 2048
 class Embedder:
     """Makes vectors. May be used from several threads."""
 
-    def __init__(self, weights: Weights, *, n_ctx: int, threads: int) -> None:
+    def __init__(self, weights: Weights, *, n_ctx: int, threads: int, **params: Any) -> None:
+        """`params`: further fields of llama_context_params, as the engine's context has them."""
         self._weights = weights
+        self._params = params
         self._longest = min(n_ctx, LONGEST)
         self._threads = threads
         self._lock = threading.Lock()
@@ -88,7 +91,9 @@ class Embedder:
             embeddings=True,
             pooling_type=pooling,
             no_perf=True,
-            **({"n_threads": self._threads, "n_threads_batch": self._threads} if self._threads else {}),
+            n_threads=self._threads,
+            n_threads_batch=self._threads,
+            **self._params,
         )
 
     def close(self) -> None:

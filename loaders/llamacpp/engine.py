@@ -8,6 +8,7 @@ text, of chats or of files.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -87,10 +88,12 @@ class Engine:
             log.exception("the engine's thread ended")
             self._line.close(EngineFailed(f"an internal error ({error!r}). Unload the model and load it again."))
         why = self._line.closed or ModelClosed()
-        for run in list(self._runs):
-            self._end(run, why)
+        left: list[Job | Run] = list(self._runs)
         while self._line.first:
-            self._end(self._line.take(), why)
+            left.append(self._line.take())
+        for item in left:
+            with contextlib.suppress(Exception):
+                self._end(item, why)
 
     def _await_work(self) -> bool:
         """Sleep while there is nothing to do. False when the engine is to close."""
@@ -107,8 +110,10 @@ class Engine:
 
         Only where that costs next to nothing: what they hold must have room in main memory.
         """
-        if len(self._runs) < self._limits.parallel or not len(self._line) or isinstance(self._line.first, Errand):
+        if len(self._runs) < self._limits.parallel or not len(self._line):
             return
+        if any(isinstance(job, Errand) for job in self._line.jobs()):
+            return  # who began before it ends before it: behind it another adapter would act
         tired = [run for run in self._runs if run.turn >= TURN and run.replying and self._keeps(run)]
         for run in sorted(tired, key=lambda run: -run.turn)[: len(self._line)]:
             self._withdraw(run)
@@ -188,10 +193,12 @@ class Engine:
 
     def _end(self, item: Job | Run, why: Finish | BaseException) -> None:
         """A request is over: its sequences become free (what they hold may serve another), its reader is told."""
-        if isinstance(item, Run):
-            item.sampler.close()
-            self._withdraw(item)
-        item.job.end(why)
+        try:
+            if isinstance(item, Run):
+                item.sampler.close()
+                self._withdraw(item)
+        finally:
+            item.job.end(why)  # whatever happens, nobody waits for ever
 
     def _withdraw(self, run: Run) -> None:
         """Take a run's sequences from it."""

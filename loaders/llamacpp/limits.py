@@ -28,6 +28,11 @@ class Limits:
         return 2 * self.parallel + 4 if self.shared else max(self.parallel, 2)  # two for one with guidance
 
     @property
+    def copies(self) -> int:
+        """How many times n_ctx the context's cells must be."""
+        return 1 if self.shared else self.sequences
+
+    @property
     def tokens(self) -> int:
         """The most tokens of one step."""
         return max(self.n_batch, 2 * self.parallel)

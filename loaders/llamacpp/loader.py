@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
@@ -15,9 +14,11 @@ from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
 from loaders.llamacpp import dry_run, memory
+from loaders.llamacpp.context_params import context_params
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
+from loaders.llamacpp.threads import threads_and_reason
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import llama_cpp
@@ -29,8 +30,9 @@ OptionsT = TypeVar("OptionsT", bound=GGUFOptions)
 #: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
 LARGEST_DEFAULT_CONTEXT = 8192
 
-_GGML_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
-_FLASH = {"auto": -1, "on": 1, "off": 0}
+
+#: llama.cpp makes contexts of whole steps, and counts models up to so many layers (LLAMA_MAX_LAYERS).
+_STEP, _MOST_LAYERS = 256, 512
 
 
 class LlamaCpp(Loader):
@@ -59,7 +61,8 @@ class LlamaCpp(Loader):
         assert isinstance(options, LlamaCppOptions)
         if cls.missing():
             return None
-        return forecast(path, options, limits_of(options), options.parallel if options.separate_contexts else 1)
+        limits = limits_of(options)
+        return forecast(path, options, limits, limits.copies)
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
@@ -68,8 +71,7 @@ class LlamaCpp(Loader):
         if cls.missing():
             raise MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python")
         limits = limits_of(options)
-        copies = options.parallel if options.separate_contexts else 1
-        return opened(path, options, limits, copies, progress, build)
+        return opened(path, options, limits, limits.copies, progress, build)
 
 
 def file_of(path: Path) -> Path:
@@ -82,15 +84,28 @@ def file_of(path: Path) -> Path:
 
 
 def _context(header: GGUFHeader, options: GGUFOptions, notes: list[str]) -> int:
+    """The context that is made, in whole steps of llama.cpp's: in others its parts would not agree on the size."""
     if options.n_ctx:
-        notes.append(f"context: {options.n_ctx:,} tokens, as asked")
+        n_ctx = _whole(options.n_ctx)
+        asked = "as asked" if n_ctx == options.n_ctx else f"the next step of {_STEP} above {options.n_ctx:,}"
+        notes.append(f"context: {n_ctx:,} tokens, {asked}")
         if header.context_length and options.n_ctx > header.context_length * options.compress_pos_emb:
             notes.append(f"the model was trained for {header.context_length:,} tokens: expect worse text beyond them")
-        return options.n_ctx
+        return n_ctx
     own = header.context_length or 2048
     n_ctx = min(own, LARGEST_DEFAULT_CONTEXT)
     notes.append(f"context: {n_ctx:,} tokens" + (f" of the model's {own:,}" if own > n_ctx else ", the model's own"))
-    return n_ctx
+    return _whole(n_ctx)
+
+
+def _whole(n_ctx: int) -> int:
+    return -(-n_ctx // _STEP) * _STEP
+
+
+def _check_layers(header: GGUFHeader) -> None:
+    """llama.cpp ends the whole program over a number of layers that cannot be. Raises: ModelFileError."""
+    if not 1 <= header.n_layers <= _MOST_LAYERS:
+        raise ModelFileError(header.path.name, "it has a broken header: its number of layers makes no sense.")
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,7 @@ def opened(
     header = read_header(file_of(path))
     if not any(tensor.name.startswith("blk.") for tensor in header.tensors):
         raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
+    _check_layers(header)
     notes: list[str] = []
     n_ctx = _context(header, options, notes)
     cells = n_ctx * copies
@@ -156,14 +172,14 @@ def opened(
         raise ModelFileError(
             path.name, "it has a broken header: its metadata make no sense. Download it again."
         ) from None
-    memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx)
     # here, not above: these import llama_cpp
     from loaders.llamacpp import native
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
-    native.forget_sizes()
     n_gpu_layers = _gpu_layers(header, options, plan, notes)
+    on_gpu = memory.on_gpu(header, plan, n_gpu_layers, cache_on_cpu=options.no_offload_kqv)
+    memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx, on_gpu)
     cancelled = False
 
     def keep_going(fraction: float) -> bool:
@@ -173,26 +189,27 @@ def opened(
 
     weights = context = None
     try:
-        weights = native.Weights(
-            [str(part) for part in header.parts],
-            n_gpu_layers=n_gpu_layers,
-            tensor_split=options.split(),
-            mmap=not options.no_mmap,
-            mlock=options.mlock,
-            progress=keep_going,
-        )
-        if not progress(0.95, "making the context"):
-            raise LoadCancelled
-        threads, reason = threads_and_reason(options.threads)
-        context = native.Context(
-            weights,
-            n_threads=threads,
-            n_threads_batch=options.threads_batch or threads,
-            **context_params(options, limits, cells),
-        )
-        tokenizer = LlamaTokenizer(weights, header.chat_template)
+        with native.counting():
+            weights = native.Weights(
+                [str(part) for part in header.parts],
+                n_gpu_layers=n_gpu_layers,
+                tensor_split=options.split(),
+                mmap=not options.no_mmap,
+                mlock=options.mlock,
+                progress=keep_going,
+            )
+            if not progress(0.95, "making the context"):
+                raise LoadCancelled
+            threads, reason = threads_and_reason(options.threads)
+            context = native.Context(
+                weights,
+                n_threads=threads,
+                n_threads_batch=options.threads_batch or threads,
+                **context_params(options, limits, cells),
+            )
+            tokenizer = LlamaTokenizer(weights, header.chat_template)
+            taken = native.sizes()
         notes.append(reason)
-        taken = native.sizes()
         notes.append(taken_in_words(taken))
         model = build(Opened(path, weights, context, tokenizer, notes, sum(taken.values())), options, limits)
     except BaseException as error:
@@ -207,25 +224,6 @@ def opened(
         raise
     progress(1.0, "ready")
     return model
-
-
-def context_params(options: GGUFOptions, limits: Limits, cells: int) -> dict[str, Any]:
-    """The fields of llama_context_params on which its memory depends, for a context of `cells` tokens."""
-    return {
-        "n_ctx": cells,
-        "n_batch": limits.tokens,
-        "n_ubatch": min(limits.tokens, 512),
-        "n_seq_max": limits.sequences,
-        "n_outputs_max": limits.rows,
-        "kv_unified": limits.shared,
-        "type_k": _GGML_TYPES[options.cache_type],
-        "type_v": _GGML_TYPES[options.cache_type],
-        "flash_attn_type": _FLASH[options.flash_attn],
-        "offload_kqv": not options.no_offload_kqv,
-        "rope_freq_base": options.rope_base(),
-        "rope_freq_scale": 1 / options.compress_pos_emb if options.compress_pos_emb != 1 else 0.0,
-        "no_perf": True,
-    }
 
 
 def taken_in_words(sizes: Mapping[tuple[str, str], int]) -> str:
@@ -245,6 +243,7 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
         plan = memory.forecast(header, cells, options.cache_type)
     except (TypeError, ValueError, OverflowError):
         raise ModelFileError(path.name, "it has a broken header: its metadata make no sense.") from None
+    _check_layers(header)
     parts = tuple(str(part) for part in header.parts)
     context = tuple(sorted(context_params(options, limits, cells).items()))
     stamp = header.path.stat().st_mtime
@@ -253,7 +252,7 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
     cards = answer.cards if answer else ()
     free = sum(each[1] for each in cards)
     if cards and options.n_gpu_layers < 0 and not options.cpu:
-        wished, reason = memory.layers_that_fit(header, plan, free)
+        wished, reason = memory.layers_that_fit(header, plan, free, cache_on_cpu=options.no_offload_kqv)
         answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp)) or answer
     elif not cards:
         wished, reason = 0, "the CPU computes: llama.cpp finds no GPU"
@@ -271,22 +270,6 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
         cache_on_cpu=options.no_offload_kqv,
         mapped=not options.no_mmap,
     )
-
-
-def threads_and_reason(wanted: int) -> tuple[int, str]:
-    """How many threads compute, and why.
-
-    llama.cpp's threads wait for each other after every operation, so one that has to share its core holds up all: with
-    as many threads as cores, a browser on the same machine makes a reply several times slower.
-    """
-    logical = os.cpu_count() or 1
-    physical = psutil.cpu_count(logical=False) or logical
-    if wanted:
-        return wanted, f"{wanted} {'thread' if wanted == 1 else 'threads'}, as asked"
-    if physical < logical:
-        return physical, f"{physical} threads: one for each physical core"
-    threads = max(physical - 1, 1)
-    return threads, f"{threads} of {physical} cores compute: one is left to the browser and the system"
 
 
 def _gpu_layers(header: GGUFHeader, options: GGUFOptions, plan: memory.Forecast, notes: list[str]) -> int:
@@ -307,6 +290,6 @@ def _gpu_layers(header: GGUFHeader, options: GGUFOptions, plan: memory.Forecast,
     if options.n_gpu_layers >= 0:
         notes.append(f"{min(options.n_gpu_layers, layers)} of {layers} layers on the GPU, as asked")
         return options.n_gpu_layers
-    fitting, reason = memory.layers_that_fit(header, plan, gpu)
+    fitting, reason = memory.layers_that_fit(header, plan, gpu, cache_on_cpu=options.no_offload_kqv)
     notes.append(reason)
     return fitting

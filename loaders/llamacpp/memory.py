@@ -59,23 +59,24 @@ def _cache_values_per_token(header: GGUFHeader) -> int:
     return int(kv_heads_of_all * per_head)
 
 
-def refuse_if_too_big(header: GGUFHeader, plan: Forecast, available: int, n_ctx: int) -> None:
-    """Raises: NotEnoughMemory, with what would help."""
-    if plan.total <= available:
+def refuse_if_too_big(header: GGUFHeader, plan: Forecast, available: int, n_ctx: int, on_gpu: int = 0) -> None:
+    """`on_gpu`: bytes that go to graphics cards. Raises: NotEnoughMemory, with what would help."""
+    needed = plan.total - on_gpu
+    if needed <= available:
         return
-    if plan.weights + plan.overhead < available:
+    if needed - plan.cache < available and not on_gpu:
         advice = f"Of that, the context of {n_ctx:,} tokens takes {plan.cache / 1e9:.1f} GB: lower n_ctx or cache_type."
     else:
         advice = "Choose a smaller model or a stronger quantization, or close other programs."
-    raise NotEnoughMemory(header.path.name, plan.total, available, advice)
+    raise NotEnoughMemory(header.path.name, needed, available, advice)
 
 
-def layers_that_fit(header: GGUFHeader, plan: Forecast, free: int) -> tuple[int, str]:
+def layers_that_fit(header: GGUFHeader, plan: Forecast, free: int, *, cache_on_cpu: bool = False) -> tuple[int, str]:
     """How many layers go to a GPU with `free` bytes, and the reason in words."""
     layers = header.n_layers + 1  # the output layer counts, as llama.cpp counts it
     room = free - _GPU_MARGIN - _OVERHEAD
-    fitting = max(0, min(layers, room // max(plan.per_layer, 1)))
-    taken = fitting * plan.per_layer + (_OVERHEAD if fitting else 0)
+    sizes = (on_gpu(header, plan, count, cache_on_cpu=cache_on_cpu) for count in range(layers, 0, -1))
+    fitting, taken = next(((layers - n, size + _OVERHEAD) for n, size in enumerate(sizes) if size <= room), (0, 0))
     return fitting, f"{fitting} of {layers} layers on the GPU: {taken / 1e9:.1f} of {free / 1e9:.1f} GB free"
 
 
@@ -97,24 +98,40 @@ def by_device(
     stays (and is copied where it is the output layer, too). `mapped`: the file itself is in memory, beside what
     llama.cpp rearranges of it for the CPU. `buffers`: compute buffers by device, where known.
     """
-    first = max(header.n_layers - n_gpu_layers, 0)
-    output = n_gpu_layers > header.n_layers
-    on_gpu = sum(tensor.size for tensor in header.tensors if n_gpu_layers and _goes(tensor, first, output))
-    tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
-    copied = sum(t.size for t in header.tensors if t.name == "token_embd.weight") if output and tied else 0
-    on_cpu = [tensor for tensor in header.tensors if not (n_gpu_layers and _goes(tensor, first, output))]
+    moved, copied, cache = _moved(header, plan, n_gpu_layers, cache_on_cpu=cache_on_cpu)
+    names = {tensor.name for tensor in moved}
+    on_cpu = [tensor for tensor in header.tensors if tensor.name not in names]
     rearranged = sum(tensor.size for tensor in on_cpu if _is_rearranged(tensor)) if mapped else 0
-    share = 0.0 if cache_on_cpu or not header.n_layers else (header.n_layers - first) / header.n_layers
-    cache = round(plan.cache * share)
+    weights = sum(tensor.size for tensor in moved)
     known = buffers if buffers is not None else {"CPU": plan.overhead}
     on_cpu_buffers = sum(size for device, size in known.items() if device.startswith(("CPU", "CUDA_Host")))
     devices = [
-        DeviceForecast("memory", plan.weights - on_gpu + rearranged, plan.cache - cache, on_cpu_buffers, free),
+        DeviceForecast("memory", plan.weights - weights + rearranged, plan.cache - cache, on_cpu_buffers, free),
     ]
     if card and n_gpu_layers:
         rest = sum(known.values()) - on_cpu_buffers
-        devices.append(DeviceForecast(card[0], on_gpu + copied, cache, rest, card[1], _GPU_MARGIN))
+        devices.append(DeviceForecast(card[0], weights + copied, cache, rest, card[1], _GPU_MARGIN))
     return ByDevice(tuple(devices), in_words(tuple(devices), reason))
+
+
+def on_gpu(header: GGUFHeader, plan: Forecast, n_gpu_layers: int, *, cache_on_cpu: bool = False) -> int:
+    """Bytes of weights and cache that go to the graphics cards with so many layers there."""
+    moved, copied, cache = _moved(header, plan, n_gpu_layers, cache_on_cpu=cache_on_cpu)
+    return sum(tensor.size for tensor in moved) + copied + cache
+
+
+def _moved(
+    header: GGUFHeader, plan: Forecast, n_gpu_layers: int, *, cache_on_cpu: bool
+) -> tuple[list[Tensor], int, int]:
+    """What goes to the cards: tensors; bytes of the embedding that is copied as an output layer; bytes of cache."""
+    if not n_gpu_layers:
+        return [], 0, 0
+    first = max(header.n_layers - n_gpu_layers, 0)
+    output = n_gpu_layers > header.n_layers
+    tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
+    copied = sum(t.size for t in header.tensors if t.name == "token_embd.weight") if output and tied else 0
+    share = 0.0 if cache_on_cpu or not header.n_layers else (header.n_layers - first) / header.n_layers
+    return [t for t in header.tensors if _goes(t, first, output)], copied, round(plan.cache * share)
 
 
 def _is_rearranged(tensor: Tensor) -> bool:

@@ -12,12 +12,14 @@ from errors import PromptTooLong
 from loaders.base import Lora
 from loaders.job import Errand, Job, Scoring
 from loaders.llamacpp.adapters import Adapters
+from loaders.llamacpp.context_params import attention_params
 from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine import Engine
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.sampling import UNSUPPORTED, Grammar
+from loaders.llamacpp.threads import threads_and_reason
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.queued import QueuedModel
 
@@ -50,7 +52,8 @@ class LlamaCppModel(QueuedModel):
         self._context = context
         self._closing = threading.Lock()
         self._adapters = Adapters(weights, context)
-        self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=options.threads_batch or options.threads or 0)
+        threads = options.threads_batch or threads_and_reason(options.threads)[0]
+        self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=threads, **attention_params(options))
         self._engine = Engine(weights, context, tokenizer, limits)
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class _Log:
     def __init__(self) -> None:
         self.complaints: list[str] = []
         self.sizes: dict[tuple[str, str], int] = {}
+        self.counting = threading.Lock()
         self._callback = C.llama_log_callback(self._write)
         C.llama_log_set(self._callback, ctypes.c_void_p(0))
 
@@ -82,9 +84,12 @@ def forget_complaints() -> None:
     _log.complaints.clear()
 
 
-def forget_sizes() -> None:
-    """To be called before what takes memory, so that `sizes` tells of that alone."""
-    _log.sizes.clear()
+@contextmanager
+def counting() -> Iterator[None]:
+    """While what takes memory is made, so that `sizes` tells of that alone: two that load at once take turns."""
+    with _log.counting:
+        _log.sizes.clear()
+        yield
 
 
 def sizes() -> dict[tuple[str, str], int]:

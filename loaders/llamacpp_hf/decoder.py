@@ -20,7 +20,7 @@ class LlamaCppDecoder(Decoder):
         super().__init__()
         self._context = context
         self._batch = Batch(n_batch)
-        self.n_ctx = n_ctx
+        self.n_ctx, self.cells = n_ctx, context.n_ctx
         self.n_vocab = context.n_vocab
         self.branches = branches
         self.piece = n_batch

@@ -47,6 +47,10 @@ _GREEDY_TOO = {**penalties.BUILDERS, **dry.BUILDERS}  # what acts where nothing 
 _DRAWING = ("mirostat", "adaptive_p")  # they learn from the draw, so they come right before it
 
 
+#: Beyond it a bias is as good as infinite.
+_FAR = 1e30
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What one step did: for a look inside the samplers. Tokens come with their probabilities, best first."""
@@ -257,6 +261,9 @@ class SamplerChain:
         return self._bias is not None or allowed is not None or self._new_tokens < self._min_length
 
     def _restrict(self, c: Candidates, allowed: npt.NDArray[np.bool_] | None) -> None:
+        if allowed is not None and self._over(allowed):
+            _only(c, allowed)  # a ban of the end, or a least length, cannot make a finished grammar go on
+            return
         logits = c.copied()
         if self._bias:
             logits[self._bias[0]] += self._bias[1]
@@ -265,6 +272,11 @@ class SamplerChain:
         c.replace(logits)
         if allowed is not None:
             _only(c, allowed)
+
+    def _over(self, allowed: npt.NDArray[np.bool_]) -> bool:
+        """Whether a grammar allows nothing but the end."""
+        count = int(np.count_nonzero(allowed))
+        return count > 0 and count == int(np.count_nonzero(allowed[self._run.end]))
 
 
 def _check(best: float) -> None:
@@ -327,5 +339,7 @@ def _bias(
         warnings.append(f"Token id {strange} does not exist in this model: its ban or bias was left out.")
     if not known:
         return None
-    # an infinite raise would leave no differences to choose by
-    return np.fromiter(known, np.int64), np.minimum(np.fromiter(known.values(), np.float64), 1e30).astype(np.float32)
+    values = np.fromiter(known.values(), np.float64)
+    # an infinite raise would leave no differences to choose by; what is that far down is banned
+    values = np.where(values < -_FAR, -np.inf, np.minimum(values, _FAR))
+    return np.fromiter(known, np.int64), values.astype(np.float32)

@@ -110,4 +110,4 @@ BUILDERS: Mapping[str, Callable[[SamplingParams, Run], Step | None]] = {
 
 def window_size(p: SamplingParams, context_length: int) -> int:
     """How many of the last tokens the penalties and DRY look at."""
-    return p.repetition_penalty_range or context_length
+    return min(p.repetition_penalty_range or context_length, context_length)

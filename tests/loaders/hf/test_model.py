@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from errors import EmptyPrompt, InvalidGrammar, InvalidInput, InvalidToken, PromptTooLong, Unsupported
+from errors import EmptyPrompt, InvalidGrammar, InvalidInput, InvalidToken, ModelClosed, PromptTooLong, Unsupported
+from loaders import loader_named
 from loaders.base import Finish, Model, Request
 from loaders.logits import guided, log_softmax
 from loaders.params import SamplingParams
+from tests.conftest import keep_going
 
 QUESTION = "<|im_start|>user\nTell me the capital of France.<|im_end|>\n<|im_start|>assistant\n"
 NEGATIVE = "<|im_start|>user\nTell me of London.<|im_end|>\n<|im_start|>assistant\n"
@@ -141,3 +144,64 @@ def test_a_reply_that_fills_the_context_ends_there(model: Model) -> None:
     assert report.finish is Finish.LENGTH
     assert report.prompt_tokens + report.new_tokens <= model.context_length
     assert text
+
+
+@pytest.mark.parametrize("ended", ["cancelled", "closed"])
+def test_a_search_ends_when_nobody_wants_it(
+    ended: str, model: Model, transformers_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beams, and on Transformers contrastive search: both look at cancel and close after each token."""
+    knobs: list[dict[str, Any]] = [{"num_beams": 2}]
+    if model is transformers_model:
+        knobs.append({"penalty_alpha": 0.6, "top_k": 3, "do_sample": False})
+    for more in knobs:
+        cancel = threading.Event()
+        params = SamplingParams(ban_eos_token=True, **more)
+        stream = model.generate(Request(ids_of(model, "A long story:"), params, 1000, cancel=cancel))
+        waiting = model.generate(Request(ids_of(model, "One"), SamplingParams(), 3, cancel=(gone := threading.Event())))
+        gone.set()
+        assert list(waiting) == []  # it need not wait for the one before it
+        if ended == "cancelled":
+            cancel.set()
+            assert len(list(stream)) < 1000
+            assert stream.report.finish is Finish.CANCELLED
+        else:
+            engine = model._engine  # type: ignore[attr-defined]
+            with monkeypatch.context() as patch:
+                patch.setattr(type(engine._line), "closed", property(lambda _: ModelClosed()))
+                patch.setattr(engine._line, "_closed", None)
+                with pytest.raises(ModelClosed):
+                    list(stream)
+
+
+def test_beams_without_chance_and_what_they_say(model: Model) -> None:
+    cold = [reply(model, "Once upon a time", 8, do_sample=True, temperature=0, num_beams=2, seed=n)[0] for n in (1, 2)]
+    assert cold[0] == cold[1] == reply(model, "Once upon a time", 8, num_beams=2)[0]
+    _, report = reply(
+        model, "Once", 4, num_beams=2, seed=2**70, custom_token_bans="9999999", sampler_priority=["nothing"]
+    )
+    said = " ".join(report.warnings)
+    assert "Token id 9999999 does not exist" in said
+    assert "sampler_priority names no sampler with nothing" in said
+
+
+def test_guidance_that_fills_the_context_ends_with_length(llamacpp_hf_model: Model) -> None:
+    model = llamacpp_hf_model
+    half = model.context_length // 2 - 10
+    ids = np.random.default_rng(1).integers(1000, 40000, (2, half)).tolist()
+    params = SamplingParams(guidance_scale=1.5, ban_eos_token=True)
+    stream = model.generate(Request(ids[0], params, 100, negative_ids=ids[1]))
+    assert len(list(stream)) == 10
+    assert stream.report.finish is Finish.LENGTH
+    assert len(model.score(ids[0] + ids[1])) == 2 * half - 1  # the branch of the guidance makes room
+    with pytest.raises(PromptTooLong):
+        model.generate(Request(ids[0] + ids[1], params, 1, negative_ids=ids[1]))
+
+
+def test_a_grammar_of_a_closed_model_is_a_sentence(demo_model_path: Path) -> None:
+    loader = loader_named("llamacpp_HF")
+    model = loader.load(demo_model_path, loader.Options.parse({"n_ctx": 256, "threads": 1}), keep_going)
+    assert model.grammar_start('root ::= "a"').any()
+    model.close()
+    with pytest.raises(ModelClosed):
+        model.grammar_start('root ::= "a"')

@@ -1,0 +1,129 @@
+"""The edges of contexts and of the engine's thread: what made llama.cpp end the program, or left readers waiting."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from errors import EngineFailed, InvalidInput, ModelFileError
+from loaders.base import Finish, Request
+from loaders.llamacpp import memory
+from loaders.llamacpp.gguf import read_header
+from loaders.llamacpp.loader import LlamaCpp
+from loaders.llamacpp.sequences import Sequences
+from loaders.params import SamplingParams, quoted_strings
+from tests.loaders.llamacpp.gguf_writer import write_gguf
+from tests.loaders.llamacpp.test_sharing import Load, ids_of, load, request
+
+__all__ = ["load"]  # the fixture
+
+
+@pytest.mark.parametrize(("asked", "made"), [(1, 256), (300, 512), (512, 512)])
+def test_a_context_is_made_of_whole_steps(load: Load, asked: int, made: int) -> None:
+    model = load(n_ctx=asked)
+    assert model.context_length == made
+    assert any(f"context: {made} tokens" in note for note in model.notes)
+    ids = np.random.default_rng(0).integers(1000, 40000, made - 10).tolist()
+    assert model.score(ids, start=len(ids) - 10).shape == (9,)
+    assert len(ids_of(model.generate(Request(ids, SamplingParams(ban_eos_token=True), 4)))) == 4
+
+
+def test_contexts_of_their_own_are_as_long_as_asked(load: Load) -> None:
+    for parallel in (1, 2):
+        assert load(n_ctx=512, parallel=parallel, separate_contexts=True).context_length == 512
+
+
+@pytest.mark.parametrize("layers", [0, 600])
+def test_a_number_of_layers_that_cannot_be_is_a_sentence(tmp_path: Path, layers: int) -> None:
+    file = tmp_path / "lies.gguf"
+    metadata = {"general.architecture": "llama", "llama.block_count": layers, "llama.context_length": 512}
+    write_gguf(file, metadata, {"blk.0.attn_q.weight": np.zeros((32, 32), np.float32)})
+    for do in (LlamaCpp.forecast, lambda path, options: LlamaCpp.load(path, options, lambda *_: True)):
+        with pytest.raises(ModelFileError, match="broken header"):
+            do(file, LlamaCpp.Options())
+
+
+def test_what_goes_to_the_card_is_not_asked_of_main_memory(demo_model_path: Path) -> None:
+    header = read_header(demo_model_path)
+    plan = memory.forecast(header, 2048, "f16")
+    on_gpu = memory.on_gpu(header, plan, 31)
+    memory.refuse_if_too_big(header, plan, plan.total - plan.weights, 2048, on_gpu)
+    for free in range(10**8, 2 * 10**9, 10**8):
+        count, _ = memory.layers_that_fit(header, plan, free)
+        assert memory.by_device(header, plan, count, "", {"CUDA0": 150_000_000}, ("CUDA0", free), 10**10).fits
+    assert memory.on_gpu(header, plan, 31, cache_on_cpu=True) == on_gpu - plan.cache
+
+
+def test_who_runs_when_adapters_change_ends_before(load: Load) -> None:
+    model = load(parallel=1)
+    running = model.generate(request(model, 0, 200))
+    waiting = model.generate(request(model, 1, 5))
+    model.set_loras([])
+    assert running.report.finish is Finish.LENGTH
+    assert waiting.report.finish is Finish.LENGTH
+    assert (len(ids_of(running)), len(ids_of(waiting))) == (200, 5)
+
+
+def test_nobody_waits_for_ever_for_an_engine_that_fails(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(parallel=2)
+    cancel = threading.Event()
+    streams = [model.generate(replace(request(model, 0, 400), cancel=cancel))]
+    streams += [model.generate(request(model, number, 400)) for number in range(1, 4)]
+    next(streams[0])
+
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Sequences, "release", broken)
+    ended: list[BaseException] = []
+
+    def read(stream: object) -> None:
+        try:
+            list(stream)  # type: ignore[call-overload]
+        except EngineFailed as error:
+            ended.append(error)
+
+    cancel.set()
+    readers = [threading.Thread(target=read, args=(stream,), daemon=True) for stream in streams[1:]]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(30)
+        assert not reader.is_alive()
+    assert len(ended) == 3
+
+
+def test_a_finished_grammar_ends_whatever_is_banned(load: Load) -> None:
+    model = load()
+    for more in ({"ban_eos_token": True}, {"min_length": 10}):
+        stream = model.generate(
+            request(model, 0, 20, grammar_string='root ::= "yes"', **{"ban_eos_token": False, **more})
+        )
+        assert b"".join(token.data for token in stream) == b"yes"
+        assert stream.report.finish is Finish.STOP
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "guidance_scale", "frequency_penalty", "temperature"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_knobs_are_numbers(name: str, value: float) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        SamplingParams.parse({name: value})
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "{[]: 1}", "['a', 1]"])
+def test_strings_that_cannot_be_read_are_a_sentence(text: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        quoted_strings(text)
+
+
+def test_far_numbers_are_as_good_as_infinite(load: Load) -> None:
+    model = load()
+    ids = model.tokenizer.encode("The capital of France is")
+    stream = model.generate(Request(ids, SamplingParams(repetition_penalty_range=2**70, do_sample=False), 3))
+    likely = ids_of(stream)[0]
+    again = model.generate(Request(ids, SamplingParams(do_sample=False), 1, logit_bias={likely: -1e300}))
+    assert ids_of(again)[0] != likely
