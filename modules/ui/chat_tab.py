@@ -15,7 +15,7 @@ import gradio as gr
 from modules.app import App
 from modules.ui.chat_controls import ChatControls
 from modules.ui.chat_files import ChatFiles
-from modules.ui.chat_turns import Draft, Start, Turns, shown
+from modules.ui.chat_turns import Draft, Start, Turns, Window, shown
 from modules.ui.chat_view import Place
 from modules.ui.events import on, then
 from modules.ui.latex import LATEX
@@ -41,6 +41,7 @@ class ChatTab:
         self.place = gr.State(Place())
         self.draft = gr.State(Draft())
         self.watched = gr.State(False)
+        self.window = gr.State(Window())
         with gr.Row(elem_id="chat"):
             self._drawer()
             with gr.Column(elem_id="talk"):
@@ -146,9 +147,13 @@ class ChatTab:
             self.files.wire(self.place, scope, self.screen, turns.screen),
             on(self.character_menu.change, self._choose, [self.character_menu, scope[0], scope[2]], self.screen),
         ):
-            at_end = then(then(opened, self.bar.hidden, None, self.bar.shown), None, js=_AT_END)
-            watched = then(at_end, turns.watch, [self.place], [self.tail, self.watched], stream=True)
-            then(watched, turns.settle_watched, [self.place, self.watched], self.screen)
+            # at once, before anything else of another chat can be seen in it
+            shown_now = then(opened, turns.show, [self.window, self.place], several=True)
+            at_end = then(then(shown_now, self.bar.hidden, None, self.bar.shown, several=True), None, js=_AT_END)
+            watched = then(
+                at_end, turns.watch, [self.window, self.place], [self.tail, self.watched], stream=True, several=True
+            )
+            then(watched, turns.settle_watched, [self.place, self.watched], self.screen, several=True)
         self._wire_list(scope)
         self._wire_bar()
         on([page.load, model_changed], turns.look, [self.place], [self.welcome, self.notice, self.notice_row])
@@ -159,25 +164,32 @@ class ChatTab:
         on(self.search.change, turns.found, [self.place, self.search], [self.chats], latest=True)
         title = lambda place: [gr.update(visible=True), turns.title(place)]  # noqa: E731
         on(self.rename.click, title, [self.place], [self.renaming, self.name])
-        renamed = on([self.rename_now.click, self.name.submit], turns.rename, [self.place, self.name], self.screen)
+        renamed = on([self.rename_now.click, self.name.submit], turns.fresh(turns.rename),
+                     [self.place, self.name], self.screen)  # fmt: skip
         for event in (renamed, on(self.rename_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.renaming])
         on(self.delete.click, turns.ask_delete, [self.place], [self.question, self.deleting])
         deleted = on(self.delete_now.click, turns.delete, [self.place, *scope], self.screen)
         for event in (deleted, on(self.delete_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.deleting])
-        on(self.pin.click, turns.pin, [self.place], self.screen)
-        on(self.undo.click, turns.undo, [self.place], self.screen)
+        on(self.pin.click, turns.fresh(turns.pin), [self.place], self.screen)
+        on(self.undo.click, turns.fresh(turns.undo), [self.place], self.screen)
         for button, by in ((self.earlier, -1), (self.later, 1)):
-            on(button.click, turns.swipe(by), [self.place], self.screen)
+            on(button.click, turns.fresh(turns.swipe(by)), [self.place], self.screen)
         box = [*self.screen, self.input]
         controls = self.controls
-        on(controls.replace.click, turns.replace_last, [self.place, self.input], box)
-        on(controls.dummy_message.click, turns.put_in("user"), [self.place, self.input], box)
-        on(controls.dummy_reply.click, turns.put_in("assistant"), [self.place, self.input], box)
-        begun = on(controls.impersonate.click, lambda: [shown(False), shown(True)], None, [self.send, self.stop])
+        for button, change in (
+            (controls.replace, turns.replace_last),
+            (controls.dummy_message, turns.put_in("user")),
+            (controls.dummy_reply, turns.put_in("assistant")),
+        ):
+            on(button.click, turns.fresh(change, 1), [self.place, self.input], box)
+        # the box is the model's meanwhile: what would be typed into it would be lost
+        mine, ours = gr.update(interactive=False), gr.update(interactive=True)
+        buttons = [self.send, self.stop, self.input]
+        begun = on(controls.impersonate.click, lambda: [shown(False), shown(True), mine], None, buttons)
         written = then(begun, turns.impersonate, [self.place, self.input, *self.given], [self.input], stream=True)
-        then(written, lambda: [shown(True), shown(False, kept=True)], None, [self.send, self.stop])
+        then(written, lambda: [shown(True), shown(False, kept=True), ours], None, buttons)
 
     def _wire_bar(self) -> None:
         """A click on a message, and what can be done with it; the prompt of a reply."""
@@ -200,7 +212,8 @@ class ChatTab:
             (bar.branch, bar.branched),
             (bar.remove, bar.removed),
         ):
-            on(button.click, _changing(bar, turns, change), given, [*self.screen, *bar.shown])
+            changed = turns.fresh(_changing(bar, turns, change), len(bar.shown))
+            on(button.click, changed, given, [*self.screen, *bar.shown])
 
     def prompt(self, place: Place, *values: Any) -> str:
         """The text that the model would go on with, for other tabs. Raises: UserError."""
@@ -208,10 +221,13 @@ class ChatTab:
 
     def _action(self, triggers: Any, begin: Callable[..., Any], start: Start, knobs: Sequence[Any]) -> None:
         """Wire one way of making text."""
-        begun = on(triggers, begin, [self.place, self.input], self.busy, js=_TO_END)
+        begun = on(triggers, self._turns.begin(begin), [self.place, self.input], self.busy, js=_TO_END)
         run = self._turns.stream(start)
-        streamed = then(begun, run, [self.place, self.draft, *knobs], [self.tail, self.draft], stream=True)
-        then(streamed, self._turns.settle, [self.place, self.draft, self.input], [*self.screen, self.input, self.draft])
+        # several: a reply of another chat may still be growing, unseen
+        given = [self.window, self.place, self.draft, *knobs]
+        streamed = then(begun, run, given, [self.tail], stream=True, several=True)
+        settled = [self.window, self.place, self.input]
+        then(streamed, self._turns.settle, settled, [*self.screen, self.input], several=True)
 
     @property
     def busy(self) -> list[Any]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from errors import NothingToDo, UserError, utf8
+from errors import Conflict, ConversationChanged, NothingToDo, UserError, utf8
 from modules.app import App
 from modules.chat.conversation import Conversation, Role
 from modules.chat.service import Turn, Update
@@ -55,16 +55,34 @@ DEMO_NOTICE = (
 
 @dataclass(frozen=True)
 class Draft:
-    """What was written and is on its way; `give_back` when nothing came of it."""
+    """What was written and is on its way."""
 
     text: str = ""
     wanted: bool = False  # something is to be generated at all
-    give_back: bool = False
+
+
+class Window:
+    """Which chat a browser's window shows: replies of other chats grow unseen. One for each window, changed in place.
+
+    `given_back`: by chat, what was written and came to nothing.
+    """
+
+    def __init__(self) -> None:
+        self.shown = ""
+        self.given_back: dict[str, str] = {}
+
+    def shows(self, place: Place) -> bool:
+        """Whether what happens in this chat is to be seen. Before the first chat is there everything is."""
+        return self.shown in ("", place.id)
 
 
 def shown(visible: bool, *, kept: bool = False) -> Any:
     """A component in the page, or not. `kept`: it stays there unseen, which is quicker to come back."""
     return gr.update(visible=visible or ("hidden" if kept else False))
+
+
+#: What `begin` returns where nothing is on its way.
+_NOTHING = [Draft(), *[gr.skip()] * 8]
 
 
 class Turns:
@@ -78,8 +96,10 @@ class Turns:
     def begin_send(self, place: Place, text: str) -> list[Any]:
         """The user's message appears at once, and an empty reply below it."""
         if not text.strip():
-            return [Draft(), *[gr.skip()] * 8]
+            return _NOTHING
         utf8(text, "The message")
+        if self.app.chats.writing(place.id) is not None:
+            raise Conflict("A reply is being written in this conversation. Wait until it is done, or press Stop.")
         now = view(self.app.chats.open(place.id))
         tail = [bubble("user", text), bubble("assistant", "")]
         return self._busy(Draft(text, wanted=True), [*now.history, *now.tail], tail, "")
@@ -88,6 +108,18 @@ class Turns:
         """The last reply makes room for another one."""
         now = view(self.app.chats.open(place.id))
         return self._busy(Draft(wanted=True), gr.skip(), [*now.tail[:1], bubble("assistant", "")], gr.skip())
+
+    def begin(self, begin: Callable[[Place, str], list[Any]]) -> Callable[[Place, str], list[Any]]:
+        """One of these ways to begin, for the page: where it cannot be, the text stays, and nothing is on its way."""
+
+        def run(place: Place, text: str) -> list[Any]:
+            try:
+                return begin(place, text)
+            except Exception as error:
+                report(error)
+                return _NOTHING
+
+        return run
 
     def begin_more(self, _place: Place, _text: str) -> list[Any]:
         """The last reply stays, and grows."""
@@ -101,30 +133,37 @@ class Turns:
     def stream(self, start: Start) -> Callable[..., Iterator[Any]]:
         """A generator for gradio around a service that generates. It yields the last exchange and nothing else."""
 
-        def run(place: Place, draft: Draft, *values: Any) -> Iterator[Any]:
-            yield gr.skip(), gr.skip()  # a generator that yields nothing would empty its outputs
+        def run(window: Window, place: Place, draft: Draft, *values: Any) -> Iterator[Any]:
+            yield gr.skip()  # a generator that yields nothing would empty its outputs
             if not draft.wanted:
                 return
             try:
                 turn = self.turn(place, values)
                 said = bubbles_before(self.app.chats.open(place.id), draft.text)
                 for update in paced(start(place.id, draft.text, turn)):
-                    yield [*said, *bubbles_of("assistant", update.text)], gr.skip()
+                    if window.shows(place):
+                        yield [*said, *bubbles_of("assistant", update.text)]
                     for note in update.notes:
                         tell(note)
             except Exception as error:  # the page must come back from anything
                 report(error)
-                yield gr.skip(), replace(draft, give_back=True)
+                window.given_back[place.id] = draft.text
 
         run.__name__ = "stream_" + getattr(start, "__name__", "reply")  # so that a measurement finds it
         return run
 
-    def watch(self, place: Place) -> Iterator[Any]:
-        """See a reply grow that another window has asked for, or this one before it was loaded again."""
+    def show(self, window: Window, place: Place) -> None:
+        """From now on the window shows this chat; what others still say is not seen any more."""
+        window.shown = place.id
+
+    def watch(self, window: Window, place: Place) -> Iterator[Any]:
+        """See a reply grow that another window has asked for, or this one before another chat was opened in it."""
         yield gr.skip(), False
         try:
-            said = bubbles_before(self.app.chats.open(place.id), "")
-            while update := self.app.chats.writing(place.id):
+            conversation = self.app.chats.open(place.id)
+            yield view(conversation).tail, False  # what another chat said meanwhile may stand there
+            said = bubbles_before(conversation, "")
+            while window.shows(place) and (update := self.app.chats.writing(place.id)):
                 yield [*said, *bubbles_of("assistant", update.text)], True
                 time.sleep(WATCHING)
         except Exception as error:
@@ -158,18 +197,39 @@ class Turns:
 
     # --- settle: what is stored ---
 
-    def settle(self, place: Place, draft: Draft, typed: str) -> list[Any]:
-        """Show the conversation as it stands; text that nothing came of is given back."""
-        if not draft.wanted:
-            return [gr.skip()] * (SCREEN + 2)
-        given_back = draft.text if draft.give_back and not typed.strip() else gr.skip()
-        return [*self.screen(self.app.chats.open(place.id)), given_back, Draft()]
+    def settle(self, window: Window, place: Place, typed: str) -> list[Any]:
+        """Show the conversation as it stands; text that nothing came of is given back.
+
+        A reply may have ended that is not seen: then what is shown goes on as it was.
+        """
+        text = window.given_back.pop(place.id, None)
+        if text is None and self.app.chats.writing(place.id) is not None:
+            return [gr.skip()] * (SCREEN + 1)
+        given_back = text if text and not typed.strip() else gr.skip()
+        return [*self.screen(self.app.chats.open(place.id)), given_back]
 
     def settle_watched(self, place: Place, watched: bool) -> list[Any]:
         """The same for a reply that was only watched; without one, nothing changes."""
-        return self.screen(self.app.chats.open(place.id)) if watched else [gr.skip()] * SCREEN
+        if not watched or self.app.chats.writing(place.id) is not None:
+            return [gr.skip()] * SCREEN
+        return self.screen(self.app.chats.open(place.id))
 
     # --- other buttons ---
+
+    def fresh(self, change: Callable[..., list[Any]], more: int = 0) -> Callable[..., list[Any]]:
+        """A change, after which the chat is shown as it stands even where it came from an older look at it.
+
+        `more`: how many values follow those of the screen.
+        """
+
+        def run(place: Place, *given: Any) -> list[Any]:
+            try:
+                return change(place, *given)
+            except ConversationChanged as error:
+                report(error)
+                return [*self.screen(self.app.chats.open(place.id)), *[gr.skip()] * more]
+
+        return run
 
     def stop(self, place: Place) -> None:
         """End the reply that is being written."""
@@ -296,6 +356,11 @@ class Turns:
             return character, None
         return who.name, who.picture
 
+    def _character_menu(self, character: str) -> Any:
+        """The menu with this one chosen: it may have come since the page was loaded, or its file may be gone."""
+        names = self.app.characters.names()
+        return gr.update(value=character, choices=names if character in names else [*names, character], visible=True)
+
     def _name(self, given: str) -> str:
         """What the user is called."""
         return (given or "").strip() or self.app.settings.name1
@@ -319,14 +384,14 @@ class Turns:
             now.history,
             now.tail,
             _WORKING if writing else now.meta,
-            shown(now.can_remove and not writing),
+            shown((now.can_remove or len(versions) > 1) and not writing),
             gr.update(interactive=now.can_regenerate),
             gr.update(interactive=now.can_continue),
             shown(not writing),
             shown(writing, kept=True),
             chat_list(self.app.archive.around(now.place.id), now.place.id),
             fitting(mode, now.place) if mode else gr.skip(),
-            gr.update(value=character, visible=True) if kind == "chat" else gr.update(visible=False),
+            self._character_menu(character) if kind == "chat" else gr.update(visible=False),
             gr.update(visible=len(versions) > 1, interactive=at > 0, value=f"‹ {at + 1} of {len(versions)}"),
             gr.update(visible=len(versions) > 1, interactive=at < len(versions) - 1),
             who_html(called, picture) if kind == "chat" else "",

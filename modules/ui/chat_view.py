@@ -14,6 +14,7 @@ from datetime import date, datetime
 from typing import Any, Protocol
 
 from modules.chat.conversation import Conversation, Message
+from modules.chat.file_form import title_of
 from modules.ui.picker import Entry, entries
 from modules.ui.words import day, escape, parts, plural
 
@@ -134,7 +135,7 @@ def view(conversation: Conversation) -> View:
     replied = bool(path) and path[-1].role == "assistant" and not path[-1].is_greeting
     return View(
         place=Place(conversation.id, conversation.revision),
-        title=conversation.title or title_of(path) or "New chat",
+        title=title_of(conversation),
         history=bubbles(earlier),
         tail=bubbles(last),
         meta=facts_line(path[-1].meta) if replied else "",
@@ -142,13 +143,6 @@ def view(conversation: Conversation) -> View:
         can_continue=replied and len(path) > 1,
         can_remove=bool(path) and not path[-1].is_greeting,
     )
-
-
-def title_of(path: list[Message]) -> str:
-    """What a chat without a name is called: the first thing that was said in it."""
-    text = next((message.text for message in path if message.role == "user"), "")
-    first = " ".join(text.split())
-    return first if len(first) <= 60 else f"{first[:59]}…"
 
 
 def facts_line(meta: Mapping[str, Any]) -> str:

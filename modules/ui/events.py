@@ -109,13 +109,18 @@ def then(
     *,
     js: str | None = None,
     stream: bool = False,
+    several: bool = False,
 ) -> Any:
-    """Go on after an event, whatever became of it. A stream sees to its own errors: it is no plain function."""
+    """Go on after an event, whatever became of it. A stream sees to its own errors: it is no plain function.
+
+    `several`: it may run while it runs already; else the page leaves the second one out.
+    """
     return before.then(
         function if function is None or stream else handler(function),
         inputs,
         outputs,
         js=js,
+        trigger_mode="multiple" if several else "once",
         show_progress="hidden",
         show_progress_on=_noted(),
         api_visibility="private",

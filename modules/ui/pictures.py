@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import re
 from pathlib import Path
 
 from errors import UserError
@@ -21,7 +21,12 @@ def data_uri(path: Path | None) -> str:
 
 def face_style(side: str, name: str, picture: Path | None) -> str:
     """A name over the messages of one side ("reply" or "your"), and the face beside them, for the style sheet."""
-    quoted = json.dumps(name).replace("<", "\\3c ")
+    quoted = _css_string(name)
     uri = data_uri(picture)
     face = f"; --{side}-picture: url('{uri}'); --{side}-inset: var(--face)" if uri else ""
     return f"<style>body {{ --{side}-name: {quoted}{face} }}</style>"
+
+
+def _css_string(text: str) -> str:
+    """A text in quotes for a style sheet, which has escapes of its own. Nothing in it ends the quotes or the tag."""
+    return '"' + re.sub(r'[\x00-\x1f\x7f"\\<>]', lambda found: f"\\{ord(found[0]) or 0xFFFD:x} ", text) + '"'

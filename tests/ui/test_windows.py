@@ -1,0 +1,118 @@
+"""Replies that are still being written: what else is sent, opened and clicked meanwhile, in this window and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from modules.ui.pictures import face_style
+from tests.ui.conftest import Web, until
+
+LONG = "Count from one to fifty, in words."
+OTHER = "Tell me the capital of France."
+
+
+@pytest.fixture
+def slow(web: Web) -> Iterator[Web]:
+    """Replies grow by eight tokens a second: there is time to do something else."""
+    web.tab("parameters")
+    web.page.locator("#knob-filter textarea, #knob-filter input").first.fill("max_tokens_second")
+    field = web.page.locator("#knob-max_tokens_second input[type=number]")
+    field.fill("8")
+    field.press("Tab")
+    web.tab("chat")
+    web.new_chat()
+    yield web
+    for id in [*web.app.chats._live]:
+        web.app.chats.stop(id)
+    until(lambda: not web.app.chats._live)
+
+
+def begin(web: Web, text: str) -> None:
+    web.send(text)
+    expect(web.page.locator("#tail .bot-row .prose").last).not_to_be_empty()
+
+
+def box(web: Web) -> Locator:
+    return web.page.locator("#message textarea")
+
+
+def test_what_is_sent_while_a_reply_grows_stays_in_the_box(slow: Web) -> None:
+    page = slow.page
+    begin(slow, LONG)
+    for _ in range(2):
+        box(slow).fill("And then?")
+        box(slow).press("Enter")
+        expect(page.locator(".toast-wrap")).to_contain_text("A reply is being written in this conversation")
+        expect(box(slow)).to_have_value("And then?")
+        expect(page.locator("#column .user-row")).to_have_count(1)
+    page.locator("#stop").click()
+    expect(page.locator("#send")).to_be_visible()
+    expect(box(slow)).to_have_value("And then?")
+    box(slow).press("Enter")
+    expect(page.locator("#column .user-row")).to_have_count(2)
+
+
+def test_another_chat_is_talked_in_while_a_reply_grows(slow: Web) -> None:
+    page, chats = slow.page, slow.app.chats
+    begin(slow, LONG)
+    (first,) = chats._live
+    slow.new_chat()
+    begin(slow, OTHER)
+    (second,) = set(chats._live) - {first}
+    expect(page.locator("#column .user-row")).to_have_count(1)
+    for _ in range(8):  # what the first chat says is never seen here
+        expect(page.locator("#tail .user-row")).to_contain_text(OTHER)
+        shown = page.locator("#tail .bot-row .prose").last.inner_text()
+        so_far = chats.writing(second)
+        assert so_far is None or so_far.text.startswith(shown[:4])
+        page.wait_for_timeout(120)
+    until(lambda: chats.writing(second) is None)
+    assert chats.writing(first) is not None  # it goes on, unseen
+    expect(page.locator("#tail .bot-row")).to_contain_text("Paris")
+    page.locator(f'#chat-list [data-pick="{first}"]').click()
+    expect(page.locator("#tail .user-row")).to_contain_text(LONG)
+    before = len(slow.reply.inner_text())
+    page.wait_for_function(f"document.querySelector('#tail .bot-row .prose').innerText.length > {before + 5}")
+    page.locator("#stop").click()
+    expect(page.locator("#send")).to_be_visible()
+    assert [each.role for each in chats.open(first).path()] == ["user", "assistant"]
+    assert [each.role for each in chats.open(second).path()] == ["user", "assistant"]
+
+
+def test_a_stale_window_shows_the_chat_as_it_stands(web: Web) -> None:
+    page, chats = web.page, web.app.chats
+    web.new_chat()
+    web.ask(OTHER)
+    place = page.locator("#chat-list [aria-current]").first.get_attribute("data-pick") or ""
+    chats.rename(place, "Renamed elsewhere")
+    page.locator("#chat-pin").click()
+    expect(page.locator(".toast-wrap")).to_contain_text("It is shown again as it stands now")
+    expect(page.locator("#chat-title")).to_contain_text("Renamed elsewhere")
+    page.locator("#chat-pin").click()
+    expect(page.locator("#chat-pin")).to_have_text("Unpin")
+
+
+def test_a_character_that_came_later_can_be_talked_to(web: Web) -> None:
+    page, app = web.page, web.app
+    (app.paths.characters / "Late.yaml").write_text(
+        "name: Zoë Late\ngreeting: Here I am.\ncontext: She is late.\n", "utf-8"
+    )
+    try:
+        conversation = app.chats.new("chat", "Late")
+        app.chats.rename(conversation.id, "A late one")
+        page.locator("#chat-search textarea, #chat-search input").first.fill("Here I am")
+        page.locator(f'#chat-list [data-pick="{conversation.id}"]').click()
+        expect(page.locator("#tail")).to_contain_text("Here I am.")
+        begin(web, "Hello")
+        web.done()
+        named = page.evaluate("getComputedStyle(document.body).getPropertyValue('--reply-name')")
+        assert named.strip() == '"Zoë Late"'
+    finally:
+        (app.paths.characters / "Late.yaml").unlink()
+
+
+def test_a_name_is_a_string_of_css() -> None:
+    assert '--reply-name: "a\\22 b\\5c c\\3c d\\a é日"' in face_style("reply", 'a"b\\c<d\né日', None)
