@@ -5,6 +5,7 @@ from __future__ import annotations
 from errors import NothingToDo
 from modules.chat.conversation import Conversation
 from modules.chat.exchange import read_chat, to_lines
+from modules.chat.file_form import to_text
 from modules.chat.search import Found, search
 from modules.chat.store import Info, Store, scope_of
 
@@ -44,13 +45,13 @@ class Archive:
 
         Raises: NothingToDo, InvalidName, BadFile.
         """
-        text = self._store.text(id)
-        if not text:
+        if self._store.revision(id) is None:
             raise NothingToDo("Nothing was said in this chat yet.")
+        conversation = self._store.open(id)  # not its file: what a crash left of a reply lies beside that
         stem = id.rpartition("/")[2]
-        if lines:
-            return f"{stem}.jsonl", to_lines(self._store.open(id), user, character).encode("utf-8", "replace")
-        return f"{stem}.json", text.encode("utf-8", "replace")
+        text, suffix = (to_lines(conversation, user, character), "jsonl") if lines else (to_text(conversation), "json")
+        # half a surrogate pair becomes its JSON escape
+        return f"{stem}.{suffix}", text.encode("utf-8", "backslashreplace")
 
     def restore(self, id: str) -> Conversation:
         """Take a conversation out of the trash. Raises: NotFound, InvalidName, Unavailable, BadFile."""

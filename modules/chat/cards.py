@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Card:
             self.text("system_prompt").replace("{{original}}", "").strip(),
             f"{name}'s Persona: {persona}" if persona else "",
             f"Scenario: {self.text('scenario')}" if self.text("scenario") else "",
-            self.text("mes_example").replace("<START>", "").strip(),
+            re.sub("<START>", "", self.text("mes_example"), flags=re.IGNORECASE).strip(),
         )
         return "\n\n".join(part for part in parts if part)
 
@@ -67,10 +68,32 @@ def read_card(data: bytes) -> Card:
     if data.startswith(b"\x89PNG"):
         return Card(_fields(_in_png(data)), data)
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        value = read_json(data)
     except (ValueError, RecursionError):
         raise InvalidInput(f"The file is no card: it is neither a PNG nor JSON. {_WHAT}") from None
     return Card(_fields(value))
+
+
+def read_json(data: bytes) -> Any:
+    """JSON whose texts can be written again: half a surrogate pair becomes "?". Raises: ValueError, RecursionError."""
+    value = json.loads(data.decode("utf-8-sig"))
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def is_card(value: Mapping[str, Any]) -> bool:
+    """Whether a mapping is a card of some version, and not a character the way the original program writes one."""
+    if isinstance(value.get("data"), dict):
+        return True
+    card = ("description", "personality", "first_mes", "mes_example")
+    own = ("greeting", "context", "char_greeting", "char_persona")
+    return any(isinstance(value.get(key), str) for key in card) and not any(value.get(key) for key in own)
+
+
+def card_of(value: Mapping[str, Any], name: str) -> Card:
+    """A card out of what `is_card`; `name` where it has none."""
+    data = value["data"] if isinstance(value.get("data"), dict) else value
+    named = any(isinstance(data.get(key), str) and data[key].strip() for key in ("name", "char_name"))
+    return Card(_fields(data if named else {**data, "name": name}))
 
 
 def write_card(data: Mapping[str, Any], picture: bytes | None) -> bytes:
@@ -109,7 +132,7 @@ def _in_png(data: bytes) -> Any:
     for keyword in ("ccv3", "chara"):
         if keyword in texts:
             try:
-                return json.loads(base64.b64decode(texts[keyword], validate=False).decode("utf-8"))
+                return read_json(base64.b64decode(texts[keyword], validate=False))
             except (ValueError, binascii.Error, RecursionError):
                 continue
     raise InvalidInput(f"The picture holds no character that can be read. {_WHAT}")

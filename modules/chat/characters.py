@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import BadFile, Conflict, InvalidInput, Unavailable, UnknownName
-from modules.chat.cards import Card, as_png, read_card, write_card
+from errors import BadFile, Conflict, InvalidInput, InvalidName, Unavailable, UnknownName
+from modules.chat.cards import LARGEST, Card, as_png, card_of, is_card, read_card, read_json, write_card
 from modules.config.atomic import write_bytes
 from modules.config.paths import Paths, safe_child
 from modules.config.yaml_file import parse_mapping, read_mapping, write_mapping
@@ -34,6 +34,7 @@ _EMPTY_CARD: Mapping[str, Any] = {
     ),
     "alternate_greetings": [], "tags": [], "extensions": {},
 }  # fmt: skip
+_LONGEST_FILE = 80, 200  # characters, and bytes: room for a number, the suffix, and what other files add to it
 _YOUR_NAME = ("your_name", "user", "<|user|>")
 
 
@@ -70,7 +71,7 @@ class Characters:
             if name == DEFAULT:
                 return Character(DEFAULT, "AI")
             raise UnknownName("character", name, self.names())
-        values = _read_json(path) if path.suffix == ".json" else read_mapping(path)
+        values = _read(path)
         card = Card(values["card"]) if isinstance(values.get("card"), dict) else None
         return Character(
             file=name,
@@ -96,7 +97,7 @@ class Characters:
             raise InvalidInput("A character needs a name. Write one, then save again.")
         values = {}
         if known is not None:
-            values = _read_json(known) if known.suffix == ".json" else read_mapping(known)
+            values = _read(known)
         for keys in (_NAME, _GREETING, ("context",)):
             for key in keys:
                 values.pop(key, None)
@@ -110,11 +111,12 @@ class Characters:
         Raises: InvalidInput, BadFile, Unavailable.
         """
         suffix = Path(file_name).suffix.lower()
-        if suffix in (".yaml", ".yml"):
+        own = _own_json(data)
+        if own is not None or suffix in (".yaml", ".yml"):
             name = self._free(Path(file_name).stem)
             path = safe_child(self._folder, name, ".yaml")
             try:
-                values = parse_mapping(data.decode("utf-8-sig"), path)
+                values = own or parse_mapping(data.decode("utf-8-sig"), path)
             except UnicodeDecodeError:
                 raise InvalidInput("The file is not UTF-8 text. Save it as UTF-8, then try again.") from None
             if not any(values.get(key) for key in (*_NAME, *_GREETING, "context")):
@@ -123,9 +125,7 @@ class Characters:
             return name
         card = read_card(data)
         name = self._free(card.text("name") or Path(file_name).stem)
-        greeting = (card.greetings or [""])[0]
-        values = {"name": card.text("name") or name, "greeting": greeting, "context": card.context}
-        self._write(safe_child(self._folder, name, ".yaml"), {**values, "card": dict(card.data)})
+        self._write(safe_child(self._folder, name, ".yaml"), _values(card, name))
         if card.picture:
             self._write_picture(name, card.picture)
         return name
@@ -134,7 +134,7 @@ class Characters:
         """The character as a card. Raises: UnknownName, InvalidName, BadFile, InvalidInput."""
         who = self.load(name)
         path = self._file(name)
-        values = {} if path is None else _read_json(path) if path.suffix == ".json" else read_mapping(path)
+        values = {} if path is None else _read(path)
         kept = Card(values["card"]) if isinstance(values.get("card"), dict) else Card({})
         data = {**_EMPTY_CARD, **kept.data, "name": who.name, "first_mes": who.greeting}
         if kept.context != who.context:  # it was edited here, or never was a card
@@ -168,7 +168,13 @@ class Characters:
 
     def _free(self, wished: str) -> str:
         """A name for a file that no other character has."""
-        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', " ", wished).strip(" .")[:80] or "Character"
+        longest, bytes_ = _LONGEST_FILE
+        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', " ", wished).strip(" .")[:longest]
+        plain = plain.encode("utf-8", "ignore")[:bytes_].decode("utf-8", "ignore").strip(" .") or "Character"
+        try:
+            safe_child(self._folder, plain, ".yaml")
+        except InvalidName:  # Windows keeps it for a device
+            plain = f"_{plain}"
         number = 1
         while self._file(name := plain if number == 1 else f"{plain} {number}") is not None:
             number += 1
@@ -214,6 +220,34 @@ def _first(values: Mapping[str, Any], keys: tuple[str, ...]) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a character's file holds. A card that was put there as it is reads like one that was brought in."""
+    if path.suffix != ".json":
+        return read_mapping(path)
+    value = _read_json(path)
+    return _values(card_of(value, path.stem), path.stem) if is_card(value) else value
+
+
+def _values(card: Card, name: str) -> dict[str, Any]:
+    """A card as a file here keeps it; `name` where it has none."""
+    greeting = (card.greetings or [""])[0]
+    own = {"name": card.text("name") or name, "greeting": greeting, "context": card.context}
+    return {**own, "card": dict(card.data)}
+
+
+def _own_json(data: bytes) -> dict[str, Any] | None:
+    """The original's own form as JSON; None for anything else."""
+    if data[:1] == b"\x89" or len(data) > LARGEST:
+        return None
+    try:
+        value = read_json(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or is_card(value):
+        return None
+    return value if _text(value.get("greeting")) or _text(value.get("context")) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

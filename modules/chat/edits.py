@@ -33,7 +33,9 @@ class Edits:
         utf8(text, "The message")
         with self._chats.changing(id, revision) as conversation:
             old = conversation.message(message_id)
-            conversation.add(old.role, text, old.parent)
+            made = conversation.add(old.role, text, old.parent)
+            if old.is_greeting:  # what begins a chat in other words still answers nobody
+                conversation.set_text(made.id, text, greeting=True)
         return conversation
 
     def swipe(self, id: str, message_id: str, by: int, revision: int | None = None) -> Conversation:

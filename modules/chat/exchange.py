@@ -24,7 +24,7 @@ def read_chat(id: str, text: str, title: str = "") -> Conversation:
     text = text.removeprefix("\ufeff")
     first = text.lstrip().partition("\n")[0]
     try:
-        made = _from_lines(id, text) if _is_object(first) else from_text(id, text, time.time())
+        made = _from_lines(id, text) if _is_line(first) else from_text(id, text, time.time())
     except NotAConversation as error:
         raise InvalidInput(f"This file holds no conversation: {error}. {_WHAT}") from None
     if not len(made):
@@ -61,7 +61,7 @@ def to_lines(conversation: Conversation, user: str, character: str) -> str:
 def _from_lines(id: str, text: str) -> Conversation:
     made = Conversation(id)
     parent: str | None = None
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028 and U+0085, inside of texts
         if not raw.strip():
             continue
         try:
@@ -70,7 +70,7 @@ def _from_lines(id: str, text: str) -> Conversation:
             raise NotAConversation(f"line {number} is not valid JSON") from None
         if not isinstance(line, dict):
             raise NotAConversation(f"line {number} is not a message")
-        if "mes" in line and not line.get("is_system"):
+        if (line.get("mes") is not None or line.get("swipes")) and not line.get("is_system"):
             parent = _add(made, line, parent).id
     return made
 
@@ -79,10 +79,11 @@ def _add(made: Conversation, line: Mapping[str, Any], parent: str | None) -> Mes
     """A message with its versions; the one that was shown is shown."""
     user = bool(line.get("is_user"))
     swipes = line.get("swipes")
-    texts = [str(each) for each in swipes] if isinstance(swipes, list) and swipes else [str(line["mes"])]
+    texts = [_words(each) for each in swipes] if isinstance(swipes, list) and swipes else [_words(line.get("mes"))]
     at = line.get("swipe_id")
     shown = at if isinstance(at, int) and 0 <= at < len(texts) else 0
-    texts[shown] = str(line["mes"])
+    if line.get("mes") is not None:
+        texts[shown] = _words(line["mes"])
     added = [made.add("user" if user else "assistant", text, parent) for text in texts]
     if parent is None and not user:
         added = [made.set_text(each.id, each.text, greeting=True) for each in added]
@@ -90,11 +91,17 @@ def _add(made: Conversation, line: Mapping[str, Any], parent: str | None) -> Mes
     return added[shown]
 
 
-def _is_object(line: str) -> bool:
+def _words(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _is_line(first: str) -> bool:
+    """Whether this is a line of SillyTavern's: an object, and not the original's whole file in one line."""
     try:
-        return isinstance(json.loads(line), dict)
+        value = json.loads(first)
     except (ValueError, RecursionError):
         return False
+    return isinstance(value, dict) and not {"internal", "data"} & value.keys()
 
 
 def _date(seconds: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from modules.chat.conversation import Conversation, Message
 from modules.chat.pairs import GREETING, Rows, adopt, metadata_of, rows_of, said_in
+from modules.chat.times import seconds
 
 _OURS = ("about", "internal", "visible", "metadata", "tree", "data", "data_visible")
 _LONGEST_TITLE = 60
@@ -140,13 +141,13 @@ def _message(node: Any, created: float) -> Message | None:
         return None
     if role not in ("user", "assistant"):
         return None
-    at, model = given.get("created"), given.get("model")
+    model = given.get("model")
     return Message(
         id=id,
         parent=parent,
         role="user" if role == "user" else "assistant",
         text=text,
-        created=float(at) if isinstance(at, int | float) and not isinstance(at, bool) else created,
+        created=seconds(given.get("created"), created),
         model=model if isinstance(model, str) else "",
         meta=dict(_mapping(given.get("meta"))),
     )

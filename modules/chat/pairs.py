@@ -7,27 +7,28 @@ same for the screen: escaped for HTML, or changed by an extension of the origina
 from __future__ import annotations
 
 import html
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modules.chat.conversation import Conversation, Message, Role
+from modules.chat.times import from_words, in_words
 
 GREETING = "<|BEGIN-VISIBLE-CHAT|>"
 Rows = list[list[str]]
 
-_TIME = "%b %d, %Y %H:%M"  # how the original writes a time
-
 
 @dataclass(frozen=True)
 class Said:
-    """One message as the rows tell it, with the earlier versions that newer files of the original keep."""
+    """One message as the rows tell it, with the other versions that newer files of the original keep."""
 
     role: Role
     text: str
     meta: Mapping[str, Any] = field(default_factory=dict)
-    versions: tuple[str, ...] = ()  # all of them, this one included; empty when there is only one
+    created: float | None = None  # seconds since the epoch, where the file says it
+    model: str = ""
+    before: tuple[Said, ...] = ()  # its other versions, in order
+    after: tuple[Said, ...] = ()
 
 
 def rows_of(path: Sequence[Message]) -> tuple[Rows, Rows]:
@@ -49,7 +50,7 @@ def metadata_of(conversation: Conversation, path: Sequence[Message]) -> dict[str
                 continue
             kept = message.meta.get("original")
             note = dict(kept) if isinstance(kept, dict) else {}
-            note["timestamp"] = time.strftime(_TIME, time.localtime(message.created))
+            note.setdefault("timestamp", in_words(message.created))  # one that nobody could read stays as it came
             if message.model:
                 note["model_name"] = message.model
             versions = [conversation.message(each) for each in conversation.versions(message.id)]
@@ -59,7 +60,7 @@ def metadata_of(conversation: Conversation, path: Sequence[Message]) -> dict[str
                     {
                         "content": each.text,
                         "visible_content": _shown(each),
-                        "timestamp": time.strftime(_TIME, time.localtime(each.created)),
+                        "timestamp": in_words(each.created),
                     }
                     for each in versions
                 ]
@@ -87,10 +88,18 @@ def adopt(conversation: Conversation, messages: Sequence[Said], created: float) 
     for said in messages:
         match = _found(conversation, parent, said)
         if match is None:
-            for text in said.versions:
-                if text != said.text:
-                    conversation.add(said.role, text, parent, created=created, **_kept(said.meta))
-            match = conversation.add(said.role, said.text, parent, created=created, **said.meta).id
+            made = [
+                conversation.add(
+                    each.role,
+                    each.text,
+                    parent,
+                    model=each.model,
+                    created=created if each.created is None else each.created,
+                    **each.meta,
+                )
+                for each in (*said.before, said, *said.after)
+            ]
+            match = made[len(said.before)].id
         conversation.select(match)
         parent = match
     conversation.end_at(parent)
@@ -114,22 +123,43 @@ def _shown(message: Message | None) -> str:
     return str(message.meta["visible"]) if "visible" in message.meta else html.escape(message.text)
 
 
-def _said(role: Role, text: str, seen: str, note: Any, greeting: bool = False) -> Said:
+def _said(role: Role, text: str, seen: Any, note: Any, greeting: bool = False) -> Said:
     meta: dict[str, Any] = {"greeting": True} if greeting else {}
-    if seen and html.unescape(seen) != text:
+    if isinstance(seen, str) and seen and html.unescape(seen) != text:
         meta["visible"] = seen
     if not isinstance(note, dict):
         return Said(role, text, meta)
-    own = ("timestamp", "model_name", "versions", "current_version_index")
+    created, model = from_words(note.get("timestamp")), note.get("model_name")
+    own = ("model_name", "versions", "current_version_index", *(("timestamp",) if created is not None else ()))
     rest = {key: value for key, value in note.items() if key not in own}
     if rest:
         meta["original"] = rest
+    before, after = _versions(role, text, note, greeting)
+    return Said(role, text, meta, created, model if isinstance(model, str) else "", before, after)
+
+
+def _versions(role: Role, text: str, note: Mapping[str, Any], greeting: bool) -> tuple[tuple[Said, ...], ...]:
+    """What a note tells of a message's other versions: those before it, and those after it."""
     given = note.get("versions")
-    versions = given if isinstance(given, list) else []
-    texts = [each.get("content") for each in versions if isinstance(each, dict)]
-    if text not in texts:  # a note about what stood in this row before
-        texts = []
-    return Said(role, text, meta, tuple(each for each in texts if isinstance(each, str) and each))
+    versions = [
+        _said(role, each["content"], each.get("visible_content"), _timed(each), greeting)
+        for each in (given if isinstance(given, list) else ())
+        if isinstance(each, dict) and isinstance(each.get("content"), str)
+    ]
+    at = note.get("current_version_index")
+    if not isinstance(at, int) or not 0 <= at < len(versions) or versions[at].text != text:
+        at = next((place for place, each in enumerate(versions) if each.text == text), None)
+    if at is None:  # a note about what stood in this row before
+        return (), ()
+    return tuple(filter(_speaks, versions[:at])), tuple(filter(_speaks, versions[at + 1 :]))
+
+
+def _timed(version: Mapping[str, Any]) -> dict[str, Any]:
+    return {"timestamp": version["timestamp"]} if version.get("timestamp") else {}
+
+
+def _speaks(said: Said) -> bool:
+    return bool(said.text)
 
 
 def _found(conversation: Conversation, parent: str | None, said: Said) -> str | None:
@@ -141,8 +171,3 @@ def _found(conversation: Conversation, parent: str | None, said: Said) -> str | 
     ]
     chosen = conversation.chosen(parent)
     return chosen if chosen in same else same[0] if same else None
-
-
-def _kept(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a message's notes holds for its other versions, too."""
-    return {key: value for key, value in meta.items() if key == "greeting"}

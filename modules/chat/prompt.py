@@ -50,6 +50,7 @@ class Prompt:
     room: int = 0
     parts: tuple[Part, ...] = ()
     why: str = ""  # where the instruction template came from
+    others: tuple[str, ...] = ()  # whose name the answer must not begin with
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,17 @@ def build(
     if start:
         many = "message is" if start == 1 else "messages are"
         notes = (f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",)
-    return Prompt(text, tuple(writer.stops()), tokens, start, notes, room, writer.parts(text, lines[start:]), stage.why)
+    return Prompt(
+        text,
+        tuple(writer.stops()),
+        tokens,
+        start,
+        notes,
+        room,
+        writer.parts(text, lines[start:]),
+        stage.why,
+        () if begun else writer.others(),
+    )
 
 
 class _Writer:
@@ -159,6 +170,13 @@ class _Writer:
         if stage.mode != "chat":
             found += self._instruction.stops(ignored)
         return list(dict.fromkeys(found))
+
+    def others(self) -> tuple[str, ...]:
+        """Who else speaks in a dialogue."""
+        stage = self._stage
+        speaker, other = (stage.name2, stage.name1) if self._role == "assistant" else (stage.name1, stage.name2)
+        alone = stage.mode == "instruct" or not other.strip() or other == speaker
+        return () if alone else (other,)
 
     def _commanded(self, dialogue: str) -> str:
         """The whole dialogue as one instruction; the answer begins with the speaker's name."""

@@ -20,6 +20,7 @@ from errors import ConversationChanged, UserError
 from loaders.base import Finish, Report
 from modules.chat.conversation import Conversation
 from modules.chat.journal import Journal
+from modules.chat.opening import Opening
 from modules.chat.store import Store
 from modules.generation.stream import TextStream
 
@@ -78,6 +79,7 @@ class Reply:
         pause: float = 0.0,
         silent: bool = False,
         notes: tuple[str, ...] = (),
+        others: tuple[str, ...] = (),
         about: dict[str, Any] | None = None,
         shown: Callable[[str], dict[str, Any]] = lambda _: {},
         released: Callable[[], None] = lambda: None,
@@ -85,7 +87,8 @@ class Reply:
         """`before` is the version to show again if this one stays empty; `trim`: no space at the beginning.
 
         `pause`: seconds between two updates at least; `silent`: none but the last. `shown` tells what is
-        to be kept of how the finished text is shown; `released` is called once.
+        to be kept of how the finished text is shown; `released` is called once. A reply that begins with the name of
+        one of the `others` ends there: it is not theirs.
         """
         self._conversation = conversation
         self._live = live
@@ -96,6 +99,7 @@ class Reply:
         self._pause = float("inf") if silent else pause
         self._shown_at = float("-inf") if not silent else 0.0
         self._notes = notes
+        self._opening = Opening(others)
         self._about = about or {}
         self._shown = shown
         self._released = released
@@ -124,7 +128,10 @@ class Reply:
             except BaseException as error:
                 self._end(error)
                 raise
-            text = piece.text.lstrip() if self._trim and not self._live.text else piece.text
+            begun = self._live.text or self._opening.held
+            text = self._opening.push(piece.text if begun or not self._trim else piece.text.lstrip())
+            if self._opening.speaker:
+                return self._end()
             if not text:
                 continue
             self._live.text += text
@@ -167,9 +174,14 @@ class Reply:
         self._stream.close()
         self._journal.close()
         report = self._stream.report
+        if rest := self._opening.rest():
+            self._live.text += rest
+            self._journal.note(self._live.text)
         text = self._live.text.rstrip() if report.finish is Finish.STOP else self._live.text
         notes = self._notes
-        if not text and error is None and report.finish is Finish.STOP:
+        if speaker := self._opening.speaker:
+            notes = (*notes, f"The model began to speak for {speaker}, and was ended there. Regenerate, or say more.")
+        elif not text and error is None and report.finish is Finish.STOP:
             notes = (*notes, "The model ended its reply without a word. Regenerate it, or say something more.")
         try:
             shown = self._shown(text) if text and error is None else {}

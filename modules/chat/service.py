@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Conversation, Message, Role
-from modules.chat.file_form import from_text
+from modules.chat.file_form import from_text, to_text
 from modules.chat.hooks import ChatHooks
+from modules.chat.opening import grown
 from modules.chat.past import Past
 from modules.chat.prompt import Prompt, build
 from modules.chat.records import Record
@@ -207,10 +208,10 @@ class Chats:
             now = self._load(id)
             if revision is not None and revision != now.revision:
                 raise ConversationChanged
-            text = self._past.take(id)
-            before = from_text(id, text, time.time()) if text else Conversation(id)
+            before = from_text(id, self._past.last(id, self._store.strangers(id)), time.time())
             before.revision = now.revision
             self._store.save(before, now.revision)
+            self._past.drop(id)  # only now: a full disk costs no step
             return before
         finally:
             self._release(id, live)
@@ -231,10 +232,7 @@ class Chats:
                 prompt.text, turn.params, stop=prompt.stop, label=label, context=context
             ) as stream:
                 live.attach(stream)
-                said = text
-                for piece in stream:
-                    said += piece.text if said else piece.text.lstrip()
-                    yield said
+                yield from grown(text, (piece.text for piece in stream), prompt.others)
         finally:
             self._release(id, live)
 
@@ -321,7 +319,7 @@ class Chats:
         Raises: Conflict, ConversationChanged, NotFound, BadFile, Unavailable.
         """
         with self._working(id, revision) as (conversation, live):
-            self._past.keep(id, self._store.text(id))
+            self._keep(conversation)
             try:
                 yield conversation
                 self._store.save(conversation, conversation.revision)
@@ -330,6 +328,10 @@ class Chats:
                 raise
         self._fresh.pop(id, None)
         self._release(id, live)
+
+    def _keep(self, conversation: Conversation) -> None:
+        """Remember it as it is for `undo`. Not its file: greetings, or what a crash left, may not be in that yet."""
+        self._past.keep(conversation.id, to_text(conversation), self._store.strangers(conversation.id))
 
     def _prompt(
         self,
@@ -373,7 +375,7 @@ class Chats:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
         stream = self._generator.start(prompt.text, params, stop=prompt.stop, label=id, context=context)
-        self._past.keep(id, self._store.text(id))
+        self._keep(conversation)
         try:
             message = place()
             self._store.save(conversation, conversation.revision)
@@ -394,6 +396,7 @@ class Chats:
             pause=1 / params.max_updates_second if params.max_updates_second > 0 else 0.0,
             silent=not params.stream,
             notes=prompt.notes,
+            others=prompt.others,
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
             shown=lambda text: self._hooks.shown(text, context),
             released=lambda: self._release(id, live),

@@ -8,15 +8,17 @@ is left alone and named; the others are not touched by it. This module knows not
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from errors import BadFile, ConversationChanged, NotFound, Unavailable
+from errors import BadFile, ConversationChanged, InvalidName, NotFound, Unavailable, UserError
 from modules.chat.conversation import Conversation
 from modules.chat.file_form import NotAConversation, about_in, from_text, title_of, to_text
 from modules.chat.journal import journal_path, read_journal
@@ -55,6 +57,8 @@ class Store:
         self._seen: dict[Path, tuple[tuple[int, int], Info]] = {}
         self._given: set[str] = set()  # ids handed out that have no file yet, of the last second
         self._given_at = ""
+        self._written: dict[Path, int | None] = {}  # the revision that was last seen or written here
+        self._strangers: dict[Path, int] = {}
 
     def new_id(self, scope: str) -> str:
         """An id that no other conversation has. Raises: InvalidName."""
@@ -78,10 +82,10 @@ class Store:
         return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
 
     def text(self, id: str) -> str:
-        """What a conversation's file holds; "" without a file."""
+        """What a conversation's file holds; "" without a file that can be read."""
         try:
             return self._path(id).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError, InvalidName):
             return ""
 
     def trash(self) -> list[Info]:
@@ -121,7 +125,8 @@ class Store:
         """
         path = self._path(id)
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            data = path.read_bytes()
+            text = data.decode("utf-8-sig")
             created = path.stat().st_mtime
         except FileNotFoundError:
             raise NotFound(
@@ -135,6 +140,7 @@ class Store:
             conversation = from_text(id, text, created)
         except NotAConversation as error:
             raise BadFile(path, str(error)) from None
+        conversation.revision = _revision(io.BytesIO(data))
         growing = read_journal(journal_path(path))
         if growing and growing[0] in conversation and len(growing[1]) > len(conversation.message(growing[0]).text):
             conversation.set_text(*growing, unfinished=True)
@@ -148,6 +154,7 @@ class Store:
         path = self._path(conversation.id)
         with self._lock(path):
             stored = self.revision(conversation.id)
+            self._notice(path, stored)
             if expected_revision is not None and stored is not None and stored != expected_revision:
                 raise ConversationChanged
             before = conversation.revision
@@ -161,18 +168,27 @@ class Store:
                     f"The conversation cannot be saved to {path} ({error.strerror}). What was saved before is still "
                     "there. Make room on the disk, then send again."
                 ) from None
+            self._written[path] = conversation.revision
             with contextlib.suppress(OSError):
                 journal_path(path).unlink()
 
     def revision(self, id: str) -> int | None:
-        """The revision on disk: 0 in a file of another program, None without a file. Raises: InvalidName."""
+        """The revision on disk; None without a file. One that another program wrote has a number, too.
+
+        Raises: InvalidName.
+        """
         try:
             with self._path(id).open("rb") as file:
-                about = about_in(file.read(_HEAD).decode("utf-8", "ignore"))
+                return _revision(file)
         except OSError:
             return None
-        revision = about.get("revision") if about else 0
-        return revision if isinstance(revision, int) else 0
+
+    def strangers(self, id: str) -> int:
+        """How often other programs have written to a conversation, as far as it was noticed. Raises: InvalidName."""
+        path = self._path(id)
+        with self._lock(path):
+            self._notice(path, self.revision(id))
+            return self._strangers.get(path, 0)
 
     def delete(self, id: str) -> Path:
         """Move a conversation to logs/trash; where it lies now. Raises: NotFound, InvalidName, Unavailable."""
@@ -229,7 +245,10 @@ class Store:
         root = root or self._logs
         chats = sorted(each.name for each in (root / "chat").glob("*") if each.is_dir())
         yield "instruct"
-        yield from (f"chat/{name}" for name in chats if not name.startswith("."))
+        for name in chats:
+            with contextlib.suppress(InvalidName):  # no character can have it: nothing of ours lies there
+                safe_child(root / "chat", name)
+                yield f"chat/{name}"
 
     def _path(self, id: str) -> Path:
         scope, _, stem = id.rpartition("/")
@@ -237,6 +256,12 @@ class Store:
 
     def _lock(self, path: Path) -> contextlib.AbstractContextManager[Any]:
         return self._locks[hash(path) % _LOCKS]
+
+    def _notice(self, path: Path, stored: int | None) -> None:
+        """Count a revision that was not written here. Under the path's lock."""
+        if self._written.setdefault(path, stored) != stored:
+            self._strangers[path] = self._strangers.get(path, 0) + 1
+            self._written[path] = stored
 
     def _files(self, folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
         """Each conversation's file with what changes when it is written: its time and size."""
@@ -250,6 +275,7 @@ class Store:
     def _info(self, id: str, path: Path, updated: float) -> Info:
         stem = path.stem
         try:
+            self._path(id)
             with path.open("rb") as file:
                 about = about_in(file.read(_HEAD).decode("utf-8", "ignore"))
             if about is not None:
@@ -257,6 +283,17 @@ class Store:
                 count = messages if isinstance(messages, int) else 0
                 return Info(id, str(about.get("title") or stem), updated, count, pinned=pinned)
             conversation = self.open(id)
-        except (BadFile, NotFound, OSError) as error:
+        except (UserError, OSError) as error:  # InvalidName, too: a file system takes names that are none here
+            id, stem = (each.encode("utf-8", "replace").decode() for each in (id, stem))
             return Info(id, stem, updated, 0, str(error))
         return Info(id, title_of(conversation), updated, len(conversation.path()))
+
+
+def _revision(file: BinaryIO) -> int:
+    """A file's revision. Another program's file counts none: there any other text is another number."""
+    head = file.read(_HEAD)
+    about = about_in(head.decode("utf-8", "ignore"))
+    if about is None:
+        return int.from_bytes(hashlib.blake2b(head + file.read(), digest_size=6).digest(), "big")
+    revision = about.get("revision")
+    return revision if isinstance(revision, int) and revision >= 0 else 0

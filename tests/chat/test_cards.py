@@ -165,3 +165,50 @@ def test_a_bomb_is_not_unfolded() -> None:
 def test_a_card_without_a_picture_gets_one() -> None:
     made = write_card({"name": "Aria"}, None)
     assert read_card(made).text("name") == "Aria"
+
+
+def test_the_originals_json_is_brought_in_with_all_it_says(characters: Characters) -> None:
+    own = {"name": "Fox", "greeting": "Hi.", "context": "A fox.", "mood": "sly"}
+    who = characters.load(characters.bring(json.dumps(own).encode(), "Reynard.json"))
+    assert (who.file, who.name, who.greeting, who.context) == ("Reynard", "Fox", "Hi.", "A fox.")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"spec": "chara_card_v2", "data": DATA}, DATA, {"data": {key: DATA[key] for key in DATA if key != "name"}}],
+    ids=["v2", "v1", "v2 without a name"],
+)
+def test_a_card_that_was_put_into_the_folder(characters: Characters, tmp_path: Path, value: dict[str, Any]) -> None:
+    (tmp_path / "characters").mkdir()
+    (tmp_path / "characters/Aria.json").write_text(json.dumps(value))
+    who = characters.load("Aria")
+    assert (who.name, who.greeting, who.greetings, who.after) == (
+        "Aria", "Ahoy, {{user}}.", ("Land!", "Storm!"), "Stay on deck.",
+    )  # fmt: skip
+    assert "A harbour." in who.context
+    assert dict(read_card(characters.take("Aria")).data) == DATA
+    characters.save("Aria", called="Aria", greeting=who.greeting, context=who.context)
+    assert dict(read_card(characters.take("Aria")).data) == DATA
+
+
+def test_the_mark_of_an_example_is_no_part_of_it() -> None:
+    card = read_card(json.dumps({"name": "A", "mes_example": "<start>\nhi\n<Start>\nho"}).encode())
+    assert "start" not in card.context.lower()
+
+
+@pytest.mark.parametrize(
+    ("called", "file"),
+    [
+        ("\U0001f98a" * 80, "\U0001f98a" * 50),
+        ("Con", "_Con"),
+        ("nul.x", "_nul.x"),
+        ("a\x7fb", "a b"),
+        ("half \ud83d!", "half  !"),
+        ("\x00", "Character"),
+    ],
+)
+def test_any_name_becomes_a_files(characters: Characters, called: str, file: str) -> None:
+    data = json.dumps({"name": called, "first_mes": "Hi."}).encode()
+    assert characters.bring(data, "card.json") == file
+    assert characters.bring(data, "card.json") == f"{file} 2"
+    assert characters.load(f"{file} 2").greeting == "Hi."

@@ -68,6 +68,15 @@ def test_versions_of_either_side(home: House, edits: Edits) -> None:
     assert [each.text for each in edits.swipe(id, other.id, 5).path()] == ["Other?"]
 
 
+def test_a_greeting_in_other_words_is_a_greeting(home: House, edits: Edits) -> None:
+    id = home.chats.new("chat", "Assistant").id
+    edits.version(id, home.chats.open(id).path()[0].id, "Welcome.")
+    assert home.chats.open(id).path()[0].is_greeting
+    with pytest.raises(NothingToDo):
+        home.chats.remove_last(id)
+    assert home.said(id) == ["Welcome."]
+
+
 def test_a_branch_is_a_conversation_of_its_own(home: House, edits: Edits) -> None:
     id = asked(home, "One?", "Two?")
     reply = home.chats.open(id).path()[1]

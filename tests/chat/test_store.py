@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from errors import BadFile, ConversationChanged, InvalidName, NotFound, Unavailable
 from modules.chat.conversation import Conversation
 from modules.chat.journal import Journal
+from modules.chat.search import search
 from modules.chat.store import Store, scope_of
 from modules.config.paths import Paths
 
@@ -102,8 +103,7 @@ def test_the_originals_files_are_read(store: Store, tmp_path: Path, keys: tuple[
         ("user", "q2"),
     ]
     assert conversation.path()[0].is_greeting
-    assert conversation.revision == 0
-    store.save(conversation, 0)
+    store.save(conversation, conversation.revision)
     assert json.loads((tmp_path / "logs/instruct/20240115-13-45-59.json").read_text())["internal"] == rows
 
 
@@ -188,6 +188,32 @@ def test_a_broken_file_is_a_sentence_and_left_alone(store: Store, tmp_path: Path
         "instruct/20240115-13-45-59": False,
         "instruct/20250101-00-00-00": True,
     }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows makes no such files")
+@pytest.mark.parametrize("name", [b"aux", b"what\\next", b"two\nlines", b"half \xff"])
+def test_a_file_with_an_impossible_name_is_named_and_stops_nothing(store: Store, tmp_path: Path, name: bytes) -> None:
+    good = written(store, "words", "a")
+    text = (tmp_path / f"logs/{good.id}.json").read_bytes()
+    bad = tmp_path / "logs/instruct" / os.fsdecode(name + b".json")
+    for data in (text, json.dumps({"internal": [["words", "a"]]}).encode()):  # ours, and the original's
+        bad.write_bytes(data)
+        store = Store(Paths.under(tmp_path))
+        problems = {info.id: info.problem for info in store.list("instruct")}
+        assert problems.pop(good.id) is None
+        ((id, problem),) = problems.items()
+        assert "cannot be used as a name" in (problem or "")
+        assert id.encode("utf-8")
+        assert good.id in [found.info.id for found in search(store, "words")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows makes no such folders")
+def test_a_folder_with_an_impossible_name_does_not_stop_the_search(store: Store, tmp_path: Path) -> None:
+    good = written(store, "words", "a")
+    for place in ("logs/chat/Con", "logs/chat/a\\b", "logs/trash/chat/Con"):
+        (tmp_path / place).mkdir(parents=True)
+    assert [found.info.id for found in search(store, "words")] == [good.id]
+    assert store.trash() == []
 
 
 def test_a_file_cut_at_any_byte_is_a_sentence(store: Store, tmp_path: Path) -> None:
