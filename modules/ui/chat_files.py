@@ -11,7 +11,7 @@ import gradio as gr
 from errors import BadFile, InvalidInput
 from modules.app import App
 from modules.ui.chat_turns import scope_of
-from modules.ui.chat_view import Place
+from modules.ui.chat_view import Place, chat_list
 from modules.ui.events import on, say
 from modules.ui.hand_out import HandOut
 from modules.ui.picker import Entry, entries, picker
@@ -33,10 +33,17 @@ class ChatFiles:
                 self._lines = HandOut("Export for SillyTavern", "chat-export-lines")
             self._trash = picker("chat-trash")
 
-    def wire(self, place: gr.State, scope: Sequence[Any], screen: Sequence[Any], show: Callable[..., list[Any]]) -> Any:
-        """Connect it. Returns the event after which another chat is open."""
+    def wire(
+        self,
+        place: gr.State,
+        scope: Sequence[Any],
+        screen: Sequence[Any],
+        chats: gr.HTML,
+        show: Callable[..., list[Any]],
+    ) -> Any:
+        """Connect it; `chats` is the list of chats. Returns the event after which another chat is open."""
         on(self._fold.expand, self._listed, None, [self._trash])
-        on(self._trash.click, self._restore, None, [self._trash])
+        on(self._trash.click, self._restore, [place], [self._trash, chats])
 
         archive, your_name = self._app.archive, scope[-1]
 
@@ -69,7 +76,7 @@ class ChatFiles:
         items = [Entry(info.id, info.title, detail=info.id) for info in self._app.archive.trash()]
         return entries("Deleted chats: a click restores one", items, "", "The trash is empty.")
 
-    def _restore(self, event: gr.EventData) -> str:
+    def _restore(self, place: Place, event: gr.EventData) -> list[Any]:
         made = self._app.archive.restore(event.pick)
         say(f"The chat is back: {made.id}.")
-        return self._listed()
+        return [self._listed(), chat_list(self._app.archive.around(place.id), place.id)]

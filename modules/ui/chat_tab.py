@@ -144,7 +144,7 @@ class ChatTab:
             on(self.chats.click, turns.open, [self.controls.mode], self.screen),
             on(page.load, turns.load, [self.kept, *scope], self.screen),
             on([each.input for each in scope[:2]], turns.latest, scope, self.screen),
-            self.files.wire(self.place, scope, self.screen, turns.screen),
+            self.files.wire(self.place, scope, self.screen, self.chats, turns.screen),
             on(self.character_menu.change, self._choose, [self.character_menu, scope[0], scope[2]], self.screen),
         ):
             # at once, before anything else of another chat can be seen in it
@@ -200,7 +200,8 @@ class ChatTab:
            self.sheet.shown)  # fmt: skip
         for part, tail in ((self.history, False), (self.tail, True)):
             on(part.select, _picking(bar, tail), [self.place], bar.shown)
-        on(bar.edit.click, bar.open_editor, [self.place, bar.picked], [bar.editing, bar.text])
+        opened = on(bar.edit.click, bar.open_editor, [self.place, bar.picked], [bar.editing, bar.text])
+        then(opened, None, js="() => { document.querySelector('#message-text textarea')?.focus(); }")
         on(bar.cancel.click, lambda: gr.update(visible=False), None, [bar.editing])
         on(bar.close.click, bar.hidden, None, bar.shown)
         given = [self.place, bar.picked, bar.text]

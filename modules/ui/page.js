@@ -156,7 +156,8 @@ const Page = {
   },
   topmost() {
     if (document.body.classList.contains('chats-open')) return 'chats-close';
-    return document.getElementById('prompt-close')?.offsetParent ? 'prompt-close' : 'stop';
+    const closers = ['prompt-close', 'message-cancel', 'message-close'];
+    return closers.find((id) => document.getElementById(id)?.offsetParent) ?? 'stop';
   },
   keys(event) {
     if (!document.getElementById('talk')?.offsetParent) return Page.deskKeys(event);

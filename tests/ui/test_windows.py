@@ -35,6 +35,21 @@ def begin(web: Web, text: str) -> None:
     expect(web.page.locator("#tail .bot-row .prose").last).not_to_be_empty()
 
 
+def new_chat_of_the_drawer(narrow: Web) -> None:
+    """The page closes the drawer once more when it has come up: that may be after the first click."""
+    new = narrow.page.locator("#new-chat")
+    expect(narrow.page.locator("#chats-toggle")).to_be_visible()
+
+    def open_now() -> bool:
+        if not new.is_visible():
+            narrow.page.locator("#chats-toggle").click()
+        narrow.page.wait_for_timeout(300)
+        return new.is_visible()
+
+    until(open_now)
+    narrow.new_chat()
+
+
 def box(web: Web) -> Locator:
     return web.page.locator("#message textarea")
 
@@ -116,3 +131,52 @@ def test_a_character_that_came_later_can_be_talked_to(web: Web) -> None:
 
 def test_a_name_is_a_string_of_css() -> None:
     assert '--reply-name: "a\\22 b\\5c c\\3c d\\a é日"' in face_style("reply", 'a"b\\c<d\né日', None)
+
+
+def test_the_editor_is_as_high_as_its_text_and_escape_closes_it(narrow: Web) -> None:
+    page = narrow.page
+    new_chat_of_the_drawer(narrow)
+    narrow.ask(OTHER)
+    page.locator("#tail .user-row .prose").click()
+    page.locator("#message-edit").click()
+    expect(page.locator("#message-text textarea")).to_be_focused()
+    editor, reading = (page.locator(f"#{name}").bounding_box() for name in ("message-editing", "reading"))
+    assert editor
+    assert reading
+    assert editor["height"] < 330
+    assert reading["height"] > 60
+    for gone in ("#message-editing", "#message-bar"):
+        expect(page.locator(gone)).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator(gone)).to_be_hidden()
+
+
+def test_what_is_wide_scrolls_by_itself(narrow: Web) -> None:
+    page = narrow.page
+    new_chat_of_the_drawer(narrow)
+    sums = " + ".join(f"x_{{{number}}}" for number in range(60))
+    text = f"`{'unbroken' * 40}`\n\n$$ {sums} $$\n\n| heading | another one |\n| --- | --- |\n| a | b |"
+    page.keyboard.press("Control+s")
+    page.locator("#message textarea").fill(text)
+    page.locator("#dummy-message").click()
+    page.keyboard.press("Escape")
+    expect(page.locator("#tail .katex-display")).to_be_attached()
+    room = page.locator("#reading").bounding_box()
+    assert room
+    for part in ("code", ".katex-display", "table"):
+        found = page.locator(f"#tail .prose {part}").first.bounding_box()
+        assert found
+        assert found["x"] + found["width"] <= room["x"] + room["width"] + 1, part
+
+
+def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    web.ask(OTHER)
+    count = page.locator("#chat-list [data-pick]").count()
+    page.locator("#chat-delete").click()
+    page.locator("#chat-delete-now").click()
+    expect(page.locator("#chat-list [data-pick]")).to_have_count(count - 1)
+    page.locator("#chat-files button").first.click()
+    page.locator("#chat-trash [data-pick]").first.click()
+    expect(page.locator("#chat-list [data-pick]")).to_have_count(count)
