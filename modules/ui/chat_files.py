@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import gradio as gr
 
 from errors import BadFile, InvalidInput
 from modules.app import App
-from modules.ui.chat_turns import scope_of
+from modules.ui.chat_turns import Turns, Window, scope_of
 from modules.ui.chat_view import Place, chat_list
 from modules.ui.events import on, say
 from modules.ui.hand_out import HandOut
@@ -35,11 +35,12 @@ class ChatFiles:
 
     def wire(
         self,
+        window: gr.State,
         place: gr.State,
         scope: Sequence[Any],
         screen: Sequence[Any],
         chats: gr.HTML,
-        show: Callable[..., list[Any]],
+        turns: Turns,
     ) -> Any:
         """Connect it; `chats` is the list of chats. Returns the event after which another chat is open."""
         on(self._fold.expand, self._listed, None, [self._trash])
@@ -56,10 +57,10 @@ class ChatFiles:
         self._json.wire(lambda place: archive.take(place.id), [place])
         self._lines.wire(lines, [place, your_name])
 
-        def bring(path: str, mode: str, character: str, _name: str) -> list[Any]:
-            return show(self._bring(Path(path), mode, character), mode)
+        def bring(window: Window, path: str, mode: str, character: str, _name: str) -> list[Any]:
+            return turns.opened(window, turns.screen(self._bring(Path(path), mode, character), mode))
 
-        return on(self._upload.upload, bring, [self._upload, *scope], screen)
+        return on(self._upload.upload, bring, [window, self._upload, *scope], screen)
 
     def _bring(self, path: Path, mode: str, character: str) -> Any:
         if path.stat().st_size > _LARGEST:

@@ -122,17 +122,17 @@ class ChatTab:
 
     # --- what it does ---
 
-    def _choose(self, character: str, mode: str, your_name: str) -> list[Any]:
+    def _choose(self, window: Window, character: str, mode: str, your_name: str) -> list[Any]:
         """The chat with a character that was chosen elsewhere."""
         mode = "chat" if mode == "instruct" else mode
-        return self._turns.latest(mode, character, your_name)
+        return self._turns.latest(window, mode, character, your_name)
 
     def wire(self, page: gr.Blocks, template: gr.Textbox, knobs: Sequence[Any], model_changed: Any) -> None:
         """Connect everything; `knobs`: what a turn takes from the Parameters tab, in order; `template`: one of them."""
         turns, chats = self._turns, self._turns.app.chats
         given = [*self.controls.given, *knobs]
         self.given = given
-        scope = self.controls.scope
+        scope, window = self.controls.scope, self.window
         self.controls.wire(page, template, model_changed)
         self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given)
         self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
@@ -140,16 +140,16 @@ class ChatTab:
         on(self.stop.click, turns.stop, [self.place], queue=False)
         on(self.remove.click, turns.remove, [self.place, self.input], [*self.screen, self.input])
         for opened in (
-            on(self.new.click, turns.new, scope, self.screen),
-            on(self.chats.click, turns.open, [self.controls.mode], self.screen),
-            on(page.load, turns.load, [self.kept, *scope], self.screen),
-            on([each.input for each in scope[:2]], turns.latest, scope, self.screen),
-            self.files.wire(self.place, scope, self.screen, self.chats, turns.screen),
-            on(self.character_menu.change, self._choose, [self.character_menu, scope[0], scope[2]], self.screen),
+            on(self.new.click, turns.new, [window, *scope], self.screen),
+            on(self.chats.click, turns.open, [window, self.controls.mode], self.screen),
+            on(page.load, turns.load, [window, self.kept, *scope], self.screen),
+            on([each.input for each in scope[:2]], turns.latest, [window, *scope], self.screen),
+            self.files.wire(window, self.place, scope, self.screen, self.chats, turns),
+            on(
+                self.character_menu.change, self._choose, [window, self.character_menu, scope[0], scope[2]], self.screen
+            ),
         ):
-            # at once, before anything else of another chat can be seen in it
-            shown_now = then(opened, turns.show, [self.window, self.place], several=True)
-            at_end = then(then(shown_now, self.bar.hidden, None, self.bar.shown, several=True), None, js=_AT_END)
+            at_end = then(then(opened, self.bar.hidden, None, self.bar.shown, several=True), None, js=_AT_END)
             watched = then(
                 at_end, turns.watch, [self.window, self.place], [self.tail, self.watched], stream=True, several=True
             )
@@ -169,7 +169,7 @@ class ChatTab:
         for event in (renamed, on(self.rename_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.renaming])
         on(self.delete.click, turns.ask_delete, [self.place], [self.question, self.deleting])
-        deleted = on(self.delete_now.click, turns.delete, [self.place, *scope], self.screen)
+        deleted = on(self.delete_now.click, turns.delete, [self.window, self.place, *scope], self.screen)
         for event in (deleted, on(self.delete_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.deleting])
         on(self.pin.click, turns.fresh(turns.pin), [self.place], self.screen)
@@ -222,7 +222,7 @@ class ChatTab:
 
     def _action(self, triggers: Any, begin: Callable[..., Any], start: Start, knobs: Sequence[Any]) -> None:
         """Wire one way of making text."""
-        begun = on(triggers, self._turns.begin(begin), [self.place, self.input], self.busy, js=_TO_END)
+        begun = on(triggers, self._turns.begin(begin), [self.window, self.place, self.input], self.busy, js=_TO_END)
         run = self._turns.stream(start)
         # several: a reply of another chat may still be growing, unseen
         given = [self.window, self.place, self.draft, *knobs]

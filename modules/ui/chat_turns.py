@@ -109,10 +109,11 @@ class Turns:
         now = view(self.app.chats.open(place.id))
         return self._busy(Draft(wanted=True), gr.skip(), [*now.tail[:1], bubble("assistant", "")], gr.skip())
 
-    def begin(self, begin: Callable[[Place, str], list[Any]]) -> Callable[[Place, str], list[Any]]:
+    def begin(self, begin: Callable[[Place, str], list[Any]]) -> Callable[[Window, Place, str], list[Any]]:
         """One of these ways to begin, for the page: where it cannot be, the text stays, and nothing is on its way."""
 
-        def run(place: Place, text: str) -> list[Any]:
+        def run(window: Window, place: Place, text: str) -> list[Any]:
+            window.shown = place.id
             try:
                 return begin(place, text)
             except Exception as error:
@@ -152,9 +153,10 @@ class Turns:
         run.__name__ = "stream_" + getattr(start, "__name__", "reply")  # so that a measurement finds it
         return run
 
-    def show(self, window: Window, place: Place) -> None:
-        """From now on the window shows this chat; what others still say is not seen any more."""
-        window.shown = place.id
+    def opened(self, window: Window, screen: list[Any]) -> list[Any]:
+        """The screen of a chat that is opened: from now on what others still say is not seen in this window."""
+        window.shown = screen[0].id
+        return screen
 
     def watch(self, window: Window, place: Place) -> Iterator[Any]:
         """See a reply grow that another window has asked for, or this one before another chat was opened in it."""
@@ -244,26 +246,28 @@ class Turns:
             said, conversation = "", self.app.chats.open(place.id)
         return [*self.screen(conversation), gr.skip() if typed.strip() else said]
 
-    def new(self, mode: str, character: str, your_name: str) -> list[Any]:
+    def new(self, window: Window, mode: str, character: str, your_name: str) -> list[Any]:
         """An empty page: the chat gets its file with its first message."""
-        return self.screen(self.app.chats.new(mode, character or "Assistant", self._name(your_name)), mode)
+        made = self.app.chats.new(mode, character or "Assistant", self._name(your_name))
+        return self.opened(window, self.screen(made, mode))
 
-    def open(self, mode: str, event: gr.EventData) -> list[Any]:
+    def open(self, window: Window, mode: str, event: gr.EventData) -> list[Any]:
         """The chat that was picked in the list."""
-        return self.screen(self.app.chats.open(event.pick), mode)
+        return self.opened(window, self.screen(self.app.chats.open(event.pick), mode))
 
-    def load(self, kept: str, mode: str, character: str, your_name: str) -> list[Any]:
+    def load(self, window: Window, kept: str, mode: str, character: str, your_name: str) -> list[Any]:
         """The page was opened: the chat that this browser had open, else the latest one."""
         try:
             if kept:
-                return self.screen(self.app.chats.open(kept), mode)
+                return self.opened(window, self.screen(self.app.chats.open(kept), mode))
         except UserError:  # it was deleted, or its file is broken
             pass
-        return self.latest(mode, character, your_name)
+        return self.latest(window, mode, character, your_name)
 
-    def latest(self, mode: str, character: str, your_name: str) -> list[Any]:
+    def latest(self, window: Window, mode: str, character: str, your_name: str) -> list[Any]:
         """The latest chat of a mode and a character, or a new one."""
-        return self.screen(self.app.chats.latest(mode, character or "Assistant", self._name(your_name)), mode)
+        found = self.app.chats.latest(mode, character or "Assistant", self._name(your_name))
+        return self.opened(window, self.screen(found, mode))
 
     def title(self, place: Place) -> str:
         """What the chat is called now."""
@@ -277,11 +281,11 @@ class Turns:
         """The chat has another name."""
         return self.screen(self.app.chats.rename(place.id, title, place.revision))
 
-    def delete(self, place: Place, mode: str, character: str, your_name: str) -> list[Any]:
+    def delete(self, window: Window, place: Place, mode: str, character: str, your_name: str) -> list[Any]:
         """The chat goes to the trash; the latest of the others is shown."""
         self.app.chats.delete(place.id)
         say("The chat lies in the trash now, below the list of chats.")
-        return self.latest(mode, character, your_name)
+        return self.latest(window, mode, character, your_name)
 
     def pin(self, place: Place) -> list[Any]:
         """The chat stands above the others in the list, or no longer."""
