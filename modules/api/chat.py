@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Collection
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
@@ -18,7 +19,7 @@ from modules.generation.completions import Answer, Answers, finish_reason
 from modules.generation.stream import Piece
 
 
-def whole(answers: Answers, *, with_logprobs: bool, thinking: bool, tools: bool) -> dict[str, Any]:
+def whole(answers: Answers, *, with_logprobs: bool, thinking: bool, tools: Collection[str]) -> dict[str, Any]:
     """The answer in one piece. Raises: UserError, when a reply failed."""
     best = answers.best()
     return {
@@ -28,7 +29,7 @@ def whole(answers: Answers, *, with_logprobs: bool, thinking: bool, tools: bool)
         "model": answers.model,
         "choices": [_choice(answer, with_logprobs, Split(thinking=thinking, tools=tools)) for answer in best],
         "usage": answers.usage(),
-        **warned(answers),
+        **warned(answers.all_warnings()),
     }
 
 
@@ -41,9 +42,9 @@ def _choice(answer: Answer, with_logprobs: bool, split: Split) -> dict[str, Any]
     }
     reasoning = "".join(part.text for part in parts if part.kind == "reasoning")
     if reasoning:
-        message["reasoning_content"] = reasoning.strip()
+        message["reasoning_content"] = reasoning
     if calls:
-        message["content"] = message["content"].strip() or None
+        message["content"] = message["content"] or None
         message["tool_calls"] = [_call(call) for call in calls]
     return {
         "index": answer.index,
@@ -60,7 +61,8 @@ def _call(call: Call) -> dict[str, Any]:
 class Chunks:
     """The events of a streamed chat. What is the same in all of them is written once."""
 
-    def __init__(self, answers: Answers, *, with_logprobs: bool, with_usage: bool, thinking: bool, tools: bool) -> None:
+    def __init__(self, answers: Answers, *, with_logprobs: bool, with_usage: bool, **how: Any) -> None:
+        """`how`: what takes the reply apart, as in `whole`."""
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion.chunk",
@@ -70,7 +72,7 @@ class Chunks:
         self._answers = answers
         self._with_logprobs = with_logprobs
         self._usage: dict[str, Any] = {"usage": None} if with_usage else {}
-        self._splits = [Split(thinking=thinking, tools=tools) for _ in answers.answers]
+        self._splits = [Split(**how) for _ in answers.answers]
         self._calls = [0] * len(answers.answers)
         head = f"data: {json.dumps(self._head)[:-1]}, "
         self._before = [f'{head}"choices": [{{"index": {i}, "delta": {{"content": ' for i in range(len(self._splits))]
@@ -91,7 +93,7 @@ class Chunks:
         rest = self._parts(answer, split.finish(), None)
         reason = "tool_calls" if split.calls else finish_reason(answer.report.finish)
         choice = {"index": answer.index, "delta": {}, "logprobs": None, "finish_reason": reason}
-        return rest + event({**self._head, "choices": [choice], **self._usage, **warned(self._answers)})
+        return rest + event({**self._head, "choices": [choice], **self._usage, **warned(self._answers.all_warnings())})
 
     def last(self, answers: Answers) -> bytes:
         return event({**self._head, "choices": [], "usage": answers.usage()}) if self._usage else b""

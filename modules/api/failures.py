@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -23,6 +22,7 @@ from errors import (
     UserError,
     WrongKey,
 )
+from modules.api.ascii_json import AsciiJSON
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,11 @@ def _body(message: str, kind: str, code: str | None, param: str | None) -> dict[
 
 
 def answer(status: int, body: dict[str, Any]) -> Response:
-    # ASCII: what a client sent may come back in a message, half characters and all
-    return Response(json.dumps(body), status_code=status, media_type="application/json")
+    return AsciiJSON(body, status_code=status)
 
 
 def install(api: FastAPI) -> None:
-    """Let every error of the application be answered in this form."""
+    """Let every error of the application be answered in this form; the Gate answers for what nobody foresaw."""
 
     @api.exception_handler(UserError)
     async def known(_: Request, error: UserError) -> Response:
@@ -87,15 +86,23 @@ def install(api: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    @api.exception_handler(Exception)
-    async def unknown(_: Request, error: Exception) -> Response:
-        return answer(*failure(error))
-
 
 def _sentence(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"][1:]) or "The body"
     if detail["type"] in ("json_invalid", "model_attributes_type"):
         return "The body is not a JSON object, or its Content-Type is not application/json."
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    given = ascii(detail["input"])
-    return f"{where} {message[:1].lower()}{message[1:]} (it was {given if len(given) <= 60 else given[:57] + '...'})."
+    return f"{where} {message[:1].lower()}{message[1:]} (it was {_short(detail['input'])})."
+
+
+def _short(value: Any) -> str:
+    """What was sent, without writing all of something large out to show its beginning."""
+    match value:
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "an object"
+        case str():
+            value = value[:60]
+    given = ascii(value)
+    return given if len(given) <= 60 else given[:57] + "..."

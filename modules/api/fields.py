@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from typing_extensions import TypeAliasType
 
+from errors import utf8
 from loaders.params import SamplingParams
 
-Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+_NUMBER = TypeAdapter(float)
+
+
+def _only_numbers(value: Any) -> Any:
+    """As FailFast, which pydantic has for lists alone: the first entry that is no number is the only one told of."""
+    for each in value.values() if isinstance(value, Mapping) else ():
+        try:
+            _NUMBER.validate_python(each)
+        except ValidationError:
+            raise ValueError("maps token ids, written as whole numbers, to numbers") from None
+    return value
+
+
+# An error for every element of a long list, for each kind of list, would stop the server for seconds: one is enough.
+# They are named types since a union takes only what has a hash, and FailFast has none.
+Ids = TypeAliasType("Ids", Annotated[list[Annotated[int, Strict()]], FailFast()])  # strict: true is no token
+IdLists = TypeAliasType("IdLists", Annotated[list[Ids], FailFast()])
+Strings = TypeAliasType("Strings", Annotated[list[str], FailFast()])
+Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
+Inputs = str | Ids | Strings | IdLists
+Texts = Annotated[Strings, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Biases = Annotated[dict[str, float], BeforeValidator(_only_numbers)]
 
 #: What clients send without meaning anything by it here: read over in silence.
 _SILENT = frozenset(
@@ -62,8 +96,24 @@ class Body(BaseModel):
     @classmethod
     def _without_nulls(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
+            for key in values:
+                utf8(key, "A field's name")  # pydantic would refuse each of them
             return {key: value for key, value in values.items() if value is not None}
         return values
+
+    def strangers(self) -> list[str]:
+        """A sentence for each field that means nothing here."""
+        known = self._known()
+        said = []
+        for name, value in (self.model_extra or {}).items():
+            if name not in known and value not in _FOREIGN.get(name, ()):
+                said.append(f"{name[:60]} has no effect: it is not a field here.")
+        return said[:20]
+
+    @classmethod
+    def _known(cls) -> Set[str]:
+        """The names that mean something here, or nothing anywhere, though they are no fields."""
+        return _SILENT
 
 
 class StreamOptions(Body):
@@ -82,7 +132,7 @@ class Generation(Body):
     stop: Texts = Field([], description="The reply ends before any of these.")
     stopping_strings: Texts = Field([], description="The same as stop.")
     banned_strings: Texts = Field([], description="Words that never appear.")
-    logit_bias: dict[str, float] = Field({}, description="Token id to what is added to its logit; -100 is never.")
+    logit_bias: Biases = Field({}, description="Token id to what is added to its logit; -100 is never.")
     preset: str = Field("", description="A preset's name: its values, then those of this request.")
     response_format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
 
@@ -103,15 +153,14 @@ class Generation(Body):
         named = [self.max_tokens, self.max_completion_tokens, getattr(self, "max_new_tokens", None)]
         return next((value for value in named if value is not None), None)
 
-    def strangers(self) -> list[str]:
-        """A sentence for each field that means nothing here."""
-        known = _SILENT | set(SamplingParams.spellings())
-        said = []
-        for name, value in (self.model_extra or {}).items():
-            if name in known or value in _FOREIGN.get(name, ()):
-                continue
-            said.append(f"{name[:60]} has no effect: it is not a field here.")
-        return said[:20]
+    @classmethod
+    def _known(cls) -> Set[str]:
+        return _SILENT | set(SamplingParams.spellings())
+
+    def _set(self, names: Sequence[str]) -> list[str]:
+        """Those of these fields that the request gives a value other than the usual one."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
 
     def biases(self) -> dict[int, float]:
         """`logit_bias` by token id. Raises: ValueError, for a key that is no number."""
@@ -121,7 +170,7 @@ class Generation(Body):
 class CompletionFields(Generation):
     """POST /v1/completions."""
 
-    prompt: str | list[int] | list[str] | list[list[int]] = Field("", description="Text, token ids, or lists of them.")
+    prompt: Inputs = Field("", description="Text, token ids, or lists of them.")
     best_of: int | None = Field(None, ge=1, le=128, description="Make so many replies, keep the likeliest n.")
     echo: bool = Field(False, description="Put the prompt before the reply.")
     suffix: str = Field("", description="What follows the reply, for models that fill gaps.")
@@ -131,8 +180,8 @@ class CompletionFields(Generation):
 class ChatFields(Generation):
     """POST /v1/chat/completions."""
 
-    messages: list[dict[str, Any]] = Field(description="The conversation, oldest first.")
-    tools: list[dict[str, Any]] = Field([], description="Functions that the model may call.")
+    messages: Objects = Field(description="The conversation, oldest first.")
+    tools: Objects = Field([], description="Functions that the model may call.")
     tool_choice: str | dict[str, Any] | None = Field(None, description="auto, none, required, or one function.")
     functions: Any = Field(None, description="Not supported: use tools.")
     function_call: Any = Field(None, description="Not supported: use tool_choice.")
@@ -154,6 +203,22 @@ class ChatFields(Generation):
     chat_template_kwargs: dict[str, Any] = Field({}, description="Further values for the template.")
     enable_thinking: bool | None = Field(None, description="For templates that know it.")
     reasoning_effort: str | None = Field(None, description="For templates that know it.")
+
+    def idle(self) -> list[str]:
+        """A sentence for each field that has no effect in this mode."""
+        names = _IDLE[self.mode]
+        return [f"{name} has no effect in the mode {self.mode}." for name in self._set(names)]
+
+
+#: Fields of a chat that say nothing to a mode.
+_TEMPLATE_VALUES = ("chat_template_kwargs", "enable_thinking", "reasoning_effort")
+_IDLE: Mapping[str, Sequence[str]] = {
+    "instruct": (
+        "character", "name2", "bot_name", "context", "greeting", "chat_template_str", "chat_instruct_command",
+    ),
+    "chat": ("instruction_template", "instruction_template_str", "chat_instruct_command", *_TEMPLATE_VALUES),
+    "chat-instruct": _TEMPLATE_VALUES,
+}  # fmt: skip
 
 
 def _knob_fields(base: type[BaseModel]) -> dict[str, Any]:
@@ -178,12 +243,22 @@ if TYPE_CHECKING:
         prompt: str
         use_samplers: bool
         top_logits: int
+
+        def idle(self) -> list[str]: ...
 else:
 
     class _Logits(Generation):
         prompt: str
         use_samplers: bool = False
         top_logits: int = Field(50, ge=1, le=10_000)
+
+        def idle(self) -> list[str]:
+            """A sentence for each field that has no effect since no reply is written, or no sampler used."""
+            names = ("stream", "stop", "stopping_strings", "banned_strings", "logit_bias", "n")
+            said = [f"{name} has no effect here: no reply is written." for name in self._set(names)]
+            if not self.use_samplers and self._set(["response_format"]):
+                said.append("response_format has no effect without use_samplers.")
+            return said
 
     CompletionRequest = create_model("CompletionRequest", __base__=CompletionFields, **_knob_fields(CompletionFields))
     ChatRequest = create_model("ChatRequest", __base__=ChatFields, **_knob_fields(ChatFields))
@@ -193,7 +268,7 @@ else:
 class EmbeddingsRequest(Body):
     """POST /v1/embeddings."""
 
-    input: str | list[int] | list[str] | list[list[int]]
+    input: Inputs
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
@@ -209,7 +284,7 @@ class TextBody(Body):
 
 
 class TokensBody(Body):
-    tokens: list[int]
+    tokens: Ids
 
 
 class LoadBody(Body):
@@ -220,4 +295,4 @@ class LoadBody(Body):
 
 
 class LorasBody(Body):
-    lora_names: list[str]
+    lora_names: Strings

@@ -8,8 +8,9 @@ import time
 import uuid
 
 from errors import TooBusy, TooLarge, WrongKey
+from modules.api.failures import answer as error_answer
 from modules.api.failures import failure
-from modules.api.keys import ADMIN, Keys, given_key
+from modules.api.keys import ADMIN, Keys, given_keys
 from modules.web.guard import App, Message, Receive, Scope, Send, header, refuse
 from modules.web.visitors import Visitors
 
@@ -67,9 +68,9 @@ class Gate:
             await send({"type": "http.response.body", "body": b""})
             return
         path = scope["path"]
-        key = given_key(header(scope, b"authorization"), header(scope, b"x-api-key"))
-        scope["is_admin"] = self._keys.is_admin(key)
-        if path not in _OPEN and not self._keys.opens(path, key):
+        keys = given_keys(header(scope, b"authorization"), header(scope, b"x-api-key"))
+        scope["is_admin"] = self._keys.is_admin(keys)
+        if path not in _OPEN and not self._keys.opens(path, keys):
             await self._refuse(send, WrongKey(admin=path.startswith(ADMIN)), {"www-authenticate": "Bearer"})
             return
         length = header(scope, b"content-length") or "0"
@@ -82,7 +83,7 @@ class Gate:
         await self._run(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, most = 0, self._most_body << 20
+        size, most, begun = 0, self._most_body << 20, False
 
         async def counted() -> Message:
             nonlocal size
@@ -93,8 +94,10 @@ class Gate:
             return message
 
         async def watched(message: Message) -> None:
+            nonlocal begun
             # whoever reads the body turns our error into an answer of its own: ours is the one to send
             if size <= most:
+                begun = True
                 await send(message)
 
         counts = scope["method"] == "POST"
@@ -102,6 +105,13 @@ class Gate:
         try:
             with contextlib.suppress(TooLarge):
                 await self._app(scope, counted, watched)
+        except Exception as error:
+            # caught here and not outside: so this answer, too, has its id and CORS headers, and the connection stays
+            if begun:
+                raise
+            if size <= most:
+                log.exception("%s broke off", scope["request_id"])
+                await error_answer(*failure(error))(scope, receive, send)
         finally:
             self._running -= counts
         if size > most:

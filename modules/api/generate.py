@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
-from errors import InvalidInput, Unsupported
+from errors import InvalidInput, Unsupported, utf8
 from loaders.params import SamplingParams
 from modules.api import chat, completions
+from modules.api.ascii_json import AsciiJSON
 from modules.api.fields import ChatFields, ChatRequest, CompletionFields, CompletionRequest, Generation
 from modules.api.stream import EventStream
 from modules.api.work import Workers, collect
@@ -38,7 +38,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
             usage = body.stream_options.include_usage
             return EventStream(answers, completions.Chunks(answers, with_logprobs=given, with_usage=usage))
         await collect(request, answers)
-        return JSONResponse(completions.whole(answers, with_logprobs=given))
+        return AsciiJSON(completions.whole(answers, with_logprobs=given))
 
     @router.post("/v1/chat/completions", tags=["generate"])
     async def converse(request: Request, body: ChatRequest) -> Response:
@@ -48,14 +48,20 @@ def routes(app: App, workers: Workers) -> APIRouter:
         how: dict[str, Any] = {
             "with_logprobs": body.logprobs,
             "thinking": opened.thinking,
-            "tools": opened.tools,
+            # a reply of a form that the client has chosen calls nothing, whatever it looks like
+            "tools": () if is_formed(body) else opened.tools,
         }
         if body.stream:
             return EventStream(answers, chat.Chunks(answers, with_usage=body.stream_options.include_usage, **how))
         await collect(request, answers)
-        return JSONResponse(chat.whole(answers, **how))
+        return AsciiJSON(chat.whole(answers, **how))
 
     return router
+
+
+def is_formed(body: Generation) -> bool:
+    """Whether the reply is to be JSON."""
+    return bool((body.response_format or {}).get("type", "text") != "text")
 
 
 def label_of(request: Request) -> str:
@@ -64,7 +70,7 @@ def label_of(request: Request) -> str:
 
 def completion_ask(app: App, body: CompletionFields, label: str) -> tuple[Ask, list[str]]:
     """Raises: UserError."""
-    params, notes = _params(app, body)
+    params, notes = asked_params(app, body)
     best_of = body.best_of or body.n
     if best_of < body.n:
         raise InvalidInput("best_of is at least n.")
@@ -94,7 +100,10 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
     """Raises: UserError."""
     if body.functions is not None or body.function_call is not None:
         raise Unsupported("functions and function_call are of an older API. Send tools and tool_choice.")
-    params, notes = _params(app, body)
+    params, notes = asked_params(app, body)
+    if body.top_logprobs and not body.logprobs:
+        notes.append("top_logprobs has no effect without logprobs.")
+    notes += body.idle()
     values = dict(body.chat_template_kwargs)
     for name in ("enable_thinking", "reasoning_effort"):
         if getattr(body, name) is not None:
@@ -122,6 +131,10 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
     if opened.context:
         params = opened.context.params
     if opened.grammar:
+        if params.grammar_string.strip():
+            raise InvalidInput(
+                "A tool_choice that wants a call excludes response_format and grammar_string. Send one of them."
+            )
         params = params.changed(grammar_string=opened.grammar)
     limit = body.limit()
     shared = _shared(body, params)
@@ -146,8 +159,8 @@ def _asked(params: SamplingParams, limit: int | None) -> int | None:
     return None if params.auto_max_new_tokens else params.max_new_tokens
 
 
-def _params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]:
-    """The knobs of a request, and what is to be said about its fields."""
+def asked_params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]:
+    """The knobs of a request, and what is to be said about its fields. Raises: UserError."""
     start = app.launch_params()
     if body.preset:
         start = app.presets.apply(start, body.preset)
@@ -155,6 +168,7 @@ def _params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]:
     params = body.params(start)
     if limit is not None:
         params = params.changed(max_new_tokens=max(limit, 1))
+    utf8(params.grammar_string, "grammar_string")
     grammar, notes = _grammar(body.response_format)
     if grammar:
         if params.grammar_string.strip():

@@ -7,8 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from errors import InvalidInput
+from modules.api.completions import warned
 from modules.api.fields import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody
-from modules.api.generate import LABEL, chat_ask, label_of
+from modules.api.generate import LABEL, asked_params, chat_ask, label_of
 from modules.api.work import Workers
 from modules.app import App
 
@@ -26,33 +28,36 @@ def routes(app: App, workers: Workers) -> APIRouter:
     @router.post("/encode")
     async def encode(body: TextBody) -> dict[str, Any]:
         tokens = await workers.short(lambda: app.generator.encode(body.text))
-        return {"tokens": tokens, "length": len(tokens)}
+        return {"tokens": tokens, "length": len(tokens), **warned(body.strangers())}
 
     @router.post("/decode")
     async def decode(body: TokensBody) -> dict[str, Any]:
-        return {"text": await workers.short(lambda: app.generator.decode(body.tokens))}
+        text = await workers.short(lambda: app.generator.decode(body.tokens))
+        return {"text": text, **warned(body.strangers())}
 
     @router.post("/token-count")
     async def token_count(body: TextBody) -> dict[str, Any]:
-        return {"length": await workers.short(lambda: app.generator.count(body.text))}
+        length = await workers.short(lambda: app.generator.count(body.text))
+        return {"length": length, **warned(body.strangers())}
 
     @router.post("/logits")
     async def logits(request: Request, body: LogitsFields) -> dict[str, Any]:
         cancel = threading.Event()
-        params = body.params(app.launch_params())
-        found, warnings = await workers.long(
-            request,
-            lambda: app.generator.next_tokens(
+
+        def look() -> tuple[dict[str, float], list[str]]:
+            params, notes = asked_params(app, body)
+            found, warnings = app.generator.next_tokens(
                 body.prompt, params, body.top_logits, sampled=body.use_samplers, label=label_of(request), cancel=cancel
-            ),
-            cancel,
-        )
-        return {"logits": found, **({"warnings": warnings} if warnings else {})}
+            )
+            return found, [*notes, *body.idle(), *warnings]
+
+        found, warnings = await workers.long(request, look, cancel)
+        return {"logits": found, **warned(warnings)}
 
     @router.post("/chat-prompt")
     async def chat_prompt(request: Request, body: ChatRequest) -> dict[str, Any]:
-        opened, _, _ = await workers.short(lambda: chat_ask(app, body, label_of(request)))
-        return {"prompt": opened.text}
+        opened, _, notes = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        return {"prompt": opened.text, **warned(notes)}
 
     @router.post("/stop-generation")
     async def stop_generation(request: Request) -> dict[str, Any]:
@@ -80,9 +85,11 @@ def routes(app: App, workers: Workers) -> APIRouter:
     async def model_load(request: Request, body: LoadBody) -> dict[str, Any]:
         options = {**body.args, **body.settings}
         loader = options.pop("loader", None) or body.loader
+        if loader is not None and not isinstance(loader, str):
+            raise InvalidInput("args.loader is the name of a loader.")
         cancel = threading.Event()  # a load goes on when its client goes away
         model = await workers.long(request, lambda: app.models.load(body.model_name, loader, options), cancel)
-        return {"model_name": model.name, "notes": list(model.notes)}
+        return {"model_name": model.name, "notes": list(model.notes), **warned(body.strangers())}
 
     @router.post("/model/unload")
     async def model_unload(request: Request) -> dict[str, Any]:
@@ -96,7 +103,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
     @router.post("/lora/load")
     async def lora_load(request: Request, body: LorasBody) -> dict[str, Any]:
         await workers.long(request, lambda: app.use_loras(body.lora_names), threading.Event())
-        return {"status": "ok"}
+        return {"status": "ok", **warned(body.strangers())}
 
     @router.post("/lora/unload")
     async def lora_unload(request: Request) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from errors import InvalidInput
 
 #: What only the admin key opens, where there is one.
 ADMIN = tuple(f"/v1/internal/{each}" for each in ("model/list", "model/load", "model/unload", "lora/"))
@@ -11,29 +14,47 @@ ADMIN = tuple(f"/v1/internal/{each}" for each in ("model/list", "model/load", "m
 
 @dataclass(frozen=True)
 class Keys:
-    """An empty text is no key. Without an admin key, the API's own opens everything."""
+    """An empty text is no key. Without an admin key, the API's own opens everything.
+
+    Raises: InvalidInput, for a key that clients could not send.
+    """
 
     api: str = ""
     admin: str = ""
 
-    def opens(self, path: str, given: str) -> bool:
-        """Whether a request with this key may have this path."""
+    def __post_init__(self) -> None:
+        for flag, key in (("--api-key", self.api), ("--admin-key", self.admin)):
+            # a header's other letters reach us as each client thinks fit, and spaces around its value do not at all
+            if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+                raise InvalidInput(
+                    f"The key of {flag} cannot be sent in a header by every client: use the letters A to Z, digits and "
+                    "signs such as - and _ alone, without a space before or after them."
+                )
+
+    def opens(self, path: str, given: Sequence[str]) -> bool:
+        """Whether a request with these keys may have this path."""
         if _same(given, self.admin):
             return True
         if path.startswith(ADMIN) and self.admin:
             return False
         return not self.api or _same(given, self.api)
 
-    def is_admin(self, given: str) -> bool:
-        """Whether this key may change what others see."""
+    def is_admin(self, given: Sequence[str]) -> bool:
+        """Whether one of these keys may change what others see."""
         return _same(given, self.admin) if self.admin else not self.api or _same(given, self.api)
 
 
-def given_key(authorization: str | None, x_api_key: str | None) -> str:
-    """The key of a request: `Bearer KEY` in whichever spelling, or the header X-API-Key."""
+def given_keys(authorization: str | None, x_api_key: str | None) -> tuple[str, ...]:
+    """What may be the key of a request: `Bearer KEY` in whichever spelling, and the header X-API-Key.
+
+    Both, since a proxy may have put its own `Authorization: Basic ...` there.
+    """
     word, _, rest = (authorization or "").strip().partition(" ")
-    return rest.strip() or (word if word.lower() not in ("bearer", "token") else "") or (x_api_key or "").strip()
+    return rest.strip() or word, (x_api_key or "").strip()
 
 
-def _same(given: str, key: str) -> bool:
-    return bool(key) and hmac.compare_digest(given.encode("utf-8", "replace"), key.encode("utf-8", "replace"))
+def _same(given: Sequence[str], key: str) -> bool:
+    # every one is compared: which of them was right is nobody's business
+    wanted = key.encode("utf-8", "replace")
+    found = [hmac.compare_digest(each.encode("utf-8", "replace"), wanted) for each in given]
+    return bool(key) and any(found)

@@ -22,17 +22,13 @@ def number(logprob: float | None) -> float | None:
     return None if logprob is None else min(max(logprob, _LEAST), 0.0)
 
 
-def for_completion(tokens: Sequence[Token], offset: int) -> dict[str, Any]:
-    """Lists of equal length. `offset`: the characters before the first of these tokens."""
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.data.decode("utf-8", "ignore"))
+def for_completion(tokens: Sequence[Token], offsets: Sequence[int]) -> dict[str, Any]:
+    """Lists of equal length. `offsets`: the characters of the text before each of these tokens."""
     return {
         "tokens": [text_of(token.data) for token in tokens],
         "token_logprobs": [number(token.logprob) for token in tokens],
         "top_logprobs": [_top(token) for token in tokens],
-        "text_offset": offsets,
+        "text_offset": list(offsets),
     }
 
 

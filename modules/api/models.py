@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from errors import InvalidInput, UnknownName
+from modules.api.completions import warned
 from modules.api.fields import EmbeddingsRequest, ModerationsRequest
 from modules.api.work import Workers
 from modules.app import App
@@ -54,7 +55,13 @@ def routes(app: App, workers: Workers) -> APIRouter:
             for i, row in enumerate(found.vectors)
         ]
         usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
-        return {"object": "list", "data": data, "model": found.model, "usage": usage}
+        return {
+            "object": "list",
+            "data": data,
+            "model": found.model,
+            "usage": usage,
+            **warned(body.strangers()),
+        }
 
     @router.post("/moderations")
     async def moderations(body: ModerationsRequest) -> dict[str, Any]:
@@ -65,7 +72,10 @@ def routes(app: App, workers: Workers) -> APIRouter:
             "id": "modr-none",
             "model": "none",
             "results": [result for _ in inputs[:10_000]],
-            "warnings": ["Nothing was judged: this program has no moderation model, so nothing is ever flagged."],
+            "warnings": [
+                "Nothing was judged: this program has no moderation model, so nothing is ever flagged.",
+                *body.strangers(),
+            ],
         }
 
     return router

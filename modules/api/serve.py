@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from errors import InvalidInput, Unavailable
 from modules.api import failures, generate, internal, models
+from modules.api.ascii_json import AsciiJSON
 from modules.api.gate import Gate
 from modules.api.keys import Keys
 from modules.api.work import Workers
@@ -40,11 +41,16 @@ class Served:
 
 
 def build(app: App) -> FastAPI:
-    """The application with its middleware, without a server."""
+    """The application with its middleware, without a server. Raises: InvalidInput."""
     flags = app.launch.server
     visitors = Visitors(flags.cors_origin, guarded=bool(flags.api_key))
     workers = Workers(flags.api_max_requests)
-    api = FastAPI(title="text-generation-webui", description="OpenAI's routes and our own.", version="1")
+    api = FastAPI(
+        title="text-generation-webui",
+        description="OpenAI's routes and our own.",
+        version="1",
+        default_response_class=AsciiJSON,
+    )
     for routes in (generate.routes, models.routes, internal.routes):
         api.include_router(routes(app, workers))
     api.add_api_route("/health", internal.health, tags=["internal"])  # where other servers have it, and clients look

@@ -101,6 +101,7 @@ def read(answers: Answers, shape: Shape, feed: Feed) -> None:
         nonlocal left, failed
         started = False
         try:
+            answer.prompt_tokens()  # they come first, and the model may take its time to score them
             for piece in answer.stream:
                 data = shape.piece(answer, piece)
                 if data:

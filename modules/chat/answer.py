@@ -1,13 +1,15 @@
 """A reply taken apart while it comes: what is said, what was thought before, which tools are called.
 
 Feed it with `push`, end it with `finish`. Models mark thoughts with <think> and calls with <tool_call> (some with a
-bare JSON object, or after [TOOL_CALLS]); what could be the beginning of a mark is held back. Pure: text in, parts out.
+bare JSON object, or after [TOOL_CALLS]); what could be the beginning of a mark is held back, and so is the space that
+may stand before one. Pure: text in, parts out.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,18 +37,25 @@ class Part:
     call: Call | None = None
 
 
-class Answer:
-    """`thinking`: the prompt has opened a thought already. `tools`: calls are looked for."""
+def opens_thought(begun: str, before: str) -> bool:
+    """Whether a thought is open where the reply goes on; `begun` is what there is of it, `before` the prompt."""
+    opening, closing = _THINK[0]
+    said = begun if not before.rstrip().endswith(opening) else opening + begun
+    return said.rfind(opening) > said.rfind(closing)
 
-    def __init__(self, *, thinking: bool = False, tools: bool = False) -> None:
-        self._tools = tools
+
+class Answer:
+    """`thinking`: the prompt has opened a thought already. `tools`: the names that can be called; none, no calls."""
+
+    def __init__(self, *, thinking: bool = False, tools: Collection[str] = ()) -> None:
+        self._tools = frozenset(tools)
         self._open = [opening for opening, _ in _THINK] + ([opening for opening, _ in _CALL] if tools else [])
         self._closing: str | None = _THINK[0][1] if thinking else None
         self._kind: Kind = "reasoning" if thinking else "content"
         self._held = ""
         self._begun = False  # something has been said: spaces count from here on
         self._calls = 0
-        self._trim = thinking or tools  # the space around a mark belongs to it
+        self._trim = thinking or bool(tools)  # the space around a mark belongs to it
 
     def push(self, text: str) -> list[Part]:
         """The parts that are certain by now."""
@@ -60,11 +69,11 @@ class Answer:
         """No more text will come."""
         held, self._held = self._held, ""
         if self._kind == "call" or (self._tools and not self._begun and self._kind == "content"):
-            calls = _calls(held)
+            calls = _calls(held, self._tools, bare=self._kind != "call")
             if calls:
                 self._calls += len(calls)
                 return [Part("call", call=call) for call in calls]
-        return self._said(held)
+        return self._said(held.rstrip() if self._calls or self._kind == "reasoning" else held)
 
     @property
     def calls(self) -> int:
@@ -87,7 +96,8 @@ class Answer:
         found = [(self._held.find(mark), mark) for mark in self._open if mark in self._held]
         if found:
             place, mark = min(found)
-            parts += self._said(self._held[:place].rstrip() if mark in dict(_CALL) else self._held[:place])
+            before = self._held[:place]
+            parts += self._said(before.rstrip() if mark in dict(_CALL) else before)
             self._held = self._held[place + len(mark) :]
             self._closing = {**dict(_THINK), **dict(_CALL)}[mark]
             self._kind = "reasoning" if mark in dict(_THINK) else "call"
@@ -110,13 +120,15 @@ class Answer:
         )
         if self._trim and not self._begun and not held[:pending].strip():
             return
+        if self._tools or self._kind == "reasoning":
+            pending = len(held[:pending].rstrip())
         parts += self._said(held[:pending])
         self._held = held[pending:]
 
     def _closed(self, inside: str) -> list[Part]:
         if self._kind != "call":
-            return self._said(inside)
-        calls = _calls(inside)
+            return self._said(inside.rstrip())
+        calls = _calls(inside, self._tools)
         self._calls += len(calls)
         return [Part("call", call=call) for call in calls] or [Part("content", inside)]
 
@@ -129,8 +141,11 @@ class Answer:
         return [Part("content" if self._kind == "call" else self._kind, text)]
 
 
-def _calls(text: str) -> list[Call]:
-    """The calls in a text that should be JSON: an object, a list of them, or several objects in a row."""
+def _calls(text: str, tools: Collection[str], *, bare: bool = False) -> list[Call]:
+    """The calls in a text that should be JSON: an object, a list of them, or several objects in a row.
+
+    None, where one of them calls what is not in `tools`. `bare`: no mark says that the text is a call.
+    """
     decoder = json.JSONDecoder()
     text, at, found = text.strip(), 0, []
     while at < len(text):
@@ -139,8 +154,8 @@ def _calls(text: str) -> list[Call]:
         except (ValueError, RecursionError):
             return []
         for each in value if isinstance(value, list) else [value]:
-            call = _call(each)
-            if call is None:
+            call = _call(each, bare)
+            if call is None or call.name not in tools:
                 return []
             found.append(call)
         while at < len(text) and text[at] in " \n\t,;":
@@ -148,8 +163,15 @@ def _calls(text: str) -> list[Call]:
     return found
 
 
-def _call(value: Any) -> Call | None:
+#: What an object without a mark has to be, no more and no less: a reply may be JSON with a name in it.
+_BARE = ({"name", "arguments"}, {"name", "parameters"})
+
+
+def _call(value: Any, bare: bool) -> Call | None:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return None
+    if bare and set(value) not in _BARE:
+        return None
     given = value.get("arguments", value.get("parameters", {}))
-    return Call(value["name"], given if isinstance(given, str) else json.dumps(given, ensure_ascii=False))
+    # ASCII: a model may write half a character as an escape, which no UTF-8 could hold
+    return Call(value["name"], given if isinstance(given, str) else json.dumps(given))

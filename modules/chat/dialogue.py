@@ -15,6 +15,7 @@ from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany, Unsupported, utf8
 from loaders.params import SamplingParams
+from modules.chat.answer import opens_thought
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Message
 from modules.chat.hooks import ChatHooks
@@ -26,6 +27,10 @@ from modules.prompts.json_grammar import json_grammar, literal
 from modules.prompts.templates import Templates
 
 MOST_MESSAGES, MOST_TOOLS = 4096, 128
+
+#: What a template asks the conversation for, and never the client's values.
+_OURS = frozenset({"messages", "tools", "add_generation_prompt"})
+_NOTHING_BEGUN = "continue_ goes on with the last message, which must be the assistant's."
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Opened:
     stop: tuple[str, ...] = ()
     grammar: str = ""
     thinking: bool = False
-    tools: bool = False
+    tools: tuple[str, ...] = ()  # the names of those that may be called
     notes: tuple[str, ...] = ()
     context: HookContext | None = None
 
@@ -106,22 +111,36 @@ class Dialogues:
             **dialogue.template_values,
             "tools": list(tools) or None,
         }
-        script = Script(self._templates.render, template, "of the instructions", values)
+        notes += self._unasked(dialogue, template)
+
+        def render(template: str, messages: Sequence[Mapping[str, Any]], *, name: str, **more: Any) -> str:
+            # the client has named the values, so they cannot be keywords: one of them may be called `name`
+            return self._templates.render_with(template, messages, {**values, **more}, name=name)
+
+        script = Script(render, template, "of the instructions")
         begun = ""
         if lines and lines[-1]["role"] == "assistant" and "tool_calls" not in lines[-1]:
             begun = lines.pop()["content"]  # it is gone on with: a second turn of the same side would make no sense
         elif dialogue.continue_:
-            raise InvalidInput("continue_ goes on with the last message, which must be the assistant's.")
+            raise InvalidInput(_NOTHING_BEGUN)
         text = script.opened(lines, begun)
         ignored = (tokenizer.bos_token, tokenizer.eos_token, "<s>", "</s>")
         return Opened(
             text,
             tuple(script.stops(ignored)),
             _forced(dialogue, tools, notes),
-            thinking=not begun and text.rstrip().endswith("<think>"),
-            tools=bool(tools),
+            thinking=opens_thought(begun, text.removesuffix(begun)),
+            tools=tuple(tool["function"]["name"] for tool in tools),
             notes=tuple(notes),
         )
+
+    def _unasked(self, dialogue: Dialogue, template: str) -> list[str]:
+        """A sentence for each of the client's values that changes nothing."""
+        if not dialogue.template_values:
+            return []
+        asked = self._templates.asks_for(template) - _OURS
+        idle = [name for name in dialogue.template_values if name not in asked]
+        return [f"{name[:60]} has no effect: the template does not ask for such a value." for name in idle[:20]]
 
     def _template(self, dialogue: Dialogue) -> str:
         if dialogue.instruction_template_str:
@@ -145,6 +164,11 @@ class Dialogues:
         system = "\n\n".join(line["content"] for line in lines if line["role"] == "system")
         context = "\n\n".join(part for part in (with_names(context, name1, name2), system) if part.strip())
         said = [line for line in lines if line["role"] in ("user", "assistant")]
+        if dialogue.continue_ and not (said and said[-1]["role"] == "assistant"):
+            raise InvalidInput(_NOTHING_BEGUN)
+        notes = []
+        if any(line["role"] == "tool" or "tool_calls" in line for line in lines):
+            notes.append(f"Calls of tools and their results are left out: the mode {dialogue.mode} knows no tools.")
         begun = said.pop()["content"] if said and said[-1]["role"] == "assistant" else ""
         if greeting:
             said.insert(0, {"role": "assistant", "content": with_names(greeting, name1, name2)})
@@ -176,7 +200,7 @@ class Dialogues:
             begun=begun,
             lead="" if dialogue.continue_ else self._hooks.lead(name2, hooks),
         )
-        return Opened(prompt.text, prompt.stop, notes=prompt.notes)
+        return Opened(prompt.text, prompt.stop, notes=(*notes, *prompt.notes))
 
 
 def _line(message: Mapping[str, Any], place: int) -> Line:
@@ -247,6 +271,8 @@ def _tools(dialogue: Dialogue) -> list[Mapping[str, Any]]:
         function = tool.get("function")
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise InvalidInput(f"tools.{place} needs a function with a name.")
+        if not isinstance(function.get("parameters") or {}, Mapping):
+            raise InvalidInput(f"tools.{place}.function.parameters is a JSON schema, an object.")
     return list(dialogue.tools)
 
 
@@ -278,7 +304,8 @@ def _told(lines: list[Line], tools: Sequence[Mapping[str, Any]]) -> list[Line]:
 def _forced(dialogue: Dialogue, tools: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
     """A grammar by which the reply is a call, where the client wants one; nothing where it is free."""
     choice = dialogue.tool_choice
-    named = choice.get("function", {}).get("name") if isinstance(choice, Mapping) else None
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    named = function.get("name") if isinstance(function, Mapping) else None
     if choice in (None, "auto", "none"):
         return ""
     if choice != "required" and not isinstance(named, str):

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from errors import InvalidInput, PromptTooLong, TooMany
-from loaders.base import Alternative, Finish, Model, Report, Token
+from loaders.base import Finish, Model, Report, Token
 from loaders.params import SamplingParams, token_ids
 from modules.extensions import Extensions, HookContext
+from modules.generation.echo import Echo
 from modules.generation.generator import Generator
 from modules.generation.stream import Piece, TextStream
 
@@ -52,12 +53,11 @@ class Ask:
 
 @dataclass
 class Answer:
-    """One reply on its way. `prompt` and its tokens are there where the prompt is to be shown with it."""
+    """One reply on its way. `echo` is there where the prompt is to be shown with it."""
 
     index: int
     stream: TextStream
-    prompt: str = ""
-    prompt_tokens: list[Token] = field(default_factory=list)
+    echo: Echo | None = None
     pieces: list[Piece] = field(default_factory=list)
     error: BaseException | None = None
     changed: str | None = None  # what extensions made of the reply
@@ -68,13 +68,33 @@ class Answer:
         return self.stream.text if self.changed is None else self.changed
 
     @property
+    def prompt(self) -> str:
+        """What is shown before the reply."""
+        return self.echo.text if self.echo else ""
+
+    def prompt_tokens(self) -> list[Token]:
+        """The tokens of it, if they are wanted; the first time, it waits for the model. Raises: UserError."""
+        return self.echo.tokens() if self.echo else []
+
+    @property
     def text(self) -> str:
         return self.prompt + self.reply
 
     @property
     def tokens(self) -> list[Token]:
-        """The tokens of what is shown: those of a stop string are not in it."""
-        return [*self.prompt_tokens, *shown(self.pieces, self.stream.text)]
+        """The tokens of the reply: those of a stop string are not in it."""
+        return [token for piece in self.pieces for token in piece.tokens]
+
+    @property
+    def starts(self) -> list[int]:
+        """How many characters of the reply there are before each of its tokens."""
+        return [start for piece in self.pieces for start in piece.starts]
+
+    def cancel(self) -> None:
+        """End it within one token; also the scoring of the prompt, which its other replies wait for, too."""
+        self.stream.cancel()
+        if self.echo:
+            self.echo.cancel()
 
     @property
     def report(self) -> Report:
@@ -95,10 +115,11 @@ class Answers:
     def cancel(self) -> None:
         """End all of them within one token."""
         for answer in self.answers:
-            answer.stream.cancel()
+            answer.cancel()
 
     def close(self) -> None:
         for answer in self.answers:
+            answer.cancel()
             answer.stream.close()
 
     def read(self, done: Callable[[], None]) -> None:
@@ -109,6 +130,7 @@ class Answers:
         def one(answer: Answer) -> None:
             nonlocal left
             try:
+                answer.prompt_tokens()
                 answer.pieces.extend(answer.stream)
             except BaseException as error:
                 answer.error = error
@@ -184,7 +206,7 @@ class Completions:
         limits = [_limit(ask, len(ids), room, warnings) for ids in prompts]
         try:
             for ids, limit in zip(prompts, limits, strict=True):
-                text, tokens = self._echo(model, ids, ask) if ask.echo else ("", [])
+                echo = Echo(model, ids, ask.alternatives) if ask.echo else None
                 for number in range(count):
                     seed = params.seed + number if params.seed >= 0 else -1
                     stream = generator.start(
@@ -197,7 +219,7 @@ class Completions:
                         label=ask.label,
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
-                    answers.append(Answer(len(answers), stream, text, tokens))
+                    answers.append(Answer(len(answers), stream, echo))
         except BaseException:
             for answer in answers:
                 answer.stream.close()
@@ -227,7 +249,10 @@ class Completions:
 
     def _gap(self, model: Model, prompt: str | Sequence[int], suffix: str, warnings: list[str]) -> str | Sequence[int]:
         """The prompt with what is to follow the reply, in the form of models that fill gaps."""
-        if not suffix or not isinstance(prompt, str):
+        if not suffix:
+            return prompt
+        if not isinstance(prompt, str):
+            warnings.append("suffix has no effect: it goes with a prompt that is a text, and this one is token ids.")
             return prompt
         for before, after, middle in _GAP_MARKS:
             ids = [model.tokenizer.encode(mark, add_bos=False, special=True) for mark in (before, after, middle)]
@@ -235,21 +260,6 @@ class Completions:
                 return f"{before}{prompt}{after}{suffix}{middle}"
         warnings.append("suffix has no effect: this model was not made to fill a gap.")
         return prompt
-
-    def _echo(self, model: Model, ids: list[int], ask: Ask) -> tuple[str, list[Token]]:
-        """The prompt as text, and its tokens with the probabilities that the model gives them."""
-        special = model.tokenizer.encode("", add_bos=True, special=True)[:1]
-        own = ids[len(special) :] if special and ids[: len(special)] == special else ids
-        pieces = [model.tokenizer.piece(token, special=True) for token in own]
-        text = b"".join(pieces).decode("utf-8", "replace")
-        if ask.alternatives is None:
-            return text, []
-        scores: list[float | None] = [None, *(float(score) for score in model.score(ids))]
-        tokens = []
-        for token, data, score in zip(own, pieces, scores[len(ids) - len(own) :], strict=True):
-            others = (Alternative(token, data, score),) if score is not None and ask.alternatives else ()
-            tokens.append(Token(token, data, score, others))
-        return text, tokens
 
 
 def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:
@@ -265,19 +275,6 @@ def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:
     if ask.max_tokens > left:
         warnings.append(f"max_tokens was lowered from {ask.max_tokens} to {left}: the context has no more room.")
     return min(ask.max_tokens, left)
-
-
-def shown(pieces: Sequence[Piece], text: str) -> list[Token]:
-    """The tokens whose text begins within `text`, from its beginning."""
-    left = len(text.encode("utf-8", "replace"))
-    found: list[Token] = []
-    for piece in pieces:
-        for token in piece.tokens:
-            if left <= 0:
-                return found
-            found.append(token)
-            left -= len(token.data)
-    return found
 
 
 def finish_reason(finish: Finish | None) -> str:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from errors import EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
+from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
 from loaders.base import Model, QueueEntry, Request
 from loaders.params import SamplingParams, quoted_strings
 from modules.extensions import Extensions, HookContext
@@ -162,14 +162,19 @@ class Generator:
         )
 
     def embed(self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None) -> Embeddings:
-        """One vector for each text. Raises: NoModelLoaded, Unsupported, PromptTooLong, InvalidInput."""
+        """One vector for each text. Raises: NoModelLoaded, Unsupported, PromptTooLong, InvalidInput, Cancelled."""
         model = self._models.current()
         if not inputs:
             raise InvalidInput("input is empty. Send at least one text.")
         if len(inputs) > _MOST_INPUTS:
             raise TooMany("texts", _MOST_INPUTS)
         ids = [self._ids(model, each, SamplingParams()) for each in inputs]
-        return Embeddings(model.embed(ids, cancel), sum(map(len, ids)), model.name)
+        vectors = []
+        for each in ids:  # one by one, so that it ends after a text even where the engine does not ask
+            if cancel and cancel.is_set():
+                raise Cancelled
+            vectors.append(model.embed([each], cancel))
+        return Embeddings(np.concatenate(vectors), sum(map(len, ids)), model.name)
 
     def queue(self) -> Sequence[QueueEntry]:
         """Every request that the loaded model has not ended, whoever asked: those that run, then those that wait.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,10 +20,14 @@ from modules.generation.text import TextAssembler
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some text, and the tokens that came since the last piece (their text may still be held back)."""
+    """Some text, and the tokens that begin in it; `starts` says how many characters of the reply are before each.
+
+    A token comes as soon as a character of it does, so that those of a stop string never do.
+    """
 
     text: str
     tokens: list[Token] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
 
 
 class TextStream:
@@ -54,6 +59,8 @@ class TextStream:
         self._warnings = list(warnings)
         self._notes = notes
         self._parts: list[str] = []
+        self._given = 0  # characters
+        self._held: deque[tuple[int, Token]] = deque()  # tokens of which nothing is shown yet, and where they begin
         self._count = 0
         self._finish: Finish | None = None
         self._open = True
@@ -79,13 +86,14 @@ class TextStream:
             raise
         self._count += 1
         if data is None:
-            return self._last(Finish.STOP, token)
+            return self._last(Finish.STOP)
+        self._held.append((self._assembler.seen, token))
         text = self._keep(self._assembler.push(data))
         if self._assembler.stopped_by is not None:
             self._end(Finish.STOP)
         elif self._pause:
             self._throttle()
-        return Piece(text, [token])
+        return self._piece(text)
 
     @property
     def text(self) -> str:
@@ -139,18 +147,27 @@ class TextStream:
             return None if data.decode("utf-8", "replace") in self._stop else b""
         return data
 
-    def _last(self, finish: Finish, *tokens: Token) -> Piece:
+    def _last(self, finish: Finish) -> Piece:
         """The end: what was held back. An empty last piece ends the iteration at once."""
         text = self._keep(self._assembler.finish())
         self._end(Finish.STOP if self._assembler.stopped_by is not None else finish)
-        if not text and not tokens:
+        if not text:
             raise StopIteration
-        return Piece(text, list(tokens))
+        return self._piece(text)
 
     def _keep(self, text: str) -> str:
         if text:
             self._parts.append(text)
+            self._given += len(text)
         return text
+
+    def _piece(self, text: str) -> Piece:
+        piece = Piece(text)
+        while self._held and self._held[0][0] < self._given:
+            start, token = self._held.popleft()
+            piece.tokens.append(token)
+            piece.starts.append(start)
+        return piece
 
     def _end(self, finish: Finish) -> None:
         self._open = False

@@ -24,6 +24,7 @@ class TextAssembler:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # what could still become a part of a stop string
         self._finished = False
+        self.seen = 0  # characters that have come whole; some of them may be held back
         self.stopped_by: str | None = None
 
     def push(self, data: bytes) -> str:
@@ -40,6 +41,7 @@ class TextAssembler:
         return self._release(self._decoder.decode(b"", final=True), last=True)
 
     def _release(self, new: str, *, last: bool) -> str:
+        self.seen += len(new)
         text = self._held + new
         if not self._held and self._first.isdisjoint(text):  # the usual case, and all of it when nothing stops
             return text

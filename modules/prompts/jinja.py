@@ -7,22 +7,23 @@ knows nothing of conversations or of files.
 from __future__ import annotations
 
 import datetime
-import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.exceptions import SecurityError
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from errors import TemplateFailed
+from modules.prompts import bounds
 
-_LARGEST = 1_000_000  # what `"x" * n` and `2 ** n` may come to: characters, and the exponent's bits
+_LONGEST_DATE = 1000  # characters of a form for dates: each of them may become many
 _FILE = "<template>"  # what jinja2 calls the source of a template that comes from a string
 
 
@@ -36,22 +37,62 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Also refuses the two operators that make something huge of something small."""
+class _Code(CodeGenerator):
+    """As jinja2's, but for `~`, which it would let pass by the sandbox."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802  jinja2's name
+        self.write("environment.joined((")
+        for each in node.nodes:
+            self.visit(each, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Also refuses whatever makes something huge of something small."""
+
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+    code_generator_class = _Code
+    concat = staticmethod(bounds.joined)  # what joins the output, and each block's
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
+            finalize=_written,
+            optimized=False,  # it would compute what is constant while it compiles, and keep it all in the program
+        )
+        self.filters = {**bounds.filters(self.filters), "tojson": bounds.to_json}
+        self.globals.pop("lipsum")
+        self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**":
-            bits = left.bit_length() if isinstance(left, int) else 64
-            too_large = isinstance(right, int | float) and bits * abs(right) > _LARGEST
-        else:
-            lengths = [len(each) for each in (left, right) if isinstance(each, str | list | tuple | bytes)]
-            counts = [each for each in (left, right) if isinstance(each, int)]
-            too_large = bool(lengths and counts and lengths[0] * max(counts) > _LARGEST)
-        if too_large:
-            raise SecurityError("it multiplies beyond all bounds")
-        return super().call_binop(context, operator, left, right)
+        bounds.operation(operator, left, right)
+        return bounds.whole(super().call_binop(context, operator, left, right))
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  as jinja2's
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str | bytes | int):
+            args = tuple(bounds.method(__obj.__name__, owner, args, kwargs))
+        return bounds.whole(super().call(__context, __obj, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        text, is_map = str(value.__self__), value.__name__ == "format_map"
+
+        def wrapper(*args: Any, **named: Any) -> str:
+            given: Mapping[str, Any] = args[0] if is_map and args else named
+            return bounds.Formatter(self).vformat(text, () if is_map else args, given)
+
+        return wrapper
+
+    @staticmethod
+    def joined(parts: tuple[Any, ...]) -> str:
+        """`~`."""
+        bounds.weight(*parts)
+        return "".join(map(str, parts))
 
 
 class Sandbox:
@@ -60,12 +101,7 @@ class Sandbox:
     _KEPT = 16
 
     def __init__(self) -> None:
-        environment = _Sandbox(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
-        )
-        environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
-        environment.filters["tojson"] = _tojson
-        self._environment = environment
+        self._environment = _Sandbox()
         self._lock = threading.Lock()
         self._compiled: dict[str, jinja2.Template] = {}
 
@@ -115,18 +151,13 @@ def _raise_exception(message: object = "") -> NoReturn:
     raise jinja2.TemplateError(str(message) or "the template refuses these messages")
 
 
+@jinja2.pass_context  # so that it is not asked while a template is compiled
+def _written(_: Context, value: Any) -> Any:
+    """What stands in {{ }}, before it becomes text: a list may hold the same long text many times."""
+    bounds.weight(value)
+    return value
+
+
 def _strftime_now(form: str) -> str:
+    bounds.check(len(form), _LONGEST_DATE)
     return datetime.datetime.now().strftime(form)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Plain JSON: jinja2's own filter escapes for HTML, which templates of models do not expect."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=str
-    )

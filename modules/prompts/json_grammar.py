@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from errors import InvalidSchema
+from errors import InvalidSchema, utf8
 
 _BASICS = {
     "ws": r'| " " | "\n" [ \t]{0,20}',
@@ -29,6 +29,11 @@ _TYPES = ("string", "integer", "number", "boolean", "null", "object", "array")
 _UNSAID = (
     "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems",
     "patternProperties", "not", "if", "contains", "dependentRequired", "minProperties", "maxProperties",
+)  # fmt: skip
+#: What may stand beside a reference without meaning anything for the form.
+_REMARKS = frozenset(
+    ["$ref", "title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly", "$defs",
+     "definitions", "$schema", "$id", "$anchor", *_UNSAID]
 )  # fmt: skip
 _DEEPEST, _MOST_RULES, _MOST_REPEATS = 40, 2000, 1000
 
@@ -69,6 +74,8 @@ class _Writer:
             if key in schema:
                 self._note(f"The schema's {key} at {place} is not enforced.")
         if "$ref" in schema:
+            for key in schema.keys() - _REMARKS:
+                self._note(f"The schema's {key} beside $ref at {place} is not enforced.")
             return self._reference(schema["$ref"], place, depth)
         if "const" in schema:
             return _json_literal(schema["const"], place)
@@ -118,6 +125,12 @@ class _Writer:
         if "prefixItems" in schema:
             first = _sequence(schema["prefixItems"], f"{place}/prefixItems")
             parts = [self.rule(each, f"{place}/prefixItems/{i}", depth + 1) for i, each in enumerate(first)]
+            if schema.get("items", False) is not False:
+                self._note(
+                    f"The schema's items at {place} is not used: its prefixItems are written, no more and no less."
+                )
+            if not low <= len(parts) <= (len(parts) if high is None else high):
+                self._note(f"The schema's minItems and maxItems at {place} are not enforced beside prefixItems.")
             return self._add('"[" ws ' + ' "," ws '.join(f"({part})" for part in parts) + ' ws "]"')
         item = self.rule(schema.get("items", True), f"{place}/items", depth + 1)
         if high == 0:
@@ -134,6 +147,9 @@ class _Writer:
         required = schema.get("required", [])
         if not isinstance(required, list):
             raise InvalidSchema("required is a list of names", place)
+        for name in required:
+            if name not in properties:
+                self._note(f"The schema's required {str(name)[:60]} at {place} is not enforced: properties lacks it.")
         if not properties:
             if more is False:
                 return '"{" ws "}"'
@@ -222,9 +238,11 @@ def _times(low: int, high: int | None) -> str:
 
 def _json_literal(value: Any, place: str) -> str:
     try:
-        return literal(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError):
         raise InvalidSchema("a value in it is not JSON", place) from None
+    utf8(text, f"The JSON schema at {place}")
+    return literal(text)
 
 
 def _sequence(value: Any, place: str) -> Sequence[Any]:

@@ -124,6 +124,12 @@ class Templates:
         `add_generation_prompt`, `bos_token`, `eos_token` and whatever else templates ask for may be given by name.
         Raises: TemplateFailed, with the line; `name` is what it is called there.
         """
+        return self.render_with(template, messages, values, name=name)
+
+    def render_with(
+        self, template: str, messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any], *, name: str = ""
+    ) -> str:
+        """As `render`, with values that a stranger has named: any name will do."""
         given: dict[str, Any] = {
             "add_generation_prompt": False,
             "bos_token": "",
@@ -135,9 +141,13 @@ class Templates:
         }
         return self._sandbox.render(name or "of this chat", template, given)
 
+    def asks_for(self, template: str) -> frozenset[str]:
+        """The values that this template asks for from outside."""
+        return self._sandbox.variables(template)
+
     def switches(self, template: str) -> frozenset[str]:
         """Which of SWITCHES this template knows."""
-        return self._sandbox.variables(template).intersection(SWITCHES)
+        return self.asks_for(template).intersection(SWITCHES)
 
     def _find(self, name: str) -> Path | None:
         candidates = (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)

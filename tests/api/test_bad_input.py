@@ -8,13 +8,24 @@ import random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from modules.api.fields import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    LogitsFields,
+    LorasBody,
+    TokensBody,
+)
 from modules.api.serve import build
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
 
 GENERATE = ("/v1/completions", "/v1/chat/completions")
 USER = [{"role": "user", "content": "Hi"}]
+#: It opens the reply by itself, and what has begun is put behind that.
+OPENS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}[x]{% endif %}"
 
 
 @pytest.mark.parametrize("path", [*GENERATE, "/v1/embeddings", "/v1/internal/encode", "/v1/internal/logits"])
@@ -92,6 +103,15 @@ def test_a_trailing_assistant_message_is_gone_on_with(api: Client) -> None:
     assert api.post("/v1/chat/completions", {"messages": USER, "continue_": True}).status_code == 400
 
 
+@pytest.mark.parametrize("template", ["{{ messages[-1].content }}", OPENS])
+def test_a_thought_that_has_begun_goes_on_as_one(api: Client, template: str) -> None:
+    api.use(FakeModel(" more.\n</think>\n\nParis."))
+    messages = [*USER, {"role": "assistant", "content": "<think>\nI wonder"}]
+    body = {"messages": messages, "instruction_template_str": template}
+    message = api.post("/v1/chat/completions", body).json()["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Paris.", "reasoning_content": "more."}
+
+
 def test_modes_and_characters_make_the_prompt(api: Client) -> None:
     model = api.use(FakeModel())
     body = {"messages": USER, "mode": "chat", "character": "Assistant", "user_name": "Ada", "name2": "Bot"}
@@ -143,6 +163,82 @@ def test_internal_routes_answer_in_their_forms(api: Client) -> None:
     assert list(got) == ["A", "B"]
     only = api.post("/v1/internal/logits", {"prompt": "x", "use_samplers": True, "top_k": 1}).json()["logits"]
     assert only == {"A": 1.0}
+
+
+TOOL: Any = {"type": "function", "function": {"name": "f"}}
+
+
+def tool(**function: Any) -> Any:
+    return {"type": "function", "function": {**TOOL["function"], **function}}
+
+
+def halved(name: str) -> Any:
+    return {"type": "json_schema", "json_schema": {"schema": {"properties": {name: {"const": "\ud800"}}}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("chat/completions", {"tools": [TOOL], "tool_choice": {"function": "x"}}, 400),
+        ("chat/completions", {"tools": [TOOL], "tool_choice": {"function": None}}, 400),
+        ("chat/completions", {"tools": [tool(parameters=[1])], "tool_choice": "required"}, 400),
+        ("chat/completions", {"tools": [tool(parameters="x")], "tool_choice": "required"}, 400),
+        ("chat/completions", {"tools": [tool(parameters=5)]}, 400),
+        ("chat/completions", {"tools": [tool(name="\ud800")], "tool_choice": "required"}, 400),
+        ("chat/completions", {"chat_template_kwargs": {"name": 1, "template": 1, "messages": 1, "self": 1}}, 200),
+        ("chat/completions", {"chat_template_kwargs": {"\ud800": 1}}, 200),
+        ("chat/completions", {"response_format": halved("a")}, 400),
+        ("chat/completions", {"response_format": halved("\ud800")}, 400),
+        ("completions", {"prompt": "x", "grammar_string": 'root ::= "\ud800"'}, 400),
+        ("completions", {"prompt": "x", "\ud800": 1}, 400),
+        ("completions", {"prompt": [True, False]}, 400),
+        ("embeddings", {"input": [[True]]}, 400),
+        ("internal/decode", {"tokens": [True]}, 400),
+        ("internal/model/load", {"model_name": "x", "args": {"loader": 5}}, 400),
+    ],
+)
+def test_odd_input_is_answered(api: Client, path: str, body: Any, status: int) -> None:
+    content = json.dumps({**({"messages": USER} if path.startswith("chat") else {}), **body})
+    got = api.http.post(f"/v1/{path}", content=content, headers={"Content-Type": "application/json"})
+    assert got.status_code == status, got.text
+    assert got.content.isascii()
+
+
+def test_half_a_character_in_the_arguments_of_a_call(api: Client) -> None:
+    for arguments in ('{"a": "\\ud83d"}', '"{\\"a\\": \\"\\ud83d\\"}"'):
+        api.use(FakeModel('<tool_call>{"name": "f", "arguments": ' + arguments + "}</tool_call>"))
+        got = api.post("/v1/chat/completions", {"messages": USER, "tools": [TOOL]})
+        assert got.status_code == 200
+        call = got.json()["choices"][0]["message"]["tool_calls"][0]["function"]
+        assert json.loads(call["arguments"]) == {"a": "\ud83d"}
+
+
+@pytest.mark.parametrize(
+    "value", [[1.5] * 1000, ["x"] * 1000, [[1.5]] * 1000, [[1.5] * 1000], [True] * 1000, [1] * 1000]
+)
+def test_a_long_list_is_told_of_once(value: Any) -> None:
+    """An error for each of its elements would keep the event loop busy for seconds."""
+    models = (CompletionRequest, ChatRequest, LogitsFields, EmbeddingsRequest, TokensBody, LorasBody)
+    for model in models:
+        for name in model.model_fields:
+            for given in (value, {str(key): each for key, each in enumerate(value)}):
+                try:
+                    model.model_validate({name: given})
+                except ValidationError as error:
+                    assert error.error_count() < 12, (model, name)
+
+
+def test_many_names_that_are_no_text_are_told_of_once(api: Client) -> None:
+    content = json.dumps({"prompt": "x", **{f"\ud800{number}": 1 for number in range(1000)}})
+    got = api.http.post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
+    assert got.status_code == 400
+    assert "half a character" in got.json()["error"]["message"]
+
+
+def test_what_was_sent_is_not_written_out(api: Client) -> None:
+    got = api.post("/v1/completions", {"prompt": [1.5] * 1000})
+    assert got.status_code == 400
+    assert len(got.text) < 1000
 
 
 # --- by the thousand ---

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+import numpy as np
+import numpy.typing as npt
 import pytest
 
+from errors import Cancelled
 from modules.api import stream
 from tests.api.conftest import Client
 from tests.api.test_openai import events
@@ -72,6 +76,68 @@ def test_page_and_api_stand_in_one_queue(api: Client) -> None:
             assert api.post("/v1/internal/stop-generation").json() == {"stopped": 2}
             assert '"finish_reason": "stop"' in "".join(lines)
     assert not model.running
+
+
+class Slow(FakeModel):
+    """Scores and embeds until it is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.ended = 0, 0
+
+    def score(
+        self, ids: Sequence[int], cancel: threading.Event | None = None, start: int = 0
+    ) -> npt.NDArray[np.float32]:
+        del ids, start
+        return self._wait(cancel)
+
+    def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        del texts
+        return self._wait(cancel)
+
+    def _wait(self, cancel: threading.Event | None) -> npt.NDArray[np.float32]:
+        self.begun += 1
+        assert cancel
+        while not cancel.wait(0.01):
+            pass
+        self.ended += 1
+        raise Cancelled
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_prompts_that_are_scored_stand_in_nobody_s_way_and_end_with_their_clients(api: Client, stream: bool) -> None:
+    model = api.use(Slow())
+    body = {"prompt": "x" * 50, "echo": True, "logprobs": 1, "max_tokens": 1, "stream": stream}
+
+    def leave(_: int) -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{api.url}/v1/completions", json=body, timeout=httpx.Timeout(10, read=1), trust_env=False)
+
+    with ThreadPoolExecutor(20) as pool:
+        left = pool.map(leave, range(20))
+        assert until(lambda: model.begun == 20)
+        assert api.post("/v1/internal/encode", {"text": "x"}).status_code == 200
+        list(left)
+    assert until(lambda: model.ended == 20 and not replies())
+
+
+def test_a_prompt_is_scored_once_for_all_of_its_replies(api: Client) -> None:
+    model = api.use(FakeModel())
+    times: list[int] = []
+    score = model.score
+    model.score = lambda ids, *more: (times.append(len(ids)), score(ids, *more))[1]
+    body = {"prompt": ["ab", "c"], "echo": True, "logprobs": 0, "n": 3}
+    assert len(api.post("/v1/completions", body).json()["choices"]) == 6
+    assert sorted(times) == [2, 3]
+
+
+def test_who_hangs_up_is_not_embedded(api: Client) -> None:
+    model = api.use(Slow())
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{api.url}/v1/embeddings", json={"input": ["x"]}, timeout=httpx.Timeout(10, read=0.3), trust_env=False
+        )
+    assert until(lambda: model.begun == model.ended == 1)
 
 
 def test_the_model_is_loaded_and_unloaded_over_the_api(api: Client, demo_model_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from errors import InvalidInput
+from modules.api.keys import Keys
 from modules.config.server_flags import ServerFlags, openness_warnings
 from modules.web.visitors import Visitors
 from tests.api.conftest import Client
@@ -129,6 +131,37 @@ def test_large_bodies_and_crowds_are_refused(start: Start) -> None:
         assert model.holding.wait(5)
         assert client.post("/v1/internal/encode", {"text": "x"}).status_code == 429
         assert client.get("/v1/internal/health").status_code == 200
+
+
+def test_what_nobody_foresaw_is_an_answer_like_any_other(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = start("--cors-origin", "https://chat.example")
+
+    def broken(_: str) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(client.app.generator, "encode", broken)
+    got = client.post("/v1/internal/encode", {"text": "x"}, headers={"Origin": "https://chat.example"})
+    assert got.status_code == 500
+    assert got.json()["error"]["code"] == "internal_error"
+    assert "secret" not in got.text
+    assert got.headers["x-request-id"]
+    assert got.headers["access-control-allow-origin"] == "https://chat.example"
+    assert got.headers.get("connection") != "close"
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "a\nb", " a"])
+@pytest.mark.parametrize("flag", ["api", "admin"])
+def test_a_key_that_cannot_be_sent_is_refused_at_the_start(flag: str, key: str) -> None:
+    with pytest.raises(InvalidInput, match=f"--{flag}-key"):
+        Keys(**{flag: key})
+
+
+def test_a_proxy_s_own_login_does_not_hide_the_key(start: Start) -> None:
+    client = start("--api-key", "sesame")
+    basic = {"Authorization": "Basic dXNlcjpwYXNz"}
+    assert client.get("/v1/models", headers={**basic, "X-API-Key": "sesame"}).status_code == 200
+    assert client.get("/v1/models", headers={**basic, "X-API-Key": "wrong"}).status_code == 401
+    assert client.get("/v1/models", headers={"Authorization": "sesame"}).status_code == 200
 
 
 def test_the_log_has_ids_and_no_secrets(start: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,9 +8,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from errors import EmptyPrompt, EngineFailed, InvalidInput, InvalidToken, ModelClosed, NoModelLoaded, PromptTooLong
+from errors import (
+    Cancelled,
+    EmptyPrompt,
+    EngineFailed,
+    InvalidInput,
+    InvalidToken,
+    ModelClosed,
+    NoModelLoaded,
+    PromptTooLong,
+)
 from loaders.base import Finish
 from loaders.params import SamplingParams
 from modules.generation.generator import Generator
@@ -42,6 +53,27 @@ def test_without_a_seed_one_is_drawn_and_told() -> None:
     stream = generator(FakeModel()).start("x", params())
     text_of(stream)
     assert stream.report.seed >= 0
+
+
+def test_embedding_ends_after_a_text_when_it_is_cancelled() -> None:
+    cancel = threading.Event()
+
+    class Deaf(FakeModel):
+        """Its engine asks nobody; the client leaves while the second text is read."""
+
+        def embed(self, texts: Sequence[Sequence[int]], _: threading.Event | None = None) -> npt.NDArray[np.float32]:
+            read.extend(texts)
+            if len(read) >= 2:
+                cancel.set()
+            return np.ones((len(texts), 3), np.float32)
+
+    read: list[Any] = []
+    with pytest.raises(Cancelled):
+        generator(Deaf()).embed(["a", "b", "c"], cancel)
+    assert len(read) == 2
+    cancel.clear()
+    read.clear()
+    assert generator(Deaf()).embed(["a"], cancel).vectors.shape == (1, 3)
 
 
 # --- where it ends ---

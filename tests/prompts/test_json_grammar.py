@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from errors import InvalidSchema
+from errors import HalfCharacter, InvalidSchema
 from loaders.base import Model
 from loaders.llamacpp.sampling import Grammar
 from modules.prompts.json_grammar import json_grammar
@@ -85,6 +85,35 @@ def test_what_is_no_schema_is_refused_with_its_place(schema: Any, place: str) ->
 def test_what_a_grammar_cannot_say_is_said() -> None:
     _, notes = json_grammar({"type": "string", "pattern": "a+"})
     assert notes == ["The schema's pattern at # is not enforced."]
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": {"a": {}}, "required": ["b"]}, "required b at # is not enforced"),
+        ({"type": "object", "required": ["b"]}, "required b at # is not enforced"),
+        ({"type": "array", "prefixItems": [{}], "minItems": 3}, "minItems and maxItems at # are not enforced"),
+        ({"type": "array", "prefixItems": [{}], "items": {"type": "null"}}, "items at # is not used"),
+        (
+            {"$ref": "#/$defs/a", "maxLength": 3, "$defs": {"a": {"type": "string"}}},
+            "maxLength beside $ref at # is not",
+        ),
+    ],
+)
+def test_what_is_left_out_of_a_schema_is_said(schema: Any, said: str) -> None:
+    assert any(said in note for note in json_grammar(schema)[1])
+
+
+def test_what_is_kept_of_a_schema_is_not_warned_of() -> None:
+    arrays = {"type": "array", "prefixItems": [{}], "items": False, "minItems": 1, "maxItems": 1}
+    reference = {"$ref": "#/$defs/a", "description": "x", "$defs": {"a": arrays}}
+    assert json_grammar(reference)[1] == []
+
+
+def test_half_a_character_is_refused() -> None:
+    for schema in ({"const": "\ud800"}, {"properties": {"\ud800": {}}}, {"enum": ["a", "\ud800"]}):
+        with pytest.raises(HalfCharacter):
+            json_grammar(schema)
 
 
 def test_nesting_without_end_is_refused() -> None:

@@ -14,6 +14,7 @@ from errors import BadFile, InvalidName, TemplateFailed, UnknownName
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping
 from modules.library.model_settings import ModelSettings
+from modules.prompts.jinja import Sandbox
 from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel
 
@@ -201,6 +202,92 @@ def test_a_template_that_fails_tells_the_line(template: str, line: int) -> None:
 def test_a_strangers_program_cannot_get_out_or_fill_the_memory(template: str) -> None:
     with pytest.raises(TemplateFailed):
         SHIPPED.render(template, CONVERSATION)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'%300000000d' % 1", "'%.300000000f' % 1", "'%*d' % (300000000, 1)", "'%(a)s' * 9999 % {'a': 'x' * 999999}",
+        "'x'.ljust(300000000)", "'x'.rjust(300000000)", "'x'.center(300000000)", "'1'.zfill(300000000)",
+        "'\t'.expandtabs(300000000)", "'{:300000000}'.format(1)", "'{:{}}'.format(1, 300000000)",
+        "('{0}' * 99999).format('x' * 999999)", "'{a:300000000}'.format_map({'a': 1})",
+        "(1).to_bytes(300000000, 'big')",
+        "('x' * 99999).replace('x', 'y' * 99999)", "('x' * 99999)|replace('x', 'y' * 99999)",
+        "('x' * 99999).translate({120: 'y' * 99999})", "('y' * 99999).join(['x'] * 99999)",
+        "(['x'] * 99999)|join('y' * 99999)", "range(99999)|join('y' * 99999)", "'x'|center(300000000)",
+        "('x\n' * 99999)|indent(99999)", "[[1], [2]]|tojson(indent=300000000)", "'%300000000d'|format(1)",
+        "1.5|round(999999999, 'floor')", "lipsum(n=100000)",
+        "[['x' * 999999] * 999999]", "([['x' * 999999] * 999999]|string)|length",
+        "([['x' * 999999] * 999999]|upper)|length", "(['x' * 999999] * 999999) ~ ''",
+        "[['x' * 999999] * 999999]|tojson",
+        "(['x'] * 99999)|map('center', 99999)|list", "([[1] * 99999] * 99999)|sum(start=[])", "'a.b '|urlize",
+        "('x'.encode() * 9).ljust(300000000)", "strftime_now('%A' * 99999)", "'x'.ljust(width=300000000)",
+    ],
+)  # fmt: skip
+def test_little_does_not_become_much(expression: str) -> None:
+    with pytest.raises(TemplateFailed):
+        SHIPPED.render("{{ " + expression + " }}", CONVERSATION)
+    with pytest.raises(TemplateFailed):
+        SHIPPED.render("{% set x = " + expression + " %}{{ x }}", CONVERSATION)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{{ x }}{% endfor %}",
+        "{% set y %}{% for i in range(99999) %}{{ x }}{% endfor %}{% endset %}",
+        "{% macro m() %}{% for i in range(99999) %}{{ x }}{% endfor %}{% endmacro %}{% set y = m() %}",
+        "{% set n = namespace(x=x) %}{% for i in range(20) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=x) %}{% for i in range(20) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x=[x]) %}{% for i in range(30) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=[x]) %}{% for i in range(30) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=3) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    ],
+)
+def test_what_a_template_writes_has_an_end(template: str) -> None:
+    with pytest.raises(TemplateFailed, match="beyond all bounds"):
+        SHIPPED.render(template, CONVERSATION, x="x" * 100_000)
+
+
+def test_growing_again_and_again_ends() -> None:
+    for step in ("n.x.encode('utf-16').decode('latin-1')", "n.x|tojson", "'%r' % [n.x]", "n.x.replace('x', 'xx')"):
+        template = "{% set n = namespace(x='x\\\\') %}{% for i in range(60) %}{% set n.x = " + step + " %}{% endfor %}"
+        with pytest.raises(TemplateFailed, match="beyond all bounds"):
+            SHIPPED.render(template, CONVERSATION)
+
+
+def test_nothing_is_computed_while_a_template_is_compiled() -> None:
+    """What is constant would be kept in the program, as often as it is written."""
+    source = "{% if false %}" + "{{ 'x'|center(999999) }}{% set x = 'x'|center(999999) %}" * 20 + "{% endif %}ok"
+    assert len(Sandbox()._environment.compile(source, raw=True)) < 20_000
+    assert SHIPPED.render(source, CONVERSATION) == "ok"
+
+
+def test_what_templates_do_with_texts_still_works() -> None:
+    for template, text in (
+        (
+            "{{ 'On 20240101: %05.1f%%, %s, %(a)s' % {'a': 1} if false else '%05.1f%% on 20240101' % 2 }}",
+            "002.0% on 20240101",
+        ),
+        ("{{ '{:>4}|{b}'.format(1, b=[2]) }}", "   1|[2]"),
+        ("{{ '{a}'.format_map({'a': 1}) }}", "1"),
+        ("{{ ['a', 'b']|map('upper')|join(', ') }}{{ ', '.join(['a', 'b']) }}", "A, Ba, b"),
+        ("{{ messages|map(attribute='role')|join('|') }}", "system|user|assistant|user"),
+        ("{{ 'a\nb'|indent(2) }}{{ 'aXb'|replace('X', '-') }}{{ 'aXb'.replace('X', '+') }}", "a\n  ba-ba+b"),
+        ("{{ {'a': [1]}|tojson(indent=2) }}", '{\n  "a": [\n    1\n  ]\n}'),
+        ("{{ [1, 2]|sum }}{{ 1 ~ 'a' ~ nothing ~ none }}{{ [1] + [2] }}{{ 7 % 4 }}", "31aNone[1, 2]3"),
+        (
+            "{{ 'x'.center(5) }}{{ 'x'|center(3) }}{{ '%s'|format('y') }}{{ nothing|join }}{{ (1, 2)|list }}",
+            "  x   x y[1, 2]",
+        ),
+    ):
+        assert SHIPPED.render(template, CONVERSATION) == text
+
+
+def test_values_may_have_any_name() -> None:
+    values = {"name": 1, "template": 2, "messages": 3, "self": 4}
+    assert SHIPPED.render_with("{{ name }}{{ template }}{{ messages|length }}", CONVERSATION, values) == "124"
+    assert SHIPPED.asks_for("{{ name }}{% set x = 1 %}{{ x }}") == {"name"}
 
 
 def test_what_published_templates_use_is_there() -> None:

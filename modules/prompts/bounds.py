@@ -1,0 +1,288 @@
+"""How much a template may make of little: the sizes of what its operators, filters and methods would give.
+
+Each is asked before anything is made, where it could become many times longer. Pure; it knows jinja2's names, and
+nothing of templates or of what is done when something is too large: it raises SecurityError.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jinja2.filters
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
+
+#: What `"x" * n` and `2 ** n` may come to, and every number that is a width: characters, entries, an exponent's bits.
+LARGEST = 1_000_000
+#: The longest text that may come of anything, a prompt included: more than any context holds.
+LONGEST = 20_000_000
+
+_ENTRY = 16  # what an entry of a list counts, besides its own size: about what it takes in memory
+_PLACES = 1000  # behind the point: more than any number has
+_DIGITS = re.compile(r"\d+")
+#: Width and precision before the letter of a `%` directive; what stands before them may be a name with anything in it.
+_WIDTH = re.compile(r"(\d+)(?:\.(\d+|\*)?)?[hlL]*[diouxXeEfFgGcrsa%]")
+_STAR = re.compile(r"\*[.\d*]*[hlL]*[diouxXeEfFgGcrsa%]")
+
+#: Filters that take lists as lists; all others make a text of what they get.
+_LISTS = frozenset(
+    [
+        "attr", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length", "list", "map",
+        "max", "min", "random", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "tojson", "unique",
+    ]
+)  # fmt: skip
+#: Filters for web pages and columns, all of which can multiply, and which no model's template needs.
+REFUSED = ("batch", "pprint", "slice", "urlize", "wordwrap", "xmlattr")
+
+
+def refuse() -> NoReturn:
+    raise SecurityError("it multiplies beyond all bounds")
+
+
+def weight(*values: Any) -> int:
+    """About how long the values are as texts. Raises: SecurityError, as soon as that is more than LONGEST."""
+    total, left = 0, list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, str | bytes):
+            total += len(value)
+        elif isinstance(value, Mapping):
+            total += _ENTRY * len(value)
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            total += _ENTRY * len(value)
+            if total <= LONGEST:
+                left += value
+        elif isinstance(value, int):
+            total += value.bit_length() // 3
+        if total > LONGEST:
+            refuse()
+    return total
+
+
+def check(length: int, longest: int = LONGEST) -> None:
+    """Raises: SecurityError."""
+    if length > longest:
+        refuse()
+
+
+def whole(value: Any) -> Any:
+    """What was made, if it is not too long: for the many things that make a text but some times longer."""
+    if isinstance(value, str | bytes):
+        check(len(value))
+    return value
+
+
+def joined(pieces: Iterable[str]) -> str:
+    """The pieces as one text, as far as they come: a template's output is never in memory beyond the bound."""
+    found, total = [], 0
+    for piece in pieces:
+        total += len(piece)
+        check(total)
+        found.append(piece)
+    return "".join(found)
+
+
+def operation(operator: str, left: Any, right: Any) -> None:
+    """Whether `left operator right` stays within bounds. Raises: SecurityError."""
+    match operator:
+        case "**":
+            bits = left.bit_length() if isinstance(left, int) else 64
+            if isinstance(right, int | float) and bits * abs(right) > LARGEST:
+                refuse()
+        case "*":
+            counts = [each for each in (left, right) if isinstance(each, int)]
+            lengths = [len(each) for each in (left, right) if isinstance(each, str | list | tuple | bytes)]
+            if lengths and counts:
+                check(lengths[0] * max(counts), LARGEST)
+            elif len(counts) == 2:
+                check(left.bit_length() + right.bit_length(), LARGEST)
+        case "+":
+            check(_length(left) + _length(right))
+        case "%" if isinstance(left, str | bytes):
+            template = left if isinstance(left, str) else left.decode("latin-1")
+            # a width may stand in the template, or be one of the values
+            widths = [_number(each) for pair in _WIDTH.findall(template) for each in pair if each.isdecimal()]
+            if _STAR.search(template):
+                widths += map(abs, _integers(right))
+            check(len(template) + template.count("%") * (weight(right) + max(widths, default=0)))
+
+
+def method(name: str, owner: str | bytes | int, args: Sequence[Any], named: Mapping[str, Any]) -> Sequence[Any]:
+    """Whether this call of a text's or number's method stays within bounds; the arguments, to be given to it.
+
+    Raises: SecurityError.
+    """
+    values = [*args, *named.values()]
+    match name, owner:
+        case "ljust" | "rjust" | "center" | "zfill" | "to_bytes", _:
+            check(max(map(abs, _integers(values)), default=0), LARGEST)
+        case "expandtabs", str() | bytes():
+            check(len(owner) * (1 + max(map(abs, _integers(values)), default=8)))
+        case "replace", str() | bytes() if len(values) > 1:
+            _replaced(owner, values[0], values[1])
+        case "translate", str() | bytes() if values:
+            table = values[0]
+            longest = max(map(weight, table.values()), default=1) if isinstance(table, Mapping) else 1
+            check(len(owner) * max(longest, 1))
+        case "join", str() | bytes() if args and not isinstance(args[0], str | bytes):
+            items = list(args[0])
+            check(weight(items) + len(owner) * len(items))
+            return [items]
+    return args
+
+
+def filters(known: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """jinja2's filters with bounds."""
+    bounded = {name: each if name in _LISTS else _weighed(each) for name, each in known.items() if name not in REFUSED}
+    for name, test in _TESTS.items():
+        bounded[name] = _tested(known[name], test)
+    return {**bounded, "map": _mapped(known["map"])}
+
+
+def to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Plain JSON: jinja2's own filter escapes for HTML, which templates of models do not expect."""
+    check(_length(indent) if isinstance(indent, str) else indent or 0, LARGEST)
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=str
+    )
+    return joined(encoder.iterencode(value))
+
+
+class Formatter(SandboxedFormatter):
+    """`"...".format(...)`, within bounds."""
+
+    def __init__(self, environment: SandboxedEnvironment) -> None:
+        super().__init__(environment)
+        self._length = 0
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        weight(value)
+        return super().convert_field(value, conversion)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        check(max(map(_number, _DIGITS.findall(format_spec)), default=0), LARGEST)
+        text = str(super().format_field(value, format_spec))
+        self._length += len(text)
+        check(self._length)
+        return text
+
+
+def _weighed(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)  # with jinja2's marks: what it wants as the first argument
+    def bounded(*args: Any, **named: Any) -> Any:
+        weight(*args, *named.values())
+        return whole(function(*args, **named))
+
+    return bounded
+
+
+def _tested(function: Callable[..., Any], test: Callable[..., None]) -> Callable[..., Any]:
+    passed = hasattr(function, "jinja_pass_arg")  # then the context or the like comes first
+
+    @functools.wraps(function)
+    def bounded(*args: Any, **named: Any) -> Any:
+        given = list(args)
+        if len(given) > passed and not isinstance(given[passed], str | Mapping | Sequence):
+            given[passed] = _listed(given[passed])  # it can be read but once
+        test(*given[passed:], **named)
+        return function(*given, **named)
+
+    return bounded
+
+
+def _mapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The one filter that makes a list of new texts out of an old one."""
+
+    @functools.wraps(function)
+    def bounded(*args: Any, **named: Any) -> Any:
+        total = 0
+        for each in function(*args, **named):
+            total += _ENTRY + weight(each)
+            check(total)
+            yield each
+
+    return bounded
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, jinja2.Undefined) else value
+
+
+def _center(value: Any, width: int = 80) -> None:
+    check(weight(value), LONGEST)
+    check(width, LARGEST)
+
+
+def _indent(value: Any, width: int | str = 4, *_: Any, **__: Any) -> None:
+    space = len(width) if isinstance(width, str) else width
+    lines = value.count("\n") if isinstance(value, str) else 0
+    check(weight(value) + (lines + 1) * space)
+
+
+def _replace(value: Any, old: Any, new: Any, *_: Any, **__: Any) -> None:
+    weight(value)
+    _replaced(str(value), str(old), str(new))
+
+
+def _format(value: Any, *args: Any, **named: Any) -> None:
+    operation("%", str(value), named or args)
+
+
+def _join(value: Any, d: Any = "", *_: Any, **__: Any) -> None:
+    count = len(value) if isinstance(value, str | Mapping | Sequence) else 0
+    check(weight(value) + count * weight(d))
+
+
+def _round(value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
+    """It computes ten to this power."""
+    del value
+    check(abs(precision), _PLACES)
+
+
+def _sum(value: Any, attribute: Any = None, start: Any = 0) -> None:
+    """Only numbers: a sum of lists copies them again and again."""
+    del value, attribute
+    if not isinstance(start, int | float):
+        refuse()
+
+
+_TESTS: Mapping[str, Callable[..., None]] = {
+    "center": _center,
+    "indent": _indent,
+    "replace": _replace,
+    "format": _format,
+    "join": _join,
+    "round": _round,
+    "sum": _sum,
+}
+
+
+def _replaced(text: str | bytes, old: Any, new: Any) -> None:
+    if type(old) is type(text) or (isinstance(text, str) and isinstance(old, str)):
+        check(len(text) + text.count(old) * _length(new))  # type: ignore[arg-type]  # both are of one kind
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return _ENTRY * len(value) if isinstance(value, list | tuple) else 0
+
+
+def _integers(value: Any) -> list[int]:
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return [each for each in values if isinstance(each, int)]
+
+
+def _number(digits: str) -> int:
+    return int(digits[:9]) if len(digits) <= 9 else LONGEST + 1
