@@ -18,6 +18,7 @@ from bench.figure import Figure, Side, write
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.chat.store import Store
+from modules.ui.chat_view import Place
 from tests.fake_engine import FakeModel
 
 ROUNDS = 7
@@ -34,17 +35,16 @@ def conversation(app: App, messages: int) -> Conversation:
     return app.chats.open(chat.id)
 
 
-async def stream(page: Any, fn: Any, place: Any, draft: Any) -> tuple[list[float], list[int]]:
-    """Milliseconds and bytes of each update of one streamed reply."""
+async def stream(page: Any, fn: Any, *states: Any) -> tuple[list[float], list[int]]:
+    """Milliseconds and bytes of each update of one streamed reply; `states` in the order of the function's inputs."""
     from gradio.state_holder import SessionState
 
-    session = SessionState(page)
+    session, left = SessionState(page), iter(states)
     inputs = []
     for component in fn.inputs:
         name = type(component).__name__
         if name == "State":
-            held = place if not inputs else draft
-            session[component._id] = held
+            session[component._id] = next(left)
             inputs.append(None)
         else:
             inputs.append(component.postprocess(component.value) if component.value is not None else None)
@@ -64,14 +64,14 @@ async def measure(root: Path) -> tuple[list[Figure], str]:
     import shutil
 
     from bench.figure import ROOT
-    from modules.ui import build_page, chat_turns
+    from modules.ui import build_page, chat_window
 
     for folder in ("presets", "instruction-templates", "characters"):
         shutil.copytree(ROOT / folder, root / folder)
     app = App.build(root, [])
     model = FakeModel(reply=WORDS * 36, context_length=200_000)
     app.models.current = lambda: model  # type: ignore[method-assign]
-    chat_turns.UPDATES_PER_SECOND = 10**9  # every token is an update here
+    chat_window.UPDATES_PER_SECOND = 10**9  # every token is an update here
     page = build_page(app)
     fn = next(fn for fn in page.fns.values() if fn.name == "stream_send")
     times: dict[int, list[float]] = {2: [], 1000: []}
@@ -79,8 +79,8 @@ async def measure(root: Path) -> tuple[list[Figure], str]:
     for _ in range(ROUNDS):
         for messages in (2, 1000):
             chat = conversation(app, messages)
-            place = chat_turns.Place(chat.id, chat.revision)
-            took, wire = await stream(page, fn, place, chat_turns.Draft("Go on.", wanted=True))
+            place, draft = Place(chat.id, chat.revision), chat_window.Draft("Go on.", wanted=True)
+            took, wire = await stream(page, fn, chat_window.Window(), place, draft)
             times[messages].append(statistics.median(took[5:]))
             sizes[messages].append(statistics.median(wire[5:]))
             print(

@@ -10,8 +10,9 @@ import gradio as gr
 
 from errors import BadFile, InvalidInput
 from modules.app import App
-from modules.ui.chat_turns import Turns, Window, scope_of
+from modules.ui.chat_turns import Turns
 from modules.ui.chat_view import Place, chat_list
+from modules.ui.chat_window import Window, scope_of
 from modules.ui.events import on, say
 from modules.ui.hand_out import HandOut
 from modules.ui.picker import Entry, entries, picker

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,12 @@ from modules.app import App
 from modules.chat.conversation import Conversation, Role
 from modules.chat.service import Turn, Update
 from modules.library.demo import NAME as DEMO
-from modules.ui.chat_view import Bubble, Place, bubble, bubbles, bubbles_of, chat_list, found_list, split, view
+from modules.ui.chat_view import Place, bubble, bubbles_before, bubbles_of, chat_list, found_list, view, who_html
+from modules.ui.chat_window import Draft, Window, fitting, paced, scope_of
 from modules.ui.events import report, say, tell
 from modules.ui.knob_controls import params_from
 from modules.ui.pictures import face_style
 from modules.ui.words import escape
-
-#: The page is told of new text at most this often per second: more than an eye can follow, and a tenth of a core.
-UPDATES_PER_SECOND = 30
 
 #: Seconds between two looks at a reply that somebody else has asked for.
 WATCHING = 0.15
@@ -51,29 +48,6 @@ DEMO_NOTICE = (
     "This is SmolLM2 135M, a very small model to try things out with; its answers are often wrong."
     "<span class='more'> Choose a better one in the Model tab.</span>"
 )
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What was written and is on its way."""
-
-    text: str = ""
-    wanted: bool = False  # something is to be generated at all
-
-
-class Window:
-    """Which chat a browser's window shows: replies of other chats grow unseen. One for each window, changed in place.
-
-    `given_back`: by chat, what was written and came to nothing.
-    """
-
-    def __init__(self) -> None:
-        self.shown = ""
-        self.given_back: dict[str, str] = {}
-
-    def shows(self, place: Place) -> bool:
-        """Whether what happens in this chat is to be seen. Before the first chat is there everything is."""
-        return self.shown in ("", place.id)
 
 
 def shown(visible: bool, *, kept: bool = False) -> Any:
@@ -402,39 +376,3 @@ class Turns:
             gr.update(value="Unpin" if conversation.pinned else "Pin", interactive=bool(conversation.revision)),
             shown(bool(path) and "prompt_tokens" in path[-1].meta),
         ]
-
-
-def scope_of(place: Place) -> str:
-    """Where a chat belongs: "instruct", or "chat/CHARACTER"."""
-    return place.id.rpartition("/")[0]
-
-
-def fitting(mode: str, place: Place) -> Any:
-    """The mode that the controls say, if the chat can be in it."""
-    if scope_of(place) == "instruct":
-        return "instruct"
-    return mode if mode in ("chat", "chat-instruct") else "chat"
-
-
-def who_html(called: str, picture: Path | None) -> str:
-    """Who is talked with, with their picture if there is one."""
-    face = "<span class='face' aria-hidden='true'></span>" if picture else ""
-    return f"<div class='who'>{face}<div><b>{escape(called)}</b><small>Chats with this character</small></div></div>"
-
-
-def bubbles_before(conversation: Conversation, text: str) -> list[Bubble]:
-    """What stands before the reply in the last exchange: the message that is being answered."""
-    if text:
-        return [bubble("user", text)]
-    _, last = split(conversation.path())
-    return bubbles(last[:1] if last and last[0].role == "user" else [])
-
-
-def paced(updates: Iterator[Update]) -> Iterator[Update]:
-    """Let through as many updates as a page is to be told of, and always the last one."""
-    told = float("-inf")
-    for update in updates:
-        now = time.monotonic()
-        if update.done or now - told >= 1 / UPDATES_PER_SECOND:
-            told = now
-            yield update

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from modules.chat.conversation import Conversation, Message
@@ -208,3 +209,17 @@ def _whole(value: Any) -> int:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def who_html(called: str, picture: Path | None) -> str:
+    """Who is talked with, with their picture if there is one."""
+    face = "<span class='face' aria-hidden='true'></span>" if picture else ""
+    return f"<div class='who'>{face}<div><b>{escape(called)}</b><small>Chats with this character</small></div></div>"
+
+
+def bubbles_before(conversation: Conversation, text: str) -> list[Bubble]:
+    """What stands before the reply in the last exchange: the message that is being answered."""
+    if text:
+        return [bubble("user", text)]
+    _, last = split(conversation.path())
+    return bubbles(last[:1] if last and last[0].role == "user" else [])
