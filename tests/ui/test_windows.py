@@ -108,6 +108,8 @@ def test_a_stale_window_shows_the_chat_as_it_stands(web: Web) -> None:
     expect(page.locator("#chat-title")).to_contain_text("Renamed elsewhere")
     page.locator("#chat-pin").click()
     expect(page.locator("#chat-pin")).to_have_text("Unpin")
+    page.locator("#chat-pin").click()
+    expect(page.locator("#chat-pin")).to_have_text("Pin")
 
 
 def test_a_character_that_came_later_can_be_talked_to(web: Web) -> None:
