@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from errors import MissingPackage
 
@@ -21,3 +22,12 @@ def missing(loader: str, packages: Sequence[str] = NEEDED) -> str | None:
         if importlib.util.find_spec(package) is None:
             return str(MissingPackage(loader, package, INSTALL))
     return None
+
+
+@contextlib.contextmanager
+def explained(who: str) -> Iterator[None]:
+    """Let a package that is missing in the block be a sentence. Raises: MissingPackage."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackage(who, error.name or "torch", INSTALL) from None

@@ -5,6 +5,7 @@ Knows nothing of what the files mean.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,3 +42,31 @@ def add(folder: Path, name: str, endings: Sequence[str], ending: str, text: str)
     except OSError as error:
         raise NotWritable(there, error) from None
     return free
+
+
+def text_files(folder: Path, name: str) -> list[Path]:
+    """A text file of the folder, or all of a folder there in their natural order. Raises: InvalidName, BadFile."""
+    inside = safe_child(folder, name)
+    if inside.is_dir():
+        found = sorted(inside.glob("*.txt"), key=_natural)
+        if not found:
+            raise BadFile(inside, "there is no .txt file in it", "Put texts into it, then try again.")
+        return found
+    file = inside if inside.suffix == ".txt" else safe_child(folder, name, ".txt")
+    if not file.is_file():
+        raise BadFile(file, "it is not there", "Put it into training/datasets, then try again.")
+    return [file]
+
+
+def text_names(folder: Path) -> list[str]:
+    """The text files and the folders of texts that can be learned."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(
+        each.stem if each.is_file() else each.name
+        for each in found
+        if (each.is_file() and each.suffix == ".txt") or (each.is_dir() and any(each.glob("*.txt")))
+    )
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", file.name.lower())]

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from typing_extensions import Self
@@ -16,7 +17,9 @@ from typing_extensions import Self
 from errors import NotWritable, Unavailable
 from modules.config.atomic import write_json
 from modules.training.examples import IGNORED, Example, samples
-from modules.training.preparation import Prepared
+
+if TYPE_CHECKING:  # it needs the packages of the Training tab, and this record goes to a page that may lack them
+    from modules.training.preparation import Prepared
 
 _BINS = 16
 _SHOWN = 400  # tokens of a sample

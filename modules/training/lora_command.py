@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from errors import UserError
+from loaders.hf import packages
 from modules.config.paths import Paths, safe_child
 from modules.library.shelf import Shelf
 from modules.training.look import Look, keep_samples, look_at
 from modules.training.lora_events import Event
 from modules.training.lora_settings import PARAMETERS_FILE, PROJECTIONS, LoraSettings
 from modules.training.preparation import prepare
+from modules.training.taken import taken
+
+#: Who lacks a package, in the sentence that says so.
+_WHO = "Training"
 
 
 def add_lora(commands: Any) -> None:
@@ -75,7 +80,8 @@ def lora(asked: argparse.Namespace) -> int:
     with _own_output(asked.json) as out:
         try:
             settings = _settings(asked)
-            return _look(asked, settings, out) if asked.look else _train(asked, settings, out)
+            with packages.explained(_WHO):
+                return _look(asked, settings, out) if asked.look else _train(asked, settings, out)
         except UserError as error:
             if not asked.json:
                 raise
@@ -87,7 +93,8 @@ def merged(asked: argparse.Namespace) -> int:
     """Merge. Raises: UserError."""
     paths = _paths(asked)
     base = Shelf(paths).find(asked.model).path
-    from modules.training.merging import merge
+    with packages.explained(_WHO):
+        from modules.training.merging import merge
 
     merge(base, safe_child(paths.loras, asked.lora), safe_child(paths.models, asked.to), asked.strength)
     sys.stdout.write(f"{paths.models / asked.to} is there.\n")
@@ -98,7 +105,8 @@ def as_gguf(asked: argparse.Namespace) -> int:
     """Write an adapter as GGUF. Raises: UserError."""
     paths = _paths(asked)
     base = Shelf(paths).find(asked.model).path
-    from modules.training.gguf_adapter import export
+    with packages.explained(_WHO):
+        from modules.training.gguf_adapter import export
 
     target = safe_child(paths.loras, asked.lora, ".gguf")
     export(base, safe_child(paths.loras, asked.lora), target)
@@ -156,8 +164,6 @@ def _look(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int
 def _train(asked: argparse.Namespace, settings: LoraSettings, out: TextIO) -> int:
     tell: Callable[[Event], None] = (lambda event: _write(out, event.line())) if asked.json else _Human(out).tell
     paths = _paths(asked)
-    from modules.training.lora_folder import taken
-
     with taken(safe_child(paths.loras, settings.lora_name or "unnamed")):
         tell(Event("doing", "Reading the data"))
         prepared = prepare(paths, settings)

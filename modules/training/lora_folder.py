@@ -1,47 +1,21 @@
-"""The folder of an adapter, loras/NAME: taken for one training at a time, put in order before it, filled after it.
+"""The folder of an adapter, loras/NAME: put in order before a training, filled after it.
 
 Names of files are the original's. This module must not know how a training goes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 from safetensors import SafetensorError
 
-from errors import Conflict, NotWritable, Unavailable
+from errors import NotWritable, Unavailable
 from modules.config.atomic import write_text
 from modules.training.checkpoints import CONFIG, LOG_FILE, PICKLED, WEIGHTS, put_away, remove_checkpoints
 from modules.training.lora_settings import PARAMETERS_FILE
 from modules.training.preparation import Prepared
-
-#: Seconds in which a training that has just ended lets go.
-_PATIENCE = 10
-
-
-@contextlib.contextmanager
-def taken(folder: Path) -> Iterator[None]:
-    """Nobody else trains this adapter meanwhile, in whatever process. Raises: Conflict, NotWritable."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=_PATIENCE)
-        lock.acquire()
-    except filelock.Timeout:
-        raise Conflict(
-            f"The adapter {folder.name} is being trained by another process. Stop it first, wait until it is done, or "
-            "choose another name."
-        ) from None
-    except OSError as error:
-        raise NotWritable(folder.parent, error) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def settle(prepared: Prepared) -> None:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from errors import BadFile, InvalidInput, NotEnoughMemory, NotWritable, Unavailable
+from errors import InvalidInput, NotEnoughMemory, NotWritable, Unavailable
 from loaders.cards import free_card_memory
-from loaders.hf.tokenizer import FolderTokenizer
 from modules.config.paths import Paths, safe_child
 from modules.library.model_settings import ModelSettings
 from modules.library.shelf import Shelf
@@ -26,12 +24,15 @@ from modules.training import base_model, lora_forecast
 from modules.training.base_model import Base
 from modules.training.chats import Message
 from modules.training.checkpoints import Beginning, base_of, beginning
-from modules.training.data_folder import read_text
+from modules.training.data_folder import read_text, text_files
 from modules.training.examples import Examples, from_rows, from_text
 from modules.training.formats import Format, Formats
 from modules.training.lora_forecast import Need
 from modules.training.lora_settings import LoraSettings
 from modules.training.rows import Rows
+
+if TYPE_CHECKING:
+    from loaders.hf.tokenizer import FolderTokenizer
 
 #: Where transformers' polynomial schedule ends.
 _LOWEST = 1e-7
@@ -78,6 +79,8 @@ def prepare(paths: Paths, settings: LoraSettings, *, strict: bool = True) -> Pre
         raise InvalidInput(f"A polynomial schedule ends at {_LOWEST:g}: the learning rate has to begin above it.")
     if strict and paths.loras.is_dir() and not os.access(paths.loras, os.W_OK):
         raise NotWritable(paths.loras, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+    from loaders.hf.tokenizer import FolderTokenizer  # here: what it needs may be missing, and `read_base` says so
+
     tokenizer = FolderTokenizer(base.folder.path, base.vocabulary)
     reader = _Reader(paths, settings, tokenizer)
     examples, evaluation, form = reader.examples(), reader.evaluation(), reader.form
@@ -146,31 +149,3 @@ class _Reader:
             self._template, messages, add_generation_prompt=reply, bos_token=tokenizer.bos_token,
             eos_token=tokenizer.eos_token, tools=tools,
         )  # fmt: skip
-
-
-def text_files(folder: Path, name: str) -> list[Path]:
-    """A text file of the folder, or all of a folder there in their natural order. Raises: InvalidName, BadFile."""
-    inside = safe_child(folder, name)
-    if inside.is_dir():
-        found = sorted(inside.glob("*.txt"), key=_natural)
-        if not found:
-            raise BadFile(inside, "there is no .txt file in it", "Put texts into it, then try again.")
-        return found
-    file = inside if inside.suffix == ".txt" else safe_child(folder, name, ".txt")
-    if not file.is_file():
-        raise BadFile(file, "it is not there", "Put it into training/datasets, then try again.")
-    return [file]
-
-
-def text_names(folder: Path) -> list[str]:
-    """The text files and the folders of texts that can be learned."""
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(
-        each.stem if each.is_file() else each.name
-        for each in found
-        if (each.is_file() and each.suffix == ".txt") or (each.is_dir() and any(each.glob("*.txt")))
-    )
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", file.name.lower())]

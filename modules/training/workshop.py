@@ -21,11 +21,11 @@ from modules.config.paths import Paths, safe_child
 from modules.library.shelf import Shelf
 from modules.training.base_model import trainable
 from modules.training.checkpoints import CONFIG, WEIGHTS, unfinished
+from modules.training.data_folder import text_names
 from modules.training.formats import Formats
 from modules.training.look import Look
 from modules.training.lora_events import Event
 from modules.training.lora_settings import PARAMETERS_FILE, LoraSettings
-from modules.training.preparation import text_names
 from modules.training.rows import Rows
 
 log = logging.getLogger(__name__)

@@ -411,17 +411,17 @@ def test_checkpoints_that_were_asked_for_stay(workplace: Path) -> None:
 
 
 def test_one_adapter_is_trained_once_at_a_time(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modules.training import lora_folder
+    from modules.training import taken
 
-    monkeypatch.setattr(lora_folder, "_PATIENCE", 0.1)
+    monkeypatch.setattr(taken, "_PATIENCE", 0.1)
     folder = workplace / "loras" / "mine"
     with (
-        lora_folder.taken(folder),
+        taken.taken(folder),
         pytest.raises(Conflict, match="mine is being trained by another process"),
-        lora_folder.taken(folder),
+        taken.taken(folder),
     ):
         pass
-    with lora_folder.taken(folder):  # it was let go
+    with taken.taken(folder):  # it was let go
         pass
     assert workshop(workplace).finished() == []
 

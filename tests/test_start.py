@@ -1,0 +1,58 @@
+"""A newcomer has none of the packages that torch brings: everything starts without them, and says what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+
+LEFT_OUT = set(sys.argv[2].split(","))
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in LEFT_OUT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Missing())
+import modules.api
+from modules.app import App
+from modules.ui import build_page
+
+app = App.build(Path(sys.argv[1]), [])
+build_page(app)
+print("models to train:", app.workshop.models(), "texts:", app.workshop.texts())
+
+from modules.training import __main__ as command
+
+for words in (["lora", "--look", "--model", "x"], ["merge", "--model", "x", "--lora", "y", "--to", "z"],
+              ["gguf", "--model", "x", "--lora", "y"]):
+    (app.paths.models / "x").mkdir(exist_ok=True)
+    (app.paths.models / "x" / "config.json").write_text("{}")
+    (app.paths.models / "x" / "model.safetensors").write_bytes(b"")
+    print(words[0], command.main([words[0], "--root", sys.argv[1], *words[1:]]))
+app.close()
+"""
+
+
+def test_it_starts_without_what_torch_brings(tmp_path: Path) -> None:
+    lines = (ROOT / "requirements-torch.in").read_text("utf-8").splitlines()
+    names = {line.split("==")[0].strip() for line in lines if "==" in line and not line.startswith("#")}
+    assert {"transformers", "tokenizers", "safetensors", "peft", "datasets", "gguf"} <= names
+    left_out = ",".join(sorted(names | {"torch", "exllamav2"}))
+    ran = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, str(tmp_path), left_out], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "models to train: [] texts: []" in ran.stdout
+    assert [line for line in ran.stdout.splitlines() if line[-2:] == " 2"] == ["lora 2", "merge 2", "gguf 2"]
+    said = ran.stderr.splitlines()
+    assert len([line for line in said if line.startswith("Training needs the package ")]) == 3, ran.stderr
+    assert "Traceback" not in ran.stderr
