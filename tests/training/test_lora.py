@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -526,6 +527,11 @@ def test_the_command_line_looks_trains_and_merges(workplace: Path) -> None:
     looked = ran("lora", *given, "--look")
     assert looked.returncode == 0, looked.stderr
     assert "20 examples" in looked.stdout
+    (workplace / "training" / "datasets" / "owl.json").write_text('[{"text": "\\ud83e\\udd89"}]')
+    command = [sys.executable, "-m", "modules.training", "lora", "--root", str(workplace), "--look", "--model", "tiny"]
+    pipe = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # as a pipe of Windows
+    narrow = subprocess.run([*command, "--dataset", "owl"], cwd=ROOT, capture_output=True, env=pipe, check=False)
+    assert (narrow.returncode, b"?" in narrow.stdout) == (0, True), narrow.stderr
     assert not (workplace / "logs" / "train_dataset_sample.json").exists()
     made = ran("lora", *given, "--lora-name", "mine", "--epochs", "1", "--learning-rate", "1e-3", "--no-q-proj-en")
     assert made.returncode == 0, made.stderr
