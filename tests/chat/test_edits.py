@@ -16,8 +16,7 @@ from modules.chat.exchange import read_chat, to_lines
 from modules.chat.search import MOST, search
 from modules.chat.store import Store
 from modules.config.paths import Paths
-from tests.chat.test_service import TURN, House, house
-from tests.fake_engine import FakeModel
+from tests.chat.test_service import TURN, House
 
 LINES = "\n".join(
     json.dumps(each)
@@ -29,16 +28,6 @@ LINES = "\n".join(
         {"name": "Note", "is_user": False, "is_system": True, "mes": "hidden"},
     )
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> House:
-    return house(tmp_path, FakeModel("Paris."))
-
-
-@pytest.fixture
-def edits(home: House) -> Edits:
-    return Edits(home.chats, home.store)
 
 
 def asked(home: House, *texts: str) -> str:

@@ -13,25 +13,9 @@ from modules.chat.characters import Characters
 from modules.chat.edits import Edits
 from modules.config.atomic import write_json
 from modules.config.paths import Paths
+from tests.chat.test_edits import asked
 from tests.chat.test_service import TURN, House, house, turn
 from tests.fake_engine import FakeModel
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> House:
-    return house(tmp_path, FakeModel("Paris."))
-
-
-@pytest.fixture
-def edits(home: House) -> Edits:
-    return Edits(home.chats, home.store)
-
-
-def asked(home: House, *texts: str) -> str:
-    id = home.chats.new().id
-    for text in texts:
-        list(home.chats.send(id, text, TURN))
-    return id
 
 
 def rewritten(home: House, id: str, *rows: list[str]) -> None:
