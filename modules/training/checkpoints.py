@@ -94,11 +94,15 @@ def unfinished(folder: Path) -> bool:
     return _known(folder) is not None and not _finished(folder) and complete(folder) is not None
 
 
-def remove_checkpoints(folder: Path, *, but: Path | None = None) -> None:
-    """Remove all checkpoints; with `but` only those after it, which a training that goes on from it writes anew."""
-    kept = _update(but) if but else -1
-    for each in folder.glob("checkpoint-*"):
-        if _update(each) > kept:
+def checkpoint(folder: str | Path, update: int) -> Path:
+    """Where the Trainer keeps a checkpoint."""
+    return Path(folder) / f"checkpoint-{update}"
+
+
+def remove_after(last: Path) -> None:
+    """Remove the checkpoints beside this one that come after it: a training that goes on from it writes them anew."""
+    for each in last.parent.glob("checkpoint-*"):
+        if _update(each) > _update(last):
             shutil.rmtree(each, ignore_errors=True)
 
 

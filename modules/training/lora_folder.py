@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from errors import NotWritable, Unavailable
 from modules.config.atomic import write_text
-from modules.training.checkpoints import CONFIG, LOG_FILE, PICKLED, WEIGHTS, put_away, remove_checkpoints
+from modules.training.checkpoints import CONFIG, LOG_FILE, PICKLED, WEIGHTS, put_away, remove_after
 from modules.training.lora_settings import PARAMETERS_FILE
 from modules.training.preparation import Prepared
 
@@ -36,8 +36,8 @@ def _settle(prepared: Prepared) -> None:
             put_away(folder, keep=False)
         elif how == "continued":
             put_away(folder, keep=True)
-        else:
-            remove_checkpoints(folder, but=prepared.beginning.source)
+        elif prepared.beginning.source:
+            remove_after(prepared.beginning.source)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG_FILE).unlink(missing_ok=True)
     kept = {**prepared.settings.model_dump(), "data": prepared.data}
@@ -50,11 +50,6 @@ def _settle(prepared: Prepared) -> None:
         texts = {",".join(sorted(keys)): text for keys, text in form.texts.items()}
         prompt = {"template_type": "dataset", **{f"template_{n}": text for n, text in enumerate(texts.values(), 1)}}
     write_text(folder / "training_prompt.json", json.dumps(prompt, indent=2, ensure_ascii=False))
-
-
-def checkpoint(folder: str | Path, update: int) -> Path:
-    """Where the Trainer keeps a checkpoint."""
-    return Path(folder) / f"checkpoint-{update}"
 
 
 def save(model: Any, folder: Path) -> None:

@@ -22,6 +22,7 @@ from errors import AdapterUnfit, OutOfGpuMemory, Unavailable, UserError
 from loaders.huggingface import native
 from loaders.huggingface.options import TransformersOptions
 from modules.training import lora_folder
+from modules.training.checkpoints import checkpoint
 from modules.training.examples import IGNORED, Examples
 from modules.training.lora_events import Ending, Event
 from modules.training.lora_watch import Orders, Stopped, Tell, Watch, finite
@@ -205,7 +206,7 @@ def _rescue(trainer: Trainer, watch: Watch) -> None:
         if watch.worth_keeping:
             watch.rewind()
             trainer._save_checkpoint(trainer.model, trial=None)
-            watch.kept(lora_folder.checkpoint(trainer.args.output_dir, watch.update))
+            watch.kept(checkpoint(trainer.args.output_dir, watch.update))
     except Exception:
         log.exception("What was learned since the last checkpoint could not be kept")
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from modules.training.checkpoints import checkpoint
 from modules.training.lora_events import Ending, Event
-from modules.training.lora_folder import checkpoint
 from modules.training.preparation import Prepared
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from errors import Conflict, InvalidInput, NothingToDo, Unavailable
 from modules.config.paths import Paths, safe_child
 from modules.library.shelf import Shelf
 from modules.training.base_model import trainable
-from modules.training.checkpoints import CONFIG, WEIGHTS, unfinished
+from modules.training.checkpoints import CONFIG, WEIGHTS, base_of, unfinished
 from modules.training.data_folder import text_names
 from modules.training.formats import Formats
 from modules.training.look import Look
@@ -107,15 +107,11 @@ class Workshop:
         """The base model of an adapter, by its parameters or by its own configuration. Raises: UserError."""
         folder = safe_child(self._paths.loras, name)
         known = self.parameters(name).model if (folder / PARAMETERS_FILE).is_file() else ""
-        if not known:
-            try:
-                said = json.loads((folder / CONFIG).read_text("utf-8"))["base_model_name_or_path"]
-                known = Path(str(said)).name
-            except (OSError, ValueError, KeyError, TypeError):
-                raise InvalidInput(
-                    f"{name} does not say what model it was trained on. Load that model in the Model tab, and apply "
-                    "the adapter there."
-                ) from None
+        if not (known := known or base_of(folder)):
+            raise InvalidInput(
+                f"{name} does not say what model it was trained on. Load that model in the Model tab, and apply "
+                "the adapter there."
+            )
         return self._shelf.find(known).name
 
     @property
