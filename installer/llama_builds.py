@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 LLAMA_WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 
+#: Compiled by GCC 12, llama.cpp's AMX kernels end the process at the first token (its pull request 26954).
+WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
+
 
 @dataclass(frozen=True)
 class Build:

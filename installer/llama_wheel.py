@@ -13,7 +13,7 @@ from pathlib import Path
 from installer import compiler, environment, requirements
 from installer.disk import cache_folder
 from installer.errors import Stop
-from installer.llama_builds import LLAMA_WHEELS, Build
+from installer.llama_builds import LLAMA_WHEELS, WITHOUT_AMX, Build
 from installer.packages import Packages
 
 
@@ -65,24 +65,27 @@ class LlamaWheel:
 
     def kept(self, build: Build) -> Path:
         """Where a compiled llama.cpp is kept, outside installer_files, so that starting over need not compile again."""
-        name = re.sub(r"[^\w.]+", "-", f"{self.requirement}-{build.name}")
+        name = re.sub(r"[^\w.]+", "-", f"{self.requirement}-{build.name}-without-AMX")
         return cache_folder(self.runner.environ).parent / "text-generation-webui" / name
 
     def compile(self, build: Build) -> None:
         """Compiles llama.cpp (by pip: uv's own cache of builds depends on the index) and keeps the package."""
         if not compiler.works(self.layout):
             raise Stop(f"llama.cpp must be compiled here, and that needs a C and a C++ compiler. {compiler.ADVICE}")
-        cached = "" if build.cmake else "; seconds if it was built here before"  # pip's cache: see below
         print(
             f"      No ready-made llama.cpp for {build.name}: compiling it, which takes up to 5 minutes on 2 cores\n"
-            f"      and less on more{cached}. The result is kept for the next time.",
+            f"      and less on more. The result is kept for the next time.",
             flush=True,
         )
         made = self.layout.tmp / "wheel"
-        command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(made), self.requirement]
-        if build.cmake:  # pip's cache does not tell builds with different settings apart
-            command.append("--no-cache-dir")
-            self.runner.environ["CMAKE_ARGS"] = f"{self.runner.environ.get('CMAKE_ARGS', '')} {build.cmake}".strip()
+        # pip's own cache does not tell builds with different settings apart
+        command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir", "--wheel-dir", str(made)]
+        environ = self.runner.environ
+        environ["CMAKE_ARGS"] = f"{environ.get('CMAKE_ARGS', '')} {build.cmake}".strip()
+        options = " ".join(compiler.accepted(self.layout, WITHOUT_AMX))
+        for variable in ("CFLAGS", "CXXFLAGS"):
+            environ[variable] = f"{environ.get(variable, '')} {options}".strip()
+        command.append(self.requirement)
         if not self.runner.stream(self.layout.python, *command, doing="compiling llama.cpp"):
             raise Stop("llama.cpp could not be compiled; the reason is above. Mend it and start again.")
         self.kept(build).mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,12 @@ from installer.layout import Layout
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """A project folder with requirements, and nothing of this machine's environment."""
-    for name in ("GPU_CHOICE", "USE_CUDA118", "LAUNCH_AFTER_INSTALL", "UV_CACHE_DIR", "CMAKE_ARGS"):
+    for name in ("GPU_CHOICE", "USE_CUDA118", "LAUNCH_AFTER_INSTALL", "UV_CACHE_DIR", "CMAKE_ARGS", "CFLAGS", "CXXFLAGS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(compiler, "works", lambda layout: True)
+    monkeypatch.setattr(compiler, "accepted", lambda layout, options: list(options))
     layout = Layout(tmp_path / "project")
     layout.root.mkdir()
     layout.requirements.write_text("# comment\ngradio==1.0\nllama-cpp-python==9\n    # via nobody\n")

@@ -17,7 +17,7 @@ case "$*" in
 *"pip wheel"*)
     [ -e "$here/no-compile" ] && exit 1
     while [ "$1" != --wheel-dir ]; do shift; done
-    mkdir -p "$2" && echo "built with: $CMAKE_ARGS" >"$2/llama_cpp_python-9-py3-none-any.whl" ;;
+    mkdir -p "$2" && echo "built with: $CMAKE_ARGS; $CFLAGS; $CXXFLAGS" >"$2/llama_cpp_python-9-py3-none-any.whl" ;;
 *abetlen*) [ -e "$here/wheels" ] || exit 1 ;;
 *"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
 *"-m pip install"*) [ -e "$here/no-pip" ] && exit 1 ;;

@@ -23,8 +23,9 @@ def test_a_compiled_llama_cpp_is_kept_for_the_next_installation(layout: Layout) 
     llama = llama_wheel(layout)
     cuda = Build("CUDA", cmake="-DGGML_CUDA=on")
     assert llama.install([Build("the processor", "cpu"), cuda]) == "CUDA"
+    no_amx = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
     kept = list((layout.root.parent / "cache").rglob("*.whl"))
-    assert [path.read_text() for path in kept] == ["built with: -DGGML_CUDA=on\n"]
+    assert [path.read_text() for path in kept] == [f"built with: -DGGML_CUDA=on; {no_amx}; {no_amx}\n"]
     assert any("wheel" in call and "--no-cache-dir" in call for call in calls(layout))
 
     (layout.python.parent / "no-compile").touch()
@@ -50,14 +51,3 @@ def test_without_a_compiler_it_says_so(layout: Layout, monkeypatch: pytest.Monke
     monkeypatch.setattr(compiler, "works", lambda layout: False)
     with pytest.raises(Stop, match=r"needs a C and a C\+\+ compiler\. Install one"):
         llama_wheel(layout).install(llama_plan("N", False, []))
-
-
-@pytest.mark.parametrize(("build", "said"), [(Build("the processor"), True), (Build("CUDA", cmake="-DX=on"), False)])
-def test_only_what_pips_cache_may_have_is_called_quick(
-    layout: Layout, capsys: pytest.CaptureFixture[str], build: Build, said: bool
-) -> None:
-    make_environment(layout)
-    llama_wheel(layout).compile(build)
-    text = " ".join(capsys.readouterr().out.split())
-    assert "up to 5 minutes on 2 cores" in text
-    assert ("seconds if it was built here before" in text) is said
