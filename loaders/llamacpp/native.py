@@ -245,7 +245,10 @@ class Context:
         self.n_ctx: int = C.llama_n_ctx_seq(self.pointer)  # of one sequence: all of it where they share
         recurrent = C.llama_model_is_recurrent(weights.pointer) or C.llama_model_is_hybrid(weights.pointer)
         self.can_cut = not recurrent
-        self.can_shift: bool = C.llama_memory_can_shift(self.memory)
+        # llama.cpp says so of recurrent models, too; but nothing can be taken out of the middle of a recurrent state
+        self.can_shift: bool = self.can_cut and C.llama_memory_can_shift(self.memory)
+        #: Tokens that a layer with a sliding window looks back to; 0 for a model without such layers.
+        self.window = max(int(C.llama_model_n_swa(weights.pointer)), 0)
         self.n_vocab = weights.n_vocab
         self._views: dict[int, Floats] = {}  # by address, where llama.cpp keeps its rows of logits
 
@@ -267,6 +270,25 @@ class Context:
     def forget(self, sequence: int, position: int = 0) -> bool:
         """Drop a sequence from a position on. False when the memory cannot be cut there (recurrent models)."""
         return bool(C.llama_memory_seq_rm(self.memory, sequence, position, -1))
+
+    def first_held(self, sequence: int) -> int:
+        """The first position from which on every layer holds a sequence; -1 when it holds nothing.
+
+        Not 0 where layers have a sliding window and what lies outside it was given to another sequence, or was not
+        in a copy. (llama.cpp keeps no holes: a position that is lost takes those before it along.)
+        """
+        return int(C.llama_memory_seq_pos_min(self.memory, sequence))
+
+    def holds(self, sequence: int, length: int) -> bool:
+        """Whether a sequence that has been cut to `length` tokens holds all that the next one looks at."""
+        if length == 0:
+            return True
+        last = int(C.llama_memory_seq_pos_max(self.memory, sequence))
+        return last == length - 1 and self.serves(self.first_held(sequence), length)
+
+    def serves(self, first: int, length: int) -> bool:
+        """Whether `length` tokens, held from position `first` on, are all that the token after them looks at."""
+        return not self.can_cut or 0 <= first <= needed_from(length, self.window)
 
     def fork(self, source: int, target: int, length: int) -> None:
         """Let an empty sequence share the first `length` tokens of another (of a cache whose cells are shared)."""
@@ -299,6 +321,11 @@ class Context:
         if self.pointer:
             C.llama_free(self.pointer)
             self.pointer = None
+
+
+def needed_from(length: int, window: int) -> int:
+    """The first position that layers with a sliding window need for the token at position `length`: 0 without one."""
+    return max(length - window + 1, 0) if window else 0
 
 
 def _bytes(array: npt.NDArray[np.uint8]) -> Any:

@@ -1,8 +1,9 @@
 """The sequences of one KV cache: which tokens each holds, which are free, and which suits a prompt best.
 
 What a request leaves behind stays, so that the next one with the same beginning need not compute it again: first in
-the KV cache itself, then, when that needs the room, in a copy in main memory. Used by the engine's thread alone; knows
-nothing of requests.
+the KV cache itself, then, when that needs the room, in a copy in main memory. Whatever is used again is checked against
+what llama.cpp says that its memory holds: layers with a sliding window lose what lies outside it, recurrent ones cannot
+go back. Used by the engine's thread alone; knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 
 from loaders.llamacpp.native import Context
 from loaders.llamacpp.sequence import Sequence
-from loaders.llamacpp.states import SavedStates
+from loaders.llamacpp.states import Copy, SavedStates
 from loaders.prefix import common_prefix
 
 #: Fewer tokens than this are computed again sooner than they are kept.
@@ -44,15 +45,15 @@ class Sequences:
         wanted = ids[:-1]
         source = max(self._all, key=lambda each: (self._usable(each, wanted), not each.busy))
         length = self._usable(source, wanted)
-        saved = self._states.longest_prefix(wanted, whole=not self._context.can_cut)
-        if saved > length:
-            sequence, reason = self._bring_back(wanted), "from the copy in memory"
+        copy, copied = self._states.best(tuple(wanted), self._serves)
+        if copy and copied > length:
+            sequence, reason = self._bring_back(copy, copied), "from the copy in memory"
         elif not length:
             sequence, reason = self._spare(), ""
         elif self._may_cut_back(source, length):
             sequence, reason = source, "from the cache"
             if len(source.ids) - length >= WORTH_KEEPING:
-                self._states.save(self._context, source)
+                self._states.save(self._context, source, self._serves)
             self.cut(source, length)
         else:
             # it belongs to another chat or another branch of this one, and stays: only its beginning is shared
@@ -60,8 +61,9 @@ class Sequences:
             self._context.fork(source.id, sequence.id, length)
             sequence.ids[:] = source.ids[:length]
         sequence.busy = True
+        self._check(sequence)
         if not sequence.ids:
-            reason = self._why_nothing(was_empty, source, wanted)
+            reason = self._why_nothing(was_empty, wanted)
         return sequence, reason
 
     def cut(self, sequence: Sequence, length: int) -> None:
@@ -74,10 +76,14 @@ class Sequences:
         del sequence.ids[length:]
 
     def shift(self, sequence: Sequence, keep: int, drop: int) -> None:
-        """Drop `drop` tokens after the first `keep`, and move those behind them forward."""
+        """Drop `drop` tokens after the first `keep`, and move those behind them forward.
+
+        Afterwards the sequence is empty if a sliding window would have to look at tokens that are not held any more.
+        """
         self._context.shift(sequence.id, keep, drop)
         del sequence.ids[keep : keep + drop]
         sequence.unsettled = True
+        self._check(sequence)
 
     def release(self, sequence: Sequence) -> None:
         """Its request has left; what it holds may serve another."""
@@ -118,13 +124,22 @@ class Sequences:
             sequence.ids.clear()
 
     def _usable(self, sequence: Sequence, wanted: list[int]) -> int:
-        """How much of a sequence can serve: its common beginning, unless it is busy or cannot be cut there."""
+        """How much of a sequence can serve: its common beginning, unless it is busy or cannot be used alone."""
         if sequence.busy and not self._shared:
             return 0
         length = common_prefix(sequence.ids, wanted)
-        if length < len(sequence.ids) and not self._context.can_cut:
+        if not length or not self._serves(self._context.first_held(sequence.id), len(sequence.ids), length):
             return 0
         return length
+
+    def _serves(self, first: int, held: int, length: int) -> bool:
+        """Whether the first `length` of `held` tokens can be used alone; `first` is where all layers begin."""
+        return (length == held or self._context.can_cut) and self._context.serves(first, length)
+
+    def _check(self, sequence: Sequence) -> None:
+        """Empty a sequence of which the memory does not hold what the next token looks at."""
+        if sequence.ids and not self._context.holds(sequence.id, len(sequence.ids)):
+            self.cut(sequence, 0)
 
     def _may_cut_back(self, source: Sequence, length: int) -> bool:
         """Whether to continue in the source itself: it loses next to nothing, or there is nowhere to fork to."""
@@ -133,20 +148,20 @@ class Sequences:
         alone = all(each.busy for each in self._all if each is not source)
         return alone or not self._shared or len(source.ids) - length < WORTH_KEEPING
 
-    def _bring_back(self, wanted: list[int]) -> Sequence:
-        """A free sequence with what the best copy in memory holds of `wanted`; empty, if the cache has no room."""
+    def _bring_back(self, copy: Copy, length: int) -> Sequence:
+        """A free sequence with the first `length` tokens of a copy in memory; empty, if the cache has no room."""
         # out of the store first: to make room, others are put there, and that may push the oldest out
-        ids, state = self._states.take_out(wanted, whole=not self._context.can_cut)
+        self._states.take_out(copy)
         sequence = self._spare()
-        restored = self._context.restore(sequence.id, state)
+        restored = self._context.restore(sequence.id, copy.state)
         while not restored and self.drop_idle():
-            restored = self._context.restore(sequence.id, state)
-        length = common_prefix(ids, tuple(wanted))
+            restored = self._context.restore(sequence.id, copy.state)
         if restored:
-            sequence.ids[:] = ids
+            sequence.ids[:] = copy.ids
             self.cut(sequence, length)
-        if not restored or len(ids) - length >= WORTH_KEEPING:
-            self._states.put_back(ids, state)  # another chat's, that only begins alike
+        another = len(copy.ids) - length >= WORTH_KEEPING  # chat's, that only begins alike
+        if not restored or another or self._context.window or not self._context.can_cut:
+            self._states.put(copy)  # also where the sequence, once it has grown, can not be cut back to here
         return sequence
 
     def _spare(self, apart_from: Sequence | None = None) -> Sequence:
@@ -158,12 +173,12 @@ class Sequences:
 
     def _put_away(self, sequence: Sequence) -> None:
         if len(sequence.ids) >= WORTH_KEEPING:
-            self._states.save(self._context, sequence)
+            self._states.save(self._context, sequence, self._serves)
         self.cut(sequence, 0)
 
-    def _why_nothing(self, was_empty: bool, source: Sequence, wanted: list[int]) -> str:
-        if was_empty:
-            return "the cache was empty"
-        if not self._context.can_cut and common_prefix(source.ids, wanted):
+    def _why_nothing(self, was_empty: bool, wanted: list[int]) -> str:
+        if not any(common_prefix(each.ids, wanted) for each in self._all) and not self._states.alike(tuple(wanted)):
+            return "the cache was empty" if was_empty else "the prompt begins differently from all in the cache"
+        if not self._context.can_cut:
             return "this model's memory cannot be cut back to where the prompts differ"
-        return "the prompt begins differently from all in the cache"
+        return "the model's sliding window no longer reaches back to where the prompts differ"

@@ -6,7 +6,8 @@ Bounded in bytes, least recently used out first. Used by the engine's thread alo
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,59 +28,75 @@ def capacity_in_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+#: Whether the first so many tokens can be used alone, of those that are held from one position to another:
+#: (first position held, tokens held, tokens wanted).
+Serves = Callable[[int, int, int], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """What the cache held of a sequence. `first`: the position from which on all layers are in it."""
+
+    ids: tuple[int, ...]
+    state: npt.NDArray[np.uint8]
+    first: int
+
+
 class SavedStates:
-    """States of sequences by the token ids that they hold."""
+    """Copies of sequences, with the token ids that they hold."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._states: OrderedDict[tuple[int, ...], npt.NDArray[np.uint8]] = OrderedDict()  # oldest first
+        self._copies: list[Copy] = []  # least recently used first
 
     @property
     def size(self) -> int:
         """Bytes in use."""
-        return sum(state.nbytes for state in self._states.values())
+        return sum(copy.state.nbytes for copy in self._copies)
 
     def clear(self) -> None:
         """Drop all copies."""
-        self._states.clear()
+        self._copies.clear()
 
     def takes(self, context: Context, sequence: Sequence) -> bool:
         """Whether a copy of this sequence has room beside those that are there."""
         return self.size + context.state_size(sequence.id) <= self._capacity
 
-    def save(self, context: Context, sequence: Sequence) -> None:
-        """Copy what a sequence holds, unless it is larger than the whole capacity."""
+    def save(self, context: Context, sequence: Sequence, serves: Serves) -> None:
+        """Copy what a sequence holds, unless it is larger than the whole capacity.
+
+        It takes the place of shorter copies that it can stand for; of those that it cannot, the longest stays.
+        """
         ids = tuple(sequence.ids)
         if sequence.unsettled or context.state_size(sequence.id) > self._capacity:
             return
-        # what is a beginning of this one serves nothing that this one does not
-        for other in [other for other in self._states if other == ids[: len(other)]]:
-            del self._states[other]
-        state = context.save(sequence.id)
-        self._states[ids] = state
+        # llama.cpp leaves out what lies outside a sliding window at the sequence's end
+        first = max(context.first_held(sequence.id), len(ids) - context.window if context.window else 0)
+        shorter = [copy for copy in self._copies if copy.ids == ids[: len(copy.ids)]]
+        needed = [copy for copy in shorter if not serves(first, len(ids), len(copy.ids)) and len(copy.ids) < len(ids)]
+        longest = max(needed, key=lambda copy: len(copy.ids), default=None)
+        self._copies = [copy for copy in self._copies if copy not in shorter or copy is longest]
+        self.put(Copy(ids, context.save(sequence.id), first))
+
+    def put(self, copy: Copy) -> None:
+        """Keep a copy; the least recently used ones make room for it."""
+        self._copies.append(copy)
         while self.size > self._capacity:
-            self._states.popitem(last=False)
+            del self._copies[0]
 
-    def longest_prefix(self, wanted: list[int], *, whole: bool) -> int:
-        """How many of the wanted tokens the best copy holds; `whole`: only copies that need not be cut count."""
-        best = self._best(tuple(wanted), whole)
-        return common_prefix(best, tuple(wanted)) if best else 0
+    def take_out(self, copy: Copy) -> None:
+        """Take a copy off the list."""
+        self._copies.remove(copy)
 
-    def take_out(self, wanted: list[int], *, whole: bool) -> tuple[tuple[int, ...], npt.NDArray[np.uint8]]:
-        """The best copy for `wanted` and the tokens that it holds; it is on nobody's list any more.
+    def best(self, wanted: tuple[int, ...], serves: Serves) -> tuple[Copy | None, int]:
+        """The copy of which the longest beginning of `wanted` can be used, and that length; (None, 0) if none."""
+        best: tuple[Copy | None, int] = (None, 0)
+        for copy in self._copies:
+            length = common_prefix(copy.ids, wanted)
+            if length > best[1] and serves(copy.first, len(copy.ids), length):
+                best = (copy, length)
+        return best
 
-        To be called when `longest_prefix` is not 0.
-        """
-        best = self._best(tuple(wanted), whole)
-        assert best is not None
-        return best, self._states.pop(best)
-
-    def put_back(self, ids: tuple[int, ...], state: npt.NDArray[np.uint8]) -> None:
-        """Keep a copy that was taken out after all."""
-        self._states[ids] = state
-        while self.size > self._capacity:
-            self._states.popitem(last=False)
-
-    def _best(self, wanted: tuple[int, ...], whole: bool) -> tuple[int, ...] | None:
-        usable = [ids for ids in self._states if not whole or ids == wanted[: len(ids)]]
-        return max(usable, key=lambda ids: common_prefix(ids, wanted), default=None)
+    def alike(self, wanted: tuple[int, ...]) -> bool:
+        """Whether a copy begins like `wanted`, be it of use or not."""
+        return any(common_prefix(copy.ids, wanted) for copy in self._copies)

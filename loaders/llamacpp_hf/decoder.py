@@ -66,7 +66,8 @@ class LlamaCppDecoder(Decoder):
         return bool(idle)
 
     def _cut(self, branch: int, length: int) -> bool:
-        return bool(self._context.can_cut and self._context.forget(branch, length))
+        # a window's tokens may have been given to another branch: what is left must be all that the next one looks at
+        return self._context.can_cut and self._context.forget(branch, length) and self._context.holds(branch, length)
 
     def _empty(self, branch: int) -> None:
         self._context.forget(branch)

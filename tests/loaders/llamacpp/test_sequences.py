@@ -4,29 +4,62 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders.llamacpp.native import needed_from
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
 
 
 class FakeContext:
-    """Counts cells, one byte of state a token; there are `cells` of them."""
+    """Counts cells, one byte of state a token; there are `cells` of them.
 
-    can_cut = True
+    `window`: layers look back so many tokens only, and what lies outside may be taken by other sequences at any time;
+    a copy of a sequence lacks it. `recurrent`: a sequence cannot be cut, as its state has no past.
+    """
 
-    def __init__(self, cells: int) -> None:
+    def __init__(self, cells: int, *, window: int = 0, recurrent: bool = False) -> None:
         self.cells = self.n_ctx = cells
+        self.window, self.can_cut = window, not recurrent
         self.held: dict[int, int] = {}
+        self.first: dict[int, int] = {}
+
+    def decode(self, sequence: int, length: int) -> None:
+        """The sequence is `length` tokens long now; all others lose what lies outside their windows."""
+        self.held[sequence] = length
+        self.first.setdefault(sequence, 0)
+        for other, held in self.held.items():
+            if other != sequence:
+                self.first[other] = max(self.first.get(other, 0), self.lost(held))
+
+    def lost(self, length: int) -> int:
+        return max(length - self.window, 0) if self.window else 0
+
+    def first_held(self, sequence: int) -> int:
+        if not self.held.get(sequence):
+            return -1
+        return self.first[sequence] if self.can_cut else self.held[sequence] - 1
+
+    def serves(self, first: int, length: int) -> bool:
+        return not self.can_cut or 0 <= first <= needed_from(length, self.window)
+
+    def holds(self, sequence: int, length: int) -> bool:
+        return self.held.get(sequence, 0) == length and self.serves(self.first_held(sequence), length)
 
     def forget(self, sequence: int, position: int = 0) -> bool:
+        if not self.can_cut and 0 < position < self.held.get(sequence, 0):
+            return False
         self.held[sequence] = min(self.held.get(sequence, 0), position)
+        if not self.held[sequence]:
+            self.first[sequence] = 0
         return True
 
     def fork(self, source: int, target: int, length: int) -> None:
         assert length <= self.held[source]
-        self.held[target] = length
+        assert self.can_cut or length == self.held[source]
+        self.held[target], self.first[target] = length, self.first[source]
 
     def state_size(self, sequence: int) -> int:
         return self.held.get(sequence, 0)
@@ -37,18 +70,20 @@ class FakeContext:
     def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
         if sum(self.held.values()) + len(state) > self.cells:
             return False
-        self.held[sequence] = len(state)
+        self.held[sequence], self.first[sequence] = len(state), self.lost(len(state))
         return True
 
 
 def ask(context: FakeContext, sequences: Sequences, ids: list[int]) -> tuple[int, str]:
     """What a request does: take, decode what is missing, release. Returns what was reused, and why."""
     sequence, reason = sequences.take(ids)
-    assert context.held.get(sequence.id, 0) == len(sequence.ids)
     reused = len(sequence.ids)
+    assert context.held.get(sequence.id, 0) == reused
     assert sequence.ids == ids[:reused]
+    # all that the next token looks at is there, in windowed and in recurrent models, too
+    assert not reused or not context.can_cut or context.first[sequence.id] <= needed_from(reused, context.window)
     sequence.ids.extend(ids[reused:])
-    context.held[sequence.id] = len(sequence.ids)
+    context.decode(sequence.id, len(sequence.ids))
     sequences.release(sequence)
     while sum(context.held.values()) > context.cells:
         assert sequences.drop_idle()
@@ -65,17 +100,53 @@ def test_to_make_room_for_a_copy_does_not_push_that_copy_out() -> None:
     assert ask(context, sequences, [*chats[0], 5]) == (600, "from the copy in memory")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     requests=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 300)), max_size=30),
     cells=st.integers(300, 2000),
     capacity=st.sampled_from([0, 200, 1000, 10_000]),
     shared=st.booleans(),
+    window=st.sampled_from([0, 0, 1, 20, 64, 128]),
+    recurrent=st.booleans(),
 )
 def test_what_a_sequence_is_said_to_hold_it_holds(
-    requests: list[tuple[int, int]], cells: int, capacity: int, shared: bool
+    requests: list[tuple[int, int]], cells: int, capacity: int, shared: bool, window: int, recurrent: bool
 ) -> None:
-    context = FakeContext(cells)
+    context = FakeContext(cells, window=window, recurrent=recurrent)
     sequences = Sequences(context, 4, shared=shared, states=SavedStates(capacity))  # type: ignore[arg-type]
     for chat, length in requests:
         ask(context, sequences, [chat * 7 // 2, *range(chat, chat + length)])
+
+
+@pytest.mark.parametrize(
+    ("window", "recurrent", "reused", "reason"),
+    [
+        (0, False, 299, "from the copy in memory"),
+        (64, False, 0, "the model's sliding window no longer reaches back to where the prompts differ"),
+        (0, True, 0, "this model's memory cannot be cut back to where the prompts differ"),
+    ],
+)
+def test_the_reason_says_why_a_chat_was_read_anew(window: int, recurrent: bool, reused: int, reason: str) -> None:
+    """A chat of 500 tokens, others that push it out of the cache, and a return to its first 300."""
+    context = FakeContext(600, window=window, recurrent=recurrent)
+    sequences = Sequences(context, 4, shared=True, states=SavedStates(10_000))  # type: ignore[arg-type]
+    chat = list(range(500))
+    ask(context, sequences, chat)
+    ask(context, sequences, list(range(1000, 1300)))
+    sequences.drop_idle()
+    assert ask(context, sequences, chat[:300]) == (reused, reason)
+
+
+def test_a_copy_that_a_longer_one_cannot_stand_for_is_kept() -> None:
+    """With a window, a copy of a whole chat is of no use for its beginning: the shorter copy is."""
+    context = FakeContext(10_000, window=64)
+    sequences = Sequences(context, 4, shared=False, states=SavedStates(10_000))  # type: ignore[arg-type]
+    chat = list(range(600))
+    ask(context, sequences, chat[:300])
+    ask(context, sequences, list(range(1000, 1100)))
+    while sequences.drop_idle():
+        pass
+    ask(context, sequences, chat)
+    while sequences.drop_idle():
+        pass
+    assert ask(context, sequences, [*chat[:300], 7]) == (300, "from the copy in memory")
