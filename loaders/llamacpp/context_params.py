@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions
 
@@ -11,8 +12,27 @@ _GGML_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 _FLASH = {"auto": -1, "on": 1, "off": 0}
 
 
-def context_params(options: GGUFOptions, limits: Limits, cells: int) -> dict[str, Any]:
-    """The fields of llama_context_params on which its memory depends, for a context of `cells` tokens."""
+def key_type(header: GGUFHeader, options: GGUFOptions, limits: Limits) -> tuple[str, str]:
+    """The type in which the cache keeps the keys, and why it is not the one that was asked for ("" where it is).
+
+    To shift quantized keys llama.cpp rotates them by a matrix that it makes only where the size of a head is a multiple
+    of 64, and the same in all layers; where it is not, it would end the whole program at the first shift.
+    """
+    sizes = header.head_sizes
+    if options.cache_type == "f16" or limits.keep is None or (len(sizes) == 1 and not min(sizes) % 64):
+        return options.cache_type, ""
+    told = " and ".join(f"{size}" for size in sorted(sizes))
+    return "f16", (
+        f"the cache's keys stay at f16, as context_shift is on: llama.cpp cannot shift {options.cache_type} keys in "
+        f"heads of {told} values, only of a multiple of 64"
+    )
+
+
+def context_params(options: GGUFOptions, limits: Limits, cells: int, keys: str) -> dict[str, Any]:
+    """The fields of llama_context_params on which its memory depends, for a context of `cells` tokens.
+
+    `keys`: the type of the cache's keys (`key_type`).
+    """
     return {
         "n_ctx": cells,
         "n_batch": limits.tokens,
@@ -20,7 +40,7 @@ def context_params(options: GGUFOptions, limits: Limits, cells: int) -> dict[str
         "n_seq_max": limits.sequences,
         "n_outputs_max": limits.rows,
         "kv_unified": limits.shared,
-        "type_k": _GGML_TYPES[options.cache_type],
+        "type_k": _GGML_TYPES[keys],
         "type_v": _GGML_TYPES[options.cache_type],
         "no_perf": True,
         **attention_params(options),

@@ -91,6 +91,14 @@ class GGUFHeader:
         return int(self.get("block_count", 0))
 
     @property
+    def head_sizes(self) -> frozenset[int]:
+        """Values of a key in one attention head: one size, or those of layers with and without a sliding window."""
+        heads = self.get("attention.head_count", 0)
+        width = int(self.get("embedding_length", 0)) // max(max(heads) if isinstance(heads, list) else heads, 1)
+        size = int(self.get("attention.key_length", width))
+        return frozenset({size, int(self.get("attention.key_length_swa", size))})
+
+    @property
     def n_params(self) -> int:
         """The number of weights, over all parts that were read."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors)

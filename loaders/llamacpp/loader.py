@@ -14,7 +14,7 @@ from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
 from loaders.llamacpp import dry_run, memory
-from loaders.llamacpp.context_params import context_params
+from loaders.llamacpp.context_params import context_params, key_type
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
@@ -167,7 +167,8 @@ def opened(
     n_ctx = _context(header, options, notes)
     cells = n_ctx * copies
     try:
-        plan = memory.forecast(header, cells, options.cache_type)
+        keys, why_keys = key_type(header, options, limits)
+        plan = memory.forecast(header, cells, options.cache_type, keys)
     except (TypeError, ValueError, OverflowError):
         raise ModelFileError(
             path.name, "it has a broken header: its metadata make no sense. Download it again."
@@ -205,11 +206,11 @@ def opened(
                 weights,
                 n_threads=threads,
                 n_threads_batch=options.threads_batch or threads,
-                **context_params(options, limits, cells),
+                **context_params(options, limits, cells, keys),
             )
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
-        notes.append(reason)
+        notes += [reason, *filter(None, [why_keys, _why_no_shift(context, limits)])]
         notes.append(taken_in_words(taken))
         model = build(Opened(path, weights, context, tokenizer, notes, sum(taken.values())), options, limits)
     except BaseException as error:
@@ -226,6 +227,12 @@ def opened(
     return model
 
 
+def _why_no_shift(context: Context, limits: Limits) -> str:
+    if limits.keep is None or context.can_shift:
+        return ""
+    return "context_shift has no effect: the memory of this model cannot be shifted, so a full context ends the reply"
+
+
 def taken_in_words(sizes: Mapping[tuple[str, str], int]) -> str:
     """What llama.cpp has taken, by its own account."""
     kinds = {"weights": ("model",), "context": ("KV",), "buffers": ("compute", "output")}
@@ -240,12 +247,13 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
     notes: list[str] = []
     cells = _context(header, options, notes) * copies
     try:
-        plan = memory.forecast(header, cells, options.cache_type)
+        keys, _ = key_type(header, options, limits)
+        plan = memory.forecast(header, cells, options.cache_type, keys)
     except (TypeError, ValueError, OverflowError):
         raise ModelFileError(path.name, "it has a broken header: its metadata make no sense.") from None
     _check_layers(header)
     parts = tuple(str(part) for part in header.parts)
-    context = tuple(sorted(context_params(options, limits, cells).items()))
+    context = tuple(sorted(context_params(options, limits, cells, keys).items()))
     stamp = header.path.stat().st_mtime
     wished = max(options.n_gpu_layers, 0) if not options.cpu else 0
     answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp))

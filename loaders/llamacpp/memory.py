@@ -39,24 +39,25 @@ class Forecast:
         return self.weights + self.cache + self.overhead
 
 
-def forecast(header: GGUFHeader, n_ctx: int, cache_type: str) -> Forecast:
-    """What the model takes with a context of `n_ctx` tokens."""
+def forecast(header: GGUFHeader, n_ctx: int, cache_type: str, key_type: str = "") -> Forecast:
+    """What the model takes with a context of `n_ctx` tokens. `key_type`: that of the keys, where it is another."""
     weights = sum(tensor.size for tensor in header.tensors)
-    cache = int(n_ctx * _cache_values_per_token(header) * CACHE_BYTES[cache_type])
+    keys, values = _cache_values_per_token(header)
+    cache = int(n_ctx * (keys * CACHE_BYTES[key_type or cache_type] + values * CACHE_BYTES[cache_type]))
     layers = max(header.n_layers, 1)
     in_layers = sum(tensor.size for tensor in header.tensors if tensor.name.startswith("blk."))
     return Forecast(weights, cache, _OVERHEAD, (in_layers + cache) // layers)
 
 
-def _cache_values_per_token(header: GGUFHeader) -> int:
+def _cache_values_per_token(header: GGUFHeader) -> tuple[int, int]:
     """Keys and values that one token adds to the cache, over all layers."""
     heads = header.get("attention.head_count", 0)
     kv_heads = header.get("attention.head_count_kv", heads)
     n_heads = max(heads) if isinstance(heads, list) else heads
     width = int(header.get("embedding_length", 0)) // max(n_heads, 1)
-    per_head = int(header.get("attention.key_length", width)) + int(header.get("attention.value_length", width))
-    kv_heads_of_all = sum(kv_heads) if isinstance(kv_heads, list) else kv_heads * header.n_layers
-    return int(kv_heads_of_all * per_head)
+    kv_heads_of_all = int(sum(kv_heads) if isinstance(kv_heads, list) else kv_heads * header.n_layers)
+    keys = int(header.get("attention.key_length", width))
+    return kv_heads_of_all * keys, kv_heads_of_all * int(header.get("attention.value_length", width))
 
 
 def refuse_if_too_big(header: GGUFHeader, plan: Forecast, available: int, n_ctx: int, on_gpu: int = 0) -> None:

@@ -15,7 +15,15 @@ from installer.layout import Layout
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """A project folder with requirements, and nothing of this machine's environment."""
-    for name in ("GPU_CHOICE", "USE_CUDA118", "LAUNCH_AFTER_INSTALL", "UV_CACHE_DIR", "CMAKE_ARGS", "CFLAGS", "CXXFLAGS"):
+    for name in (
+        "GPU_CHOICE",
+        "USE_CUDA118",
+        "LAUNCH_AFTER_INSTALL",
+        "UV_CACHE_DIR",
+        "CMAKE_ARGS",
+        "CFLAGS",
+        "CXXFLAGS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "stdin", io.StringIO())

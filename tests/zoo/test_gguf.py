@@ -1,0 +1,177 @@
+"""Whatever llama.cpp's context reuses, the reply is that of a model that has read nothing before.
+
+For each architecture, as a user goes through two chats, with and without copies in memory, forks, contexts apart,
+shifting, and the types of the cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loaders import loader_named
+from loaders.base import Model
+from tests.conftest import keep_going
+from tests.zoo import ggufs
+from tests.zoo.compare import Reply, difference, reply
+from tests.zoo.walk import most, walk
+
+#: Those that llama.cpp cannot run, or that write no text.
+_OTHERS = ("bert", "t5", "granitemoehybrid", "llama4")
+PLAIN = ("llama", "mixtral", "qwen3moe")
+ARCHITECTURES = tuple(name for name in ggufs.architectures() if name not in _OTHERS)
+
+#: What changes how things are reused.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no copies": {"cache_capacity": "0"},
+    "contexts apart": {"separate_contexts": True},
+    "apart, no copies": {"separate_contexts": True, "cache_capacity": "0"},
+    "shifting": {"context_shift": True, "keep": 8},
+    "shifting, q8_0": {"context_shift": True, "keep": 8, "cache_type": "q8_0"},
+    "one at a time": {"parallel": 1},
+    "small pieces": {"n_batch": 48},
+    "no flash attention": {"flash_attn": "off"},
+    "q4_0": {"cache_type": "q4_0"},
+}
+LENGTH = 90  # of the first message: beyond the window of 64
+N_CTX = 1024
+#: Standard deviations of the logits: rounding, and what a cache of 8 or 4 bits adds to it.
+ROUNDING, COARSE = 0.06, 0.3
+
+Load = Callable[..., Model]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("zoo")
+
+
+@pytest.fixture(scope="module")
+def load(folder: Path) -> Iterator[Load]:
+    """Models by recipe and options, kept for the next test that wants the same."""
+
+    @lru_cache(maxsize=None)
+    def loaded(loader_name: str, name: str, options: tuple[tuple[str, Any], ...]) -> Model:
+        loader = loader_named(loader_name)
+        path = made(name, "cache_type" in dict(options))
+        models.append(loader.load(path, loader.Options.parse(dict(options)), keep_going))
+        return models[-1]
+
+    @lru_cache(maxsize=None)
+    def made(name: str, wide: bool) -> Path:
+        return ggufs.make(name, folder, wide=wide)
+
+    def load(name: str, loader: str = "llama.cpp", **options: Any) -> Model:
+        options = {"n_ctx": N_CTX, "threads": 1, "threads_batch": 1, **options}
+        return loaded(loader, name, tuple(sorted(options.items())))
+
+    models: list[Model] = []
+    yield load
+    for model in models:
+        model.close()
+
+
+class Cold:
+    """A model that forgets everything before each reply; what it said is remembered."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[tuple[tuple[int, ...], int], Reply] = {}
+
+    def reply(self, prompt: list[int], count: int) -> Reply:
+        key = (tuple(prompt), count)
+        if key not in self._known:
+            self._model.set_loras([])  # what was computed under other adapters is not reused
+            found = self._known[key] = reply(self._model, prompt, count)
+            assert not found.reused
+        return self._known[key]
+
+
+def differences(model: Model, cold: Cold, *, seed: int = 1, length: int = LENGTH) -> dict[str, float]:
+    """What the user does -> how far the reply is from a cold model's, in standard deviations of its logits."""
+    found: dict[str, float] = {}
+    last: list[Reply] = []
+
+    def answer(prompt: list[int], count: int) -> list[int]:
+        last[:] = [reply(model, prompt, count)]
+        return last[0].tokens
+
+    for step in walk(answer, vocab=range(40, 1000), length=length, seed=seed):
+        found[step.name] = difference(last[0], cold.reply(step.prompt, len(step.reply)))
+    return found
+
+
+def cold_of(load: Load, name: str, options: dict[str, Any]) -> Cold:
+    same = {key: value for key, value in options.items() if key in ("cache_type", "flash_attn")}
+    shifts = {key: value for key, value in options.items() if key in ("context_shift", "keep") and same}
+    return Cold(load(name, parallel=1, separate_contexts=True, cache_capacity="0", **same, **shifts))
+
+
+def cases() -> list[tuple[str, str]]:
+    few = ("as it is", "shifting, q8_0", "q4_0")
+    return [(name, how) for name in ARCHITECTURES for how in OPTIONS if name not in PLAIN or how in few]
+
+
+@pytest.mark.parametrize(("name", "how"), cases())
+def test_what_is_reused_is_what_a_cold_start_reads(load: Load, name: str, how: str) -> None:
+    assert most(length=LENGTH) <= N_CTX
+    model, cold = load(name, **OPTIONS[how]), cold_of(load, name, OPTIONS[how])
+    bound = COARSE if "cache_type" in OPTIONS[how] else ROUNDING
+    found = differences(model, cold)
+    assert {step: far for step, far in found.items() if far > bound} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in PLAIN])
+def test_two_users_at_once_do_not_take_each_others_window(load: Load, name: str) -> None:
+    model, cold = load(name), cold_of(load, name, {})
+    found: list[dict[str, Reply]] = [{}, {}]
+    steps: list[list[tuple[str, list[int], int]]] = [[], []]
+
+    def user(number: int) -> None:
+        def answer(prompt: list[int], count: int) -> list[int]:
+            last[:] = [reply(model, prompt, count)]
+            return last[0].tokens
+
+        last: list[Reply] = []
+        for step in walk(answer, vocab=range(40, 1000), length=LENGTH, seed=number + 5, long=LENGTH):
+            found[number][step.name] = last[0]
+            steps[number].append((step.name, step.prompt, len(step.reply)))
+
+    users = [threading.Thread(target=user, args=(number,)) for number in range(2)]
+    for each in users:
+        each.start()
+    for each in users:
+        each.join()
+    far = {
+        f"{number}: {name}": difference(found[number][name], cold.reply(prompt, count))
+        for number in range(2)
+        for name, prompt, count in steps[number]
+    }
+    assert len(far) == 2 * len(steps[0])
+    assert {step: each for step, each in far.items() if each > ROUNDING} == {}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_loader_behind_transformers_reads_the_same(load: Load, name: str) -> None:
+    model, cold = load(name, "llamacpp_HF"), cold_of(load, name, {})
+    assert {step: far for step, far in differences(model, cold).items() if far > ROUNDING} == {}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("options", [{}, {"cache_type": "q8_0"}, {"separate_contexts": True}], ids=str)
+def test_a_full_context_shifts_or_says_why_not(load: Load, name: str, options: dict[str, Any]) -> None:
+    model = load(name, n_ctx=256, context_shift=True, keep=8, parallel=1, **options)
+    found = reply(model, list(range(40, 240)), 150)
+    if name in ("jamba", "lfm2", "mamba2"):
+        assert any("context_shift has no effect" in note for note in model.notes)
+        assert len(found.tokens) == 56
+    else:
+        assert len(found.tokens) == 150
+        quantized = any("keys stay at f16" in note for note in model.notes)
+        assert quantized == ("cache_type" in options)
