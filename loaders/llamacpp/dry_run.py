@@ -8,7 +8,6 @@ its own, for llama.cpp ends the whole program where a file makes no sense to it.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -16,9 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from errors import LoadCancelled, ModelFileError
+from loaders.llamacpp import child
+
 _PATIENCE = 60  # seconds
 _FRESH = 30  # seconds for which an answer holds
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -43,25 +44,23 @@ def asked(question: Question) -> Answer | None:
     """What llama.cpp says; None where it does not come back with an answer.
 
     An answer holds for a while: what the cards have free changes. That there was none is not kept.
+
+    Raises: ModelFileError, where llama.cpp crashes over the file.
     """
     try:
         return _asked(question, int(time.monotonic() // _FRESH))
-    except (subprocess.SubprocessError, OSError, ValueError, IndexError, KeyError):
+    except child.Crashed as error:
+        raise ModelFileError(Path(question.parts[0]).name, f"it would end the program ({error}).") from None
+    except (OSError, KeyError, LoadCancelled):
         return None
 
 
 @lru_cache(maxsize=64)
 def _asked(question: Question, _while: int) -> Answer:
-    done = subprocess.run(
-        [sys.executable, "-m", "loaders.llamacpp.dry_run"],
-        input=json.dumps(asdict(question)),
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE,
-        cwd=_ROOT,
-        check=True,
-    )
-    value = json.loads(done.stdout.splitlines()[-1])
+    until = time.monotonic() + _PATIENCE
+    value = child.run("loaders.llamacpp.dry_run", asdict(question), lambda: time.monotonic() < until)
+    if value is None:
+        raise KeyError
     return Answer(value["buffers"], tuple((name, free, total) for name, free, total in value["cards"]))
 
 

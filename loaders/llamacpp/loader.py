@@ -13,7 +13,7 @@ import psutil
 from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
-from loaders.llamacpp import dry_run, memory
+from loaders.llamacpp import dry_run, memory, trial
 from loaders.llamacpp.context_params import context_params, key_type
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.limits import Limits
@@ -173,6 +173,10 @@ def opened(
         raise ModelFileError(
             path.name, "it has a broken header: its metadata make no sense. Download it again."
         ) from None
+    params = context_params(options, limits, cells, keys)
+    trial.check(
+        header.parts, params, psutil.virtual_memory().available, lambda: progress(0.02, "trying the file for one token")
+    )
     # here, not above: these import llama_cpp
     from loaders.llamacpp import native
     from loaders.llamacpp.tokenizer import LlamaTokenizer
@@ -206,7 +210,7 @@ def opened(
                 weights,
                 n_threads=threads,
                 n_threads_batch=options.threads_batch or threads,
-                **context_params(options, limits, cells, keys),
+                **params,
             )
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()

@@ -146,13 +146,19 @@ class Weights:
         mlock: bool,
         progress: Callable[[float], bool],
         pretend: bool = False,
+        trial: bool = False,
     ) -> None:
         """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError.
 
-        `pretend`: read the vocabulary and plan the tensors, but take no memory for them.
+        `pretend`: read the vocabulary and plan the tensors, but take no memory for them. `trial`: on the processor
+        alone, and without the copies of weights that llama.cpp rearranges for it.
         """
         params = C.llama_model_default_params()
         params.no_alloc = pretend
+        if trial:
+            params.use_extra_bufts = False
+            no_devices = (ctypes.c_void_p * 1)(None)  # a list that ends at once: no card is asked for memory
+            params.devices = ctypes.cast(no_devices, ctypes.c_void_p)
         params.n_gpu_layers = n_gpu_layers
         params.load_mode = {
             (True, False): C.LLAMA_LOAD_MODE_MMAP,

@@ -1,8 +1,8 @@
 """Small random GGUF models of many architectures, made on the spot from recipes: a header without weights.
 
 A recipe (recipes/*.json) holds a file's metadata and its tensors' names, shapes, types and ranges; the vocabulary,
-which nearly all share, stands apart. `python -m tests.zoo.ggufs FILE.gguf ...` writes recipes of further files, such as those
-that llama.cpp's convert_hf_to_gguf.py makes of a random folder. The models say nonsense, and always the same.
+which nearly all share, stands apart. `python -m tests.zoo.ggufs FILE.gguf ...` writes recipes of further files, such as
+those that llama.cpp's convert_hf_to_gguf.py makes of a random folder. The models say nonsense, and always the same.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def make(name: str, folder: Path, *, wide: bool = False) -> Path:
         kinds = [gguf.GGUFValueType[each] for each in types]
         scale = _WIDER.get(key.removeprefix(f"{architecture}."), 1.0) if wide else 1.0
         written = shared[key] if value is None else _scaled(value, scale) if scale != 1 else value
-        if key == f"{architecture}.expert_used_count" and value:
-            written = dict((each, number) for each, _, number in recipe["metadata"])[f"{architecture}.expert_count"]
+        if key == f"{architecture}.expert_used_count":
+            numbers = {each: number for each, _, number in recipe["metadata"]}
+            written = max(value, numbers.get(f"{architecture}.expert_count", 0))
         writer.add_key_value(key, written, *kinds)
     for tensor, shape, kind, mean, spread, low, high in recipe["tensors"]:
         if wide and tensor.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(folder: Path) -> Iterator[Load]:
     """Models by recipe and options, kept for the next test that wants the same."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def loaded(loader_name: str, name: str, options: tuple[tuple[str, Any], ...]) -> Model:
         loader = loader_named(loader_name)
         path = made(name, "cache_type" in dict(options))
         models.append(loader.load(path, loader.Options.parse(dict(options)), keep_going))
         return models[-1]
 
-    @lru_cache(maxsize=None)
+    @cache
     def made(name: str, wide: bool) -> Path:
         return ggufs.make(name, folder, wide=wide)
 
