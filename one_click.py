@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from installer import compiler, environment, keeping, project, requirements, torch_packages, trial
+from installer import compiler, environment, keeping, processor, project, requirements, torch_packages, trial
 from installer.choice import choose_gpu
 from installer.console import is_no
 from installer.errors import Stop
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             print("Everything is up to date.")
             return 0
         if not is_no(os.environ.get("LAUNCH_AFTER_INSTALL", "")):
+            state = read_state(layout)
+            print(f"llama.cpp for {state.get('llama')}: {state.get('llama_how')}.", flush=True)
             return launch(layout, arguments)
         print("Everything is installed; not starting, because LAUNCH_AFTER_INSTALL says no.")
         return 0
@@ -152,11 +154,12 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     packages.install("-r", str(others), what="the packages of requirements.txt")
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
-    build = llama.install(plan)
-    runs, said = trial.passes(runner)
+    kept = not new and all(old.get(key) == value for key, value in answer.items())
+    build, how = llama.install(plan, installed=str(old.get("llama", "")) if kept else "")
+    print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)
+    runs, said = trial.imports(runner)
     if not runs:
         raise Stop(f"What was installed does not run ({said}). Delete the folder installer_files and start again.")
-    print(f"      Tried: {said}.", flush=True)
     shutil.rmtree(layout.tmp, ignore_errors=True)
     torch = bool(old.get("torch"))
     if torch or answer["gpu"] == "A":
@@ -165,6 +168,8 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
         **answer,
         "torch": torch,
         "llama": build,
+        "llama_how": how,
+        "processor": processor.mark(),
         "root": str(layout.root),
         "python": environment.python_version(layout.python),
     }

@@ -16,7 +16,10 @@ WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 
 @dataclass(frozen=True)
 class Build:
-    """One way to get llama.cpp: ready-made (`wheels`, a folder of LLAMA_WHEELS) or compiled with `cmake` settings."""
+    """One way to get llama.cpp: ready-made (`wheels`, a folder of LLAMA_WHEELS) or compiled with `cmake` settings.
+
+    What is compiled leaves out AMX (WITHOUT_AMX) wherever the compiler knows it.
+    """
 
     name: str
     wheels: str = ""
@@ -31,6 +34,15 @@ CUDA_WHEELS = {
     "cu124": Build("CUDA 12.4", "cu124", "", ("nvidia-cuda-runtime-cu12==12.4.127", "nvidia-cublas-cu12==12.4.5.8")),
 }
 
+_LEAST = " ".join(f"-DGGML_{name}=OFF" for name in ("NATIVE", "AVX", "AVX2", "FMA", "F16C", "BMI2"))
+#: Ready-made; compiled for all that this processor has; and, where that does not run, for less (AVX2 on x86) and least.
+PROCESSOR = (
+    Build("the processor", "cpu"),
+    Build("the processor"),
+    Build("most processors", cmake="-DGGML_NATIVE=OFF"),
+    Build("any processor", cmake=_LEAST),
+)
+
 
 def llama_plan(gpu: str, cuda118: bool, tools: Sequence[str], cuda128: bool = False) -> list[Build]:
     """The ways to get llama.cpp for this card, best first; `tools` are the GPU compilers that the machine has."""
@@ -43,7 +55,7 @@ def llama_plan(gpu: str, cuda118: bool, tools: Sequence[str], cuda128: bool = Fa
         return [Build("Vulkan", cmake="-DGGML_VULKAN=on")]
     if gpu == "C":
         return [Build("Metal", "metal"), Build("Metal", cmake="-DGGML_METAL=on")]
-    return [*cuda, Build("the processor", "cpu"), Build("the processor")]
+    return [*cuda, *PROCESSOR]
 
 
 def _versions(cuda118: bool, cuda128: bool) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from installer.environment import installed_names, python_version
 from installer.layout import Layout
+from installer.processor import mark
 from installer.requirements import fingerprint
 
 
@@ -26,6 +27,8 @@ def work_to_do(layout: Layout, state: Mapping[str, Any], answer: Mapping[str, An
         return f"Packages are missing from the environment ({', '.join(missing)}); it is made anew.", True
     if any(state.get(key) != value for key, value in answer.items()):
         return "Another graphics card was chosen than last time; llama.cpp is installed for it.", False
+    if state.get("processor", mark()) != mark():
+        return "This is another processor than at the installation; llama.cpp is tried on it.", False
     if state.get("fingerprint") != fingerprint(layout):
         return "The requirements changed since the last start; a new environment is made beside the old one.", True
     return "", False

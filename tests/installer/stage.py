@@ -21,6 +21,10 @@ case "$*" in
 *abetlen*) [ -e "$here/wheels" ] || exit 1 ;;
 *"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
 *"-m pip install"*) [ -e "$here/no-pip" ] && exit 1 ;;
+*self_test*)
+    [ -e "$here/no-compute" ] && { tail -1 "$here/no-compute"; sed -i '$d' "$here/no-compute"
+        [ -s "$here/no-compute" ] || rm "$here/no-compute"; kill -SEGV $$; }
+    echo "100 tokens read" ;;
 *"-c import"*) [ -e "$here/no-import" ] && { echo "ImportError: no such thing"; exit 1; } ;;
 esac
 exit 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from installer import compiler
+from installer import compiler, processor
 from installer.errors import Stop
 from installer.layout import Layout
 from installer.llama_builds import Build, llama_plan
@@ -18,18 +18,24 @@ def llama_wheel(layout: Layout) -> LlamaWheel:
     return LlamaWheel(Packages(Runner(layout)))
 
 
+def fail(layout: Layout, times: int) -> None:
+    """The next so many trials end by a signal."""
+    if times:
+        (layout.python.parent / "no-compute").write_text("noise\n" * times)
+
+
 def test_a_compiled_llama_cpp_is_kept_for_the_next_installation(layout: Layout) -> None:
     make_environment(layout)
     llama = llama_wheel(layout)
     cuda = Build("CUDA", cmake="-DGGML_CUDA=on")
-    assert llama.install([Build("the processor", "cpu"), cuda]) == "CUDA"
+    assert llama.install([Build("the processor", "cpu"), cuda]) == ("CUDA", "compiled here; tried: 100 tokens read")
     no_amx = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
     kept = list((layout.root.parent / "cache").rglob("*.whl"))
     assert [path.read_text() for path in kept] == [f"built with: -DGGML_CUDA=on; {no_amx}; {no_amx}\n"]
     assert any("wheel" in call and "--no-cache-dir" in call for call in calls(layout))
 
     (layout.python.parent / "no-compile").touch()
-    assert llama_wheel(layout).install([cuda]) == "CUDA"
+    assert llama_wheel(layout).install([cuda]) == ("CUDA", "compiled here before; tried: 100 tokens read")
     with pytest.raises(Stop, match="could not be compiled"):
         llama_wheel(layout).install([Build("the processor")])
 
@@ -37,17 +43,72 @@ def test_a_compiled_llama_cpp_is_kept_for_the_next_installation(layout: Layout) 
 def test_a_ready_made_llama_cpp_is_preferred_and_tried(layout: Layout) -> None:
     make_environment(layout, "wheels")
     plan = llama_plan("A", False, [])
-    assert llama_wheel(layout).install(plan) == "CUDA 12.1"
+    assert llama_wheel(layout).install(plan)[0] == "CUDA 12.1"
     assert any("nvidia-cublas-cu12==12.1.3.1" in call for call in calls(layout))
     assert not any("pip wheel" in call for call in calls(layout))
 
-    (layout.python.parent / "no-import").touch()
-    with pytest.raises(Stop, match="ImportError: no such thing"):
+    fail(layout, 20)
+    with pytest.raises(Stop, match=r"CUDA 12\.1 \(ready-made\): it was ended by SIGSEGV; CUDA 12\.4"):
         llama_wheel(layout).install(plan)
 
 
 def test_without_a_compiler_it_says_so(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     make_environment(layout)
     monkeypatch.setattr(compiler, "works", lambda layout: False)
-    with pytest.raises(Stop, match=r"needs a C and a C\+\+ compiler\. Install one"):
+    with pytest.raises(Stop, match=r"the processor: no C and C\+\+ compiler"):
         llama_wheel(layout).install(llama_plan("N", False, []))
+
+
+@pytest.mark.parametrize(
+    ("times", "name", "how"),
+    [
+        (0, "the processor", "compiled here"),
+        (1, "most processors", "as others do not run here (the processor (compiled here): it was ended by SIGSEGV)"),
+        (2, "any processor", "most processors (compiled here): it was ended by SIGSEGV"),
+    ],
+)
+def test_what_does_not_compute_gives_way_to_a_more_cautious_build(
+    layout: Layout, times: int, name: str, how: str
+) -> None:
+    make_environment(layout)
+    fail(layout, times)
+    found = llama_wheel(layout).install(llama_plan("N", False, []))
+    assert found[0] == name
+    assert how in found[1]
+    kept = [path.parent.name for path in (layout.root.parent / "cache").rglob("*.whl")]
+    assert len(kept) == 1, "what failed is thrown away"
+    assert name.replace(" ", "-") in kept[0]
+
+
+def test_a_kept_build_that_no_longer_computes_is_thrown_away_and_made_again(layout: Layout) -> None:
+    make_environment(layout)
+    plan = [Build("the processor"), Build("most processors", cmake="-DGGML_NATIVE=OFF")]
+    llama_wheel(layout).install(plan)
+    fail(layout, 1)
+    assert llama_wheel(layout).install(plan)[0] == "most processors"
+    assert llama_wheel(layout).install(plan) == ("the processor", "compiled here; tried: 100 tokens read")
+
+
+def test_what_is_kept_is_for_one_processor_and_one_set_of_options(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_environment(layout)
+    build, folders = Build("the processor"), set()
+    for mark, flags in (("a", ""), ("b", ""), ("a", "-O1")):
+        monkeypatch.setattr(processor, "mark", lambda mark=mark: mark)
+        monkeypatch.setenv("CFLAGS", flags)
+        folders.add(llama_wheel(layout).kept(build))
+    assert len(folders) == 3
+
+
+def test_on_another_processor_what_is_installed_is_tried_first(layout: Layout) -> None:
+    make_environment(layout)
+    plan = llama_plan("N", False, [])
+    assert llama_wheel(layout).install(plan, installed="the processor") == (
+        "the processor", "kept as it was; 100 tokens read",
+    )  # fmt: skip
+    assert not any("pip wheel" in call for call in calls(layout))
+    fail(layout, 1)
+    name, how = llama_wheel(layout).install(plan, installed="the processor")
+    assert name == "the processor"
+    assert "compiled here, as others do not run here (the one that was installed for the processor" in how

@@ -27,6 +27,7 @@ def test_a_finished_installation_needs_nothing(layout: Layout) -> None:
         ({"packages": ["gradio", "numpy"]}, "numpy", True),
         ({"fingerprint": "old"}, "requirements changed", True),
         ({"gpu": "A"}, "graphics card", False),
+        ({"processor": "another"}, "another processor", False),
     ],
 )
 def test_every_difference_is_noticed_and_named(layout: Layout, changes: dict[str, Any], word: str, new: bool) -> None:
