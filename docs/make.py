@@ -122,7 +122,7 @@ def pictures() -> None:
 
     app = App.build(ROOT, ["--threads", "1", "--n-ctx", "512"])
     app.models.load(next(name for name in app.shelf.names() if name.startswith("SmolLM2-135M")), "llama.cpp")
-    place = app.generator.look(PROMPT, SamplingParams())
+    place = app.generator.session().look(PROMPT, SamplingParams())
     bands = "".join(f".b{at} {{ fill: {light}; }}" for at, (light, _) in enumerate(_BANDS))
     style = (
         "text { font: 12px system-ui, sans-serif; fill: #23211e; } .name { font-size: 13px; font-weight: 500; }"
