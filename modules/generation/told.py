@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from errors import ExtensionFailed
+from errors import ExtensionFailed, ModelClosed
 from loaders.base import Finish, Report, Token
 from modules.extensions import Extension, HookContext
 from modules.extensions.context import Words, using
@@ -48,6 +48,8 @@ class _Telling:
                     text = str(next(self._texts))
             except StopIteration:
                 self.report.finish = Finish.STOP
+                raise
+            except ModelClosed:  # the model went away under the script: nothing in it needs mending
                 raise
             except Exception as error:
                 raise ExtensionFailed(self._extension.failed("custom_generate_reply", error)) from error
