@@ -119,7 +119,7 @@ def overhead() -> tuple[float, float]:
 
     def direct() -> float:
         before = time.process_time()
-        for _ in app.generator.start("x", SamplingParams(), max_tokens=COUNTED):
+        for _ in app.generator.session().start("x", SamplingParams(), max_tokens=COUNTED):
             pass
         return (time.process_time() - before) * 1000 / COUNTED
 

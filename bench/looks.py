@@ -41,7 +41,7 @@ def main() -> None:
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"n_ctx": 2048, "threads": 1, "threads_batch": 1, "cache_capacity": "0"})
     with loader.load(DemoModel(Paths.under(ROOT)).path, options, lambda *_: True) as model:
-        generator = Generator(_One(model))
+        session = Generator(_One(model)).session()
         turn = iter(range(10**6))
 
         def prompt() -> str:  # another beginning each time: nothing of it is in the cache
@@ -49,7 +49,7 @@ def main() -> None:
 
         def look() -> float:
             text, start = prompt(), time.perf_counter()
-            view(generator.look(text, PARAMS), PARAMS)
+            view(session.look(text, PARAMS), PARAMS)
             return (time.perf_counter() - start) * 1000
 
         def bare() -> float:
@@ -62,7 +62,7 @@ def main() -> None:
         rng = np.random.default_rng(0)
         logits = (rng.standard_normal(large) * 2.5).astype(np.float32)
         logits[rng.choice(large, 60, replace=False)] += np.linspace(15, 3, 60).astype(np.float32)
-        place = generator.look("the sea", PARAMS)
+        place = session.look("the sea", PARAMS)
         tall = Place(model, place.text, place.ids, PARAMS, logits)
         tall._shown.update({id: place.token(id % model.tokenizer.n_vocab) for id in range(large)})
         moves = []

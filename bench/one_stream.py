@@ -46,14 +46,14 @@ def main() -> None:
     paths = Paths.under(ROOT, model_dir=path.parent)
     models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, {})
     models.load(path.name, options={"threads": threads, "threads_batch": threads, "n_ctx": 2048})
-    generator = Generator(models)
+    session = Generator(models).session()
     peer_model = Llama(
         str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False, flash_attn=True
     )
 
     def ours() -> float:
         first = count = 0.0
-        with generator.start(PROMPT, PARAMS, max_tokens=TOKENS) as stream:
+        with session.start(PROMPT, PARAMS, max_tokens=TOKENS) as stream:
             for piece in stream:
                 first = first or time.perf_counter()
                 count += len(piece.tokens)

@@ -1,6 +1,6 @@
 """What in the documents is made by the program: tables from the declarations, pictures of the samplers at work.
 
-python docs/make.py             the tables
+python docs/make.py             the tables, also that of the flags in README.md
 python docs/make.py --check     exit code 1 when a table is out of date
 python docs/make.py --pictures  the pictures, too; they need the demo model in models/
 """
@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from loaders import LOADERS  # noqa: E402
 from loaders.params import GROUPS, SamplingParams  # noqa: E402
 from modules.config.atomic import write_text  # noqa: E402
+from modules.config.flag_table import render_table  # noqa: E402
 from modules.extensions.hooks import HOOKS  # noqa: E402
 from modules.training.lora_settings import GROUPS as TRAINING_GROUPS  # noqa: E402
 from modules.training.lora_settings import LoraSettings  # noqa: E402
@@ -76,12 +77,18 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def flags_table() -> str:
+    """The command line's flags."""
+    return render_table(LOADERS)
+
+
 #: The file, the name of its place in it, and what stands there.
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
-    ("extensions.md", "hooks", hooks_table),
-    ("samplers.md", "knobs", knobs_table),
-    ("loader-options.md", "options", options_table),
-    ("training.md", "settings", settings_table),
+    ("README.md", "flags", flags_table),
+    ("docs/extensions.md", "hooks", hooks_table),
+    ("docs/samplers.md", "knobs", knobs_table),
+    ("docs/loader-options.md", "options", options_table),
+    ("docs/training.md", "settings", settings_table),
 )
 
 
@@ -98,7 +105,7 @@ def embed(text: str, place: str, made: str) -> str:
 def main(arguments: list[str]) -> int:
     stale = []
     for name, place, make in TABLES:
-        file = ROOT / "docs" / name
+        file = ROOT / name
         old = file.read_text(encoding="utf-8")
         new = embed(old, place, make())
         if new != old:
@@ -122,7 +129,7 @@ def pictures() -> None:
 
     app = App.build(ROOT, ["--threads", "1", "--n-ctx", "512"])
     app.models.load(next(name for name in app.shelf.names() if name.startswith("SmolLM2-135M")), "llama.cpp")
-    place = app.generator.look(PROMPT, SamplingParams())
+    place = app.generator.session().look(PROMPT, SamplingParams())
     bands = "".join(f".b{at} {{ fill: {light}; }}" for at, (light, _) in enumerate(_BANDS))
     style = (
         "text { font: 12px system-ui, sans-serif; fill: #23211e; } .name { font-size: 13px; font-weight: 500; }"

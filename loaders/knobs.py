@@ -42,6 +42,7 @@ class Knob:
     advanced: bool
     aliases: tuple[str, ...]
     start_only: bool
+    help_off: str = ""
 
     @property
     def flag(self) -> str:
@@ -68,12 +69,14 @@ def knob(
     advanced: bool = False,
     aliases: tuple[str, ...] = (),
     start_only: bool = False,
+    help_off: str = "",
 ) -> Any:
     """Declare a knob. `ge` and `le` are hard bounds; `range` is (minimum, maximum, step) of the control.
 
     `neutral` is the value that changes nothing (the default, unless said); `preset` says that presets hold it;
     `advanced` folds it away; `aliases` are other spellings that users' files and clients have; `start_only`: it opens
-    the machine to others' code, so nothing but a flag of the start can switch it on.
+    the machine to others' code, so nothing but a flag of the start can switch it on; `help_off`: what `--no-NAME` does,
+    for a switch that is on by default.
     """
     extra = {
         "label": label,
@@ -85,6 +88,7 @@ def knob(
         "advanced": advanced,
         "aliases": aliases,
         "start_only": start_only,
+        "help_off": help_off,
     }
     return Field(default, ge=ge, le=le, description=help, json_schema_extra={"knob": extra})
 
@@ -165,6 +169,7 @@ def _view(name: str, info: FieldInfo) -> Knob:
         advanced=declared["advanced"],
         aliases=tuple(declared["aliases"]),
         start_only=declared["start_only"],
+        help_off=declared["help_off"],
     )
 
 

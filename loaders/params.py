@@ -146,7 +146,10 @@ class SamplingParams(Knobs):
         0, ge=0, range=(0, 24, 1), group="length", advanced=True,
         help="Update the page at most this often per second. 0 is at every token.",
     )  # fmt: skip
-    stream: bool = knob(True, group="length", help="Show the reply while it is being written.")
+    stream: bool = knob(
+        True, group="length", help="Show the reply while it is being written.",
+        help_off="Show a reply only when it is complete.",
+    )  # fmt: skip
 
     # --- randomness ---
     temperature: float = knob(
@@ -182,8 +185,9 @@ class SamplingParams(Knobs):
         help="Adds a cubic term to quadratic sampling: higher values cut the far tail more steeply.",
     )  # fmt: skip
     do_sample: bool = knob(
-        True, group="randomness", preset=True, help="Draw by chance. Off: always take the most likely token."
-    )
+        True, group="randomness", preset=True, help="Draw by chance. Off: always take the most likely token.",
+        help_off="Do not sample: always take the most likely token.",
+    )  # fmt: skip
     mirostat_mode: int = knob(
         0, ge=0, le=2, range=(0, 2, 1), group="randomness", preset=True,
         help="Mirostat keeps the surprise of the text near a target. 0 is off, 2 the simpler form.",
@@ -336,11 +340,13 @@ class SamplingParams(Knobs):
         help="Do not let the model end its reply by itself: it goes on to max_new_tokens.",
     )  # fmt: skip
     add_bos_token: bool = knob(
-        True, neutral=True, group="stopping", help="Begin the prompt with the model's own start token."
-    )
+        True, neutral=True, group="stopping", help="Begin the prompt with the model's own start token.",
+        help_off="Do not add the model's start token (BOS) to the prompt.",
+    )  # fmt: skip
     skip_special_tokens: bool = knob(
-        True, neutral=True, group="stopping", help="Leave control tokens such as <|im_end|> out of the text."
-    )
+        True, neutral=True, group="stopping", help="Leave control tokens such as <|im_end|> out of the text.",
+        help_off="Show control tokens such as <|im_end|> in the text.",
+    )  # fmt: skip
 
     # --- order and seed ---
     seed: int = knob(

@@ -106,11 +106,11 @@ class App:
         templates = Templates(paths, model_settings.matches)
         characters = Characters(paths)
         store = Store(paths)
-        chats = Chats(store, characters, templates, generator, models, extensions)
+        chats = Chats(store, characters, templates, generator, extensions)
         drafts = Drafts(paths.logs / "drafts")
         components: dict[str, Any] = {}
         given = {**launch.server.model_dump(), **launch.load_options}
-        modules = stands(given, settings.model_dump(), lambda: models.loaded, generator, components)
+        modules = stands(given, settings.model_dump(), lambda: models.loaded, generator.session, components)
         troubles = extensions.load([*settings.default_extensions, *launch.server.extensions], settings.kept, modules)
         return cls(
             launch=launch,
@@ -187,19 +187,21 @@ class App:
 
     def load_with_lora(self, model: str, lora: str, strength: float) -> None:
         """Let this adapter act on its base, which is loaded unless it is there already. Raises: UserError."""
-        state = self.models.state
-        if (state.phase, state.name, state.loader) != ("loaded", model, "Transformers"):
-            self.models.load(model, "Transformers")
-        self.use_loras([lora], strength)
+        base = self.models.named(model, "Transformers") or self.models.load(model, "Transformers")
+        base.set_loras(self._loras([lora], strength))
 
     def use_loras(self, names: Sequence[str], strength: float = 1.0) -> None:
         """Let these adapters act and no others. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
+        loras = self._loras(names, strength)
+        self.models.current().set_loras(loras)
+
+    def _loras(self, names: Sequence[str], strength: float) -> list[Lora]:
         known = self.lora_names()
         for name in names:
             safe_child(self.paths.loras, name)
             if name not in known:
                 raise UnknownName("LoRA", name, known)
-        self.models.current().set_loras([Lora(self.paths.loras / name, strength) for name in names])
+        return [Lora(self.paths.loras / name, strength) for name in names]
 
     def close(self) -> None:
         """Stop what is running and give the model's memory back."""

@@ -97,7 +97,7 @@ def test_the_pirate(home: Callable[..., Home]) -> None:  # noqa: F811
 
 def test_silence(home: Callable[..., Home], demo_model: Model) -> None:  # noqa: F811
     there = home({"silence": TUTORIAL[1]}, model=demo_model)
-    stream = there.generator.start("Once upon a time", SamplingParams(max_new_tokens=40, do_sample=False))
+    stream = there.generator.session().start("Once upon a time", SamplingParams(max_new_tokens=40, do_sample=False))
     ids = [token.id for piece in stream for token in piece.tokens]
     assert demo_model.tokenizer.encode(" the")[0] not in ids
     assert not stream.report.warnings

@@ -146,6 +146,7 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
         alternatives=body.top_logprobs if body.logprobs else None,
         label=label,
         context=opened.context,
+        session=opened.session,
         **shared,
     )
     log.debug("%s prompt: %s", label, opened.text)

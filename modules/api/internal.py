@@ -27,17 +27,17 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.post("/encode")
     async def encode(body: TextBody) -> dict[str, Any]:
-        tokens = await workers.short(lambda: app.generator.encode(body.text))
+        tokens = await workers.short(lambda: app.generator.session().encode(body.text))
         return {"tokens": tokens, "length": len(tokens), **warned(body.strangers())}
 
     @router.post("/decode")
     async def decode(body: TokensBody) -> dict[str, Any]:
-        text = await workers.short(lambda: app.generator.decode(body.tokens))
+        text = await workers.short(lambda: app.generator.session().decode(body.tokens))
         return {"text": text, **warned(body.strangers())}
 
     @router.post("/token-count")
     async def token_count(body: TextBody) -> dict[str, Any]:
-        length = await workers.short(lambda: app.generator.count(body.text))
+        length = await workers.short(lambda: app.generator.session().count(body.text))
         return {"length": length, **warned(body.strangers())}
 
     @router.post("/logits")
@@ -46,7 +46,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
         def look() -> tuple[dict[str, float], list[str]]:
             params, notes = asked_params(app, body)
-            found, warnings = app.generator.next_tokens(
+            found, warnings = app.generator.session().next_tokens(
                 body.prompt, params, body.top_logits, sampled=body.use_samplers, label=label_of(request), cancel=cancel
             )
             return found, [*notes, *body.idle(), *warnings]

@@ -42,7 +42,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
         given: Any = body.input
         inputs = [given] if isinstance(given, str) or (given and isinstance(given[0], int)) else given
         cancel = threading.Event()
-        found = await workers.long(request, lambda: app.generator.embed(inputs, cancel), cancel)
+        found = await workers.long(request, lambda: app.generator.session().embed(inputs, cancel), cancel)
         if body.dimensions is not None and body.dimensions != found.vectors.shape[1]:
             raise InvalidInput(f"dimensions: this model's vectors have {found.vectors.shape[1]}, and no other number.")
         as_text = body.encoding_format == "base64"

@@ -23,6 +23,7 @@ from modules.chat.prompt import Mode, Stage, build
 from modules.chat.script import Line, Script
 from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator
+from modules.generation.session import ModelSession
 from modules.prompts.json_grammar import json_grammar, literal
 from modules.prompts.templates import Templates
 
@@ -65,6 +66,7 @@ class Opened:
     tools: tuple[str, ...] = ()  # the names of those that may be called
     notes: tuple[str, ...] = ()
     context: HookContext | None = None
+    session: ModelSession | None = None  # whose template and tokens these are: the reply has to come from there
 
 
 class Dialogues:
@@ -86,22 +88,25 @@ class Dialogues:
         if len(dialogue.messages) > MOST_MESSAGES:
             raise TooMany("messages", MOST_MESSAGES)
         lines = [_line(message, place) for place, message in enumerate(dialogue.messages)]
-        context = self._extensions.begin(params, is_chat=True, mode=dialogue.mode, name1=dialogue.name1 or "You")
+        session = self._generator.session()
+        context = self._extensions.begin(
+            params, is_chat=True, words=session, mode=dialogue.mode, name1=dialogue.name1 or "You"
+        )
         last = next((line for line in reversed(lines) if line["role"] == "user"), None)
         if last:
             last["content"], _ = self._extensions.message(last["content"], html.escape(last["content"]), context)
         if dialogue.mode == "instruct":
-            opened = self._instructed(dialogue, lines)
+            opened = self._instructed(dialogue, lines, session)
         else:
-            opened = self._played(dialogue, lines, context)
-        return replace(opened, context=context)
+            opened = self._played(dialogue, lines, context, session)
+        return replace(opened, context=context, session=session)
 
     # --- instruct ---
 
-    def _instructed(self, dialogue: Dialogue, lines: list[Line]) -> Opened:
-        tokenizer = self._generator.model().tokenizer
+    def _instructed(self, dialogue: Dialogue, lines: list[Line], session: ModelSession) -> Opened:
+        tokenizer = session.model.tokenizer
         tools = _tools(dialogue)
-        template = self._template(dialogue)
+        template = self._template(dialogue, session)
         notes: list[str] = []
         if tools and "tools" not in template:
             lines = _told(lines, tools)
@@ -142,20 +147,20 @@ class Dialogues:
         idle = [name for name in dialogue.template_values if name not in asked]
         return [f"{name[:60]} has no effect: the template does not ask for such a value." for name in idle[:20]]
 
-    def _template(self, dialogue: Dialogue) -> str:
+    def _template(self, dialogue: Dialogue, session: ModelSession) -> str:
         if dialogue.instruction_template_str:
             return dialogue.instruction_template_str
         if dialogue.instruction_template:
             return self._templates.load(dialogue.instruction_template)
-        return self._templates.detect(self._generator.model())[0]
+        return self._templates.detect(session.model)[0]
 
     # --- chat, chat-instruct ---
 
-    def _played(self, dialogue: Dialogue, lines: list[Line], hooks: HookContext) -> Opened:
+    def _played(self, dialogue: Dialogue, lines: list[Line], hooks: HookContext, session: ModelSession) -> Opened:
         params = hooks.params
         if dialogue.tools:
             raise Unsupported("Tools need the mode instruct; the chat modes play a dialogue.")
-        tokenizer = self._generator.model().tokenizer
+        tokenizer = session.model.tokenizer
         character = self._characters.load(dialogue.character) if dialogue.character else None
         name1 = dialogue.name1 or (character.your_name if character else "") or "You"
         name2 = dialogue.name2 or (character.name if character else "") or "AI"
@@ -179,7 +184,7 @@ class Dialogues:
         ]
         stage = Stage(
             mode=dialogue.mode,
-            instruction_template=self._template(dialogue),
+            instruction_template=self._template(dialogue, session),
             name1=name1,
             name2=name2,
             context=context,
@@ -188,14 +193,14 @@ class Dialogues:
             bos_token=tokenizer.bos_token,
             eos_token=tokenizer.eos_token,
         )
-        room = self._generator.max_prompt(params, min(params.max_new_tokens, self._generator.context(params) // 2))
+        room = session.max_prompt(params, min(params.max_new_tokens, session.context(params) // 2))
         if room < 1:
             raise PromptTooLong(1, room)
         prompt = build(
             history,
             stage,
             render=self._templates.render,
-            count=lambda text: self._generator.count_prompt(text, params),
+            count=lambda text: session.count_prompt(text, params),
             room=room,
             begun=begun,
             lead="" if dialogue.continue_ else self._hooks.lead(name2, hooks),

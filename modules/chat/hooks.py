@@ -15,6 +15,7 @@ from modules.chat.pairs import rows_of, said_in
 from modules.chat.prompt import Prompt
 from modules.chat.turn import Turn
 from modules.extensions import Extensions, HookContext
+from modules.extensions.context import Words
 
 
 class ChatHooks:
@@ -23,13 +24,14 @@ class ChatHooks:
     def __init__(self, extensions: Extensions) -> None:
         self._extensions = extensions
 
-    def begin(self, turn: Turn, path: Sequence[Message]) -> tuple[Turn, HookContext]:
-        """The start of a reply: the turn with the knobs as extensions want them."""
+    def begin(self, turn: Turn, path: Sequence[Message], words: Words) -> tuple[Turn, HookContext]:
+        """The start of a reply that `words` write: the turn with the knobs as extensions want them."""
         if not self._extensions.active:
-            return turn, HookContext(turn.params, is_chat=True)
+            return turn, HookContext(turn.params, is_chat=True, words=words)
         context = self._extensions.begin(
             turn.params,
             is_chat=True,
+            words=words,
             mode=turn.mode,
             character_menu=turn.character,
             name1=turn.name1,

@@ -25,7 +25,8 @@ from modules.chat.reply import Live, Reply, Update
 from modules.chat.store import Info, Store, scope_of
 from modules.chat.turn import Turn
 from modules.extensions import Extensions, HookContext
-from modules.generation.generator import Generator, ModelSource
+from modules.generation.generator import Generator
+from modules.generation.session import ModelSession
 from modules.prompts.templates import Templates
 
 __all__ = ["Chats", "Turn", "Update"]
@@ -43,14 +44,12 @@ class Chats:
         characters: Characters,
         templates: Templates,
         generator: Generator,
-        models: ModelSource,
         extensions: Extensions | None = None,
     ) -> None:
         self._store = store
         self._characters = characters
         self._templates = templates
         self._generator = generator
-        self._models = models
         self._hooks = ChatHooks(extensions or Extensions())
         self._lock = threading.RLock()  # a reply may be let go of, and released, anywhere: also inside
         self._live: dict[str, Live] = {}
@@ -93,11 +92,12 @@ class Chats:
         `going_on`: as if the last reply were to be continued, if there is one. Raises: UserError.
         """
         path = self._load(id).path()
+        session = self._generator.session()
         if going_on and path and path[-1].role == "assistant":
-            return self._prompt(path[:-1], turn, begun=path[-1].text)
+            return self._prompt(session, path[:-1], turn, begun=path[-1].text)
         if text.strip():
             path.append(Message("", None, "user", text, 0))
-        return self._prompt(path, turn, begun=turn.start_with)
+        return self._prompt(session, path, turn, begun=turn.start_with)
 
     def record(self, id: str, message_id: str) -> Record:
         """What the model got for a reply, to the letter. Raises: NotFound, InvalidName."""
@@ -132,16 +132,18 @@ class Chats:
         utf8(text, "The message")
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
-            turn, context = self._hooks.begin(turn, path)
+            session = self._generator.session()
+            turn, context = self._hooks.begin(turn, path, session)
             text, shown = self._hooks.message(text, context)
-            prompt = self._prompt([*path, Message("", None, "user", text, 0)], turn, turn.start_with, context=context)
+            history = [*path, Message("", None, "user", text, 0)]
+            prompt = self._prompt(session, history, turn, turn.start_with, context=context)
             parent = path[-1].id if path else None
 
             def place() -> Message:
                 said = conversation.add("user", text, parent, **shown)
                 return conversation.add("assistant", turn.start_with, said.id, unfinished=True)
 
-            return self._reply(conversation, live, prompt, turn, context, place)
+            return self._reply(session, conversation, live, prompt, turn, context, place)
 
     def regenerate(self, id: str, turn: Turn) -> Reply:
         """Have the last message of the user answered anew; the reply becomes a new version, the old one stays.
@@ -153,13 +155,15 @@ class Chats:
             old = path.pop() if path and path[-1].role == "assistant" else None
             if not path:
                 raise NothingToDo("There is no message of yours to be answered yet. Write one first.")
-            turn, context = self._hooks.begin(turn, path)
-            prompt = self._prompt(path, turn, turn.start_with, context=context, regenerate=True)
+            session = self._generator.session()
+            turn, context = self._hooks.begin(turn, path, session)
+            prompt = self._prompt(session, path, turn, turn.start_with, context=context, regenerate=True)
 
             def place() -> Message:
                 return conversation.add("assistant", turn.start_with, path[-1].id, unfinished=True)
 
-            return self._reply(conversation, live, prompt, turn, context, place, before=old.id if old else None)
+            before = old.id if old else None
+            return self._reply(session, conversation, live, prompt, turn, context, place, before)
 
     def continue_(self, id: str, turn: Turn) -> Reply:
         """Let the model go on with its last reply.
@@ -171,13 +175,14 @@ class Chats:
             if len(path) < 2 or path[-1].role != "assistant" or path[-1].is_greeting:
                 raise NothingToDo("There is no reply to continue. Send a message first.")
             reply = path.pop()
-            turn, context = self._hooks.begin(turn, path)
-            prompt = self._prompt(path, turn, reply.text, context=context, _continue=True)
+            session = self._generator.session()
+            turn, context = self._hooks.begin(turn, path, session)
+            prompt = self._prompt(session, path, turn, reply.text, context=context, _continue=True)
 
             def place() -> Message:
                 return conversation.set_text(reply.id, reply.text, unfinished=True)
 
-            return self._reply(conversation, live, prompt, turn, context, place)
+            return self._reply(session, conversation, live, prompt, turn, context, place)
 
     def stop(self, id: str) -> bool:
         """End the reply that is being written into this conversation, whoever asked for it; False without one."""
@@ -225,12 +230,11 @@ class Chats:
         live = self._reserve(id)
         try:
             path = self._load(id).path()
-            turn, context = self._hooks.begin(turn, path)
-            prompt = self._prompt(path, turn, text, role="user", context=context, impersonate=True)
+            session = self._generator.session()
+            turn, context = self._hooks.begin(turn, path, session)
+            prompt = self._prompt(session, path, turn, text, role="user", context=context, impersonate=True)
             label = f"{id}: you"
-            with self._generator.start(
-                prompt.text, turn.params, stop=prompt.stop, label=label, context=context
-            ) as stream:
+            with session.start(prompt.text, turn.params, stop=prompt.stop, label=label, context=context) as stream:
                 live.attach(stream)
                 yield from grown(text, (piece.text for piece in stream), prompt.others)
         finally:
@@ -335,6 +339,7 @@ class Chats:
 
     def _prompt(
         self,
+        session: ModelSession,
         history: Sequence[Message],
         turn: Turn,
         begun: str,
@@ -345,9 +350,9 @@ class Chats:
         """Without a `context` extensions are not asked: nothing is going to be sent. `how` is told to them."""
 
         def count(text: str) -> int:
-            return self._generator.count_prompt(text, turn.params)
+            return session.count_prompt(text, turn.params)
 
-        stage = turn.stage(self._models.current(), self._templates, self._characters)
+        stage = turn.stage(session.model, self._templates, self._characters)
         path = self._hooks.history(history, context)
         spoken = role == "assistant" and turn.mode != "instruct" and not how.get("_continue")
         prompt = build(
@@ -355,7 +360,7 @@ class Chats:
             stage,
             render=self._templates.render,
             count=count,
-            room=self._generator.max_prompt(turn.params),
+            room=session.max_prompt(turn.params),
             begun=begun,
             role=role,
             lead=self._hooks.lead(stage.name2, context) if spoken else "",
@@ -364,6 +369,7 @@ class Chats:
 
     def _reply(
         self,
+        session: ModelSession,
         conversation: Conversation,
         live: Live,
         prompt: Prompt,
@@ -374,7 +380,7 @@ class Chats:
     ) -> Reply:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
-        stream = self._generator.start(prompt.text, params, stop=prompt.stop, label=id, context=context)
+        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context)
         self._keep(conversation)
         try:
             message = place()

@@ -30,7 +30,7 @@ def render_help(catalogue: Catalogue, width: int | None = None) -> str:
 
 def explanation(flag: Flag) -> str:
     """What the flag does, with its default and other spellings."""
-    text = f"Off: {flag.knob.help[0].lower()}{flag.knob.help[1:]}" if flag.is_negated else flag.knob.help
+    text = flag.knob.help_off if flag.is_negated else flag.knob.help
     if flag.shown_default:
         text += f" Default: {flag.shown_default}."
     if flag.knob.aliases:

@@ -23,20 +23,20 @@ class ForeignFlag:
     why: str
 
 
-_EXLLAMA = "the ExLlamaV2 loader decides it by itself"
-_GPTQ = "GPTQ loaders are not part of this program; take an EXL2 or GGUF version of the model"
+_GPTQ = "it belongs to GPTQ loaders that are not part of this program; ExLlamaV2 loads GPTQ models without it"
 _HQQ = "HQQ is not part of this program; take an EXL2 or GGUF version of the model"
 _DEEPSPEED = "DeepSpeed is not part of this program"
-_LLAMA = "llama.cpp decides it by itself now"
-_DRAFT = "a draft model goes where the model goes, and llama.cpp cannot draft here yet"
-_TUNNEL = "this program opens no tunnel; use --listen, or a tunnel of your own"
+_ROWS = "splitting by rows is not possible yet; several GPUs get whole layers each, shared out by --tensor-split"
+_DRAFT = "speculative decoding is not possible with llama.cpp yet; ExLlamaV2 has --draft-model and --ngram-draft"
+_TUNNEL = "no tunnel is opened for the API; use --listen, or a tunnel of your own"
 _IMAGES = "this program makes no images"
 _PAGE = "the page has no such variant"
 
 #: reason -> (switches, flags with one value, flags with several values)
 _TABLE: Mapping[str, tuple[str, str, str]] = {
-    "the cache between calls is always kept": ("no_cache", "", ""),
-    _EXLLAMA: ("no_sdpa", "tp_backend", ""),
+    "the KV cache is always used": ("no_cache", "", ""),
+    "the ExLlamaV2 loader never uses SDPA": ("no_sdpa", "", ""),
+    "it belongs to ExLlamaV3, which is not part of this program": ("", "tp_backend", ""),
     _GPTQ: (
         "triton no_inject_fused_attention no_inject_fused_mlp no_use_cuda_fp16 desc_act disable_exllama "
         "disable_exllamav2 monkey_patch",
@@ -45,8 +45,17 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     ),
     _HQQ: ("", "hqq_backend", ""),
     _DEEPSPEED: ("deepspeed", "nvme_offload_dir local_rank", ""),
-    _LLAMA: ("tensorcores no_mul_mat_q row_split ik cpu_moe", "ubatch_size fit_target split_mode", ""),
-    "models on other machines cannot be used yet": ("", "rpc", ""),
+    "llama.cpp chooses its CUDA kernels by itself": ("tensorcores no_mul_mat_q", "", ""),
+    "ik_llama.cpp is not part of this program; llama.cpp loads the model": ("ik", "", ""),
+    _ROWS: ("row_split", "split_mode", ""),
+    "experts cannot be kept on the CPU by themselves yet; --n-gpu-layers moves whole layers": ("cpu_moe", "", ""),
+    "the memory that stays free on a GPU cannot be set yet; --n-gpu-layers sets how many layers go there": (
+        "",
+        "fit_target",
+        "",
+    ),
+    "the physical batch size cannot be set yet; it is --n-batch, at most 512": ("", "ubatch_size", ""),
+    "llama.cpp cannot use RPC servers on other machines here yet": ("", "rpc", ""),
     "this program starts no llama-server that could take them": ("", "extra_flags", ""),
     "models that see images cannot be used yet": ("", "mmproj multimodal_pipeline", ""),
     _DRAFT: (
@@ -57,11 +66,16 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     ),
     _TUNNEL: ("public_api", "public_api_id", ""),
     "--listen-host chooses the address of the API, too": ("api_enable_ipv6 api_disable_ipv4", "", ""),
-    "an API request names its own template and effort": ("", "chat_template_file reasoning_effort", ""),
+    "the page and each API request choose the template and the reasoning effort": (
+        "",
+        "chat_template_file reasoning_effort",
+        "",
+    ),
     "the switch stands in the chat's controls, and an API request has its own": ("enable_thinking", "", ""),
     "models are not unloaded when idle yet": ("", "idle_timeout", ""),
     "the user's folders lie beside server.py": ("", "user_data_dir", ""),
-    _PAGE: ("chat_buttons old_colors portable no_electron", "subpath", ""),
+    "the page cannot be served below a path yet; it is served at /": ("", "subpath", ""),
+    _PAGE: ("chat_buttons old_colors portable no_electron", "", ""),
     _IMAGES: (
         "image_cpu_offload image_compile",
         "image_model image_dtype image_attn_backend image_quant",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from loaders.logits import Floats
+from modules.extensions.context import HookContext, using
 from modules.extensions.extension import Extension
 
 
@@ -30,17 +31,19 @@ def ids_from(made: Any) -> list[int]:
 class Processor:
     """A logits processor of a script's: `loaders.base.LogitsProcessor`. What it raises switches it off."""
 
-    def __init__(self, extension: Extension, process: Any, notes: list[str]) -> None:
+    def __init__(self, extension: Extension, process: Any, context: HookContext) -> None:
         self._extension = extension
-        self._process = extension.guarded("its logits processor", self._run, notes)
+        self._process = extension.guarded("its logits processor", self._run, context.notes)
         self._given = process
+        self._words = context.words
 
     def __call__(self, ids: Sequence[int], logits: Floats) -> Floats:
         made = self._process(ids, logits)
         return logits if made is None else made
 
     def _run(self, ids: Sequence[int], logits: Floats) -> Floats:
-        made = self._given(array_for(self._extension, ids), array_for(self._extension, logits))
+        with using(self._words):
+            made = self._given(array_for(self._extension, ids), array_for(self._extension, logits))
         if made is None:  # it has changed what it got, or only looked
             return logits
         scores = np.asarray(made, np.float32).reshape(-1)

@@ -5,12 +5,47 @@ Made of sampling knobs and of what the chat knows; read back into knobs after an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from errors import UserError
+from loaders.base import Model
 from loaders.params import SamplingParams
+
+
+class Words(Protocol):
+    """The way from text to tokens and to replies, over one model: `modules.generation.session.ModelSession`."""
+
+    model: Model
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def ids(self, prompt: str, params: SamplingParams) -> list[int]: ...
+    def max_prompt(self, params: SamplingParams) -> int: ...
+    def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]: ...
+
+
+#: Whose function is running in this thread: scripts import a tokenizer instead of being given one, and what they
+#: encode has to go to the model that the request they work on goes to.
+_in_use: ContextVar[Words | None] = ContextVar("words", default=None)
+
+
+def words_in_use() -> Words | None:
+    """The model of the request that an extension works on in this thread; None outside of any."""
+    return _in_use.get()
+
+
+@contextmanager
+def using(words: Words | None) -> Iterator[None]:
+    """While inside, a script's imported functions speak to this model; None leaves it to the one that is loaded."""
+    before = _in_use.set(words)
+    try:
+        yield
+    finally:
+        _in_use.reset(before)
 
 
 @dataclass
@@ -21,6 +56,7 @@ class HookContext:
     is_chat: bool = False
     state: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    words: Words | None = None  # the model that answers
 
 
 def state_of(params: SamplingParams, facts: Mapping[str, Any]) -> dict[str, Any]:

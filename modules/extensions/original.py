@@ -2,7 +2,7 @@
 `modules.logging_colors`.
 
 They are made for the scripts and for nobody else; what they lack they say by name. A value is looked up when it is
-asked for, so that a script sees the model that is loaded then.
+asked for: in a function that works on a request a script sees the model of that request, elsewhere the loaded one.
 """
 
 from __future__ import annotations
@@ -11,23 +11,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType, SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from errors import UserError
 from loaders.base import Model
 from loaders.params import SamplingParams
-
-
-class Words(Protocol):
-    """The way from text to tokens and to replies: `modules.generation.generator.Generator`."""
-
-    def encode(self, text: str) -> list[int]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
-    def ids(self, prompt: str, params: SamplingParams) -> list[int]: ...
-    def max_prompt(self, params: SamplingParams) -> int: ...
-    def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]: ...
+from modules.extensions.context import Words, words_in_use
 
 
 class Stand(ModuleType):
@@ -57,11 +48,22 @@ def provide(modules: Mapping[str, ModuleType]) -> None:
 def stands(
     args: Mapping[str, Any],
     settings: Mapping[str, Any],
-    model: Callable[[], Model | None],
-    words: Words,
+    loaded: Callable[[], Model | None],
+    begin: Callable[[], Words],
     components: dict[str, Any],
 ) -> dict[str, ModuleType]:
-    """The modules, by name. `components` are those of the page, which fills the dictionary while it is built."""
+    """The modules, by name. `loaded` gives the model in memory, `begin` the way to it (it raises without one).
+
+    `components` are those of the page, which fills the dictionary while it is built.
+    """
+
+    def words() -> Words:
+        return words_in_use() or begin()
+
+    def model() -> Model | None:
+        asked = words_in_use()
+        return asked.model if asked else loaded()
+
     tokenizer = _Tokenizer(words)
     shared: dict[str, Any] = {
         "args": SimpleNamespace(**args),
@@ -75,25 +77,25 @@ def stands(
     }
     told: dict[str, Callable[[], Any]] = {name: _constant(value) for name, value in shared.items()}
     told["model"] = model
-    told["model_name"] = lambda: loaded.name if (loaded := model()) else "None"
+    told["model_name"] = lambda: now.name if (now := model()) else "None"
 
     def encode(prompt: str, add_special_tokens: bool = True, add_bos_token: bool = True, **_: Any) -> Any:
         params = SamplingParams(add_bos_token=add_special_tokens and add_bos_token)
-        return np.asarray(words.ids(prompt, params), np.int64).reshape(1, -1)
+        return np.asarray(words().ids(prompt, params), np.int64).reshape(1, -1)
 
     def generate_reply(
         question: str, state: Mapping[str, Any], stopping_strings: Sequence[str] | None = None, **_: Any
     ) -> Iterator[str]:
-        return words.said(question, _params(state), stopping_strings or ())
+        return words().said(question, _params(state), stopping_strings or ())
 
     def generate(question: str, _question: str, _seed: int, state: Mapping[str, Any], stop: Any = None, **_: Any) -> Any:
-        return words.said(question, _params(state), stop or ())
+        return words().said(question, _params(state), stop or ())
 
     generation: dict[str, Any] = {
         "encode": encode,
         "decode": tokenizer.decode,
-        "get_encoded_length": lambda prompt: len(words.encode(prompt)),
-        "get_max_prompt_length": lambda state: words.max_prompt(_params(state)),
+        "get_encoded_length": lambda prompt: len(words().encode(prompt)),
+        "get_max_prompt_length": lambda state: words().max_prompt(_params(state)),
         "generate_reply": generate_reply,
         "generate_reply_HF": generate,
         "generate_reply_custom": generate,
@@ -110,16 +112,16 @@ def stands(
 
 
 class _Tokenizer:
-    """The loaded model's vocabulary, by the names of transformers."""
+    """The model's vocabulary, by the names of transformers."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: Callable[[], Words]) -> None:
         self._words = words
 
     def encode(self, text: str, **_: Any) -> list[int]:
-        return self._words.encode(text)
+        return self._words().encode(text)
 
     def decode(self, ids: Any, **_: Any) -> str:
-        return self._words.decode([int(each) for each in np.asarray(ids).reshape(-1).tolist()])
+        return self._words().decode([int(each) for each in np.asarray(ids).reshape(-1).tolist()])
 
 
 def _params(state: Mapping[str, Any]) -> SamplingParams:

@@ -16,7 +16,7 @@ from errors import UnknownName, nearest
 from loaders.base import LogitsProcessor
 from loaders.params import SamplingParams
 from modules.extensions.arrays import Processor, array_for, ids_from
-from modules.extensions.context import HookContext, params_from, state_of
+from modules.extensions.context import HookContext, Words, params_from, state_of, using
 from modules.extensions.extension import Extension, first_sentence, missing_requirements
 from modules.extensions.hooks import HOOKS, Passing, Plugins
 from modules.extensions.installing import install
@@ -120,9 +120,14 @@ class Extensions:
 
     # --- one reply ---
 
-    def begin(self, params: SamplingParams, *, is_chat: bool = False, **facts: Any) -> HookContext:
-        """The start of a reply, with `state_modifier`. `facts` go into the state beside the knobs."""
-        context = HookContext(params, is_chat)
+    def begin(
+        self, params: SamplingParams, *, is_chat: bool = False, words: Words | None = None, **facts: Any
+    ) -> HookContext:
+        """The start of a reply, with `state_modifier`. `facts` go into the state beside the knobs.
+
+        `words`: the model that answers; scripts see no other one while they work on this reply.
+        """
+        context = HookContext(params, is_chat, words=words)
         if not self.active:
             return context
         context.state = state_of(params, {"stream": params.stream, **facts})
@@ -157,15 +162,16 @@ class Extensions:
         """The token ids of a prompt."""
         for extension in self.having("tokenizer_modifier"):
             passing = Passing((context.state, prompt, array_for(extension, ids), None), notes=context.notes)
-            answer = extension.hook("tokenizer_modifier", passing)
+            with using(context.words):
+                answer = extension.hook("tokenizer_modifier", passing)
             if answer is not None:
                 check = extension.guarded("tokenizer_modifier", lambda made: (made[0], ids_from(made[1])), context.notes)
                 prompt, ids = check(answer) or (prompt, ids)
         return list(ids)
 
-    def count(self, prompt: str) -> int | None:
+    def count(self, prompt: str, words: Words | None = None) -> int | None:
         """How many tokens a prompt has; None where no extension knows better than the tokenizer."""
-        context = HookContext(SamplingParams())
+        context = HookContext(SamplingParams(), words=words)
         return self._first("custom_tokenized_length", prompt, (), context, int)
 
     def processors(self, ids: Sequence[int], context: HookContext) -> list[LogitsProcessor]:
@@ -174,9 +180,10 @@ class Extensions:
         for extension in self.having("logits_processor_modifier"):
             given: list[Any] = []
             passing = Passing(given, (array_for(extension, ids),), notes=context.notes)
-            answer = extension.hook("logits_processor_modifier", passing)
+            with using(context.words):
+                answer = extension.hook("logits_processor_modifier", passing)
             made = answer if isinstance(answer, list) else given
-            found += [Processor(extension, each, context.notes) for each in made]
+            found += [Processor(extension, each, context) for each in made]
         return found
 
     def reply(
@@ -185,7 +192,8 @@ class Extensions:
         """Who writes the reply in the model's place, and how; None for the model itself."""
         others = (original, context.params.seed, context.state, list(stop), context.is_chat)
         for extension in self.having("custom_generate_reply"):
-            answer = extension.hook("custom_generate_reply", Passing(question, others, notes=context.notes))
+            with using(context.words):
+                answer = extension.hook("custom_generate_reply", Passing(question, others, notes=context.notes))
             if isinstance(answer, str):
                 return extension, iter([answer])
             if answer is not None:
@@ -202,7 +210,8 @@ class Extensions:
         if not self.has(hook):
             return value
         passing = Passing(value, others, notes=context.notes)
-        getattr(self._plugins.hook, hook)(passing=passing)
+        with using(context.words):
+            getattr(self._plugins.hook, hook)(passing=passing)
         made: V = passing.value
         return made
 
@@ -217,7 +226,8 @@ class Extensions:
     ) -> V | None:
         if not self.has(hook):
             return None
-        answer = getattr(self._plugins.hook, hook)(passing=Passing(value, others, named or {}, context.notes))
+        with using(context.words):
+            answer = getattr(self._plugins.hook, hook)(passing=Passing(value, others, named or {}, context.notes))
         return answer if isinstance(answer, kind) else None
 
 

@@ -15,6 +15,7 @@ from loaders.params import SamplingParams, token_ids
 from modules.extensions import Extensions, HookContext
 from modules.generation.echo import Echo
 from modules.generation.generator import Generator
+from modules.generation.session import ModelSession
 from modules.generation.stream import Piece, TextStream
 
 #: How many replies one request may ask for.
@@ -49,6 +50,7 @@ class Ask:
     stream: bool = False  # the reply is sent while it is written
     label: str = ""
     context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
+    session: ModelSession | None = None  # where the prompt was made for a model already: that one answers
 
 
 @dataclass
@@ -190,8 +192,10 @@ class Completions:
         if not ask.prompts:
             raise InvalidInput("prompt is an empty list. Send at least one text.")
         # what has begun already has been asked about its knobs: those that are asked for now count
-        context = replace(ask.context, params=ask.params) if ask.context else self._extensions.begin(ask.params)
-        generator, model, params = self._generator, self._generator.model(), context.params
+        session = ask.session or self._generator.session()
+        begun = ask.context or self._extensions.begin(ask.params, words=session)
+        context = replace(begun, params=ask.params) if ask.context else begun
+        model, params = session.model, context.params
         alternatives = ask.alternatives
         if count > ask.n and alternatives is None:
             alternatives = 0  # the best one is the likeliest
@@ -200,16 +204,16 @@ class Completions:
         warnings = [f"The extension {name} could not change the reply: it was sent as it came." for name in late]
         bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
         bias.update(self._bans(model, ask.banned_strings, warnings))
-        room = generator.context(params)
+        room = session.context(params)
         answers: list[Answer] = []
-        prompts = [generator.ids(self._gap(model, each, ask.suffix, warnings), params, context) for each in ask.prompts]
+        prompts = [session.ids(self._gap(model, each, ask.suffix, warnings), params, context) for each in ask.prompts]
         limits = [_limit(ask, len(ids), room, warnings) for ids in prompts]
         try:
             for ids, limit in zip(prompts, limits, strict=True):
                 echo = Echo(model, ids, ask.alternatives) if ask.echo else None
                 for number in range(count):
                     seed = params.seed + number if params.seed >= 0 else -1
-                    stream = generator.start(
+                    stream = session.start(
                         ids,
                         params,
                         stop=ask.stop,

@@ -35,7 +35,7 @@ class Places:
         if before is not None:
             before.set()
         try:
-            place = self._generator.look(text, params, label=f"{who}: next token", cancel=cancel)
+            place = self._generator.session().look(text, params, label=f"{who}: next token", cancel=cancel)
         finally:
             with self._lock:
                 if self._looking.get(who) is cancel:

@@ -9,16 +9,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from errors import ExtensionFailed
+from errors import ExtensionFailed, ModelClosed
 from loaders.base import Finish, Report, Token
 from modules.extensions import Extension, HookContext
+from modules.extensions.context import Words, using
 from modules.generation.stream import TextStream
 
 
-def told(extension: Extension, words: Iterator[Any], context: HookContext, stop: Sequence[str] = ()) -> TextStream:
+def told(extension: Extension, texts: Iterator[Any], context: HookContext, stop: Sequence[str] = ()) -> TextStream:
     """The reply as a stream. What the extension raises while it writes ends the reply with ExtensionFailed."""
     return TextStream(
-        _Telling(extension, words),
+        _Telling(extension, texts, context.words),
         _PlainText(),
         threading.Event(),
         stop=stop,
@@ -30,9 +31,10 @@ def told(extension: Extension, words: Iterator[Any], context: HookContext, stop:
 class _Telling:
     """`loaders.base.TokenStream` over an iterator of growing texts."""
 
-    def __init__(self, extension: Extension, words: Iterator[Any]) -> None:
+    def __init__(self, extension: Extension, texts: Iterator[Any], words: Words | None) -> None:
         self.report = Report(reuse_reason=f"written by the extension {extension.name}")
         self._extension = extension
+        self._texts = texts
         self._words = words
         self._said = ""
 
@@ -42,9 +44,12 @@ class _Telling:
     def __next__(self) -> Token:
         while True:
             try:
-                text = str(next(self._words))
+                with using(self._words):
+                    text = str(next(self._texts))
             except StopIteration:
                 self.report.finish = Finish.STOP
+                raise
+            except ModelClosed:  # the model went away under the script: nothing in it needs mending
                 raise
             except Exception as error:
                 raise ExtensionFailed(self._extension.failed("custom_generate_reply", error)) from error

@@ -65,9 +65,10 @@ class Writing:
         prompt = draft.before[-1] if again else draft.text if start is None else start
         live = self._reserve(id, prompt)
         try:
-            context = self._extensions.begin(params)
+            session = self._generator.session()
+            context = self._extensions.begin(params, words=session)
             params = context.params
-            stream = self._generator.start(prompt, params, label=id.partition("-")[0].capitalize(), context=context)
+            stream = session.start(prompt, params, label=id.partition("-")[0].capitalize(), context=context)
             live.stream = stream
             if live.stopped.is_set():
                 stream.cancel()

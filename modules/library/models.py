@@ -112,6 +112,12 @@ class Models:
             raise NoModelLoaded
         return model
 
+    def named(self, name: str, loader: str = "") -> Model | None:
+        """The model in memory if it is the one of this name (and loader), as the list of models has it."""
+        with self._swap:
+            state = self._state
+            return self._model if state.name == name and loader in ("", state.loader) else None
+
     def loaders_for(self, name: str) -> list[LoaderChoice]:
         """The loaders that can take this model, best first. Raises: UnknownName."""
         return self._choices(self._shelf.find(name))

@@ -121,9 +121,7 @@ class Measuring:
         for number, name in enumerate(names, start=1):
             run = Run("running", name, number, len(names), kept=number - 1)
             yield run
-            if name != self._models.state.name or self._models.loaded is None:
-                self._models.load(name)
-            model = self._models.current()
+            model = self._models.named(name) or self._models.load(name)
             for measured in measure(model, words, plan, cancel):
                 measured.model = name
                 run = replace(run, measured=measured, window=measured.done)

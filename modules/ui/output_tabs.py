@@ -107,8 +107,8 @@ class OutputTabs:
             return [text, *skips[1:]]
         if page == "HTML":
             return [skips[0], frame_html(text), *skips[2:]]
-        ids = self._app.generator.encode(text) if text else []
-        view = token_view(self._app.generator.model().tokenizer, ids)
+        session = self._app.generator.session()
+        view = token_view(session.model.tokenizer, session.encode(text))
         return [*skips[:2], tokens_line(view), tokens_html(view), view.ids]
 
     def _open(self, page: str, which: str, *sheets: Sheet) -> list[Any]:

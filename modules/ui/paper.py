@@ -116,7 +116,8 @@ class Paper:
         """The line under the field: "78 of 7,680 prompt tokens · 312 characters"."""
         characters = plural(len(text), "character")
         try:
-            tokens, room = self.app.generator.count_prompt(text, params), self.app.generator.max_prompt(params)
+            session = self.app.generator.session()
+            tokens, room = session.count_prompt(text, params), session.max_prompt(params)
         except UserError as error:
             return f"<p>{parts(characters, escape(error))}</p>"
         line = parts(f"{tokens:,} of {room:,} prompt tokens", characters)

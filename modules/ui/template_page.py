@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from errors import NoModelLoaded, UserError
+from loaders.base import Model
 from modules.app import App
 from modules.chat.prompt import COMMAND
 from modules.generation.token_view import visible
@@ -74,7 +75,7 @@ class TemplatePage:
         on([each.change for each in self.given], lambda *texts: list(texts), self.given, [self._kept], latest=True)
         shown = [self._fits, self._seen]
         on([self.instruction.change, page.load, model_changed], self._look, [self.instruction], shown, latest=True)
-        on(self._own.click, lambda: self._fitting()[0], None, [self.instruction])
+        on(self._own.click, lambda: self._fitting(self._app.models.loaded)[0], None, [self.instruction])
         on(self._clear.click, lambda: "", None, [self.instruction])
         on(self._keep.click, self._kept_for_model, [self.instruction], [self.instruction, *shown])
         self._menu.wire(
@@ -83,7 +84,7 @@ class TemplatePage:
 
     def prompt(self, template: str) -> str:
         """The prompt of a conversation that says "Input", for other tabs. Raises: UserError."""
-        return self._rendered(template, [{"role": "user", "content": "Input"}])
+        return self._rendered(template, [{"role": "user", "content": "Input"}], self._app.models.loaded)
 
     # --- inside ---
 
@@ -93,8 +94,7 @@ class TemplatePage:
             settings.instruction_template_str, settings.chat_template_str, settings.chat_instruct_command
         ]  # fmt: skip
 
-    def _fitting(self) -> tuple[str, str]:
-        model = self._app.models.loaded
+    def _fitting(self, model: Model | None) -> tuple[str, str]:
         if model is None:
             raise NoModelLoaded
         return self._app.templates.detect(model)
@@ -105,21 +105,21 @@ class TemplatePage:
         say(f"Kept for {name}." if template.strip() else f"Nothing is kept for {name} any more.")
         return ["", *self._look("")]
 
-    def _rendered(self, template: str, messages: list[Mapping[str, str]]) -> str:
-        text = template if template.strip() else self._fitting()[0]
-        model = self._app.models.loaded
+    def _rendered(self, template: str, messages: list[Mapping[str, str]], model: Model | None) -> str:
+        text = template if template.strip() else self._fitting(model)[0]
         tokens = {"bos_token": model.tokenizer.bos_token, "eos_token": model.tokenizer.eos_token} if model else {}
         return self._app.templates.render(text, messages, add_generation_prompt=True, **tokens)
 
     def _look(self, template: str) -> list[str]:
         """Which template is used and why, and what it makes of a small conversation."""
+        model = self._app.models.loaded
         try:
-            reason = "your own, below" if (template or "").strip() else self._fitting()[1]
+            reason = "your own, below" if (template or "").strip() else self._fitting(model)[1]
             fits = f"<h2>Instruction template</h2><p>In use: {escape(reason)}.</p>"
         except UserError as error:
             return [f"<h2>Instruction template</h2><p>{escape(error)}</p>", ""]
         try:
-            text = self._rendered(template or "", list(_SAMPLE))
+            text = self._rendered(template or "", list(_SAMPLE), model)
         except UserError as error:
             return [fits, f"<h2>What it makes</h2><p class='warning' role='alert'>{escape(error)}</p>"]
         lines = "\n".join(visible(line) for line in text.split("\n"))

@@ -65,7 +65,7 @@ def test_who_leaves_leaves_nothing_behind(api: Client) -> None:
 
 def test_page_and_api_stand_in_one_queue(api: Client) -> None:
     model = api.use(FakeModel(hold_after=1))
-    with api.app.generator.start("x", api.app.launch_params(), label="a chat") as page:
+    with api.app.generator.session().start("x", api.app.launch_params(), label="a chat") as page:
         next(page)
         with api.http.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as reply:
             lines = reply.iter_lines()

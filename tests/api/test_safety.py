@@ -44,7 +44,7 @@ def test_the_admin_key_alone_changes_the_model(start: Start) -> None:
 def test_stop_generation_stops_the_page_s_replies_only_for_the_admin(start: Start) -> None:
     client = start("--api-key", "user", "--admin-key", "boss", key="user")
     model = client.use(FakeModel(hold_after=1))
-    stream = client.app.generator.start("x", client.app.launch_params(), label="a chat of the page")
+    stream = client.app.generator.session().start("x", client.app.launch_params(), label="a chat of the page")
     next(stream)
     assert client.post("/v1/internal/stop-generation").json() == {"stopped": 0}
     assert model.running == 1
@@ -136,10 +136,10 @@ def test_large_bodies_and_crowds_are_refused(start: Start) -> None:
 def test_what_nobody_foresaw_is_an_answer_like_any_other(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start("--cors-origin", "https://chat.example")
 
-    def broken(_: str) -> None:
+    def broken() -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(client.app.generator, "encode", broken)
+    monkeypatch.setattr(client.app.generator, "session", broken)
     got = client.post("/v1/internal/encode", {"text": "x"}, headers={"Origin": "https://chat.example"})
     assert got.status_code == 500
     assert got.json()["error"]["code"] == "internal_error"

@@ -69,7 +69,7 @@ def house(root: Path, model: FakeModel | None) -> House:
     )
     models, store = FakeModels(model), Store(paths)
     generator = Generator(models)
-    chats = Chats(store, Characters(paths), Templates(paths), generator, models)
+    chats = Chats(store, Characters(paths), Templates(paths), generator)
     return House(chats, store, models, generator, paths.logs)
 
 

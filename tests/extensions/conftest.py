@@ -86,7 +86,7 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
         extensions = Extensions(there)
         generator = Generator(models, extensions)
         components: dict[str, Any] = {}
-        modules = stands({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator, components)
+        modules = stands({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components)
         notes = extensions.load(names if names is not None else list(scripts or {}), settings, modules)
         templates, characters = Templates(shipped), Characters(shipped)
         drafts = Drafts(tmp_path / "drafts")
@@ -95,7 +95,7 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
             notes,
             models,
             generator,
-            Chats(Store(paths), characters, templates, generator, models, extensions),
+            Chats(Store(paths), characters, templates, generator, extensions),
             Completions(generator, extensions),
             Dialogues(templates, characters, generator, extensions),
             Writing(generator, drafts, extensions),

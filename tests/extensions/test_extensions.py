@@ -36,7 +36,7 @@ def said(home: Home, text: str = "Hello", **turn: object) -> str:
 def test_order_of_naming_is_order_of_application(home: Make) -> None:
     add = "def input_modifier(string, state, is_chat=False):\n    return string + '{}'\n"
     there = home({"one": add.format(1), "two": add.format(2)}, names=["two", "one"])
-    list(there.generator.start("x", PARAMS))
+    list(there.generator.session().start("x", PARAMS))
     assert there.models.loaded.prompt == "<s>x21"
 
 
@@ -156,7 +156,7 @@ def test_history_is_changed_for_the_model_only(home: Make) -> None:
 def test_state_changes_the_knobs_and_a_bad_value_is_told(home: Make) -> None:
     script = "def state_modifier(state):\n    state['temperature'] = 0.25\n    state['top_p'] = 'much'\n    return state\n"
     there = home({"cool": script})
-    stream = there.generator.start("x", PARAMS)
+    stream = there.generator.session().start("x", PARAMS)
     list(stream)
     assert there.models.loaded.requests[-1].params.temperature == 0.25
     assert there.models.loaded.requests[-1].params.top_p == PARAMS.top_p
@@ -216,9 +216,9 @@ def custom_tokenized_length(prompt):
     return 7
 """
     there = home({"ids": script})
-    list(there.generator.start("x", PARAMS))
+    list(there.generator.session().start("x", PARAMS))
     assert there.models.loaded.prompt == "<s>x!"
-    assert there.generator.count_prompt("a long text", PARAMS) == 7
+    assert there.generator.session().count_prompt("a long text", PARAMS) == 7
 
 
 def test_a_reply_of_its_own(home: Make) -> None:
@@ -259,7 +259,7 @@ def test_a_function_that_raises_is_named_and_the_reply_is_there(home: Make, name
 
 def test_a_wrong_answer_is_left_out_and_named(home: Make) -> None:
     there = home({"odd": "def input_modifier(string, state):\n    return 5"})
-    stream = there.generator.start("x", PARAMS)
+    stream = there.generator.session().start("x", PARAMS)
     list(stream)
     assert there.models.loaded.prompt == "<s>x"
     assert any("returned a int where a str is wanted" in each for each in stream.report.warnings)
@@ -305,7 +305,7 @@ def logits_processor_modifier(processor_list, input_ids):
 """
     token = demo_model.tokenizer.encode(" Paris")[0]
     there = home({"ban": script.replace("TOKEN", str(token))}, model=demo_model)
-    stream = there.generator.start("The capital of France is", PARAMS.changed(max_new_tokens=4, do_sample=False))
+    stream = there.generator.session().start("The capital of France is", PARAMS.changed(max_new_tokens=4, do_sample=False))
     pieces = list(stream)
     assert [each.id for piece in pieces for each in piece.tokens] == [token] * 4
     calls = there.script("ban").calls
@@ -331,17 +331,17 @@ def logits_processor_modifier(processor_list, input_ids):
     processor_list.append(First())
 """
     there = home({"tensors": script}, model=demo_model)
-    stream = there.generator.start("x", PARAMS.changed(max_new_tokens=3))
+    stream = there.generator.session().start("x", PARAMS.changed(max_new_tokens=3))
     assert [token.id for piece in stream for token in piece.tokens] == [28, 28, 28]
 
 
 def test_processors_change_nothing_for_others(home: Make, demo_model: Model) -> None:
     there = home({"none": "params = {}"}, model=demo_model)
     greedy = PARAMS.changed(max_new_tokens=12, do_sample=False)
-    plain = there.generator.start("The capital of France is", greedy)
+    plain = there.generator.session().start("The capital of France is", greedy)
     text = "".join(piece.text for piece in plain)
     look = "def logits_processor_modifier(processor_list, input_ids):\n    processor_list.append(lambda ids, scores: None)"
-    watched = home({"look": look}, model=demo_model).generator.start("The capital of France is", greedy)
+    watched = home({"look": look}, model=demo_model).generator.session().start("The capital of France is", greedy)
     assert "".join(piece.text for piece in watched) == text
 
 
@@ -376,7 +376,7 @@ def test_long_replies(home: Make, demo_model: Model) -> None:
     there = home(names=["long_replies"], folder=ROOT / "extensions", settings=settings, model=demo_model)
     params = PARAMS.changed(max_new_tokens=60, do_sample=False)
     prompt = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n"
-    stream = there.generator.start(prompt, params)
+    stream = there.generator.session().start(prompt, params)
     ids = [token.id for piece in stream for token in piece.tokens]
     newline = demo_model.tokenizer.encode("\n")[-1]
     assert len(ids) >= 40

@@ -25,12 +25,17 @@ from errors import (
 from loaders.base import Finish
 from loaders.params import SamplingParams
 from modules.generation.generator import Generator
+from modules.generation.session import ModelSession
 from modules.generation.stream import TextStream
 from tests.fake_engine import BOS, FakeModel, FakeModels
 
 
 def generator(model: FakeModel) -> Generator:
     return Generator(FakeModels(model))
+
+
+def session(model: FakeModel) -> ModelSession:
+    return generator(model).session()
 
 
 def params(**values: Any) -> SamplingParams:
@@ -42,7 +47,7 @@ def text_of(stream: TextStream) -> str:
 
 
 def test_a_reply_comes_as_text_with_a_report() -> None:
-    stream = generator(FakeModel("Pâris 😀.")).start("Where?", params(seed=7))
+    stream = session(FakeModel("Pâris 😀.")).start("Where?", params(seed=7))
     assert text_of(stream) == "Pâris 😀." == stream.text
     assert (stream.report.finish, stream.report.seed) == (Finish.STOP, 7)
     assert stream.report.new_tokens == len("Pâris 😀.".encode())
@@ -50,7 +55,7 @@ def test_a_reply_comes_as_text_with_a_report() -> None:
 
 
 def test_without_a_seed_one_is_drawn_and_told() -> None:
-    stream = generator(FakeModel()).start("x", params())
+    stream = session(FakeModel()).start("x", params())
     text_of(stream)
     assert stream.report.seed >= 0
 
@@ -69,11 +74,11 @@ def test_embedding_ends_after_a_text_when_it_is_cancelled() -> None:
 
     read: list[Any] = []
     with pytest.raises(Cancelled):
-        generator(Deaf()).embed(["a", "b", "c"], cancel)
+        session(Deaf()).embed(["a", "b", "c"], cancel)
     assert len(read) == 2
     cancel.clear()
     read.clear()
-    assert generator(Deaf()).embed(["a"], cancel).vectors.shape == (1, 3)
+    assert session(Deaf()).embed(["a"], cancel).vectors.shape == (1, 3)
 
 
 # --- where it ends ---
@@ -82,7 +87,7 @@ def test_embedding_ends_after_a_text_when_it_is_cancelled() -> None:
 @pytest.mark.parametrize("reply", ["Paris.\nYou: and?", ["Paris.", "\nYo", "u", ": and", "?"]])
 def test_a_stop_string_ends_it_and_frees_the_engine(reply: str | Sequence[str]) -> None:
     model = FakeModel(reply)
-    stream = generator(model).start("x", params(), stop=["\nYou:"])
+    stream = session(model).start("x", params(), stop=["\nYou:"])
     pieces = [piece.text for piece in stream]
     assert "".join(pieces) == "Paris."
     assert stream.stopped_by == "\nYou:"
@@ -91,43 +96,43 @@ def test_a_stop_string_ends_it_and_frees_the_engine(reply: str | Sequence[str]) 
 
 
 def test_custom_stopping_strings_count_too() -> None:
-    stream = generator(FakeModel("one two three")).start("x", params(custom_stopping_strings='"thr", " two"'))
+    stream = session(FakeModel("one two three")).start("x", params(custom_stopping_strings='"thr", " two"'))
     assert text_of(stream) == "one"
 
 
 def test_bad_custom_stopping_strings_are_a_sentence_and_leave_nothing_behind() -> None:
     made = generator(FakeModel())
     with pytest.raises(InvalidInput, match="quotes"):
-        made.start("x", params(custom_stopping_strings="no quotes"))
+        made.session().start("x", params(custom_stopping_strings="no quotes"))
     assert made.queue() == []
 
 
 def test_max_tokens_end_it_as_length() -> None:
-    stream = generator(FakeModel("x" * 1000)).start("x", params(max_new_tokens=10))
+    stream = session(FakeModel("x" * 1000)).start("x", params(max_new_tokens=10))
     assert text_of(stream) == "x" * 10
     assert stream.report.finish is Finish.LENGTH
 
 
 def test_a_thousand_tokens() -> None:
-    stream = generator(FakeModel("y" * 1000)).start("x", params(max_new_tokens=1000))
+    stream = session(FakeModel("y" * 1000)).start("x", params(max_new_tokens=1000))
     assert text_of(stream) == "y" * 1000
 
 
 def test_control_tokens_show_only_when_asked_for() -> None:
     reply = ["a", "<|im_start|>", "b"]
-    assert text_of(generator(FakeModel(reply)).start("x", params())) == "ab"
-    shown = generator(FakeModel(reply)).start("x", params(skip_special_tokens=False))
+    assert text_of(session(FakeModel(reply)).start("x", params())) == "ab"
+    shown = session(FakeModel(reply)).start("x", params(skip_special_tokens=False))
     assert text_of(shown) == "a<|im_start|>b"
 
 
 def test_a_hidden_control_token_still_stops() -> None:
-    stream = generator(FakeModel(["a", "<|im_end|>", "b"])).start("x", params(), stop=["<|im_end|>"])
+    stream = session(FakeModel(["a", "<|im_end|>", "b"])).start("x", params(), stop=["<|im_end|>"])
     assert text_of(stream) == "a"
     assert stream.report.finish is Finish.STOP
 
 
 def test_control_tokens_do_not_tear_a_stop_string() -> None:
-    stream = generator(FakeModel(["ab", "<|im_start|>", "cd"])).start("x", params(), stop=["abc"])
+    stream = session(FakeModel(["ab", "<|im_start|>", "cd"])).start("x", params(), stop=["abc"])
     assert text_of(stream) == ""
 
 
@@ -137,7 +142,7 @@ def test_control_tokens_do_not_tear_a_stop_string() -> None:
 def held() -> tuple[FakeModel, Generator, TextStream]:
     model = FakeModel("abcdef", hold_after=2)
     made = generator(model)
-    return model, made, made.start("x", params(), label="me")
+    return model, made, made.session().start("x", params(), label="me")
 
 
 def test_cancel_from_another_thread_keeps_what_is_there() -> None:
@@ -149,7 +154,7 @@ def test_cancel_from_another_thread_keeps_what_is_there() -> None:
 
 
 def test_cancel_shows_nothing_that_came_meanwhile() -> None:
-    stream = generator(FakeModel("abcdef")).start("x", params())
+    stream = session(FakeModel("abcdef")).start("x", params())
     next(stream)
     stream.cancel()
     assert text_of(stream) == ""
@@ -192,7 +197,7 @@ def test_closing_a_generator_around_it_frees_the_engine() -> None:
 
 def test_an_engine_that_fails_mid_reply_raises_and_is_no_longer_counted() -> None:
     made = generator(FakeModel("abcdef", fail_after=3))
-    stream = made.start("x", params())
+    stream = made.session().start("x", params())
     with pytest.raises(EngineFailed):
         text_of(stream)
     assert stream.text == "abc"
@@ -206,7 +211,7 @@ def test_a_model_that_is_swapped_meanwhile_says_so() -> None:
     with pytest.raises(ModelClosed):
         text_of(stream)
     with pytest.raises(ModelClosed):
-        made.start("x", params())
+        made.session().start("x", params())
     assert made.queue() == []
 
 
@@ -216,8 +221,8 @@ def test_a_model_that_is_swapped_meanwhile_says_so() -> None:
 def test_a_request_counts_from_the_moment_it_is_asked() -> None:
     model = FakeModel("abcdef", hold_after=2)
     made = generator(model)
-    first = made.start("x", params(), label="first")
-    second = made.start("x", params(), label="second")
+    first = made.session().start("x", params(), label="first")
+    second = made.session().start("x", params(), label="second")
     assert [(each.label, each.place) for each in made.queue()] == [("first", 1), ("second", 2)]
     next(first), next(first)
     view = made.queue()
@@ -231,25 +236,25 @@ def test_a_request_counts_from_the_moment_it_is_asked() -> None:
 
 def test_the_prompt_may_use_what_the_reply_leaves() -> None:
     made = generator(FakeModel(context_length=100))
-    assert made.max_prompt(params(max_new_tokens=30)) == 70
-    assert made.max_prompt(params(max_new_tokens=30, truncation_length=50)) == 20
-    assert made.max_prompt(params(max_new_tokens=30, truncation_length=5000)) == 70
-    assert made.max_prompt(params(auto_max_new_tokens=True)) == 99
-    assert made.max_prompt(params(max_new_tokens=512)) == 0
+    assert made.session().max_prompt(params(max_new_tokens=30)) == 70
+    assert made.session().max_prompt(params(max_new_tokens=30, truncation_length=50)) == 20
+    assert made.session().max_prompt(params(max_new_tokens=30, truncation_length=5000)) == 70
+    assert made.session().max_prompt(params(auto_max_new_tokens=True)) == 99
+    assert made.session().max_prompt(params(max_new_tokens=512)) == 0
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     model = FakeModel(context_length=100)
     made = generator(model)
     with pytest.raises(PromptTooLong, match="71 tokens long, and 70 fit"):
-        made.start("x" * 70, params(max_new_tokens=30))  # and the start token
-    assert text_of(made.start("x" * 69, params(max_new_tokens=30))) == "Paris."
+        made.session().start("x" * 70, params(max_new_tokens=30))  # and the start token
+    assert text_of(made.session().start("x" * 69, params(max_new_tokens=30))) == "Paris."
     assert made.queue() == []
 
 
 def test_auto_max_new_tokens_is_all_that_is_left() -> None:
     model = FakeModel("z" * 500, context_length=100)
-    stream = generator(model).start("x" * 59, params(auto_max_new_tokens=True, max_new_tokens=10))
+    stream = session(model).start("x" * 59, params(auto_max_new_tokens=True, max_new_tokens=10))
     assert text_of(stream) == "z" * 40
 
 
@@ -257,44 +262,44 @@ def test_the_start_token_is_never_doubled() -> None:
     model = FakeModel()
     made = generator(model)
     for prompt in ("hi", "<s>hi", "<s><s>hi"):
-        made.start(prompt, params()).close()
+        made.session().start(prompt, params()).close()
         assert list(model.requests[-1].ids) == [BOS, *b"hi"]
-    made.start("<s>hi", params(add_bos_token=False)).close()
+    made.session().start("<s>hi", params(add_bos_token=False)).close()
     assert list(model.requests[-1].ids) == [*b"hi"]
 
 
 def test_a_model_that_adds_no_start_token_keeps_the_templates() -> None:
     """SmolLM2's bos_token is "<|im_start|>", which its template needs and its tokenizer never adds."""
     model = FakeModel(adds_bos=False)
-    generator(model).start("<s>hi", params()).close()
+    session(model).start("<s>hi", params()).close()
     assert list(model.requests[-1].ids) == [BOS, *b"hi"]
 
 
 def test_token_ids_are_taken_as_they_are() -> None:
     model = FakeModel()
     made = generator(model)
-    made.start([104, 105], params()).close()
+    made.session().start([104, 105], params()).close()
     assert list(model.requests[-1].ids) == [104, 105]
     with pytest.raises(InvalidToken):
-        made.start([104, 10**9], params())
+        made.session().start([104, 10**9], params())
     with pytest.raises(EmptyPrompt):
-        made.start([], params())
+        made.session().start([], params())
 
 
 def test_half_a_character_is_a_sentence() -> None:
     with pytest.raises(InvalidInput, match="lone surrogate"):
-        generator(FakeModel()).start("a \ud83d b", params())
+        session(FakeModel()).start("a \ud83d b", params())
 
 
 def test_an_empty_prompt_without_start_token_is_a_sentence() -> None:
     with pytest.raises(EmptyPrompt):
-        generator(FakeModel()).start("", params(add_bos_token=False))
+        session(FakeModel()).start("", params(add_bos_token=False))
 
 
 def test_without_a_model_it_says_so() -> None:
     made = Generator(FakeModels(None))
     with pytest.raises(NoModelLoaded):
-        made.start("x", params())
+        made.session().start("x", params())
     assert not made.queue()
 
 
@@ -303,14 +308,14 @@ def test_without_a_model_it_says_so() -> None:
 
 def test_a_turned_knob_that_is_not_honoured_is_a_warning() -> None:
     model = FakeModel(unsupported={"tfs": "This engine has no such sampler.", "top_a": "No."})
-    stream = generator(model).start("x", params(tfs=0.5, top_k=20))
+    stream = session(model).start("x", params(tfs=0.5, top_k=20))
     text_of(stream)
     assert stream.report.warnings == ["tfs has no effect: This engine has no such sampler."]
 
 
 def test_tokens_and_alternatives_reach_the_reader() -> None:
     model = FakeModel("ab")
-    stream = generator(model).start("x", params(), alternatives=2, logit_bias={5: 1.0})
+    stream = session(model).start("x", params(), alternatives=2, logit_bias={5: 1.0})
     tokens = [token for piece in stream for token in piece.tokens]
     assert [token.data for token in tokens] == [b"a", b"b"]
     assert len(tokens[0].alternatives) == 2
@@ -318,12 +323,12 @@ def test_tokens_and_alternatives_reach_the_reader() -> None:
 
 
 def test_max_tokens_second_slows_it_down_and_cancel_does_not_wait_for_it() -> None:
-    stream = generator(FakeModel("abc")).start("x", params(max_tokens_second=50))
+    stream = session(FakeModel("abc")).start("x", params(max_tokens_second=50))
     started = time.monotonic()
     text_of(stream)
     assert time.monotonic() - started >= 0.035
     for rate in (0.1, 1e-300, 5e-324):  # the last two: longer than a lock can wait
-        slow = generator(FakeModel("abc")).start("x", params(max_tokens_second=rate))
+        slow = session(FakeModel("abc")).start("x", params(max_tokens_second=rate))
         threading.Timer(0.05, slow.cancel).start()
         started = time.monotonic()
         text_of(slow)

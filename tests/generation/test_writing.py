@@ -55,6 +55,9 @@ class Source:
     def __init__(self, *replies: Any) -> None:
         self.replies, self.prompts = list(replies), list[str]()
 
+    def session(self) -> Source:
+        return self
+
     def start(self, prompt: str, _params: SamplingParams, **_: Any) -> Stream:
         self.prompts.append(prompt)
         reply = self.replies.pop(0)

@@ -204,7 +204,10 @@ class OneModel:
     def current(self) -> Model:
         return self.loaded
 
-    def load(self, name: str) -> None:
+    def named(self, name: str) -> Model | None:
+        return self.loaded if name == self.state.name else None
+
+    def load(self, name: str) -> Model:
         raise UnknownName("model", name, ["demo"])
 
 

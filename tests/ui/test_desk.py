@@ -198,7 +198,7 @@ def test_tokens_are_shown_with_their_ids(web: Web) -> None:
     text = "Grüße 世界<|im_end|>"
     write(page, "input", text)
     view(page, "default", "Tokens")
-    ids = web.app.generator.encode(text)
+    ids = web.app.generator.session().encode(text)
     tokens = page.locator("#default-token-marks .token")
     expect(tokens).to_have_count(len(ids))
     assert [int(each) for each in tokens.locator("small").all_inner_texts()] == ids
