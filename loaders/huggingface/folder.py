@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelFileError
+from loaders.hf.architecture import refusal
 
 #: Formats that have loaders of their own, or need packages that are not here.
 _ELSEWHERE = {"exl2": "ExLlamav2", "exl3": "another program", "gptq": "ExLlamav2"}
@@ -69,10 +70,8 @@ def read(path: Path, *, pickles: bool = False, code: bool = False) -> Folder:
         raise ModelFileError(path.name, "its config.json cannot be read. Download it again.") from None
     if not isinstance(config, dict):
         raise ModelFileError(path.name, "its config.json is not what it should be. Download it again.")
-    if config.get("is_encoder_decoder"):
-        raise ModelFileError(
-            path.name, "it is an encoder-decoder model, and this program runs decoder-only models (GPT, Llama, Qwen)."
-        )
+    if why := refusal(config):
+        raise ModelFileError(path.name, why)
     tensors = [each for each in path.glob("*.safetensors") if each.is_file()]
     pickled = [] if tensors else [each for each in path.glob("*.bin") if each.is_file()]
     found = Folder(path, config, sum(each.stat().st_size for each in tensors or pickled), bool(pickled))
