@@ -41,6 +41,16 @@ class Transformers(Loader):
         return folder.suits(path)
 
     @classmethod
+    def refuses(cls, path: Path) -> str | None:
+        if not (path / "config.json").is_file():
+            return None
+        try:
+            folder.read(path, pickles=True, code=True)
+        except ModelFileError as error:
+            return str(error).partition(": ")[2]
+        return None
+
+    @classmethod
     def missing(cls) -> str | None:
         return packages.missing(cls.name)
 

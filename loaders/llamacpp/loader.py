@@ -45,11 +45,16 @@ class LlamaCpp(Loader):
     @classmethod
     def accepts(cls, path: Path) -> int:
         """100 for a GGUF file, 90 for a folder that holds one; 0 for what writes no text, 20 if it makes embeddings."""
-        files = sorted(path.glob("*.gguf"))[:1] if path.is_dir() else [path]
-        if not files or files[0].suffix.lower() != ".gguf":
+        file = _first_file(path)
+        if file is None:
             return 0
-        refused, embeds = architecture.look(files[0])
+        refused, embeds = architecture.look(file)
         return 0 if refused else 20 if embeds else 90 if path.is_dir() else 100
+
+    @classmethod
+    def refuses(cls, path: Path) -> str | None:
+        file = _first_file(path)
+        return architecture.look(file)[0] if file else None
 
     @classmethod
     def missing(cls) -> str | None:
@@ -74,6 +79,12 @@ class LlamaCpp(Loader):
             raise MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python")
         limits = limits_of(options)
         return opened(path, options, limits, limits.copies, progress, build)
+
+
+def _first_file(path: Path) -> Path | None:
+    """The GGUF file that a path is or holds, if it is or holds one."""
+    files = sorted(path.glob("*.gguf"))[:1] if path.is_dir() else [path]
+    return files[0] if files and files[0].suffix.lower() == ".gguf" else None
 
 
 def file_of(path: Path) -> Path:

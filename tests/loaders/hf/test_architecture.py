@@ -54,13 +54,16 @@ def test_what_writes_no_text_is_refused_and_not_offered(config: dict[str, Any], 
     with pytest.raises(ModelFileError) as error:
         opened("Transformers", path)
     assert words in str(error.value)
+    assert words in (loader_named("Transformers").refuses(path) or "")
     for name in ("Transformers", "ExLlamav2", "ExLlamav2_HF"):
         assert loader_named(name).accepts(path) == 0
 
 
 @pytest.mark.parametrize("config", TAKEN, ids=str)
 def test_what_writes_text_is_offered(config: dict[str, Any], tmp_path: Path) -> None:
-    assert loader_named("Transformers").accepts(folder(tmp_path / "model", **config)) == 60
+    path = folder(tmp_path / "model", **config)
+    assert loader_named("Transformers").accepts(path) == 60
+    assert loader_named("Transformers").refuses(path) is None
 
 
 def test_all_that_transformers_knows_is_sorted() -> None:

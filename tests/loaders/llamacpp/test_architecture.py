@@ -46,6 +46,7 @@ def test_what_writes_no_text_is_refused_and_not_offered(loader: str, architectur
         with pytest.raises(ModelFileError) as error:
             opened(loader, path)
         assert REFUSED[architecture] in str(error.value)
+        assert REFUSED[architecture] in (loader_named("llama.cpp").refuses(path) or "")
         assert loader_named(loader).accepts(path) == loader_named(loader).accepts(tmp_path) == 0
 
 
@@ -75,6 +76,7 @@ def test_what_writes_is_offered(architecture: str, tmp_path: Path) -> None:
     path = written(tmp_path / "model.gguf", architecture)
     assert [loader_named(name).accepts(path) for name in ("llama.cpp", "llamacpp_HF")] == [100, 50]
     assert loader_named("llama.cpp").accepts(tmp_path) == 90
+    assert loader_named("llama.cpp").refuses(path) is None
 
 
 def test_what_cannot_be_read_is_offered_and_refused_when_it_is_loaded(tmp_path: Path) -> None:
