@@ -248,6 +248,12 @@ class Loader(ABC):
         """How well this loader suits the path, 0 (not at all) to 100, from file names and headers alone."""
 
     @classmethod
+    def refuses(cls, path: Path) -> str | None:
+        """Why it takes no such model although the files are of its kind, as the end of a sentence; None otherwise."""
+        del path
+        return None
+
+    @classmethod
     @abstractmethod
     def missing(cls) -> str | None:
         """One sentence that names what has to be installed and how, or None when it can run."""

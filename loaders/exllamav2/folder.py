@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelFileError
+from loaders.hf.architecture import refusal
 
 #: Bytes for a value of the KV cache, the quantized ones with their scales.
 CACHE_BYTES = {"f16": 2.0, "q8_0": 1 + 2 / 32, "q6_0": 0.75 + 2 / 32, "q4_0": 0.5 + 2 / 32}
@@ -69,6 +70,8 @@ def read(path: Path) -> Folder:
         raise ModelFileError(path.name, "its config.json cannot be read. Download it again.") from None
     if not isinstance(config, dict):
         raise ModelFileError(path.name, "its config.json is not what it should be. Download it again.")
+    if why := refusal(config):
+        raise ModelFileError(path.name, why)
     files = [each for each in path.glob("*.safetensors") if each.is_file()]
     if not files:
         raise ModelFileError(path.name, "it holds no .safetensors files, and ExLlamaV2 reads no others.")

@@ -20,6 +20,7 @@ class Decoder(ABC):
     n_vocab: int
     branches: int = 2
     piece: int = 512  # the most tokens of one forward
+    follow: int | None = None  # the most tokens that one forward may add to a branch that holds some; None: any number
     cells: int | None = None  # tokens that all branches have room for together, where they share it
     in_use: int = 1  # branches that are being read into: the others may be emptied where room is short
 
@@ -39,14 +40,15 @@ class Decoder(ABC):
         """The logits after the last `keep` of these tokens, shape (keep, n_vocab), float32.
 
         What the branch holds already is not computed again: `begin` says how much that is. `go_on` is asked between
-        two pieces; where it says no, what was read stays, and the shape is (0, n_vocab).
+        two pieces; where it says no, what was read stays, and the shape is (0, n_vocab). With `follow` there is one
+        piece: the whole text.
         """
         there = self.begin(branch, ids, keep)
         first = len(ids) - keep
         while True:
-            end = min(there + self.piece, len(ids))
-            if there < first < end < len(ids):
-                end = first
+            end = len(ids) if self.follow is not None else min(there + self.piece, len(ids))
+            if first < end < len(ids):  # all rows that are wanted come out of one forward
+                end = first if there < first else len(ids)
             logits = self.forward(branch, ids[there:end], keep if end == len(ids) else 0)
             there = end
             if there == len(ids):
@@ -56,18 +58,21 @@ class Decoder(ABC):
 
     def step(self, branch: int, ids: Sequence[int]) -> Floats:
         """The logits after these tokens, of which the branch holds all but the last, shape (1, n_vocab)."""
-        if len(self.held(branch)) == len(ids) - 1:
+        if len(self.held(branch)) == len(ids) - 1 and self.follow != 0:
             return self.forward(branch, ids[-1:], 1)
         return self.read(branch, ids)
 
     def begin(self, branch: int, ids: Sequence[int], keep: int = 1) -> int:
         """Cut the branch to what of it is the beginning of these tokens, and return its length.
 
-        At least `keep` tokens are left to compute. A cache that cannot be cut there is emptied.
+        At least `keep` tokens are left to compute. A cache that cannot be cut there is emptied, and so is one that so
+        many tokens may not follow.
         """
         held = self.held(branch)
         there = min(common_prefix(held, list(ids)), len(ids) - keep)
-        if there < len(held):
+        if self.follow is not None and len(ids) - there > self.follow:
+            there = self.cut(branch, 0)
+        elif there < len(held):
             there = self.cut(branch, there)
         return there
 

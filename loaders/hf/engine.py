@@ -183,8 +183,8 @@ class Engine:
                     lane.append(token)
                 if place < len(guessed) and token != guessed[place]:
                     break
-            if guessed:
-                self._decoder.cut(0, len(lanes[0]) - 1)
+            if guessed and not self._decoder.cut(0, len(lanes[0]) - 1):
+                lookup = 0  # reading the whole text anew after each guess is slower than not to guess
             guessed = guesses(lanes[0], min(lookup, self._decoder.n_ctx - len(lanes[0]))) if lookup else []
             if guessed:
                 logits = self._decoder.read(0, [*lanes[0], *guessed], 1 + len(guessed))
@@ -217,7 +217,7 @@ class Engine:
         decoder.cut(0, 0)
         for at in range(0, len(ids) - 1, _SCORED):
             piece = ids[at : min(at + _SCORED, len(ids) - 1)]
-            logits = decoder.forward(0, piece, len(piece))
+            logits = decoder.read(0, ids[: at + len(piece)], len(piece))
             for row, place in zip(logits, range(at, at + len(piece)), strict=True):
                 job.logprobs[place] = log_softmax(checked(row[: self._tokenizer.n_vocab]))[ids[place + 1]]
             if not self._going_on(job):
@@ -226,4 +226,9 @@ class Engine:
 
     def _tell(self, job: Job, reused: int) -> None:
         job.report.reused_tokens = reused
-        job.report.reuse_reason = "from the cache" if reused else "nothing in the cache begins like it"
+        if reused:
+            job.report.reuse_reason = "from the cache"
+        elif self._decoder.follow is not None:
+            job.report.reuse_reason = "this model reads every prompt whole"
+        else:
+            job.report.reuse_reason = "nothing in the cache begins like it"

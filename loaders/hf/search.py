@@ -25,14 +25,24 @@ class BeamsAndContrast:
     """Beam search with as many beams as asked for; contrastive search where the model gives hidden states."""
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, end_ids: Iterable[int], n_ctx: int, *, most_beams: int, hidden: bool
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        end_ids: Iterable[int],
+        n_ctx: int,
+        *,
+        most_beams: int,
+        hidden: bool,
+        caches: bool = True,
     ) -> None:
+        """`hidden`: whether contrastive search works on this model; `caches`: whether beams may keep what they read."""
         self._model = model
         self._tokenizer = tokenizer
         self._ends = sorted(end_ids)
         self._n_ctx = n_ctx
         self._most_beams = most_beams
         self._hidden = hidden
+        self._caches = caches
 
     def wants(self, params: SamplingParams) -> bool:
         return params.num_beams > 1 or (self._hidden and contrasts(params))
@@ -72,6 +82,7 @@ class BeamsAndContrast:
         config = GenerationConfig(
             do_sample=drawn,
             num_beams=params.num_beams,
+            use_cache=self._caches,
             length_penalty=params.length_penalty,
             early_stopping=params.early_stopping,
             max_new_tokens=max_new,

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelFileError
+from loaders.hf.architecture import refusal
+from loaders.huggingface.cache_size import cache_values, layers
 
 #: Formats that have loaders of their own, or need packages that are not here.
 _ELSEWHERE = {"exl2": "ExLlamav2", "exl3": "another program", "gptq": "ExLlamav2"}
@@ -36,15 +38,19 @@ class Folder:
     @property
     def context_length(self) -> int:
         """The context that the model was trained for; 0 where it does not say."""
-        return self.number("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
+        return self.number(
+            "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx",
+            "context_length",
+        )  # fmt: skip
+
+    def cache_values(self, tokens: int) -> int:
+        """Keys and values that the cache holds of that many tokens; 0 where config.json says too little."""
+        return cache_values(self.config, tokens)
 
     @property
-    def cache_values(self) -> int:
-        """Keys and values that one token adds to the cache, over all layers; 0 where config.json says too little."""
-        heads = self.number("num_attention_heads", "n_head", "n_heads")
-        width = self.number("head_dim") or self.number("hidden_size", "n_embd", "d_model") // max(heads, 1)
-        layers = self.number("num_hidden_layers", "n_layer", "n_layers")
-        return 2 * layers * (self.number("num_key_value_heads") or heads) * width
+    def has_no_end(self) -> bool:
+        """Whether nothing in it depends on the length of a text: a model of recurrent layers alone."""
+        return bool(self.number("num_hidden_layers")) and not layers(self.config)
 
     @property
     def bytes_per_weight(self) -> int:
@@ -69,10 +75,8 @@ def read(path: Path, *, pickles: bool = False, code: bool = False) -> Folder:
         raise ModelFileError(path.name, "its config.json cannot be read. Download it again.") from None
     if not isinstance(config, dict):
         raise ModelFileError(path.name, "its config.json is not what it should be. Download it again.")
-    if config.get("is_encoder_decoder"):
-        raise ModelFileError(
-            path.name, "it is an encoder-decoder model, and this program runs decoder-only models (GPT, Llama, Qwen)."
-        )
+    if why := refusal(config):
+        raise ModelFileError(path.name, why)
     tensors = [each for each in path.glob("*.safetensors") if each.is_file()]
     pickled = [] if tensors else [each for each in path.glob("*.bin") if each.is_file()]
     found = Folder(path, config, sum(each.stat().st_size for each in tensors or pickled), bool(pickled))

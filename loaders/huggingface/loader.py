@@ -41,6 +41,16 @@ class Transformers(Loader):
         return folder.suits(path)
 
     @classmethod
+    def refuses(cls, path: Path) -> str | None:
+        if not (path / "config.json").is_file():
+            return None
+        try:
+            folder.read(path, pickles=True, code=True)
+        except ModelFileError as error:
+            return str(error).partition(": ")[2]
+        return None
+
+    @classmethod
     def missing(cls) -> str | None:
         return packages.missing(cls.name)
 
@@ -58,7 +68,7 @@ class Transformers(Loader):
         each = 2 if options.bf16 or card is not None else 4
         per_weight = 0.6 if options.load_in_4bit else 1.1 if options.load_in_8bit else each
         weights = round(read.weights * per_weight / max(read.bytes_per_weight, 1))
-        cache = n_ctx * read.cache_values * each
+        cache = read.cache_values(n_ctx) * each
         free = psutil.virtual_memory().available if card is None else card
         device = DeviceForecast("memory" if card is None else "the card", weights, cache, _BUFFERS, free)
         where = "the CPU computes" if card is None else "all layers go to the card, unless a limit is set"
@@ -96,6 +106,9 @@ def _context(read: folder.Folder, options: TransformersOptions, notes: list[str]
         if own and options.max_seq_len > own * max(options.compress_pos_emb, options.alpha_value):
             notes.append(f"the model was trained for {own:,} tokens: expect worse text beyond them")
         return options.max_seq_len
+    if not own and read.has_no_end:
+        notes.append(f"context: {LARGEST_DEFAULT_CONTEXT:,} tokens; the model has no limit of its own")
+        return LARGEST_DEFAULT_CONTEXT
     own = own or 2048
     n_ctx = min(own, LARGEST_DEFAULT_CONTEXT)
     notes.append(f"context: {n_ctx:,} tokens" + (f" of the model's {own:,}" if own > n_ctx else ", the model's own"))

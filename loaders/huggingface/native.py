@@ -25,6 +25,8 @@ from loaders.hf.model import Backend, HFModel
 from loaders.hf.search import BeamsAndContrast
 from loaders.hf.tokenizer import FolderTokenizer
 from loaders.huggingface.adapters import Adapters
+from loaders.huggingface.cache import cache_name, can_repeat
+from loaders.huggingface.continuation import Continuation, find_out, is_plain
 from loaders.huggingface.decoder import TransformersDecoder
 from loaders.huggingface.folder import Folder
 from loaders.huggingface.loader import refuse
@@ -38,6 +40,8 @@ Made = TypeVar("Made")
 
 #: Beams of a search: each has a cache of its own.
 MOST_BEAMS = 16
+
+_NO_CONTRAST = "Contrastive search copies the cache for each candidate, and the cache of this model cannot be copied."
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,11 @@ def _guarded(read: Folder, make: Callable[[], Made]) -> Made:
 def _model(
     read: Folder, options: TransformersOptions, model: Any, tokenizer: FolderTokenizer, n_ctx: int, notes: list[str]
 ) -> HFModel:
-    decoder = TransformersDecoder(model, n_ctx, tokenizer.n_vocab)
+    continuation = Continuation() if is_plain(model) else find_out(model, tokenizer.encode, n_ctx)
+    if continuation.note:
+        notes.append(continuation.note)
+    decoder = TransformersDecoder(model, n_ctx, tokenizer.n_vocab, continuation)
+    repeats = continuation.follow is None and can_repeat(model)
     adapters = Adapters(model)
     memory = int(model.get_memory_footprint())
     grammars = Grammars(tokenizer, tokenizer.end_ids)
@@ -175,9 +183,18 @@ def _model(
         model,
         give_back,
         grammars.of,
-        search=BeamsAndContrast(model, tokenizer, tokenizer.end_ids, n_ctx, most_beams=MOST_BEAMS, hidden=True),
+        search=BeamsAndContrast(
+            model,
+            tokenizer,
+            tokenizer.end_ids,
+            n_ctx,
+            most_beams=MOST_BEAMS,
+            hidden=repeats,
+            caches=continuation.follow != 0 and cache_name(model) != "state",  # transformers cannot sort that by beams
+        ),
         set_loras=adapters.set,
         explain=explain,
+        unsupported={} if repeats else {"penalty_alpha": _NO_CONTRAST},
     )
     notes.append(f"transformers {transformers.__version__}, torch {torch.__version__}")
     notes.append(f"memory: {memory / 1e9:.1f} GB of weights; the cache grows with the text")

@@ -13,7 +13,7 @@ import psutil
 from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
-from loaders.llamacpp import dry_run, memory, trial
+from loaders.llamacpp import architecture, dry_run, memory, trial
 from loaders.llamacpp.context_params import context_params, key_type
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.limits import Limits
@@ -44,10 +44,17 @@ class LlamaCpp(Loader):
 
     @classmethod
     def accepts(cls, path: Path) -> int:
-        """100 for a GGUF file, 90 for a folder that holds one."""
-        if path.is_dir():
-            return 90 if any(path.glob("*.gguf")) else 0
-        return 100 if path.suffix.lower() == ".gguf" else 0
+        """100 for a GGUF file, 90 for a folder that holds one; 0 for what writes no text, 20 if it makes embeddings."""
+        file = _first_file(path)
+        if file is None:
+            return 0
+        refused, embeds = architecture.look(file)
+        return 0 if refused else 20 if embeds else 90 if path.is_dir() else 100
+
+    @classmethod
+    def refuses(cls, path: Path) -> str | None:
+        file = _first_file(path)
+        return architecture.look(file)[0] if file else None
 
     @classmethod
     def missing(cls) -> str | None:
@@ -72,6 +79,12 @@ class LlamaCpp(Loader):
             raise MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python")
         limits = limits_of(options)
         return opened(path, options, limits, limits.copies, progress, build)
+
+
+def _first_file(path: Path) -> Path | None:
+    """The GGUF file that a path is or holds, if it is or holds one."""
+    files = sorted(path.glob("*.gguf"))[:1] if path.is_dir() else [path]
+    return files[0] if files and files[0].suffix.lower() == ".gguf" else None
 
 
 def file_of(path: Path) -> Path:
@@ -118,6 +131,7 @@ class Opened:
     tokenizer: LlamaTokenizer
     notes: list[str]
     memory: int  # bytes
+    only_embeds: str = ""  # why the model writes no text, "" where it does
 
     @property
     def name(self) -> str:
@@ -142,7 +156,15 @@ def build(found: Opened, options: LlamaCppOptions, limits: Limits) -> Model:
     from loaders.llamacpp.model import LlamaCppModel
 
     return LlamaCppModel(
-        found.name, found.weights, found.context, found.tokenizer, options, limits, found.notes, found.memory
+        found.name,
+        found.weights,
+        found.context,
+        found.tokenizer,
+        options,
+        limits,
+        found.notes,
+        found.memory,
+        found.only_embeds,
     )
 
 
@@ -160,8 +182,8 @@ def opened(
     """
     progress(0.0, "reading the header")
     header = read_header(file_of(path))
-    if not any(tensor.name.startswith("blk.") for tensor in header.tensors):
-        raise ModelFileError(path.name, "it holds a vocabulary or an adapter, not a whole model.")
+    if why := architecture.refusal(header):
+        raise ModelFileError(path.name, why)
     _check_layers(header)
     notes: list[str] = []
     n_ctx = _context(header, options, notes)
@@ -216,7 +238,12 @@ def opened(
             taken = native.sizes()
         notes += [reason, *filter(None, [why_keys, _why_no_shift(context, limits)])]
         notes.append(taken_in_words(taken))
-        model = build(Opened(path, weights, context, tokenizer, notes, sum(taken.values())), options, limits)
+        if why := architecture.only_embeds(header):
+            notes.append(f"this {why}")
+        found = Opened(
+            path, weights, context, tokenizer, notes, sum(taken.values()), f"{path.name} {why}" if why else ""
+        )
+        model = build(found, options, limits)
     except BaseException as error:
         if context:
             context.close()

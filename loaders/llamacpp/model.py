@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from errors import PromptTooLong
+from errors import PromptTooLong, Unsupported
 from loaders.base import Lora
 from loaders.job import Errand, Job, Scoring
 from loaders.llamacpp.adapters import Adapters
@@ -41,13 +41,16 @@ class LlamaCppModel(QueuedModel):
         limits: Limits,
         notes: Sequence[str],
         memory: int,
+        only_embeds: str = "",
     ) -> None:
+        """`only_embeds`: why the model writes no text, "" where it does."""
         self.name = name
         self.tokenizer: LlamaTokenizer = tokenizer
         self.context_length = context.n_ctx
         self.options: LlamaCppOptions = options
         self.notes = tuple(notes)
         self.memory = memory
+        self._only_embeds = only_embeds
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
@@ -78,6 +81,8 @@ class LlamaCppModel(QueuedModel):
         return self._embedder.embed(texts, cancel)
 
     def _check_room(self, job: Job) -> None:
+        if self._only_embeds:
+            raise Unsupported(self._only_embeds)
         scored = isinstance(job, Scoring)  # then the last token is never decoded, as nothing follows it
         for ids in job.prompts:
             most = self.context_length - (0 if scored else 1)

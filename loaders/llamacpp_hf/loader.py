@@ -10,8 +10,10 @@ from errors import MissingPackage, ModelFileError, Unavailable
 from loaders.base import Loader, Model, Progress, Tokenizer
 from loaders.forecast import Forecast
 from loaders.hf import packages
+from loaders.llamacpp import architecture
+from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.limits import Limits
-from loaders.llamacpp.loader import LlamaCpp, Opened, forecast, opened
+from loaders.llamacpp.loader import LlamaCpp, Opened, file_of, forecast, opened
 from loaders.llamacpp.options import LlamaCppHFOptions
 from loaders.params import LoadOptions
 
@@ -31,8 +33,8 @@ class LlamaCppHF(Loader):
 
     @classmethod
     def accepts(cls, path: Path) -> int:
-        """50 where llama.cpp itself has 90 and more."""
-        return 50 if LlamaCpp.accepts(path) else 0
+        """50 where llama.cpp itself has 90 and more; it makes no embeddings, so nothing where that is all."""
+        return 50 if LlamaCpp.accepts(path) >= 90 else 0
 
     @classmethod
     def missing(cls) -> str | None:
@@ -57,6 +59,8 @@ class LlamaCppHF(Loader):
         if why := cls.missing():
             raise Unavailable(why)
         limits = Limits(parallel=BRANCHES, n_batch=options.n_batch)
+        if why := architecture.only_embeds(read_header(file_of(path))):
+            raise ModelFileError(path.name, f"it {why} Load it with llama.cpp to have embeddings.")
         return opened(path, options, limits, 2 if options.cfg_cache else 1, progress, build)
 
 

@@ -329,7 +329,10 @@ class Models:
             return ready[0]
         if choices:
             return self._installed(choices[0].name)
-        raise ModelFileError(item.name, "no loader here can take it. A GGUF version of the model will do.")
+        reasons = [why for loader in self._loaders.values() if (why := loader.refuses(item.path))]
+        raise ModelFileError(
+            item.name, reasons[0] if reasons else "no loader here can take it. A GGUF version of the model will do."
+        )
 
     def _installed(self, name: str) -> str:
         missing = self._loaders[name].missing()

@@ -277,3 +277,18 @@ def test_the_real_loader_and_model(demo_model_path: Path, paths: Paths) -> None:
     assert models.state.notes
     models.unload()
     assert models.loaded is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("t5.gguf", r"encoder-decoder model \(t5\)"), ("bert", "encoder-only model"), ("strange", "no loader here")],
+)
+def test_what_no_loader_takes_is_refused_with_the_reason(gguf: Make, paths: Paths, name: str, words: str) -> None:
+    gguf("t5.gguf", **{"general.architecture": "t5"})
+    for folder, config in (("bert", '{"model_type": "bert", "architectures": ["BertModel"]}'), ("strange", "{}")):
+        (paths.models / folder).mkdir()
+        (paths.models / folder / "model.safetensors").write_bytes(b"x")
+        (paths.models / folder / "config.json").write_text(config)
+    models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, {})
+    with pytest.raises(ModelFileError, match=words):
+        models.load(name)

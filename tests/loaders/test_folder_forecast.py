@@ -55,3 +55,27 @@ def test_exllamav2_counts_its_cache_types(folder: Path, loader: type[ExLlamaV2])
 def test_without_a_driver_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards.shutil, "which", lambda _: None)
     assert cards.free_card_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        ({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "state_size": 16}, 0),
+        ({"model_type": "jamba", "num_hidden_layers": 8, "attn_layer_period": 8, "attn_layer_offset": 4}, 32 * 8192),
+        ({"model_type": "gpt_neo", "num_layers": 2, "num_heads": 8, "num_hidden_layers": None}, 2 * 128 * 8192),
+        ({"model_type": "mistral", "num_hidden_layers": 2, "sliding_window": 65}, 2 * 32 * 64),
+    ],
+    ids=lambda each: each["model_type"] if isinstance(each, dict) else "",
+)
+def test_transformers_counts_the_layers_that_keep_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, object], values: int
+) -> None:
+    monkeypatch.setattr(huggingface, "free_card_memory", lambda: None)
+    base = {} if config["model_type"] == "mamba" else {**CONFIG, "max_position_embeddings": 8192}
+    if config["model_type"] == "gpt_neo":
+        base = {"hidden_size": 64, "max_position_embeddings": 8192}
+    (tmp_path / "config.json").write_text(json.dumps({**base, **config}))
+    (tmp_path / "model.safetensors").write_bytes(bytes(10_000))
+    found = Transformers.forecast(tmp_path, Transformers.Options.parse({}))
+    assert found.devices[0].cache == values * 4
+    assert "context: 8,192 tokens" in found.sentence.lower()

@@ -1,0 +1,193 @@
+"""How a model may go on from what it has read: with any number of tokens, with single ones, or not at all.
+
+Attention over all tokens before can always go on. Of recurrent layers, windows and a folder's own code nobody knows:
+a state may be kept under another name, inside the layers, or be ignored where several tokens follow it. So a short
+text is read whole and in pieces, once, when the model loads, and the logits are compared. Windows and chunks are made
+short meanwhile, so that the text passes them: what a model does at its window of 4,096 tokens it does at one of 16.
+It must not know of requests, sampling or options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from loaders.huggingface.cache import Cache, cache_name
+
+log = logging.getLogger(__name__)
+
+#: The text, long enough for a piece that is longer than the chunks of linear attention (64).
+_TEXT = (
+    "The old bridge was closed last spring, when the river rose higher than anyone in the town could remember. People "
+    "who worked on the other side had to drive forty miles, or take the small ferry that left each hour from seven in "
+    "the morning until nine at night. Nobody complained about that as much as the baker, whose bread was cold when it "
+    "came to the market. In June the engineers said that two of the five pillars would have to be built again."
+)
+_LENGTH = 112
+
+#: Its parts: the first, single tokens in between or at its end, and all the others as one piece.
+_FIRST, _SINGLES, _CLOSE = 27, 6, 3
+
+#: Windows and chunks while comparing; config values and the layers' own copies of them.
+_SHORT = 16
+_WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size", "window_size", "local_attention")
+_CHUNKS = ("chunk_size", "mamba_chunk_size")
+
+#: By the precision that is computed in: what logits may be off in any case, in standard deviations, and which part of
+#: what the earlier text does to them.
+_FLOOR = {torch.float32: 0.001, torch.float16: 0.005}
+_PART = {torch.float32: 0.001, torch.float16: 0.05}
+_COARSE_FLOOR, _COARSE_PART, _QUANTIZED_PART = 0.02, 0.1, 0.25
+
+#: Text in pieces may be off by so many times what single tokens are: both round, and neither as the whole text does.
+_TIMES = 4
+
+#: Vocabularies are looked at in part: so many columns tell enough.
+_COLUMNS = 4096
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was found out. `follow` is as in `Decoder`; `note` says it to the user, "" where there is nothing to say."""
+
+    follow: int | None = None
+    cuts: bool = True
+    note: str = ""
+
+
+def is_plain(model: Any) -> bool:
+    """Whether it is known without a look that this model can go on: full attention alone, in transformers' own code."""
+    if getattr(model, "_is_stateful", True) or not type(model).__module__.startswith("transformers.models."):
+        return False
+    if cache_name(model) != "past_key_values":
+        return False
+    try:
+        layers = DynamicCache(config=model.config).layers
+    except Exception:
+        return False
+    return all(type(layer) is DynamicLayer for layer in layers)
+
+
+def find_out(model: Any, encode: Callable[[str], Sequence[int]], n_ctx: int) -> Continuation:
+    """Compare, with a text of at most `n_ctx` tokens. Raises: what the model raises when it reads a whole text."""
+    ids = list(encode(_TEXT))[: min(n_ctx, _LENGTH)]
+    if len(ids) <= _FIRST + 2 * _SINGLES:
+        return Continuation(0, False, _without_cache("the context is too short to find out how its cache works"))
+    try:
+        with _short_windows(model):
+            return _compared(model, ids)
+    except Exception:  # a kernel may know no window so short
+        log.debug("comparing with short windows", exc_info=True)
+        return _compared(model, ids)
+
+
+def _compared(model: Any, ids: list[int]) -> Continuation:
+    reader = _Reader(model, ids)
+    if not cache_name(model):
+        return Continuation(0, False, _without_cache("transformers has no cache for this model"))
+    alone = reader.off_by(lambda: reader.rows(ids[_FIRST:]), slice(_FIRST, None))
+    floor = _FLOOR.get(model.dtype, _COARSE_FLOOR)
+    part = _QUANTIZED_PART if getattr(model, "is_quantized", False) else _PART.get(model.dtype, _COARSE_PART)
+    singles = reader.off_by(reader.one_by_one, slice(_FIRST, _FIRST + _SINGLES))
+    if singles > max(floor, part * alone):
+        return Continuation(0, False, _without_cache(f"with its cache the logits are {_off(singles)}"))
+    limit = max(floor, _TIMES * singles)
+    pieces = reader.off_by(reader.in_pieces, slice(_FIRST, None))
+    if pieces > limit:
+        return Continuation(
+            1,
+            reader.cuts(limit),
+            f"prompts are read whole, and nothing of an earlier prompt is reused: in pieces, the logits of this model "
+            f"are {_off(pieces)}",
+        )
+    return Continuation(None, reader.cuts(limit))
+
+
+def _off(by: float) -> str:
+    if by == float("inf"):
+        return "not to be had"
+    return f"off by {by:.2g} standard deviations"
+
+
+def _without_cache(why: str) -> str:
+    return f"no cache: all tokens are read again for each new one, which is slow; {why}"
+
+
+class _Reader:
+    """One text, read whole and in other ways. Nothing but logits is looked at."""
+
+    def __init__(self, model: Any, ids: list[int]) -> None:
+        self._model = model
+        self._ids = ids
+        self._whole = self.rows(ids)
+        self._spread = float(self._whole.std()) or 1.0
+
+    def off_by(self, read: Callable[[], torch.Tensor], where: slice) -> float:
+        """How far these logits are from those of the whole text there, in standard deviations; infinite on an error.
+
+        The middle one of the places counts, not their mean: rounding alone sends a token to another expert here and
+        there. The places right after the cut count for themselves, as a state that was lost shows there most.
+        """
+        try:
+            rows, whole = read(), self._whole[where]
+        except Exception:
+            log.debug("reading in another way", exc_info=True)
+            return float("inf")
+        off = (rows - whole).pow(2).mean(-1).sqrt().nan_to_num(float("inf")) / self._spread
+        return max(float(part.median()) for part in (off[:_CLOSE], off[_CLOSE:]) if len(part))
+
+    def rows(self, ids: list[int], cache: Cache | None = None) -> torch.Tensor:
+        """The logits of all these tokens, a part of the columns."""
+        logits = (cache or Cache(self._model, keeps=False)).read(ids)[0]
+        return logits[:, :: -(-logits.shape[-1] // _COLUMNS)].float().cpu()
+
+    def _begun(self) -> Cache:
+        """A cache that holds the first part; another text was read since, which must not matter."""
+        cache = Cache(self._model)
+        self.rows(self._ids[:_FIRST], cache)
+        self.rows(self._ids[_SINGLES:_FIRST], Cache(self._model))
+        return cache
+
+    def one_by_one(self) -> torch.Tensor:
+        cache = self._begun()
+        return torch.cat([self.rows([token], cache) for token in self._ids[_FIRST : _FIRST + _SINGLES]])
+
+    def in_pieces(self) -> torch.Tensor:
+        cache, last = self._begun(), len(self._ids) - _SINGLES
+        pieces = [self._ids[_FIRST:last], *([token] for token in self._ids[last:])]
+        return torch.cat([self.rows(piece, cache) for piece in pieces])
+
+    def cuts(self, limit: float) -> bool:
+        """Whether a cache that says it was cut was cut."""
+        cache, end = Cache(self._model), len(self._ids) - 1
+        self.rows(self._ids[:end], cache)
+        self.rows(self._ids[:1], cache)
+        if not cache.cut(end + 1, end - 1):
+            return True  # it says so each time
+        return self.off_by(lambda: self.rows(self._ids[end - 1 : end], cache), slice(end - 1, end)) <= limit
+
+
+@contextlib.contextmanager
+def _short_windows(model: Any) -> Iterator[None]:
+    """Windows and chunks of a few tokens, in the config and in the layers; afterwards all is as it was."""
+    before: list[tuple[Any, str, int]] = []
+    config = model.config.get_text_config(decoder=True)
+    for holder in (config, *model.modules()):
+        for name in (*_WINDOWS, *_CHUNKS):
+            value = vars(holder).get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and value > _SHORT:
+                before.append((holder, name, value))
+    try:
+        for holder, name, _ in before:
+            setattr(holder, name, _SHORT)
+        yield
+    finally:
+        for holder, name, value in before:
+            setattr(holder, name, value)
