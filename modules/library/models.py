@@ -333,14 +333,13 @@ class Models:
 
     def _options(self, name: str, loader: str, given: Mapping[str, Any]) -> LoadOptions:
         defaults, _ = self.default_options(name, loader)
-        self._check_start_only(loader, {**defaults.model_dump(), **given})
-        if not given:
-            return defaults
         spellings = type(defaults).spellings()
         strangers = [key for key in given if key not in spellings]
         if strangers:
             raise InvalidInput(f"{loader} has no load option {', '.join(strangers)}. It has: {', '.join(spellings)}.")
-        return defaults.changed(**{spellings[key]: value for key, value in given.items()})
+        options = defaults.changed(**{spellings[key]: value for key, value in given.items()}) if given else defaults
+        self._check_start_only(loader, options.model_dump())  # whatever the value's spelling was
+        return options
 
     def _check_start_only(self, loader: str, values: Mapping[str, Any]) -> None:
         """What lets others' code run is a matter of the start: no saved file and no request can switch it on."""
