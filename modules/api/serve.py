@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
 
 from errors import InvalidInput, Unavailable
-from modules.api import failures, generate, internal, models
+from modules.api import docs_page, failures, generate, internal, models
 from modules.api.ascii_json import AsciiJSON
 from modules.api.gate import Gate
 from modules.api.keys import Keys
@@ -53,10 +54,20 @@ def build(app: App) -> FastAPI:
         description="OpenAI's routes and our own.",
         version="1",
         default_response_class=AsciiJSON,
+        docs_url=None,
+        redoc_url=None,
     )
     for routes in (generate.routes, models.routes, internal.routes):
         api.include_router(routes(app, workers))
     api.add_api_route("/health", internal.health, tags=["internal"])  # where other servers have it, and clients look
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        """The API's description for people."""
+        text = docs_page.page(api.openapi(), str(request.base_url).rstrip("/"))
+        headers = {"Content-Security-Policy": docs_page.POLICY, "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse(text, headers=headers)
+
     failures.install(api)
     keys = Keys(flags.api_key, flags.admin_key)
     # the last one added is the first one passed

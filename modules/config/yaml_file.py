@@ -80,7 +80,8 @@ def _check_shape(text: str) -> None:
         match event:
             case yaml.CollectionStartEvent():
                 open_.append((event.anchor, count))
-                sizes.pop(event.anchor, None)
+                if event.anchor is not None:
+                    sizes.pop(event.anchor, None)
                 count += 1
                 if len(open_) > DEEPEST:
                     raise _refused(event, f"it is nested deeper than {DEEPEST} levels")
@@ -98,7 +99,7 @@ def _check_shape(text: str) -> None:
                     raise _refused(event, f"it holds a number of {len(event.value)} characters")
             case yaml.AliasEvent():
                 if event.anchor not in sizes:
-                    raise _refused(event, f"*{event.anchor[:60]} stands for nothing, or for what it stands in itself")
+                    raise _refused(event, f"*{str(event.anchor)[:60]} stands for nothing, or for what it stands in itself")
                 count += sizes[event.anchor]
         if count > _MOST_VALUES:
             raise _refused(event, f"it unfolds to more than {_MOST_VALUES:,} values")

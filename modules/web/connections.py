@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
 from typing import Any
 
@@ -43,15 +44,40 @@ def most_connections() -> int:
 def watch_over(server: uvicorn.Server, most: int | None = None, header_seconds: float = _HEADER) -> None:
     """Let the connections of this server be patient ones, from now on; it may be running already."""
     allowed = most_connections() if most is None else most
+    settled = False
 
     class Bounded(Patient):
         most = allowed
         header_seconds_ = header_seconds
 
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            nonlocal settled
+            super().connection_made(transport)
+            if not settled:  # here, since it has to be done in the server's own thread
+                settled = True
+                for listener in server.servers:
+                    _accept_one_by_one(listener)
+
     if not server.config.loaded:
         server.config.load()
     server.config.http_protocol_class = Bounded
     quiet_accept_errors()
+
+
+def _accept_one_by_one(listener: Any) -> None:
+    """Let asyncio take one connection at a time.
+
+    It tries as many times as connections may queue up, also where the system has no descriptor left: then each try is a
+    log line, and a timer that begins anew, which fails once more when the server has ended.
+    """
+    parts = ("_backlog", "_serving", "_sockets", "_start_serving")  # nothing public leads there
+    if sys.platform == "win32" or not all(hasattr(listener, each) for each in parts):
+        return
+    queued = listener._backlog
+    listener._backlog, listener._serving = 1, False
+    listener._start_serving()
+    for each in listener._sockets:
+        each.listen(queued)
 
 
 class Patient(H11Protocol):
