@@ -104,6 +104,10 @@ class NotWritable(Unavailable):
         super().__init__(f"{path} cannot be written: {why}. Make it writable and try again.")
 
 
+class NotAllowed(UserError):
+    """Something that this visitor of the page may not do; the sentence says who may."""
+
+
 # --- models ------------------------------------------------------------------------------------------------------
 
 
@@ -300,17 +304,66 @@ class WrongKey(UserError):
 
 
 class TooLarge(UserError):
-    """The body of a request to the API is larger than allowed."""
+    """The body of a request is larger than allowed: `limit` MiB, which a flag sets."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The request is larger than {limit} MiB. Send less, or raise --api-max-body.")
+    def __init__(self, limit: int, flag: str = "--api-max-body") -> None:
+        super().__init__(f"The request is larger than {limit} MiB. Send less, or raise {flag}.")
+
+
+class BodyTooSlow(UserError):
+    """The body of a request that did not arrive in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The request was given up: its body was not there after {seconds:.0f} seconds of waiting. Send it again."
+        )
+
+
+class HeaderTooSlow(UserError):
+    """A connection on which no request came."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The connection was closed: no complete request came within {seconds:.0f} seconds.")
+
+
+class TooManyConnections(UserError):
+    """More open connections than a server may hold."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The connection was closed: {most} are open, and that is the most. Try again in a moment.")
 
 
 class TooBusy(UserError):
-    """More requests at the same time than allowed."""
+    """More replies at the same time than allowed."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} requests are running or waiting already. Try again in a moment.")
+        super().__init__(
+            f"The server is busy: at most {limit} replies may run or wait at the same time. Try again in a moment."
+        )
+
+
+class BodiesTooLarge(UserError):
+    """The bodies that are on their way take more memory than allowed, and this one takes the most."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is busy: too many large requests are being sent. Try again in a moment.")
+
+
+class TooManyReplies(InvalidInput):
+    """A request that asks for more replies than may ever run at the same time."""
+
+    def __init__(self, asked: int, limit: int) -> None:
+        super().__init__(
+            f"The request asks for {asked} replies, and at most {limit} may run at the same time. Ask for fewer, or "
+            "raise --api-max-requests."
+        )
+
+
+class TooManyGuesses(UserError):
+    """Wrong passwords, one after the other."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Too many wrong passwords. Wait {max(1, round(seconds))} seconds, then try again.")
 
 
 class TooMany(InvalidInput):

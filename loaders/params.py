@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from errors import InvalidInput
+from loaders import plain_json
 from loaders.knobs import Knobs, knob
 
 #: The groups of the Parameters tab: what a person wants to change. Name to title and plain sentence.
@@ -71,8 +72,8 @@ def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
         body = f"[{body}]"
     strings: Any = None
     try:
-        strings = json.loads(body)
-    except (ValueError, RecursionError):
+        strings = plain_json.loads(body)
+    except ValueError:
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             strings = ast.literal_eval(body)
     if not isinstance(strings, list) or not all(isinstance(string, str) for string in strings):

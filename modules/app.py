@@ -5,7 +5,7 @@ This module knows which services there are and what each needs; it must not know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from modules.chat.person import Person
 from modules.chat.service import Chats
 from modules.chat.store import Store
 from modules.config.flags import Launch, read
+from modules.config.leftovers import clear_temporaries
 from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
 from modules.config.settings import Settings, locate
@@ -89,6 +90,8 @@ class App:
         launch = read(argv, root, LOADERS)
         paths = Paths.under(root, model_dir=launch.server.model_dir, lora_dir=launch.server.lora_dir)
         paths.ensure()
+        ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
+        clear_temporaries((root, paths.cache), deep=(*ours, paths.grammars, paths.prompts, paths.logs, paths.training))
         extensions = Extensions(paths.extensions)
         settings_file = locate(root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
@@ -179,6 +182,11 @@ class App:
         folder = self.paths.loras
         files = folder.iterdir() if folder.is_dir() else ()
         return sorted(file.name for file in files if file.suffix == ".gguf" or (file.is_dir() and file.name[0] != "."))
+
+    def install_extension(self, name: str, user: str | None = None) -> Iterator[str]:
+        """Install what an extension needs; what pip says. `user`: the account of who asks. Raises: UserError."""
+        self.session.rights.check(user)
+        return self.extensions.install(name)
 
     def use_named_loras(self) -> None:
         """Let the adapters of --lora act, if there are any. Raises: as `use_loras`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from errors import ModelFileError
+from loaders import plain_json
 from loaders.hf.architecture import refusal
 
 #: Bytes for a value of the KV cache, the quantized ones with their scales.
@@ -63,10 +63,10 @@ def read(path: Path) -> Folder:
     if not path.is_dir():
         raise ModelFileError(path.name, "ExLlamaV2 loads folders with config.json and safetensors, not single files.")
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8-sig"))
+        config = plain_json.loads((path / "config.json").read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ModelFileError(path.name, "the folder has no config.json. Download it again, complete.") from None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         raise ModelFileError(path.name, "its config.json cannot be read. Download it again.") from None
     if not isinstance(config, dict):
         raise ModelFileError(path.name, "its config.json is not what it should be. Download it again.")

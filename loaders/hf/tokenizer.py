@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 
 from errors import InvalidToken, ModelFileError, utf8
+from loaders import plain_json
 
 #: Control tokens that end a turn in some family of models, also where a folder's files do not say so; and those that
 #: part files and repositories in models of code, after which another text begins. llama.cpp stops at the same ones.
@@ -33,7 +34,7 @@ class FolderTokenizer:
             text = file.read_text(encoding="utf-8")
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
             self._literal = tokenizers.Tokenizer.from_str(text)  # takes control tokens for plain text
-            parts = json.loads(text)
+            parts = plain_json.loads(text)
         except Exception as error:  # the library raises plain Exceptions
             raise ModelFileError(path.name, f"its tokenizer.json cannot be read ({str(error)[:100]}).") from error
         for each in (self._tokenizer, self._literal):
@@ -122,8 +123,8 @@ class FolderTokenizer:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object from a file that need not be there."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        found = plain_json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

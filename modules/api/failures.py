@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from errors import (
+    BodiesTooLarge,
+    BodyTooSlow,
     Cancelled,
     Conflict,
     InvalidInput,
@@ -31,8 +33,10 @@ _TABLE: tuple[tuple[type[UserError], int, str, str | None], ...] = (
     (PromptTooLong, 400, "invalid_request_error", "context_length_exceeded"),
     (WrongKey, 401, "authentication_error", "invalid_api_key"),
     (NotFound, 404, "invalid_request_error", "not_found"),
+    (BodyTooSlow, 408, "invalid_request_error", "request_timeout"),
     (TooLarge, 413, "invalid_request_error", "request_too_large"),
     (TooBusy, 429, "rate_limit_error", "too_many_requests"),
+    (BodiesTooLarge, 429, "rate_limit_error", "too_many_requests"),
     (InvalidInput, 400, "invalid_request_error", None),
     (Conflict, 409, "invalid_request_error", "conflict"),
     (Cancelled, 409, "invalid_request_error", "cancelled"),

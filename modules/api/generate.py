@@ -30,7 +30,9 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.post("/v1/completions", tags=["generate"])
     async def complete(request: Request, body: CompletionRequest) -> Response:
+        """What follows a prompt, whole or streamed."""
         ask, notes = await workers.short(lambda: completion_ask(app, body, label_of(request)))
+        request.scope["place"].widen(ask.replies)
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
         given = ask.alternatives is not None
@@ -42,7 +44,9 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.post("/v1/chat/completions", tags=["generate"])
     async def converse(request: Request, body: ChatRequest) -> Response:
+        """The next message of a conversation, whole or streamed."""
         opened, ask, notes = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        request.scope["place"].widen(ask.replies)
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
         how: dict[str, Any] = {

@@ -89,7 +89,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
             raise InvalidInput("args.loader is the name of a loader.")
         cancel = threading.Event()  # a load goes on when its client goes away
         model = await workers.long(request, lambda: app.models.load(body.model_name, loader, options), cancel)
-        return {"model_name": model.name, "notes": list(model.notes), **warned(body.strangers())}
+        return {"model_name": model.name, "notes": list(app.models.state.notes), **warned(body.strangers())}
 
     @router.post("/model/unload")
     async def model_unload(request: Request) -> dict[str, Any]:

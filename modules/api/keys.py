@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from errors import InvalidInput
+from modules.web.guard import Scope, header
 
 #: What only the admin key opens, where there is one.
 ADMIN = tuple(f"/v1/internal/{each}" for each in ("model/list", "model/load", "model/unload", "lora/"))
@@ -30,6 +31,21 @@ class Keys:
                     f"The key of {flag} cannot be sent in a header by every client: use the letters A to Z, digits and "
                     "signs such as - and _ alone, without a space before or after them."
                 )
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is any key."""
+        return bool(self.api or self.admin)
+
+    @property
+    def needed(self) -> bool:
+        """Whether every route wants one, but those that say that the server is up."""
+        return bool(self.api)
+
+    def carried(self, scope: Scope) -> bool:
+        """Whether a request has a right key."""
+        given = given_keys(header(scope, b"authorization"), header(scope, b"x-api-key"))
+        return _same(given, self.api) or _same(given, self.admin)
 
     def opens(self, path: str, given: Sequence[str]) -> bool:
         """Whether a request with these keys may have this path."""

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
 
 from errors import InvalidInput, Unavailable
-from modules.api import failures, generate, internal, models
+from modules.api import docs_page, failures, generate, internal, models
 from modules.api.ascii_json import AsciiJSON
 from modules.api.gate import Gate
 from modules.api.keys import Keys
+from modules.api.room import Room
 from modules.api.work import Workers
 from modules.app import App
+from modules.web.connections import watch_over
 from modules.web.guard import Guard
 from modules.web.port import free_port
 from modules.web.visitors import Visitors
@@ -43,24 +46,33 @@ class Served:
 def build(app: App) -> FastAPI:
     """The application with its middleware, without a server. Raises: InvalidInput."""
     flags = app.launch.server
-    visitors = Visitors(flags.cors_origin, guarded=bool(flags.api_key))
+    visitors = Visitors(flags.cors_origin)
     workers = Workers(flags.api_max_requests)
+    room = Room(flags.api_max_requests)
     api = FastAPI(
         title="text-generation-webui",
         description="OpenAI's routes and our own.",
         version="1",
         default_response_class=AsciiJSON,
+        docs_url=None,
+        redoc_url=None,
     )
     for routes in (generate.routes, models.routes, internal.routes):
         api.include_router(routes(app, workers))
     api.add_api_route("/health", internal.health, tags=["internal"])  # where other servers have it, and clients look
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        """The API's description for people."""
+        text = docs_page.page(api.openapi(), str(request.base_url).rstrip("/"))
+        headers = {"Content-Security-Policy": docs_page.POLICY, "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse(text, headers=headers)
+
     failures.install(api)
     keys = Keys(flags.api_key, flags.admin_key)
     # the last one added is the first one passed
-    api.add_middleware(
-        Gate, keys=keys, visitors=visitors, most_body=flags.api_max_body, most_requests=flags.api_max_requests
-    )
-    api.add_middleware(Guard, visitors=visitors)
+    api.add_middleware(Gate, keys=keys, most_body=flags.api_max_body, room=room)
+    api.add_middleware(Guard, visitors=visitors, keys=keys)
     return api
 
 
@@ -82,6 +94,7 @@ def serve(app: App) -> Served:
         **_certificates(flags.ssl_keyfile, flags.ssl_certfile),
     )
     server = uvicorn.Server(config)
+    watch_over(server)
     thread = threading.Thread(target=server.run, name="api", daemon=True)
     thread.start()
     while not server.started:

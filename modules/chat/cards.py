@@ -21,6 +21,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from errors import InvalidInput
+from loaders import plain_json
 
 LARGEST = 30_000_000  # bytes
 _MOST_PIXELS = 50_000_000
@@ -69,15 +70,15 @@ def read_card(data: bytes) -> Card:
         return Card(_fields(_in_png(data)), data)
     try:
         value = read_json(data)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InvalidInput(f"The file is no card: it is neither a PNG nor JSON. {_WHAT}") from None
     return Card(_fields(value))
 
 
 def read_json(data: bytes) -> Any:
     """JSON whose texts can be written again: half a surrogate pair becomes "?". Raises: ValueError, RecursionError."""
-    value = json.loads(data.decode("utf-8-sig"))
-    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    value = plain_json.loads(data.decode("utf-8-sig"))
+    return plain_json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def is_card(value: Mapping[str, Any]) -> bool:

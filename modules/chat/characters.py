@@ -6,7 +6,6 @@ its persona, its scenario and its example dialogue. This module knows nothing of
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import BadFile, Conflict, InvalidInput, InvalidName, Unavailable, UnknownName
+from loaders import plain_json
 from modules.chat.cards import LARGEST, Card, as_png, card_of, is_card, read_card, read_json, write_card
 from modules.config.atomic import write_bytes
 from modules.config.paths import Paths, safe_child
@@ -243,7 +243,7 @@ def _own_json(data: bytes) -> dict[str, Any] | None:
         return None
     try:
         value = read_json(data)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not isinstance(value, dict) or is_card(value):
         return None
@@ -253,12 +253,12 @@ def _own_json(data: bytes) -> dict[str, Any] | None:
 def _read_json(path: Path) -> dict[str, Any]:
     """JSON by itself: tabs, which many such files have, are no YAML."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = plain_json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BadFile(path, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
     except OSError as error:
         raise BadFile(path, error.strerror or "the system refuses") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadFile(path, f"it is not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise BadFile(path, "it does not hold a character")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany, Unsupported, utf8
+from loaders import plain_json
 from loaders.params import SamplingParams
 from modules.chat.answer import opens_thought
 from modules.chat.characters import Characters, with_names
@@ -257,8 +258,8 @@ def _past_call(call: Any, place: int) -> dict[str, Any]:
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
+            arguments = plain_json.loads(arguments)
+        except ValueError:
             raise InvalidInput(f"messages.{place}.tool_calls: the arguments are not JSON.") from None
     return {
         "id": call.get("id", ""),

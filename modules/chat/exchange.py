@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from errors import InvalidInput
+from loaders import plain_json
 from modules.chat.conversation import Conversation, Message
 from modules.chat.file_form import NotAConversation, from_text
 
@@ -65,8 +66,8 @@ def _from_lines(id: str, text: str) -> Conversation:
         if not raw.strip():
             continue
         try:
-            line = json.loads(raw)
-        except (ValueError, RecursionError):
+            line = plain_json.loads(raw)
+        except ValueError:
             raise NotAConversation(f"line {number} is not valid JSON") from None
         if not isinstance(line, dict):
             raise NotAConversation(f"line {number} is not a message")
@@ -98,8 +99,8 @@ def _words(value: Any) -> str:
 def _is_line(first: str) -> bool:
     """Whether this is a line of SillyTavern's: an object, and not the original's whole file in one line."""
     try:
-        value = json.loads(first)
-    except (ValueError, RecursionError):
+        value = plain_json.loads(first)
+    except ValueError:
         return False
     return isinstance(value, dict) and not {"internal", "data"} & value.keys()
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loaders import plain_json
 from modules.chat.conversation import Conversation, Message
 from modules.chat.pairs import GREETING, Rows, adopt, metadata_of, rows_of, said_in
 from modules.chat.times import seconds
@@ -49,10 +50,10 @@ def to_text(conversation: Conversation) -> str:
 def from_text(id: str, text: str, created: float) -> Conversation:
     """The conversation in a file's text. `created` is the time of messages that have none. Raises: NotAConversation."""
     try:
-        value = json.loads(text)
+        value = plain_json.loads(text)
     except json.JSONDecodeError as error:
         raise NotAConversation(f"it is not complete JSON (line {error.lineno}: {error.msg})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise NotAConversation("it is not valid JSON") from None
     if not isinstance(value, dict):
         raise NotAConversation("it does not hold a conversation")
@@ -79,8 +80,8 @@ def texts_in(text: str) -> list[str]:
     Nothing for a file that is no conversation.
     """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = plain_json.loads(text)
+    except ValueError:
         return []
     if not isinstance(value, dict):
         return []
@@ -96,8 +97,8 @@ def about_in(head: str) -> Mapping[str, Any] | None:
     if not head.startswith(_HEAD):
         return None
     try:
-        about, _ = json.JSONDecoder().raw_decode(head, len(_HEAD))
-    except (ValueError, RecursionError):
+        about, _ = plain_json.first(head, len(_HEAD))
+    except ValueError:
         return None
     return about if isinstance(about, dict) else None
 

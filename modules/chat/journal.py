@@ -8,11 +8,11 @@ crash. This module knows nothing of trees.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 from pathlib import Path
 
+from loaders import plain_json
 from modules.config.atomic import write_json
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def journal_path(conversation: Path) -> Path:
 
 def read_journal(path: Path) -> tuple[str, str] | None:
     """The message's id and its text as far as it came; None when there is nothing (or nothing that can be read)."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        value = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError):
+        value = plain_json.loads(path.read_text(encoding="utf-8"))
         if isinstance(value, dict) and isinstance(value.get("message"), str) and isinstance(value.get("text"), str):
             return value["message"], value["text"]
     return None

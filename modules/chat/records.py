@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import NotFound
+from loaders import plain_json
 from modules.chat.prompt_parts import Part
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Records:
     def load(self, message_id: str) -> Record:
         """A reply's record. Raises: NotFound."""
         try:
-            value = json.loads(gzip.decompress(self._file(message_id).read_bytes()))
+            value = plain_json.loads(gzip.decompress(self._file(message_id).read_bytes()))
             value["parts"] = tuple(Part(*each) for each in value["parts"])
             value["stop"] = tuple(value["stop"])
             return Record(**value)

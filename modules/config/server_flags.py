@@ -5,6 +5,7 @@ This module must not know how flags are read or shown.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,11 +67,15 @@ class ServerFlags(Knobs):
     )  # fmt: skip
     auto_launch: bool = knob(False, group="server", help="Open the page in the browser.")
     gradio_auth: Text = knob(
-        "", group="server", help="Names and passwords that may open the page: `user:password`, with commas between."
+        "",
+        group="server",
+        help="Names and passwords that may open the page: `user:password`, with commas between. The first is the "
+        "administrator's: with --listen or --share, nobody else may change flags and extensions in the page.",
     )
     gradio_auth_path: str = knob(
         "", group="server", help="A file with such names and passwords, with commas or one pair a line."
     )
+    max_upload: int = knob(512, ge=1, le=65536, group="server", help="The largest upload to the page, in MiB.")
     ssl_keyfile: str = knob("", group="server", help="The private key for https.")
     ssl_certfile: str = knob("", group="server", help="The certificate for https.")
 
@@ -88,7 +93,11 @@ class ServerFlags(Knobs):
     )  # fmt: skip
     api_max_body: int = knob(32, ge=1, le=4096, group="api", help="The largest request of an API client, in MiB.")
     api_max_requests: int = knob(
-        128, ge=1, le=4096, group="api", help="How many API requests may run or wait at the same time."
+        128,
+        ge=1,
+        le=4096,
+        group="api",
+        help="How many replies of the API may run or wait at the same time; each of `n`, and of each prompt, is one.",
     )
 
     @property
@@ -99,7 +108,7 @@ class ServerFlags(Knobs):
     @property
     def is_open(self) -> bool:
         """Whether anyone but this machine can open the page."""
-        return self.share or not self.host.startswith(("127.", "localhost", "::1"))
+        return self.share or not is_local(self.host)
 
     @property
     def serves_api(self) -> bool:
@@ -118,6 +127,14 @@ class ServerFlags(Knobs):
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def is_local(host: str) -> bool:
+    """Whether a server that listens there can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 #: Flags above whose part of the program does not stand yet: accepted, kept, and said so when given.
 NOT_YET: Mapping[str, str] = {
     "multi_user": "every browser tab has its own chat already; greying out the rest comes later.",
@@ -130,13 +147,14 @@ def openness_warnings(flags: ServerFlags) -> list[str]:
     guarded = bool(flags.gradio_auth or flags.gradio_auth_path)
     if flags.share:
         notes.append("--share: the page gets a public link; what you do there passes through Gradio's servers.")
-    if flags.serves_api and not flags.api_key and not flags.host.startswith(("127.", "localhost", "::1")):
+    if flags.serves_api and not flags.api_key and not is_local(flags.host):
         notes.append(
             "WARNING: the API is open to everyone who reaches this machine, and no key is set. --api-key sets one."
         )
     if flags.is_open and not guarded and not flags.nowebui:
         notes.append(
-            "Anyone who reaches this address can use the page and read your chats; --gradio-auth sets a password."
+            "Anyone who reaches this address can use the page and read your chats; --gradio-auth sets a password. "
+            "Flags and extensions cannot be changed in the page then."
         )
     if bool(flags.ssl_keyfile) != bool(flags.ssl_certfile):
         absent = "--ssl-certfile" if flags.ssl_keyfile else "--ssl-keyfile"

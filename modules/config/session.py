@@ -5,18 +5,20 @@ It writes CMD_FLAGS.txt and settings.yaml and says which arguments the next star
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import NotWritable
+from errors import NotWritable, UserError
 from loaders.knobs import Knob
 from modules.config.atomic import write_text
 from modules.config.catalogue import Loaders
 from modules.config.flag_words import FILE_NAME, text_of
 from modules.config.flags import Launch, read
+from modules.config.rights import Rights
 from modules.config.server_flags import NOT_YET, ServerFlags
 from modules.config.settings import Settings
 
@@ -28,13 +30,17 @@ _NOT_HERE = frozenset({"nowebui", "model_menu", *NOT_YET})
 
 
 class Session:
-    """May be used from several threads. `asked` is set when a restart was asked for; `argv` is what it gets."""
+    """May be used from several threads. `asked` is set when a restart was asked for; `argv` is what it gets.
+
+    `user` is the account of who asks; None where nobody has to log in.
+    """
 
     def __init__(self, root: Path, argv: Sequence[str], launch: Launch, loaders: Loaders, settings_file: Path) -> None:
         self.asked = threading.Event()
         self.argv = tuple(argv)
         self.launch = launch
         self.settings_file = settings_file
+        self.rights = Rights.of(launch.server)
         self._root = root
         self._loaders = loaders
 
@@ -57,17 +63,22 @@ class Session:
         """What is worth knowing of a text for CMD_FLAGS.txt. Raises: UserError, naming the line that cannot be."""
         return list(read(self.argv, self._root, self._loaders, text).notes)
 
-    def save_flags(self, text: str) -> list[str]:
+    def save_flags(self, text: str, user: str | None = None) -> list[str]:
         """Write CMD_FLAGS.txt, if every flag in it can be. Raises: UserError."""
+        self.rights.check(user)
         notes = self.check_flags(text)
+        self._check_code(text=text)
         self._write(self._root / FILE_NAME, text if not text or text.endswith("\n") else text + "\n")
         return notes
 
-    def restart(self, switches: Sequence[str], extensions: Sequence[str], *, keep: bool) -> None:
+    def restart(
+        self, switches: Sequence[str], extensions: Sequence[str], *, keep: bool, user: str | None = None
+    ) -> None:
         """Ask for a restart with these switches on and these extensions; `keep`: for later starts, too.
 
         The model that is loaded comes back by itself. Raises: UserError, and then nothing changes.
         """
+        self.rights.check(user)
         given = {knob.name: knob.name in switches for knob in self.switches()}
         names = self._names(extensions)
         changed = [*_spelled(given), f"--extensions={','.join(names)}"]
@@ -75,9 +86,11 @@ class Session:
         model = ["--model="] if self.launch.server.model else []
         argv = [*_without(self.argv, given), *changed, *model]
         read(argv, self._root, self._loaders)  # before anything is written
+        self._check_code(argv)
         if keep:
             text = with_choices(self.flags_text(), {**given, "extensions": names})
             read(argv, self._root, self._loaders, text)
+            self._check_code(argv, text)
             self._write(self._root / FILE_NAME, text)
         self.argv = tuple(argv)
         self.asked.set()
@@ -86,6 +99,26 @@ class Session:
         """The extensions, and after a minus those of settings.yaml that are not among them."""
         settings, _ = Settings.read(self.settings_file)
         return [*(f"-{name}" for name in settings.default_extensions if name not in extensions), *extensions]
+
+    def _check_code(self, argv: Sequence[str] = (), text: str | None = None) -> None:
+        """Raises: NotAllowed, where a start with these arguments or this text lets more code run than one without."""
+        if not self.rights.is_open:
+            return
+        settings, _ = Settings.read(self.settings_file)
+        known = {*self._code(self.launch), *(f"--extensions {name}" for name in settings.default_extensions)}
+        with contextlib.suppress(UserError):  # the file as it stands may be broken
+            known |= self._code(read((), self._root, self._loaders))
+        # also without the arguments, which would win over the text: a later start may have others
+        for words in {tuple(argv), ()}:
+            self.rights.check_code(known, sorted(self._code(read(words, self._root, self._loaders, text))))
+
+    def _code(self, launch: Launch) -> set[str]:
+        """The flags of a start that let code run which does not belong to the program."""
+        knobs = [knob for each in self._loaders.values() for knob in each.Options.knobs().values() if knob.start_only]
+        options = {knob.flag for knob in knobs if launch.load_options.get(knob.name, knob.default) != knob.default}
+        extensions = {f"--extensions {name}" for name in launch.server.extensions if not name.startswith("-")}
+        settings = {f"--settings {launch.server.settings}"} if launch.server.settings else set()  # may name extensions
+        return options | extensions | settings
 
     # --- settings.yaml ---
 

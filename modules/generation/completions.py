@@ -52,6 +52,11 @@ class Ask:
     context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
     session: ModelSession | None = None  # where the prompt was made for a model already: that one answers
 
+    @property
+    def replies(self) -> int:
+        """How many are written for it."""
+        return len(self.prompts) * max(self.n, self.best_of)
+
 
 @dataclass
 class Answer:
@@ -187,7 +192,7 @@ class Completions:
     def start(self, ask: Ask) -> Answers:
         """Ask for all replies; they are in the queue when this returns. Raises: UserError, and then none is."""
         count = max(ask.n, ask.best_of)
-        if len(ask.prompts) * count > MOST_REPLIES:
+        if ask.replies > MOST_REPLIES:
             raise TooMany("replies in one request", MOST_REPLIES)
         if not ask.prompts:
             raise InvalidInput("prompt is an empty list. Send at least one text.")

@@ -5,10 +5,11 @@ This module must not import transformers or torch.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from loaders import plain_json
 
 _WEIGHTS = (".safetensors", ".bin")
 
@@ -32,8 +33,8 @@ def read_folder(path: Path) -> HFFolder:
     if not config_path.is_file():
         return HFFolder(problem=f"The folder {path.name} holds neither a GGUF file nor a config.json.")
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        config = plain_json.loads(config_path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
         return HFFolder(problem=f"The config.json of {path.name} cannot be read. Download it again.")
     if not isinstance(config, dict):
         return HFFolder(problem=f"The config.json of {path.name} is not what it should be. Download it again.")

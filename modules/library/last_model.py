@@ -8,11 +8,11 @@ The file is a convenience: where it cannot be written or read, everything else g
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import Any
 
+from loaders import plain_json
 from modules.config.atomic import write_json
 from modules.config.paths import Paths
 
@@ -37,7 +37,7 @@ class Memory:
     def read(self) -> LastModel:
         """What is remembered."""
         try:
-            value: Any = json.loads(self._path.read_text(encoding="utf-8"))
+            value: Any = plain_json.loads(self._path.read_text(encoding="utf-8"))
             return LastModel(str(value["model"]), str(value["loader"]), str(value.get("loading", "")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return LastModel()

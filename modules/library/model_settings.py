@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from errors import InvalidInput
+from errors import BadFile, InvalidInput
 from loaders import LOADERS
 from loaders.base import Loader
 from modules.config.paths import Paths
@@ -32,8 +32,21 @@ class ModelSettings:
         self._loaders = loaders
         self._lock = threading.Lock()
 
+    def problems(self) -> list[str]:
+        """A sentence for each of the files that cannot be read. What is below passes over such a file.
+
+        A model can be loaded without what was kept for it, and its file is not touched: `keep` refuses to write it.
+        """
+        found = []
+        for path in self._files:
+            try:
+                read_mapping(path)
+            except BadFile as error:
+                found.append(str(error))
+        return found
+
     def entry(self, name: str, *, user_only: bool = False) -> dict[str, Any]:
-        """All settings that match a model's name, merged. Raises: BadFile."""
+        """All settings that match a model's name, merged."""
         merged: dict[str, Any] = {}
         for file, _, settings in self.matches(name):
             if file == USER or not user_only:
@@ -41,21 +54,22 @@ class ModelSettings:
         return merged
 
     def matches(self, name: str) -> list[tuple[str, str, dict[str, Any]]]:
-        """The entries that match a model's name, weakest first: file, pattern, settings. Raises: BadFile."""
-        files = {self._shipped: SHIPPED, self._folder / SHIPPED: SHIPPED, self._folder / USER: USER}
+        """The entries that match a model's name, weakest first: file, pattern, settings."""
         return [
-            (label, pattern, settings) for path, label in files.items() for pattern, settings in _entries(path, name)
+            (label, pattern, settings)
+            for path, label in self._files.items()
+            for pattern, settings in _entries(path, name)
         ]
 
     def loader_for(self, name: str) -> str | None:
-        """The name of the loader that was saved for the model. Raises: BadFile."""
+        """The name of the loader that was saved for the model."""
         loader = self.entry(name).get("loader")
         return str(loader) if loader else None
 
     def options_for(self, name: str, loader: str) -> tuple[dict[str, Any], str]:
         """The saved load options under the knobs' own names, and where they come from ("" when there are none).
 
-        A saved value that the option cannot take is left out, and the reason says so. Raises: BadFile.
+        A saved value that the option cannot take is left out, and the reason says so.
         """
         options: dict[str, Any] = {}
         reasons: list[str] = []
@@ -68,7 +82,7 @@ class ModelSettings:
         return options, "; ".join(reasons)
 
     def user_options_for(self, name: str, loader: str) -> dict[str, Any]:
-        """Only what the user saved for the model. Raises: BadFile."""
+        """Only what the user saved for the model."""
         return self._checked(self._merged(USER, name), loader)[0]
 
     def save(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
@@ -89,6 +103,10 @@ class ModelSettings:
             merged = {**(kept if isinstance(kept, dict) else {}), **settings}
             values[key] = {name: value for name, value in merged.items() if value is not None}
             write_mapping(path, values)
+
+    @property
+    def _files(self) -> dict[Path, str]:
+        return {self._shipped: SHIPPED, self._folder / SHIPPED: SHIPPED, self._folder / USER: USER}
 
     def _merged(self, file: str, name: str) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -113,9 +131,13 @@ class ModelSettings:
 
 
 def _entries(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        found = read_mapping(path)
+    except BadFile:  # `problems` says so
+        return []
     return [
         (str(pattern), {str(key): value for key, value in settings.items()})
-        for pattern, settings in read_mapping(path).items()
+        for pattern, settings in found.items()
         if isinstance(settings, dict) and _matches(str(pattern), name)
     ]
 

@@ -126,7 +126,8 @@ class Models:
         """The options that this model would be loaded with, and where they come from.
 
         From the weakest to the strongest: the loader's own defaults, models/config.yaml, the flags of this start, what
-        the user saved for the model. Raises: UnknownName, BadFile, InvalidInput.
+        the user saved for the model. A file of these that cannot be read is passed over, and the text says so.
+        Raises: UnknownName, InvalidInput.
         """
         name = self._shelf.find(name).name
         loader = self._known_loader(loader)
@@ -136,7 +137,9 @@ class Models:
         reasons = [reason] if reason else []
         if flags:
             reasons.append("from the flags: " + ", ".join(flags))
-        return self._loaders[loader].Options.parse(values), "; ".join(reasons) or "the loader's defaults"
+        origin = "; ".join(reasons) or "the loader's defaults"
+        problems = [each.rstrip(".") for each in self._settings.problems()]
+        return self._loaders[loader].Options.parse(values), "; ".join([origin, *problems])
 
     def save_options(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
         """Keep loader and options for this model. Raises: UnknownName, InvalidInput, BadFile."""
@@ -265,12 +268,13 @@ class Models:
         except BaseException:
             self._failed(item.name, "Loading was interrupted. No model is loaded.")
             raise
+        notes = (*model.notes, *self._settings.problems())
         with self._swap:
             self._model = model
-            self._state = ModelState("loaded", item.name, loader, 1.0, notes=tuple(model.notes))
+            self._state = ModelState("loaded", item.name, loader, 1.0, notes=notes)
         self._memory.loaded(item.name, loader)
         log.info("Loaded %s with %s in %.1f s", item.name, loader, time.monotonic() - began)
-        for note in model.notes:
+        for note in notes:
             log.info("  %s", note)
         return model
 
@@ -342,14 +346,13 @@ class Models:
 
     def _options(self, name: str, loader: str, given: Mapping[str, Any]) -> LoadOptions:
         defaults, _ = self.default_options(name, loader)
-        self._check_start_only(loader, {**defaults.model_dump(), **given})
-        if not given:
-            return defaults
         spellings = type(defaults).spellings()
         strangers = [key for key in given if key not in spellings]
         if strangers:
             raise InvalidInput(f"{loader} has no load option {', '.join(strangers)}. It has: {', '.join(spellings)}.")
-        return defaults.changed(**{spellings[key]: value for key, value in given.items()})
+        options = defaults.changed(**{spellings[key]: value for key, value in given.items()}) if given else defaults
+        self._check_start_only(loader, options.model_dump())  # whatever the value's spelling was
+        return options
 
     def _check_start_only(self, loader: str, values: Mapping[str, Any]) -> None:
         """What lets others' code run is a matter of the start: no saved file and no request can switch it on."""

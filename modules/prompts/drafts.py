@@ -7,7 +7,6 @@ know of models.
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from errors import BadFile, NotFound, NothingToDo, Unavailable
+from loaders import plain_json
 from modules.config.atomic import write_json
 from modules.config.paths import safe_child
 from modules.prompts.line_ends import laid_over
@@ -139,10 +139,10 @@ class Drafts:
         if not path.is_file():
             raise NotFound("This text is not there any more: its file was moved or deleted. Reload the page.")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = plain_json.loads(path.read_text(encoding="utf-8"))
             before, after = (tuple(map(str, values.get(name, ()))) for name in ("before", "after"))
             draft = Draft(id, str(values["text"]), int(values.get("revision", 0)), before=before, after=after)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadFile(path, f"it is not a draft of this program ({error})") from None
         return self._keep(draft)
 

@@ -111,8 +111,8 @@ class Sandbox:
             return self._template(source).render(values)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateFailed(name, _words(error), error.lineno) from None
-        except RecursionError:
-            raise TemplateFailed(name, "it is nested too deeply") from None
+        except (RecursionError, MemoryError):  # the latter is what Python's own parser says of it
+            raise TemplateFailed(name, "it is nested too deeply, or makes too much") from None
         except Exception as error:  # whatever a stranger's program may raise
             raise TemplateFailed(name, _words(error), _line(error.__traceback__)) from None
 
@@ -120,7 +120,7 @@ class Sandbox:
         """The values that a template asks for from outside; none for one that cannot be read."""
         try:
             return frozenset(meta.find_undeclared_variables(self._environment.parse(source)))
-        except (jinja2.TemplateSyntaxError, RecursionError):
+        except (jinja2.TemplateSyntaxError, RecursionError, MemoryError):
             return frozenset()
 
     def _template(self, source: str) -> jinja2.Template:

@@ -9,6 +9,7 @@ import json
 import re
 
 from errors import InvalidSchema
+from loaders import plain_json
 from modules.prompts.json_grammar import json_grammar
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -22,12 +23,12 @@ def schema_grammar(text: str) -> tuple[str, list[str]]:
     if not text.strip():
         raise InvalidSchema('there is none yet. Paste one, such as {"type": "object"}')
     try:
-        schema = json.loads(text)
+        schema = plain_json.loads(text)
     except json.JSONDecodeError as error:
         why = f"it is not JSON ({error.msg[:1].lower()}{error.msg[1:]}, column {error.colno})"
         raise InvalidSchema(why, line=error.lineno) from None
-    except RecursionError:
-        raise InvalidSchema("it is nested too deeply") from None
+    except ValueError as error:  # too deep, or a number of thousands of digits
+        raise InvalidSchema(str(error)) from None
     try:
         return json_grammar(schema)
     except InvalidSchema as error:

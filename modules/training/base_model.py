@@ -5,13 +5,13 @@ It knows shapes and numbers; it must not know how anything is trained.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from errors import InvalidInput, ModelFileError, Unavailable
+from loaders import plain_json
 from loaders.hf import packages
 from loaders.huggingface import folder
 from loaders.huggingface.folder import Folder
@@ -126,7 +126,7 @@ def _suits(path: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     """The files of the weights: those of the index, where there is one; others may hold the same weights again."""
     try:
-        index = json.loads((path / "model.safetensors.index.json").read_text("utf-8"))["weight_map"].values()
+        index = plain_json.loads((path / "model.safetensors.index.json").read_text("utf-8"))["weight_map"].values()
         return [path / name for name in sorted(set(index))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         one = path / "model.safetensors"

@@ -8,11 +8,11 @@ than the last (they leave its thoughts out); then each turn becomes a text of it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loaders import plain_json
 from modules.training.formats import RowUnfit
 
 #: Who speaks, in ShareGPT's words and others'.
@@ -77,8 +77,8 @@ def tools_of(row: Mapping[str, Any]) -> Any:
     given = row.get("tools")
     if isinstance(given, str) and given.strip():
         try:
-            given = json.loads(given)
-        except (ValueError, RecursionError):
+            given = plain_json.loads(given)
+        except ValueError:
             raise RowUnfit("has tools that are not JSON") from None
     return given or None
 

@@ -6,7 +6,6 @@ before. This module must not know torch.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from errors import AdapterUnfit, BadFile, Conflict, InvalidInput
+from loaders import plain_json
 from modules.training.lora_settings import PARAMETERS_FILE, LoraSettings
 
 CONFIG, WEIGHTS, STATE = "adapter_config.json", "adapter_model.safetensors", "trainer_state.json"
@@ -180,8 +180,8 @@ def _check(source: Path, name: str, settings: LoraSettings) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = plain_json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise BadFile(file, str(error)) from None
     if not isinstance(found, dict):
         raise BadFile(file, "it is not an object")

@@ -5,7 +5,6 @@ Each is a JSON object from a set of keys, with commas between, to a text in whic
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import BadFile, InvalidInput, UnknownName
+from loaders import plain_json
 from modules.config.paths import safe_child
 
 
@@ -63,8 +63,8 @@ class Formats:
         if not file.is_file():
             raise UnknownName("format", name, self.names())
         try:
-            found = json.loads(file.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+            found = plain_json.loads(file.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
             raise BadFile(file, str(error)) from None
         if not isinstance(found, dict) or not found or not all(isinstance(text, str) for text in found.values()):
             raise BadFile(file, 'it is not an object such as {"instruction,output": "%instruction%\\n%output%"}')

@@ -6,7 +6,6 @@ convert_hf_to_gguf.py); the package gguf has the names. Torch reads the weights,
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from errors import AdapterUnfit, Conflict, NotWritable
+from loaders import plain_json
 from loaders.huggingface import folder
 from loaders.huggingface.folder import Folder
 from modules.config import atomic
@@ -112,7 +112,7 @@ def _kind(name: str, read: Folder) -> _Kind:
 
 def _config(adapter: Path) -> dict[str, Any]:
     try:
-        found = json.loads((adapter / CONFIG).read_text("utf-8"))
+        found = plain_json.loads((adapter / CONFIG).read_text("utf-8"))
         if not isinstance(found, dict) or found.get("use_dora") or found.get("bias", "none") != "none":
             raise AdapterUnfit(adapter.name, "it is more than a plain LoRA (DoRA, or trained biases)")
     except (OSError, ValueError):

@@ -15,6 +15,7 @@ import numpy as np
 from typing_extensions import Self
 
 from errors import NotWritable, Unavailable
+from loaders import plain_json
 from modules.config.atomic import write_json
 from modules.training.examples import IGNORED, Example, samples
 
@@ -94,7 +95,7 @@ class Look:
     def parse(cls, line: str) -> Self:
         """From JSON. Raises: Unavailable, for anything else."""
         try:
-            found = json.loads(line)
+            found = plain_json.loads(line)
             bins = tuple(Bin(**each) for each in found.pop("bins"))
             shown = tuple(
                 Sample(each["row"], each["tokens"], tuple(Piece(**piece) for piece in each["pieces"]), each["more"])

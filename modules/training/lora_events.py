@@ -9,6 +9,8 @@ from typing import Literal
 
 from typing_extensions import Self
 
+from loaders import plain_json
+
 Kind = Literal["doing", "note", "ready", "step", "evaluation", "checkpoint", "sample", "done", "failed"]
 Ending = Literal["finished", "stopped", "loss reached"]
 
@@ -44,7 +46,7 @@ class Event:
     def parse(cls, line: str) -> Self | None:
         """From a line; None for one that is no event (something else that was printed)."""
         try:
-            found = json.loads(line)
+            found = plain_json.loads(line)
             return cls(**found) if isinstance(found, dict) and "kind" in found else None
         except (ValueError, TypeError):
             return None

@@ -7,7 +7,6 @@ a choice acts.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator
 from typing_extensions import Self
 
 from errors import BadFile, InvalidInput, utf8
+from loaders import plain_json
 from loaders.knobs import Knobs, knob
 from loaders.params import Text
 
@@ -262,8 +262,8 @@ class LoraSettings(Knobs):
     def from_json(cls, text: str, source: str) -> Self:
         """The same from a text; `source` is what it is called in an error. Raises: BadFile."""
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            found = plain_json.loads(text)
+        except ValueError as error:
             raise BadFile(source, str(error)) from None
         if not isinstance(found, dict):
             raise BadFile(source, "it is not a set of parameters")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from errors import BadFile, InvalidInput, UnknownName
+from loaders import plain_json
 from modules.config.paths import safe_child
 from modules.training import data_folder
 from modules.training.data_folder import read_text
@@ -64,8 +64,8 @@ def read_rows(file: Path) -> list[Row]:
 
 def _list(file: Path, text: str) -> list[Any]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = plain_json.loads(text)
+    except ValueError as error:
         if text.lstrip()[:1] == "{":  # JSON lines under another name
             return _lines(file, text)
         raise BadFile(file, f"it is not JSON ({error})") from None
@@ -81,7 +81,7 @@ def _lines(file: Path, text: str) -> list[Any]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
+                rows.append(plain_json.loads(line))
+            except ValueError as error:
                 raise BadFile(file, f"line {number} is not JSON ({error})") from None
     return rows

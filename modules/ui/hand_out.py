@@ -30,7 +30,10 @@ class HandOut:
 
         def write(*values: Any) -> str:
             name, data = make(*values)
-            path = Path(tempfile.mkdtemp()) / name
+            # among the page's uploads, which are cleared after a while
+            folder = Path(self._file.GRADIO_CACHE)
+            folder.mkdir(parents=True, exist_ok=True)
+            path = Path(tempfile.mkdtemp(dir=folder)) / name
             path.write_bytes(data)
             return str(path)
 

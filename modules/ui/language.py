@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import yaml
+
+from modules.config.yaml_file import read_mapping
 
 _FOLDER = Path(__file__).with_name("languages")
 _ENGLISH = "en"
@@ -88,6 +89,4 @@ def _said(text: str, dictionary: dict[str, str]) -> str:
 
 @cache
 def _read(code: str) -> dict[str, Any]:
-    file = _FOLDER / f"{code}.yaml"
-    loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return loaded if isinstance(loaded, dict) else {}
+    return read_mapping(_FOLDER / f"{code}.yaml")

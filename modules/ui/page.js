@@ -48,6 +48,18 @@ const Page = {
   toggleExtensions(open) { document.body.classList.toggle('extensions-open', open); },
   toggleControls(open) { document.body.classList.toggle('controls-open', open); },
 
+  // --- a login that has to wait: the form of gradio's says nothing about that ---
+  tellLoginWait() {
+    const real = window.fetch;
+    window.fetch = async (what, how) => {
+      const answer = await real(what, how);
+      if (answer.status === 429 && new URL(answer.url).pathname.endsWith('/login')) {
+        alert((await answer.clone().json()).error.message);
+      }
+      return answer;
+    };
+  },
+
   // --- a restart: wait until another run answers in this one's place, then show its page ---
   async restarting() {
     const note = Object.assign(document.createElement('div'), { id: 'restarting' });
@@ -228,6 +240,7 @@ const Page = {
 window.Page = Page;
 
 Page.paint();
+Page.tellLoginWait();
 document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('selectionchange', Page.place);
 document.addEventListener('input', Page.typed);

@@ -21,7 +21,9 @@ from modules.ui.training_tab import TrainingTab
 
 def build_page(app: App) -> gr.Blocks:
     """Make the page over an App. Nothing is started, and nothing is decided, here."""
-    with gr.Blocks(title="Text generation web UI", analytics_enabled=False, fill_width=True, fill_height=True) as page:
+    how: dict[str, Any] = {"title": "Text generation web UI", "fill_width": True, "fill_height": True}
+    # uploads and files that were handed out: looked at once an hour, gone after a day and when the program ends
+    with gr.Blocks(analytics_enabled=False, delete_cache=(3600, 86_400), **how) as page:
         still()
         # here and not in the tabs: in a tab that is not open they would not be there when the page loads
         open_chat = gr.BrowserState("", storage_key="open-chat", secret="this-browser")

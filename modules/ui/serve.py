@@ -6,20 +6,23 @@ Nothing is reported to anyone: analytics, the version check, run history and mon
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from starlette.middleware import Middleware
 
-from errors import InvalidInput
 from modules.app import App
+from modules.config.leftovers import clear_old
+from modules.config.rights import accounts
 from modules.config.server_flags import ServerFlags
 from modules.ui import extension_blocks, theme
 from modules.ui.events import HANDLERS
 from modules.ui.head import Head
 from modules.ui.page import build_page
 from modules.web import port
+from modules.web.bodies import Bodies
+from modules.web.connections import watch_over
 from modules.web.guard import Guard
+from modules.web.logins import LoginLimit, StrictCookies
 from modules.web.visitors import Visitors
 
 
@@ -28,7 +31,10 @@ def serve(app: App) -> str:
     flags = app.launch.server
     number = free_port(flags)
     passwords = accounts(flags)
-    visitors = Visitors(flags.cors_origin, guarded=bool(passwords), public=flags.share)
+    visitors = Visitors(flags.cors_origin, public=flags.share)
+    passing = app.paths.cache / "page"  # uploads, and files that are handed out
+    os.environ["GRADIO_TEMP_DIR"] = str(passing)
+    clear_old(passing)
     page = build_page(app)
     page.queue(default_concurrency_limit=None, api_open=False)
     _reach_ourselves(flags.host)
@@ -42,17 +48,22 @@ def serve(app: App) -> str:
         quiet=True,
         max_threads=HANDLERS,
         footer_links=[],
+        max_file_size=flags.max_upload << 20,
         run_history=False,
         enable_monitoring=False,
         theme=theme.theme(),
         app_kwargs={
             "middleware": [
-                Middleware(Guard, visitors=visitors),
+                Middleware(Guard, visitors=visitors, credentials=True),
+                Middleware(StrictCookies),
+                Middleware(LoginLimit),
+                Middleware(Bodies, most=flags.max_upload, flag="--max-upload"),
                 Middleware(Head, html=theme.head(dark=app.settings.dark_theme) + extension_blocks.head(app)),
             ]
         },
         **_certificates(flags),
     )
+    watch_over(page.server)
     return flags.changed(listen_port=number).address
 
 
@@ -60,22 +71,6 @@ def free_port(flags: ServerFlags) -> int:
     """The page's port. Raises: Unavailable."""
     fixed = "listen_port" in flags.model_fields_set
     return port.free_port(flags.host, flags.listen_port, what="page", flag="--listen-port", fixed=fixed)
-
-
-def accounts(flags: ServerFlags) -> list[tuple[str, str]] | None:
-    """Who may open the page. Raises: InvalidInput, for a file or a pair that cannot be read."""
-    words = flags.gradio_auth
-    if flags.gradio_auth_path:
-        try:
-            words += "," + Path(flags.gradio_auth_path).expanduser().read_text(encoding="utf-8").replace("\n", ",")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"--gradio-auth-path: {flags.gradio_auth_path} cannot be read ({error}).") from None
-    pairs = [each.strip() for each in words.split(",") if each.strip()]
-    for pair in pairs:
-        user, colon, password = pair.partition(":")
-        if not (user.strip() and colon and password.strip()):
-            raise InvalidInput("--gradio-auth wants user:password, with commas between several.")
-    return [(user.strip(), password.strip()) for user, _, password in (p.partition(":") for p in pairs)] or None
 
 
 def _certificates(flags: ServerFlags) -> dict[str, Any]:

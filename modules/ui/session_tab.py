@@ -15,7 +15,7 @@ from modules.config.server_flags import ServerFlags
 from modules.ui.events import on, report, say, tell, then
 from modules.ui.queue_view import QueueView
 from modules.ui.settings_saver import SettingsSaver
-from modules.ui.words import gigabytes, parts, table
+from modules.ui.words import escape, gigabytes, parts, table
 
 #: Never shown: whoever can open the page need not know them.
 _SECRET = frozenset({"gradio_auth", "api_key", "admin_key"})
@@ -36,6 +36,7 @@ class SessionTab:
         self._app = app
         with gr.Column(elem_id="session"):
             gr.HTML("<h1>Session</h1>", elem_classes="page-head")
+            self._note = gr.HTML(note_html(app.session.rights.refusal(None)), elem_id="rights-note")
             self.queue = QueueView(app)
             self._running = gr.HTML(table(running(app), "Running"))
             self._next_start()
@@ -67,13 +68,16 @@ class SessionTab:
                     visible=bool(self._needy()), label="Extension that needs packages",
                 )  # fmt: skip
                 self._install = gr.Button(
-                    "Install requirements", size="sm", elem_id="extension-install", visible=bool(self._needy())
-                )
+                    "Install requirements", size="sm", elem_id="extension-install", visible=bool(self._needy()),
+                    interactive=self._may(None),
+                )  # fmt: skip
             self._log = gr.Textbox(
                 label="What pip says", lines=6, max_lines=6, visible=False, elem_id="extension-log", interactive=False
             )
             self._keep = gr.Checkbox(False, label="Keep them for later starts, in CMD_FLAGS.txt", elem_id="keep-flags")
-            self._apply = gr.Button("Apply and restart", variant="primary", elem_id="apply-restart")
+            self._apply = gr.Button(
+                "Apply and restart", variant="primary", elem_id="apply-restart", interactive=self._may(None)
+            )
 
     def _file(self) -> None:
         with gr.Accordion("CMD_FLAGS.txt", open=False, elem_id="flags-file"):
@@ -82,16 +86,17 @@ class SessionTab:
                 "<code>python server.py --help</code>, and the README.</p>"
             )
             self._text = gr.Textbox(
-                self._flags_text(), show_label=False, label="CMD_FLAGS.txt", lines=6, max_lines=16,
+                self._flags_text(None), show_label=False, label="CMD_FLAGS.txt", lines=6, max_lines=16,
                 elem_id="flags-text", container=False,
             )  # fmt: skip
-            self._write = gr.Button("Save CMD_FLAGS.txt", elem_id="flags-save")
+            self._write = gr.Button("Save CMD_FLAGS.txt", elem_id="flags-save", interactive=self._may(None))
 
     # --- what it does ---
 
     def wire(self, tab: gr.Tab) -> None:
         """Connect it; `tab` is its own."""
-        on(tab.select, lambda: table(running(self._app), "Running"), None, [self._running])
+        shown = [self._running, self._note, self._apply, self._install, self._write, self._text]
+        on(tab.select, self._opened, [self._text], shown)
         asked = on(self._apply.click, self._restart, [self._switches, self._extensions, self._keep], None, js=None)
         asked.success(None, None, None, js=_RESTARTING)
         on(self._refresh.click, self._look, [self._extensions], [self._extensions, self._wanting, self._install])
@@ -100,8 +105,22 @@ class SessionTab:
         then(done, self._look, [self._extensions], [self._extensions, self._wanting, self._install])
         on(self._write.click, self._save_file, [self._text])
 
-    def _restart(self, switches: Sequence[str], extensions: Sequence[str], keep: bool) -> None:
-        self._app.session.restart(switches, extensions, keep=keep)
+    def _opened(self, text: str, request: gr.Request) -> list[Any]:
+        """What the one who opens the tab may do; the file's text only for who may change it, since it may hold keys."""
+        user = request.username
+        able = gr.update(interactive=self._may(user))
+        return [
+            table(running(self._app), "Running"),
+            note_html(self._app.session.rights.refusal(user)),
+            *[able] * 3,
+            gr.skip() if text else self._flags_text(user),
+        ]
+
+    def _may(self, user: str | None) -> bool:
+        return self._app.session.rights.refusal(user) is None
+
+    def _restart(self, switches: Sequence[str], extensions: Sequence[str], keep: bool, request: gr.Request) -> None:
+        self._app.session.restart(switches, extensions, keep=keep, user=request.username)
 
     def _look(self, ticked: Sequence[str]) -> list[Any]:
         needy = self._needy()
@@ -112,26 +131,26 @@ class SessionTab:
             gr.update(visible=bool(needy)),
         ]
 
-    def _installed(self, name: str) -> Iterator[str]:
+    def _installed(self, name: str, request: gr.Request) -> Iterator[str]:
         lines: list[str] = []
         try:
-            for line in self._app.extensions.install(name):
+            for line in self._app.install_extension(name, request.username):
                 lines.append(line)
                 yield "\n".join(lines[-200:])
             say(f"What {name} needs is installed. It is there after a restart.")
         except UserError as error:
             report(error)
 
-    def _save_file(self, text: str) -> None:
-        for note in self._app.session.save_flags(text):
+    def _save_file(self, text: str, request: gr.Request) -> None:
+        for note in self._app.session.save_flags(text, request.username):
             tell(note)
         say("CMD_FLAGS.txt is saved; it counts from the next start.")
 
     # --- what it shows ---
 
-    def _flags_text(self) -> str:
+    def _flags_text(self, user: str | None) -> str:
         try:
-            return self._app.session.flags_text()
+            return self._app.session.flags_text() if self._may(user) else ""
         except UserError:
             return ""
 
@@ -154,6 +173,11 @@ class SessionTab:
     def _needy(self) -> list[str]:
         extensions = self._app.extensions
         return [name for name in extensions.available() if extensions.missing(name)]
+
+
+def note_html(why: str | None) -> str:
+    """Why the tab is read-only for this visitor; nothing where it is not."""
+    return f"<p class='warning' role='note'>{escape(why)}</p>" if why else ""
 
 
 def running(app: App) -> list[tuple[str, str]]:

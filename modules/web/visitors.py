@@ -24,19 +24,19 @@ def _own_names() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Visitors:
-    """`origins` were named by the user ("*" is every one). `guarded`: a key or a password keeps strangers out anyway.
+    """`origins` were named by the user ("*" is every one). `public`: the page has a public link of Gradio's.
 
-    `public`: the page has a public link of Gradio's.
+    A password relaxes nothing here: a browser adds the login's cookie to a stranger's request by itself. A key is
+    another matter, since a page must know it to send it: see the Guard.
     """
 
     origins: Collection[str] = ()
-    guarded: bool = False
     public: bool = False
     names: Collection[str] = field(default_factory=_own_names)
 
     def refuses_host(self, host: str | None) -> str | None:
         """Why a request to this Host is not answered; None when it is."""
-        if self.guarded or host is None:  # without a Host it is no browser
+        if host is None:  # without a Host it is no browser
             return None
         name = _host_name(host)
         if name in self.names or name.endswith(".localhost") or _is_address(name):
@@ -52,13 +52,11 @@ class Visitors:
 
     def refuses_origin(self, origin: str | None, host: str | None) -> str | None:
         """Why a page of this Origin may not use us; None when it may, or when no page asks."""
-        if origin is None or self.guarded or self.is_named(origin) or _is_same(origin, host):
-            return None
-        if self.public and _host_name(urlsplit(origin).netloc).endswith(".gradio.live"):
+        if origin is None or self.is_named(origin) or _is_same(origin, host):
             return None
         return (
-            f"A page of {origin[:100]} asked, and pages of other origins may not use this program without a key. "
-            "Start it with --cors-origin and that address, or with --api-key."
+            f"A page of {origin[:100]} asked, and pages of other origins may not use this program. "
+            "Start it with --cors-origin and that address; the API also takes pages that send its key (--api-key)."
         )
 
     def is_named(self, origin: str) -> bool:

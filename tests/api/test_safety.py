@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from errors import InvalidInput
 from modules.api.keys import Keys
 from modules.config.server_flags import ServerFlags, openness_warnings
+from modules.web.bodies import Pace
 from modules.web.visitors import Visitors
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
@@ -68,7 +71,8 @@ def test_a_page_of_another_origin_gets_nothing_without_a_key(api: Client) -> Non
 
 
 @pytest.mark.parametrize(
-    "flags", [("--cors-origin", "https://chat.example"), ("--api-key", "k"), ("--cors-origin", "*")]
+    "flags",
+    [("--cors-origin", "https://chat.example"), ("--api-key", "k"), ("--admin-key", "k"), ("--cors-origin", "*")],
 )
 def test_browser_clients_get_cors_where_the_user_allows_them(start: Start, flags: tuple[str, ...]) -> None:
     client = start(*flags, key="k")
@@ -89,6 +93,60 @@ def test_browser_clients_get_cors_where_the_user_allows_them(start: Start, flags
     for body in (ASK, {**ASK, "stream": True}, {**ASK, "temperature": -1}):
         got = client.post("/v1/completions", body, headers={"Origin": origin})
         assert got.headers["access-control-allow-origin"] == origin
+
+
+def cors(got: Any) -> dict[str, str]:
+    return {name: value for name, value in got.headers.items() if name.startswith("access-control-")}
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Authorization": ""}
+
+
+@pytest.mark.parametrize(
+    ("flags", "origin", "headers", "reads"),
+    [
+        # a key: whoever sends it, in whichever header, reads the answer
+        (("--api-key", "k"), "https://evil.example", {"Authorization": "Bearer k"}, True),
+        (("--api-key", "k"), "http://127.0.0.1:8000", {"X-API-Key": "k"}, True),
+        (("--admin-key", "k"), "https://evil.example", {"X-API-Key": "k"}, True),
+        (("--api-key", "a", "--admin-key", "k"), "null", {"X-API-Key": "k"}, True),
+        # and nobody else, whatever is asked for
+        (("--api-key", "k"), "https://evil.example", {"Authorization": "Bearer wrong"}, False),
+        (("--api-key", "k"), "https://evil.example", {"Authorization": ""}, False),
+        (("--api-key", "k"), "null", {"Cookie": "key=k"}, False),
+        (("--admin-key", "k"), "https://evil.example", {"Authorization": ""}, False),
+        # a preflight has no key; it says whether one will come
+        (("--api-key", "k"), "https://evil.example", {**PREFLIGHT}, False),
+        (("--api-key", "k"), "https://evil.example", {**PREFLIGHT, "Access-Control-Request-Headers": "a, b"}, False),
+        (("--api-key", "k"), "http://x:1", {**PREFLIGHT, "Access-Control-Request-Headers": "authorization"}, True),
+        (("--api-key", "k"), "http://x:1", {**PREFLIGHT, "Access-Control-Request-Headers": "a,X-API-Key"}, True),
+        ((), "http://x:1", {**PREFLIGHT, "Access-Control-Request-Headers": "authorization"}, False),
+        # a named origin needs no key to be told that it lacks one
+        (("--api-key", "k", "--cors-origin", "http://x:1"), "http://x:1", {"Authorization": ""}, True),
+        (("--api-key", "k", "--cors-origin", "http://x:1"), "http://x:2", {"Authorization": ""}, False),
+    ],
+)
+def test_cors_answers_are_for_who_shows_a_key_or_was_named(
+    start: Start, flags: tuple[str, ...], origin: str, headers: dict[str, str], reads: bool
+) -> None:
+    client = start(*flags)
+    method = "OPTIONS" if "Access-Control-Request-Method" in headers else "GET"
+    for path in ("/v1/models", "/health", "/nowhere"):
+        got = client.http.request(method, path, headers={"Origin": origin, **headers})
+        assert (got.headers.get("access-control-allow-origin") == origin) is reads, (path, got.status_code)
+        assert bool(cors(got)) is reads
+        assert "*" not in cors(got).values()
+        assert "access-control-allow-credentials" not in got.headers
+
+
+def test_with_a_key_other_host_names_are_answered_to_who_has_it(start: Start) -> None:
+    client = start("--api-key", "k", "--admin-key", "boss")
+    for key, status in (("k", 200), ("wrong", 401)):
+        asked = client.get("/v1/models", headers={"Host": "proxy.example", "Authorization": f"Bearer {key}"})
+        assert asked.status_code == status
+    client = start("--admin-key", "boss")  # the other routes are open: there the host counts
+    assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/v1/models", headers={"Host": "evil.example", "X-API-Key": "boss"}).status_code == 200
 
 
 def test_a_rebound_name_is_not_answered(api: Client) -> None:
@@ -131,6 +189,82 @@ def test_large_bodies_and_crowds_are_refused(start: Start) -> None:
         assert model.holding.wait(5)
         assert client.post("/v1/internal/encode", {"text": "x"}).status_code == 429
         assert client.get("/v1/internal/health").status_code == 200
+
+
+def test_half_sent_bodies_keep_nobody_out(start: Start) -> None:
+    client = start("--api-max-requests", "2")
+    host, port = client.url.removeprefix("http://").split(":")
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 100"
+    with contextlib.ExitStack() as open_:
+        for _ in range(40):
+            half = open_.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            half.sendall(head + b"\r\n\r\n{")
+        for _ in range(5):
+            assert client.post("/v1/completions", ASK).status_code == 200
+    assert client.post("/v1/completions", ASK).status_code == 200
+
+
+def test_half_a_body_is_answered_in_a_sentence(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modules.api.inbox.Pace", lambda: Pace(idle=0.2, grace=0.3))
+    client = start("--cors-origin", "http://x:1")
+
+    def half() -> Any:
+        yield b'{"prompt": '
+        time.sleep(1.5)  # the answer is there before this ends
+        yield b""
+
+    got = client.http.post("/v1/completions", content=half(), headers={"Origin": "http://x:1"})
+    assert got.status_code == 408
+    assert got.json()["error"]["code"] == "request_timeout"
+    assert got.headers["access-control-allow-origin"] == "http://x:1"
+    assert got.headers["x-request-id"]
+    assert client.post("/v1/completions", ASK).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_limit_counts_replies(start: Start, stream: bool) -> None:
+    client = start("--api-max-requests", "4")
+    many = ({"n": 5}, {"best_of": 5}, {"prompt": ["a"] * 5}, {"prompt": ["a", "b", "c"], "n": 2})
+    for more in many:
+        if stream and "best_of" in more:
+            continue
+        got = client.post("/v1/completions", {**ASK, **more, "stream": stream})
+        assert got.status_code == 400, more
+        assert "--api-max-requests" in got.json()["error"]["message"]
+    chat = {"messages": [{"role": "user", "content": "x"}], "n": 5, "stream": stream}
+    assert client.post("/v1/chat/completions", chat).status_code == 400
+    model = client.use(FakeModel(hold_after=1))
+    with client.http.stream("POST", "/v1/completions", json={**ASK, "n": 3, "stream": True}):
+        assert model.holding.wait(5)
+        assert client.post("/v1/completions", {**ASK, "n": 2, "stream": stream}).status_code == 429
+        assert client.post("/v1/internal/encode", {"text": "x"}).status_code == 200
+    client.use(FakeModel())
+    end = time.monotonic() + 30
+    while client.post("/v1/completions", {**ASK, "n": 4}).status_code != 200:  # the places are free again
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("depth", [50, 150, 400, 900, 5_000, 100_000])
+@pytest.mark.parametrize("form", ['{"a":%s}', "[%s]"])
+def test_deep_bodies_are_answered(api: Client, depth: int, form: str) -> None:
+    left, right = form.split("%s")
+    deep = left * depth + "1" + right * depth
+    for path, body in (
+        ("/v1/completions", '{"prompt": %s}'),
+        ("/v1/completions", '{"prompt": "x", "other": %s}'),
+        ("/v1/completions", '{"prompt": "x", "response_format": {"type": "json_schema", "json_schema": %s}}'),
+        ("/v1/chat/completions", '{"messages": [{"role": "user", "content": %s}]}'),
+        ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "x", "more": %s}]}'),
+        ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "x"}], "tools": [%s]}'),
+        ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", '
+         '"function": {"name": "f", "parameters": %s}}]}'),
+        ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"a": %s}}'),
+        ("/v1/internal/encode", "%s"),
+        ("/v1/internal/model/load", '{"model_name": "x", "args": {"a": %s}}'),
+    ):  # fmt: skip
+        got = api.http.post(path, content=body % deep, headers={"Content-Type": "application/json"})
+        assert got.status_code < 500, (path, body, got.text[:300])
+        assert got.status_code == 200 or got.json()["error"]["message"]
 
 
 def test_what_nobody_foresaw_is_an_answer_like_any_other(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

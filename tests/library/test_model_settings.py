@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from errors import BadFile
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping
 from modules.library.model_settings import ModelSettings
+from modules.library.models import Models
 
 
 def test_nothing_is_kept_at_first(model_settings: ModelSettings) -> None:
@@ -75,3 +79,21 @@ def test_any_name_finds_itself_and_nothing_else(model_settings: ModelSettings, n
     assert model_settings.options_for(name, "fake")[0] == {"n_ctx": 77}
     model_settings.save(name, "fake", {"n_ctx": 0})
     assert model_settings.options_for(name + "x" + other, "fake")[0].get("n_ctx") != 77
+
+
+@pytest.mark.parametrize("broken", [b"\xff\xfe\x00\x81", b"a: [", b"- a list", b"a: " + b"[" * 100_000])
+def test_a_broken_file_is_said_and_passed_over(
+    paths: Paths, models: Models, gguf: Callable[..., Path], broken: bytes
+) -> None:
+    gguf("a.gguf")
+    (paths.models / "config.yaml").write_text(".*:\n  n_ctx: 7\n")
+    (paths.models / "config-user.yaml").write_bytes(broken)
+    options, reason = models.default_options("a.gguf", "fake")
+    assert options.model_dump()["n_ctx"] == 7
+    assert "config-user.yaml cannot be read" in reason
+    models.load("a.gguf")
+    assert models.state.phase == "loaded"
+    assert "config-user.yaml cannot be read" in " ".join(models.state.notes)
+    with pytest.raises(BadFile, match=r"config-user\.yaml"):
+        models.save_options("a.gguf", "fake", {})
+    assert (paths.models / "config-user.yaml").read_bytes() == broken

@@ -21,11 +21,13 @@ from errors import (
 )
 from loaders import LOADERS
 from loaders.base import Loader
+from loaders.knobs import knob
 from modules.config.paths import Paths
 from modules.library.last_model import Memory
 from modules.library.model_settings import ModelSettings
 from modules.library.models import LoaderChoice, Models, ModelState
 from modules.library.shelf import Shelf
+from tests.library.conftest import FakeOptions
 
 Make = Callable[..., Path]
 
@@ -292,3 +294,27 @@ def test_what_no_loader_takes_is_refused_with_the_reason(gguf: Make, paths: Path
     models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, {})
     with pytest.raises(ModelFileError, match=words):
         models.load(name)
+
+
+@pytest.mark.parametrize("name", ["others_code", "code"])
+@pytest.mark.parametrize("value", [True, "true", 1, "on"])
+def test_what_runs_others_code_is_switched_on_at_the_start_alone(
+    models: Models,
+    loaders: Mapping[str, type[Loader]],
+    gguf: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: object,
+) -> None:
+    class Options(FakeOptions):
+        others_code: bool = knob(False, group="other", start_only=True, aliases=("code",), help="Runs others' code.")
+
+    monkeypatch.setattr(loaders["fake"], "Options", Options)
+    gguf("a.gguf")
+    with pytest.raises(InvalidInput):
+        models.load("a.gguf", "fake", {name: value})
+    assert models.loaded is None
+    models.save_options("a.gguf", "fake", {"others_code": True})
+    with pytest.raises(InvalidInput, match=r"others_code can be switched on at the start alone"):
+        models.load("a.gguf", "fake")
+    assert models.loaded is None

@@ -1,0 +1,51 @@
+"""JSON that a stranger may have written: read as plain values, nested no deeper than what reads it further can follow.
+
+Python's reader stops somewhere below a thousand levels, with an error that is no ValueError, and where depends on
+who asks. Everything here that reads JSON asks this module, so that there is one bound and one kind of error.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+#: Levels of lists and objects. Real files have a few dozen at most.
+DEEPEST = 100
+
+_DECODER = json.JSONDecoder()
+
+
+class TooDeep(ValueError):
+    """It is nested deeper than that."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is nested deeper than {DEEPEST} levels")
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises: ValueError; json.JSONDecodeError, with its place, where it is no JSON."""
+    try:
+        return _shallow(json.loads(text))
+    except RecursionError:
+        raise TooDeep from None
+
+
+def first(text: str, at: int = 0) -> tuple[Any, int]:
+    """The value that begins at a place in a text, and where it ends. Raises: ValueError."""
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+    except RecursionError:
+        raise TooDeep from None
+    return _shallow(value), end
+
+
+def _shallow(value: Any) -> Any:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        if not level:
+            return value
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [child for children in inner for child in children if isinstance(child, dict | list)]
+    if level:
+        raise TooDeep
+    return value
