@@ -42,7 +42,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.post("/v1/chat/completions", tags=["generate"])
     async def converse(request: Request, body: ChatRequest) -> Response:
-        opened, ask, notes = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        opened, ask, notes = await asked_chat(app, workers, request, body)
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
         how: dict[str, Any] = {
@@ -57,6 +57,17 @@ def routes(app: App, workers: Workers) -> APIRouter:
         return AsciiJSON(chat.whole(answers, **how))
 
     return router
+
+
+async def asked_chat(app: App, workers: Workers, request: Request, body: ChatFields) -> tuple[Opened, Ask, list[str]]:
+    """`chat_ask`, where it keeps nobody else waiting. Raises: UserError."""
+
+    def ask() -> tuple[Opened, Ask, list[str]]:
+        return chat_ask(app, body, label_of(request))
+
+    if body.instruction_template_str or body.chat_template_str:
+        return await workers.template(request, ask)
+    return await workers.short(ask)
 
 
 def is_formed(body: Generation) -> bool:
