@@ -266,6 +266,10 @@ class TemplateFailed(InvalidInput):
         super().__init__(f"The template {name} failed{place}: {why}. Choose or edit it in Parameters.")
 
 
+class TemplateTooSlow(TemplateFailed):
+    """A template that was ended because it ran for too long: other messages would not make it faster."""
+
+
 # --- conversations -----------------------------------------------------------------------------------------------
 
 

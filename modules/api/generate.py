@@ -45,7 +45,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
     @router.post("/v1/chat/completions", tags=["generate"])
     async def converse(request: Request, body: ChatRequest) -> Response:
         """The next message of a conversation, whole or streamed."""
-        opened, ask, notes = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        opened, ask, notes = await asked_chat(app, workers, request, body)
         request.scope["place"].widen(ask.replies)
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
@@ -61,6 +61,17 @@ def routes(app: App, workers: Workers) -> APIRouter:
         return AsciiJSON(chat.whole(answers, **how))
 
     return router
+
+
+async def asked_chat(app: App, workers: Workers, request: Request, body: ChatFields) -> tuple[Opened, Ask, list[str]]:
+    """`chat_ask`, where it keeps nobody else waiting. Raises: UserError."""
+
+    def ask() -> tuple[Opened, Ask, list[str]]:
+        return chat_ask(app, body, label_of(request))
+
+    if body.instruction_template_str or body.chat_template_str:
+        return await workers.template(request, ask)
+    return await workers.short(ask)
 
 
 def is_formed(body: Generation) -> bool:

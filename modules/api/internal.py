@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from errors import InvalidInput
 from modules.api.completions import warned
 from modules.api.fields import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody
-from modules.api.generate import LABEL, asked_params, chat_ask, label_of
+from modules.api.generate import LABEL, asked_chat, asked_params, label_of
 from modules.api.work import Workers
 from modules.app import App
 
@@ -56,7 +56,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.post("/chat-prompt")
     async def chat_prompt(request: Request, body: ChatRequest) -> dict[str, Any]:
-        opened, _, notes = await workers.short(lambda: chat_ask(app, body, label_of(request)))
+        opened, _, notes = await asked_chat(app, workers, request, body)
         return {"prompt": opened.text, **warned(notes)}
 
     @router.post("/stop-generation")

@@ -1,5 +1,5 @@
-"""Services block; the event loop must not. Short work and long waits have threads of their own, so that counting
-tokens never stands behind a model that loads.
+"""Services block; the event loop must not. Short work, long waits and templates of clients have threads of their own,
+so that counting tokens stands neither behind a model that loads nor behind a stranger's program.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import anyio.to_thread
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 from fastapi import Request
 
 from errors import Cancelled
@@ -20,6 +20,8 @@ from modules.generation.completions import Answers
 
 T = TypeVar("T")
 
+_TEMPLATES = 2  # at the same time: each takes a core, and Python gives all threads of a process but one
+
 
 class Workers:
     """The threads of one server."""
@@ -27,10 +29,20 @@ class Workers:
     def __init__(self, most: int) -> None:
         self._short = CapacityLimiter(16)
         self._long = CapacityLimiter(most)
+        self._templates = CapacityLimiter(_TEMPLATES)
 
     async def short(self, function: Callable[[], T]) -> T:
         """Something that takes milliseconds."""
         return await anyio.to_thread.run_sync(function, limiter=self._short)
+
+    async def template(self, request: Request, function: Callable[[], T]) -> T:
+        """Something that runs a client's template, which may take seconds. Raises: Cancelled, when the client goes
+        away while it waits for its turn.
+        """
+        with CancelScope() as scope:
+            async with watched(request.receive, scope.cancel):
+                return await anyio.to_thread.run_sync(function, limiter=self._templates)
+        raise Cancelled
 
     async def long(self, request: Request, function: Callable[[], T], cancel: threading.Event) -> T:
         """Something that waits for the model; `cancel` is set when the client goes away meanwhile."""

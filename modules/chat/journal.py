@@ -40,7 +40,13 @@ class Journal:
     def close(self) -> None:
         """Write no more. The file stays until the conversation has been saved."""
         self._closing.set()
-        self._thread.join()
+        if not self.is_running_here:
+            self._thread.join()
+
+    @property
+    def is_running_here(self) -> bool:
+        """Whether this is its own thread, which cannot wait for itself."""
+        return threading.current_thread() is self._thread
 
     def flush(self) -> None:
         """Write what is not written yet. Only after `close`."""

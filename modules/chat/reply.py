@@ -6,6 +6,7 @@ model, Stop, an error, a reader who went away), what is there is kept. This modu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -144,9 +145,12 @@ class Reply:
 
     def close(self) -> None:
         """End it now; what is there is kept. Calling it again does nothing."""
-        if not self._ended:
-            self._stream.close()
-            self._end()
+        if self._ended:
+            return
+        if self._journal.is_running_here:  # the collector of garbage may call this from wherever it pleases
+            self._close_elsewhere()
+            return
+        self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -156,14 +160,22 @@ class Reply:
 
     def __del__(self) -> None:
         # it may be gone before it was complete; and at the program's end the journal's thread stands still
-        if getattr(self, "_ended", True) or sys.is_finalizing():
-            return
+        if not getattr(self, "_ended", True) and not sys.is_finalizing():
+            self._close_elsewhere()
+
+    # --- the end ---
+
+    def _close_elsewhere(self) -> None:
+        """As `close`, in a thread of its own: this one may hold any lock, or be the one that is to be waited for."""
+        self._stream.cancel()
+        with contextlib.suppress(RuntimeError):  # the program ends: the journal has the text
+            threading.Thread(target=self._close_alone, name="reply's end", daemon=True).start()
+
+    def _close_alone(self) -> None:
         try:
             self.close()
         except UserError as error:  # nobody is there any more to be told
             log.warning("A reply whose reader went away could not be saved: %s", error)
-
-    # --- the end ---
 
     def _end(self, error: BaseException | None = None) -> Update:
         """Store the reply for good.
@@ -171,6 +183,12 @@ class Reply:
         Raises: Unavailable, unless it ends by an `error` already. The journal keeps the text then.
         """
         self._ended = True
+        try:
+            return self._settled(error)
+        finally:
+            self._released()  # whatever went wrong: nobody could write into this conversation any more
+
+    def _settled(self, error: BaseException | None) -> Update:
         self._stream.close()
         self._journal.close()
         report = self._stream.report
@@ -192,8 +210,6 @@ class Reply:
             if error is None:
                 raise
             log.warning("The reply could not be saved after an error: %s", failure)
-        finally:
-            self._released()
         return Update(self.conversation_id, self.message_id, text, True, self._conversation.revision, report, notes)
 
     def _save(self, text: str, facts: dict[str, Any]) -> None:

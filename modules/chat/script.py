@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from errors import TemplateFailed
+from errors import TemplateFailed, TemplateTooSlow
 
 Line = dict[str, Any]  # role and content, as templates want them, and calls of tools
 
@@ -46,6 +46,8 @@ class Script:
                 text = self.render(
                     self.template, messages, name=self.name, **{**self.values, "add_generation_prompt": open}
                 )
+            except TemplateTooSlow:
+                raise
             except TemplateFailed as error:
                 first = first or error
                 continue

@@ -48,7 +48,7 @@ class Writing:
         self._generator = generator
         self._extensions = extensions or Extensions()
         self._drafts = drafts
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a generator that is let go of ends anywhere: also inside
         self._live: dict[str, _Live] = {}
 
     def go_on(

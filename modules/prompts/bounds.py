@@ -9,24 +9,35 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, NoReturn
 
 import jinja2.filters
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
+from jinja2.utils import Namespace
 
-#: What `"x" * n` and `2 ** n` may come to, and every number that is a width: characters, entries, an exponent's bits.
+#: What `"x" * n` may come to, and every number that is a width: characters, entries.
 LARGEST = 1_000_000
+#: Of a whole number: more digits than Python would write, and few enough to divide by in no time.
+_BITS = 20_000
 #: The longest text that may come of anything, a prompt included: more than any context holds.
 LONGEST = 20_000_000
 
+_TEXTS, _ROWS = (str, bytes), (list, tuple)  # asked for with each operator: faster than unions
 _ENTRY = 16  # what an entry of a list counts, besides its own size: about what it takes in memory
 _PLACES = 1000  # behind the point: more than any number has
+_DEEPEST = 200  # tuples in tuples: what hashes them would need that much of the thread's stack
+_ATTRIBUTE = 1000  # characters of a path like `content.0.text`, which is walked for each entry
+_STRIPPED = 1000  # characters that a text is stripped of: each one of the text is looked for in them
+_SLOW = 10 * LONGEST  # characters that are compared in some tenths of a second
 _DIGITS = re.compile(r"\d+")
 #: Width and precision before the letter of a `%` directive; what stands before them may be a name with anything in it.
-_WIDTH = re.compile(r"(\d+)(?:\.(\d+|\*)?)?[hlL]*[diouxXeEfFgGcrsa%]")
-_STAR = re.compile(r"\*[.\d*]*[hlL]*[diouxXeEfFgGcrsa%]")
+#: Both begin where a run of such characters begins and nowhere else, so that each is read once.
+_WIDTH = re.compile(r"(?<!\d)(\d+)(?:\.(\d+|\*)?)?[hlL]*[diouxXeEfFgGcrsa%]")
+_STAR = re.compile(r"(?<![.\d*])[.\d]*\*[.\d*]*[hlL]*[diouxXeEfFgGcrsa%]")
+#: Those that take a time that grows with the text alone; Python brings others that do not.
+_ENCODINGS = frozenset(["ascii", "latin1", "cp1252", "utf8", "utf16", "utf16le", "utf16be", "utf32", "iso88591"])
 
 #: Filters that take lists as lists; all others make a text of what they get.
 _LISTS = frozenset(
@@ -35,6 +46,7 @@ _LISTS = frozenset(
         "max", "min", "random", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "tojson", "unique",
     ]
 )  # fmt: skip
+_BY_ATTRIBUTE = frozenset(["groupby", "max", "min", "rejectattr", "selectattr", "sort", "sum", "unique"])
 #: Filters for web pages and columns, all of which can multiply, and which no model's template needs.
 REFUSED = ("batch", "pprint", "slice", "urlize", "wordwrap", "xmlattr")
 
@@ -45,6 +57,9 @@ def refuse() -> NoReturn:
 
 def weight(*values: Any) -> int:
     """About how long the values are as texts. Raises: SecurityError, as soon as that is more than LONGEST."""
+    if len(values) == 1 and type(values[0]) is str:  # nearly always
+        check(len(values[0]))
+        return len(values[0])
     total, left = 0, list(values)
     while left:
         value = left.pop()
@@ -59,6 +74,11 @@ def weight(*values: Any) -> int:
                 left += value
         elif isinstance(value, int):
             total += value.bit_length() // 3
+        elif isinstance(value, Namespace):
+            left.append(value._Namespace__attrs)  # its text holds them, too
+        elif isinstance(value, KeysView | ValuesView | ItemsView):
+            total += _ENTRY * len(value)
+            left += list(value)
         if total > LONGEST:
             refuse()
     return total
@@ -72,9 +92,23 @@ def check(length: int, longest: int = LONGEST) -> None:
 
 def whole(value: Any) -> Any:
     """What was made, if it is not too long: for the many things that make a text but some times longer."""
-    if isinstance(value, str | bytes):
+    if isinstance(value, _TEXTS):
         check(len(value))
+    elif isinstance(value, int):
+        check(value.bit_length(), _BITS)
     return value
+
+
+def shallow(value: Any) -> None:
+    """Raises: SecurityError, where tuples stand in tuples deeper than any program needs."""
+    level, entries = [value] if isinstance(value, tuple) else [], 0
+    for _ in range(_DEEPEST):
+        if not level:
+            return
+        level = [each for outer in level for each in outer if isinstance(each, tuple)]
+        entries += len(level)
+        check(_ENTRY * entries)
+    refuse()
 
 
 def joined(pieces: Iterable[str]) -> str:
@@ -90,19 +124,22 @@ def joined(pieces: Iterable[str]) -> str:
 def operation(operator: str, left: Any, right: Any) -> None:
     """Whether `left operator right` stays within bounds. Raises: SecurityError."""
     match operator:
+        case "+":
+            check(_length(left) + _length(right))
         case "**":
             bits = left.bit_length() if isinstance(left, int) else 64
-            if isinstance(right, int | float) and bits * abs(right) > LARGEST:
+            if isinstance(right, int | float) and bits * abs(right) > _BITS:
                 refuse()
+        case "//" | "%" if isinstance(left, int) and isinstance(right, int):
+            whole(left)
+            whole(right)
         case "*":
             counts = [each for each in (left, right) if isinstance(each, int)]
             lengths = [len(each) for each in (left, right) if isinstance(each, str | list | tuple | bytes)]
             if lengths and counts:
                 check(lengths[0] * max(counts), LARGEST)
             elif len(counts) == 2:
-                check(left.bit_length() + right.bit_length(), LARGEST)
-        case "+":
-            check(_length(left) + _length(right))
+                check(left.bit_length() + right.bit_length(), _BITS)
         case "%" if isinstance(left, str | bytes):
             template = left if isinstance(left, str) else left.decode("latin-1")
             # a width may stand in the template, or be one of the values
@@ -125,6 +162,21 @@ def method(name: str, owner: str | bytes | int, args: Sequence[Any], named: Mapp
             check(len(owner) * (1 + max(map(abs, _integers(values)), default=8)))
         case "replace", str() | bytes() if len(values) > 1:
             _replaced(owner, values[0], values[1])
+        case "split" | "rsplit" | "splitlines", str() | bytes():
+            separator = args[0] if args else named.get("sep")
+            _searched(name, owner, separator)
+            given = isinstance(separator, str | bytes) and type(separator) is type(owner) and separator
+            check(_ENTRY * (owner.count(separator) if given else len(owner) // 2))  # type: ignore[arg-type]
+        case "rfind" | "rindex" | "rpartition", str() | bytes() if values:
+            _searched(name, owner, values[0])
+        case "strip" | "lstrip" | "rstrip", str() | bytes() if values:
+            check(_length(values[0]), _STRIPPED)
+        case "encode" | "decode", str() | bytes() if values:
+            plain = str(args[0] if args else named.get("encoding", "utf8")).lower().replace("-", "").replace("_", "")
+            if plain not in _ENCODINGS:
+                refuse()
+            if len(values) > 1:  # what cannot be encoded may become its name
+                check(_ENTRY * len(owner))
         case "translate", str() | bytes() if values:
             table = values[0]
             longest = max(map(weight, table.values()), default=1) if isinstance(table, Mapping) else 1
@@ -141,7 +193,15 @@ def filters(known: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., 
     bounded = {name: each if name in _LISTS else _weighed(each) for name, each in known.items() if name not in REFUSED}
     for name, test in _TESTS.items():
         bounded[name] = _tested(known[name], test)
-    return {**bounded, "map": _mapped(known["map"])}
+    return {**bounded, "map": _mapped(known["map"]), "trim": _trim}
+
+
+def attribute(name: str, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """Whether the paths of attributes that a filter is given are short. Raises: SecurityError."""
+    paths = [named.get("attribute")]
+    if name in _BY_ATTRIBUTE:
+        paths += args if name not in ("selectattr", "rejectattr") else args[:1]
+    check(max(map(_length, paths), default=0), _ATTRIBUTE)
 
 
 def to_json(
@@ -250,6 +310,13 @@ def _round(value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
     check(abs(precision), _PLACES)
 
 
+def _trim(value: Any, chars: Any = None) -> str:
+    """jinja2's filter, which templates call for each message."""
+    weight(value)
+    check(_length(chars), _STRIPPED)
+    return jinja2.filters.do_trim(value, chars)
+
+
 def _sum(value: Any, attribute: Any = None, start: Any = 0) -> None:
     """Only numbers: a sum of lists copies them again and again."""
     del value, attribute
@@ -273,10 +340,16 @@ def _replaced(text: str | bytes, old: Any, new: Any) -> None:
         check(len(text) + text.count(old) * _length(new))  # type: ignore[arg-type]  # both are of one kind
 
 
+def _searched(name: str, text: str | bytes, wanted: Any) -> None:
+    """Searching from the end is slow for what is nearly there, everywhere."""
+    if name.startswith("r"):
+        check(len(text) * _length(wanted), _SLOW)
+
+
 def _length(value: Any) -> int:
-    if isinstance(value, str | bytes):
+    if isinstance(value, _TEXTS):
         return len(value)
-    return _ENTRY * len(value) if isinstance(value, list | tuple) else 0
+    return _ENTRY * len(value) if isinstance(value, _ROWS) else 0
 
 
 def _integers(value: Any) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ WATCHING = 0.15
 SCREEN = 20
 
 #: Starts a reply: conversation id, what was written, the turn.
-Start = Callable[[str, str, Turn], Iterator[Update]]
+Start = Callable[[str, str, Turn], AbstractContextManager[Iterator[Update]]]
 
 #: The style sheet shows the first word until there is text, then the second.
 _WORKING = (
@@ -115,11 +116,12 @@ class Turns:
             try:
                 turn = self.turn(place, values)
                 said = bubbles_before(self.app.chats.open(place.id), draft.text)
-                for update in paced(start(place.id, draft.text, turn)):
-                    if window.shows(place):
-                        yield [*said, *bubbles_of("assistant", update.text)]
-                    for note in update.notes:
-                        tell(note)
+                with start(place.id, draft.text, turn) as reply:  # gradio lets go of this where a browser goes away
+                    for update in paced(reply):
+                        if window.shows(place):
+                            yield [*said, *bubbles_of("assistant", update.text)]
+                        for note in update.notes:
+                            tell(note)
             except Exception as error:  # the page must come back from anything
                 report(error)
                 window.given_back[place.id] = draft.text

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import ValidationError
 
+from errors import TemplateFailed
 from modules.api.fields import (
     ChatRequest,
     CompletionRequest,
@@ -270,3 +274,47 @@ def test_fuzzed_bodies_never_break_it(api: Client) -> None:
             body["messages"] = [{"role": "user", "content": chance.choice(_VALUES), "x": chance.choice(_VALUES)}]
         got = api.http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
         assert got.status_code < 500, (path, body, got.text)
+
+
+def test_slow_templates_keep_nobody_else_waiting(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than there are threads for short work, and what waits in line leaves with its client."""
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    body = {"messages": USER, "instruction_template_str": endless}
+    begun, go_on = threading.Event(), threading.Event()
+    render = app_sandbox(api).render
+
+    def slow(name: str, source: str, values: Any) -> str:
+        if source != endless:
+            return str(render(name, source, values))
+        begun.set()
+        assert go_on.wait(60)
+        raise TemplateFailed(name, "it was slow")
+
+    monkeypatch.setattr(app_sandbox(api), "render", slow)
+    with ThreadPoolExecutor(40) as pool:
+        try:
+            slow_ones = [pool.submit(api.post, "/v1/chat/completions", body) for _ in range(18)]
+            slow_ones += [pool.submit(api.post, "/v1/internal/chat-prompt", body) for _ in range(2)]
+            assert begun.wait(60)
+            with pytest.raises(httpx.ReadTimeout):
+                api.post("/v1/chat/completions", body, timeout=0.5)
+            assert api.get("/health").status_code == 200
+            assert api.post("/v1/internal/token-count", {"text": "Hi"}).json()["length"]
+            assert api.post("/v1/completions", {"prompt": "Hi"}).status_code == 200
+            assert api.post("/v1/chat/completions", {"messages": USER}).status_code == 200
+        finally:
+            go_on.set()
+        assert {each.result().status_code for each in slow_ones} == {400}
+
+
+def test_a_template_without_end_is_one_sentence(api: Client) -> None:
+    body = {"messages": USER, "instruction_template_str": "{% for i in range(99999) %}" * 2 + "{% endfor %}" * 2}
+    got = api.post("/v1/chat/completions", body)
+    assert got.status_code == 400
+    assert "more than 1,000,000 steps" in got.json()["error"]["message"]
+    kwargs = {"messages": USER, "mode": "chat", "chat_template_str": body["instruction_template_str"]}
+    assert api.post("/v1/internal/chat-prompt", kwargs).status_code == 400
+
+
+def app_sandbox(api: Client) -> Any:
+    return api.app.templates._sandbox

@@ -32,13 +32,14 @@ from errors import (
 )
 from loaders.base import Finish
 from loaders.params import SamplingParams
-from modules.chat import records
+from modules.chat import journal, records
 from modules.chat.characters import Characters
 from modules.chat.conversation import Conversation
 from modules.chat.edits import Edits
 from modules.chat.reply import Update
 from modules.chat.service import Chats, Turn
 from modules.chat.store import Store
+from modules.config.atomic import write_json
 from modules.config.paths import Paths
 from modules.generation.generator import Generator
 from modules.prompts.templates import Templates
@@ -60,6 +61,13 @@ class House:
 
     def said(self, id: str) -> list[str]:
         return [message.text for message in self.chats.open(id).path()]
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
 
 
 def house(root: Path, model: FakeModel | None) -> House:
@@ -300,8 +308,62 @@ def test_a_reader_who_goes_away_ends_it_and_nothing_is_lost(home: House, model: 
         del reply
         gc.collect()
     assert (model.running, home.generator.queue()) == (0, [])
+    until(lambda: home.chats.writing(id) is None)  # a destructor leaves the end to another thread
     assert home.said(id) == ["q", "Pa"]
     model.hold_after = None
+    last(home.chats.send(id, "again", TURN))
+
+
+@pytest.mark.parametrize("how", ["forget", "close", "collect"])
+def test_a_reply_may_end_in_its_own_journals_thread(
+    home: House, model: FakeModel, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The collector of garbage runs wherever it pleases, and what it lets go of ends there."""
+    model.hold_after = 2
+    id = home.chats.new().id
+    held: list[Any] = []
+    ended = threading.Event()
+
+    def write(path: Path, value: Any) -> None:
+        if held and threading.current_thread().name == "journal":
+            if how == "close":
+                held[0].close()
+            held.clear()
+            gc.collect()
+            ended.set()
+        write_json(path, value)
+
+    monkeypatch.setattr(journal, "write_json", write)
+    reply = home.chats.send(id, "q", TURN)
+    next(reply), next(reply)
+    held.append(reply)
+    if how == "collect":  # a circle, so that only the collector finds it
+        reply.itself = reply  # type: ignore[attr-defined]
+    del reply
+    assert ended.wait(60)
+    until(lambda: home.chats.writing(id) is None)
+    assert home.said(id) == ["q", "Pa"]
+    until(lambda: not list(home.logs.rglob("*.growing.json")))
+    model.hold_after = None
+    last(home.chats.send(id, "again", TURN))
+
+
+@pytest.mark.parametrize("part", ["_stream", "_journal", "_store", "_opening"])
+def test_whatever_goes_wrong_at_the_end_the_chat_is_free_again(home: House, model: FakeModel, part: str) -> None:
+    class Broken:
+        is_running_here = False
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    id = home.chats.new().id
+    reply = home.chats.send(id, "q", TURN)
+    next(reply)
+    getattr(reply, part).close() if part == "_journal" else None  # its thread ends with the test
+    setattr(reply, part, Broken())
+    with pytest.raises(RuntimeError):
+        reply.close()
+    assert home.chats.writing(id) is None
     last(home.chats.send(id, "again", TURN))
 
 

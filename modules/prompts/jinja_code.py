@@ -1,0 +1,124 @@
+"""The program that jinja2 makes of a template, with what the sandbox needs in it: what it counts, and what it checks.
+
+jinja2 lets loops, comparisons, slices and the like be plain Python, which no sandbox sees. Here they ask the
+environment first. Nothing is added where the source shows that it is cheap. This module knows the names of the
+environment's methods (`spend`, `operand`, `searched`, `copied`, `joined`), and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame, operators
+from jinja2.exceptions import TemplateSyntaxError
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
+from jinja2.parser import Parser
+
+from modules.prompts import bounds
+
+#: Some times as many as the longest template of a published model has: compiling them takes a second at most.
+MOST_TOKENS = 20_000
+
+
+class GenerationTag(Extension):
+    """`{% generation %}...{% endgeneration %}`: marks what a trainer learns from; here it is only its content."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class SourceBound(Extension):
+    """Refuses a source that would take long to compile, as soon as that is known."""
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        for count, token in enumerate(stream):
+            if count >= MOST_TOKENS:
+                raise TemplateSyntaxError(f"it is longer than {MOST_TOKENS:,} words and signs", token.lineno)
+            yield token
+
+
+class GuardedCode(CodeGenerator):
+    """As jinja2's, but for what it would let pass by the sandbox."""
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802  jinja2's names
+        step = nodes.EnvironmentAttribute("spend()", lineno=node.lineno)
+        node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
+        if node.test:  # it runs for those that the body never sees
+            node.test = nodes.And(step, node.test, lineno=node.lineno)
+        super().visit_For(node, frame)
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
+        self.write("environment.joined((")
+        for each in node.nodes:
+            self.visit(each, frame)
+            self.write(", ")
+        self.write("))")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        left = node.expr
+        guards = [""] * (1 + len(node.ops))
+        for place, operand in enumerate(node.ops):
+            right = operand.expr
+            if operand.op in ("in", "notin"):
+                if not _is_plain(right):
+                    guards[place] = guards[place] or ("" if _is_scalar(left) else "operand")
+                    guards[place + 1] = "searched" if _is_scalar(left) else "operand"
+            elif not (_is_scalar(left) or _is_scalar(right)):
+                guards[place : place + 2] = ["operand"] * 2
+            left = right
+        self.write("(")
+        self._guarded(guards[0], node.expr, frame)
+        for guard, operand in zip(guards[1:], node.ops, strict=True):
+            self.write(f" {operators[operand.op]} ")
+            self._guarded(guard, operand.expr, frame)
+        self.write(")")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
+        if isinstance(node.arg, nodes.Slice):
+            self._guarded("copied", node.node, frame)
+            self.write("[")
+            self.visit(node.arg, frame)
+            self.write("]")
+            return
+        self.write("environment.getitem(")
+        self.visit(node.node, frame)
+        self.write(", ")
+        self._guarded("" if _is_scalar(node.arg) else "operand", node.arg, frame)
+        self.write(")")
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
+        self.write("{")
+        for pair in node.items:
+            self._guarded("" if _is_scalar(pair.key) else "operand", pair.key, frame)
+            self.write(": ")
+            self.visit(pair.value, frame)
+            self.write(", ")
+        self.write("}")
+
+    def visit_Const(self, node: nodes.Const, frame: Frame) -> None:  # noqa: N802
+        bounds.whole(node.value)
+        super().visit_Const(node, frame)
+
+    def _guarded(self, guard: str, node: nodes.Node, frame: Frame) -> None:
+        if guard:
+            self.write(f"environment.{guard}(")
+        self.visit(node, frame)
+        if guard:
+            self.write(")")
+
+
+def _is_scalar(node: nodes.Node) -> bool:
+    """Whether it is written out and small to compare with, whatever stands on the other side."""
+    if isinstance(node, nodes.Neg):
+        node = node.node
+    return isinstance(node, nodes.Const)
+
+
+def _is_plain(node: nodes.Node) -> bool:
+    """A list that is written out: what is in it is as small as the source."""
+    return isinstance(node, nodes.List | nodes.Tuple) and all(_is_scalar(each) for each in node.items)
