@@ -1,4 +1,4 @@
-"""A JSON schema as a grammar: what llama.cpp's own engine accepts of it, token by token."""
+"""A JSON schema as a grammar: what is accepted of it, token by token."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import pytest
 
 from errors import HalfCharacter, InvalidSchema
 from loaders.base import Model
-from loaders.llamacpp.sampling import Grammar
 from modules.prompts.json_grammar import json_grammar
 
 
 def accepts(model: Any, schema: Any, text: str) -> bool:
     """Whether the grammar takes the whole text and may end there."""
     tokenizer = model.tokenizer
-    grammar = Grammar(tokenizer._vocab, tokenizer.n_vocab, json_grammar(schema)[0])
+    grammar = model._grammars.follow(json_grammar(schema)[0])
     try:
         for token in tokenizer.encode(text, special=False):
             if not grammar.allows(token):
