@@ -252,10 +252,20 @@ class Cancelled(UserError):
 
 
 class InvalidGrammar(InvalidInput):
-    """A grammar that llama.cpp's GBNF parser refuses."""
+    """A grammar that does not parse, or that this model cannot follow."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"The grammar cannot be used: {why}")
+
+
+class GrammarTooComplex(InvalidInput):
+    """A grammar that takes more computation or memory for one step than a request may have."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The grammar is too complex to follow. Make it smaller, or less ambiguous: fewer alternatives, optional "
+            "parts and nested repetitions that match the same text."
+        )
 
 
 class TemplateFailed(InvalidInput):

@@ -28,7 +28,7 @@ def install(packages: Packages, build: TorchBuild) -> None:
             "the space on the disk, and start again."
         )
     packages.install("-r", str(packages.layout.root / REQUIREMENTS), what=f"the packages of {REQUIREMENTS}")
-    runs, said = environment.loads(packages.runner, "torch, transformers, peft, xgrammar")
+    runs, said = environment.loads(packages.runner, "torch, transformers, peft")
     if not runs:
         raise Stop(f"torch was installed, but does not run here ({said}).")
     print(f"      torch is there, for {build.name}.", flush=True)

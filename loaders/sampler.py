@@ -5,36 +5,52 @@ It sees logits and token ids; it must not know where the logits come from or how
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from errors import Cancelled
 from loaders.base import LogitsProcessor, Tokenizer
 from loaders.job import Job
 from loaders.logits import Floats
 from loaders.sampling import SamplerChain, Scratch, breaker_ids
 
+#: How often who waits for a grammar's answer looks whether it is still wanted, in seconds.
+_LOOK = 0.1
+
 
 class Grammar(Protocol):
-    """A grammar and how far a reply has come in it."""
+    """A grammar and how far a reply has come in it. It is followed elsewhere: answers come later."""
 
-    def allows(self, token: int) -> bool:
-        """Whether the reply may go on with this token."""
+    @property
+    def problem(self) -> BaseException | None:
+        """Why it cannot be used, as soon as that is known."""
         ...
 
-    def allowed(self) -> npt.NDArray[np.bool_]:
+    def attempt(self, token: int) -> Future[bytes | None]:
+        """Go on with this token if the grammar allows it (None); else what it allows, for `mask_of`."""
+        ...
+
+    def mask_of(self, answer: bytes) -> npt.NDArray[np.bool_]:
         """For every token whether the reply may go on with it, shape (n_vocab,)."""
         ...
 
-    def accept(self, token: int) -> None: ...
+    def accept(self, token: int) -> object:
+        """Go on with this token, which it allows."""
+        ...
 
     def close(self) -> None: ...
 
 
 class Sampler:
-    """Chooses the tokens of one request. Not to be used by two threads at once."""
+    """Chooses the tokens of one request. Not to be used by two threads at once.
+
+    `begin` and then `outcome`, until it has one, where others must not wait for this request's grammar; else `choose`.
+    """
 
     def __init__(
         self,
@@ -48,22 +64,67 @@ class Sampler:
         self._grammar = grammar
         self._processors = processors
         self._ids = list(ids) if processors else []
+        self._logits: Floats | None = None  # what is chosen from, while the grammar is asked
+        self._free = 0  # the choice without the grammar
+        self._asked: Future[bytes | None] | None = None
 
     @property
     def seed(self) -> int:
         """The seed in use, also when one was drawn."""
         return self._chain.seed
 
-    def choose(self, logits: Floats) -> int:
-        """Choose the next token from logits, shape (n_vocab,), and go on. Raises: EngineFailed."""
+    @property
+    def problem(self) -> BaseException | None:
+        """Why no token can be chosen, if that is known already."""
+        return self._grammar.problem if self._grammar else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a choice has begun and has no outcome yet."""
+        return self._asked is not None
+
+    def begin(self, logits: Floats) -> int | None:
+        """The next token from logits, shape (n_vocab,); None where a grammar has to be asked. Raises: EngineFailed."""
         for process in self._processors:
             logits = process(self._ids, np.array(logits, np.float32))  # a copy: the engine's own stay as they are
-        token = self._chain.choose(logits)
-        if self._grammar:
-            if not self._grammar.allows(token):
-                # to ask for every token is slow: only where the free choice broke the rules
-                token = self._chain.choose(logits, self._grammar.allowed())
+        self._free = self._chain.choose(logits)
+        if not self._grammar:
+            return self._chosen(self._free)
+        self._logits = np.array(logits, np.float32)
+        # to ask for every token is slow: only where the free choice breaks the rules
+        self._asked = self._grammar.attempt(self._free)
+        return None
+
+    def outcome(self, seconds: float) -> int | None:
+        """The token of the choice that has begun; None where it is not known within this time. Raises: UserError."""
+        assert self._grammar
+        assert self._asked
+        assert self._logits is not None
+        try:
+            answer = self._asked.result(seconds)
+        except (FutureTimeout, TimeoutError):  # the same from Python 3.11 on
+            return None
+        except BaseException:
+            self._asked = None
+            raise
+        token, self._asked = self._free, None
+        if answer is not None:
+            token = self._chain.choose(self._logits, self._grammar.mask_of(answer))
             self._grammar.accept(token)
+        self._logits = None
+        return self._chosen(token)
+
+    def choose(self, logits: Floats, wanted: Callable[[], bool] = lambda: True) -> int:
+        """The next token; the thread waits for the grammar, as long as it is `wanted`. Raises: UserError."""
+        token = self.begin(logits)
+        while token is None:
+            if not wanted():
+                raise Cancelled
+            token = self.outcome(_LOOK)
+        return token
+
+    def _chosen(self, token: int) -> int:
+        """Go on to the next place."""
         self._chain.accept(token)
         if self._processors:
             self._ids.append(token)

@@ -51,7 +51,6 @@ def build(found: Opened, native: ExLlamaV2Options, options: ExLlamaV2HFOptions) 
     from loaders.exllamav2.adapters import Adapters
     from loaders.exllamav2.native import is_out_of_memory
     from loaders.exllamav2.pretrained import ExLlamaV2Decoder, ExLlamaV2ForCausalLM
-    from loaders.hf.grammar import Grammars
     from loaders.hf.model import Backend, HFModel
 
     weights, tokenizer = found.weights, found.tokenizer
@@ -69,7 +68,6 @@ def build(found: Opened, native: ExLlamaV2Options, options: ExLlamaV2HFOptions) 
         decoder,
         pretrained,
         weights.close,
-        Grammars(tokenizer, tokenizer.end_ids).of,
         set_loras=set_loras,
         explain=lambda error: OutOfGpuMemory() if is_out_of_memory(error) else None,
         unsupported={

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errors import ModelClosed, PromptTooLong, Unsupported, UserError
+from errors import PromptTooLong, Unsupported, UserError
 from loaders.base import Lora, Tokenizer
+from loaders.grammar.follow import Grammars
 from loaders.hf.decoder import Decoder
 from loaders.hf.engine import Engine, Search
 from loaders.job import Errand, Job, Scoring
-from loaders.params import LoadOptions, SamplingParams
+from loaders.params import LoadOptions
 from loaders.queued import QueuedModel
-from loaders.sampler import Grammar
 
 EMBEDDINGS = "This loader makes no embeddings: load a GGUF version of the model with llama.cpp."
 
@@ -27,15 +27,14 @@ EMBEDDINGS = "This loader makes no embeddings: load a GGUF version of the model 
 class Backend:
     """What differs from loader to loader.
 
-    `pretrained` is the PreTrainedModel that transformers' own `generate` takes; `grammar` parses a request's grammar;
-    `set_loras` applies adapters on the engine's thread; `explain` turns a backend's errors into ours where it knows
-    them; `release` gives the memory back. `unsupported` is as in the contract.
+    `pretrained` is the PreTrainedModel that transformers' own `generate` takes; `set_loras` applies adapters on the
+    engine's thread; `explain` turns a backend's errors into ours where it knows them; `release` gives the memory back.
+    `unsupported` is as in the contract.
     """
 
     decoder: Decoder
     pretrained: Any
     release: Callable[[], None]
-    grammar: Callable[[SamplingParams], Grammar | None]
     search: Search | None = None
     set_loras: Callable[[Sequence[Lora]], None] | None = None
     explain: Callable[[Exception], UserError | None] = lambda _: None
@@ -69,12 +68,13 @@ class HFModel(QueuedModel):
         self._backend = backend
         self._closing = threading.Lock()
         self._closed = False
+        self._grammars = Grammars(tokenizer, end_ids)
         self._engine = Engine(
             backend.decoder,
             tokenizer,
             end_ids,
             name=loader,
-            grammar=backend.grammar,
+            grammar=self._grammars.of,
             search=backend.search,
             explain=backend.explain,
         )
@@ -85,16 +85,7 @@ class HFModel(QueuedModel):
         return self._backend.pretrained
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
-        with self._closing:  # the vocabulary must not go meanwhile
-            if self._closed:
-                raise ModelClosed
-            started = self._backend.grammar(SamplingParams(grammar_string=grammar))
-            if started is None:
-                return np.ones(self.tokenizer.n_vocab, bool)
-            try:
-                return started.allowed()
-            finally:
-                started.close()
+        return self._grammars.start(grammar)
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""
@@ -128,6 +119,7 @@ class HFModel(QueuedModel):
             if self._closed:
                 return
             self._closed = True
+            self._grammars.close()
             self._engine.close()
             self._backend.decoder.close()
             self._backend.release()

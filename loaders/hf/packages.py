@@ -13,7 +13,7 @@ from errors import MissingPackage
 _SCRIPTS = {"win32": "start_windows.bat", "darwin": "./start_macos.sh"}
 INSTALL = f"{_SCRIPTS.get(sys.platform, './start_linux.sh')} --install-torch (in this program's folder)"
 
-NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "xgrammar")
+NEEDED = ("torch", "transformers", "tokenizers", "safetensors")
 
 
 def missing(loader: str, packages: Sequence[str] = NEEDED) -> str | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from errors import EngineFailed, UserError
+from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Finish, Tokenizer
 from loaders.job import Job, Probe
 from loaders.logits import Floats, describe, guided
@@ -48,6 +48,8 @@ class Run:
             return self.filler
         try:
             return self._choose(rows[:, : self._tokenizer.n_vocab])
+        except Cancelled:
+            self.over = Finish.CANCELLED
         except UserError as error:
             self.over = error
         except Exception as error:
@@ -65,7 +67,7 @@ class Run:
             self.over = Finish.STOP
             return self.filler
         assert self._sampler is not None
-        token = self._sampler.choose(logits)
+        token = self._sampler.choose(logits, lambda: not job.cancelled)
         if token in self._ends:
             self.over = Finish.STOP
             return token

@@ -20,7 +20,6 @@ from transformers.utils import logging as hub_logging
 
 from errors import LoadCancelled, ModelFileError, OutOfGpuMemory, Unavailable, UserError
 from loaders.base import Model, Progress
-from loaders.hf.grammar import Grammars
 from loaders.hf.model import Backend, HFModel
 from loaders.hf.search import BeamsAndContrast
 from loaders.hf.tokenizer import FolderTokenizer
@@ -177,12 +176,10 @@ def _model(
     repeats = continuation.follow is None and can_repeat(model)
     adapters = Adapters(model)
     memory = int(model.get_memory_footprint())
-    grammars = Grammars(tokenizer, tokenizer.end_ids)
     backend = Backend(
         decoder,
         model,
         give_back,
-        grammars.of,
         search=BeamsAndContrast(
             model,
             tokenizer,

@@ -1,9 +1,10 @@
 """One thread that owns a llama.cpp context and decodes all running requests in one batch.
 
 Each step: take what has arrived, give free sequences to those who wait, fill a batch (one token for each reply that
-runs, then pieces of the prompts), decode, choose a token for each run whose logits are there. While others wait,
-replies take turns, so that a long one does not keep short ones waiting. It sees token ids and Jobs; it must not know of
-text, of chats or of files.
+runs, then pieces of the prompts), decode, choose a token for each run whose logits are there. A run whose grammar is
+still being asked is left out of the batch: the others do not wait for it. While others wait, replies take turns, so
+that a long one does not keep short ones waiting. It sees token ids and Jobs; it must not know of text, of chats or of
+files.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from errors import EngineFailed, ModelClosed, UserError
 from loaders.base import Finish
+from loaders.grammar.follow import Grammars
 from loaders.job import Errand, Job, Probe, Scoring
 from loaders.line import Line
 from loaders.llamacpp.limits import ROWS_SCORED, Limits
-from loaders.llamacpp.native import Batch, Context, Weights
+from loaders.llamacpp.native import Batch, Context
 from loaders.llamacpp.run import Lane, Run
-from loaders.llamacpp.sampling import grammar_of
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
 from loaders.llamacpp.tokenizer import LlamaTokenizer
-from loaders.logits import checked, describe, logprob_of
+from loaders.logits import Floats, checked, describe, logprob_of
 from loaders.sampler import sampler_of
 from loaders.sampling import Scratch
 
@@ -37,13 +39,16 @@ _SMALLEST_PIECE = 32
 #: While others wait, a reply gives up its place after so many tokens, and stands in the line again.
 TURN = 64
 
+#: How long a step waits for the answers of all grammars together, in seconds, and how long where nothing else is to do.
+_GRACE, _NAP = 0.01, 0.05
+
 
 class Engine:
     """Continuous batching over one context. `submit` may be called from any thread."""
 
-    def __init__(self, weights: Weights, context: Context, tokenizer: LlamaTokenizer, limits: Limits) -> None:
-        self._weights = weights
+    def __init__(self, context: Context, tokenizer: LlamaTokenizer, limits: Limits, grammars: Grammars) -> None:
         self._context = context
+        self._grammars = grammars
         self._tokenizer = tokenizer
         self._limits = limits
         self._batch = Batch(limits.tokens)
@@ -79,11 +84,14 @@ class Engine:
         try:
             while self._await_work():
                 self._drop_cancelled()
+                self._settle()
                 self._take_turns()
                 self._admit()
                 self._fill()
                 if self._batch.size:
                     self._step()
+                else:
+                    self._settle(_NAP)
         except BaseException as error:  # a bug here must not leave readers waiting for ever
             log.exception("the engine's thread ended")
             self._line.close(EngineFailed(f"an internal error ({error!r}). Unload the model and load it again."))
@@ -161,7 +169,7 @@ class Engine:
             self._tokenizer,
             self._tokenizer.end_ids,
             n_ctx=self._context.n_ctx,
-            grammar=grammar_of(self._weights.vocab, self._tokenizer.n_vocab, job.request.params),
+            grammar=self._grammars.of(job.request.params),
             scratch=self._scratch,
         )
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
@@ -267,10 +275,8 @@ class Engine:
                 if lane.sequence:
                     lane.sequence.unsettled = False
             for run in [run for run in self._runs if run.chooses]:
-                try:
-                    self._choose(run)
-                except Exception as error:  # this one ends, the others go on
-                    self._end(run, error if isinstance(error, UserError) else _internal(error))
+                self._guarded(run, self._choose)
+            self._settle(_GRACE)
         elif code == 1:
             self._take_back()
             self._make_room()
@@ -286,8 +292,7 @@ class Engine:
             self._prompt_speed = speed if not self._prompt_speed else 0.7 * self._prompt_speed + 0.3 * speed
 
     def _choose(self, run: Run) -> None:
-        """The next token of a run, to its reader."""
-        request = run.job.request
+        """The next token of a run, or the question for it to its grammar."""
         if isinstance(run.job, Scoring):
             self._score(run, run.job)
             return
@@ -296,7 +301,37 @@ class Engine:
             run.job.logits = checked(logits).copy()
             self._end(run, Finish.STOP)
             return
-        token = run.sampler.choose(logits)
+        if run.sampler.waits:  # it lost its place meanwhile, and has been read again
+            return
+        token = run.sampler.begin(logits)
+        if token is None:
+            run.held = logits.copy()
+        else:
+            self._chosen(run, token, logits)
+
+    def _settle(self, seconds: float = 0) -> None:
+        """Go on with the runs whose grammars have answered, after waiting so long for all of them together."""
+        until = time.monotonic() + seconds
+        for run in list(self._runs):
+            self._guarded(run, lambda run: self._answered(run, max(0.0, until - time.monotonic())))
+
+    def _answered(self, run: Run, seconds: float) -> None:
+        if run.sampler.problem:
+            raise run.sampler.problem
+        if run.held is not None and (token := run.sampler.outcome(seconds)) is not None:
+            logits, run.held = run.held, None
+            self._chosen(run, token, logits)
+
+    def _guarded(self, run: Run, do: Callable[[Run], None]) -> None:
+        """Where this fails, this run ends and the others go on."""
+        try:
+            do(run)
+        except Exception as error:
+            self._end(run, error if isinstance(error, UserError) else _internal(error))
+
+    def _chosen(self, run: Run, token: int, logits: Floats) -> None:
+        """A run goes on with a token: to its reader, and into its lanes."""
+        request = run.job.request
         if token in self._tokenizer.end_ids:
             self._end(run, Finish.STOP)
             return

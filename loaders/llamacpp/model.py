@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from errors import PromptTooLong, Unsupported
 from loaders.base import Lora
+from loaders.grammar.follow import Grammars
 from loaders.job import Errand, Job, Scoring
 from loaders.llamacpp.adapters import Adapters
 from loaders.llamacpp.context_params import attention_params
@@ -18,10 +19,18 @@ from loaders.llamacpp.engine import Engine
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
-from loaders.llamacpp.sampling import UNSUPPORTED, Grammar
 from loaders.llamacpp.threads import threads_and_reason
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.queued import QueuedModel
+
+#: Knobs that this loader does not honour, and why.
+UNSUPPORTED: Mapping[str, str] = {
+    "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not give.",
+    **dict.fromkeys(
+        ("num_beams", "length_penalty", "early_stopping"), "Beam search is for models of the Transformers loader."
+    ),
+    "prompt_lookup_num_tokens": "Prompt lookup is for models of the Transformers loader.",
+}
 
 
 class LlamaCppModel(QueuedModel):
@@ -57,15 +66,11 @@ class LlamaCppModel(QueuedModel):
         self._adapters = Adapters(weights, context)
         threads = options.threads_batch or threads_and_reason(options.threads)[0]
         self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=threads, **attention_params(options))
-        self._engine = Engine(weights, context, tokenizer, limits)
+        self._grammars = Grammars(tokenizer, tokenizer.end_ids)
+        self._engine = Engine(context, tokenizer, limits, self._grammars)
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
-        with self.tokenizer.looking():
-            started = Grammar(self._weights.vocab, self.tokenizer.n_vocab, grammar)
-            try:
-                return started.allowed()
-            finally:
-                started.close()
+        return self._grammars.start(grammar)
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""
@@ -96,6 +101,7 @@ class LlamaCppModel(QueuedModel):
     def close(self) -> None:
         """Ends all requests and frees context and weights. Calling it again does nothing."""
         with self._closing:
+            self._grammars.close()
             self._embedder.close()
             self._engine.close()
             self.tokenizer.close()

@@ -41,6 +41,7 @@ class Run:
     sampler: Sampler
     lanes: list[Lane] = field(default_factory=list)
     turn: int = 0  # tokens since it got its sequences
+    held: Floats | None = None  # the logits of the next token, while its grammar is asked
 
     @property
     def ids(self) -> list[int]:

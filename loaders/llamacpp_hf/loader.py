@@ -72,7 +72,6 @@ def build(found: Opened, options: LlamaCppHFOptions, limits: Limits) -> Model:
     from loaders.hf.pretrained import DecoderForCausalLM
     from loaders.hf.search import BeamsAndContrast
     from loaders.llamacpp.native import give_back
-    from loaders.llamacpp.sampling import grammar_of
     from loaders.llamacpp_hf.decoder import LlamaCppDecoder
 
     n_ctx = found.context.n_ctx // (2 if options.cfg_cache else 1)
@@ -92,7 +91,6 @@ def build(found: Opened, options: LlamaCppHFOptions, limits: Limits) -> Model:
         decoder,
         pretrained,
         release,
-        lambda params: grammar_of(found.weights.vocab, decoder.n_vocab, params),
         search=search,
         unsupported={
             "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not give.",

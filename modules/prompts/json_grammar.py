@@ -36,6 +36,8 @@ _REMARKS = frozenset(
      "definitions", "$schema", "$id", "$anchor", *_UNSAID]
 )  # fmt: skip
 _DEEPEST, _MOST_RULES, _MOST_REPEATS = 40, 2000, 1000
+#: Characters of the grammar that a schema may make, and parts of it that may be looked at, each as often as it is used.
+_MOST_TEXT, _MOST_PARTS = 400_000, 100_000
 
 
 def json_grammar(schema: Any = None) -> tuple[str, list[str]]:
@@ -61,9 +63,11 @@ class _Writer:
         self.notes: list[str] = []
         self._whole = whole
         self._references: dict[str, str] = {}
+        self._text = self._parts = 0
 
     def rule(self, schema: Any, place: str, depth: int) -> str:
         """The name of a rule (or its text, where that is short) for a schema."""
+        self._count(place)
         if depth > _DEEPEST or len(self.rules) > _MOST_RULES:
             raise InvalidSchema("it is nested too deeply or too large", place)
         if schema is True or schema == {}:
@@ -83,7 +87,8 @@ class _Writer:
             choices = schema["enum"]
             if not isinstance(choices, list) or not choices:
                 raise InvalidSchema("enum is a list with at least one value", place)
-            return self._add(" | ".join(_json_literal(each, place) for each in choices))
+            self._count(place, len(choices))
+            return self._add(" | ".join(_json_literal(each, place) for each in choices), place)
         for key in ("anyOf", "oneOf"):
             if key in schema:
                 parts = _sequence(schema[key], f"{place}/{key}")
@@ -97,6 +102,7 @@ class _Writer:
             whole = {key: value for key, value in schema.items() if key != "allOf"}
             for i, part in enumerate(_sequence(schema["allOf"], f"{place}/allOf")):
                 whole = _merged(whole, self._resolved(part, f"{place}/allOf/{i}"))
+                self._count(place, sum(len(each) for each in whole.values() if isinstance(each, Mapping | list)))
             return self.rule(whole, place, depth + 1)
         return self._typed(schema, place, depth)
 
@@ -220,7 +226,15 @@ class _Writer:
             return min(low, _MOST_REPEATS), None
         return low, high
 
-    def _add(self, text: str) -> str:
+    def _count(self, place: str, parts: int = 1, text: int = 0) -> None:
+        """Raises: InvalidSchema, when more is made of a schema than one may take."""
+        self._parts += parts
+        self._text += text
+        if self._parts > _MOST_PARTS or self._text > _MOST_TEXT:
+            raise InvalidSchema("it is too large: its grammar would take too long to follow", place)
+
+    def _add(self, text: str, place: str = "#") -> str:
+        self._count(place, text=len(text))
         name = f"r{len(self.rules)}"
         self.rules[name] = text
         return name
@@ -241,6 +255,8 @@ def _json_literal(value: Any, place: str) -> str:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError):
         raise InvalidSchema("a value in it is not JSON", place) from None
+    except RecursionError:
+        raise InvalidSchema("it is nested too deeply or too large", place) from None
     utf8(text, f"The JSON schema at {place}")
     return literal(text)
 

@@ -1,4 +1,4 @@
-"""A JSON schema as a grammar: what llama.cpp's own engine accepts of it, token by token."""
+"""A JSON schema as a grammar: what is accepted of it, token by token."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import pytest
 
 from errors import HalfCharacter, InvalidSchema
 from loaders.base import Model
-from loaders.llamacpp.sampling import Grammar
 from modules.prompts.json_grammar import json_grammar
 
 
 def accepts(model: Any, schema: Any, text: str) -> bool:
     """Whether the grammar takes the whole text and may end there."""
     tokenizer = model.tokenizer
-    grammar = Grammar(tokenizer._vocab, tokenizer.n_vocab, json_grammar(schema)[0])
+    grammar = model._grammars.follow(json_grammar(schema)[0])
     try:
         for token in tokenizer.encode(text, special=False):
             if not grammar.allows(token):
@@ -122,3 +121,38 @@ def test_nesting_without_end_is_refused() -> None:
         schema = {"type": "array", "items": schema}
     with pytest.raises(InvalidSchema, match="too deeply"):
         json_grammar(schema)
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": [f"value {i}" for i in range(100_000)]},
+        {"enum": ["x" * 10_000 + str(i) for i in range(100)]},
+        {"anyOf": [{"const": i} for i in range(120_000)]},
+        {"properties": {f"p{i}": {"type": "integer"} for i in range(5000)}},
+        {"allOf": [{"properties": {f"p{i}_{k}": {} for k in range(20)}} for i in range(3000)]},
+        {"$ref": "#/$defs/d0", "$defs": {
+            **{f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(60)}, "d60": {}}},
+        {"const": _deep(990)},
+    ],
+    ids=["enum", "long enum", "anyOf", "properties", "allOf", "references", "deep"],
+)  # fmt: skip
+def test_a_schema_that_is_too_large_is_refused_in_time_that_is_bounded(schema: Any) -> None:
+    with pytest.raises(InvalidSchema, match="too large"):
+        json_grammar(schema)
+
+
+def test_a_large_schema_of_the_real_kind_is_taken(demo_model: Any) -> None:
+    fields = {f"field_{i}": {"type": "string", "description": "x"} for i in range(100)}
+    nested = {"type": "object", "properties": fields, "required": list(fields)[:50]}
+    schema = {"properties": {"kind": {"enum": [f"kind of thing {i}" for i in range(1000)]}, "of": nested}}
+    text = json.dumps({"kind": "kind of thing 77", "of": {f"field_{i}": "é" for i in range(100)}}, ensure_ascii=False)
+    assert accepts(demo_model, schema, text)
+    assert not accepts(demo_model, schema, text.replace("thing 77", "thing 1001"))

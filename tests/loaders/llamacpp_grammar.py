@@ -1,46 +1,26 @@
-"""What llama.cpp adds to the sampler stack that all loaders share: its engine for GBNF grammars.
-
-It sees token ids; it must not know of the context or of other requests.
-"""
+"""llama.cpp's own engine for GBNF grammars: the reference that ours is compared with."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from typing import Any
 
 import llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
-from errors import InvalidGrammar
-from loaders import gbnf
-from loaders.params import SamplingParams
-
 #: llama_token_data as NumPy sees it
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
-#: Knobs that this loader does not honour, and why.
-UNSUPPORTED: Mapping[str, str] = {
-    "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not give.",
-    **dict.fromkeys(
-        ("num_beams", "length_penalty", "early_stopping"), "Beam search is for models of the Transformers loader."
-    ),
-    "prompt_lookup_num_tokens": "Prompt lookup is for models of the Transformers loader.",
-}
 
-
-class Grammar:
+class LlamaCppGrammar:
     """A GBNF grammar and how far a reply has come in it."""
 
     def __init__(self, vocab: Any, n_vocab: int, text: str) -> None:
-        """Raises: InvalidGrammar."""
-        self._sampler: Any = None
-        if problems := gbnf.check(text):  # some of them would end the program inside llama.cpp
-            raise InvalidGrammar(str(problems[0]))
-        self._sampler = C.llama_sampler_init_grammar(vocab, text.encode("utf-8", "replace"), b"root")
+        """Some grammars end the program inside llama.cpp: ask gbnf.check first. Raises: ValueError."""
+        self._sampler: Any = C.llama_sampler_init_grammar(vocab, text.encode("utf-8", "replace"), b"root")
         if not self._sampler:
-            raise InvalidGrammar("llama.cpp refuses it. Does it name a token, such as <think>, that this model lacks?")
+            raise ValueError("llama.cpp refuses it")
         self._all = np.zeros(n_vocab, CANDIDATE)
         self._all["id"] = np.arange(n_vocab)
         self._array = C.llama_token_data_array()
@@ -70,9 +50,3 @@ class Grammar:
         C.llama_sampler_apply(self._sampler, ctypes.byref(self._array))
         allowed: npt.NDArray[np.bool_] = candidates["logit"] != -np.inf
         return allowed
-
-
-def grammar_of(vocab: Any, n_vocab: int, params: SamplingParams) -> Grammar | None:
-    """The request's grammar, if it has one. Raises: InvalidGrammar."""
-    text = params.grammar_string
-    return Grammar(vocab, n_vocab, text) if text.strip() else None

@@ -1,0 +1,149 @@
+"""Strangers' grammars and chat templates that never end, beside one honest stream: does it go on, does the program end?
+
+`python -m bench hostile` measures both kinds; `python -m bench.hostile grammars` (or `templates`) one, and writes
+nothing. Each kind: HOSTILE requests at once, the largest gap between two tokens of the honest stream beside them
+against the same without them, and the seconds from SIGTERM to the end of the process while they are being answered.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from bench.api import JSON, body_of, our_server
+from bench.figure import Figure, Side, write
+from tests.loaders.hostile_grammars import HOSTILE as GRAMMARS
+
+#: Requests at once, tokens of the honest stream, rounds, and the longest that SIGTERM may take in seconds.
+HOSTILE, TOKENS, ROUNDS, END = 64, 48, 3, 5.0
+PROMPT = "Story number one: once upon a time"
+
+TEMPLATES = {
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "a text that doubles": "{% set x = namespace(t='x') %}{% for i in range(90) %}{% set x.t = x.t ~ x.t %}{% endfor %}",
+    "a macro that calls itself": "{% macro m(n) %}{{ m(n) }}{{ m(n) }}{% endmacro %}{{ m(1) }}",
+    "a sorted product": "{% for i in range(99999) %}{{ range(99999) | list | sort | join }}{% endfor %}",
+}
+
+
+def requests_of(kind: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """Paths and bodies, without end."""
+    if kind == "grammars":
+        for grammar in itertools.cycle(GRAMMARS.values()):
+            yield "/v1/completions", {"prompt": "a", "max_tokens": 32, "temperature": 1, "grammar_string": grammar}
+    for template in itertools.cycle(TEMPLATES.values()):
+        messages = [{"role": "user", "content": "a"}]
+        yield "/v1/chat/completions", {"messages": messages, "max_tokens": 8, "instruction_template_str": template}
+
+
+def gap(host: str) -> float:
+    """The largest gap between two tokens of the honest stream, in seconds."""
+    connection = http.client.HTTPConnection(host, timeout=300)
+    connection.request("POST", "/v1/completions", json.dumps(body_of(PROMPT, TOKENS)), JSON)
+    times = [time.monotonic() for line in connection.getresponse() if b'"finish_reason": null' in line]
+    connection.close()
+    if len(times) < TOKENS / 2:
+        raise SystemExit(f"the honest stream had {len(times)} of {TOKENS} tokens")
+    return max(after - before for before, after in itertools.pairwise(times))
+
+
+@contextmanager
+def strangers(host: str, kind: str) -> Iterator[dict[str, int]]:
+    """HOSTILE clients that ask again and again while inside; how often each status came, 0 for none."""
+    leave = threading.Event()
+    seen: dict[str, int] = {}
+    lock = threading.Lock()
+    source = requests_of(kind)
+
+    def client() -> None:
+        while not leave.is_set():
+            with lock:
+                path, body = next(source)
+            connection = http.client.HTTPConnection(host, timeout=10)
+            try:
+                connection.request("POST", path, json.dumps(body), JSON)
+                status = str(connection.getresponse().status)
+            except (OSError, http.client.HTTPException) as error:
+                status = type(error).__name__
+            finally:
+                connection.close()
+            with lock:
+                seen[status] = seen.get(status, 0) + 1
+            leave.wait(0.2)
+
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(HOSTILE)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join(15)
+
+
+def measure(kind: str) -> tuple[list[float], list[float], float, dict[str, int]]:
+    """Gaps with and without strangers, seconds to the end, and what the strangers were answered."""
+    alone, beside, seen = [], [], {}
+    with our_server(1) as (host, process):
+        gap(host)
+        for _ in range(ROUNDS):
+            alone.append(gap(host))
+            honest = threading.Thread(target=lambda: beside.append(gap(host)))
+            honest.start()  # it has its place before they come
+            time.sleep(0.5)
+            with strangers(host, kind) as answered:
+                honest.join()
+            seen = {status: seen.get(status, 0) + count for status, count in answered.items()}
+            print(f"  {kind}: {beside[-1] * 1000:.0f} ms beside them, {alone[-1] * 1000:.0f} alone", flush=True)
+        with strangers(host, kind):
+            time.sleep(2)
+            ended = seconds_to_end(process)
+    return alone, beside, ended, seen
+
+
+def seconds_to_end(process: psutil.Process) -> float:
+    began = time.monotonic()
+    process.terminate()
+    try:
+        process.wait(60)
+    except psutil.TimeoutExpired:
+        process.kill()
+    return time.monotonic() - began
+
+
+def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
+    figures, notes = [], []
+    for kind in kinds:
+        alone, beside, ended, seen = measure(kind)
+        figures.append(
+            Figure(
+                kind, f"largest gap of an honest stream beside {HOSTILE} clients with hostile {kind}", "ms",
+                Side("beside them", [1000 * value for value in beside]), Side("alone", [1000 * value for value in alone]),
+                bound=3, at_most=True,
+            )
+        )  # fmt: skip
+        figures.append(
+            Figure(
+                f"{kind} end", f"from SIGTERM to the end of the process during hostile {kind}, against the {END:.0f} s "
+                "that it may take", "s", Side("measured", [ended]), Side("allowed", [END]), bound=1, at_most=True,
+            )
+        )  # fmt: skip
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.items()))
+        notes.append(f"Answers to the {kind} while the honest stream ran (a client gives up after 10 s): {statuses}.")
+    if len(sys.argv) > 1 and sys.argv[1] in kinds:
+        print("\n".join([*(figure.row() for figure in figures), *notes]))
+    else:
+        write("hostile", figures, " ".join(notes))
+
+
+if __name__ == "__main__":
+    main((sys.argv[1],))

@@ -1,0 +1,151 @@
+"""A grammar that takes for ever costs its own request alone: it ends with a sentence or a text, the others go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import GrammarTooComplex, InvalidGrammar, ModelClosed, UserError
+from loaders import gbnf, loader_named
+from loaders.base import Finish, Request
+from loaders.grammar.follow import Grammars
+from loaders.grammar.messages import Ask
+from loaders.grammar.process import Session
+from loaders.params import SamplingParams
+from tests.conftest import keep_going
+from tests.loaders.hostile_grammars import HOSTILE
+
+HANG = 120  # seconds after which a test has hung
+
+
+def load(path: Path) -> Any:
+    loader = loader_named("llama.cpp")
+    return loader.load(path, loader.Options.parse({"n_ctx": 512, "threads": 1, "threads_batch": 1}), keep_going)
+
+
+@pytest.fixture(scope="module")
+def model(demo_model_path: Path) -> Iterator[Any]:
+    with load(demo_model_path) as model:
+        yield model
+
+
+def request(model: Any, tokens: int, grammar: str = "") -> Request:
+    params = SamplingParams(temperature=1, seed=1, grammar_string=grammar, ban_eos_token=not grammar)
+    return Request(model.tokenizer.encode("Once upon a time"), params, tokens)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_grammar_ends_and_another_stream_goes_on(name: str, model: Any) -> None:
+    hostile = model.generate(request(model, 4, HOSTILE[name]))
+    honest = list(model.generate(request(model, 8)))
+    assert len(honest) == 8
+    try:
+        text = b"".join(token.data for token in hostile)
+    except (InvalidGrammar, GrammarTooComplex) as error:
+        assert "grammar" in str(error)
+    else:
+        assert hostile.report.finish in (Finish.STOP, Finish.LENGTH)
+        assert text or hostile.report.finish is Finish.STOP
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_check_itself_takes_a_hostile_one(name: str) -> None:
+    for problem in gbnf.check(HOSTILE[name]):
+        assert problem.line > 0
+
+
+def test_others_of_the_same_process_are_read_anew_where_they_were(model: Any) -> None:
+    """Its process is ended under a grammar that has come some way: the next answer is the same as before."""
+    grammars: Grammars = model._grammars
+    following = grammars.follow('root ::= "one" " " ("two" | "three") [.]+')
+    for token in model.tokenizer.encode("one t"):
+        following.accept(token)
+    before = following.allowed()
+    process = following._process._process
+    assert process
+    process.kill()
+    process.wait()
+    # who is being answered when it ends pays for it
+    with pytest.raises(GrammarTooComplex):
+        following._process.ask(Session(10**6, b'root ::= "b"'), Ask.MASK).result(HANG)
+    assert (following.allowed() == before).all()
+    following.close()
+
+
+class Stuck:
+    """A grammar that never answers."""
+
+    problem = None
+
+    def __init__(self) -> None:
+        self.asked, self.closed = threading.Event(), threading.Event()
+
+    def attempt(self, _token: int) -> Future[bytes | None]:
+        self.asked.set()
+        return Future()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture
+def stuck(model: Any, monkeypatch: pytest.MonkeyPatch) -> Stuck:
+    grammar = Stuck()
+    monkeypatch.setattr(
+        model._grammars, "of", lambda params: grammar if params.grammar_string == "stuck" else None, raising=True
+    )
+    return grammar
+
+
+def test_nobody_waits_for_a_grammar_that_does_not_answer(model: Any, stuck: Stuck) -> None:
+    asking = request(model, 8, "stuck")
+    stream = model.generate(asking)
+    assert stuck.asked.wait(HANG)
+    assert len(list(model.generate(request(model, 20)))) == 20
+    asking.cancel.set()
+    assert list(stream) == []
+    assert stream.report.finish is Finish.CANCELLED
+    assert stuck.closed.wait(HANG)
+
+
+def test_closing_does_not_wait_for_a_grammar(demo_model_path: Path) -> None:
+    model = load(demo_model_path)
+    stream = model.generate(request(model, 8, HOSTILE["30,000 alternatives"]))
+    closing = threading.Thread(target=model.close, daemon=True)
+    closing.start()
+    closing.join(HANG)
+    assert not closing.is_alive()
+    with pytest.raises(UserError):
+        list(stream)
+    with pytest.raises(ModelClosed):
+        model.grammar_start('root ::= "a"')
+
+
+def test_more_requests_than_places_all_keep_to_their_grammars(model: Any) -> None:
+    streams = [model.generate(request(model, 12, f'root ::= ("la{i} ")+ "end"')) for i in range(7)]
+    for i, stream in enumerate(streams):
+        text = b"".join(token.data for token in stream).decode()
+        whole = f"la{i} " * 12
+        assert text
+        assert whole.startswith(text) or whole.startswith(text.partition("e")[0])
+
+
+def test_a_token_that_the_model_lacks_is_named(model: Any) -> None:
+    with pytest.raises(InvalidGrammar, match="<nosuch>"):
+        model.grammar_start("root ::= <nosuch>")
+    with pytest.raises(InvalidGrammar, match="49152"):
+        model.grammar_start("root ::= <[49152]>")
+
+
+def test_a_control_token_stands_for_its_name_in_a_text(model: Any) -> None:
+    (start,) = model.tokenizer.encode("<|im_start|>")
+    if start in model.tokenizer.end_ids:
+        pytest.skip("it ends replies here")
+    assert model.grammar_start('root ::= "<|im_start|>user"')[start]
+    assert model.grammar_start("root ::= <|im_start|>")[start]
+    assert not model.grammar_start("root ::= .*")[start]
