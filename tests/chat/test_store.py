@@ -461,6 +461,43 @@ def test_a_save_that_asks_for_no_match_still_counts_on_from_what_is_there(store:
         store.save(newer, seen)
 
 
+def move_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each move of a chat wait a moment for another one that has chosen its name, too."""
+    replace, together = Path.replace, threading.Barrier(2)
+
+    def slow(path: Path, target: Path) -> Path:
+        if path.suffix == ".json" and "." not in path.stem:
+            try:
+                together.wait(0.3)
+            except threading.BrokenBarrierError:
+                together.reset()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+
+
+def test_of_two_that_restore_the_same_chat_one_is_told_that_it_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = written(store, "q").id
+    store.delete(id)
+    move_slowly(monkeypatch)
+    said: list[Any] = []
+
+    def restore() -> None:
+        try:
+            said.append(store.restore(id))
+        except Exception as error:
+            said.append(type(error))
+
+    threads = [threading.Thread(target=restore) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(said, key=str) == sorted([id, NotFound], key=str)
+
+
 MOVERS = {
     # two ids whose next free name is the same one
     "restore": (("20240115-13-45-59", "20240115-13-45-59-2"), lambda store, id: store.restore(id)),
@@ -484,19 +521,7 @@ def test_two_that_move_files_at_once_overwrite_nothing(
         trash = tmp_path / "logs/trash/instruct"
         trash.mkdir(parents=True)
         (trash / f"{first}.json").write_text("lies where the first one goes")
-    replace, together = Path.replace, threading.Barrier(2)
-
-    def slow(path: Path, target: Path) -> Path:
-        """A move that waits a moment for another one that has chosen its name, too."""
-        if path.suffix == ".json" and "." not in path.stem:
-            try:
-                together.wait(0.3)
-            except threading.BrokenBarrierError:
-                together.reset()
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", slow)
-
+    move_slowly(monkeypatch)
     threads = [threading.Thread(target=move, args=(store, id)) for id in ids]
     for thread in threads:
         thread.start()

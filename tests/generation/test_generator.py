@@ -350,6 +350,8 @@ def test_tokens_that_have_come_already_are_not_shown_after_a_stop() -> None:
 
         def __next__(self) -> Token:
             self.given += 1
+            if self.given > 100:
+                raise StopIteration
             return Token(97, b"a")
 
     ahead = Ahead()
