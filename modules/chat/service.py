@@ -281,6 +281,11 @@ class Chats:
             conversation.select(made[0].id)
         return conversation
 
+    def _born(self, id: str) -> None:
+        """It has a file now. Under the lock: `new` goes through all that have none."""
+        with self._lock:
+            self._fresh.pop(id, None)
+
     def _drop_unborn(self, conversation: Conversation) -> None:
         """A reply that a crash ended before its first word is no message."""
         last = conversation.last()
@@ -330,7 +335,7 @@ class Chats:
             except BaseException:
                 self._past.drop(id)
                 raise
-        self._fresh.pop(id, None)
+        self._born(id)
         self._release(id, live)
 
     def _keep(self, conversation: Conversation) -> None:
@@ -391,7 +396,7 @@ class Chats:
             raise
         live.message_id, live.text = message.id, message.text
         live.attach(stream)
-        self._fresh.pop(id, None)
+        self._born(id)
         self._store.records(id).keep(message.id, turn.record(prompt))
         return Reply(
             conversation,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import threading
 import time
@@ -57,6 +58,7 @@ class Store:
         self._seen: dict[Path, tuple[tuple[int, int], Info]] = {}
         self._given: set[str] = set()  # ids handed out that have no file yet, of the last second
         self._given_at = ""
+        self._moving = threading.Lock()  # of a file to a name that is free: two movers would find the same one
         self._written: dict[Path, int | None] = {}  # the revision that was last seen or written here
         self._strangers: dict[Path, int] = {}
 
@@ -102,20 +104,17 @@ class Store:
         """Bring a conversation back from the trash; its id now. Raises: NotFound, InvalidName, Unavailable."""
         home = self._path(id)
         path = self._logs / "trash" / home.relative_to(self._logs)
-        if not path.is_file():
-            raise NotFound("This conversation is not in the trash any more.")
         scope, stem = id.rpartition("/")[::2]
-        number = 1
-        while (target := self._path(f"{scope}/{stem}{f'-{number}' if number > 1 else ''}")).exists():
-            number += 1
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-        except OSError as error:
-            raise Unavailable(f"{path} cannot be brought back ({error.strerror}).") from None
-        with contextlib.suppress(OSError):
-            journal_path(path).replace(journal_path(target))
-        records_of(path).move(records_of(target))
+        with self._moving:
+            if not path.is_file():
+                raise NotFound("This conversation is not in the trash any more.")
+            for number in itertools.count(1):
+                target = self._path(f"{scope}/{stem}{f'-{number}' if number > 1 else ''}")
+                with self._lock(target):  # nor is anything saved there between the look and the move
+                    if target.exists():
+                        continue
+                    self._bring_back(path, target)
+                    break
         return f"{scope}/{target.stem}"
 
     def open(self, id: str) -> Conversation:
@@ -193,7 +192,7 @@ class Store:
     def delete(self, id: str) -> Path:
         """Move a conversation to logs/trash; where it lies now. Raises: NotFound, InvalidName, Unavailable."""
         path = self._path(id)
-        with self._lock(path):
+        with self._moving, self._lock(path):
             if not path.is_file():
                 raise NotFound("This conversation is not there any more.")
             folder = self._logs.joinpath("trash", *id.split("/")[:-1])
@@ -232,6 +231,16 @@ class Store:
         return sorted(found, key=lambda info: (info.pinned, info.updated, info.id), reverse=True)
 
     # --- inside ---
+
+    def _bring_back(self, path: Path, target: Path) -> None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be brought back ({error.strerror}).") from None
+        with contextlib.suppress(OSError):
+            journal_path(path).replace(journal_path(target))
+        records_of(path).move(records_of(target))
 
     def _folder(self, scope: str) -> Path:
         match scope.split("/"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 from typing_extensions import Self
 
@@ -50,3 +51,39 @@ class Event:
             return cls(**found) if isinstance(found, dict) and "kind" in found else None
         except (ValueError, TypeError):
             return None
+
+
+#: How many events of a curve are kept: a picture shows no more, and a training may take a million steps.
+KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Curve(Sequence[Event]):
+    """Events in their order, evenly thinned; the first and the last are always there. `total`: how many there were."""
+
+    kept: tuple[Event, ...] = ()
+    total: int = 0
+
+    def grown(self, event: Event) -> Curve:
+        """With one more. Costs the same however long the curve is."""
+        kept, before, every = self.kept, self._every(self.total - 1), self._every(self.total)
+        if self.total and (self.total - 1) % before:
+            kept = kept[:-1]  # it was there as the last one alone
+        if every > before:
+            kept = kept[::2]
+        return Curve((*kept, event), self.total + 1)
+
+    @staticmethod
+    def _every(number: int) -> int:
+        """Which multiples are kept when so many have come: a power of 2."""
+        return 1 << (max(number, 0) // KEPT).bit_length()
+
+    @overload
+    def __getitem__(self, at: int) -> Event: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Event, ...]: ...
+    def __getitem__(self, at: int | slice) -> Event | tuple[Event, ...]:
+        return self.kept[at]
+
+    def __len__(self) -> int:
+        return len(self.kept)

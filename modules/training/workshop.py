@@ -6,15 +6,17 @@ A process of its own gives all memory back, cannot take the program down, and le
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 from errors import Conflict, InvalidInput, NothingToDo, Unavailable
 from modules.config.paths import Paths, safe_child
@@ -24,7 +26,7 @@ from modules.training.checkpoints import CONFIG, WEIGHTS, base_of, unfinished
 from modules.training.data_folder import text_names
 from modules.training.formats import Formats
 from modules.training.look import Look
-from modules.training.lora_events import Event
+from modules.training.lora_events import Curve, Event
 from modules.training.lora_settings import PARAMETERS_FILE, LoraSettings
 from modules.training.rows import Rows
 
@@ -32,21 +34,24 @@ log = logging.getLogger(__name__)
 
 _CODE = Path(__file__).resolve().parents[2]
 _PATIENCE = 60  # seconds that the program's end waits for a training to save
+_MOST_ORDERS = 32  # that wait to be read by the process
+
+Orders: TypeAlias = "queue.SimpleQueue[str]"  # lines; "" is the end
 
 Phase = Literal["none", "running", "stopping", "done", "failed"]
 
 
 @dataclass(frozen=True)
 class State:
-    """How the training stands, the last one when none runs. The curves are events in their order."""
+    """How the training stands, the last one when none runs."""
 
     phase: Phase = "none"
     settings: LoraSettings | None = None
     doing: str = ""
     notes: tuple[str, ...] = ()
     ready: Event | None = None
-    steps: tuple[Event, ...] = ()
-    evaluations: tuple[Event, ...] = ()
+    steps: Curve = Curve()
+    evaluations: Curve = Curve()
     checkpoint: int = 0
     sample: Event | None = None
     end: Event | None = None
@@ -67,6 +72,7 @@ class Workshop:
         self._lock = threading.Lock()
         self._state = State()
         self._process: subprocess.Popen[str] | None = None
+        self._orders: Orders = queue.SimpleQueue()  # of the process
         self._reader: threading.Thread | None = None
 
     # --- what there is ---
@@ -146,9 +152,12 @@ class Workshop:
                     bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=last_words,
                 )  # fmt: skip
             self._state = State("running", settings, "Starting")
-            self._order(settings.model_dump())
-            self._reader = threading.Thread(target=self._read, args=(self._process,), name="training", daemon=True)
+            self._orders = queue.SimpleQueue()
+            self._orders.put(_line(settings))
+            given = (self._process, self._orders)
+            self._reader = threading.Thread(target=self._read, args=given, name="training", daemon=True)
             self._reader.start()
+            threading.Thread(target=_write, args=given, name="training orders", daemon=True).start()
 
     def go_on(self, name: str) -> None:
         """Go on with a training from its last checkpoint, as it was set. Raises: InvalidName, BadFile, Conflict."""
@@ -159,7 +168,7 @@ class Workshop:
         with self._lock:
             if self._state.active:
                 self._state = replace(self._state, phase="stopping", doing="Stopping, and saving what was learned")
-        self._order({"order": "stop"})
+            self._orders.put(json.dumps({"order": "stop"}) + "\n")
 
     def kill(self) -> None:
         """End the process at once, as a crash would: only what its last checkpoint holds is kept."""
@@ -168,9 +177,12 @@ class Workshop:
 
     def sample(self, prompt: str) -> None:
         """Ask what the half-trained model says after this; it comes with the state. Raises: NothingToDo."""
-        if not self.state.active:
-            raise NothingToDo("No training runs. Load the adapter to talk to it.")
-        self._order({"order": "sample", "prompt": prompt})
+        with self._lock:
+            if not self._state.active:
+                raise NothingToDo("No training runs. Load the adapter to talk to it.")
+            if self._orders.qsize() >= _MOST_ORDERS:
+                raise Conflict("The training has not come to the prompts before this one yet. Wait until it has.")
+            self._orders.put(json.dumps({"order": "sample", "prompt": prompt}) + "\n")
 
     def merge(self, base: str, adapter: str, target: str, strength: float) -> Path:
         """Write the base with the adapter in it as a model of its own. Takes a while. Raises: UserError."""
@@ -222,17 +234,7 @@ class Workshop:
         places = ["--root", str(paths.root), "--model-dir", str(paths.models), "--lora-dir", str(paths.loras)]
         return [sys.executable, "-m", "modules.training", words[0], *places, *words[1:]]
 
-    def _order(self, order: dict[str, Any]) -> None:
-        process = self._process
-        if process is None or process.stdin is None:
-            return
-        try:
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
-        except (OSError, ValueError):
-            pass  # it has ended meanwhile
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], orders: Orders) -> None:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
@@ -240,8 +242,7 @@ class Workshop:
                     with self._lock:
                         self._state = after(self._state, event)
         code = process.wait()
-        if process.stdin:
-            process.stdin.close()
+        orders.put("")
         with self._lock:
             if self._process is not process:
                 return  # it says that it is done before it ends: the next one runs already
@@ -252,6 +253,15 @@ class Workshop:
                 why = f"The training's process ended by itself ({code}); logs/training.log has its last words.{kept}"
                 self._state = replace(self._state, phase="failed", error=why)
             log.info("The training has ended: %s", self._state.phase)
+
+
+def _write(process: subprocess.Popen[str], orders: Orders) -> None:
+    """Hand the orders to the process, in a thread of its own: one that imports torch reads nothing for seconds."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError), process.stdin:  # OSError: it has ended meanwhile
+        while line := orders.get():
+            process.stdin.write(line)
+            process.stdin.flush()
 
 
 def _line(settings: LoraSettings) -> str:
@@ -268,9 +278,9 @@ def after(state: State, event: Event) -> State:
         case "ready":
             return replace(state, ready=event, doing="")
         case "step":
-            return replace(state, steps=(*state.steps, event))
+            return replace(state, steps=state.steps.grown(event))
         case "evaluation":
-            return replace(state, evaluations=(*state.evaluations, event))
+            return replace(state, evaluations=state.evaluations.grown(event))
         case "checkpoint":
             return replace(state, checkpoint=event.update)
         case "sample":

@@ -247,7 +247,7 @@ class LoraPage:
 
     def _draw(self, seen: str) -> Any:
         state = self._shop.state
-        counts = f"{len(state.steps)} {len(state.evaluations)} {state.checkpoint} {id(state.sample)}"
+        counts = f"{state.steps.total} {state.evaluations.total} {state.checkpoint} {id(state.sample)}"
         now = f"{state.phase} {counts} {state.doing}"
         if now == seen:
             return gr.skip()

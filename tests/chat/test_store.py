@@ -445,3 +445,89 @@ def test_killed_200_times_while_writing_it_is_always_readable(tmp_path: Path) ->
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (done.stdout, done.returncode) == ("survived True\n", 0), done.stderr
+
+
+def test_a_save_that_asks_for_no_match_still_counts_on_from_what_is_there(store: Store) -> None:
+    """Or a page that shows what was there before would take it for its own."""
+    written(store, "q", "a")
+    old = store.open("instruct/20240115-13-45-59")
+    for _ in range(3):
+        newer = store.open(old.id)
+        store.save(newer, newer.revision)
+    seen = newer.revision
+    store.save(old)
+    assert store.revision(old.id) == old.revision == seen + 1
+    with pytest.raises(ConversationChanged):
+        store.save(newer, seen)
+
+
+def move_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each move of a chat wait a moment for another one that has chosen its name, too."""
+    replace, together = Path.replace, threading.Barrier(2)
+
+    def slow(path: Path, target: Path) -> Path:
+        if path.suffix == ".json" and "." not in path.stem:
+            try:
+                together.wait(0.3)
+            except threading.BrokenBarrierError:
+                together.reset()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+
+
+def test_of_two_that_restore_the_same_chat_one_is_told_that_it_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = written(store, "q").id
+    store.delete(id)
+    move_slowly(monkeypatch)
+    said: list[Any] = []
+
+    def restore() -> None:
+        try:
+            said.append(store.restore(id))
+        except Exception as error:
+            said.append(type(error))
+
+    threads = [threading.Thread(target=restore) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(said, key=str) == sorted([id, NotFound], key=str)
+
+
+MOVERS = {
+    # two ids whose next free name is the same one
+    "restore": (("20240115-13-45-59", "20240115-13-45-59-2"), lambda store, id: store.restore(id)),
+    "delete": (("20240115-13-45-59", "20240115-13-45-59-2"), lambda store, id: store.delete(id)),
+}
+
+
+@pytest.mark.parametrize("name", MOVERS)
+def test_two_that_move_files_at_once_overwrite_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (first, second), move = MOVERS[name]
+    ids = [f"instruct/{first}", f"instruct/{second}"]
+    for id in ids:
+        written(store, f"in the trash {id}", id=id)
+    if name == "restore":
+        for id in ids:
+            store.delete(id)
+        written(store, "stands where the first one was", id=ids[0])  # so both want the name that ends in -2
+    else:
+        trash = tmp_path / "logs/trash/instruct"
+        trash.mkdir(parents=True)
+        (trash / f"{first}.json").write_text("lies where the first one goes")
+    move_slowly(monkeypatch)
+    threads = [threading.Thread(target=move, args=(store, id)) for id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    monkeypatch.undo()
+    texts = [file.read_text() for file in (tmp_path / "logs").rglob("*.json")]
+    assert sum("in the trash" in text for text in texts) == 2
+    assert any("stands where" in text or "lies where" in text for text in texts)

@@ -22,7 +22,7 @@ from errors import (
     NoModelLoaded,
     PromptTooLong,
 )
-from loaders.base import Finish
+from loaders.base import Finish, Report, Token
 from loaders.params import SamplingParams
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
@@ -333,3 +333,32 @@ def test_max_tokens_second_slows_it_down_and_cancel_does_not_wait_for_it() -> No
         started = time.monotonic()
         text_of(slow)
         assert time.monotonic() - started < 2
+
+
+def test_tokens_that_have_come_already_are_not_shown_after_a_stop() -> None:
+    """An engine may be ahead of the reader: stop means now, whatever lies in the queue."""
+
+    class Ahead:
+        """All tokens are there, and it does not ask whether anybody wants them."""
+
+        def __init__(self) -> None:
+            self.report = Report()
+            self.given = 0
+
+        def __iter__(self) -> Ahead:
+            return self
+
+        def __next__(self) -> Token:
+            self.given += 1
+            if self.given > 100:
+                raise StopIteration
+            return Token(97, b"a")
+
+    ahead = Ahead()
+    for stop in ("cancel", "close"):
+        stream = TextStream(ahead, FakeModel().tokenizer, threading.Event())
+        assert [next(stream).text for _ in range(3)] == ["a", "a", "a"]
+        before = ahead.given
+        getattr(stream, stop)()
+        assert text_of(stream) == ""
+        assert (stream.text, stream.report.finish, ahead.given) == ("aaa", Finish.CANCELLED, before)

@@ -15,11 +15,11 @@ READY = Event("ready", updates=10_000, accumulation=2)
 
 def course(count: int) -> State:
     state = after(State("running", LoraSettings(lora_name="<b>mine")), READY)
-    steps = tuple(
-        Event("step", update=at, updates=10_000, loss=10 / at, learning_rate=1e-4, seconds_left=65)
-        for at in range(1, count)
-    )
-    return after(State(**{**vars(state), "steps": steps}), Event("evaluation", update=count // 2, loss=0.5))
+    for at in range(1, count):
+        state = after(
+            state, Event("step", update=at, updates=10_000, loss=10 / at, learning_rate=1e-4, seconds_left=65)
+        )
+    return after(state, Event("evaluation", update=count // 2, loss=0.5))
 
 
 def test_a_long_course_stays_a_small_picture() -> None:

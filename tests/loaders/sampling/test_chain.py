@@ -479,3 +479,39 @@ def test_other_kinds_of_arrays_are_taken() -> None:
     half = Z.astype(np.float16)
     assert make(do_sample=False).choose(half) == int(half.argmax())
     assert make(do_sample=False).choose(np.repeat(Z, 2)[::2]) == int(Z.argmax())
+
+
+@pytest.mark.parametrize("restricted", ["by nothing else", "by a bias", "by a grammar", "by both"])
+@pytest.mark.parametrize("do_sample", [False, True])
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_the_end_may_come_right_after_the_least_length(restricted: str, do_sample: bool, least: int) -> None:
+    """Whatever else leaves tokens out: the least length holds off the end for so many tokens and for none more."""
+    end = 7
+    bias = {3: -1.0} if restricted in ("by a bias", "by both") else {}
+    allowed = np.isin(np.arange(N), (end, 8, 9)) if restricted in ("by a grammar", "by both") else None
+    logits = np.zeros(N, np.float32)
+    logits[end] = 50  # nothing but the end would be chosen
+    made = make(min_length=least, do_sample=do_sample, end_ids=(end,), logit_bias=bias)
+    chosen = []
+    for _ in range(least + 1):
+        chosen.append(made.choose(logits, allowed))
+        made.accept(chosen[-1])
+    assert end not in chosen[:-1]
+    assert chosen[-1] == end
+
+
+def test_a_second_draw_favours_nobody() -> None:
+    """After a choice that a grammar refuses, the others keep their chances: the same draw again would give them all
+    to those that stand where the first one fell.
+    """
+    logits = np.log(np.array([0.5, 0.25, 0.25], np.float32))
+    allowed = np.array([False, True, True])
+    again = []
+    for seed in range(600):
+        made = make(3, seed=seed)
+        if made.choose(logits) == 0:
+            again.append(made.choose(logits, allowed))
+    assert len(again) > 200
+    assert set(again) <= {1, 2}
+    share = again.count(1) / len(again)
+    assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(len(again))

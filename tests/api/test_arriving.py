@@ -1,0 +1,71 @@
+"""What arrives bit by bit: a body that is too large is refused while it comes, and no last word is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import pytest
+
+from modules.api.feed import Feed
+from modules.api.serve import build
+from tests.api.conftest import Client
+
+CHUNK = 64 * 1024
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/internal/encode"])
+def test_a_body_without_a_length_is_read_to_the_limit_and_no_further(start: Callable[..., Client], path: str) -> None:
+    """A client that names no length and never ends must not fill the memory."""
+    api = build(start("--api-max-body", "1").app)
+    read, sent = [0], list[MutableMapping[str, Any]]()
+
+    async def receive() -> MutableMapping[str, Any]:
+        read[0] += 1
+        assert read[0] < 1000, "it reads on"
+        return {"type": "http.request", "body": b"x" * CHUNK, "more_body": True}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 5000),
+        "headers": [(b"host", b"127.0.0.1:5000"), (b"content-type", b"application/json")],
+    }  # fmt: skip
+    asyncio.run(api(scope, receive, send))
+    assert [each["status"] for each in sent if each["type"] == "http.response.start"] == [413]
+    assert read[0] <= (1 << 20) // CHUNK + 1
+
+
+@pytest.mark.parametrize("before", [[], [b"some "]])
+def test_what_is_put_while_somebody_looks_is_not_lost_by_the_end(before: list[bytes]) -> None:
+    """The last words come, and the end with them, just after the coroutine has counted what there is."""
+
+    async def told() -> bytes:
+        feed, raced = Feed(), False
+
+        class Racing(deque[bytes]):
+            def __len__(self) -> int:
+                nonlocal raced
+                count = super().__len__()
+                if not raced:
+                    raced = True
+                    feed.put(b"last")
+                    feed.end()
+                return count
+
+        feed._items = Racing(before)
+        feed._wake()
+        found = b""
+        while data := await feed.take():
+            found += data
+        return found
+
+    async def bounded() -> bytes:
+        return await asyncio.wait_for(told(), 30)
+
+    assert asyncio.run(bounded()) == b"".join(before) + b"last"
