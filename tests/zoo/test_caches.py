@@ -60,8 +60,8 @@ MORE: dict[str, Kind] = {
 }  # fmt: skip
 CASES = {**FOLDERS, **MORE}
 
-#: They give no cache to look at.
-_NO_CACHE = ("recurrent-gemma", "openai-gpt")
+#: They give no cache to look at, or one of their own.
+_NO_CACHE = ("recurrent-gemma", "openai-gpt", "minimax")
 
 
 def kept(kind: Kind, tokens: int) -> tuple[int, Mapping[str, Any]]:
