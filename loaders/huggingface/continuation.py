@@ -19,7 +19,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from loaders.huggingface.cache import Cache, cache_name
+from loaders.huggingface.cache import Cache, Way, cache_name
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +49,26 @@ _COARSE_FLOOR, _COARSE_PART, _QUANTIZED_PART = 0.02, 0.1, 0.25
 #: Text in pieces may be off by so many times what single tokens are: both round, and neither as the whole text does.
 _TIMES = 4
 
+#: How its cache may be used, in the order in which it is tried.
+_WAYS = (Way(), Way(positions=True), Way("own"), Way("all"))
+
 #: Vocabularies are looked at in part: so many columns tell enough.
 _COLUMNS = 4096
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was found out. `follow` is as in `Decoder`; `note` says it to the user, "" where there is nothing to say."""
+    """What was found out. `follow` is as in `Decoder`; `note` says it to the user, "" where there is nothing to say.
+
+    `way` is as in `Cache`. Some models count positions from 0 in each forward unless they are told them. Where the
+    config speaks of a window that the model has not, as in a folder that was made from another family's, only a cache
+    that keeps all keys is right.
+    """
 
     follow: int | None = None
     cuts: bool = True
     note: str = ""
+    way: Way = Way()
 
 
 def is_plain(model: Any) -> bool:
@@ -95,19 +104,27 @@ def _compared(model: Any, ids: list[int]) -> Continuation:
     alone = reader.off_by(lambda: reader.rows(ids[_FIRST:]), slice(_FIRST, None))
     floor = _FLOOR.get(model.dtype, _COARSE_FLOOR)
     part = _QUANTIZED_PART if getattr(model, "is_quantized", False) else _PART.get(model.dtype, _COARSE_PART)
-    singles = reader.off_by(reader.one_by_one, slice(_FIRST, _FIRST + _SINGLES))
+    singles, way = float("inf"), _WAYS[0]
+    for reader.way in _WAYS:
+        by = reader.off_by(reader.one_by_one, slice(_FIRST, _FIRST + _SINGLES))
+        if by < singles / 2:  # clearly better, not by rounding
+            singles, way = by, reader.way
+        if singles <= floor:
+            break
     if singles > max(floor, part * alone):
         return Continuation(0, False, _without_cache(f"with its cache the logits are {_off(singles)}"))
+    reader.way = way
     limit = max(floor, _TIMES * singles)
     pieces = reader.off_by(reader.in_pieces, slice(_FIRST, None))
-    if pieces > limit:
-        return Continuation(
-            1,
-            reader.cuts(limit),
-            f"prompts are read whole, and nothing of an earlier prompt is reused: in pieces, the logits of this model "
-            f"are {_off(pieces)}",
-        )
-    return Continuation(None, reader.cuts(limit))
+    if pieces <= limit:
+        return Continuation(None, reader.cuts(limit), way=way)
+    return Continuation(
+        1,
+        reader.cuts(limit),
+        f"prompts are read whole, and nothing of an earlier prompt is reused: in pieces, the logits of this model are "
+        f"{_off(pieces)}",
+        way,
+    )
 
 
 def _off(by: float) -> str:
@@ -126,6 +143,7 @@ class _Reader:
     def __init__(self, model: Any, ids: list[int]) -> None:
         self._model = model
         self._ids = ids
+        self.way = Way()
         self._whole = self.rows(ids)
         self._spread = float(self._whole.std()) or 1.0
 
@@ -148,11 +166,14 @@ class _Reader:
         logits = (cache or Cache(self._model, keeps=False)).read(ids)[0]
         return logits[:, :: -(-logits.shape[-1] // _COLUMNS)].float().cpu()
 
+    def _cache(self) -> Cache:
+        return Cache(self._model, way=self.way)
+
     def _begun(self) -> Cache:
         """A cache that holds the first part; another text was read since, which must not matter."""
-        cache = Cache(self._model)
+        cache = self._cache()
         self.rows(self._ids[:_FIRST], cache)
-        self.rows(self._ids[_SINGLES:_FIRST], Cache(self._model))
+        self.rows(self._ids[_SINGLES:_FIRST], self._cache())
         return cache
 
     def one_by_one(self) -> torch.Tensor:
@@ -166,10 +187,10 @@ class _Reader:
 
     def cuts(self, limit: float) -> bool:
         """Whether a cache that says it was cut was cut."""
-        cache, end = Cache(self._model), len(self._ids) - 1
+        cache, end = self._cache(), len(self._ids) - 1
         self.rows(self._ids[:end], cache)
         self.rows(self._ids[:1], cache)
-        if not cache.cut(end + 1, end - 1):
+        if not cache.cut(end - 1):
             return True  # it says so each time
         return self.off_by(lambda: self.rows(self._ids[end - 1 : end], cache), slice(end - 1, end)) <= limit
 

@@ -21,15 +21,15 @@ class TransformersDecoder(Decoder):
         super().__init__()
         self._model = model
         self._caches: dict[int, Cache] = {}
-        self._cuts = continuation.cuts if continuation else True
-        self.follow = continuation.follow if continuation else None
+        self._how = how = continuation or Continuation()
+        self.follow = how.follow
         self.n_ctx = n_ctx
         self.n_vocab = n_vocab
 
     def _forward(self, branch: int, ids: Sequence[int], keep: int) -> Floats:
         cache = self._caches.get(branch)
         if cache is None:
-            cache = self._caches[branch] = Cache(self._model, keeps=self.follow != 0)
+            cache = self._caches[branch] = Cache(self._model, keeps=self.follow != 0, way=self._how.way)
         logits = cache.read(ids, max(keep, 1))
         if not keep:
             return np.zeros((0, self.n_vocab), np.float32)
@@ -38,9 +38,9 @@ class TransformersDecoder(Decoder):
 
     def _cut(self, branch: int, length: int) -> bool:
         cache = self._caches.get(branch)
-        if cache is None or length == 0 or not self._cuts:
+        if cache is None or length == 0 or not self._how.cuts:
             return False
-        return cache.cut(len(self.held(branch)), length)
+        return cache.cut(length)
 
     def _empty(self, branch: int) -> None:
         self._caches.pop(branch, None)

@@ -173,7 +173,9 @@ def _model(
     if continuation.note:
         notes.append(continuation.note)
     decoder = TransformersDecoder(model, n_ctx, tokenizer.n_vocab, continuation)
-    repeats = continuation.follow is None and can_repeat(model)
+    # what transformers does by itself uses the cache that the config asks for, and all that is known of that one
+    as_configured = continuation.follow != 0 and continuation.way.layers == "config"
+    repeats = as_configured and continuation.follow is None and can_repeat(model)
     adapters = Adapters(model)
     memory = int(model.get_memory_footprint())
     backend = Backend(
@@ -187,7 +189,7 @@ def _model(
             n_ctx,
             most_beams=MOST_BEAMS,
             hidden=repeats,
-            caches=continuation.follow != 0 and cache_name(model) != "state",  # transformers cannot sort that by beams
+            caches=as_configured and cache_name(model) != "state",  # transformers cannot sort that by beams
         ),
         set_loras=adapters.set,
         explain=explain,

@@ -6,4 +6,4 @@ import importlib.util
 
 #: They come with requirements-torch.txt; run_tests.sh installs it, so that nothing is left out there.
 _LACKING = any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "peft"))
-collect_ignore_glob = ["test_folders.py", "test_caches.py"] if _LACKING else []
+collect_ignore_glob = ["test_folders.py", "test_caches.py", "test_continuation.py"] if _LACKING else []

@@ -67,6 +67,9 @@ FOLDERS: dict[str, Kind] = {
             "moe_intermediate_size": 64, "topk_group": 1, "n_group": 1, "first_k_dense_replace": 1,
         },
     ),
+    "minimax": Kind("minimax", {**_PLAIN, **_EXPERTS, "head_dim": 16, "block_size": 32}),
+    "openai-gpt": Kind("openai-gpt", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}, follow=0),
+    "llama, a window in its config that it does not have": Kind("llama", {**_PLAIN, "sliding_window": WINDOW}),
     "mistral-window": Kind("mistral", _WINDOWED),
     "gemma2": Kind("gemma2", {**_WINDOWED, "query_pre_attn_scalar": 16}),
     "gemma3": Kind("gemma3_text", {**_WINDOWED, "num_hidden_layers": 6, "query_pre_attn_scalar": 16}),
@@ -94,6 +97,15 @@ FOLDERS: dict[str, Kind] = {
         {
             **_PLAIN, **_MAMBA, "num_hidden_layers": 3, "layer_types": ["mamba", "attention", "mamba"],
             "num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 64,
+        },
+    ),
+    "bamba": Kind("bamba", {**_PLAIN, **_MAMBA, "num_hidden_layers": 3, "attn_layer_indices": [1]}),
+    "falcon-h1": Kind("falcon_h1", {**_PLAIN, **_MAMBA, "head_dim": 16, "mamba_d_ssm": 128}),
+    "nemotron-h": Kind(
+        "nemotron_h",
+        {
+            **_PLAIN, "hybrid_override_pattern": "M*-M", "num_hidden_layers": 4, "head_dim": 16, "mamba_num_heads": 8,
+            "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 1, "chunk_size": 32,
         },
     ),
     "lfm2": Kind(
