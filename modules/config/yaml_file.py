@@ -17,7 +17,7 @@ from errors import BadFile
 from loaders import plain_json
 from modules.config.atomic import write_text
 
-#: Levels of lists and mappings; real files have a few. What came as JSON, a card, must be readable when it is kept here.
+#: Levels of lists and mappings; real files have a few. A card that came as JSON must be readable when it is kept here.
 DEEPEST = plain_json.DEEPEST + 10
 
 #: Values of a file, those that an alias (`*name`) stands for counted each time.
@@ -99,7 +99,9 @@ def _check_shape(text: str) -> None:
                     raise _refused(event, f"it holds a number of {len(event.value)} characters")
             case yaml.AliasEvent():
                 if event.anchor not in sizes:
-                    raise _refused(event, f"*{str(event.anchor)[:60]} stands for nothing, or for what it stands in itself")
+                    raise _refused(
+                        event, f"*{str(event.anchor)[:60]} stands for nothing, or for what it stands in itself"
+                    )
                 count += sizes[event.anchor]
         if count > _MOST_VALUES:
             raise _refused(event, f"it unfolds to more than {_MOST_VALUES:,} values")
