@@ -29,7 +29,8 @@ h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2
 h3 { font-size: .8rem; margin: 1.1rem 0 .35rem; color: var(--soft); font-weight: 600; }
 p { margin: .4rem 0; } a { color: var(--mark); }
 code, pre { font: .875em/1.5 ui-monospace, monospace; }
-pre { background: var(--ground); border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem; overflow-x: auto; }
+pre { background: var(--ground); border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem; }
+pre { overflow-x: auto; }
 details { background: var(--raised); border: 1px solid var(--line); border-radius: 10px; margin: .5rem 0; }
 summary { cursor: pointer; padding: .7rem 1rem; display: flex; gap: .75rem; align-items: baseline; flex-wrap: wrap; }
 summary::-webkit-details-marker { display: none; } summary:focus-visible { outline: 2px solid var(--mark); }

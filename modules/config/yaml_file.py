@@ -17,7 +17,7 @@ from errors import BadFile
 from loaders import plain_json
 from modules.config.atomic import write_text
 
-#: Levels of lists and mappings; real files have a few. What came as JSON, a card, must be readable when it is kept here.
+#: Levels of lists and mappings; real files have a few. A card that came as JSON must be readable when it is kept here.
 DEEPEST = plain_json.DEEPEST + 10
 
 #: Values of a file, those that an alias (`*name`) stands for counted each time.

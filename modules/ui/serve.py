@@ -5,7 +5,11 @@ Nothing is reported to anyone: analytics, the version check, run history and mon
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -53,18 +57,43 @@ def serve(app: App) -> str:
         enable_monitoring=False,
         theme=theme.theme(),
         app_kwargs={
+            "lifespan": _clearing(passing),
             "middleware": [
                 Middleware(Guard, visitors=visitors, credentials=True),
-                Middleware(StrictCookies),
-                Middleware(LoginLimit),
-                Middleware(Bodies, most=flags.max_upload, flag="--max-upload"),
                 Middleware(Head, html=theme.head(dark=app.settings.dark_theme) + extension_blocks.head(app)),
-            ]
+            ],
         },
         **_certificates(flags),
     )
+    _stand_before(page.server, visitors, flags)
     watch_over(page.server)
     return flags.changed(listen_port=number).address
+
+
+def _clearing(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """While the page is served: what is old goes, once an hour. Gradio forgets uploads that broke off."""
+
+    async def clear() -> None:
+        while True:
+            await asyncio.sleep(3600)
+            await asyncio.to_thread(clear_old, folder)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        task = asyncio.create_task(clear())
+        yield
+        task.cancel()
+
+    return lifespan
+
+
+def _stand_before(server: Any, visitors: Visitors, flags: ServerFlags) -> None:
+    """Put what turns visitors away before all of gradio, whose own CORS rules would answer first otherwise.
+
+    They let any page in where the host is not localhost. Until here, the inner Guard has refused it the answers.
+    """
+    within = Bodies(server.config.loaded_app, flags.max_upload, "--max-upload")
+    server.config.loaded_app = Guard(StrictCookies(LoginLimit(within)), visitors, credentials=True)
 
 
 def free_port(flags: ServerFlags) -> int:

@@ -52,9 +52,9 @@ def new_root(folder: Path, model: Path) -> Path:
     return folder
 
 
-def start(root: Path) -> Served:
+def start(root: Path, *more: str) -> Served:
     # one thread: two that wait for each other stand still where the browser takes a core
-    argv = ["--listen-port", str(free_port()), "--threads", "1", "--threads-batch", "1", "--n-ctx", "2048"]
+    argv = ["--listen-port", str(free_port()), "--threads", "1", "--threads-batch", "1", "--n-ctx", "2048", *more]
     app = App.build(root, argv)
     return Served(app, launch(app), root)
 
