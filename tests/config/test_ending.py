@@ -39,7 +39,8 @@ build = App.build
 PARAMS = SamplingParams(max_new_tokens=2000, temperature=0, ban_eos_token=True)
 
 def say(**what):
-    print("STATE " + json.dumps(what), flush=True)
+    sys.stdout.write("\nSTATE " + json.dumps(what) + "\n")  # at once: others write, too
+    sys.stdout.flush()
 
 def loaded(app):
     while app.models.loaded is None:
@@ -74,13 +75,15 @@ def stuck(app):
 
 def draft(app):
     loaded(app)
-    for growth in app.writing.go_on("notebook-1", PARAMS, start="Once upon a time"):
-        if 60 < len(growth.text) < 70:
-            say(draft="notebook-1", text=growth.text)
+    id, said = app.drafts.new("notebook").id, False
+    for growth in app.writing.go_on(id, PARAMS, start="Once upon a time"):
+        if len(growth.text) > 60 and not said:
+            said = True
+            say(draft=id, text=growth.text)
 
 def prompt(app):
     loaded(app)
-    stream = app.generator.start("word " * 7000, PARAMS)
+    stream = app.generator.start("word " * 7000, PARAMS.changed(max_new_tokens=100))
     say()
     next(stream)
 
@@ -134,7 +137,8 @@ class Program:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(root), state, "--threads", "1", "--threads-batch", "1", *argv],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed,
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            preexec_fn=heed,  # noqa: PLW1509  it only sets a signal
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -142,6 +146,7 @@ class Program:
         assert self.process.stdout
         for line in self.process.stdout:
             self.lines.append(line)
+            assert not line.startswith("FAILED"), line
             if line.startswith("STATE "):
                 return dict(json.loads(line.removeprefix("STATE ")))
         raise AssertionError("".join(self.lines))
