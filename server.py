@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modules.config.ending import Ending
 
 ROOT = Path(__file__).resolve().parent
 
@@ -23,23 +26,27 @@ RESTARTED = "WEBUI_RESTARTED"
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], ending: Ending | None = None) -> int:
     """Run until Ctrl+C. The exit code is 2, after one sentence, when the start cannot be as it was asked for."""
     os.environ.update(QUIET)
     from errors import UserError
+    from modules.config.ending import Ending
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ending = ending or Ending()
+    ending.listen()
     try:
-        again = serve(argv)
+        again = serve(argv, ending)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
         return 0
+    finally:
+        ending.over()
     return restart(again)
 
 
-def serve(argv: Sequence[str]) -> Sequence[str]:
+def serve(argv: Sequence[str], ending: Ending) -> Sequence[str]:
     """Build the App, let the model load while the page is made, and serve until a restart is asked for.
 
     Returns the arguments of the next start. Raises: UserError, KeyboardInterrupt.
@@ -48,6 +55,7 @@ def serve(argv: Sequence[str]) -> Sequence[str]:
     from modules.library.startup import Startup
 
     app = App.build(ROOT, argv)
+    ending.keep = app.keep
     try:
         tell(verbose=app.launch.server.verbose)
         for note in app.notes:
@@ -69,7 +77,7 @@ def serve(argv: Sequence[str]) -> Sequence[str]:
         time.sleep(0.5)  # for the answer to the page that asked
         return app.session.argv
     finally:
-        app.close()
+        ending.clean = app.close()
 
 
 def restart(argv: Sequence[str]) -> int:
@@ -90,5 +98,13 @@ def tell(*, verbose: bool) -> None:
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
+def run(argv: Sequence[str]) -> None:
+    """As `main`, and end the process, whatever still runs in it."""
+    from modules.config.ending import Ending
+
+    ending = Ending()
+    ending.leave(main(argv, ending))
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(sys.argv[1:])

@@ -5,6 +5,8 @@ This module knows which services there are and what each needs; it must not know
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,8 @@ from modules.training.evaluations import Evaluations
 from modules.training.measuring import Measuring
 from modules.training.texts import Texts
 from modules.training.workshop import Workshop
+
+_PATIENCE = 3.0  # seconds for everything to end; a training that is left saves what it has learned by itself
 
 
 @dataclass(frozen=True)
@@ -211,9 +215,23 @@ class App:
                 raise UnknownName("LoRA", name, known)
         return [Lora(self.paths.loras / name, strength) for name in names]
 
-    def close(self) -> None:
-        """Stop what is running and give the model's memory back."""
-        self.downloads.close()
-        self.workshop.close()
-        self.measuring.close()
-        self.models.close()
+    def keep(self) -> None:
+        """Write down all texts that are growing, as far as they have come."""
+        self.chats.keep()
+        self.writing.keep()
+
+    def close(self) -> bool:
+        """Keep the growing texts, stop what is running, and give the model's memory back. False where that takes too
+        long: whoever ends the process then loses nothing.
+        """
+        self.keep()
+        deadline = time.monotonic() + _PATIENCE
+        parts = (self.chats, self.writing, self.downloads, self.workshop, self.measuring, self.models)
+        # beside each other: none waits for the time that another one takes
+        threads = [threading.Thread(target=part.close, name="closing", daemon=True) for part in parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self.keep()
+        return not any(thread.is_alive() for thread in threads)

@@ -30,12 +30,18 @@ class Journal:
         self._text = ""
         self._written = ""
         self._closing = threading.Event()
+        self._writing = threading.RLock()  # what ends a reply in the middle of a write may write, too
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
         self._thread.start()
 
     def note(self, text: str) -> None:
         """This is the text so far."""
         self._text = text
+
+    def keep(self) -> None:
+        """Write now what has come so far. From any thread; after `close` it does nothing."""
+        if not self._closing.is_set():
+            self.flush()
 
     def close(self) -> None:
         """Write no more. The file stays until the conversation has been saved."""
@@ -49,15 +55,16 @@ class Journal:
         return threading.current_thread() is self._thread
 
     def flush(self) -> None:
-        """Write what is not written yet. Only after `close`."""
-        text = self._text
-        if text == self._written:
-            return
-        try:
-            write_json(self._path, {"message": self._message_id, "text": text})
-            self._written = text
-        except OSError as error:  # the conversation itself is saved at the end, and that failure is told
-            log.warning("The growing reply cannot be stored in %s: %s", self._path, error)
+        """Write what is not written yet."""
+        with self._writing:
+            text = self._text
+            if text == self._written:
+                return
+            try:
+                write_json(self._path, {"message": self._message_id, "text": text})
+                self._written = text
+            except OSError as error:  # the conversation itself is saved at the end, and that failure is told
+                log.warning("The growing reply cannot be stored in %s: %s", self._path, error)
 
     def _loop(self) -> None:
         while not self._closing.wait(self._interval):

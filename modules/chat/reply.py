@@ -52,6 +52,7 @@ class Live:
     text: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
     stream: TextStream | None = None
+    keep: Callable[[], None] = field(default=lambda: None)  # writes the text down as far as it has come
 
     def stop(self) -> None:
         self.stopped.set()
@@ -107,6 +108,7 @@ class Reply:
         self._revision = conversation.revision
         self._ended = False
         self._journal = Journal(store.journal(conversation.id), live.message_id)
+        live.keep = self._journal.keep
 
     @property
     def conversation_id(self) -> str:

@@ -32,6 +32,7 @@ from modules.prompts.templates import Templates
 __all__ = ["Chats", "Turn", "Update"]
 
 _LONGEST_TITLE = 200
+_ENDING = 1.0  # seconds for replies to be stored at the program's end
 _FRESH = 512  # chats that nobody has written into yet, kept in mind at most
 
 
@@ -190,6 +191,19 @@ class Chats:
         if live:
             live.stop()
         return live is not None
+
+    def keep(self) -> None:
+        """Write down all replies that are being written, as far as they have come."""
+        for live in tuple(self._live.values()):
+            live.keep()
+
+    def close(self) -> None:
+        """End all replies, and wait a moment until they are stored; the journals keep those that nobody reads."""
+        end = time.monotonic() + _ENDING
+        for live in tuple(self._live.values()):
+            live.stop()
+        while self._live and time.monotonic() < end:
+            time.sleep(0.02)
 
     def remove_last(self, id: str, revision: int | None = None) -> tuple[str, Conversation]:
         """Take out the last message of the user with its replies. Returns what it said, and the conversation now.

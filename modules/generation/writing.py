@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two times that a growing text is saved: no more than this is lost in a crash.
 INTERVAL = 0.5
+_ENDING = 1.0  # seconds for texts to be stored at the program's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Growth:
 @dataclass
 class _Live:
     text: str
+    pieces: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     stream: TextStream | None = None
 
@@ -92,6 +94,23 @@ class Writing:
             if live.stream is not None:
                 live.stream.cancel()
 
+    def keep(self) -> None:
+        """Write down all drafts that are growing, as far as they have come."""
+        for id, live in tuple(self._live.items()):
+            if pieces := tuple(live.pieces):
+                try:
+                    self._drafts.grow(id, "".join(pieces))
+                except UserError as error:
+                    log.warning("The text that the model wrote could not be saved: %s", error)
+
+    def close(self) -> None:
+        """End all of them, and wait a moment until they are stored."""
+        end = time.monotonic() + _ENDING
+        for id in tuple(self._live):
+            self.stop(id)
+        while self._live and time.monotonic() < end:
+            time.sleep(0.02)
+
     def _reserve(self, id: str, text: str) -> _Live:
         with self._lock:
             if id in self._live:
@@ -104,7 +123,7 @@ class Writing:
         saved = time.monotonic()
         shown = float("-inf")
         pause = 1 / params.max_updates_second if params.max_updates_second > 0 else 0.0
-        pieces = [prompt]
+        pieces = live.pieces = [prompt]
         try:
             for piece in stream:
                 pieces.append(piece.text)
@@ -118,6 +137,7 @@ class Writing:
                     yield Growth(live.text)
         finally:
             stream.close()
+            live.pieces = []  # what is stored from here on is whole
             text = prompt + self._extensions.output(_joined(pieces)[len(prompt) :], context)
             try:
                 draft = self._drafts.grow(id, text)

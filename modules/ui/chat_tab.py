@@ -138,7 +138,7 @@ class ChatTab:
         self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given)
         self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
         self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), given)
-        on(self.stop.click, turns.stop, [self.place], queue=False)
+        on(self.stop.click, turns.stop, [window, self.place], queue=False)
         on(self.remove.click, turns.remove, [self.place, self.input], [*self.screen, self.input])
         for opened in (
             on(self.new.click, turns.new, [window, *scope], self.screen),

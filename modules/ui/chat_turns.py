@@ -89,6 +89,7 @@ class Turns:
 
         def run(window: Window, place: Place, text: str) -> list[Any]:
             window.shown = place.id
+            window.stopped.discard(place.id)
             try:
                 return begin(place, text)
             except Exception as error:
@@ -117,6 +118,8 @@ class Turns:
                 turn = self.turn(place, values)
                 said = bubbles_before(self.app.chats.open(place.id), draft.text)
                 with start(place.id, draft.text, turn) as reply:  # gradio lets go of this where a browser goes away
+                    if place.id in window.stopped:
+                        self.app.chats.stop(place.id)
                     for update in paced(reply):
                         if window.shows(place):
                             yield [*said, *bubbles_of("assistant", update.text)]
@@ -209,9 +212,11 @@ class Turns:
 
         return run
 
-    def stop(self, place: Place) -> None:
-        """End the reply that is being written."""
-        self.app.chats.stop(place.id)
+    def stop(self, window: Window, place: Place) -> None:
+        """End the reply that is being written, or that is about to begin: the button is there before the reply is."""
+        window.stopped.add(place.id)  # first: it may begin right now
+        if self.app.chats.stop(place.id):
+            window.stopped.discard(place.id)
 
     def remove(self, place: Place, typed: str) -> list[Any]:
         """Take the last exchange out; what the user had said in it can be mended and sent again."""

@@ -14,6 +14,10 @@ from modules.ui.chat_view import Place
 
 #: The page is told of new text at most this often per second: more than an eye can follow, and a tenth of a core.
 UPDATES_PER_SECOND = 30
+#: The page renders the whole text each time. A browser that cannot follow would not even take a click on Stop, so the
+#: pauses grow with the text: so many characters are rendered a second.
+CHARACTERS_PER_SECOND = 40_000
+_LONGEST_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class Draft:
 class Window:
     """Which chat a browser's window shows: replies of other chats grow unseen. One for each window, changed in place.
 
-    `given_back`: by chat, what was written and came to nothing.
+    `given_back`: by chat, what was written and came to nothing. `stopped`: chats in which Stop was pressed for a reply
+    that may not have begun yet.
     """
 
     def __init__(self) -> None:
         self.shown = ""
         self.given_back: dict[str, str] = {}
+        self.stopped: set[str] = set()
 
     def shows(self, place: Place) -> bool:
         """Whether what happens in this chat is to be seen. Before the first chat is there everything is."""
@@ -56,6 +62,7 @@ def paced(updates: Iterator[Update]) -> Iterator[Update]:
     told = float("-inf")
     for update in updates:
         now = time.monotonic()
-        if update.done or now - told >= 1 / UPDATES_PER_SECOND:
+        pause = max(1 / UPDATES_PER_SECOND, min(len(update.text) / CHARACTERS_PER_SECOND, _LONGEST_PAUSE))
+        if update.done or now - told >= pause:
             told = now
             yield update

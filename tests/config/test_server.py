@@ -34,8 +34,12 @@ class FakeApp:
     def use_named_loras(self) -> None:
         pass
 
-    def close(self) -> None:
+    def keep(self) -> None:
+        pass
+
+    def close(self) -> bool:
         FakeApp.closed += 1
+        return True
 
 
 @pytest.fixture(autouse=True)

@@ -127,6 +127,16 @@ class Web:
         expect(self.page.locator("#reply-facts")).to_contain_text("token")
         expect(self.page.locator("#send")).to_be_visible()
 
+    def slow_down(self) -> None:
+        """Let replies of this test take their time: a busy machine's browser is slower than the model."""
+        generator = self.app.generator
+        start = type(generator).start
+
+        def slowly(prompt: Any, params: Any, **more: Any) -> Any:
+            return start(generator, prompt, params.changed(max_tokens_second=20), **more)
+
+        vars(generator)["start"] = slowly
+
     @property
     def reply(self) -> Any:
         return self.page.locator("#tail .bot-row .prose").last
@@ -148,6 +158,7 @@ def window(chromium: Browser, served: Served, **how: Any) -> Iterator[Web]:
     web.loaded()
     web.open()
     yield web
+    vars(served.app.generator).pop("start", None)
     context.close()
     outside = [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
     assert not outside, "the page asked another host"

@@ -22,6 +22,7 @@ def begin(web: Web, text: str) -> None:
     web.tab("parameters")
     web.page.locator("#knob-max_new_tokens input[type=number]").fill("1500")
     web.page.locator("#knob-ban_eos_token input").check()  # else the story is now and then short
+    web.slow_down()
     web.tab("chat")
     web.send(text)
     web.page.wait_for_function("document.querySelector('#tail .bot-row:last-child .prose')?.innerText.length > 20")

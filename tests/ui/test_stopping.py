@@ -1,0 +1,67 @@
+"""Stop, pressed at any time after the button is there, ends the reply: also before the reply itself has begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modules.chat.service import Update
+from modules.chat.turn import Turn
+from modules.ui.chat_turns import Turns
+from modules.ui.chat_view import Place
+from modules.ui.chat_window import CHARACTERS_PER_SECOND, Draft, Window, paced
+from tests.chat.test_service import TURN, House, house
+from tests.fake_engine import FakeModel
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> House:
+    return house(tmp_path, FakeModel("Paris. " * 20, delay=0.001))
+
+
+@pytest.fixture
+def turns(home: House, monkeypatch: pytest.MonkeyPatch) -> Turns:
+    monkeypatch.setattr(Turns, "turn", lambda *_: TURN)
+    return Turns(home)  # type: ignore[arg-type]  # of the App it needs the chats alone
+
+
+@pytest.mark.parametrize("when", ["before it begins", "while it begins", "while it grows"])
+def test_stop_is_never_lost(home: House, turns: Turns, when: str) -> None:
+    window, place = Window(), Place(home.chats.new().id)
+    turns.begin(turns.begin_send)(window, place, "q")
+
+    def start(id: str, text: str, turn: Turn) -> Any:
+        reply = home.chats.send(id, text, turn)
+        if when == "while it begins":
+            turns.stop(window, place)
+        return reply
+
+    if when == "before it begins":
+        turns.stop(window, place)
+    for count, _ in enumerate(turns.stream(start)(window, place, Draft("q", wanted=True))):
+        if when == "while it grows" and count == 2:
+            turns.stop(window, place)
+    assert len("".join(home.said(place.id)[1:])) < len("Paris. ") * 20
+    assert home.said(place.id)[0] == "q"
+
+
+def test_a_stop_that_came_too_late_is_not_for_the_next_reply(home: House, turns: Turns) -> None:
+    window, place = Window(), Place(home.chats.new().id)
+    turns.stop(window, place)
+    turns.begin(turns.begin_send)(window, place, "q")
+    list(turns.stream(home.chats.send)(window, place, Draft("q", wanted=True)))
+    assert home.said(place.id) == ["q", ("Paris. " * 20).rstrip()]
+
+
+def test_a_long_text_is_told_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the browser has to render in a second is bounded; the last update always comes."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr("modules.ui.chat_window.time.monotonic", lambda: next(clock) / 100)
+    texts = ["x" * (10 * count) for count in range(1000)]
+    updates = [Update("id", "1", text, count == 999, 1) for count, text in enumerate(texts)]
+    told = list(paced(iter(updates)))
+    assert told[-1].done
+    seconds = 1000 / 100
+    assert sum(len(update.text) for update in told) < 1.2 * CHARACTERS_PER_SECOND * seconds
