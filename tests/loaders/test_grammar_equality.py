@@ -74,7 +74,11 @@ def compare(model: Any, textual: np.ndarray, text: str, seed: int, steps: int) -
                 for token in np.flatnonzero(mine != other).tolist()
                 if disagree(done, tokenizer.piece(token), bool(mine[token]))
             ]
-            assert not differ, (text, done, [(token, tokenizer.piece(token), bool(mine[token])) for token in differ[:5]])
+            assert not differ, (
+                text,
+                done,
+                [(token, tokenizer.piece(token), bool(mine[token])) for token in differ[:5]],
+            )
             inside = [token for token in np.flatnonzero(mine & other).tolist() if token not in tokenizer.end_ids]
             if not inside:
                 break
@@ -126,7 +130,9 @@ def test_all_that_the_language_has(text: str, demo_model: Any, textual: np.ndarr
         compare(demo_model, textual, text, seed, 12)
 
 
-LETTERS = st.sampled_from(['"a"', '"ab"', '"b "', '"é"', '" a"', "[ab]", "[^a]", "[a-c ]", ".", '""', '"the"', "[ \\n]"])
+LETTERS = st.sampled_from(
+    ['"a"', '"ab"', '"b "', '"é"', '" a"', "[ab]", "[^a]", "[a-c ]", ".", '""', '"the"', "[ \\n]"]
+)
 MARKS = st.sampled_from(["", "", "", "?", "*", "+", "{2}", "{0,2}", "{1,}"])
 NAMES = ("root", "a", "b")
 
@@ -158,4 +164,3 @@ def test_random_ones(text: str, seed: int, demo_model: Any, textual: np.ndarray)
         compare(demo_model, textual, text, seed, 8)
     except UserError:
         assume(False)
-
