@@ -2,7 +2,7 @@
 
 `python -m bench hostile` measures both kinds; `python -m bench.hostile grammars` (or `templates`) one, and writes
 nothing. Each kind: HOSTILE requests, as many at a time as the model has places beside the honest stream, so that what
-is measured is no turn in the line; the largest gap between two tokens of that stream, against the same without them.
+is measured is no turn in the line; the largest gap between two tokens of each of its replies, against the same without them.
 Then HOSTILE clients at once, and the seconds from SIGTERM to the end of the process.
 """
 
@@ -126,7 +126,7 @@ def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
         figures.append(
             Figure(
                 kind, f"largest gap of an honest reply while {HOSTILE} hostile {kind} are answered beside it", "ms",
-                Side("beside them", [1000 * max(beside)]), Side("alone", [1000 * max(alone)]), bound=3, at_most=True,
+                Side("beside them", [1000 * value for value in beside]), Side("alone", [1000 * value for value in alone]), bound=3, at_most=True,
             )
         )  # fmt: skip
         figures.append(
@@ -135,8 +135,11 @@ def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
                 Side("measured", [ended]), Side("allowed", [END]), bound=1, at_most=True,
             )
         )  # fmt: skip
+        load = f"{psutil.getloadavg()[0]:.1f} processes were running or waiting"
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.items()))
-        notes.append(f"Answers to the {kind} while the honest stream ran (a client gives up after 10 s): {statuses}.")
+        notes.append(
+            f"Answers to the {kind} while the honest stream ran (a client gives up after 10 s): {statuses}; {load}."
+        )
     if len(sys.argv) > 1 and sys.argv[1] in kinds:
         print("\n".join([*(figure.row() for figure in figures), *notes]))
     else:
