@@ -2,8 +2,8 @@
 
 `python -m bench hostile` measures both kinds; `python -m bench.hostile grammars` (or `templates`) one, and writes
 nothing. Each kind: HOSTILE requests, as many at a time as the model has places beside the honest stream, so that what
-is measured is no turn in the line; the largest gap between two tokens of each of its replies, against the same without them.
-Then HOSTILE clients at once, and the seconds from SIGTERM to the end of the process.
+is measured is no turn in the line; the largest gap between two tokens of each of its replies, against the same without
+them. Then HOSTILE clients at once, and the seconds from SIGTERM to the end of the process.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
         figures.append(
             Figure(
                 kind, f"largest gap of an honest reply while {HOSTILE} hostile {kind} are answered beside it", "ms",
-                Side("beside them", [1000 * value for value in beside]), Side("alone", [1000 * value for value in alone]), bound=3, at_most=True,
+                Side("beside them", [1000 * value for value in beside]),
+                Side("alone", [1000 * value for value in alone]), bound=3, at_most=True,
             )
         )  # fmt: skip
         figures.append(
