@@ -1,8 +1,9 @@
 """Strangers' grammars and chat templates that never end, beside one honest stream: does it go on, does the program end?
 
 `python -m bench hostile` measures both kinds; `python -m bench.hostile grammars` (or `templates`) one, and writes
-nothing. Each kind: HOSTILE requests at once, the largest gap between two tokens of the honest stream beside them
-against the same without them, and the seconds from SIGTERM to the end of the process while they are being answered.
+nothing. Each kind: HOSTILE requests, as many at a time as the model has places beside the honest stream, so that what
+is measured is no turn in the line; the largest gap between two tokens of each of its replies, against the same without
+them. Then HOSTILE clients at once, and the seconds from SIGTERM to the end of the process.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from bench.api import JSON, body_of, our_server
 from bench.figure import Figure, Side, write
 from tests.loaders.hostile_grammars import HOSTILE as GRAMMARS
 
-#: Requests at once, tokens of the honest stream, rounds, and the longest that SIGTERM may take in seconds.
-HOSTILE, TOKENS, ROUNDS, END = 64, 48, 3, 5.0
+#: Requests, how many at a time, tokens of an honest reply, and the longest that SIGTERM may take in seconds.
+HOSTILE, PLACES, TOKENS, END = 64, 3, 200, 5.0
 PROMPT = "Story number one: once upon a time"
 
 TEMPLATES = {
     "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "a text that doubles": "{% set x = namespace(t='x') %}{% for i in range(90) %}{% set x.t = x.t ~ x.t %}{% endfor %}",
+    "a text that doubles": "{% set x = namespace(t='x') %}{% for i in range(90) %}{% set x.t = x.t * 2 %}{% endfor %}",
     "a macro that calls itself": "{% macro m(n) %}{{ m(n) }}{{ m(n) }}{% endmacro %}{{ m(1) }}",
     "a sorted product": "{% for i in range(99999) %}{{ range(99999) | list | sort | join }}{% endfor %}",
 }
@@ -56,9 +57,9 @@ def gap(host: str) -> float:
 
 
 @contextmanager
-def strangers(host: str, kind: str) -> Iterator[dict[str, int]]:
-    """HOSTILE clients that ask again and again while inside; how often each status came, 0 for none."""
-    leave = threading.Event()
+def strangers(host: str, kind: str, clients: int) -> Iterator[tuple[dict[str, int], threading.Event]]:
+    """Clients that ask again and again while inside; how often each status came, and when HOSTILE were answered."""
+    leave, enough = threading.Event(), threading.Event()
     seen: dict[str, int] = {}
     lock = threading.Lock()
     source = requests_of(kind)
@@ -77,13 +78,14 @@ def strangers(host: str, kind: str) -> Iterator[dict[str, int]]:
                 connection.close()
             with lock:
                 seen[status] = seen.get(status, 0) + 1
-            leave.wait(0.2)
+                if sum(seen.values()) >= HOSTILE:
+                    enough.set()
 
-    threads = [threading.Thread(target=client, daemon=True) for _ in range(HOSTILE)]
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield seen
+        yield seen, enough
     finally:
         leave.set()
         for thread in threads:
@@ -92,19 +94,16 @@ def strangers(host: str, kind: str) -> Iterator[dict[str, int]]:
 
 def measure(kind: str) -> tuple[list[float], list[float], float, dict[str, int]]:
     """Gaps with and without strangers, seconds to the end, and what the strangers were answered."""
-    alone, beside, seen = [], [], {}
-    with our_server(1) as (host, process):
+    with our_server(1, parallel=PLACES + 1) as (host, process):
         gap(host)
-        for _ in range(ROUNDS):
-            alone.append(gap(host))
-            honest = threading.Thread(target=lambda: beside.append(gap(host)))
-            honest.start()  # it has its place before they come
-            time.sleep(0.5)
-            with strangers(host, kind) as answered:
-                honest.join()
-            seen = {status: seen.get(status, 0) + count for status, count in answered.items()}
-            print(f"  {kind}: {beside[-1] * 1000:.0f} ms beside them, {alone[-1] * 1000:.0f} alone", flush=True)
-        with strangers(host, kind):
+        alone = [gap(host) for _ in range(3)]
+        beside = []
+        with strangers(host, kind, PLACES) as (seen, enough):
+            while not enough.is_set():
+                beside.append(gap(host))
+                print(f"  {kind}: {beside[-1] * 1000:.0f} ms, {sum(seen.values())} answered", flush=True)
+        alone += [gap(host) for _ in range(3)]
+        with strangers(host, kind, HOSTILE):
             time.sleep(2)
             ended = seconds_to_end(process)
     return alone, beside, ended, seen
@@ -126,19 +125,22 @@ def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
         alone, beside, ended, seen = measure(kind)
         figures.append(
             Figure(
-                kind, f"largest gap of an honest stream beside {HOSTILE} clients with hostile {kind}", "ms",
-                Side("beside them", [1000 * value for value in beside]), Side("alone", [1000 * value for value in alone]),
-                bound=3, at_most=True,
+                kind, f"largest gap of an honest reply while {HOSTILE} hostile {kind} are answered beside it", "ms",
+                Side("beside them", [1000 * value for value in beside]),
+                Side("alone", [1000 * value for value in alone]), bound=3, at_most=True,
             )
         )  # fmt: skip
         figures.append(
             Figure(
-                f"{kind} end", f"from SIGTERM to the end of the process during hostile {kind}, against the {END:.0f} s "
-                "that it may take", "s", Side("measured", [ended]), Side("allowed", [END]), bound=1, at_most=True,
+                f"{kind} end", f"from SIGTERM to the end of the process, {HOSTILE} clients with hostile {kind}", "s",
+                Side("measured", [ended]), Side("allowed", [END]), bound=1, at_most=True,
             )
         )  # fmt: skip
+        load = f"{psutil.getloadavg()[0]:.1f} processes were running or waiting"
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.items()))
-        notes.append(f"Answers to the {kind} while the honest stream ran (a client gives up after 10 s): {statuses}.")
+        notes.append(
+            f"Answers to the {kind} while the honest stream ran (a client gives up after 10 s): {statuses}; {load}."
+        )
     if len(sys.argv) > 1 and sys.argv[1] in kinds:
         print("\n".join([*(figure.row() for figure in figures), *notes]))
     else:
