@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,34 +46,37 @@ ROUNDING, COARSE = 0.06, 0.3
 Load = Callable[..., Model]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
+class Models:
+    """Models by recipe and options, kept for whoever wants the same, and closed together."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[tuple[Any, ...], Model] = {}
+        self._made: dict[tuple[str, bool], Path] = {}
 
-@pytest.fixture(scope="module")
-def load(folder: Path) -> Iterator[Load]:
-    """Models by recipe and options, kept for the next test that wants the same."""
+    def __enter__(self) -> Models:
+        return self
 
-    @cache
-    def loaded(loader_name: str, name: str, options: tuple[tuple[str, Any], ...]) -> Model:
-        loader = loader_named(loader_name)
-        path = made(name, "cache_type" in dict(options))
-        models.append(loader.load(path, loader.Options.parse(dict(options)), keep_going))
-        return models[-1]
+    def __exit__(self, *_: object) -> None:
+        for model in self._open.values():
+            model.close()
 
-    @cache
-    def made(name: str, wide: bool) -> Path:
-        return ggufs.make(name, folder, wide=wide)
-
-    def load(name: str, loader: str = "llama.cpp", **options: Any) -> Model:
+    def load(self, name: str, loader: str = "llama.cpp", **options: Any) -> Model:
         options = {"n_ctx": N_CTX, "threads": 1, "threads_batch": 1, **options}
-        return loaded(loader, name, tuple(sorted(options.items())))
+        key = (loader, name, *sorted(options.items()))
+        if key not in self._open:
+            file = (name, "cache_type" in options)
+            if file not in self._made:
+                self._made[file] = ggufs.make(name, self._folder, wide=file[1])
+            found = loader_named(loader)
+            self._open[key] = found.load(self._made[file], found.Options.parse(options), keep_going)
+        return self._open[key]
 
-    models: list[Model] = []
-    yield load
-    for model in models:
-        model.close()
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+    with Models(tmp_path_factory.mktemp("zoo")) as models:
+        yield models.load
 
 
 class Cold:
@@ -113,6 +115,10 @@ def cold_of(load: Load, name: str, options: dict[str, Any]) -> Cold:
     return Cold(load(name, parallel=1, separate_contexts=True, cache_capacity="0", **same, **shifts))
 
 
+def bound_of(how: str) -> float:
+    return COARSE if "cache_type" in OPTIONS[how] else ROUNDING
+
+
 def cases() -> list[tuple[str, str]]:
     few = ("as it is", "shifting, q8_0", "q4_0")
     return [(name, how) for name in ARCHITECTURES for how in OPTIONS if name not in PLAIN or how in few]
@@ -122,9 +128,8 @@ def cases() -> list[tuple[str, str]]:
 def test_what_is_reused_is_what_a_cold_start_reads(load: Load, name: str, how: str) -> None:
     assert most(length=LENGTH) <= N_CTX
     model, cold = load(name, **OPTIONS[how]), cold_of(load, name, OPTIONS[how])
-    bound = COARSE if "cache_type" in OPTIONS[how] else ROUNDING
     found = differences(model, cold)
-    assert {step: far for step, far in found.items() if far > bound} == {}
+    assert {step: far for step, far in found.items() if far > bound_of(how)} == {}
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in PLAIN])
