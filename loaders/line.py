@@ -6,8 +6,10 @@ what is computed.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from errors import UserError
@@ -61,6 +63,14 @@ class Line(Generic[T]):
         """Let the first one go in."""
         with self._changed:
             return self._items.popleft()
+
+    def take_before(self, wanted: Callable[[T], bool], stop: Callable[[T], bool]) -> list[T]:
+        """Let out all who are `wanted` and stand before the first for whom `stop` is true."""
+        with self._changed:
+            found = [item for item in itertools.takewhile(lambda item: not stop(item), self._items) if wanted(item)]
+            for item in found:
+                self._items.remove(item)
+        return found
 
     def take_cancelled(self) -> list[T]:
         """Let out all who do not want to wait any more."""

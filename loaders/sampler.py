@@ -31,6 +31,10 @@ class Grammar(Protocol):
         """Why it cannot be used, as soon as that is known."""
         ...
 
+    def ready(self, seconds: float = 0) -> bool:
+        """Whether it has been read, or `problem` says why not; after waiting so long for that at most."""
+        ...
+
     def attempt(self, token: int) -> Future[bytes | None]:
         """Go on with this token if the grammar allows it (None); else what it allows, for `mask_of`."""
         ...
@@ -77,6 +81,10 @@ class Sampler:
     def problem(self) -> BaseException | None:
         """Why no token can be chosen, if that is known already."""
         return self._grammar.problem if self._grammar else None
+
+    def ready(self, seconds: float = 0) -> bool:
+        """Whether its grammar, if it has one, has been read; after waiting so long for that at most."""
+        return self._grammar is None or self._grammar.ready(seconds)
 
     @property
     def waits(self) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +100,11 @@ class Following:
     def problem(self) -> BaseException | None:
         """Why it cannot be used, as soon as that is known."""
         return self._opened.exception() if self._opened.done() else None
+
+    def ready(self, seconds: float = 0) -> bool:
+        """Whether it has been read, or `problem` says why not; after waiting so long for that at most."""
+        wait([self._opened], seconds)
+        return self._opened.done()
 
     def attempt(self, token: int) -> Future[bytes | None]:
         """Go on with this token if the grammar allows it (None); else what it allows, for `mask_of`."""

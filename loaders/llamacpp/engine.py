@@ -2,9 +2,9 @@
 
 Each step: take what has arrived, give free sequences to those who wait, fill a batch (one token for each reply that
 runs, then pieces of the prompts), decode, choose a token for each run whose logits are there. A run whose grammar is
-still being asked is left out of the batch: the others do not wait for it. While others wait, replies take turns, so
-that a long one does not keep short ones waiting. It sees token ids and Jobs; it must not know of text, of chats or of
-files.
+still being asked is left out of the batch, and parked where others wait for its place. While others wait, replies take
+turns, so that a long one does not keep short ones waiting. It sees token ids and Jobs; it must not know of text, of
+chats or of files.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from loaders.job import Errand, Job, Probe, Scoring
 from loaders.line import Line
 from loaders.llamacpp.limits import ROWS_SCORED, Limits
 from loaders.llamacpp.native import Batch, Context
+from loaders.llamacpp.pace import PromptPace
+from loaders.llamacpp.parked import Parked
 from loaders.llamacpp.run import Lane, Run
 from loaders.llamacpp.sequences import Sequences
 from loaders.llamacpp.states import SavedStates
@@ -31,10 +33,6 @@ from loaders.sampler import sampler_of
 from loaders.sampling import Scratch
 
 log = logging.getLogger(__name__)
-
-#: A prompt is cut so that one step takes about this long, in seconds: alone, and while others are being answered.
-_STEP_ALONE, _STEP_SHARED = 0.3, 0.1
-_SMALLEST_PIECE = 32
 
 #: While others wait, a reply gives up its place after so many tokens, and stands in the line again.
 TURN = 64
@@ -58,8 +56,9 @@ class Engine:
         self._sequences = Sequences(context, limits.sequences, shared=can_fork, states=states)
         self._runs: list[Run] = []  # with sequences, oldest first
         self._line: Line[Job | Run] = Line()
+        self._parked = Parked(self._line)
         self._scratch = Scratch(tokenizer.n_vocab)
-        self._prompt_speed = 0.0  # tokens per second of recent prompt pieces; 0 until measured
+        self._pace = PromptPace(limits.n_batch)
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
         self._thread.start()
 
@@ -71,7 +70,9 @@ class Engine:
 
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Who is running and who is waiting, first come first."""
-        return [run.job for run in tuple(self._runs)], self._line.jobs()
+        parked = tuple(self._parked.runs)
+        running = [run.job for run in (*self._runs, *parked) if run.job.started]
+        return running, [*(run.job for run in parked if not run.job.started), *self._line.jobs()]
 
     def close(self) -> None:
         """End everything with ModelClosed and wait until the thread has let go of the context."""
@@ -84,6 +85,7 @@ class Engine:
         try:
             while self._await_work():
                 self._drop_cancelled()
+                self._read_grammars()
                 self._settle()
                 self._take_turns()
                 self._admit()
@@ -96,7 +98,7 @@ class Engine:
             log.exception("the engine's thread ended")
             self._line.close(EngineFailed(f"an internal error ({error!r}). Unload the model and load it again."))
         why = self._line.closed or ModelClosed()
-        left: list[Job | Run] = list(self._runs)
+        left: list[Job | Run] = [*self._runs, *self._parked.runs]
         while self._line.first:
             left.append(self._line.take())
         for item in left:
@@ -105,23 +107,36 @@ class Engine:
 
     def _await_work(self) -> bool:
         """Sleep while there is nothing to do. False when the engine is to close."""
-        if not self._runs:
+        if not self._runs and not self._parked.runs:
             self._line.wait()
         return self._line.closed is None
 
     def _drop_cancelled(self) -> None:
-        for item in [*(run for run in self._runs if run.job.cancelled), *self._line.take_cancelled()]:
+        under_way = [run for run in (*self._runs, *self._parked.runs) if run.job.cancelled]
+        for item in [*under_way, *self._line.take_cancelled()]:
             self._end(item, Finish.CANCELLED)
+
+    def _read_grammars(self) -> None:
+        """Requests with grammars leave the line until those have been read."""
+        for job in self._parked.take_from_line():
+            try:
+                self._parked.add(self._run_of(job))
+            except Exception as error:
+                self._end(job, error if isinstance(error, UserError) else _internal(error))
 
     def _take_turns(self) -> None:
         """While others wait and no place is free, replies that have had their turn go to the end of the line.
 
-        Only where that costs next to nothing: what they hold must have room in main memory.
+        Only where that costs next to nothing: what they hold must have room in main memory. Those that wait for their
+        grammars leave in any case.
         """
         if len(self._runs) < self._limits.parallel or not len(self._line):
             return
         if any(isinstance(job, Errand) for job in self._line.jobs()):
             return  # who began before it ends before it: behind it another adapter would act
+        for run in self._parked.too_slow(self._runs):
+            self._withdraw(run)
+            self._parked.add(run)
         tired = [run for run in self._runs if run.turn >= TURN and run.replying and self._keeps(run)]
         for run in sorted(tired, key=lambda run: -run.turn)[: len(self._line)]:
             self._withdraw(run)
@@ -133,21 +148,21 @@ class Engine:
     def _admit(self) -> None:
         """Let in those who wait, in order, while there is room for the first."""
         while len(self._runs) < self._limits.parallel and (first := self._line.first) and self._fits(first):
-            self._line.take()
+            item = self._line.take()
             try:
-                if isinstance(first, Run):
-                    self._place(first)
-                elif isinstance(first, Errand):
-                    self._run_errand(first)
-                else:
-                    self._begin(first)
+                if isinstance(item, Errand):
+                    self._run_errand(item)
+                    continue
+                if isinstance(item, Job):
+                    item = self._run_of(item)
+                self._place(item)
             except Exception as error:
-                self._end(first, error if isinstance(error, UserError) else _internal(error))
+                self._end(item, error if isinstance(error, UserError) else _internal(error))
 
     def _fits(self, item: Job | Run) -> bool:
         """Whether this one can be decoded beside those that run (what is idle makes room)."""
         if not self._runs:
-            return True
+            return not isinstance(item, Errand) or not self._parked.runs
         prompts = [lane.ids for lane in item.lanes] if isinstance(item, Run) else item.prompts
         if isinstance(item, Errand) or self._sequences.free < len(prompts):
             return False
@@ -161,9 +176,8 @@ class Engine:
         self._sequences.clear()
         errand.end(Finish.STOP)
 
-    def _begin(self, job: Job) -> None:
-        """Start a request: its sampler, its sequences, what of its prompt is there already. Raises: UserError."""
-        job.start()
+    def _run_of(self, job: Job) -> Run:
+        """A request with its sampler, without a place. Raises: UserError."""
         sampler = sampler_of(
             job,
             self._tokenizer,
@@ -175,20 +189,14 @@ class Engine:
         run = Run(job, sampler, [Lane(list(ids)) for ids in job.prompts])
         if isinstance(job, Scoring):
             run.lanes[0].ids.pop()  # nothing follows the last token: its logits serve nobody
-        try:
-            job.report.reuse_reason = self._place(run)
-        except BaseException:
-            sampler.close()
-            raise
-        held = run.lanes[0].sequence
-        job.report.reused_tokens = len(held.ids) if held else 0
+        return run
 
-    def _place(self, run: Run) -> str:
-        """Give each lane of a run a sequence; the reason for how much of the prompt that holds already."""
-        reasons = []
+    def _place(self, run: Run) -> None:
+        """Give each lane of a run a sequence; the report says how much of the prompt that holds already, and why."""
+        reasons, job = [], run.job
         for lane in run.lanes:
             # to score, every token's logits are wanted: what is in the cache has none
-            beginning = [] if isinstance(run.job, Scoring) else lane.ids
+            beginning = [] if isinstance(job, Scoring) else lane.ids
             try:
                 lane.sequence, reason = self._sequences.take(beginning)
             except BaseException:
@@ -197,13 +205,17 @@ class Engine:
             reasons.append(reason)
         run.turn = 0
         self._runs.append(run)
-        return reasons[0]
+        if not job.started:
+            job.start()
+            job.report.reuse_reason = reasons[0]
+            job.report.reused_tokens = len(run.lanes[0].sequence.ids) if run.lanes[0].sequence else 0
 
     def _end(self, item: Job | Run, why: Finish | BaseException) -> None:
         """A request is over: its sequences become free (what they hold may serve another), its reader is told."""
         try:
             if isinstance(item, Run):
                 item.sampler.close()
+                self._parked.remove(item)
                 self._withdraw(item)
         finally:
             item.job.end(why)  # whatever happens, nobody waits for ever
@@ -231,7 +243,7 @@ class Engine:
                 self._add(lane, 1, last=True)
         scoring = all(isinstance(run.job, Scoring) for run in self._runs)
         # where nobody waits for a token, pieces of one size: the figures do not depend on the machine's speed
-        room, rows = self._limits.n_batch if scoring else self._piece(shared=bool(replying)), ROWS_SCORED
+        room, rows = self._limits.n_batch if scoring else self._pace.piece(shared=bool(replying)), ROWS_SCORED
         room = min(room, self._limits.tokens - self._batch.size)
         for run in self._runs:
             if isinstance(run.job, Scoring):
@@ -258,19 +270,11 @@ class Engine:
         lane.sequence.ids.extend(piece)
         lane.added, lane.row = count, row if last else -1
 
-    def _piece(self, *, shared: bool) -> int:
-        """How many prompt tokens this step may process, so that nobody waits long for the next one."""
-        largest = self._limits.n_batch
-        if not self._prompt_speed:
-            return min(largest, 128)
-        seconds = _STEP_SHARED if shared else _STEP_ALONE
-        return max(min(_SMALLEST_PIECE, largest), min(largest, int(self._prompt_speed * seconds)))
-
     def _step(self) -> None:
         started = time.monotonic()
         code = self._context.decode(self._batch)
         if code == 0:
-            self._note_speed(time.monotonic() - started)
+            self._pace.note(self._batch.size, time.monotonic() - started)
             for lane in [lane for run in self._runs for lane in run.lanes if lane.added]:
                 if lane.sequence:
                     lane.sequence.unsettled = False
@@ -286,11 +290,6 @@ class Engine:
                 self._end(run, EngineFailed(f"llama.cpp could not compute a step (code {code}). Try again."))
             self._sequences.clear()
 
-    def _note_speed(self, seconds: float) -> None:
-        if self._batch.size >= _SMALLEST_PIECE and seconds > 0:
-            speed = self._batch.size / seconds
-            self._prompt_speed = speed if not self._prompt_speed else 0.7 * self._prompt_speed + 0.3 * speed
-
     def _choose(self, run: Run) -> None:
         """The next token of a run, or the question for it to its grammar."""
         if isinstance(run.job, Scoring):
@@ -305,15 +304,20 @@ class Engine:
             return
         token = run.sampler.begin(logits)
         if token is None:
-            run.held = logits.copy()
+            run.held, run.held_since = logits.copy(), time.monotonic()
         else:
             self._chosen(run, token, logits)
 
     def _settle(self, seconds: float = 0) -> None:
         """Go on with the runs whose grammars have answered, after waiting so long for all of them together."""
         until = time.monotonic() + seconds
-        for run in list(self._runs):
-            self._guarded(run, lambda run: self._answered(run, max(0.0, until - time.monotonic())))
+
+        def left() -> float:
+            return max(0.0, until - time.monotonic())
+
+        for run in [*self._runs, *self._parked.runs]:
+            self._guarded(run, lambda run: self._answered(run, left()))
+        self._parked.send_back(left)
 
     def _answered(self, run: Run, seconds: float) -> None:
         if run.sampler.problem:

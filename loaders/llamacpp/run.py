@@ -42,6 +42,7 @@ class Run:
     lanes: list[Lane] = field(default_factory=list)
     turn: int = 0  # tokens since it got its sequences
     held: Floats | None = None  # the logits of the next token, while its grammar is asked
+    held_since: float = 0.0  # monotonic seconds
 
     @property
     def ids(self) -> list[int]:

@@ -16,6 +16,7 @@ from loaders.base import Finish, Request
 from loaders.grammar.follow import Grammars
 from loaders.grammar.messages import Ask
 from loaders.grammar.process import Session
+from loaders.llamacpp.engine import TURN
 from loaders.params import SamplingParams
 from tests.conftest import keep_going
 from tests.loaders.hostile_grammars import HOSTILE
@@ -78,12 +79,19 @@ def test_others_of_the_same_process_are_read_anew_where_they_were(model: Any) ->
 
 
 class Stuck:
-    """A grammar that never answers."""
+    """A grammar that never answers, or, where `unread` is set, is never even read."""
 
     problem = None
 
     def __init__(self) -> None:
         self.asked, self.closed = threading.Event(), threading.Event()
+        self.unread = False
+
+    def ready(self, seconds: float = 0) -> bool:
+        if self.unread:
+            self.asked.set()
+            threading.Event().wait(seconds)
+        return not self.unread
 
     def attempt(self, _token: int) -> Future[bytes | None]:
         self.asked.set()
@@ -115,6 +123,46 @@ def test_nobody_waits_for_a_grammar_that_does_not_answer(model: Any, stuck: Stuc
     assert list(stream) == []
     assert stream.report.finish is Finish.CANCELLED
     assert stuck.closed.wait(HANG)
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_grammars_that_do_not_answer_hold_no_places(model: Any, stuck: Stuck, unread: bool) -> None:
+    """More of them than there are places, all of them before the honest ones, one of which takes more than a turn."""
+    stuck.unread = unread
+    asking = [request(model, 8, "stuck") for _ in range(12)]
+    streams = [model.generate(each) for each in asking]
+    assert stuck.asked.wait(HANG)
+    honest: list[list[object]] = []
+    reading = [
+        threading.Thread(target=lambda n=n: honest.append(list(model.generate(request(model, n)))), daemon=True)
+        for n in (8, 2 * TURN + 10)
+    ]
+    for each in reading:
+        each.start()
+    for each in reading:
+        each.join(HANG)
+    assert sorted(len(tokens) for tokens in honest) == [8, 2 * TURN + 10]
+    assert {entry.label for entry in model.queue()} == {""}
+    assert len(model.queue()) == len(asking)
+    for each in asking:
+        each.cancel.set()
+    for stream in streams:
+        assert list(stream) == []
+        assert stream.report.finish is Finish.CANCELLED
+    assert not model.queue()
+
+
+def test_adapters_change_after_those_whose_grammars_are_slow(model: Any) -> None:
+    """A change waits for who came before it, parked or not, and those behind it for the change."""
+    streams = [model.generate(request(model, 6, 'root ::= "la "+')) for _ in range(6)]
+    changed: list[bool] = []
+    changing = threading.Thread(target=lambda: (model.set_loras([]), changed.append(True)), daemon=True)
+    changing.start()
+    later = model.generate(request(model, 6, 'root ::= "lo "+'))
+    changing.join(HANG)
+    assert changed
+    for stream in [*streams, later]:
+        assert list(stream)
 
 
 def test_closing_does_not_wait_for_a_grammar(demo_model_path: Path) -> None:
