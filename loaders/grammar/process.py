@@ -25,6 +25,7 @@ from loaders.grammar.messages import Ask, Reply, read, write
 log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parents[2]
+_KILLED = (-9, -15)  # SIGKILL, SIGTERM: no grammar ends its process by these
 _IDLE = 60.0  # seconds without a question and without a grammar, after which the process is ended
 
 
@@ -49,7 +50,11 @@ class _Task:
 
 
 class _Died(Exception):
-    """The process is gone."""
+    """The process is gone. `killed`: from outside, by a person or the system, and not of what it computed."""
+
+    def __init__(self, *, killed: bool) -> None:
+        super().__init__()
+        self.killed = killed
 
 
 class GrammarProcess:
@@ -139,19 +144,28 @@ class GrammarProcess:
         if session.closed:
             return None  # nobody reads it
         try:
-            process = self._running()
-            if session.stands_in is not process:
-                self._replay(session, process)
-            if task.ask is Ask.OPEN:
-                return None
-            reply, payload = self._call(task.ask, session.id, _packed(task.tokens))
-        except _Died:
+            reply, payload = self._answer(task)
+        except _Died as died:
             if self._closed:
                 raise ModelClosed from None
-            raise GrammarTooComplex from None
+            if not died.killed:
+                raise GrammarTooComplex from None
+            try:
+                reply, payload = self._answer(task)  # once more: it is to blame only if that ends it, too
+            except _Died:
+                raise GrammarTooComplex from None
         if task.ask is Ask.ACCEPT or (task.ask is Ask.TRY and reply is Reply.YES):
             session.tokens += task.tokens
         return None if reply is Reply.YES else payload
+
+    def _answer(self, task: _Task) -> tuple[Reply, bytes]:
+        """What a process says that has read the grammar. Raises: _Died, UserError."""
+        process = self._running()
+        if task.session.stands_in is not process:
+            self._replay(task.session, process)
+        if task.ask is Ask.OPEN:
+            return Reply.YES, b""
+        return self._call(task.ask, task.session.id, _packed(task.tokens))
 
     def _replay(self, session: Session, process: subprocess.Popen[bytes]) -> None:
         """Bring a grammar into the process, as far as it had come."""
@@ -172,8 +186,7 @@ class GrammarProcess:
         except (OSError, ValueError):
             message = None
         if message is None:
-            self._end()
-            raise _Died
+            raise _Died(killed=self._end() in _KILLED)
         reply = Reply(message[0])
         if reply is Reply.INVALID:
             raise InvalidGrammar(message[2].decode("utf-8", "replace"))
@@ -183,6 +196,8 @@ class GrammarProcess:
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process, started where there is none. Raises: ModelClosed, EngineFailed."""
+        if self._process and self._process.poll() is not None:  # it died while nothing was asked
+            self._end()
         if self._process:
             return self._process
         vocabulary = self._vocabulary()
@@ -198,16 +213,18 @@ class GrammarProcess:
             raise EngineFailed("the process for grammars could not be started. Is llguidance installed?") from None
         return self._process
 
-    def _end(self) -> None:
+    def _end(self) -> int:
+        """End the process, if there is one; its exit code."""
         with self._guard:
             process, self._process = self._process, None
-        if process:
-            process.kill()
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    with contextlib.suppress(OSError):  # what was left to write finds no reader
-                        pipe.close()
-            process.wait()
+        if not process:
+            return 0
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):  # what was left to write finds no reader
+                    pipe.close()
+        return process.wait()
 
 
 def _packed(tokens: Sequence[int]) -> bytes:

@@ -36,6 +36,9 @@ _HEADS = {
     "ForImageClassification": "labels for pictures",
 }
 
+#: These decode, but draw their attention by chance (Reformer) or in an order of their own (XLNet).
+_OTHERS = frozenset(("reformer", "xlnet"))
+
 _RUNS = "this program runs decoder-only models (GPT, Llama, Qwen)"
 
 
@@ -45,6 +48,8 @@ def refusal(config: Mapping[str, Any]) -> str | None:
     decodes = config.get("is_decoder") is True or config.get("causal") is True
     if config.get("is_encoder_decoder") or (kind in ENCODER_DECODERS and not decodes):
         return f"it is an encoder-decoder model, and {_RUNS}."
+    if kind in _OTHERS:
+        return f"models of the kind {kind} do not write from left to right, each token from all before it, and {_RUNS}."
     if kind in ENCODERS and not decodes:
         return f"it is an encoder-only model ({kind}), made for embeddings and labels, and {_RUNS}."
     named = config.get("architectures")

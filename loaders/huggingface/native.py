@@ -23,6 +23,7 @@ from loaders.base import Model, Progress
 from loaders.hf.model import Backend, HFModel
 from loaders.hf.search import BeamsAndContrast
 from loaders.hf.tokenizer import FolderTokenizer
+from loaders.huggingface import rope
 from loaders.huggingface.adapters import Adapters
 from loaders.huggingface.cache import cache_name, can_repeat
 from loaders.huggingface.continuation import Continuation, find_out, is_plain
@@ -169,6 +170,8 @@ def _guarded(read: Folder, make: Callable[[], Made]) -> Made:
 def _model(
     read: Folder, options: TransformersOptions, model: Any, tokenizer: FolderTokenizer, n_ctx: int, notes: list[str]
 ) -> HFModel:
+    if fixed := rope.fix(model, n_ctx):
+        notes.append(fixed)
     continuation = Continuation() if is_plain(model) else find_out(model, tokenizer.encode, n_ctx)
     if continuation.note:
         notes.append(continuation.note)
@@ -205,22 +208,22 @@ def _stretch(config: Any, options: TransformersOptions, notes: list[str]) -> Non
     linear, alpha = options.compress_pos_emb, options.alpha_value
     if linear == 1 and alpha == 1 and not options.rope_freq_base:
         return
-    rope = getattr(config, "rope_parameters", None)
-    if not isinstance(rope, dict) or "rope_theta" not in rope:
+    given = getattr(config, "rope_parameters", None)
+    if not isinstance(given, dict) or "rope_theta" not in given:
         raise ModelFileError(
             "The model", "alpha_value, rope_freq_base and compress_pos_emb do not fit it: it has no RoPE, or several."
         )
-    rope = dict(rope)
+    changed = dict(given)
     if options.rope_freq_base > 0:
-        rope["rope_theta"] = options.rope_freq_base
+        changed["rope_theta"] = options.rope_freq_base
         notes.append(f"RoPE base {options.rope_freq_base:,.0f}, as asked")
     if linear != 1:
-        rope.update(rope_type="linear", factor=linear)
+        changed.update(rope_type="linear", factor=linear)
         notes.append(f"positions divided by {linear:g}, as asked")
     elif alpha != 1 and not options.rope_freq_base:
-        rope.update(rope_type="dynamic", factor=alpha)
-        notes.append(f"dynamic NTK scaling by {alpha:g}, as asked")
-    config.rope_parameters = rope
+        changed.update(rope_type="dynamic", factor=alpha)
+        notes.append(f"NTK scaling by {alpha:g}, as asked")
+    config.rope_parameters = changed
 
 
 @contextlib.contextmanager

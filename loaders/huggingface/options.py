@@ -57,7 +57,7 @@ class TransformersOptions(LoadOptions):
     )
     alpha_value: float = knob(
         1.0, ge=1, range=(1, 8, 0.05), group="rope",
-        help="Dynamic NTK scaling: stretches the context without training. 1 is off; 1.75 for 1.5 times the context.",
+        help="NTK scaling: stretches the context without training. 1 is off; 1.75 for 1.5 times the context.",
     )  # fmt: skip
     rope_freq_base: float = knob(
         0, ge=0, range=(0, 1_000_000, 1000), group="rope",

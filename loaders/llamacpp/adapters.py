@@ -6,14 +6,32 @@ Used on the engine's thread alone, while nothing is decoded. It must not know of
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import llama_cpp as C
 
 from errors import ModelFileError
 from loaders.base import Lora
+from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.native import Context, Weights, forget_complaints, why_it_failed
+
+#: Types of tensors that are for counts and indices.
+_NO_WEIGHTS = ("I8", "I16", "I32", "I64", "F64")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what llama.cpp would take and then compute nonsense with, or crash over. Raises: ModelFileError."""
+    header = read_header(path)
+    strange = next((tensor for tensor in header.tensors if tensor.type in _NO_WEIGHTS), None)
+    if strange:
+        raise ModelFileError(path.name, f"its tensor {strange.name} is of type {strange.type}, and weights never are.")
+    alpha = header.metadata.get("adapter.lora.alpha", 1.0)
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise ModelFileError(path.name, f"its alpha is no number ({alpha}).")
 
 
 class Adapters:
@@ -45,7 +63,7 @@ class Adapters:
 
     def _load(self, path: str) -> Any:
         forget_complaints()
-        pointer = C.llama_adapter_lora_init(self._weights.pointer, path.encode())
+        pointer = C.llama_adapter_lora_init(self._weights.pointer, os.fsencode(path))
         if not pointer:
             raise ModelFileError(
                 path.replace("\\", "/").rpartition("/")[2], why_it_failed("it is no adapter of this model")

@@ -40,6 +40,8 @@ def refusal(header: GGUFHeader) -> str | None:
         return f"it is an encoder-only model ({name}), and {_RUNS}."
     if name in _DIFFUSION:
         return f"it is a diffusion language model ({name}), which does not write token by token, and {_RUNS}."
+    if header.metadata.get("tokenizer.ggml.model") in ("none", "no_vocab"):
+        return "it has no vocabulary, so no text can be read or written with it."
     if not any(tensor.name.startswith("blk.") for tensor in header.tensors):
         return "it holds a vocabulary or an adapter, not a whole model."
     return None

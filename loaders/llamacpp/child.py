@@ -75,7 +75,7 @@ def how_it_crashed(code: int, complaints: str) -> str:
     said = [each for each in words if "GGML_ASSERT" in each[2]] or words
     if said:
         file, line, sentence = said[-1]
-        return f"llama.cpp says: {sentence.strip().rstrip('.')} ({file}:{line})"
+        return f"llama.cpp says: {' '.join(sentence.split()).rstrip('.')} ({file}:{line})"
     try:
         name = signal.Signals(-code).name
     except ValueError:

@@ -8,7 +8,8 @@ from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions
 
-_GGML_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+F16 = 1  # ggml_type
+_GGML_TYPES = {"f16": F16, "q8_0": 8, "q4_0": 2}
 _FLASH = {"auto": -1, "on": 1, "off": 0}
 
 

@@ -365,9 +365,10 @@ class Engine:
         """Drop the older half of a full lane after the tokens to keep. False where that is off or impossible."""
         if self._limits.keep is None or not self._context.can_shift or not lane.sequence:
             return False
-        keep = min(self._limits.keep, len(lane.sequence.ids) - 8)
-        drop = (len(lane.sequence.ids) - keep) // 2
-        if keep < 0:
+        held = len(lane.sequence.ids)
+        keep = min(self._limits.keep, held // 2)  # all of it would leave nothing to drop
+        drop = (held - keep) // 2
+        if not drop:
             return False
         self._sequences.shift(lane.sequence, keep, drop)
         del lane.ids[keep : keep + drop]

@@ -99,6 +99,12 @@ class GGUFHeader:
         return frozenset({size, int(self.get("attention.key_length_swa", size))})
 
     @property
+    def scales_keys(self) -> bool:
+        """Whether RoPE makes keys longer, not only turns them (YaRN, LongRoPE): a shift would do it once more."""
+        factor = float(self.get("rope.scaling.attn_factor", 1.0) or 1.0)
+        return self.get("rope.scaling.type") in ("yarn", "longrope") or factor != 1.0
+
+    @property
     def n_params(self) -> int:
         """The number of weights, over all parts that were read."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors)
@@ -124,7 +130,7 @@ class GGUFHeader:
 def split_parts(path: Path) -> tuple[Path, ...]:
     """All parts of a split GGUF, given any of them; the path itself when it is a single file."""
     match = _SPLIT_NAME.match(path.name)
-    if not match:
+    if not match or not 1 <= int(match["part"]) <= int(match["count"]):
         return (path,)
     count = int(match["count"])
     return tuple(path.with_name(f"{match['stem']}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1))
@@ -146,7 +152,7 @@ def read_header(path: Path) -> GGUFHeader:
         tensors=tuple(tensor for _, tensors in headers for tensor in tensors),
     )
     try:
-        _ = header.context_length, header.n_layers, header.quantization
+        _ = header.context_length, header.n_layers, header.quantization, header.scales_keys
         epsilons = [header.get(f"attention.layer_norm{kind}_epsilon", 0.0) for kind in ("", "_rms")]
         sound = all(math.isfinite(epsilon) and epsilon >= 0 for epsilon in epsilons)  # llama.cpp aborts otherwise
     except (TypeError, ValueError, OverflowError):

@@ -196,8 +196,12 @@ def opened(
             path.name, "it has a broken header: its metadata make no sense. Download it again."
         ) from None
     params = context_params(options, limits, cells, keys)
-    trial.check(
-        header.parts, params, psutil.virtual_memory().available, lambda: progress(0.02, "trying the file for one token")
+    shifts = trial.check(
+        header.parts,
+        params,
+        psutil.virtual_memory().available,
+        lambda: progress(0.02, "trying the file for one token"),
+        shift=limits.keep is not None,
     )
     # here, not above: these import llama_cpp
     from loaders.llamacpp import native
@@ -234,6 +238,7 @@ def opened(
                 n_threads_batch=options.threads_batch or threads,
                 **params,
             )
+            context.can_shift = context.can_shift and shifts and not header.scales_keys
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
         notes += [reason, *filter(None, [why_keys, _why_no_shift(context, limits)])]

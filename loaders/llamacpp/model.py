@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from errors import PromptTooLong, Unsupported
 from loaders.base import Lora
 from loaders.grammar.follow import Grammars
 from loaders.job import Errand, Job, Scoring
-from loaders.llamacpp.adapters import Adapters
-from loaders.llamacpp.context_params import attention_params
+from loaders.llamacpp import trial
+from loaders.llamacpp.adapters import Adapters, check_file
+from loaders.llamacpp.context_params import F16, attention_params
 from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine import Engine
 from loaders.llamacpp.limits import Limits
@@ -74,9 +78,24 @@ class LlamaCppModel(QueuedModel):
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Takes its place in the queue: what was asked for before it is answered without it."""
+        for lora in loras:
+            if lora not in self.loras:
+                self._try_adapter(lora.path)
         errand = Errand(lambda: self._change_loras(tuple(loras)), label="changing adapters")
         self._engine.submit(errand)
         self._wait(errand)
+
+    def _try_adapter(self, path: Path) -> None:
+        """In another process, for an adapter may end the one that it acts in. Raises: ModelFileError."""
+        check_file(path)
+        flash = attention_params(self.options)["flash_attn_type"]
+        parts = [Path(os.fsdecode(part)) for part in self._weights.paths]
+        trial.check_adapter(
+            parts,
+            path,
+            {"flash_attn_type": flash, "type_k": F16, "type_v": F16},
+            psutil.virtual_memory().available,
+        )
 
     def _change_loras(self, wanted: tuple[Lora, ...]) -> None:
         self._adapters.set(wanted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +109,7 @@ def why_it_failed(default: str) -> str:
     for line in reversed(_log.complaints):
         _, _, clause = line.partition(": ")
         if clause and "failed to load model" not in line:
-            return f"llama.cpp says: {clause}"
+            return f"llama.cpp says: {' '.join(clause.split())}"  # in it may stand what the file says
     return default
 
 
@@ -176,8 +177,9 @@ class Weights:
         callback = C.llama_progress_callback(lambda fraction, _: progress(fraction))
         params.progress_callback = callback
         forget_complaints()
-        names = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
+        names = (ctypes.c_char_p * len(paths))(*(os.fsencode(path) for path in paths))
         self.pointer: Any = C.llama_model_load_from_splits(names, len(paths), params)
+        self.paths = tuple(paths)
         if not self.pointer:
             raise ModelFileError(paths[0], why_it_failed("llama.cpp cannot read it"))
         self.vocab: Any = C.llama_model_get_vocab(self.pointer)

@@ -52,11 +52,16 @@ class GGUFOptions(LoadOptions):
         help="The most prompt tokens that are processed at once.",
     )  # fmt: skip
     threads: int = knob(
-        0, ge=0, range=(0, 64, 1), group="speed",
+        0, ge=0, le=512, range=(0, 64, 1), group="speed",
         help="CPU threads for generating. 0 is one for each physical core; without hyper-threading one stays free.",
     )  # fmt: skip
     threads_batch: int = knob(
-        0, ge=0, range=(0, 64, 1), group="speed", help="CPU threads for prompts. 0 is as many as for generating."
+        0,
+        ge=0,
+        le=512,
+        range=(0, 64, 1),
+        group="speed",
+        help="CPU threads for prompts. 0 is as many as for generating.",
     )
     numa: bool = knob(False, group="speed", help="Spread the work for machines with several memory nodes.")
     alpha_value: float = knob(

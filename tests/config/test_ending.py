@@ -83,7 +83,7 @@ def draft(app):
 
 def prompt(app):
     loaded(app)
-    stream = app.generator.start("word " * 7000, PARAMS.changed(max_new_tokens=100))
+    stream = app.generator.session().start("word " * 7000, PARAMS.changed(max_new_tokens=100))
     say()
     next(stream)
 

@@ -71,9 +71,8 @@ def test_others_of_the_same_process_are_read_anew_where_they_were(model: Any) ->
     assert process
     process.kill()
     process.wait()
-    # who is being answered when it ends pays for it
-    with pytest.raises(GrammarTooComplex):
-        following._process.ask(Session(10**6, b'root ::= "b"'), Ask.MASK).result(HANG)
+    # nobody's grammar is to blame for that: neither the next one that is asked nor those that stood there
+    assert following._process.ask(Session(10**6, b'root ::= "b"'), Ask.MASK).result(HANG)
     assert (following.allowed() == before).all()
     following.close()
 

@@ -134,17 +134,19 @@ LETTERS = st.sampled_from(
     ['"a"', '"ab"', '"b "', '"é"', '" a"', "[ab]", "[^a]", "[a-c ]", ".", '""', '"the"', "[ \\n]"]
 )
 MARKS = st.sampled_from(["", "", "", "?", "*", "+", "{2}", "{0,2}", "{1,}"])
+#: Of groups: repeated without end, what repeats already makes llama.cpp's engine work for hours.
+GROUP_MARKS = st.sampled_from(["", "", "?", "{2}"])
 NAMES = ("root", "a", "b")
 
 
 def expressions(names: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    leaves = LETTERS | names
-    marked = st.builds(lambda item, mark: item + (mark if item != '""' else ""), leaves, MARKS)
+    letters = st.builds(lambda item, mark: item + (mark if item != '""' else ""), LETTERS, MARKS)
+    marked = letters | st.builds(lambda name, mark: name + mark, names, GROUP_MARKS)
 
     def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         lines = st.lists(inner, min_size=1, max_size=3).map(" ".join)
         return st.builds(
-            lambda parts, mark: f"({' | '.join(parts)}){mark}", st.lists(lines, min_size=1, max_size=3), MARKS
+            lambda parts, mark: f"({' | '.join(parts)}){mark}", st.lists(lines, min_size=1, max_size=3), GROUP_MARKS
         )
 
     return st.lists(st.recursive(marked, grown, max_leaves=6), min_size=1, max_size=3).map(" ".join)
@@ -156,7 +158,7 @@ GRAMMARS = st.tuples(RULES, RULES, RULES).map(
 )
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(text=GRAMMARS, seed=st.integers(0, 99))
 def test_random_ones(text: str, seed: int, demo_model: Any, textual: np.ndarray) -> None:
     assume(not gbnf.check(text))

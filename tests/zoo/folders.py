@@ -46,6 +46,16 @@ FOLDERS: dict[str, Kind] = {
     "llama": Kind("llama", _PLAIN),
     "qwen3": Kind("qwen3", {**_PLAIN, "head_dim": 16}),
     "phi3": Kind("phi3", _PLAIN),
+    "phi3-longrope": Kind(
+        "phi3",
+        {
+            **_PLAIN, "original_max_position_embeddings": 300,
+            "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0 + n for n in range(8)]},
+        },
+    ),
+    "llama-dynamic": Kind(
+        "llama", {**_PLAIN, "max_position_embeddings": 300, "rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}
+    ),
     "gpt2": Kind("gpt2", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}),
     "gpt-neo": Kind(
         "gpt_neo",

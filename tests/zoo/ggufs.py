@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _VOCABULARY = RECIPES / "vocabulary.json"
 _SHARED = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges")
 _TYPES = {"F32": np.float32, "F16": np.float16}
 
+_KINDS = {str: "STRING", int: "UINT32", float: "FLOAT32", bool: "BOOL"}
 #: What changes where heads are half as many and twice as large.
 _WIDER = {
     "attention.head_count": 0.5, "attention.head_count_kv": 0.5, "attention.key_length": 2.0,
@@ -33,9 +35,11 @@ def architectures() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.json") if path != _VOCABULARY)
 
 
-def make(name: str, folder: Path, *, wide: bool = False) -> Path:
+def make(
+    name: str, folder: Path, *, wide: bool = False, blocks: int | None = None, changes: Mapping[str, Any] | None = None
+) -> Path:
     """The model of a recipe, in a folder. `wide`: half as many attention heads of twice the size, 32 values, which is
-    the least of which llama.cpp quantizes a cache.
+    the least of which llama.cpp quantizes a cache. `blocks`: the first so many only. `changes`: metadata by full keys.
 
     Where the recipe has experts, all of them work: which of them are chosen hangs on differences so small that rounding
     changes them, and then the logits jump.
@@ -45,15 +49,20 @@ def make(name: str, folder: Path, *, wide: bool = False) -> Path:
     architecture = recipe["architecture"]
     path = folder / f"zoo-{name}{'-wide' * wide}.gguf"
     writer = gguf.GGUFWriter(path, architecture)
-    for key, types, value in recipe["metadata"]:
+    changes = {**({f"{architecture}.block_count": blocks} if blocks else {}), **(changes or {})}
+    there = {key for key, _, _ in recipe["metadata"]}
+    more = [[key, [_KINDS[type(value)]], value] for key, value in changes.items() if key not in there]
+    for key, types, value in [*recipe["metadata"], *more]:
         kinds = [gguf.GGUFValueType[each] for each in types]
         scale = _WIDER.get(key.removeprefix(f"{architecture}."), 1.0) if wide else 1.0
         written = shared[key] if value is None else _scaled(value, scale) if scale != 1 else value
         if key == f"{architecture}.expert_used_count":
             numbers = {each: number for each, _, number in recipe["metadata"]}
             written = max(value, numbers.get(f"{architecture}.expert_count", 0))
-        writer.add_key_value(key, written, *kinds)
+        writer.add_key_value(key, changes.get(key, written), *kinds)
     for tensor, shape, kind, mean, spread, low, high in recipe["tensors"]:
+        if blocks and tensor.startswith("blk.") and int(tensor.split(".")[1]) >= blocks:
+            continue
         if wide and tensor.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
             shape[-1] *= 2
         elif wide and tensor.endswith("attn_sinks.weight"):

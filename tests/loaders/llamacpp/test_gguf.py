@@ -96,3 +96,8 @@ def test_layers_are_chosen_with_a_reason(demo_model_path: Path) -> None:
     some, reason = layers_that_fit(header, plan, 750_000_000 + 12 * plan.per_layer)
     assert some == 12
     assert reason.startswith("12 of 31 layers on the GPU")
+
+
+@pytest.mark.parametrize("name", ["m-00000-of-00000.gguf", "m-00002-of-00001.gguf", "m-00000-of-00002.gguf"])
+def test_a_name_that_only_looks_like_a_part_is_a_file_of_its_own(tmp_path: Path, name: str) -> None:
+    assert split_parts(tmp_path / name) == (tmp_path / name,)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from errors import LoadCancelled, ModelFileError
 from loaders import loader_named
+from loaders.base import Lora
 from loaders.llamacpp import child, trial
 from tests.conftest import keep_going
 from tests.zoo import ggufs
@@ -30,6 +35,55 @@ def test_a_file_over_which_llama_cpp_aborts_is_refused(tmp_path: Path, name: str
         found.load(path, found.Options.parse({"n_ctx": 256}), keep_going)
 
 
+def changed(name: str, folder: Path, what: str) -> Path:
+    """A file that loads, and computes a token, and crashes llama.cpp later."""
+    recipe = {key: value for key, _, value in json.loads((ggufs.RECIPES / f"{name}.json").read_text())["metadata"]}
+    changes: dict[str, object] = {"tokenizer.ggml.model": what}
+    if what == "no bytes":
+        changes = {
+            "tokenizer.ggml.tokens": [t.replace("<0x", "<1x") for t in recipe["tokenizer.ggml.tokens"]],
+            "tokenizer.ggml.token_type": [1 if t == 6 else t for t in recipe["tokenizer.ggml.token_type"]],
+        }
+    elif what == "pooling":
+        changes = {f"{name}.pooling_type": 9}
+    return ggufs.make(name, folder, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "words"),
+    [
+        ("gemma2", "no bytes", "it would end the program"),  # at a text with a rare character
+        ("llama", "pooling", "it would end the program .*pooling"),  # when a text is embedded
+        ("llama", "no_vocab", "it has no vocabulary"),
+        ("llama", "none", "it has no vocabulary"),
+    ],
+)
+def test_what_would_crash_only_later_is_refused(tmp_path: Path, name: str, what: str, words: str) -> None:
+    path, loader = changed(name, tmp_path, what), loader_named("llama.cpp")
+    with pytest.raises(ModelFileError, match=words):
+        loader.load(path, loader.Options.parse({"n_ctx": 256}), keep_going)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float64, np.int8])
+def test_an_adapter_of_no_weights_is_refused(tmp_path: Path, kind: type) -> None:
+    path, loader = tmp_path / "adapter.gguf", loader_named("llama.cpp")
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in (("general.type", "adapter"), ("adapter.type", "lora")):
+        writer.add_string(key, value)
+    writer.add_float32("adapter.lora.alpha", 1.0)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((4, 64), kind))
+    writer.add_tensor("blk.0.attn_q.weight.lora_b", np.ones((64, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    options = loader.Options.parse({"n_ctx": 256})
+    with loader.load(ggufs.make("llama", tmp_path), options, keep_going) as model:
+        with pytest.raises(ModelFileError, match=r"lora_a is of type"):
+            model.set_loras([Lora(path)])
+        assert not model.loras
+
+
 def test_the_forecast_says_so_too(tmp_path: Path) -> None:
     loader = loader_named("llama.cpp")
     with pytest.raises(ModelFileError, match="GGML_ASSERT"):
@@ -47,6 +101,11 @@ def test_a_file_is_tried_again_only_when_it_has_changed(tmp_path: Path, monkeypa
     os.utime(path, (1, 1))
     trial.check([path], params, 10**10, lambda: True)
     assert len(tried) == 2
+    other = tmp_path / "other.gguf"  # of the same size and time
+    shutil.copy2(path, other)
+    other.replace(path)
+    trial.check([path], params, 10**10, lambda: True)
+    assert len(tried) == 3
 
 
 def test_a_trial_can_be_cancelled(tmp_path: Path) -> None:
