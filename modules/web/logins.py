@@ -177,13 +177,13 @@ class LoginLimit:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole of it; None where it is larger than a login is. What breaks off is as long as it came."""
+    """The whole of it; None where it is larger than a login is, or breaks off."""
     body, more = b"", True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = bool(message.get("more_body", False))
-        if len(body) > _LARGEST:
+        if message["type"] != "http.request" or len(body) > _LARGEST:
             return None
     return body
 

@@ -19,7 +19,8 @@ OPEN = (["--listen"], ["--share"], ["--listen-host", "0.0.0.0"], ["--listen-host
         ["--cors-origin", "null"], ["--cors-origin", "http://10.0.0.7:80"], ["--cors-origin", "https://[::2]"],
         ["--cors-origin", "http://localhost:3000,https://chat.example"],
         ["--cors-origin", "http://localhost.chat.example"], ["--cors-origin", "http://["])  # fmt: skip
-CLOSED: tuple[list[str], ...] = ([], ["--listen-host", "127.0.0.1"], ["--listen-host", "::1"], ["--listen-host", "localhost"],
+CLOSED: tuple[list[str], ...] = (
+          [], ["--listen-host", "127.0.0.1"], ["--listen-host", "::1"], ["--listen-host", "localhost"],
           ["--cors-origin", "http://localhost:3000"], ["--cors-origin", "http://127.0.0.1:8000,http://[::1]:1"],
           ["--cors-origin", "localhost:3000"])  # fmt: skip
 ONE = ["--gradio-auth", "boss:x"]

@@ -197,7 +197,7 @@ def test_a_huge_login_is_refused() -> None:
             return {"type": "http.request", "body": b"x" * 100_000, "more_body": True}
 
         scope = {"type": "http", "method": "POST", "path": "/login", "client": ("a", 1), "headers": []}
-        await LoginLimit(StrictCookies(None))(scope, receive, send)
+        await LoginLimit(Login().app)(scope, receive, send)
         return sent
 
     assert asyncio.run(run())[0]["status"] == 413
@@ -221,7 +221,7 @@ def test_guesses_at_the_same_time_count_each() -> None:
                 codes.append(message["status"])
 
         for_each = {"type": "http", "method": "POST", "path": "/login/", "client": ("1.2.3.4", 1), "headers": []}
-        await asyncio.gather(*(limit(dict(for_each), nothing, send) for _ in range(50)))  # type: ignore[arg-type]
+        await asyncio.gather(*(limit(dict(for_each), nothing, send) for _ in range(50)))
         return codes
 
     codes = asyncio.run(run())
