@@ -149,8 +149,14 @@ def _opened(data: bytes) -> Any:
             image.load()
     except InvalidInput:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
-        raise InvalidInput(f"The picture is damaged and cannot be read ({error}).") from None
+    except UnidentifiedImageError:
+        raise InvalidInput(
+            "The file is no picture that can be read, or it is damaged. Take a PNG, JPEG or WebP."
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InvalidInput("The picture has more than 50 million pixels. Make it smaller, then try again.") from None
+    except (OSError, SyntaxError, ValueError, Warning):
+        raise InvalidInput("The picture is damaged and cannot be read. Take an undamaged copy of it.") from None
     return image
 
 

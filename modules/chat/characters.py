@@ -116,7 +116,7 @@ class Characters:
             name = self._free(Path(file_name).stem)
             path = safe_child(self._folder, name, ".yaml")
             try:
-                values = own or parse_mapping(data.decode("utf-8-sig"), path)
+                values = own or parse_mapping(data.decode("utf-8-sig"), Path(Path(file_name).name))
             except UnicodeDecodeError:
                 raise InvalidInput("The file is not UTF-8 text. Save it as UTF-8, then try again.") from None
             if not any(values.get(key) for key in (*_NAME, *_GREETING, "context")):

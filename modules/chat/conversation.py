@@ -56,6 +56,7 @@ class Conversation:
         self._messages: dict[str, Message] = {}
         self._children: dict[str | None, list[str]] = {None: []}
         self._chosen: dict[str | None, str | None] = {}  # parent to child; None: what is shown ends here
+        self._known: set[str] = set()  # some that are shown, each with all above it: `select` need not look further up
         self._next = 1
 
     # --- looking ---
@@ -149,20 +150,23 @@ class Conversation:
     def select(self, message_id: str) -> None:
         """Show this message: the branch leads to it, and on along what was chosen below it. Raises: NotFound."""
         at: str | None = message_id
-        while at is not None:
+        way = []
+        while at is not None and at not in self._known:
+            way.append(at)
             at = self.choose(at).parent
+        self._known.update(way)
 
     def choose(self, message_id: str) -> Message:
         """Prefer this message among its versions, whether or not the branch leads there. Raises: NotFound."""
         message = self.message(message_id)
-        self._chosen[message.parent] = message.id
+        self._prefer(message.parent, message.id)
         return message
 
     def end_at(self, message_id: str | None) -> None:
         """Show nothing after this message (None: nothing at all). What is below stays in the tree. Raises: NotFound."""
         if message_id is not None:
             self.select(message_id)
-        self._chosen[message_id] = None
+        self._prefer(message_id, None)
 
     def remove(self, message_id: str) -> list[Message]:
         """Take a message and all that answers it out of the tree; what is shown ends before it, if it was shown.
@@ -171,12 +175,12 @@ class Conversation:
         """
         message = self.message(message_id)
         taken = list(self._below(message))
+        if self._chosen.get(message.parent) == message.id:
+            self._prefer(message.parent, None)
         for each in taken:
             del self._messages[each.id], self._children[each.id]
             self._chosen.pop(each.id, None)
         self._children[message.parent].remove(message.id)
-        if self._chosen.get(message.parent) == message.id:
-            self._chosen[message.parent] = None
         return taken
 
     def remove_last(self) -> list[Message]:
@@ -201,6 +205,14 @@ class Conversation:
             self.select(taken[0].id)
             for each in taken:
                 self._chosen.setdefault(each.parent, each.id)
+
+    def _prefer(self, parent: str | None, child: str | None) -> None:
+        """Show this child after its parent. What was shown in its place is no longer known to be."""
+        before = self._chosen.get(parent)
+        self._chosen[parent] = child
+        while before is not None and before != child and before in self._known:
+            self._known.remove(before)
+            before = self._chosen.get(before)
 
     def _below(self, message: Message) -> Iterable[Message]:
         waiting = [message.id]

@@ -17,6 +17,8 @@ from loaders import plain_json
 from modules.chat.conversation import Conversation, Message
 from modules.chat.file_form import NotAConversation, from_text
 
+#: Messages of a chat that is imported, all versions counted: many times what anyone writes.
+MOST = 100_000
 _WHAT = "Take a .json file of this program or of text-generation-webui, or a .jsonl file of SillyTavern."
 
 
@@ -30,6 +32,8 @@ def read_chat(id: str, text: str, title: str = "") -> Conversation:
         raise InvalidInput(f"This file holds no conversation: {error}. {_WHAT}") from None
     if not len(made):
         raise InvalidInput(f"This file holds no message. {_WHAT}")
+    if len(made) > MOST:
+        raise _too_many()
     made.revision = 0
     made.title = made.title or title[:200]
     return made
@@ -85,11 +89,17 @@ def _add(made: Conversation, line: Mapping[str, Any], parent: str | None) -> Mes
     shown = at if isinstance(at, int) and 0 <= at < len(texts) else 0
     if line.get("mes") is not None:
         texts[shown] = _words(line["mes"])
+    if len(made) + len(texts) > MOST:
+        raise _too_many()
     added = [made.add("user" if user else "assistant", text, parent) for text in texts]
     if parent is None and not user:
         added = [made.set_text(each.id, each.text, greeting=True) for each in added]
     made.select(added[shown].id)
     return added[shown]
+
+
+def _too_many() -> InvalidInput:
+    return InvalidInput(f"This chat has more than {MOST:,} messages. Split the file and import its parts.")
 
 
 def _words(value: Any) -> str:

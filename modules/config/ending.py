@@ -17,7 +17,7 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 #: From the signal to the last moment. After it, what is kept is kept once more.
-SECONDS = 4.0
+SECONDS = 3.5
 _KEEPING = 0.5  # seconds for that: a disk that hangs holds nobody up
 _LEAVING = 1.0  # seconds for what Python itself waits for at its end
 

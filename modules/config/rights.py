@@ -1,8 +1,8 @@
 """Which accounts the page has, and who may change how the program starts: flags, extensions, a restart.
 
-Where only this machine can open the page, everyone who does may. Where others can, only the administrator may: the
-first account. And what lets code run is never switched on from there at all. This module must not know how a visitor is
-shown.
+Where only this machine can open the page and nobody is told apart, everyone who does may. Where others can, through a
+proxy too, or where there are several accounts, only the administrator may: the first account. And what lets code run is
+never switched on from there at all. This module must not know how a visitor is shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def accounts(flags: ServerFlags) -> list[tuple[str, str]] | None:
 
 @dataclass(frozen=True)
 class Rights:
-    """`is_open`: other machines can reach the page. `names`: of the accounts, the administrator's first."""
+    """`is_open`: others can use the page, from other machines or as other accounts.
+
+    `names`: of the accounts, the administrator's first.
+    """
 
     is_open: bool = False
     names: tuple[str, ...] = ()
@@ -43,9 +46,11 @@ class Rights:
     @classmethod
     def of(cls, flags: ServerFlags) -> Self:
         """Raises: InvalidInput."""
-        if not flags.is_open or flags.nowebui:
+        if flags.nowebui:
             return cls()
-        return cls(is_open=True, names=tuple(name for name, _ in accounts(flags) or ()))
+        names = tuple(name for name, _ in accounts(flags) or ())
+        # a server sees a proxy's visitors come from this machine: several accounts say that there are several people
+        return cls(is_open=True, names=names) if flags.is_open or len(names) > 1 else cls()
 
     def refusal(self, user: str | None) -> str | None:
         """Why this visitor may not change how the program starts; None when they may."""
@@ -59,7 +64,7 @@ class Rights:
             )
         if user != self.names[0]:
             return (
-                "Other machines can open this page, so only the administrator may change flags and extensions here: "
+                "Others can use this page, too, so only the administrator may change flags and extensions here: "
                 f"log in as {self.names[0]}, the first account of --gradio-auth."
             )
         return None
@@ -74,6 +79,6 @@ class Rights:
         more = [each for each in after if each not in before]
         if self.is_open and more:
             raise NotAllowed(
-                f"{', '.join(more)} lets code run, and other machines can open this page. Switch it on at the machine "
+                f"{', '.join(more)} lets code run, and others can use this page, too. Switch it on at the machine "
                 "itself: write it into CMD_FLAGS.txt, then start the program again."
             )

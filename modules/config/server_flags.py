@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
@@ -70,7 +71,8 @@ class ServerFlags(Knobs):
         "",
         group="server",
         help="Names and passwords that may open the page: `user:password`, with commas between. The first is the "
-        "administrator's: with --listen or --share, nobody else may change flags and extensions in the page.",
+        "administrator's: where there are more, or with --listen, --share or --cors-origin, nobody else may change "
+        "flags and extensions in the page.",
     )
     gradio_auth_path: str = knob(
         "", group="server", help="A file with such names and passwords, with commas or one pair a line."
@@ -107,8 +109,13 @@ class ServerFlags(Knobs):
 
     @property
     def is_open(self) -> bool:
-        """Whether anyone but this machine can open the page."""
-        return self.share or not is_local(self.host)
+        """Whether anyone but this machine can open the page, a proxy's visitors included."""
+        return self.share or not is_local(self.host) or self.is_named_elsewhere
+
+    @property
+    def is_named_elsewhere(self) -> bool:
+        """Whether pages of other machines were let in: a proxy with a name of its own needs that."""
+        return any(not is_local(_host_of(each)) for each in self.cors_origin)
 
     @property
     def serves_api(self) -> bool:
@@ -135,6 +142,14 @@ def is_local(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _host_of(origin: str) -> str:
+    """The host that an origin names; what is no address of this machine is somewhere else."""
+    try:
+        return urlsplit(origin if "://" in origin else f"//{origin}").hostname or origin
+    except ValueError:
+        return origin
+
+
 #: Flags above whose part of the program does not stand yet: accepted, kept, and said so when given.
 NOT_YET: Mapping[str, str] = {
     "multi_user": "every browser tab has its own chat already; greying out the rest comes later.",
@@ -152,8 +167,9 @@ def openness_warnings(flags: ServerFlags) -> list[str]:
             "WARNING: the API is open to everyone who reaches this machine, and no key is set. --api-key sets one."
         )
     if flags.is_open and not guarded and not flags.nowebui:
+        where = "this address" if flags.share or not is_local(flags.host) else "the page through --cors-origin"
         notes.append(
-            "Anyone who reaches this address can use the page and read your chats; --gradio-auth sets a password. "
+            f"Anyone who reaches {where} can use the page and read your chats; --gradio-auth sets a password. "
             "Flags and extensions cannot be changed in the page then."
         )
     if bool(flags.ssl_keyfile) != bool(flags.ssl_certfile):

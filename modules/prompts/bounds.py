@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, NoReturn
 
 import jinja2.filters
@@ -214,9 +214,18 @@ def to_json(
     """Plain JSON: jinja2's own filter escapes for HTML, which templates of models do not expect."""
     check(_length(indent) if isinstance(indent, str) else indent or 0, LARGEST)
     encoder = json.JSONEncoder(
-        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=str
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_no_json
     )
     return joined(encoder.iterencode(value))
+
+
+def _no_json(value: Any) -> Any:
+    """What JSON has no form for. Raises: TypeError: `<generator object ...>` in a prompt would be a silent fault."""
+    if isinstance(value, Iterator):
+        return list(value)  # what a filter gives: it is in memory already
+    if callable(value):
+        raise TypeError(f"tojson cannot write a {type(value).__name__}")
+    return str(value)
 
 
 class Formatter(SandboxedFormatter):

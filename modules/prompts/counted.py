@@ -7,7 +7,7 @@ This module knows jinja2's names for them, and nothing of templates.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import jinja2
@@ -21,6 +21,8 @@ _Function = Callable[..., Any]
 _ONE_BY_ONE = frozenset(["map", "reject", "rejectattr", "select", "selectattr"])
 _COPYING = frozenset(["items", "list", "reverse", "sum"])
 _COMPARING = frozenset(["dictsort", "groupby", "max", "min", "sort", "unique"])
+#: Those that make new entries.
+_MAKING = frozenset(["dictsort", "groupby", "items", "map"])
 #: Those that look at one entry, or at none.
 _AT_ONCE = frozenset(["attr", "count", "d", "default", "first", "last", "length", "random"])
 #: Those that make an object of each word or letter.
@@ -70,7 +72,11 @@ def _of_entries(name: str, function: _Function, at: int, budget: Budget) -> _Fun
             value = list(budget.counted(value))  # it can be read but once
         if name in _COMPARING:
             budget.read(value)
-        return function(*args[:at], value, *more, **named)
+        made = function(*args[:at], value, *more, **named)
+        if isinstance(made, Iterator):
+            # read now: iterators that wait for one another recurse in C, when they are read and when they are freed
+            return iter(budget.keep(list(made), deep=name in _MAKING))
+        return budget.keep(made, deep=name in _MAKING)
 
     return counted
 
@@ -87,7 +93,7 @@ def _of_text(function: _Function, at: int, budget: Budget, *, by_word: bool) -> 
         made = function(*args, **named)
         if isinstance(made, str):
             budget.characters(len(made))
-        return made
+        return budget.keep(made)
 
     return counted
 

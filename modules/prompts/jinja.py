@@ -7,9 +7,11 @@ without an end. This module knows nothing of conversations or of files.
 from __future__ import annotations
 
 import datetime
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
+from traceback import clear_frames
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -26,11 +28,15 @@ from modules.prompts.jinja_code import GenerationTag, GuardedCode, SourceBound
 
 _LONGEST_SOURCE = 1_000_000  # characters: nearly all of them text that is written as it stands
 _LONGEST_DATE = 1000  # characters of a form for dates: each of them may become many
-_FILE = "<template>"  # what jinja2 calls the source of a template that comes from a string
 
 
 _LONG = 512  # characters: what is shorter costs nothing to copy
-_COPIED = (str, list, tuple, bytes)
+_COPYING = 8  # characters that are copied in the time that reading one takes
+#: Templates write a prompt by adding to a text: each of these is made once more, and the one before it is gone. So it
+#: counts an eighth of its length, and all of it where something keeps it.
+_GROWING = 8
+_OBJECT = 256  # bytes of a namespace, or of a list or dict with nothing in it
+_ENTRY = 128  # bytes of an entry: what is small and written in the source counts nothing by itself
 #: Values that are compared and hashed in no time.
 _SCALARS = (bool, float, int, type(None), jinja2.Undefined)
 #: What jinja2 adds to a call by itself; it is not read.
@@ -42,7 +48,6 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%", "+", "//"})
     code_generator_class = GuardedCode
-    concat = staticmethod(bounds.joined)  # what joins the output, and each block's
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(
@@ -64,8 +69,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, _: Context, operator: str, left: Any, right: Any) -> Any:
         bounds.operation(operator, left, right)
         made = bounds.whole(self.binop_table[operator](left, right))
-        if isinstance(made, _COPIED) and len(made) > _LONG:
-            self.budget.characters(len(made) // 2)  # copied, which is faster than reading
+        if isinstance(made, str | bytes):
+            if len(made) > _LONG:
+                self.budget.characters(len(made) // _COPYING)
+                self.budget.made(len(made) // _GROWING)
+        elif isinstance(made, list | tuple):
+            self.budget.spend(len(made) // 16)
+            self.budget.keep(made)
         return made
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  as jinja2's
@@ -86,7 +96,36 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             for name, value in kwargs.items():
                 if name not in _ADDED:
                     __self.operand(value)
-        return bounds.whole(super().call(__context, __obj, *args, **kwargs))
+        if not isinstance(__obj, Macro) and owner is None:  # namespaces and the like keep what they are given
+            budget.made(_OBJECT)
+            __self.kept((args, kwargs.values()))
+        made = bounds.whole(super().call(__context, __obj, *args, **kwargs))
+        if isinstance(owner, str | bytes | int):
+            budget.keep(made, deep=True)
+        elif __obj is not Namespace and not isinstance(__obj, Macro) and getattr(__obj, "__name__", "") != "get":
+            budget.keep(made)
+        return made
+
+    def concat(self, pieces: Iterable[str]) -> str:
+        """The output as one text, and each block's and macro's."""
+        return str(self.budget.keep(bounds.joined(pieces)))
+
+    def listed(self, made: Any) -> Any:
+        """A list, tuple or dict that stands in the source, with what it keeps alive."""
+        entries = (made.keys(), made.values()) if isinstance(made, dict) else (made,)
+        self.kept(entries)
+        self.budget.made(_OBJECT)
+        return made
+
+    def kept(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Entries of something that keeps them: a text was paid for in part only, while it grew."""
+        self.budget.made(
+            sum(sys.getsizeof(each) if isinstance(each, str) else _ENTRY for entries in rows for each in entries)
+        )
+
+    def sliced(self, made: Any) -> Any:
+        """A part that was taken of something."""
+        return self.budget.keep(made)
 
     def operand(self, value: Any) -> Any:
         """What is to be compared or hashed, as it is."""
@@ -123,7 +162,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """`~`."""
         length = bounds.weight(*parts)
         if length > _LONG:
-            self.budget.characters(length // 2)
+            self.budget.characters(length // _COPYING)
+            self.budget.made(length // _GROWING)
         return "".join(map(str, parts))
 
     def _finalized(self) -> Callable[[Context, Any], Any]:
@@ -133,6 +173,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             length = len(value) if type(value) is str else bounds.weight(value)
             if length > _LONG:
                 self.budget.characters(length)
+                self.budget.made(length)  # a macro keeps it until its end
             return value
 
         return written
@@ -160,19 +201,41 @@ class Sandbox:
         self._lock = threading.Lock()
         self._programs: dict[str, _Program] = {}
 
-    def render(self, name: str, source: str, values: Mapping[str, Any]) -> str:
-        """The text that a template makes of the values. Raises: TemplateFailed, with the line; TemplateTooSlow."""
+    def render(self, name: str, source: str, values: Mapping[str, Any], times: int = 1) -> str:
+        """The text that a template makes of the values; it may take this many times as much as usual.
+
+        Raises: TemplateFailed, with the line; TemplateTooSlow.
+        """
         program = self._program(source)
         if program.template is None:
             raise TemplateFailed(name, program.why, program.line)
-        self._budget.begin()
+        self._budget.begin(times)
+        made = self._run(name, program.template, values)
+        if isinstance(made, str):
+            return made
         try:
-            return program.template.render(values)
-        except (RecursionError, MemoryError):  # the latter is what Python's own parser says of it
-            raise TemplateFailed(name, "it is nested too deeply, or makes too much") from None
+            raise made  # here, so that it does not hold the other one, with its frames and all that the template made
+        finally:
+            del made  # it holds this frame
+
+    def _run(self, name: str, template: jinja2.Template, values: Mapping[str, Any]) -> str | TemplateFailed:
+        """The text, or what went wrong. Nothing that the template made is kept, and nothing waits for Python to find
+        it: frames hold one another where something was raised, and macros and their context always do.
+        """
+        context = template.new_context(dict(values))
+        try:
+            return self._environment.concat(template.root_render_func(context))
+        except (RecursionError, MemoryError) as error:  # the latter is what Python's own parser says of it
+            _clear(error)
+            return TemplateFailed(name, "it is nested too deeply, or makes too much")
         except Exception as error:  # whatever a stranger's program may raise
             kind = TemplateTooSlow if self._budget.left < 0 else TemplateFailed
-            raise kind(name, _words(error), _line(error.__traceback__)) from None
+            line = _line(error.__traceback__)
+            _clear(error)
+            return kind(name, _words(error), line)
+        finally:
+            for each in (context.vars, context.parent, context.blocks):
+                each.clear()
 
     def variables(self, source: str) -> frozenset[str]:
         """The values that a template asks for from outside; none for one that cannot be read."""
@@ -212,12 +275,21 @@ def _words(error: Exception) -> str:
     return (words[0].rstrip(".") if words else type(error).__name__)[:300]
 
 
+def _clear(error: BaseException | None) -> None:
+    """Let go of what an error's frames hold."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__context__
+
+
 def _line(traceback: TracebackType | None) -> int | None:
-    """The line of the template where it failed: jinja2 puts the template's own frames into the traceback."""
+    """The line of the template where it failed, by the frames of the program that jinja2 made of it."""
     line = None
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == _FILE:
-            line = traceback.tb_lineno
+        template = traceback.tb_frame.f_globals.get("__jinja_template__")
+        if isinstance(template, jinja2.Template):
+            line = template.get_corresponding_lineno(traceback.tb_lineno)
         traceback = traceback.tb_next
     return line
 

@@ -2,7 +2,8 @@
 
 jinja2 lets loops, comparisons, slices and the like be plain Python, which no sandbox sees. Here they ask the
 environment first. Nothing is added where the source shows that it is cheap. This module knows the names of the
-environment's methods (`spend`, `operand`, `searched`, `copied`, `joined`), and nothing of what they do.
+environment's methods (`spend`, `operand`, `searched`, `copied`, `sliced`, `listed`, `joined`), and nothing of what they
+do.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from modules.prompts import bounds
 
 #: Some times as many as the longest template of a published model has: compiling them takes a second at most.
 MOST_TOKENS = 20_000
+_FEW = 8  # entries of a list that is as good as nothing
 
 
 class GenerationTag(Extension):
@@ -80,10 +82,11 @@ class GuardedCode(CodeGenerator):
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
         if isinstance(node.arg, nodes.Slice):
+            self.write("environment.sliced(")
             self._guarded("copied", node.node, frame)
             self.write("[")
             self.visit(node.arg, frame)
-            self.write("]")
+            self.write("])")
             return
         self.write("environment.getitem(")
         self.visit(node.node, frame)
@@ -91,14 +94,26 @@ class GuardedCode(CodeGenerator):
         self._guarded("" if _is_scalar(node.arg) else "operand", node.arg, frame)
         self.write(")")
 
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
+        small = _is_plain(node) and len(node.items) <= _FEW
+        self.write("" if small else "environment.listed(")
+        super().visit_List(node, frame)
+        self.write("" if small else ")")
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
+        small = node.ctx != "load" or _is_plain(node)  # a target of an assignment; a constant, which is made once
+        self.write("" if small else "environment.listed(")
+        super().visit_Tuple(node, frame)
+        self.write("" if small else ")")
+
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
-        self.write("{")
+        self.write("environment.listed({")
         for pair in node.items:
             self._guarded("" if _is_scalar(pair.key) else "operand", pair.key, frame)
             self.write(": ")
             self.visit(pair.value, frame)
             self.write(", ")
-        self.write("}")
+        self.write("})")
 
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:  # noqa: N802
         bounds.whole(node.value)

@@ -17,6 +17,7 @@ from loaders.base import Model
 from modules.config.atomic import write_text
 from modules.config.paths import Paths, safe_child
 from modules.config.yaml_file import read_mapping
+from modules.prompts.budget import OWN
 from modules.prompts.jinja import Sandbox
 from modules.prompts.old_template import converted
 
@@ -28,6 +29,7 @@ SWITCHES = ("enable_thinking", "reasoning_effort")
 _NO_NAMES = ("", "None", "Select template", "Custom (obtained from model metadata)")
 #: The settings that match a model's name, weakest first: file, pattern, settings.
 SettingsFor = Callable[[str], Sequence[tuple[str, str, Mapping[str, Any]]]]
+_KNOWN = 64  # templates that are remembered as the user's own
 _SUFFIXES = (".yaml", ".yml", ".jinja", ".jinja2")
 
 
@@ -38,6 +40,7 @@ class Templates:
         self._folder = paths.instruction_templates
         self._settings_for = settings_for
         self._sandbox = Sandbox()
+        self._own: dict[str, None] = {}  # texts that came from the folder or a model: a request's own get less time
 
     def names(self) -> list[str]:
         """The names of all templates, sorted without regard to case."""
@@ -51,15 +54,15 @@ class Templates:
         if path is None:
             raise UnknownName("instruction template", name, self.names())
         if path.suffix in (".jinja", ".jinja2"):
-            return _read(path)
+            return self._know(_read(path))
         values = read_mapping(path)
         text = values.get("instruction_template")
         if isinstance(text, str):
-            return text
+            return self._know(text)
         old = converted(values)
         if old is None:
             raise BadFile(path, "it has no key instruction_template")
-        return old
+        return self._know(old)
 
     def save(self, name: str, text: str) -> None:
         """Write a template. Raises: InvalidName, InvalidInput, Unavailable."""
@@ -99,7 +102,7 @@ class Templates:
             if file.endswith("-user.yaml") and (text := self._named(values, passed)):
                 return text, _because(f"kept for this model in {file}", passed)
         if own and own.strip():
-            return own, _because(f"from {place}", passed)
+            return self._know(own), _because(f"from {place}", passed)
         for file, pattern, values in found:
             if not file.endswith("-user.yaml") and (text := self._named(values, passed)):
                 return text, _because(f"{values['instruction_template']}, by name: {pattern}", passed)
@@ -108,7 +111,7 @@ class Templates:
     def _named(self, values: Mapping[str, Any], passed: list[str]) -> str:
         """The template that these settings of a model ask for; "" for none."""
         if text := values.get("instruction_template_str"):
-            return str(text)
+            return self._know(str(text))
         name = values.get("instruction_template")
         if not isinstance(name, str) or name in _NO_NAMES:
             return ""
@@ -139,7 +142,8 @@ class Templates:
             **values,
             "messages": [dict(message) for message in messages],
         }
-        return self._sandbox.render(name or "of this chat", template, given)
+        times = OWN if template in self._own else 1
+        return self._sandbox.render(name or "of this chat", template, given, times)
 
     def asks_for(self, template: str) -> frozenset[str]:
         """The values that this template asks for from outside."""
@@ -148,6 +152,14 @@ class Templates:
     def switches(self, template: str) -> frozenset[str]:
         """Which of SWITCHES this template knows."""
         return self.asks_for(template).intersection(SWITCHES)
+
+    def _know(self, text: str) -> str:
+        """A text of the user's own, as it is. The last few count."""
+        self._own.pop(text, None)
+        self._own[text] = None
+        for oldest in list(self._own)[:-_KNOWN]:
+            self._own.pop(oldest, None)
+        return text
 
     def _find(self, name: str) -> Path | None:
         candidates = (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)

@@ -71,7 +71,7 @@ class ChatFiles:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            raise BadFile(path, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
+            raise BadFile(path.name, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
         return self._app.archive.bring(text, mode, character or "Assistant", path.stem)
 
     def _listed(self) -> str:

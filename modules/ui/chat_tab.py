@@ -31,6 +31,7 @@ _KEYS = (
 _CLOSE = "() => { Page.closeDrawer(); }"
 _AT_END = "() => { Page.closeDrawer(); Page.toEnd(); }"
 _TO_END = "(...values) => { Page.toEnd(); return values; }"
+_SENT = "(...values) => { Page.toEnd(); Page.emptyMessage(); return values; }"
 
 
 class ChatTab:
@@ -135,7 +136,7 @@ class ChatTab:
         self.given = given
         scope, window = self.controls.scope, self.window
         self.controls.wire(page, template, model_changed)
-        self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given)
+        self._action([self.send.click, self.input.submit], turns.begin_send, chats.send, given, js=_SENT)
         self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
         self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), given)
         on(self.stop.click, turns.stop, [window, self.place], queue=False)
@@ -221,9 +222,11 @@ class ChatTab:
         """The text that the model would go on with, for other tabs. Raises: UserError."""
         return self._turns.prompt(place, *values)
 
-    def _action(self, triggers: Any, begin: Callable[..., Any], start: Start, knobs: Sequence[Any]) -> None:
-        """Wire one way of making text."""
-        begun = on(triggers, self._turns.begin(begin), [self.window, self.place, self.input], self.busy, js=_TO_END)
+    def _action(
+        self, triggers: Any, begin: Callable[..., Any], start: Start, knobs: Sequence[Any], js: str = _TO_END
+    ) -> None:
+        """Wire one way of making text; `js`: what the browser does at once."""
+        begun = on(triggers, self._turns.begin(begin), [self.window, self.place, self.input], self.busy, js=js)
         run = self._turns.stream(start)
         # several: a reply of another chat may still be growing, unseen
         given = [self.window, self.place, self.draft, *knobs]

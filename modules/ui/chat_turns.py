@@ -77,15 +77,15 @@ class Turns:
             raise Conflict("A reply is being written in this conversation. Wait until it is done, or press Stop.")
         now = view(self.app.chats.open(place.id))
         tail = [bubble("user", text), bubble("assistant", "")]
-        return self._busy(Draft(text, wanted=True), [*now.history, *now.tail], tail, "")
+        return self._busy(Draft(text, wanted=True), [*now.history, *now.tail], tail)
 
     def begin_again(self, place: Place, _text: str) -> list[Any]:
         """The last reply makes room for another one."""
         now = view(self.app.chats.open(place.id))
-        return self._busy(Draft(wanted=True), gr.skip(), [*now.tail[:1], bubble("assistant", "")], gr.skip())
+        return self._busy(Draft(wanted=True), gr.skip(), [*now.tail[:1], bubble("assistant", "")])
 
     def begin(self, begin: Callable[[Place, str], list[Any]]) -> Callable[[Window, Place, str], list[Any]]:
-        """One of these ways to begin, for the page: where it cannot be, the text stays, and nothing is on its way."""
+        """One of these ways to begin, for the page: where it cannot be, the text is given back."""
 
         def run(window: Window, place: Place, text: str) -> list[Any]:
             window.shown = place.id
@@ -94,16 +94,18 @@ class Turns:
                 return begin(place, text)
             except Exception as error:
                 report(error)
+                window.given_back[place.id] = text  # `settle` puts it into the box, unless something stands there
                 return _NOTHING
 
         return run
 
     def begin_more(self, _place: Place, _text: str) -> list[Any]:
         """The last reply stays, and grows."""
-        return self._busy(Draft(wanted=True), gr.skip(), gr.skip(), gr.skip())
+        return self._busy(Draft(wanted=True), gr.skip(), gr.skip())
 
-    def _busy(self, draft: Draft, history: Any, tail: Any, text: Any) -> list[Any]:
-        return [draft, text, history, tail, _WORKING, shown(False), "", shown(False, kept=True), shown(True)]
+    def _busy(self, draft: Draft, history: Any, tail: Any) -> list[Any]:
+        # never the box: the browser emptied it, and what stands there by now was typed after that
+        return [draft, gr.skip(), history, tail, _WORKING, shown(False), "", shown(False, kept=True), shown(True)]
 
     # --- stream: the last exchange grows ---
 

@@ -36,6 +36,14 @@ const Page = {
     if (scroller) scroller.scrollTop = scroller.scrollHeight;
   },
 
+  // --- sending: the box is empty at once, so that nothing is lost that is typed while the server answers ---
+  emptyMessage() {
+    const box = document.querySelector('#message textarea');
+    if (!box) return;
+    box.value = '';
+    box.dispatchEvent(new Event('input', { bubbles: true }));
+  },
+
   // --- drawers ---
   narrow: () => matchMedia('(max-width: 860px)').matches,
   toggleChats(open) {

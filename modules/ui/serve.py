@@ -92,8 +92,8 @@ def _stand_before(server: Any, visitors: Visitors, flags: ServerFlags) -> None:
 
     They let any page in where the host is not localhost. Until here, the inner Guard has refused it the answers.
     """
-    within = Bodies(server.config.loaded_app, flags.max_upload, "--max-upload")
-    server.config.loaded_app = Guard(StrictCookies(LoginLimit(within)), visitors, credentials=True)
+    within = Bodies(LoginLimit(server.config.loaded_app), flags.max_upload, "--max-upload")
+    server.config.loaded_app = Guard(StrictCookies(within), visitors, credentials=True)
 
 
 def free_port(flags: ServerFlags) -> int:

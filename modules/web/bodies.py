@@ -39,6 +39,7 @@ class Arriving:
         self._waited = 0.0
         self._complete = False
         self.size = 0
+        self.broken_off = False  # the client went away before all of it was there
         self.error: UserError | None = None
 
     async def __call__(self) -> Message:
@@ -56,7 +57,8 @@ class Arriving:
             raise self.error from None
         self._waited += loop.time() - began
         self.size += len(message.get("body", b""))
-        self._complete = message["type"] != "http.request" or not message.get("more_body", False)
+        self.broken_off = message["type"] != "http.request"
+        self._complete = self.broken_off or not message.get("more_body", False)
         if self.size > self._most:
             self.error = self._too_large()
             raise self.error
@@ -100,8 +102,8 @@ class Bodies:
             try:
                 await self._app(scope, arriving, watched)
             except Exception:
-                if arriving.error is None or begun:
-                    raise
+                if not arriving.broken_off and (arriving.error is None or begun):
+                    raise  # where the client has gone, nobody waits for an answer, and nothing of ours went wrong
         if arriving.error and not begun:
             await self._refuse(send, arriving.error)
 

@@ -5,16 +5,28 @@ Gradio does the login itself and has neither. ASGI middleware that knows its rou
 
 from __future__ import annotations
 
+import contextlib
+import io
 import ipaddress
 import logging
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import unquote_plus
 
-from errors import TooManyGuesses
-from modules.web.guard import App, Message, Receive, Scope, Send, refuse
+from python_multipart import parse_form
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field
+
+from errors import TooLarge, TooManyGuesses
+from modules.web.guard import App, Message, Receive, Scope, Send, header, refuse
 
 log = logging.getLogger(__name__)
+
+_LARGEST = 1 << 20  # bytes of a login
+_LONGEST_NAME = 200  # characters
+_FURTHER = "\0"  # all that is counted under no name of its own
 
 _SAME_SITE = re.compile(rb";\s*samesite=[^;]*", re.IGNORECASE)
 _SECURE = re.compile(rb";\s*secure\s*(?=;|$)", re.IGNORECASE)
@@ -51,37 +63,78 @@ def strict(cookie: bytes, *, secure: bool) -> bytes:
     return plain + b"; SameSite=Strict"
 
 
-class Guesses:
-    """Counts the wrong passwords of each client. `free` ones cost nothing, each further one doubles the wait."""
+@dataclass
+class _Wrong:
+    """The wrong guesses of one client, or at one account: how many under which other name, and when the last was."""
 
-    FREE = 5
+    last: float
+    under: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return sum(self.under.values())
+
+
+class Guesses:
+    """Counts the wrong passwords of each client, and those at each account. Some cost nothing, then waits double.
+
+    A right login takes back only what was guessed at its own account: nobody clears what they guessed at another's by
+    a login of their own.
+    """
+
+    FREE = 5  # of a client
+    FREE_OF_AN_ACCOUNT = (
+        20  # from all clients: many may be one person; and a stranger should not lock the owner out soon
+    )
     LONGEST_WAIT = 300.0  # seconds
     FORGOTTEN = 3600.0  # seconds after the last guess
     MOST_CLIENTS = 4096
+    MOST_NAMES = 64  # of one client: what it guesses at further ones is counted together
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wrong: dict[str, tuple[int, float]] = {}  # client -> guesses, time of the last; last used, last to go
+        self._wrong: dict[str, _Wrong] = {}  # by client; last used, last to go
+        self._at: dict[str, _Wrong] = {}  # by account
 
-    def wait(self, client: str) -> float:
-        """Seconds until this client may try again."""
-        count, last = self._wrong.get(client, (0, 0.0))
-        if count < self.FREE or self._clock() - last > self.FORGOTTEN:
-            return 0.0
-        pause = min(self.LONGEST_WAIT, 2.0 ** min(count - self.FREE + 1, 30))
-        return max(0.0, last + pause - self._clock())
+    def wait(self, client: str, account: str = "") -> float:
+        """Seconds until this client may try again at this account."""
+        return max(
+            self._pause(self._wrong.get(client), self.FREE),
+            self._pause(self._at.get(account) if account else None, self.FREE_OF_AN_ACCOUNT),
+        )
 
-    def begin(self, client: str) -> None:
+    def begin(self, client: str, account: str = "") -> None:
         """A guess, counted as a wrong one until it proves right: so several at once are as many."""
-        count, last = self._wrong.pop(client, (0, 0.0))
-        now = self._clock()
-        self._wrong[client] = (1 if now - last > self.FORGOTTEN else count + 1, now)
-        while len(self._wrong) > self.MOST_CLIENTS:
-            self._wrong.pop(next(iter(self._wrong)))
+        self._count(self._wrong, client, account)
+        if account:
+            self._count(self._at, account, client)
 
-    def right(self, client: str) -> None:
-        """The password was right: nothing is held against this client."""
-        self._wrong.pop(client, None)
+    def right(self, client: str, account: str = "") -> None:
+        """The password was right: nothing is held against this account, nor what this client guessed at it."""
+        self._at.pop(account, None)
+        if held := self._wrong.get(client):
+            held.under.pop(account, None)
+            if not held.under:
+                del self._wrong[client]
+
+    def _pause(self, held: _Wrong | None, free: int) -> float:
+        if held is None or held.count < free or self._clock() - held.last > self.FORGOTTEN:
+            return 0.0
+        pause = min(self.LONGEST_WAIT, 2.0 ** min(held.count - free + 1, 30))
+        return max(0.0, held.last + pause - self._clock())
+
+    def _count(self, table: dict[str, _Wrong], key: str, other: str) -> None:
+        now = self._clock()
+        held = table.pop(key, None)
+        if held is None or now - held.last > self.FORGOTTEN:
+            held = _Wrong(now)
+        if other not in held.under and len(held.under) >= self.MOST_NAMES:
+            other = _FURTHER
+        held.under[other] = held.under.get(other, 0) + 1
+        held.last = now
+        table[key] = held
+        while len(table) > self.MOST_CLIENTS:
+            table.pop(next(iter(table)))
 
 
 class LoginLimit:
@@ -96,21 +149,61 @@ class LoginLimit:
             await self._app(scope, receive, send)
             return
         client = network_of((scope.get("client") or ("?",))[0])
-        if (seconds := self._guesses.wait(client)) > 0:
+        body = await _body(receive)
+        if body is None:
+            await refuse(send, 413, str(TooLarge(_LARGEST >> 20)), "request_too_large", {"connection": "close"})
+            return
+        account = account_in(header(scope, b"content-type") or "", body)
+        if (seconds := self._guesses.wait(client, account)) > 0:
             error = TooManyGuesses(seconds)
             await refuse(send, 429, str(error), "too_many_guesses", {"retry-after": str(max(1, round(seconds)))})
             return
-        self._guesses.begin(client)
+        self._guesses.begin(client, account)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if message["status"] == 200:
-                    self._guesses.right(client)
-                elif self._guesses.wait(client) > 0:
+                    self._guesses.right(client, account)
+                elif self._guesses.wait(client, account) > 0:
                     log.warning("Wrong passwords for the page, again and again, from %s", client)
             await send(message)
 
-        await self._app(scope, receive, answer)
+        given = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return given.pop() if given else await receive()
+
+        await self._app(scope, again, answer)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole of it; None where it is larger than a login is, or breaks off."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = bool(message.get("more_body", False))
+        if message["type"] != "http.request" or len(body) > _LARGEST:
+            return None
+    return body
+
+
+def account_in(content_type: str, body: bytes) -> str:
+    """The name that a login gives, the last where there are several, as Gradio reads it; "" where there is none."""
+    names: list[str] = []
+    plain = content_type.lower().startswith("multipart/")
+
+    def read(words: bytes | None) -> str:
+        text = (words or b"").decode("utf-8", "replace")
+        return text if plain else unquote_plus(text)
+
+    def found(given: Field) -> None:
+        if read(given.field_name) == "username":
+            names.append(read(given.value).strip())
+
+    with contextlib.suppress(FormParserError, UnicodeError):
+        parse_form({"Content-Type": content_type.encode("latin-1")}, io.BytesIO(body), found, lambda _: None)
+    return names[-1][:_LONGEST_NAME] if names else ""
 
 
 def network_of(address: str) -> str:

@@ -212,3 +212,28 @@ def test_any_name_becomes_a_files(characters: Characters, called: str, file: str
     assert characters.bring(data, "card.json") == file
     assert characters.bring(data, "card.json") == f"{file} 2"
     assert characters.load(f"{file} 2").greeting == "Hi."
+
+
+def _damaged() -> dict[str, bytes]:
+    whole = png(chara={"name": "x"})
+    huge = bytearray(whole)
+    huge[16:24] = (60_000).to_bytes(4, "big") * 2
+    huge[29:33] = zlib.crc32(bytes(huge[12:29])).to_bytes(4, "big")
+    return {
+        "cut.png": whole[:60], "head.png": whole[:8], "huge.png": bytes(huge),
+        "noise.png": whole[:8] + bytes(range(256)) * 4, "flipped.png": whole[:45] + b"\xff" * 9 + whole[54:],
+        "deep.yaml": b"name: " + b"[" * 500, "colons.yaml": b"name: a: b: c", "tag.yaml": b"name: !!python/name:os.x y",
+        "list.yaml": b"- a\n- b", "latin.yaml": b"name: \xfc\xff", "empty.yaml": b"", "json.json": b'{"name": ',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _damaged())
+def test_what_is_said_of_a_damaged_file_names_no_file_of_ours(name: str, tmp_path: Path) -> None:
+    """Neither a path of the server, nor a file that is not there, nor an object of Python's."""
+    characters = Characters(Paths.under(tmp_path))
+    with pytest.raises(InvalidInput) as caught:
+        characters.bring(_damaged()[name], f"/tmp/passing/0123/{name}")
+    said = str(caught.value)
+    assert not any(each in said for each in (str(tmp_path), "/tmp", "characters/", "object at", "<", "BytesIO"))
+    assert said.endswith(".")
+    assert isinstance(caught.value, BadFile) <= (name in said)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from modules.chat.conversation import Conversation
+from errors import InvalidInput
+from modules.chat import exchange
+from modules.chat.conversation import Conversation, Message
 from modules.chat.exchange import read_chat, to_lines
 
 
@@ -33,3 +38,74 @@ def test_no_words_are_no_word() -> None:
     made = read_chat("instruct/x", "\r\n".join(map(json.dumps, lines)))
     assert texts(made) == ["Three."]
     assert "None" not in [each.text for each in made]
+
+
+def lines_of(count: int, versions: int = 1) -> str:
+    swipes = {"swipes": [f"v{each}" for each in range(versions)], "swipe_id": 0} if versions > 1 else {}
+    return "\n".join(json.dumps({"is_user": i % 2 == 0, "mes": f"m{i}", **swipes}) for i in range(count))
+
+
+def pairs_of(count: int) -> str:
+    return json.dumps({"internal": [["a", "b"]] * (count // 2)})
+
+
+@pytest.mark.parametrize(
+    "form", [lines_of, lambda count: lines_of(count, 3), pairs_of], ids=["lines", "swipes", "pairs"]
+)
+def test_an_import_looks_at_each_message_a_few_times(
+    form: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    message = Conversation.message
+
+    def counting(self: Conversation, message_id: str) -> Message:
+        nonlocal calls
+        calls += 1
+        return message(self, message_id)
+
+    monkeypatch.setattr(Conversation, "message", counting)
+    made = read_chat("instruct/x", form(2000))
+    assert len(made.path()) == 2000
+    assert calls < 20 * len(made)
+
+
+@pytest.mark.parametrize("form", [lines_of, lambda count: lines_of(count // 3, 3), pairs_of])
+def test_an_import_has_an_end(form: Callable[[int], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "MOST", 30)
+    assert len(read_chat("instruct/x", form(30))) == 30
+    with pytest.raises(InvalidInput, match="more than 30 messages"):
+        read_chat("instruct/x", form(36))
+
+
+class Plain(Conversation):
+    """The same tree, which goes up to the beginning each time."""
+
+    def select(self, message_id: str) -> None:
+        at: str | None = message_id
+        while at is not None:
+            at = self.choose(at).parent
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_shown_does_not_depend_on_what_is_known(seed: int) -> None:
+    pick = random.Random(seed)
+    both = (Conversation("instruct/x"), Plain("instruct/x"))
+    taken: tuple[Any, ...] = ()
+    for _ in range(200):
+        names = [None, *(each.id for each in both[0])]
+        at, what = pick.choice(names), pick.randrange(7)
+        for one in both:
+            if what < 3:
+                one.add("user", "a", at)
+            elif what == 3:
+                one.end_at(at)
+            elif at and what < 6:
+                (one.select, one.choose)[what - 4](at)
+        if at and what == 6:
+            taken = tuple(one.remove(at) for one in both)
+        elif what == 3 and taken and not any(each.id in both[0] for each in taken[0]):
+            above = taken[0][0].parent
+            for one, gone in zip(both, taken, strict=True):
+                if above is None or above in one:
+                    one.restore(gone)
+        assert [each.id for each in both[0].path()] == [each.id for each in both[1].path()]

@@ -14,8 +14,16 @@ from modules.config.rights import Rights, accounts
 from modules.config.server_flags import ServerFlags
 from modules.config.session import Session
 
-OPEN = (["--listen"], ["--share"], ["--listen-host", "0.0.0.0"], ["--listen-host", "::"], ["--listen-host", "box"])
-CLOSED = ([], ["--listen-host", "127.0.0.1"], ["--listen-host", "::1"], ["--listen-host", "localhost"])
+OPEN = (["--listen"], ["--share"], ["--listen-host", "0.0.0.0"], ["--listen-host", "::"], ["--listen-host", "box"],
+        ["--cors-origin", "https://chat.example"], ["--cors-origin", "*"], ["--cors-origin", "chat.example"],
+        ["--cors-origin", "null"], ["--cors-origin", "http://10.0.0.7:80"], ["--cors-origin", "https://[::2]"],
+        ["--cors-origin", "http://localhost:3000,https://chat.example"],
+        ["--cors-origin", "http://localhost.chat.example"], ["--cors-origin", "http://["])  # fmt: skip
+CLOSED: tuple[list[str], ...] = (
+          [], ["--listen-host", "127.0.0.1"], ["--listen-host", "::1"], ["--listen-host", "localhost"],
+          ["--cors-origin", "http://localhost:3000"], ["--cors-origin", "http://127.0.0.1:8000,http://[::1]:1"],
+          ["--cors-origin", "localhost:3000"])  # fmt: skip
+ONE = ["--gradio-auth", "boss:x"]
 TWO = ["--gradio-auth", "boss:x,guest:y"]
 
 #: What lets code run, as a text of CMD_FLAGS.txt.
@@ -37,7 +45,7 @@ def attempts(now: Session, user: str | None) -> None:
 
 
 @pytest.mark.parametrize("flags", CLOSED)
-@pytest.mark.parametrize("more", [[], TWO])
+@pytest.mark.parametrize("more", [[], ONE])
 def test_on_this_machine_alone_everyone_may(tmp_path: Path, flags: list[str], more: list[str]) -> None:
     now = session(tmp_path, *flags, *more)
     for user in (None, "boss", "guest"):
@@ -63,6 +71,25 @@ def test_from_other_machines_nobody_else_may(
             now.restart(["verbose"], [], keep=keep, user=user)
     assert not now.asked.is_set()
     assert (tmp_path / "CMD_FLAGS.txt").read_text() == "--api\n"
+
+
+@pytest.mark.parametrize("flags", CLOSED)
+@pytest.mark.parametrize("file", [False, True])
+def test_of_several_accounts_the_first_one_may(tmp_path: Path, flags: list[str], file: bool) -> None:
+    (tmp_path / "accounts").write_text("boss:x\nguest:y\n")
+    now = session(tmp_path, *flags, *(["--gradio-auth-path", str(tmp_path / "accounts")] if file else TWO))
+    for user in (None, "guest"):
+        with pytest.raises(NotAllowed):
+            now.save_flags("--verbose", user)
+    attempts(now, "boss")
+    with pytest.raises(NotAllowed, match="at the machine"):
+        now.save_flags("--trust-remote-code", "boss")
+
+
+@pytest.mark.parametrize("flags", [*OPEN, *CLOSED])
+def test_the_start_says_who_can_use_the_page(flags: list[str]) -> None:
+    given = read(flags, Path("/nowhere"), LOADERS)
+    assert any("Anyone who reaches" in note for note in given.notes) is (flags in OPEN)
 
 
 @pytest.mark.parametrize("flags", OPEN)

@@ -4,11 +4,14 @@ ended from inside.
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +36,16 @@ TUPLES = DEEP.replace("OPEN", "(").replace("CLOSE", ",)").replace("n.a,)", "n.a)
 CHAIN = (
     "{% set n = namespace(a=()) %}{% for i in range(5000) %}" + "{% set n.a = ({'x': n.a}|dictsort)[0] %}{% endfor %}"
 )
+#: Everything that is made is kept.
+KEPT = (
+    "{% set n = namespace(l=(), s=[0] * 999999, d={}.fromkeys(range(99999))) %}"
+    + LOOP + "{% set n.l = (n.l, MADE) %}{% endfor %}"
+)  # fmt: skip
+#: Filters that give their entries one by one, with what they are given.
+LAZY = ["select", "reject('string')", "selectattr('real')", "rejectattr('none')", "map('string')", "unique",
+        "list|reverse"]  # fmt: skip
+#: What reads them, at the end of the chain.
+READING = ["list", "join", "first", "length", "string", "tojson"]
 
 HOSTILE = {
     "nested loops": LOOP + LOOP + "{% endfor %}{% endfor %}",
@@ -127,6 +140,25 @@ HOSTILE = {
     "texts that are kept": "{% set n = namespace(a=[]) %}" + LOOP
     + "{% set n.a = n.a + ['x' * 999999 ~ i] %}{% endfor %}",
     "a method of texts": "{% set a = 'x' * 999999 %}" + LOOP + LOOP + "{% set x = a.upper() %}{% endfor %}{% endfor %}",
+    "a chain of lists": KEPT.replace("MADE", "[i] * 999999"),
+    "texts in a chain": KEPT.replace("MADE", "'x' * 999999"),
+    "texts that grow in a chain": KEPT.replace("MADE", "'x' * 99999 ~ i"),
+    "words in a chain": KEPT.replace("MADE", "('ab ' * 300000).split()"),
+    "copies in a chain": KEPT.replace("MADE", "n.d.copy()"),
+    "keys in a chain": KEPT.replace("MADE", "{}.fromkeys(range(99999))"),
+    "slices in a chain": KEPT.replace("MADE", "n.s[1:]"),
+    "lists of entries in a chain": KEPT.replace("MADE", "n.s|list"),
+    "new entries in a chain": KEPT.replace("MADE", "range(99999)|map('string')|list"),
+    "literals in a chain": KEPT.replace("MADE", "[" + "1," * 5000 + "]"),
+    "literals in literals in a chain": KEPT.replace("MADE", "[" + "[i]," * 3000 + "]"),
+    "dicts in a chain": KEPT.replace("MADE", "[" + "{}," * 3000 + "]"),
+    "cyclers in a chain": KEPT.replace("MADE", "cycler(*n.s)"),
+    "JSON in a chain": KEPT.replace("MADE", "('x' * 999999)|tojson"),
+    "capitals in a chain": KEPT.replace("MADE", "('x' * 999999).upper()"),
+    "blocks in a chain": KEPT.replace("(n.l, MADE)", "(n.l, x)").replace(
+        "{% set n.l", "{% set x %}{{ 'x' * 999999 }}{{ i }}{% endset %}{% set n.l"),
+    "outputs of macros in a chain": "{% macro m(i) %}{{ 'x' * 999999 }}{{ i }}{% endmacro %}"
+    + KEPT.replace("MADE", "m(i)"),
     "tags": "{% set a = '<a>' * 333333 %}" + LOOP + "{% set x = a|striptags %}{% endfor %}",
     "include": "{% include 'other' %}",
     "include itself": "{% include self %}",
@@ -150,7 +182,13 @@ HOSTILE = {
 }  # fmt: skip
 
 _RUN = """
-import json, sys, time
+import gc, json, sys, time
+gc.disable()  # nothing may be left for it
+def peak():
+    if sys.platform == "win32":
+        return 0
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 from modules.prompts.budget import SECONDS, STEPS
 from modules.prompts.jinja import Sandbox
 from errors import TemplateFailed
@@ -162,12 +200,12 @@ for name, source in json.load(sys.stdin).items():
         said = "wrote " + repr(sandbox.render("of a stranger", source, {"messages": [{"role": "user"}]})[:99])
     except TemplateFailed as error:
         said = str(error)
-    print(json.dumps([name, said, round(time.monotonic() - began, 2)]), flush=True)
+    print(json.dumps([name, said, round(time.monotonic() - began, 2), peak()]), flush=True)
 """
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, str]:
+def ran() -> list[list[Any]]:
     """What became of each of them. One that hangs, or ends the process, is the last one that began."""
     with subprocess.Popen(
         [sys.executable, "-c", _RUN], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -178,15 +216,106 @@ def said() -> dict[str, str]:
             child.kill()
             out, _ = child.communicate()
     lines = [json.loads(line) for line in out.splitlines()]
-    for name, what, *seconds in lines:
-        if seconds and seconds[0] > 1:
-            print(f"{name}: {seconds[0]} s, {what}")
-    return {name: what for name, what, *_ in lines}
+    for name, what, *numbers in lines:
+        if numbers and numbers[0] > 1:
+            print(f"{name}: {numbers[0]} s, {what}")
+    return lines
+
+
+@pytest.fixture(scope="module")
+def said(ran: list[list[Any]]) -> dict[str, str]:
+    return {line[0]: line[1] for line in ran}
+
+
+@pytest.fixture(scope="module")
+def peaks(ran: list[list[Any]]) -> list[int]:
+    return [line[3] for line in ran if len(line) > 3]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_it_ends_with_a_sentence(name: str, said: dict[str, str]) -> None:
     assert said.get(name, "was not reached").startswith("The template of a stranger failed"), said.get(name)
+
+
+MOST = 700  # MB: a template's 256, and what Python itself takes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no peak here")
+def test_none_of_them_fills_the_memory(peaks: list[int]) -> None:
+    assert max(peaks) < MOST * (1024 if sys.platform == "darwin" else 1)
+
+
+@pytest.mark.parametrize("name", ["chains", "failures"])
+def test_a_process_outlives_it(name: str) -> None:
+    """Iterators that hold one another would end the process with a signal, when they are read or freed."""
+    loop = "{% set n = namespace(g=range(3)) %}{% for i in range(50000) %}{% set n.g = n.g|LAZY %}{% endfor %}"
+    tables = {
+        "chains": [loop.replace("LAZY", each) + "{{ n.g|" + read + " }}" for each in LAZY for read in READING[:2]],
+        "failures": [loop.replace("LAZY", "select") + "{{ n.g|" + each + " }}{{ a.b.c }}" for each in READING],
+    }
+    child = subprocess.run(
+        [sys.executable, "-c", _RUN], cwd=ROOT, input=json.dumps(dict(enumerate(tables[name]))), text=True,
+        capture_output=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert child.returncode == 0
+    assert len(child.stdout.splitlines()) == 2 * len(tables[name])
+
+
+class _Held(list[int]):
+    """A list that can be watched."""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set k = a %}ok", "{% set k = a %}{{ x.y.z }}", "{% macro m(k) %}{{ x.y.z }}{% endmacro %}{{ m(a) }}",
+        "{% macro m(k) %}{{ m(k) }}{% endmacro %}{{ m(a) }}",
+        "{% for k in [a] %}{{ raise_exception('x') }}{% endfor %}",
+        "{% macro m(k) %}{{ k|length }}{% endmacro %}{{ m(a) }}", "{% set k = a %}{% include 'other' %}",
+        "{% set n = namespace(l=a) %}" + LOOP + "{% set n.l = (n.l, 'x' * 99999) %}{% endfor %}",
+    ],
+)  # fmt: skip
+def test_nothing_is_held_afterwards(source: str) -> None:
+    """By the error, by its frames, or by what only Python's collector would find."""
+    sandbox, given = Sandbox(), _Held()
+    watched, caught = weakref.ref(given), []
+    gc.disable()
+    try:
+        sandbox.render("it", source, {"a": given})
+    except TemplateFailed as error:
+        caught.append(error.with_traceback(None))
+        assert error.__context__ is None
+    finally:
+        del given
+        held = watched() is not None
+        gc.enable()
+    assert not held
+
+
+@pytest.mark.parametrize("source", ["{{ [1, 2]|map('string')|tojson }}", "{{ [[1]|select, ['2']|unique]|tojson }}"])
+def test_json_of_entries_that_come_one_by_one(source: str) -> None:
+    assert Sandbox().render("it", source, {}) in ('["1", "2"]', '[[1], ["2"]]')
+
+
+def test_json_of_no_value_fails() -> None:
+    with pytest.raises(TemplateFailed, match="tojson cannot write a method"):
+        Sandbox().render("it", "{{ {'a': n}|tojson }}", {"n": Sandbox().render})
+
+
+def test_a_request_s_own_template_has_less(tmp_path: Path) -> None:
+    templates = Templates(Paths.under(tmp_path))
+    source = "{% for i in range(99999) %}{% for j in range(15) %}{% endfor %}{% endfor %}ok"
+    with pytest.raises(TemplateFailed, match="1,000,000 steps"):
+        templates.render(source, [])
+    assert templates.detect_for("any", source, "the GGUF")[0] == source
+    assert templates.render(source, []) == "ok"
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_a_template_that_adds_to_a_text_stays_within_its_bytes(count: int) -> None:
+    source = "{% set n = namespace(o='') %}{% for m in messages %}{% set n.o = n.o ~ m.content %}{% endfor %}{{ n.o }}"
+    messages = [{"content": "x" * 1600}] * count
+    assert len(Sandbox().render("it", source, {"messages": messages})) == 1600 * count
 
 
 def test_a_budget_is_for_one_run() -> None:

@@ -264,3 +264,30 @@ def test_a_thought_folds_and_belongs_to_its_reply(web: Web) -> None:
     expect(page.get_by_text("France is in Europe.")).to_be_visible()
     page.locator("#tail .prose", has_text="It is Paris.").click()
     expect(page.locator("#message-what")).to_contain_text("The reply, 2 of 2")
+
+
+def test_what_is_typed_after_sending_stays(web: Web) -> None:
+    """The box is emptied by the browser, at once; the server's answer, however late, never writes into it."""
+    page = web.page
+    web.new_chat()
+    box = page.locator("#message textarea")
+    for text in ("One more thing", "and another"):
+        box.fill(QUESTION)
+        box.press("Enter")
+        expect(box).to_have_value("")
+        box.press_sequentially(text)
+        web.done()
+        expect(web.page.locator("#tail .user-row")).to_contain_text(QUESTION)
+        expect(box).to_have_value(text)
+
+
+def test_what_is_refused_comes_back(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    web.app.chats.writing = lambda _: "busy"  # type: ignore[method-assign,assignment,return-value]
+    try:
+        page.locator("#message textarea").fill(QUESTION)
+        page.locator("#message textarea").press("Enter")
+        expect(page.locator("#message textarea")).to_have_value(QUESTION)
+    finally:
+        del web.app.chats.writing

@@ -183,3 +183,40 @@ def test_an_application_that_answers_by_itself_does_not_hide_the_reason(swallows
     sent = asyncio.run(asyncio.wait_for(run(), 30))
     assert [each.get("status") for each in sent] == [408, None]
     assert b"Send it again" in sent[1]["body"]
+
+
+GONE = {"type": "http.disconnect"}
+
+
+class Broke(Exception):
+    """What an application says of a body that breaks off."""
+
+
+@pytest.mark.parametrize(
+    ("messages", "raises"),
+    [
+        ([GONE], False), ([piece(), GONE], False), ([piece(), piece(), GONE], False),
+        ([piece(more=False)], True), ([piece(), piece(more=False)], True), ([piece(more=False), GONE], True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_body_that_breaks_off_is_no_fault_of_ours(messages: list[Any], raises: bool, begun: bool) -> None:
+    """The application's own fault, with the whole body there, still comes out."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in messages:
+            await receive()
+        raise Broke
+
+    async def run() -> None:
+        async def send(message: Any) -> None: ...
+
+        await Bodies(app, 1, "--max-upload", QUICK)({"type": "http", "headers": []}, source(*messages), send)
+
+    if raises:
+        with pytest.raises(Broke):
+            asyncio.run(run())
+    else:
+        asyncio.run(run())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modules.web.logins import Guesses, LoginLimit, StrictCookies, network_of, strict
+from modules.web.logins import Guesses, LoginLimit, StrictCookies, account_in, network_of, strict
 
 
 @pytest.mark.parametrize("secure", [True, False])
@@ -89,6 +89,120 @@ def test_whose_guesses_count_together(one: str, other: str, same: bool) -> None:
     assert (network_of(one) == network_of(other)) is same
 
 
+async def nothing() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=X"
+
+
+def multipart(name: str) -> bytes:
+    part = '--X\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    return (part.format("username", name) + part.format("password", "x") + "--X--\r\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "name"),
+    [
+        (FORM, b"username=me&password=x", "me"), (FORM, b"password=x&username=+me%20", "me"), (FORM, b"", ""),
+        (FORM, b"user%6eame=%6de", "me"), (FORM, b"username=bob&username=me", "me"),
+        (FORM, "username=\u00fc".encode(), "\u00fc"),
+        (FORM + "; charset=utf-8", b"username=me", "me"), (MULTIPART, multipart("me"), "me"),
+        (MULTIPART, multipart("me")[:20], ""), ("multipart/form-data", multipart("me"), ""), ("", b"username=me", ""),
+        ("text/plain", b"username=me", ""), (FORM, b"username=" + b"x" * 1000, "x" * 200), (FORM, b"\xff=\xff", ""),
+    ],
+)  # fmt: skip
+def test_whose_account_is_tried(kind: str, body: bytes, name: str) -> None:
+    assert account_in(kind, body) == name
+
+
+class Login:
+    """A login of two accounts behind the limit, as Gradio's is."""
+
+    PASSWORDS = {"me": "right", "bob": "his"}
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.limit = LoginLimit(self.app, Guesses(lambda: self.now))
+        self.reached: list[str] = []
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        given = dict(pair.split("=") for pair in (await receive())["body"].decode().split("&"))
+        self.reached.append(given["username"])
+        right = self.PASSWORDS.get(given["username"]) == given["password"]
+        await send({"type": "http.response.start", "status": 200 if right else 400, "headers": []})
+
+    def post(self, name: str, password: str, client: str = "1.2.3.4") -> int:
+        codes: list[int] = []
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                codes.append(message["status"])
+
+        body = f"username={name}&password={password}".encode()
+        pieces = [
+            {"type": "http.request", "body": body[:9], "more_body": True},
+            {"type": "http.request", "body": body[9:]},
+        ]
+
+        async def receive() -> Any:
+            return pieces.pop(0)
+
+        scope = {"type": "http", "method": "POST", "path": "/login", "client": (client, 1),
+                 "headers": [(b"content-type", FORM.encode())]}  # fmt: skip
+        asyncio.run(self.limit(scope, receive, send))
+        return codes[0]
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 4])
+@pytest.mark.parametrize("moves", [False, True], ids=["one address", "many addresses"])
+def test_a_login_of_one_s_own_clears_no_guesses_at_another_s(wrong: int, moves: bool) -> None:
+    login = Login()
+    for round in range(60):
+        client = f"10.0.0.{round}" if moves else "1.2.3.4"
+        for _ in range(wrong):
+            login.post("me", "x", client)
+        login.post("bob", "his", client)
+    most = Guesses.FREE_OF_AN_ACCOUNT if moves else Guesses.FREE
+    assert login.reached.count("me") == most
+    login.now += Guesses.LONGEST_WAIT + 1
+    assert login.post("me", "right") == 200
+
+
+def test_one_s_own_wrong_guesses_are_cleared_by_the_right_one() -> None:
+    login = Login()
+    for _ in range(10):
+        for name, password in Login.PASSWORDS.items():
+            assert [login.post(name, "x"), login.post(name, "y"), login.post(name, password)] == [400, 400, 200]
+
+
+def test_many_names_fill_no_memory() -> None:
+    guesses = Guesses()
+    for number in range(10_000):
+        guesses.begin("a", f"name {number}")
+    assert len(guesses._wrong["a"].under) <= Guesses.MOST_NAMES + 1
+    assert len(guesses._at) <= Guesses.MOST_CLIENTS
+    assert guesses.wait("a") > 0
+
+
+def test_a_huge_login_is_refused() -> None:
+    async def run() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"x" * 100_000, "more_body": True}
+
+        scope = {"type": "http", "method": "POST", "path": "/login", "client": ("a", 1), "headers": []}
+        await LoginLimit(Login().app)(scope, receive, send)
+        return sent
+
+    assert asyncio.run(run())[0]["status"] == 413
+
+
 def test_guesses_at_the_same_time_count_each() -> None:
     tried = 0
 
@@ -106,8 +220,8 @@ def test_guesses_at_the_same_time_count_each() -> None:
             if "status" in message:
                 codes.append(message["status"])
 
-        for_each = {"type": "http", "method": "POST", "path": "/login/", "client": ("1.2.3.4", 1)}
-        await asyncio.gather(*(limit(dict(for_each), None, send) for _ in range(50)))  # type: ignore[arg-type]
+        for_each = {"type": "http", "method": "POST", "path": "/login/", "client": ("1.2.3.4", 1), "headers": []}
+        await asyncio.gather(*(limit(dict(for_each), nothing, send) for _ in range(50)))
         return codes
 
     codes = asyncio.run(run())
