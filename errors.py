@@ -280,7 +280,7 @@ class TemplateTooSlow(TemplateFailed):
     """A template that was ended because it ran for too long: other messages would not make it faster."""
 
 
-# --- conversations -----------------------------------------------------------------------------------------------
+# --- conversations, downloads, extensions ------------------------------------------------------------------------
 
 
 class ConversationChanged(Conflict):
@@ -296,14 +296,18 @@ class NothingToDo(InvalidInput):
     """A button was pressed that has nothing to act on."""
 
 
-# --- fetching ----------------------------------------------------------------------------------------------------
-
-
 class FetchFailed(Unavailable):
     """Something could not be fetched from the network."""
 
     def __init__(self, what: str, why: str, todo: str) -> None:
         super().__init__(f"{what} could not be fetched: {why}. {todo}")
+
+
+class ExtensionFailed(Unavailable):
+    """An extension that was asked for what nothing else can give raised. `said` names it and what it raised."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"{said} Mend it, or switch it off in the Session tab.")
 
 
 # --- the API -----------------------------------------------------------------------------------------------------
@@ -328,9 +332,8 @@ class BodyTooSlow(UserError):
     """The body of a request that did not arrive in time."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"The request was given up: its body was not there after {seconds:.0f} seconds of waiting. Send it again."
-        )
+        waited = f"its body was not there after {seconds:.0f} seconds of waiting"
+        super().__init__(f"The request was given up: {waited}. Send it again.")
 
 
 class HeaderTooSlow(UserError):
@@ -351,9 +354,8 @@ class TooBusy(UserError):
     """More replies at the same time than allowed."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The server is busy: at most {limit} replies may run or wait at the same time. Try again in a moment."
-        )
+        most = f"at most {limit} replies may run or wait at the same time"
+        super().__init__(f"The server is busy: {most}. Try again in a moment.")
 
 
 class BodiesTooLarge(UserError):
@@ -395,13 +397,3 @@ class InvalidSchema(InvalidInput):
         where += f" at {place}" if place else ""
         super().__init__(f"The JSON schema cannot be used{where}: {why}.")
         self.why, self.place = why, place
-
-
-# --- extensions --------------------------------------------------------------------------------------------------
-
-
-class ExtensionFailed(Unavailable):
-    """An extension that was asked for what nothing else can give raised. `said` names it and what it raised."""
-
-    def __init__(self, said: str) -> None:
-        super().__init__(f"{said} Mend it, or switch it off in the Session tab.")

@@ -14,12 +14,13 @@ the command line goes on to server.py unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if "--go-back" in arguments:
             leave(layout, arguments)
-            keeping.go_back(layout)
-            print("The environment before this one is back; --go-back once more undoes that.")
+            undoable = keeping.go_back(layout)
+            print(f"The environment before this one is back{'; --go-back once more undoes that' if undoable else ''}.")
             return 0
         if "--update" in arguments and project.update(layout.root):
             arguments = [each for each in arguments if each != "--update"]
@@ -79,8 +80,10 @@ def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False) -> 
     """Installs what is not there yet, or all of it `anew`; nothing but a few looks at the disk when all is there."""
     chosen = os.environ.get("GPU_CHOICE", "")
     answer = {"gpu": parse_gpu(chosen)} if chosen else {}
-    if not read_state(layout).get("complete") and keeping.bring_back(layout):
-        print("The last update did not finish; the environment before it is back.", flush=True)
+    if keeping.unfinished(layout):
+        leave(layout, arguments)
+        with only_one(layout):  # it may be unfinished because another process is at it
+            recover(layout)
     reason, new = work_to_do(layout, read_state(layout), answer)
     if anew and layout.env.exists():
         reason, new = "A new environment is made beside the old one.", True
@@ -91,10 +94,17 @@ def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False) -> 
     check_machine(layout, new)
     layout.files.mkdir(exist_ok=True)
     with only_one(layout) as lock:
+        recover(layout)  # whoever was waited for may have been ended in the middle
         if not anew:
             reason, new = work_to_do(layout, read_state(layout), answer)  # again: another start may have done it by now
         if reason:
             replace(layout, lock, new)
+
+
+def recover(layout: Layout) -> None:
+    """Brings back what an interrupted update or repair moved aside. Under the lock only."""
+    if keeping.unfinished(layout) and keeping.bring_back(layout):
+        print("The last update did not finish; the environment before it is back.", flush=True)
 
 
 def leave(layout: Layout, arguments: Sequence[str]) -> None:
@@ -191,9 +201,20 @@ def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def finished(layout: Layout) -> Iterator[Sequence[int]]:
+    """The lock, and under it a finished environment to add to. Raises: Stop."""
+    layout.files.mkdir(exist_ok=True)
+    with only_one(layout) as lock:
+        if not read_state(layout).get("complete"):
+            raise Stop("The installation is not finished, so nothing can be added to it. Start the web UI once, then "
+                       "try again.")  # fmt: skip
+        yield lock
+
+
 def add_torch(layout: Layout) -> None:
     """Adds torch and what runs on it, for the loaders and the training that need them; later installations keep it."""
-    with only_one(layout) as lock:
+    with finished(layout) as lock:
         state = read_state(layout)
         packages = Packages(Runner(layout, lock))
         packages.read_settings()
@@ -208,7 +229,7 @@ def _torch_of(state: Mapping[str, Any]) -> TorchBuild:
 def install_requirements(path: str) -> None:
     """Adds the packages of a requirements file to the finished environment (run_tests.sh, extensions)."""
     layout = Layout(Path(__file__).resolve().parent)
-    with only_one(layout) as lock:
+    with finished(layout) as lock:
         packages = Packages(Runner(layout, lock))
         packages.read_settings()
         packages.install("-r", str(Path(path).resolve()), what=f"the packages of {path}")

@@ -6,13 +6,15 @@ It is given the ways to try (llama_builds.py), and must not know of cards, quest
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from installer import compiler, processor, requirements, trial
-from installer.disk import cache_folder
+from installer.disk import cache_folder, own_cache
 from installer.errors import Stop
 from installer.llama_builds import LLAMA_WHEELS, WITHOUT_AMX, Build
 from installer.packages import Packages
@@ -48,7 +50,8 @@ class LlamaWheel:
             if computes:
                 return build.name, f"{how}{self._after()}; tried: {said}"
             self._fails(f"{build.name} ({how})", said)
-            shutil.rmtree(self.kept(build), ignore_errors=True)
+            for folder in self.kept(build):
+                shutil.rmtree(folder, ignore_errors=True)
         tried = "; ".join(self.failed) or "no package was found"
         raise Stop(f"llama.cpp could not be installed ({tried}). Mend that and start again.")
 
@@ -59,24 +62,27 @@ class LlamaWheel:
         """The command that installs this llama.cpp without compiling; [] where there is none, ready-made or kept."""
         arguments = ["--no-deps", "--only-binary", "llama-cpp-python", self.requirement]
         if not build.wheels:
-            kept = sorted(self.kept(build).glob("*.whl"))
+            found = [wheel for folder in self.kept(build) for wheel in sorted(folder.glob("*.whl"))]
+            kept = [wheel for wheel in found if zipfile.is_zipfile(wheel)]  # not what a full disk or a crash cut off
             return self.packages.command("--no-deps", str(kept[0])) if kept else []
         index = f"{LLAMA_WHEELS}/{build.wheels}"
         patience = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "0", "PIP_DEFAULT_TIMEOUT": "15", "PIP_RETRIES": "0"}
         there, _ = self.runner.output(*self.packages.command("--dry-run", *arguments, index=index), **patience)
         return self.packages.command(*arguments, index=index) if there else []
 
-    def kept(self, build: Build) -> Path:
-        """Where a compiled llama.cpp is kept, outside installer_files, so that starting over need not compile again.
+    def kept(self, build: Build) -> tuple[Path, ...]:
+        """Where a compiled llama.cpp is kept: outside installer_files, so that starting over need not compile again.
 
-        A build is for the processor it was made on, and for the settings it was made with.
+        The last folder is inside, for where nothing can be written outside. A build is for the processor it was made
+        on, and for the settings it was made with.
         """
         environ = self.runner.environ
         asked = [environ.get(name, "") for name in ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS")]
         settings = [build.cmake, *WITHOUT_AMX, *asked]
         mark = hashlib.sha256(" ".join([processor.mark(), *settings]).encode()).hexdigest()[:12]
         name = re.sub(r"[^\w.]+", "-", f"{self.requirement}-{build.name}-{mark}")
-        return cache_folder(environ).parent / "text-generation-webui" / name
+        cache, inside = cache_folder(environ, self.layout), self.layout.files / "wheels" / name
+        return (inside,) if cache == own_cache(self.layout) else (cache.parent / "text-generation-webui" / name, inside)
 
     def compile(self, build: Build) -> str:
         """Compiles llama.cpp (by pip: uv's own cache of builds depends on the index) and keeps the package.
@@ -90,7 +96,7 @@ class LlamaWheel:
             f"      and less on more. The result is kept for the next time.",
             flush=True,
         )
-        kept, made = self.kept(build), self.layout.tmp / "wheel"
+        made = self.layout.tmp / "wheel"
         shutil.rmtree(made, ignore_errors=True)
         # pip's own cache does not tell builds with different settings apart
         command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir", "--wheel-dir", str(made)]
@@ -102,28 +108,44 @@ class LlamaWheel:
             self.layout.python, *command, self.requirement, doing="compiling llama.cpp", environ=more
         ):
             return "it could not be compiled; the reason is above"
-        kept.mkdir(parents=True, exist_ok=True)
-        for wheel in made.glob("*.whl"):
-            part = kept / f"{wheel.name}.part"
-            shutil.copyfile(wheel, part)
-            part.replace(kept / wheel.name)
-        return ""
+        return self._keep(build, list(made.glob("*.whl")))
+
+    def _keep(self, build: Build, wheels: Sequence[Path]) -> str:
+        """Keeps what was compiled, in the first folder where that is possible; why it is in none, or ""."""
+        *outside, inside = self.kept(build)
+        for folder in (*outside, inside):
+            try:
+                for wheel in wheels:
+                    _copy(wheel, folder)
+            except OSError as error:
+                problem = f"{folder} cannot be written to ({error.strerror or error})"
+                continue
+            if folder == inside:
+                print(f"      The compiled package is kept in {inside}: no other folder can be written to.", flush=True)
+            return ""
+        return problem
 
     def _get(self, build: Build) -> str:
         """Installs a build; how it was got, "" where it cannot be had."""
-        how = "ready-made" if build.wheels else "compiled here before"
-        if not build.wheels and not self.at_hand(build):
-            how, problem = "compiled here", self.compile(build)
-            if problem:
-                self.failed.append(f"{build.name}: {problem}")
-                return ""
         command = self.at_hand(build)
-        if not command:
+        if command and self._installed(command):
+            return "ready-made" if build.wheels else "compiled here before"
+        if build.wheels:
+            self.failed += [f"{build.name}: its message is above"] if command else []
             return ""
-        if self.runner.stream(*command, doing="installing llama.cpp"):
-            return how
-        self.failed.append(f"{build.name}: its message is above")
+        if command:
+            print("      The package that was kept cannot be installed; it is compiled again.", flush=True)
+        problem = self.compile(build)
+        if not problem:
+            command = self.at_hand(build)
+            problem = "the compiled package is broken" if not command else "its message is above"
+            if command and self._installed(command):
+                return "compiled here"
+        self.failed.append(f"{build.name}: {problem}")
         return ""
+
+    def _installed(self, command: Sequence[str | Path]) -> bool:
+        return self.runner.stream(*command, doing="installing llama.cpp")
 
     def _fails(self, what: str, said: str) -> None:
         print(f"      llama.cpp for {what} does not run here ({said}).", flush=True)
@@ -132,3 +154,17 @@ class LlamaWheel:
 
     def _after(self) -> str:
         return f", as others do not run here ({'; '.join(self.failed)})" if self.failed else ""
+
+
+def _copy(wheel: Path, folder: Path) -> None:
+    """All of it under its name, or nothing, even where the power fails. Raises: OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{wheel.name}.part"
+    try:
+        with wheel.open("rb") as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+        part.replace(folder / wheel.name)
+    finally:
+        part.unlink(missing_ok=True)

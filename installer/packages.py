@@ -45,7 +45,7 @@ class Packages:
             self.uv = False
             self.install(*arguments, what=what)
             return
-        full = disk_problem([self.layout.files, cache_folder(os.environ)], GIB // 4)
+        full = disk_problem([self.layout.files, cache_folder(os.environ, self.layout)], GIB // 4)
         hint = full or "Its message is above; check the network connection and the space on the disk."
         raise Stop(f"pip could not install {what}. {hint} Then start again.")
 

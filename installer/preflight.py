@@ -1,11 +1,11 @@
-"""Everything that can be found missing before anything is done: it looks, changes nothing, and raises Stop."""
+"""Everything that can be found missing before anything is done: it looks, leaves nothing changed, and raises Stop."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from installer.disk import GIB, cache_folder, can_write, disk_problem
+from installer.disk import GIB, cache_folder, can_write, disk_problem, own_cache
 from installer.errors import Stop
 from installer.layout import Layout
 
@@ -32,6 +32,9 @@ def check_machine(layout: Layout, new: bool) -> None:
         raise Stop(f"This folder's path {problem}. Move it to another path and start again: {path!r}")
     if not can_write(layout.files):
         raise Stop(f"This folder cannot be written to: {layout.root}. Change its owner or permissions and start again.")
-    problem = disk_problem([layout.files, cache_folder(os.environ)], NEEDED_NEW if new else NEEDED_UPDATE)
+    cache = cache_folder(os.environ, layout)
+    if cache == own_cache(layout):
+        print(f"      The account's cache folder cannot be written to; downloads are kept in {cache}.", flush=True)
+    problem = disk_problem([layout.files, cache], NEEDED_NEW if new else NEEDED_UPDATE)
     if problem:
         raise Stop(f"{problem} Free some space, or move the folder to another disk, and start again.")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from installer.disk import cache_folder, can_write
+from installer.disk import cache_folder, own_cache
 from installer.layout import Layout
 from installer.variables import clean_environ
 
@@ -23,8 +23,8 @@ class Runner:
         # Copies, not hard links: an edited or broken file must not reach uv's cache, or starting over repairs nothing.
         self.environ = clean_environ(layout) | {"UV_LINK_MODE": "copy"}
         self.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(layout.tmp))
-        if not can_write(cache_folder(os.environ)):
-            self.environ["UV_CACHE_DIR"] = str(layout.files / "cache")
+        if cache_folder(os.environ, layout) == own_cache(layout):
+            self.environ["UV_CACHE_DIR"] = str(own_cache(layout))
         layout.tmp.mkdir(parents=True, exist_ok=True)
 
     def output(self, *command: str | Path, **more: str) -> tuple[bool, str]:

@@ -31,10 +31,18 @@ _MEMORY, _STACK = 4 << 30, 512 << 20  # bytes; the library calls itself for each
 _LIMITS = llguidance.LLParserLimits(
     max_items_in_row=10_000, step_max_items=50_000, max_lexer_states=50_000, verbose_errors=False
 )
+#: How llguidance's error begins where no token can go on.
+_NO_TOKEN = "NoExtensionBias"
+#: How the memory of this process is bounded, each by itself: macOS refuses the first, and Windows knows neither.
+_BOUNDS = {"RLIMIT_AS": _MEMORY, "RLIMIT_CORE": 0}
 
 
 class _TooComplex(Exception):
     """The library's own limits are reached."""
+
+
+class _DeadEnd(Exception):
+    """The grammar asks for a text that no token of the vocabulary can begin."""
 
 
 class Tokenizer:
@@ -79,7 +87,7 @@ class Follower:
     """One grammar and how far a text has come in it."""
 
     def __init__(self, tokenizer: Tokenizer, lark: str) -> None:
-        """Raises: _TooComplex."""
+        """Raises: _TooComplex, _DeadEnd; so does all that follows."""
         self._tokenizer = tokenizer
         grammar = llguidance.LLMatcher.grammar_from_lark(lark)
         self.spent = 0.0
@@ -116,11 +124,13 @@ class Follower:
             self._checked()
         if self._matcher.is_accepting():
             allowed |= self._tokenizer.ends_mask
+        elif not allowed:
+            raise _DeadEnd
         return allowed.to_bytes(self._tokenizer.eos_token_id // 8 + 1, "little")
 
     def _checked(self) -> None:
         if self._matcher.is_error():
-            raise _TooComplex
+            raise _DeadEnd if str(self._matcher.get_error()).startswith(_NO_TOKEN) else _TooComplex
 
 
 class Worker:
@@ -137,6 +147,12 @@ class Worker:
                 return self._answer(ask, session, payload)
         except NoSuchToken as error:
             return Reply.INVALID, f"{error}.".encode()
+        except _DeadEnd:
+            follower = self._followers.pop(session, None)
+            count = follower.tokens if follower else 0
+            where = f"after {count:,} token{'s' * (count > 1)}" if count else "at the beginning"
+            said = f"no token of this model's vocabulary can write what it asks for {where}. Use characters that the "
+            return Reply.INVALID, f"{said}model can write, or another model.".encode()
         except (_TooComplex, RecursionError, MemoryError):
             self._followers.pop(session, None)
             return Reply.TOO_COMPLEX, b""
@@ -200,15 +216,25 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         write(target, reply, session, answer)
 
 
+def bound_memory() -> None:
+    """Bound this process as far as the system allows: a bound that is refused takes no other one away."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for name, most in _BOUNDS.items():
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            least = most if hard == resource.RLIM_INFINITY else min(most, hard)  # a lower one of the user's stays
+            resource.setrlimit(kind, (least, least))
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the program, which ends this by closing the pipe
     if hasattr(os, "nice"):
         os.nice(10)  # whoever decodes comes first
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory()
     threading.stack_size(_STACK)
     thread = threading.Thread(target=serve, args=(sys.stdin.buffer, sys.stdout.buffer), name="grammars")
     thread.start()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from errors import BadFile, Conflict, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
+from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Conversation, Message, Role
 from modules.chat.file_form import from_text, to_text
@@ -24,6 +24,7 @@ from modules.chat.records import Record
 from modules.chat.reply import Live, Reply, Update
 from modules.chat.store import Info, Store, scope_of
 from modules.chat.turn import Turn
+from modules.chat.under_way import UnderWay
 from modules.extensions import Extensions, HookContext
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
@@ -32,7 +33,6 @@ from modules.prompts.templates import Templates
 __all__ = ["Chats", "Turn", "Update"]
 
 _LONGEST_TITLE = 200
-_ENDING = 1.0  # seconds for replies to be stored at the program's end
 _FRESH = 512  # chats that nobody has written into yet, kept in mind at most
 
 
@@ -52,8 +52,8 @@ class Chats:
         self._templates = templates
         self._generator = generator
         self._hooks = ChatHooks(extensions or Extensions())
-        self._lock = threading.RLock()  # a reply may be let go of, and released, anywhere: also inside
-        self._live: dict[str, Live] = {}
+        self._lock = threading.RLock()  # over `_fresh`
+        self._live = UnderWay()
         self._fresh: dict[str, tuple[str, ...]] = {}  # id to greetings
         self._past = Past()
 
@@ -187,23 +187,15 @@ class Chats:
 
     def stop(self, id: str) -> bool:
         """End the reply that is being written into this conversation, whoever asked for it; False without one."""
-        live = self._live.get(id)
-        if live:
-            live.stop()
-        return live is not None
+        return self._live.stop(id)
 
     def keep(self) -> None:
         """Write down all replies that are being written, as far as they have come."""
-        for live in tuple(self._live.values()):
-            live.keep()
+        self._live.keep()
 
     def close(self) -> None:
         """End all replies, and wait a moment until they are stored; the journals keep those that nobody reads."""
-        end = time.monotonic() + _ENDING
-        for live in tuple(self._live.values()):
-            live.stop()
-        while self._live and time.monotonic() < end:
-            time.sleep(0.02)
+        self._live.close()
 
     def remove_last(self, id: str, revision: int | None = None) -> tuple[str, Conversation]:
         """Take out the last message of the user with its replies. Returns what it said, and the conversation now.
@@ -222,8 +214,7 @@ class Chats:
 
     def undo(self, id: str, revision: int | None = None) -> Conversation:
         """Take back the last change of this conversation, whatever it was. Raises: NothingToDo, Conflict, BadFile."""
-        live = self._reserve(id)
-        try:
+        with self._live.held(id):
             now = self._load(id)
             if revision is not None and revision != now.revision:
                 raise ConversationChanged
@@ -232,8 +223,6 @@ class Chats:
             self._store.save(before, now.revision)
             self._past.drop(id)  # only now: a full disk costs no step
             return before
-        finally:
-            self._release(id, live)
 
     def impersonate(self, id: str, text: str, turn: Turn) -> Iterator[str]:
         """Let the model write the user's next message, from what is begun of it. Nothing is stored.
@@ -241,8 +230,7 @@ class Chats:
         Raises, at the first step: UserError. Closing the iterator, or `stop`, ends it.
         """
         utf8(text, "The message")
-        live = self._reserve(id)
-        try:
+        with self._live.held(id) as live:
             path = self._load(id).path()
             session = self._generator.session()
             turn, context = self._hooks.begin(turn, path, session)
@@ -251,8 +239,6 @@ class Chats:
             with session.start(prompt.text, turn.params, stop=prompt.stop, label=label, context=context) as stream:
                 live.attach(stream)
                 yield from grown(text, (piece.text for piece in stream), prompt.others)
-        finally:
-            self._release(id, live)
 
     def rename(self, id: str, title: str, revision: int | None = None) -> Conversation:
         """Give a conversation a title. Raises: InvalidInput, Conflict, NotFound, BadFile."""
@@ -272,14 +258,11 @@ class Chats:
 
     def delete(self, id: str) -> None:
         """Move a conversation to logs/trash. Raises: Conflict, NotFound, Unavailable."""
-        live = self._reserve(id)
-        try:
+        with self._live.held(id):
             with self._lock:
                 fresh = self._fresh.pop(id, None)
             if fresh is None or self._store.revision(id) is not None:
                 self._store.delete(id)
-        finally:
-            self._release(id, live)
 
     # --- inside ---
 
@@ -310,29 +293,17 @@ class Chats:
             if others:
                 conversation.select(others[-1])
 
-    def _reserve(self, id: str) -> Live:
-        with self._lock:
-            if id in self._live:
-                raise Conflict("A reply is being written in this conversation. Wait until it is done, or press Stop.")
-            self._live[id] = live = Live()
-            return live
-
-    def _release(self, id: str, live: Live) -> None:
-        with self._lock:
-            if self._live.get(id) is live:
-                del self._live[id]
-
     @contextmanager
     def _working(self, id: str, revision: int | None) -> Iterator[tuple[Conversation, Live]]:
         """The conversation, reserved; it stays so when the block ends well, for the reply that was started in it."""
-        live = self._reserve(id)
+        live = self._live.reserve(id)
         try:
             conversation = self._load(id)
             if revision is not None and revision != conversation.revision:
                 raise ConversationChanged
             yield conversation, live
         except BaseException:
-            self._release(id, live)
+            self._live.release(id, live)
             raise
 
     @contextmanager
@@ -350,7 +321,7 @@ class Chats:
                 self._past.drop(id)
                 raise
         self._born(id)
-        self._release(id, live)
+        self._live.release(id, live)
 
     def _keep(self, conversation: Conversation) -> None:
         """Remember it as it is for `undo`. Not its file: greetings, or what a crash left, may not be in that yet."""
@@ -424,5 +395,5 @@ class Chats:
             others=prompt.others,
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
             shown=lambda text: self._hooks.shown(text, context),
-            released=lambda: self._release(id, live),
+            released=lambda: self._live.release(id, live),
         )

@@ -42,8 +42,12 @@ class ChatFiles:
         screen: Sequence[Any],
         chats: gr.HTML,
         turns: Turns,
+        js: str,
     ) -> Any:
-        """Connect it; `chats` is the list of chats. Returns the event after which another chat is open."""
+        """Connect it; `chats` is the list of chats, `js` runs where another chat is being opened.
+
+        Returns the event after which it is open.
+        """
         on(self._fold.expand, self._listed, None, [self._trash])
         on(self._trash.click, self._restore, [place], [self._trash, chats])
 
@@ -61,7 +65,7 @@ class ChatFiles:
         def bring(window: Window, path: str, mode: str, character: str, _name: str) -> list[Any]:
             return turns.opened(window, turns.screen(self._bring(Path(path), mode, character), mode))
 
-        return on(self._upload.upload, bring, [window, self._upload, *scope], screen)
+        return on(self._upload.upload, bring, [window, self._upload, *scope], screen, js=js)
 
     def _bring(self, path: Path, mode: str, character: str) -> Any:
         if path.stat().st_size > _LARGEST:

@@ -29,7 +29,9 @@ _KEYS = (
     "<kbd>Alt Enter</kbd> continue <kbd>Esc</kbd> stop"
 )
 _CLOSE = "() => { Page.closeDrawer(); }"
-_AT_END = "() => { Page.closeDrawer(); Page.toEnd(); }"
+#: Around what opens another chat: what is sent meanwhile goes to that one.
+_OPENS = "(...values) => {{ Page.opens('{}'); return values; }}"
+_OPENED = "() => {{ Page.closeDrawer(); Page.toEnd(); Page.opened('{}'); }}"
 _TO_END = "(...values) => { Page.toEnd(); return values; }"
 _SENT = "(...values) => { Page.toEnd(); Page.emptyMessage(); return values; }"
 
@@ -141,17 +143,20 @@ class ChatTab:
         self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), given)
         on(self.stop.click, turns.stop, [window, self.place], queue=False)
         on(self.remove.click, turns.remove, [self.place, self.input], [*self.screen, self.input])
-        for opened in (
-            on(self.new.click, turns.new, [window, *scope], self.screen),
-            on(self.chats.click, turns.open, [window, self.controls.mode], self.screen),
-            on(page.load, turns.load, [window, self.kept, *scope], self.screen),
-            on([each.input for each in scope[:2]], turns.latest, [window, *scope], self.screen),
-            self.files.wire(window, self.place, scope, self.screen, self.chats, turns),
-            on(
-                self.character_menu.change, self._choose, [window, self.character_menu, scope[0], scope[2]], self.screen
-            ),
+        opens = _OPENS.format
+        choice, picked = [window, self.character_menu, scope[0], scope[2]], [window, self.controls.mode]
+        files = self.files.wire(window, self.place, scope, self.screen, self.chats, turns, opens("file"))
+        kinds = [each.input for each in scope[:2]]
+        for name, opened in (
+            ("new", on(self.new.click, turns.new, [window, *scope], self.screen, js=opens("new"))),
+            ("pick", on(self.chats.click, turns.open, picked, self.screen, js=opens("pick"))),
+            ("load", on(page.load, turns.load, [window, self.kept, *scope], self.screen)),
+            ("scope", on(kinds, turns.latest, [window, *scope], self.screen, js=opens("scope"))),
+            ("file", files),
+            ("choice", on(self.character_menu.change, self._choose, choice, self.screen, js=opens("choice"))),
         ):
-            at_end = then(then(opened, self.bar.hidden, None, self.bar.shown, several=True), None, js=_AT_END)
+            shown_now = then(opened, self.bar.hidden, None, self.bar.shown, several=True)
+            at_end = then(shown_now, None, js=_OPENED.format(name))
             watched = then(
                 at_end, turns.watch, [self.window, self.place], [self.tail, self.watched], stream=True, several=True
             )
@@ -171,7 +176,9 @@ class ChatTab:
         for event in (renamed, on(self.rename_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.renaming])
         on(self.delete.click, turns.ask_delete, [self.place], [self.question, self.deleting])
-        deleted = on(self.delete_now.click, turns.delete, [self.window, self.place, *scope], self.screen)
+        deleted = on(self.delete_now.click, turns.delete, [self.window, self.place, *scope], self.screen,
+                     js=_OPENS.format("deleted"))  # fmt: skip
+        then(deleted, None, js=_OPENED.format("deleted"))
         for event in (deleted, on(self.delete_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.deleting])
         on(self.pin.click, turns.fresh(turns.pin), [self.place], self.screen)
@@ -189,8 +196,10 @@ class ChatTab:
         # the box is the model's meanwhile: what would be typed into it would be lost
         mine, ours = gr.update(interactive=False), gr.update(interactive=True)
         buttons = [self.send, self.stop, self.input]
-        begun = on(controls.impersonate.click, lambda: [shown(False), shown(True), mine], None, buttons)
-        written = then(begun, turns.impersonate, [self.place, self.input, *self.given], [self.input], stream=True)
+        begin = lambda window, place: [*turns.begin_impersonate(window, place), mine]  # noqa: E731
+        begun = on(controls.impersonate.click, begin, [self.window, self.place], buttons)
+        given = [self.window, self.place, self.input, *self.given]
+        written = then(begun, turns.impersonate, given, [self.input], stream=True)
         then(written, lambda: [shown(True), shown(False, kept=True), ours], None, buttons)
 
     def _wire_bar(self) -> None:

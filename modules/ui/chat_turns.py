@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -298,11 +299,18 @@ class Turns:
         """The text in the box takes the place of the last reply."""
         return [*self.screen(self.app.edits.replace_last(place.id, text, place.revision)), ""]
 
-    def impersonate(self, place: Place, text: str, *values: Any) -> Iterator[Any]:
+    def begin_impersonate(self, window: Window, place: Place) -> list[Any]:
+        """Stop takes the place of Send; one that was pressed earlier is not for this."""
+        window.stopped.discard(place.id)
+        return [shown(False), shown(True)]
+
+    def impersonate(self, window: Window, place: Place, text: str, *values: Any) -> Iterator[Any]:
         """The model writes into the box what the user might say."""
         yield gr.skip()
         try:
-            yield from self.app.chats.impersonate(place.id, text, self.turn(place, values))
+            if place.id not in window.stopped:
+                growing = self.app.chats.impersonate(place.id, text, self.turn(place, values))
+                yield from takewhile(lambda _: place.id not in window.stopped, growing)
         except Exception as error:
             report(error)
 

@@ -44,6 +44,32 @@ const Page = {
     box.dispatchEvent(new Event('input', { bubbles: true }));
   },
 
+  // --- a chat that is being opened: what is sent meanwhile waits, and goes to that one ---
+  opening: new Set(), // what opens it: the same button pressed twice opens one chat
+  held: false,
+  giveUp: 0,
+  opens(what) {
+    Page.opening.add(what);
+    clearTimeout(Page.giveUp); // a server that does not answer: the text stays, and can be sent again
+    Page.giveUp = setTimeout(() => { Page.opening.clear(); Page.held = false; }, 20000);
+  },
+  opened(what) {
+    Page.opening.delete(what);
+    if (Page.opening.size) return;
+    clearTimeout(Page.giveUp);
+    const held = Page.held;
+    Page.held = false;
+    if (held) Page.sendHeld(40);
+  },
+  sendHeld(tries) { // the button may take a moment to come back
+    if (Page.blank() || Page.press('send') || !tries) return;
+    setTimeout(() => Page.sendHeld(tries - 1), 50);
+  },
+  hold() {
+    if (Page.opening.size) Page.held = true;
+    return Page.opening.size > 0;
+  },
+
   // --- drawers ---
   narrow: () => matchMedia('(max-width: 860px)').matches,
   toggleChats(open) {
@@ -187,7 +213,7 @@ const Page = {
       event.target.click();
       return Page.drop(event);
     }
-    if (plain && event.target.closest('#message') && Page.blank()) return Page.drop(event);
+    if (plain && event.target.closest('#message') && (Page.blank() || Page.hold())) return Page.drop(event);
     let id = null;
     if (enter && event.ctrlKey && !event.altKey) id = 'regenerate';
     else if (enter && event.altKey && !event.ctrlKey) id = 'continue';
@@ -253,7 +279,7 @@ document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('selectionchange', Page.place);
 document.addEventListener('input', Page.typed);
 document.addEventListener('click', (event) => {
-  if (event.target.closest('#send') && Page.blank()) Page.drop(event);
+  if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);
 }, true);
 document.addEventListener('pointerdown', (event) => {
   if (document.body.classList.contains('chats-open') && !event.target.closest('#chats, #chats-toggle')) Page.closeDrawer();

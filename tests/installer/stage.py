@@ -17,8 +17,12 @@ case "$*" in
 *"pip wheel"*)
     [ -e "$here/no-compile" ] && exit 1
     while [ "$1" != --wheel-dir ]; do shift; done
-    mkdir -p "$2" && echo "built with: $CMAKE_ARGS; $CFLAGS; $CXXFLAGS" >"$2/llama_cpp_python-9-py3-none-any.whl" ;;
+    wheel=$2/llama_cpp_python-9-py3-none-any.whl
+    mkdir -p "$2" && echo "built with: $CMAKE_ARGS; $CFLAGS; $CXXFLAGS" >"$wheel"
+    printf 'PK\\005\\006\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel"  # the end of an archive
+    printf '\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel" ;;
 *abetlen*) [ -e "$here/wheels" ] || exit 1 ;;
+*.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; } ;;
 *"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
 *"-m pip install"*) [ -e "$here/no-pip" ] && exit 1 ;;
 *self_test*)

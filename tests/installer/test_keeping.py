@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import one_click
-from installer import keeping, project
+from installer import keeping, project, torch_packages
 from installer.errors import Stop
 from installer.layout import Layout
 from installer.state import read_state, write_state
@@ -76,6 +80,126 @@ def test_after_a_crash_the_next_start_brings_the_old_one_back(
     one_click.prepare(layout, [])
     assert (marked(layout), read_state(layout)) == ("old", before)
     assert "did not finish; the environment before it is back" in capsys.readouterr().out
+
+
+@contextlib.contextmanager
+def another_installation(layout: Layout) -> Iterator[subprocess.Popen[str]]:
+    """Another process holds the lock, until it gets a line."""
+    code = (
+        "import sys; from pathlib import Path; from installer.layout import Layout; from installer.lock import only_one"
+        "\nwith only_one(Layout(Path(sys.argv[1]))): print('locked', flush=True); sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", code, str(layout.root)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == "locked\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def _start(layout: Layout) -> None:
+    one_click.prepare(layout, [])
+
+
+def _requirements(layout: Layout) -> None:
+    one_click.install_requirements("some.txt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no lock on Windows")
+@pytest.mark.parametrize("ends", ["done", "failed", "killed"])
+@pytest.mark.parametrize("entry", [_start, keeping.go_back, one_click.add_torch, _requirements])
+def test_nothing_changes_an_environment_that_another_process_is_making(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    entry: Callable[[Layout], object],
+    ends: str,
+) -> None:
+    """Whatever is started meanwhile waits, and then sees how the other one has ended: nothing is read before that."""
+    before = finished(layout)
+    mark(layout, "old")
+    monkeypatch.setattr(one_click, "__file__", str(layout.root / "one_click.py"))
+    monkeypatch.setattr(one_click, "work_to_do", lambda layout, state, _: ("" if state.get("complete") else "x", True))
+    monkeypatch.setattr(one_click, "install", lambda *_: pytest.fail("a finished environment was there"))
+    monkeypatch.setattr(one_click, "check_machine", lambda *_: None)
+    monkeypatch.setattr(one_click, "Runner", lambda layout, lock: layout)
+    monkeypatch.setattr(one_click, "Packages", _Added)
+    monkeypatch.setattr(torch_packages, "install", lambda packages, _: packages.install())
+    keeping.set_aside(layout)
+    layout.env.mkdir()
+    mark(layout, "half made")
+    said: list[str] = []
+
+    def run() -> None:
+        try:
+            entry(layout)
+        except Stop as sentence:
+            said.append(str(sentence))
+
+    with another_installation(layout) as other:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while "waiting for it" not in capsys.readouterr().out and thread.is_alive():
+            thread.join(0.02)
+        assert thread.is_alive(), said or "it did not wait"
+        assert marked(layout) == "half made"
+        assert layout.last.exists()
+        if ends == "done":
+            mark(layout, "new")
+            write_state(layout, {**before, "complete": True})
+        elif ends == "failed":
+            keeping.bring_back(layout)
+        other.kill()
+    thread.join(60)
+    assert not thread.is_alive()
+    half = ends == "killed" and entry in (one_click.add_torch, _requirements)
+    new = ends == "done" and entry is not keeping.go_back
+    assert marked(layout) == ("half made" if half else "new" if new else "old")
+    if half:
+        assert "not finished" in said[0]
+        assert layout.last.exists(), "the next start brings it back"
+        assert not (layout.env / "added").exists()
+    elif ends == "failed" and entry is keeping.go_back:
+        assert "no earlier environment" in said[0]
+    else:
+        assert not said
+        assert (layout.env / "added").exists() == (entry in (one_click.add_torch, _requirements))
+
+
+class _Added:
+    """Packages that leave a mark in the environment."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def read_settings(self) -> None:
+        pass
+
+    def install(self, *_: str, what: str = "") -> None:
+        del what
+        (self.layout.env / "added").touch()
+
+
+def test_when_all_is_there_nothing_waits_and_nothing_changes(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = finished(layout)
+    monkeypatch.setattr(one_click, "work_to_do", lambda *_: ("", False))
+    with another_installation(layout) if os.name != "nt" else contextlib.nullcontext():
+        one_click.prepare(layout, [])
+    assert capsys.readouterr().out == ""
+    assert read_state(layout) == before
+
+
+def test_power_may_fail_as_soon_as_the_old_one_is_moved_aside(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = finished(layout)
+    mark(layout, "old")
+    assert keeping.set_aside(layout)
+    monkeypatch.setattr(one_click, "work_to_do", lambda layout, *_: ("", False) if layout.env.exists() else ("x", True))
+    one_click.prepare(layout, [])
+    assert (marked(layout), read_state(layout)) == ("old", before)
 
 
 def test_nothing_to_go_back_to_and_nothing_to_keep_are_said(layout: Layout) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from installer import compiler, processor
+from installer import llama_wheel as llama_wheel_module
 from installer.errors import Stop
 from installer.layout import Layout
 from installer.llama_builds import Build, llama_plan
@@ -31,7 +36,9 @@ def test_a_compiled_llama_cpp_is_kept_for_the_next_installation(layout: Layout) 
     assert llama.install([Build("the processor", "cpu"), cuda]) == ("CUDA", "compiled here; tried: 100 tokens read")
     no_amx = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
     kept = list((layout.root.parent / "cache").rglob("*.whl"))
-    assert [path.read_text() for path in kept] == [f"built with: -DGGML_CUDA=on; {no_amx}; {no_amx}\n"]
+    assert [path.read_text().partition("PK")[0] for path in kept] == [
+        f"built with: -DGGML_CUDA=on; {no_amx}; {no_amx}\n"
+    ]
     assert any("wheel" in call and "--no-cache-dir" in call for call in calls(layout))
 
     (layout.python.parent / "no-compile").touch()
@@ -89,6 +96,85 @@ def test_a_kept_build_that_no_longer_computes_is_thrown_away_and_made_again(layo
     assert llama_wheel(layout).install(plan) == ("the processor", "compiled here; tried: 100 tokens read")
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "nothing", "not a wheel", "refused", "gone"])
+def test_a_kept_package_that_is_broken_is_compiled_again_and_then_kept(layout: Layout, damage: str) -> None:
+    make_environment(layout)
+    build = Build("the processor")
+    llama_wheel(layout).install([build])
+    (kept,) = llama_wheel(layout).kept(build)[0].glob("*.whl")
+    whole = kept.read_bytes()
+    if damage == "refused":  # an archive by its end, but the installation fails
+        (layout.python.parent / "no-kept").touch()
+    elif damage == "gone":
+        kept.unlink()
+    else:
+        kept.write_bytes(
+            {"empty": b"", "cut": whole[:-1], "nothing": bytes(len(whole)), "not a wheel": b"<html>"}[damage]
+        )
+    assert llama_wheel(layout).install([build]) == ("the processor", "compiled here; tried: 100 tokens read")
+    assert kept.read_bytes() == whole
+    assert llama_wheel(layout).install([build])[1].startswith("compiled here before")
+    assert sum("pip wheel" in call for call in calls(layout)) == 2
+
+
+def test_a_kept_package_that_cannot_be_installed_is_tried_once_more_and_stays_where_there_is_no_compiler(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_environment(layout)
+    build = Build("the processor")
+    llama_wheel(layout).install([build])
+    (layout.python.parent / "no-kept").touch()
+    monkeypatch.setattr(compiler, "works", lambda layout: False)
+    with pytest.raises(Stop, match=r"no C and C\+\+ compiler"):
+        llama_wheel(layout).install([build])
+    assert llama_wheel(layout).install([build])[1].startswith("compiled here before")
+
+
+@pytest.mark.parametrize("home", ["unknown", "a file", "/proc/nope", "", "full"])
+def test_where_nothing_can_be_kept_outside_it_is_kept_inside(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    home: str,
+) -> None:
+    make_environment(layout)
+    (layout.root.parent / "file").touch()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if home == "unknown":
+        monkeypatch.setattr(Path, "expanduser", _no_home)
+    elif home == "full":  # it can be written to until the package has been compiled
+        monkeypatch.setenv("XDG_CACHE_HOME", str(layout.root.parent / "cache"))
+        copy = llama_wheel_module._copy
+        monkeypatch.setattr(
+            llama_wheel_module, "_copy", lambda wheel, folder: _only_inside(copy, wheel, folder, layout)
+        )
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(layout.root.parent / "file") if home == "a file" else home or "/sys")
+    build = Build("the processor")
+    assert llama_wheel(layout).install([build])[1].startswith("compiled here;")
+    assert list((layout.files / "wheels").rglob("*.whl"))
+    assert f"is kept in {layout.files / 'wheels'}" in capsys.readouterr().out
+    assert llama_wheel(layout).install([build])[1].startswith("compiled here before")
+
+
+def test_where_nothing_can_be_kept_at_all_it_says_so(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_environment(layout)
+    (layout.files / "wheels").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nope")
+    with pytest.raises(Stop, match=r"wheels/.* cannot be written to \(Not a directory\)"):
+        llama_wheel(layout).install([Build("the processor")])
+
+
+def _no_home(self: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def _only_inside(copy: Callable[[Path, Path], None], wheel: Path, folder: Path, layout: Layout) -> None:
+    if layout.files not in folder.parents:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    copy(wheel, folder)
+
+
 def test_what_is_kept_is_for_one_processor_and_one_set_of_options(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +183,7 @@ def test_what_is_kept_is_for_one_processor_and_one_set_of_options(
     for mark, flags in (("a", ""), ("b", ""), ("a", "-O1")):
         monkeypatch.setattr(processor, "mark", lambda mark=mark: mark)
         monkeypatch.setenv("CFLAGS", flags)
-        folders.add(llama_wheel(layout).kept(build))
+        folders.add(llama_wheel(layout).kept(build)[0])
     assert len(folders) == 3
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from loaders.grammar.messages import Ask, Reply, Vocabulary
-from loaders.grammar.worker import Worker
+from loaders.grammar.worker import Worker, bound_memory
 
 BYTES = [bytes([byte]) for byte in range(256)]
 
@@ -38,3 +42,78 @@ def test_what_is_allowed(
     found = int.from_bytes(mask, "little")
     assert reply is Reply.NO
     assert {token for token in range(len(texts) + 8) if found >> token & 1} == allowed
+
+
+DIGITS = [b"1", b"2", b"<e>"]
+CUT = [b"a", b"\xc3", b"<e>"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "grammar", "tokens", "where"),
+    [
+        (DIGITS, 'root ::= "ab" [a-z]+', [], "at the beginning"),
+        (DIGITS, "root ::= [a-z]", [], "at the beginning"),
+        (DIGITS, "root ::= [\\x00]", [], "at the beginning"),
+        (DIGITS, 'root ::= "1" "ab"', [0], "after 1 token."),
+        (DIGITS, 'root ::= "1" [2a] "ab" | "2" "b"', [0, 1], "after 2 tokens."),
+        (DIGITS, "root ::= <e>", [], "at the beginning"),
+        (DIGITS, 'root ::= "1" <e>', [0], "after 1 token."),
+        ([b"", b"", b"<e>"], 'root ::= "a"', [], "at the beginning"),
+        (CUT, 'root ::= "é"', [1], "after 1 token."),
+    ],
+)
+def test_what_the_vocabulary_cannot_write_is_said_and_not_called_complex(
+    texts: list[bytes], grammar: str, tokens: list[int], where: str
+) -> None:
+    for ask, payload in ((Ask.MASK, b""), (Ask.TRY, bytes(4))):
+        worker = Worker(Vocabulary(tuple(texts), frozenset({2}), frozenset({2})))
+        assert worker.answer(Ask.OPEN, 1, grammar.encode()) == (Reply.YES, b"")
+        for token in tokens:
+            assert worker.answer(Ask.TRY, 1, token.to_bytes(4, "little")) == (Reply.YES, b"")
+        reply, said = worker.answer(ask, 1, payload)
+        assert reply is Reply.INVALID
+        assert f"no token of this model's vocabulary can write what it asks for {where}".encode() in said
+
+
+class _Resource(SimpleNamespace):
+    """The module `resource` of a system that refuses some bounds and does not know others."""
+
+    RLIM_INFINITY = -1
+
+    def __init__(self, refused: str, hard: int) -> None:
+        super().__init__(set={}, hard=hard, refused=refused)
+        if refused != "unknown":
+            self.RLIMIT_AS = "RLIMIT_AS"
+        self.RLIMIT_CORE = "RLIMIT_CORE"
+
+    def getrlimit(self, _: str) -> tuple[int, int]:
+        return 0, self.hard
+
+    def setrlimit(self, kind: str, pair: tuple[int, int]) -> None:
+        if kind == self.refused:
+            raise ValueError("current limit exceeds maximum limit")
+        self.set[kind] = pair
+
+
+@pytest.mark.parametrize(
+    ("refused", "hard", "expected"),
+    [
+        ("nothing", -1, {"RLIMIT_AS": (4 << 30, 4 << 30), "RLIMIT_CORE": (0, 0)}),
+        ("nothing", 1 << 30, {"RLIMIT_AS": (1 << 30, 1 << 30), "RLIMIT_CORE": (0, 0)}),
+        ("RLIMIT_AS", -1, {"RLIMIT_CORE": (0, 0)}),
+        ("unknown", -1, {"RLIMIT_CORE": (0, 0)}),
+        ("RLIMIT_CORE", -1, {"RLIMIT_AS": (4 << 30, 4 << 30)}),
+    ],
+)
+def test_a_bound_that_is_refused_takes_no_other_away(
+    monkeypatch: pytest.MonkeyPatch, refused: str, hard: int, expected: dict[str, Any]
+) -> None:
+    system: Any = _Resource(refused, hard)
+    monkeypatch.setitem(sys.modules, "resource", system)
+    bound_memory()
+    assert system.set == expected
+
+
+def test_without_the_module_there_are_no_bounds_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    bound_memory()

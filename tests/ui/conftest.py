@@ -107,7 +107,12 @@ class Web:
 
     def new_chat(self) -> None:
         self.page.locator("#new-chat").click()
+        self.opened()
         expect(self.page.locator("#welcome")).to_contain_text("What is on your mind?")
+
+    def opened(self) -> None:
+        """Until the chat that was asked for is there: the welcome of an empty one before it looks the same."""
+        self.page.wait_for_function("Page.opening.size === 0")
 
     def ask(self, text: str) -> None:
         """Send a message and await the whole reply."""

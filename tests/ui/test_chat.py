@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -176,6 +178,61 @@ def test_what_a_person_writes_is_no_markup_of_ours(web: Web) -> None:
     web.ask('Say hi. <img src=x onerror="window.broken = 1"><script>window.broken = 1</script>')
     expect(web.page.locator("#chat-list [aria-current]")).to_contain_text("<img")
     assert web.page.evaluate("window.broken") is None
+
+
+@pytest.mark.parametrize("how", ["Enter", "the button"])
+@pytest.mark.parametrize("opener", ["new", "pick", "delete"])
+def test_what_is_sent_while_another_chat_is_being_opened_goes_to_that_one(
+    web: Web, monkeypatch: pytest.MonkeyPatch, opener: str, how: str
+) -> None:
+    """However slow the server is: here it answers only after the message was sent."""
+    page = web.page
+    for text in ("The first chat.", "The second chat."):
+        web.new_chat()
+        web.ask(text)
+    here = web.app.chats.list()[0].id
+    before = len(web.app.chats.open(here).path())
+    if opener == "delete":
+        page.locator("#chat-delete").click()
+        expect(page.locator("#chat-delete-now")).to_be_visible()
+    text = f"Does {how} after {opener} go astray?"
+    answers = threading.Event()
+    for name in ("new", "open", "latest"):
+        _slowly(monkeypatch, web, name, answers)
+    if opener == "new":
+        page.locator("#new-chat").click()
+    elif opener == "pick":
+        page.locator("#chat-list [data-pick]", has_text="The first chat").first.click()
+    else:
+        page.locator("#chat-delete-now").click()
+    page.locator("#message textarea").fill(text)
+    if how == "Enter":
+        page.locator("#message textarea").press("Enter")
+    else:
+        page.locator("#send").click()
+    page.wait_for_timeout(300)  # time for it to go astray
+    answers.set()
+    expect(page.locator("#tail .user-row")).to_contain_text(text)
+    web.done()
+    found = [info.id for info in web.app.chats.list() if text in _said(web, info.id)]
+    assert len(found) == 1
+    assert here not in found
+    if opener != "delete":
+        assert len(web.app.chats.open(here).path()) == before
+
+
+def _said(web: Web, id: str) -> list[str]:
+    return [message.text for message in web.app.chats.open(id).path()]
+
+
+def _slowly(monkeypatch: pytest.MonkeyPatch, web: Web, name: str, answers: threading.Event) -> None:
+    real = getattr(web.app.chats, name)
+
+    def slow(*given: Any, **more: Any) -> Any:
+        answers.wait(30)
+        return real(*given, **more)
+
+    monkeypatch.setattr(web.app.chats, name, slow)
 
 
 def test_the_scroll_stays_where_the_reader_is(web: Web) -> None:

@@ -47,6 +47,34 @@ def test_stop_is_never_lost(home: House, turns: Turns, when: str) -> None:
     assert home.said(place.id)[0] == "q"
 
 
+@pytest.mark.parametrize("when", ["before it begins", "while it begins", "while it grows", "not"])
+def test_stop_is_not_lost_when_the_model_writes_for_the_user(
+    home: House, turns: Turns, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    window, place = Window(), Place(home.chats.new().id)
+    turns.stop(window, place)  # one that came too late for something else
+    turns.begin_impersonate(window, place)
+    real = home.chats.impersonate
+
+    def begins(*given: Any) -> Any:
+        if when == "while it begins":
+            turns.stop(window, place)
+        return real(*given)
+
+    monkeypatch.setattr(home.chats, "impersonate", begins)
+    if when == "before it begins":
+        turns.stop(window, place)
+    texts = []
+    for text in turns.impersonate(window, place, ""):
+        texts += [text] if isinstance(text, str) else []
+        if when == "while it grows" and len(texts) == 2:
+            turns.stop(window, place)
+    whole = ("Paris. " * 20).rstrip()
+    assert (max(texts, key=len, default="").rstrip() == whole) == (when == "not")
+    assert home.chats.writing(place.id) is None
+    assert not home.chats.stop(place.id), "the conversation is free again"
+
+
 def test_a_stop_that_came_too_late_is_not_for_the_next_reply(home: House, turns: Turns) -> None:
     window, place = Window(), Place(home.chats.new().id)
     turns.stop(window, place)
