@@ -98,7 +98,7 @@ def test_the_forecast_is_the_real_cache(name: str, tokens: int) -> None:
 def test_the_context_is_found_under_every_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config_of(FOLDERS[name]).to_dict(), default=str))
     (tmp_path / "model.safetensors").write_bytes(b"x")
-    assert read(tmp_path).context_length == CONTEXT
+    assert read(tmp_path).context_length == FOLDERS[name].config.get("max_position_embeddings", CONTEXT)
 
 
 @pytest.mark.parametrize(
