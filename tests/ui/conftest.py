@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from modules.app import App
+from modules.generation.session import ModelSession
 from modules.ui import launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,12 +136,15 @@ class Web:
     def slow_down(self) -> None:
         """Let replies of this test take their time: a busy machine's browser is slower than the model."""
         generator = self.app.generator
-        start = type(generator).start
 
-        def slowly(prompt: Any, params: Any, **more: Any) -> Any:
-            return start(generator, prompt, params.changed(max_tokens_second=20), **more)
+        def slowly() -> ModelSession:
+            session = type(generator).session(generator)
+            start = session.start
+            slow = lambda prompt, params, **more: start(prompt, params.changed(max_tokens_second=20), **more)  # noqa: E731
+            vars(session)["start"] = slow
+            return session
 
-        vars(generator)["start"] = slowly
+        vars(generator)["session"] = slowly
 
     @property
     def reply(self) -> Any:
@@ -163,7 +167,7 @@ def window(chromium: Browser, served: Served, **how: Any) -> Iterator[Web]:
     web.loaded()
     web.open()
     yield web
-    vars(served.app.generator).pop("start", None)
+    vars(served.app.generator).pop("session", None)
     context.close()
     outside = [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
     assert not outside, "the page asked another host"

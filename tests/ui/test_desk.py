@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from modules.generation.generator import Generator
+from modules.generation.session import ModelSession
 from modules.prompts.line_ends import plain
 from tests.ui.conftest import Web, until
 
@@ -24,13 +24,13 @@ _TYPED = """(field, codes) => {
 def prompts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every prompt that reaches the model while a test runs."""
     seen: list[Any] = []
-    start = Generator.start
+    start = ModelSession.start
 
-    def spy(self: Generator, prompt: Any, *args: Any, **kwargs: Any) -> Any:
+    def spy(self: ModelSession, prompt: Any, *args: Any, **kwargs: Any) -> Any:
         seen.append(prompt)
         return start(self, prompt, *args, **kwargs)
 
-    monkeypatch.setattr(Generator, "start", spy)
+    monkeypatch.setattr(ModelSession, "start", spy)
     return seen
 
 
