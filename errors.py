@@ -272,6 +272,7 @@ class TemplateFailed(InvalidInput):
     """A chat or instruction template that does not parse, or that raised."""
 
     def __init__(self, name: str, why: str, line: int | None = None) -> None:
+        self.why, self.line = why, line
         place = f" in line {line}" if line else ""
         super().__init__(f"The template {name} failed{place}: {why}. Choose or edit it in Parameters.")
 

@@ -226,7 +226,7 @@ class App:
         """
         self.keep()
         deadline = time.monotonic() + _PATIENCE
-        parts = (self.chats, self.writing, self.downloads, self.workshop, self.measuring, self.models)
+        parts = (self.chats, self.writing, self.downloads, self.workshop, self.measuring, self.models, self.templates)
         # beside each other: none waits for the time that another one takes
         threads = [threading.Thread(target=part.close, name="closing", daemon=True) for part in parts]
         for thread in threads:

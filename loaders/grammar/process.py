@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from errors import EngineFailed, GrammarTooComplex, InvalidGrammar, ModelClosed, UserError
+from loaders import worker_process
 from loaders.grammar.messages import Ask, Reply, read, write
 
 log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parents[2]
-_KILLED = (-9, -15)  # SIGKILL, SIGTERM: no grammar ends its process by these
 _IDLE = 60.0  # seconds without a question and without a grammar, after which the process is ended
 
 
@@ -186,7 +181,7 @@ class GrammarProcess:
         except (OSError, ValueError):
             message = None
         if message is None:
-            raise _Died(killed=self._end() in _KILLED)
+            raise _Died(killed=self._end() in worker_process.KILLED)
         reply = Reply(message[0])
         if reply is Reply.INVALID:
             raise InvalidGrammar(message[2].decode("utf-8", "replace"))
@@ -204,7 +199,7 @@ class GrammarProcess:
         with self._guard:
             if self._closed:
                 raise ModelClosed
-            self._process = _started()
+            self._process = worker_process.start("loaders.grammar.worker")
         try:
             self._call(Ask.VOCABULARY, 0, vocabulary)
         except _Died:
@@ -219,28 +214,8 @@ class GrammarProcess:
             process, self._process = self._process, None
         if not process:
             return 0
-        process.kill()
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):  # what was left to write finds no reader
-                    pipe.close()
-        return process.wait()
+        return worker_process.end(process)
 
 
 def _packed(tokens: Sequence[int]) -> bytes:
     return b"".join([token.to_bytes(4, "little") for token in tokens])
-
-
-def _started() -> subprocess.Popen[bytes]:
-    more: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        more = {"creationflags": subprocess.CREATE_NO_WINDOW}
-    return subprocess.Popen(
-        [sys.executable, "-m", "loaders.grammar.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONFAULTHANDLER": ""},
-        **more,
-    )

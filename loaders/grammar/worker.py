@@ -7,14 +7,10 @@ the stack: here a step that takes too long, or too much memory, ends this proces
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
-import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import llguidance
@@ -22,6 +18,7 @@ import llguidance
 from loaders import gbnf
 from loaders.grammar.lark import NoSuchToken, Tokens, translate
 from loaders.grammar.messages import Ask, Reply, Vocabulary, read, write
+from loaders.worker_process import bounded, stand_back
 
 #: Seconds of processor time for one step, and for reading a grammar. Honest ones take milliseconds.
 _STEP, _OPENING = 1.0, 5.0
@@ -33,8 +30,6 @@ _LIMITS = llguidance.LLParserLimits(
 )
 #: How llguidance's error begins where no token can go on.
 _NO_TOKEN = "NoExtensionBias"
-#: How the memory of this process is bounded, each by itself: macOS refuses the first, and Windows knows neither.
-_BOUNDS = {"RLIMIT_AS": _MEMORY, "RLIMIT_CORE": 0}
 
 
 class _TooComplex(Exception):
@@ -143,7 +138,7 @@ class Worker:
     def answer(self, ask: Ask, session: int, payload: bytes) -> tuple[Reply, bytes]:
         """What there is to say to a question."""
         try:
-            with _bounded(_OPENING if ask is Ask.OPEN else _STEP):
+            with bounded(_OPENING if ask is Ask.OPEN else _STEP):
                 return self._answer(ask, session, payload)
         except NoSuchToken as error:
             return Reply.INVALID, f"{error}.".encode()
@@ -186,23 +181,6 @@ class Worker:
         return Reply.YES, b""
 
 
-@contextlib.contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """End this process when the block takes longer: in processor time, or in time where that is not to be had."""
-    if hasattr(signal, "ITIMER_PROF"):
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends a process that does not handle it
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-    else:
-        faulthandler.dump_traceback_later(seconds * 3, exit=True)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Answer until the source ends. The first message is the vocabulary."""
     first = read(source)
@@ -216,25 +194,8 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         write(target, reply, session, answer)
 
 
-def bound_memory() -> None:
-    """Bound this process as far as the system allows: a bound that is refused takes no other one away."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for name, most in _BOUNDS.items():
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            kind = getattr(resource, name)
-            hard = resource.getrlimit(kind)[1]
-            least = most if hard == resource.RLIM_INFINITY else min(most, hard)  # a lower one of the user's stays
-            resource.setrlimit(kind, (least, least))
-
-
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the program, which ends this by closing the pipe
-    if hasattr(os, "nice"):
-        os.nice(10)  # whoever decodes comes first
-    bound_memory()
+    stand_back(_MEMORY)
     threading.stack_size(_STACK)
     thread = threading.Thread(target=serve, args=(sys.stdin.buffer, sys.stdout.buffer), name="grammars")
     thread.start()

@@ -17,10 +17,9 @@ from fastapi import Request
 from errors import Cancelled
 from modules.api.feed import watched
 from modules.generation.completions import Answers
+from modules.prompts.template_process import PROCESSES
 
 T = TypeVar("T")
-
-_TEMPLATES = 2  # at the same time: each takes a core, and Python gives all threads of a process but one
 
 
 class Workers:
@@ -29,7 +28,7 @@ class Workers:
     def __init__(self, most: int) -> None:
         self._short = CapacityLimiter(16)
         self._long = CapacityLimiter(most)
-        self._templates = CapacityLimiter(_TEMPLATES)
+        self._templates = CapacityLimiter(PROCESSES)
 
     async def short(self, function: Callable[[], T]) -> T:
         """Something that takes milliseconds."""

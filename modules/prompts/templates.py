@@ -20,6 +20,7 @@ from modules.config.yaml_file import read_mapping
 from modules.prompts.budget import OWN
 from modules.prompts.jinja import Sandbox
 from modules.prompts.old_template import converted
+from modules.prompts.template_process import TemplateProcesses
 
 #: What a model without a template of its own gets.
 FALLBACK = "Alpaca"
@@ -34,13 +35,16 @@ _SUFFIXES = (".yaml", ".yml", ".jinja", ".jinja2")
 
 
 class Templates:
-    """The instruction templates in one folder, and the sandbox that runs them. May be used from several threads."""
+    """The instruction templates in one folder, and what runs them: the user's own here, all others in processes of
+    their own. May be used from several threads.
+    """
 
     def __init__(self, paths: Paths, settings_for: SettingsFor = lambda _: []) -> None:
         self._folder = paths.instruction_templates
         self._settings_for = settings_for
         self._sandbox = Sandbox()
-        self._own: dict[str, None] = {}  # texts that came from the folder or a model: a request's own get less time
+        self._processes = TemplateProcesses()
+        self._own: dict[str, None] = {}  # texts that came from the folder or a model; all others are strangers'
 
     def names(self) -> list[str]:
         """The names of all templates, sorted without regard to case."""
@@ -142,12 +146,18 @@ class Templates:
             **values,
             "messages": [dict(message) for message in messages],
         }
-        times = OWN if template in self._own else 1
-        return self._sandbox.render(name or "of this chat", template, given, times)
+        name = name or "of this chat"
+        if template in self._own:
+            return self._sandbox.render(name, template, given, OWN)
+        return self._processes.render(name, template, given)
 
     def asks_for(self, template: str) -> frozenset[str]:
         """The values that this template asks for from outside."""
-        return self._sandbox.variables(template)
+        return (self._sandbox if template in self._own else self._processes).variables(template)
+
+    def close(self) -> None:
+        """End what strangers' templates are running in."""
+        self._processes.close()
 
     def switches(self, template: str) -> frozenset[str]:
         """Which of SWITCHES this template knows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from modules.api.feed import Feed
 from modules.api.serve import build
 from tests.api.conftest import Client
+from tests.in_thread import in_thread
 
 CHUNK = 64 * 1024
 
@@ -36,7 +36,7 @@ def test_a_body_without_a_length_is_read_to_the_limit_and_no_further(start: Call
         "server": ("127.0.0.1", 5000),
         "headers": [(b"host", b"127.0.0.1:5000"), (b"content-type", b"application/json")],
     }  # fmt: skip
-    asyncio.run(api(scope, receive, send))
+    in_thread(api(scope, receive, send))
     assert [each["status"] for each in sent if each["type"] == "http.response.start"] == [413]
     assert read[0] <= (1 << 20) // CHUNK + 1
 
@@ -65,7 +65,4 @@ def test_what_is_put_while_somebody_looks_is_not_lost_by_the_end(before: list[by
             found += data
         return found
 
-    async def bounded() -> bytes:
-        return await asyncio.wait_for(told(), 30)
-
-    assert asyncio.run(bounded()) == b"".join(before) + b"last"
+    assert in_thread(told()) == b"".join(before) + b"last"

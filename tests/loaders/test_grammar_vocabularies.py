@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from loaders.grammar.messages import Ask, Reply, Vocabulary
-from loaders.grammar.worker import Worker, bound_memory
+from loaders.grammar.worker import Worker
+from loaders.worker_process import bound_memory
 
 BYTES = [bytes([byte]) for byte in range(256)]
 
@@ -110,10 +111,10 @@ def test_a_bound_that_is_refused_takes_no_other_away(
 ) -> None:
     system: Any = _Resource(refused, hard)
     monkeypatch.setitem(sys.modules, "resource", system)
-    bound_memory()
+    bound_memory(4 << 30)
     assert system.set == expected
 
 
 def test_without_the_module_there_are_no_bounds_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    bound_memory()
+    bound_memory(4 << 30)

@@ -187,6 +187,9 @@ gc.disable()  # nothing may be left for it
 def peak():
     if sys.platform == "win32":
         return 0
+    if sys.platform == "linux":  # getrusage would tell the peak of the process that started this one
+        status = open("/proc/self/status").read()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 from modules.prompts.budget import SECONDS, STEPS

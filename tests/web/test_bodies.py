@@ -12,6 +12,7 @@ from errors import BodiesTooLarge, BodyTooSlow, TooBusy, TooLarge, TooManyReplie
 from modules.api.inbox import Inbox
 from modules.api.room import Room
 from modules.web.bodies import Arriving, Bodies, Pace, announced
+from tests.in_thread import in_thread
 
 #: Seconds become thousandths.
 QUICK = Pace(idle=0.05, grace=0.1, rate=1000.0)
@@ -71,7 +72,7 @@ def test_a_body_that_does_not_come_is_given_up(receive: Any, error: type[Excepti
         with pytest.raises(error):
             await read(Arriving(receive(), 10_000, QUICK, too_large))
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    in_thread(run())
 
 
 def test_a_slow_and_steady_one_gets_through() -> None:
@@ -82,7 +83,7 @@ def test_a_slow_and_steady_one_gets_through() -> None:
         await read(arriving)
         assert arriving.size == 6001
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    in_thread(run())
 
 
 def test_what_comes_after_the_body_may_take_its_time() -> None:
@@ -92,7 +93,7 @@ def test_what_comes_after_the_body_may_take_its_time() -> None:
         with pytest.raises(asyncio.TimeoutError):  # our own: a client that stays connected
             await asyncio.wait_for(arriving(), 0.1)
 
-    asyncio.run(run())
+    in_thread(run())
 
 
 def test_the_time_that_we_take_does_not_count() -> None:
@@ -102,7 +103,7 @@ def test_the_time_that_we_take_does_not_count() -> None:
             await arriving()
             await asyncio.sleep(0.06)  # a disk that is slow
 
-    asyncio.run(run())
+    in_thread(run())
 
 
 def test_large_halves_do_not_keep_a_small_one_out() -> None:
@@ -123,7 +124,7 @@ def test_large_halves_do_not_keep_a_small_one_out() -> None:
         await asyncio.gather(*halves, return_exceptions=True)
         assert not inbox._arriving
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    in_thread(run())
 
 
 def test_a_client_that_goes_leaves_nothing() -> None:
@@ -132,7 +133,7 @@ def test_a_client_that_goes_leaves_nothing() -> None:
         assert await inbox.gather(source(piece(), {"type": "http.disconnect"}), too_large()) is None
         assert not inbox._arriving
 
-    asyncio.run(run())
+    in_thread(run())
 
 
 def test_the_room_counts_replies() -> None:
@@ -180,7 +181,7 @@ def test_an_application_that_answers_by_itself_does_not_hide_the_reason(swallows
         await Bodies(app, 1, "--max-upload", QUICK)(scope, source(piece()), send)  # type: ignore[arg-type]
         return sent
 
-    sent = asyncio.run(asyncio.wait_for(run(), 30))
+    sent = in_thread(run())
     assert [each.get("status") for each in sent] == [408, None]
     assert b"Send it again" in sent[1]["body"]
 
@@ -217,6 +218,6 @@ def test_a_body_that_breaks_off_is_no_fault_of_ours(messages: list[Any], raises:
 
     if raises:
         with pytest.raises(Broke):
-            asyncio.run(run())
+            in_thread(run())
     else:
-        asyncio.run(run())
+        in_thread(run())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from modules.web.logins import Guesses, LoginLimit, StrictCookies, account_in, network_of, strict
+from tests.in_thread import in_thread
 
 
 @pytest.mark.parametrize("secure", [True, False])
@@ -36,7 +37,7 @@ def test_all_cookies_of_an_answer() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(StrictCookies(app)({"type": "http", "scheme": "https"}, None, send))  # type: ignore[arg-type]
+    in_thread(StrictCookies(app)({"type": "http", "scheme": "https"}, None, send))  # type: ignore[arg-type]
     assert [value for _, value in sent[0]["headers"]] == [
         b"a=1; Secure; SameSite=Strict", b"b=2; Secure; SameSite=Strict", b"samesite=none",
     ]  # fmt: skip
@@ -151,7 +152,7 @@ class Login:
 
         scope = {"type": "http", "method": "POST", "path": "/login", "client": (client, 1),
                  "headers": [(b"content-type", FORM.encode())]}  # fmt: skip
-        asyncio.run(self.limit(scope, receive, send))
+        in_thread(self.limit(scope, receive, send))
         return codes[0]
 
 
@@ -200,7 +201,7 @@ def test_a_huge_login_is_refused() -> None:
         await LoginLimit(Login().app)(scope, receive, send)
         return sent
 
-    assert asyncio.run(run())[0]["status"] == 413
+    assert in_thread(run())[0]["status"] == 413
 
 
 def test_guesses_at_the_same_time_count_each() -> None:
@@ -224,6 +225,6 @@ def test_guesses_at_the_same_time_count_each() -> None:
         await asyncio.gather(*(limit(dict(for_each), nothing, send) for _ in range(50)))
         return codes
 
-    codes = asyncio.run(run())
+    codes = in_thread(run())
     assert tried == codes.count(400) == Guesses.FREE
     assert codes.count(429) == 50 - Guesses.FREE

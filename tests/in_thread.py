@@ -1,0 +1,20 @@
+"""Runs coroutines in a thread of their own: the browser's tests keep an event loop in the main one for the session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def in_thread(coroutine: Coroutine[Any, Any, T], seconds: float = 60) -> T:
+    """What it returns. Raises: TimeoutError, after so many seconds."""
+
+    async def bounded() -> T:
+        return await asyncio.wait_for(coroutine, seconds)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, bounded()).result()
