@@ -161,7 +161,7 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     print("[4/5] Installing packages ...", flush=True)
     others = layout.tmp / "requirements.txt"
     others.write_text(requirements.others(layout), "utf-8")
-    packages.install("-r", str(others), what="the packages of requirements.txt")
+    packages.install_lock(others)
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
     kept = not new and all(old.get(key) == value for key, value in answer.items())
@@ -232,7 +232,7 @@ def install_requirements(path: str) -> None:
     with finished(layout) as lock:
         packages = Packages(Runner(layout, lock))
         packages.read_settings()
-        packages.install("-r", str(Path(path).resolve()), what=f"the packages of {path}")
+        packages.install_lock(Path(path).resolve())
 
 
 if __name__ == "__main__":

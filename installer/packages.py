@@ -49,6 +49,15 @@ class Packages:
         hint = full or "Its message is above; check the network connection and the space on the disk."
         raise Stop(f"pip could not install {what}. {hint} Then start again.")
 
+    def install_lock(self, file: Path, name: str = "") -> None:
+        """Installs exactly what a lock names, each by its hash, and resolves nothing. Raises Stop."""
+        self.install(*self.locked(file), what=f"the packages of {name or file.name}")
+
+    @staticmethod
+    def locked(file: Path) -> tuple[str, ...]:
+        """The arguments that install a lock."""
+        return ("--require-hashes", "--no-deps", "-r", str(file))
+
     def uninstall(self, name: str) -> None:
         """Takes a package out, quietly; that it was not there is no problem."""
         self.runner.output(self.layout.python, "-m", "pip", "uninstall", "--yes", name)

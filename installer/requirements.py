@@ -37,5 +37,5 @@ def llama(layout: Layout) -> str:
 
 def others(layout: Layout) -> str:
     """requirements.txt without llama.cpp, which is installed by itself, as it depends on the machine."""
-    lines = read(layout).decode().splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("llama-cpp-python"))
+    text = read(layout).decode().replace("\r\n", "\n")
+    return re.sub(r"^llama-cpp-python==.*\n(?:[ \t].*\n)*", "", text, flags=re.MULTILINE)

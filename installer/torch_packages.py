@@ -27,7 +27,7 @@ def install(packages: Packages, build: TorchBuild) -> None:
             f"torch for {build.name} could not be installed (its message is above). Check the network connection and "
             "the space on the disk, and start again."
         )
-    packages.install("-r", str(packages.layout.root / REQUIREMENTS), what=f"the packages of {REQUIREMENTS}")
+    packages.install_lock(packages.layout.root / REQUIREMENTS)
     runs, said = environment.loads(packages.runner, "torch, transformers, peft")
     if not runs:
         raise Stop(f"torch was installed, but does not run here ({said}).")
@@ -42,7 +42,7 @@ def _exllamav2(packages: Packages, build: TorchBuild) -> None:
     if not wheel:
         return
     needs = packages.layout.root / EXLLAMAV2_REQUIREMENTS
-    done = packages.runner.stream(*packages.command("-r", str(needs)), doing="installing what ExLlamaV2 needs")
+    done = packages.runner.stream(*packages.command(*packages.locked(needs)), doing="installing what ExLlamaV2 needs")
     done = done and packages.runner.stream(*packages.command("--no-deps", wheel), doing="installing ExLlamaV2")
     runs, said = environment.loads(packages.runner, "exllamav2") if done else (False, "its message is above")
     if runs:

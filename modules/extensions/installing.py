@@ -6,8 +6,10 @@ must not import what it installs.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +25,14 @@ def install(folder: Path, own: Path) -> Iterator[str]:
     if not wanted.is_file():
         raise InvalidInput(f"{folder.name} has no requirements.txt: it needs nothing that is not here.")
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-r", str(wanted)]
-    if own.is_file():
-        command += ["-c", str(own)]
     said = ""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        subprocess.Popen(
+            [*command, *_constraints(own, Path(scratch))],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+        ) as process,
+    ):  # fmt: skip
         assert process.stdout
         try:
             for line in process.stdout:
@@ -42,3 +46,15 @@ def install(folder: Path, own: Path) -> Iterator[str]:
         raise Unavailable(
             f"pip could not install what {folder.name} needs: {said} Check the network connection, or mend {wanted}."
         )
+
+
+def _constraints(own: Path, folder: Path) -> list[str]:
+    """What holds pip to the program's own versions. Not to their hashes: pip would want one of every package then."""
+    try:
+        text = own.read_text("utf-8")
+    except OSError:
+        return []
+    found = re.findall(r"^([A-Za-z0-9][\w.-]*==[^\\\n#]+)", text, re.MULTILINE)
+    file = folder / "constraints.txt"
+    file.write_text("".join(f"{line.rstrip()}\n" for line in found), "utf-8")
+    return ["-c", str(file)]

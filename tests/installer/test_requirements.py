@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from installer import make_lock
 from installer.environment import UV
 from installer.errors import Stop
 from installer.layout import Layout
-from installer.requirements import fingerprint
+from installer.packages import Packages
+from installer.requirements import fingerprint, llama, others
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,18 +28,48 @@ def test_changed_requirements_change_the_fingerprint(layout: Layout) -> None:
         fingerprint(layout)
 
 
-def test_the_lock_holds_what_is_asked_for_and_no_addresses() -> None:
-    lock = (ROOT / "requirements.txt").read_text("utf-8")
-    pinned = {line.split(" ")[0] for line in lock.splitlines() if "==" in line}
-    for line in (ROOT / "requirements.in").read_text("utf-8").splitlines():
+LOCKS = [name for name, _, _ in make_lock.LOCKS]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_what_is_asked_for_with_hashes_and_no_addresses(name: str) -> None:
+    lock = (ROOT / f"{name}.txt").read_text("utf-8")
+    pinned = {line.split(" ")[0] for line in make_lock.pins(lock).splitlines()}
+    for line in (ROOT / f"{name}.in").read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
             assert line.split(" ")[0].lower() in pinned
     assert "://" not in lock
+    assert "index" not in lock
+    for block in re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in block, block
     assert re.fullmatch(r"uv==[\d.]+", UV)
 
 
-def test_the_program_and_its_test_tools_agree_on_versions() -> None:
+def test_locks_agree_where_they_name_the_same() -> None:
+    known: dict[str, set[str]] = {}
+    for name in LOCKS:
+        for line in make_lock.pins((ROOT / f"{name}.txt").read_text("utf-8")).splitlines():
+            package = line.split("==")[0]
+            known.setdefault(package, set()).add(name)
+    assert not {package: where for package, where in known.items() if len(where) > 1}
+
+
+def test_what_is_left_of_the_lock_without_llama_cpp_is_the_rest(layout: Layout) -> None:
     lock = (ROOT / "requirements.txt").read_text("utf-8")
-    versions = dict(re.findall(r"^([\w-]+)==([\w.]+)$", lock, re.MULTILINE))
-    for name, version in re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE):
-        assert versions.get(name.lower(), version) == version
+    for ends in ("\n", "\r\n"):
+        layout.requirements.write_bytes(lock.replace("\n", ends).encode())
+        rest = others(layout)
+        assert make_lock.names(rest) == make_lock.names(lock) - {"llama-cpp-python"}
+        assert rest.count("--hash") < lock.count("--hash")
+        assert llama(layout) in lock
+
+
+def test_uv_takes_the_lock_and_refuses_another_package_of_the_same_name(tmp_path: Path) -> None:
+    lock = (ROOT / "requirements.txt").read_text("utf-8")
+    block = next(each for each in re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE) if each.startswith("pluggy=="))
+    for text, taken in ((block, True), (re.sub("sha256:.{64}", "sha256:" + 64 * "0", block), False)):
+        file = tmp_path / "requirements.txt"
+        file.write_text(text, "utf-8")
+        command = [sys.executable, "-m", "uv", "pip", "install", "--target", str(tmp_path / str(taken)), "--quiet"]
+        got = subprocess.run([*command, *Packages.locked(file)], capture_output=True, text=True, check=False)
+        assert (got.returncode == 0) is taken, got.stderr

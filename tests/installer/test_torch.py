@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from installer import torch_packages
@@ -44,10 +42,3 @@ def test_a_card_without_its_index_is_said(layout: Layout, monkeypatch: pytest.Mo
     make_environment(layout, "no-import")
     with pytest.raises(Stop, match=r"CUDA 12\.1 could not be installed"):
         torch_packages.install(Packages(Runner(layout)), torch_build("A", False))
-
-
-def test_the_lock_holds_what_is_asked_for() -> None:
-    root = Path(torch_packages.__file__).parent.parent
-    wanted = [line.split("#")[0].strip() for line in (root / "requirements-torch.in").read_text().splitlines()]
-    locked = (root / "requirements-torch.txt").read_text().splitlines()
-    assert [each for each in wanted if each and each not in locked] == []
