@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from errors import LoadCancelled
+from errors import LoadCancelled, ModelFileError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LOOK = 0.1  # seconds between two looks at whether it was cancelled
@@ -28,6 +28,11 @@ _WINDOWS_FAULT, _WINDOWS_ABORT = 0x8000_0000, 3
 
 class Crashed(Exception):
     """The process did not end by itself; the text says how, as a clause."""
+
+    def about(self, file: Path) -> ModelFileError:
+        """What it means for the file that it was asked about."""
+        what = "The file is damaged, or of a kind that this llama.cpp cannot run"
+        return ModelFileError(file.name, f"it would end the program ({self}). {what}.")
 
 
 def run(module: str, question: Mapping[str, Any], go_on: Callable[[], bool] = lambda: True) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from errors import LoadCancelled, ModelFileError
+from errors import LoadCancelled
 from loaders.llamacpp import child
 
 _PATIENCE = 60  # seconds
@@ -50,7 +50,7 @@ def asked(question: Question) -> Answer | None:
     try:
         return _asked(question, int(time.monotonic() // _FRESH))
     except child.Crashed as error:
-        raise ModelFileError(Path(question.parts[0]).name, f"it would end the program ({error}).") from None
+        raise error.about(Path(question.parts[0])) from None
     except (OSError, KeyError, LoadCancelled):
         return None
 

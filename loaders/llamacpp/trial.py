@@ -94,10 +94,7 @@ def _ask(question: Question, file: Path, go_on: Callable[[], bool]) -> None:
     try:
         _passes(question, _Asker(go_on))
     except child.Crashed as error:
-        raise ModelFileError(
-            file.name,
-            f"it would end the program ({error}). The file is damaged, or of a kind that this llama.cpp cannot run.",
-        ) from None
+        raise error.about(file) from None
     except OSError:
         return  # no process could be started: the load itself will tell
 

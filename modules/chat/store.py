@@ -113,7 +113,7 @@ class Store:
                 with self._lock(target):  # nor is anything saved there between the look and the move
                     if target.exists():
                         continue
-                    self._bring_back(path, target)
+                    _move(path, target, "brought back")
                     break
         return f"{scope}/{target.stem}"
 
@@ -196,17 +196,10 @@ class Store:
             if not path.is_file():
                 raise NotFound("This conversation is not there any more.")
             folder = self._logs.joinpath("trash", *id.split("/")[:-1])
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                number = 1
-                while (target := folder / f"{path.stem}{f'-{number}' if number > 1 else ''}.json").exists():
-                    number += 1
-                path.replace(target)
-            except OSError as error:
-                raise Unavailable(f"{path} cannot be moved to the trash ({error.strerror}).") from None
-            with contextlib.suppress(OSError):
-                journal_path(path).replace(journal_path(target))
-            records_of(path).move(records_of(target))
+            number = 1
+            while (target := folder / f"{path.stem}{f'-{number}' if number > 1 else ''}.json").exists():
+                number += 1
+            _move(path, target, "moved to the trash")
             return target
 
     def journal(self, id: str) -> Path:
@@ -231,16 +224,6 @@ class Store:
         return sorted(found, key=lambda info: (info.pinned, info.updated, info.id), reverse=True)
 
     # --- inside ---
-
-    def _bring_back(self, path: Path, target: Path) -> None:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-        except OSError as error:
-            raise Unavailable(f"{path} cannot be brought back ({error.strerror}).") from None
-        with contextlib.suppress(OSError):
-            journal_path(path).replace(journal_path(target))
-        records_of(path).move(records_of(target))
 
     def _folder(self, scope: str) -> Path:
         match scope.split("/"):
@@ -296,6 +279,18 @@ class Store:
             id, stem = (each.encode("utf-8", "replace").decode() for each in (id, stem))
             return Info(id, stem, updated, 0, str(error))
         return Info(id, title_of(conversation), updated, len(conversation.path()))
+
+
+def _move(path: Path, target: Path, how: str) -> None:
+    """A conversation, and what belongs to it, to another place. Raises: Unavailable."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be {how} ({error.strerror}).") from None
+    with contextlib.suppress(OSError):
+        journal_path(path).replace(journal_path(target))
+    records_of(path).move(records_of(target))
 
 
 def _revision(file: BinaryIO) -> int:
