@@ -61,8 +61,8 @@ def report(error: Exception) -> None:
         tell(_UNEXPECTED)
 
 
-def handler(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function fail in words: its error becomes a toast and its outputs stay as they are."""
+def handler(function: Callable[..., Any], outputs: Any = True) -> Callable[..., Any]:
+    """Let a function fail in words: its error becomes a toast and its outputs, if it has any, stay as they are."""
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -70,7 +70,7 @@ def handler(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except Exception as error:
             report(error)
-            return gr.skip()
+            return gr.skip() if outputs else None  # gradio complains of values that nothing shows
 
     return guarded
 
@@ -88,7 +88,7 @@ def on(
     """Wire triggers (an event, or several) to a function. `latest`: while one runs, only the last of many counts."""
     return gr.on(
         triggers if isinstance(triggers, list) else [triggers],
-        function if function is None else handler(function),
+        function if function is None else handler(function, outputs),
         inputs,
         outputs,
         js=js,
@@ -116,7 +116,7 @@ def then(
     `several`: it may run while it runs already; else the page leaves the second one out.
     """
     return before.then(
-        function if function is None or stream else handler(function),
+        function if function is None or stream else handler(function, outputs),
         inputs,
         outputs,
         js=js,
