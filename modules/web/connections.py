@@ -44,24 +44,31 @@ def most_connections() -> int:
 def watch_over(server: uvicorn.Server, most: int | None = None, header_seconds: float = _HEADER) -> None:
     """Let the connections of this server be patient ones, from now on; it may be running already."""
     allowed = most_connections() if most is None else most
-    settled = False
 
     class Bounded(Patient):
         most = allowed
         header_seconds_ = header_seconds
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            nonlocal settled
-            super().connection_made(transport)
-            if not settled:  # here, since it has to be done in the server's own thread
-                settled = True
-                for listener in server.servers:
-                    _accept_one_by_one(listener)
-
     if not server.config.loaded:
         server.config.load()
     server.config.http_protocol_class = Bounded
+    if server.started:
+        for listener in server.servers:
+            listener.get_loop().call_soon_threadsafe(_accept_one_by_one, listener)
+    else:
+        _once_started(server)
     quiet_accept_errors()
+
+
+def _once_started(server: uvicorn.Server) -> None:
+    startup = server.startup
+
+    async def started(*args: Any, **kwargs: Any) -> None:
+        await startup(*args, **kwargs)
+        for listener in getattr(server, "servers", ()):
+            _accept_one_by_one(listener)
+
+    server.startup = started  # type: ignore[method-assign]
 
 
 def _accept_one_by_one(listener: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from modules.app import App
 from modules.generation.session import ModelSession
@@ -155,30 +156,50 @@ class Web:
             self.app.models.load(self.app.shelf.names()[0])
 
 
-def window(chromium: Browser, served: Served, **how: Any) -> Iterator[Web]:
-    context = chromium.new_context(viewport=how.pop("viewport", {"width": 1280, "height": 860}), **how)
+@pytest.fixture(scope="session")
+def visits(chromium: Browser) -> Iterator[BrowserContext]:
+    """One for all tests: what the page is made of is fetched and compiled once. Nothing else stays, see `window`."""
+    with contextlib.closing(chromium.new_context()) as context:
+        yield context
+
+
+def window(context: BrowserContext, served: Served, width: int = 1280, height: int = 860) -> Iterator[Web]:
     asked: list[str] = []
     wrong: list[str] = []
-    context.on("request", lambda request: asked.append(request.url))
-    context.on("requestfailed", lambda request: request.failure == "csp" and asked.remove(request.url))  # never sent
+
+    def noted(request: Request) -> None:
+        asked.append(request.url)
+
+    def never_sent(request: Request) -> None:
+        if request.failure == "csp":
+            asked.remove(request.url)
+
+    context.on("request", noted)
+    context.on("requestfailed", never_sent)
     page = context.new_page()
+    page.set_viewport_size({"width": width, "height": height})
     page.on("pageerror", lambda error: wrong.append(str(error)))
     web = Web(context, page, served.app, served.url)
     web.loaded()
     web.open()
     yield web
     vars(served.app.generator).pop("session", None)
-    context.close()
+    context.remove_listener("request", noted)
+    context.remove_listener("requestfailed", never_sent)
+    page.unroute_all(behavior="ignoreErrors")
+    context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": served.url, "storageTypes": "all"})
+    for each in context.pages:
+        each.close()
     outside = [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
     assert not outside, "the page asked another host"
     assert not wrong, "the page's script failed"
 
 
 @pytest.fixture
-def web(chromium: Browser, served: Served) -> Iterator[Web]:
-    yield from window(chromium, served)
+def web(visits: BrowserContext, served: Served) -> Iterator[Web]:
+    yield from window(visits, served)
 
 
 @pytest.fixture
-def narrow(chromium: Browser, served: Served) -> Iterator[Web]:
-    yield from window(chromium, served, viewport={"width": 360, "height": 800})
+def narrow(visits: BrowserContext, served: Served) -> Iterator[Web]:
+    yield from window(visits, served, 360, 800)
