@@ -21,6 +21,7 @@ from loaders.llamacpp.context_params import F16, attention_params
 from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine import Engine
 from loaders.llamacpp.limits import Limits
+from loaders.llamacpp.mapped import MappedFiles
 from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.threads import threads_and_reason
@@ -67,6 +68,7 @@ class LlamaCppModel(QueuedModel):
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
+        self._mapped = MappedFiles(() if options.no_mmap else weights.paths)
         self._adapters = Adapters(weights, context)
         threads = options.threads_batch or threads_and_reason(options.threads)[0]
         self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=threads, **attention_params(options))
@@ -102,11 +104,13 @@ class LlamaCppModel(QueuedModel):
         self.loras = wanted
 
     def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
+        self._mapped.check()
         return self._embedder.embed(texts, cancel)
 
     def _check_room(self, job: Job) -> None:
         if self._only_embeds:
             raise Unsupported(self._only_embeds)
+        self._mapped.check()
         scored = isinstance(job, Scoring)  # then the last token is never decoded, as nothing follows it
         for ids in job.prompts:
             most = self.context_length - (0 if scored else 1)
