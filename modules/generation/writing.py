@@ -52,6 +52,7 @@ class Writing:
         self._drafts = drafts
         self._lock = threading.RLock()  # a generator that is let go of ends anywhere: also inside
         self._live: dict[str, _Live] = {}
+        self._expected: dict[str, threading.Event] = {}  # what is about to begin; set where it was stopped before
 
     def go_on(
         self, id: str, params: SamplingParams, *, start: str | None = None, writer: str = "", again: bool = False
@@ -86,9 +87,17 @@ class Writing:
         live = self._live.get(id)
         return live.text if live else None
 
+    def expect(self, id: str) -> None:
+        """From here on a stop counts for what is about to be written."""
+        with self._lock:
+            self._expected[id] = threading.Event()
+
     def stop(self, id: str) -> None:
         """End the reply within one token; what is there stays."""
-        live = self._live.get(id)
+        with self._lock:
+            live, expected = self._live.get(id), self._expected.get(id)
+        if expected is not None:
+            expected.set()
         if live is not None:
             live.stopped.set()
             if live.stream is not None:
@@ -115,7 +124,7 @@ class Writing:
         with self._lock:
             if id in self._live:
                 raise Conflict("The model is writing in this text already. Stop it first, or wait until it is done.")
-            live = self._live[id] = _Live(text)
+            live = self._live[id] = _Live(text, stopped=self._expected.pop(id, None) or threading.Event())
             return live
 
     def _grow(self, id: str, prompt: str, stream: TextStream, live: _Live, context: HookContext) -> Iterator[Growth]:

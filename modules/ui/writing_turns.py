@@ -82,6 +82,8 @@ class WritingTurns:
         for paper, sheet, field in zip(self._papers, parts[::2], parts[1::2], strict=True):
             _, now = paper.text(number, sheet, field)
             kept += [now, now.id]
+            if paper is self._target:
+                self._app.writing.expect(now.id)  # the button to stop it is there before the model begins
         return [*kept, *self._states(True)]
 
     def _stream(self, write: Write) -> Callable[..., Iterator[list[Any]]]:

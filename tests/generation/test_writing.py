@@ -112,6 +112,20 @@ def test_stop_ends_it_and_one_at_a_time_writes(tmp_path: Path) -> None:
     assert list(steps)[-1].text in ("Zero one", "Zero one two")
 
 
+def test_a_stop_before_the_first_token_counts_and_the_next_time_is_another(tmp_path: Path) -> None:
+    writing, drafts, _ = made(tmp_path, [" one", " two", " three"])
+    id = drafts.new("notebook", "Zero").id
+    writing.stop(id)  # nobody has asked for anything
+    writing.expect(id)
+    writing.stop(id)
+    assert list(writing.go_on(id, PARAMS))[-1].text in ("Zero", "Zero one")
+    assert list(writing.go_on(id, PARAMS))[-1].text.endswith(" one two three")
+    writing.expect(id)
+    writing.stop(id)
+    writing.expect(id)  # begun anew
+    assert list(writing.go_on(id, PARAMS))[-1].text.endswith(" one two three")
+
+
 def test_closing_the_page_keeps_what_is_there(tmp_path: Path) -> None:
     writing, drafts, _ = made(tmp_path, [" one", " two"])
     id = drafts.new("notebook", "Zero").id
