@@ -124,7 +124,7 @@ class Writing:
         with self._lock:
             if id in self._live:
                 raise Conflict("The model is writing in this text already. Stop it first, or wait until it is done.")
-            live = self._live[id] = _Live(text, stopped=self._expected.pop(id, None) or threading.Event())
+            live = self._live[id] = _Live(text, stopped=self._expected.pop(id, threading.Event()))
             return live
 
     def _grow(self, id: str, prompt: str, stream: TextStream, live: _Live, context: HookContext) -> Iterator[Growth]:

@@ -113,7 +113,7 @@ def test_stop_ends_it_and_one_at_a_time_writes(tmp_path: Path) -> None:
 
 
 def test_a_stop_before_the_first_token_counts_and_the_next_time_is_another(tmp_path: Path) -> None:
-    writing, drafts, _ = made(tmp_path, [" one", " two", " three"])
+    writing, drafts, _ = made(tmp_path, *[[" one", " two", " three"]] * 3)
     id = drafts.new("notebook", "Zero").id
     writing.stop(id)  # nobody has asked for anything
     writing.expect(id)
