@@ -24,7 +24,8 @@ def disk_problem(folders: Sequence[Path], needed: int) -> str:
         there = _nearest(folder)
         free = shutil.disk_usage(there).free
         if free < needed:
-            return f"The disk of {there} has {free / GIB:.1f} GiB free, and the installation needs {math.ceil(needed / GIB)} GiB."
+            needs = math.ceil(needed / GIB)
+            return f"The disk of {there} has {free / GIB:.1f} GiB free, and the installation needs {needs} GiB."
     return ""
 
 
