@@ -234,6 +234,39 @@ def test_a_fault_in_an_update(finished: Machine, faults: list[str], disk: str, w
     assert finished.made_from.strip() == "gradio==2.0"
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("no-compiler:", r"no C and C\+\+ compiler"),
+        ("compile:fail", "could not be compiled"),
+        ("compile:kill", ""),
+        ("llama:fail", "could not be installed"),
+        ("llama:kill", ""),
+        ("imports:fail", "does not run"),
+    ],
+)
+def test_a_fault_while_llama_cpp_alone_is_exchanged(finished: Machine, fault: str, words: str) -> None:
+    """Nothing else is touched, and the llama.cpp that was there is there again."""
+    finished.require("gradio==1.0", "llama-cpp-python==10")
+    mark = finished.root / "installer_files" / "env" / "mark"
+    mark.touch()
+    finished.fault(fault)
+    ended = finished.start()
+    assert ended.runs if words else ended.killed
+    assert re.search(words, ended.out)
+    still = finished.start()
+    assert still.runs
+    assert not still.installs
+    assert list((finished.root / "installer_files" / "env").glob("lib/*/site-packages/llama_cpp"))
+    finished.fault()
+    finished.require("gradio==1.0", "llama-cpp-python==11")
+    newer = finished.start()
+    assert newer.runs
+    assert "The packages stay as they are" in newer.out
+    assert mark.exists()
+    assert not finished.start().installs
+
+
 def test_an_update_that_fails_when_asked_for_fails_with_its_sentence(finished: Machine) -> None:
     finished.require("gradio==2.0", "llama-cpp-python==9")
     finished.fault("packages:network")
