@@ -24,15 +24,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from installer import compiler, environment, keeping, processor, project, requirements, torch_packages, trial
-from installer.choice import choose_gpu
+from installer import compiler, environment, keeping, machine, processor, project, requirements, torch_packages, trial
+from installer import wanted as wanting
+from installer.choice import choose_gpu, differs, given
 from installer.console import is_no
 from installer.errors import Stop
-from installer.gpu import parse_gpu
 from installer.layout import Layout
-from installer.llama_builds import llama_plan
+from installer.llama_builds import GLIBC, left_out, llama_plan
 from installer.llama_wheel import LlamaWheel
 from installer.lock import only_one
+from installer.nvidia import written
 from installer.packages import Packages
 from installer.preflight import check_machine
 from installer.runner import Runner
@@ -61,12 +62,15 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         if {"--update", "--updated", "--repair"} & set(arguments):
             print("Everything is up to date.")
+            say_wanted(layout)
             return 0
         if not is_no(os.environ.get("LAUNCH_AFTER_INSTALL", "")):
             state = read_state(layout)
             print(f"llama.cpp for {state.get('llama')}: {state.get('llama_how')}.", flush=True)
+            say_wanted(layout)
             return launch(layout, arguments)
         print("Everything is installed; not starting, because LAUNCH_AFTER_INSTALL says no.")
+        say_wanted(layout)
         return 0
     except Stop as sentence:
         print(f"\n{sentence}", file=sys.stderr)
@@ -78,13 +82,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False) -> None:
     """Installs what is not there yet, or all of it `anew`; nothing but a few looks at the disk when all is there."""
-    chosen = os.environ.get("GPU_CHOICE", "")
-    answer = {"gpu": parse_gpu(chosen)} if chosen else {}
     if keeping.unfinished(layout):
         leave(layout, arguments)
         with only_one(layout):  # it may be unfinished because another process is at it
             recover(layout)
-    reason, new = work_to_do(layout, read_state(layout), answer)
+    reason, new = what_to_do(layout)
     if anew and layout.env.exists():
         reason, new = "A new environment is made beside the old one.", True
     if not reason:
@@ -96,9 +98,30 @@ def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False) -> 
     with only_one(layout) as lock:
         recover(layout)  # whoever was waited for may have been ended in the middle
         if not anew:
-            reason, new = work_to_do(layout, read_state(layout), answer)  # again: another start may have done it by now
+            reason, new = what_to_do(layout)  # again: another start may have done it by now
         if reason:
             replace(layout, lock, new)
+
+
+def what_to_do(layout: Layout) -> tuple[str, bool]:
+    """(why something must be installed, whether anew), as work_to_do says, and for a card that is not used yet."""
+    state = read_state(layout)
+    reason, new = work_to_do(layout, state, given(state))
+    wanted = state.get("wanted")
+    if reason or not isinstance(wanted, Mapping):
+        return reason, new
+    if not wanting.for_processor(str(state.get("llama"))) and (seen := trial.cards(Runner(layout))):
+        print(f"llama.cpp sees the graphics card now: {', '.join(seen)}.", flush=True)
+        write_state(layout, {key: value for key, value in state.items() if key != "wanted"})
+        return "", False
+    return wanting.again(wanted, machine.look(), torch_packages.reachable), False
+
+
+def say_wanted(layout: Layout) -> None:
+    """The last line, where a card was chosen and llama.cpp does not use it."""
+    wanted = read_state(layout).get("wanted")
+    if isinstance(wanted, Mapping):
+        print(f"\n{wanted.get('said')}\n", flush=True)
 
 
 def recover(layout: Layout) -> None:
@@ -134,12 +157,12 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     """Steps 2 to 5. state.json says "complete" only after the last."""
     started = time.monotonic()
     print("[2/5] Choosing what fits your graphics card ...", flush=True)
-    answer = choose_gpu(old)
-    cuda128 = bool(answer.get("cuda128"))
-    tools = list(filter(shutil.which, ("nvcc", "hipcc", "glslc")))
-    plan = llama_plan(answer["gpu"], answer["cuda118"], tools, cuda128)
-    if answer["gpu"] in "BD" and plan[0].wheels == "cpu":
-        print("      No GPU compiler (ROCm's hipcc, or Vulkan's glslc) is installed: llama.cpp will use the processor.")
+    here = machine.look()
+    answer = choose_gpu(old, here)
+    gpu, cuda118, cuda128 = answer["gpu"], answer["cuda118"], answer["cuda128"]
+    plan = llama_plan(gpu, cuda118, here.tools, cuda128, here)
+    ruled_out = left_out(gpu, cuda118, cuda128, here)
+    say_limits(gpu, here, ruled_out)
     write_state(layout, {**old, **answer, "complete": False})
     runner = Runner(layout, lock)
     packages = Packages(runner)
@@ -149,7 +172,7 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     if new:
         environment.make(runner)
     packages.read_settings()
-    if not new and any(old.get(key) != value for key, value in answer.items()):
+    if not new and differs(old, answer):
         llama.remove()
     if new and not compiler.works(layout) and not any(map(llama.at_hand, plan)):
         environment.give_up(
@@ -164,7 +187,11 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     packages.install("-r", str(others), what="the packages of requirements.txt")
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
-    kept = not new and all(old.get(key) == value for key, value in answer.items())
+    wanted = old.get("wanted")
+    retry = isinstance(wanted, Mapping) and (
+        wanted.get("mark") != wanting.mark(here) or any(llama.at_hand(build) for build in plan if build.kind)
+    )
+    kept = not new and not differs(old, answer) and not retry
     build, how = llama.install(plan, installed=str(old.get("llama", "")) if kept else "")
     print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)
     runs, said = trial.imports(runner)
@@ -172,9 +199,9 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
         raise Stop(f"What was installed does not run ({said}). Delete the folder installer_files and start again.")
     shutil.rmtree(layout.tmp, ignore_errors=True)
     torch = bool(old.get("torch"))
-    if torch or answer["gpu"] == "A":
-        torch = with_torch(packages, torch_build(answer["gpu"], answer["cuda118"], cuda128), asked=torch)
-    state = {
+    if torch or gpu == "A":
+        torch = with_torch(packages, torch_build(gpu, cuda118, cuda128), asked=torch)
+    state: dict[str, Any] = {
         **answer,
         "torch": torch,
         "llama": build,
@@ -184,14 +211,40 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
         "python": environment.python_version(layout.python),
     }
     state |= {"fingerprint": requirements.fingerprint(layout), "packages": environment.installed_names(layout)}
+    if gpu != "N":
+        layout.tmp.mkdir(parents=True, exist_ok=True)
+        if seen := trial.cards(runner):  # after torch, which may have exchanged libraries
+            print(f"      llama.cpp sees {', '.join(seen)}.", flush=True)
+        else:
+            reasons = wanting.Reasons(ruled_out, llama.absent, llama.failed)
+            state["wanted"] = wanting.want(gpu, here, build, reasons, wanted)
+        shutil.rmtree(layout.tmp, ignore_errors=True)
     write_state(layout, {**state, "complete": True})
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def say_limits(gpu: str, here: machine.Machine, ruled_out: Mapping[str, str]) -> None:
+    """What this machine rules out, before anything is fetched: each reason once."""
+    for problem in dict.fromkeys(problem for problem in ruled_out.values() if "there is none for" not in problem):
+        names = ", ".join(name for name, each in ruled_out.items() if each == problem)
+        print(f"      Not for this machine: {names}; {problem}.")
+    if gpu in "AB" and (2, 0) < here.glibc < GLIBC:
+        print(
+            f"      This system's glibc is {written(here.glibc)}; the ready-made packages for CUDA and ROCm are made "
+            f"for {written(GLIBC)} and newer."
+        )
+    if here.place == "macOS x86_64":
+        print(
+            "      On a Mac with Intel's processor llama.cpp is compiled here, which needs Xcode's command line tools "
+            "(xcode-select --install). There is no torch for it: GGUF models run, other formats and training do not."
+        )
 
 
 def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
     """Installs torch; whether it is there now. What nobody asked for may fail with a sentence."""
     packages.layout.tmp.mkdir(parents=True, exist_ok=True)
     try:
+        check_torch(packages.layout, build)
         torch_packages.install(packages, build)
     except Stop as sentence:
         if asked:
@@ -199,6 +252,12 @@ def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
         print(f"      {sentence} llama.cpp works without it; --install-torch tries again.", flush=True)
         return False
     return True
+
+
+def check_torch(layout: Layout, build: TorchBuild) -> None:
+    """Raises: Stop, where there is no such torch for this system and Python."""
+    if problem := build.problem(environment.python_version(layout.python), machine.here()):
+        raise Stop(problem)
 
 
 @contextlib.contextmanager
@@ -218,6 +277,7 @@ def add_torch(layout: Layout) -> None:
         state = read_state(layout)
         packages = Packages(Runner(layout, lock))
         packages.read_settings()
+        check_torch(layout, _torch_of(state))
         torch_packages.install(packages, _torch_of(state))
         write_state(layout, {**state, "torch": True, "packages": environment.installed_names(layout)})
 

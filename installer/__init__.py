@@ -3,6 +3,7 @@
 From the bottom up; a file knows only those in the lines above its own, or to its left:
 
     errors  layout  console  disk  gpu        a sentence that ends it; where things lie; questions; space; the cards
+    nvidia  cuda  machine                     NVIDIA's cards and driver; which CUDA runs on them; what this machine is
     processor                                 its name, and a mark for what is compiled for it
     state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time
     llama_builds  torch_builds  compiler      the ways to llama.cpp and to torch; whether anything can be compiled here
@@ -10,4 +11,5 @@ From the bottom up; a file knows only those in the lines above its own, or to it
     keeping                                   the environment before this one
     runner  environment  packages  trial      commands; the Python that is filled; what fills it; whether it works
     llama_wheel  torch_packages  work         llama.cpp; torch; what differs from the last time, and so must be done
+    wanted                                    a card that was chosen and is not used: why, and when to try again
 """
