@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from installer import (
     environment,
     holding,
     keeping,
+    machine,
     mishaps,
     part,
     processor,
@@ -41,17 +43,18 @@ from installer import (
     torch_packages,
     trial,
 )
-from installer.choice import choose_gpu
-from installer.console import is_no, is_yes
-from installer.disk import amount, size
+from installer import wanted as wanting
+from installer.choice import choose_gpu, differs, given
+from installer.console import is_no
 from installer.errors import Stop
+from installer.exchange import exchanged
 from installer.fingerprints import changed, fingerprints
-from installer.gpu import parse_gpu
 from installer.layout import Layout
-from installer.llama_builds import Build, llama_plan
+from installer.llama_builds import GLIBC, Build, left_out, llama_plan
 from installer.llama_wheel import FILES as LLAMA_FILES
 from installer.llama_wheel import LlamaWheel
 from installer.lock import only_one
+from installer.nvidia import written
 from installer.packages import Packages
 from installer.preflight import check_machine, check_space
 from installer.runner import Runner
@@ -86,7 +89,7 @@ def run(layout: Layout, arguments: Sequence[str]) -> int:
         )
     os.chdir(layout.root)
     changes = {"--update", "--repair", "--go-back", "--clean", "--install-torch"} & set(arguments)
-    if never() and changes:
+    if holding.never() and changes:
         raise Stop(f"WEBUI_NEVER_INSTALL is set, so {' '.join(sorted(changes))} changes nothing. Unset it to do that.")
     if "--clean" in arguments:
         return earlier.clean(layout)
@@ -104,19 +107,17 @@ def run(layout: Layout, arguments: Sequence[str]) -> int:
         return 0
     if asked:
         print("Everything is up to date.")
+        say_wanted(layout)
         return 0
     if not is_no(os.environ.get("LAUNCH_AFTER_INSTALL", "")):
         state = read_state(layout)
         if "llama" in state:
             print(f"llama.cpp for {state['llama']}: {state.get('llama_how')}.", flush=True)
+        say_wanted(layout)
         return launch(layout, arguments)
     print("Everything is installed; not starting, because LAUNCH_AFTER_INSTALL says no.")
+    say_wanted(layout)
     return 0
-
-
-def never() -> bool:
-    """Whether nothing may be installed at a start: for containers, and for folders that several users share."""
-    return is_yes(os.environ.get("WEBUI_NEVER_INSTALL", ""))
 
 
 def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False, asked: bool = False) -> None:
@@ -125,29 +126,28 @@ def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False, ask
     `asked`: the user asked for it (--update, --repair), so what failed before is tried again, and fails where it fails.
     Otherwise a failure ends only where nothing is there to start. Raises: Stop.
     """
-    chosen = os.environ.get("GPU_CHOICE", "")
-    answer = {"gpu": parse_gpu(chosen)} if chosen else {}
-    if never():
-        holding.look(layout, answer)
+    if holding.never():
+        holding.look(layout, given(read_state(layout)))
         return
     if keeping.unfinished(layout) or part.interrupted(layout):
         leave(layout, arguments)
         with only_one(layout):  # it may be unfinished because another process is at it
             recover(layout)
-    reason, new = work_to_do(layout, read_state(layout), answer)
+    answer = given(read_state(layout))
+    reason, new = what_to_do(layout)
     if anew and layout.env.exists():
         reason, new = "A new environment is made beside the old one.", True
     if not reason or (not asked and holding.stays(layout, answer)):
         return
     leave(layout, arguments)
     try:
-        renew(layout, reason, new, answer, anew=anew, asked=asked)
+        renew(layout, reason, new, anew=anew, asked=asked)
     except Stop as sentence:
         if asked or not holding.goes_on(layout, answer, sentence):
             raise
 
 
-def renew(layout: Layout, reason: str, new: bool, answer: Mapping[str, Any], *, anew: bool, asked: bool) -> None:
+def renew(layout: Layout, reason: str, new: bool, *, anew: bool, asked: bool) -> None:
     """One installation at a time, with the reason said first. Raises: Stop."""
     try:
         print(f"{reason}\n[1/5] Checking this machine ...", flush=True)
@@ -157,11 +157,34 @@ def renew(layout: Layout, reason: str, new: bool, answer: Mapping[str, Any], *, 
             recover(layout)  # whoever was waited for may have been ended in the middle
             if not anew:
                 # again: another start may have done it by now, or failed at it
-                reason, new = work_to_do(layout, read_state(layout), answer)
+                reason, new = what_to_do(layout)
+            answer = given(read_state(layout))
             if reason and (asked or not holding.stays(layout, answer)):
                 install(layout, lock, new, answer)
     except OSError as error:
         raise Stop(mishaps.sentence(layout, error)) from error
+
+
+def what_to_do(layout: Layout) -> tuple[str, bool]:
+    """(why something must be installed, whether anew), as work_to_do says, and for a card that is not used yet."""
+    state = read_state(layout)
+    reason, new = work_to_do(layout, state, given(state))
+    wanted = state.get("wanted")
+    if reason or not isinstance(wanted, Mapping):
+        return reason, new
+    if not wanting.for_processor(str(state.get("llama"))) and (seen := trial.cards(Runner(layout))):
+        print(f"llama.cpp sees the graphics card now: {', '.join(seen)}.", flush=True)
+        with contextlib.suppress(OSError):  # then it is said again
+            write_state(layout, {key: value for key, value in state.items() if key != "wanted"})
+        return "", False
+    return wanting.again(wanted, machine.look(), torch_packages.reachable), False
+
+
+def say_wanted(layout: Layout) -> None:
+    """The last line, where a card was chosen and llama.cpp does not use it."""
+    wanted = read_state(layout).get("wanted")
+    if isinstance(wanted, Mapping):
+        print(f"\n{wanted.get('said')}\n", flush=True)
 
 
 def recover(layout: Layout) -> None:
@@ -188,71 +211,63 @@ def leave(layout: Layout, arguments: Sequence[str]) -> None:
     os.execv(base, command)
 
 
-def install(layout: Layout, lock: Sequence[int], new: bool, given: Mapping[str, Any]) -> None:
+def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[str, Any]) -> None:
     """Step 2, and then the rest, with the old environment or the old part of it kept until all is done."""
     old = read_state(layout)
     print("[2/5] Choosing what fits your graphics card ...", flush=True)
-    answer = choose_gpu(old)
-    cuda128 = bool(answer.get("cuda128"))
-    tools = list(filter(shutil.which, ("nvcc", "hipcc", "glslc")))
-    plan = llama_plan(answer["gpu"], answer["cuda118"], tools, cuda128)
-    if answer["gpu"] in "BD" and plan[0].wheels == "cpu":
-        print("      No GPU compiler (ROCm's hipcc, or Vulkan's glslc) is installed: llama.cpp will use the processor.")
+    here = machine.look()
+    answer = choose_gpu(old, here)
+    gpu, cuda118, cuda128 = answer["gpu"], answer["cuda118"], answer["cuda128"]
+    plan = llama_plan(gpu, cuda118, here.tools, cuda128, here)
+    ruled_out = left_out(gpu, cuda118, cuda128, here)
+    say_limits(gpu, here, ruled_out)
+    llama = LlamaWheel(Packages(Runner(layout, lock)))
     parts = {"main", "llama", "torch"} if new else changed(layout, old)
-    if any(old.get(key) != value for key, value in answer.items()):
+    if differs(old, answer):
         parts |= {"llama", "torch"}
-    build = torch_build(answer["gpu"], answer["cuda118"], cuda128)
-    torch = build if "torch" in parts and (old.get("torch") or answer["gpu"] == "A") else None
+    if not new and retries(llama, plan, old.get("wanted"), here):
+        parts |= {"llama"}
+    build = torch_build(gpu, cuda118, cuda128)
+    torch = build if "torch" in parts and (old.get("torch") or gpu == "A") else None
     if parts:
-        needs = sizes.size(torch, cuda=answer["gpu"] == "A", base=bool(parts - {"torch"}))
+        needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
         check_space(layout, needs, new=new)
     layout.log.unlink(missing_ok=True)
-    want = holding.wanted(layout, old, given)
-    with kept(layout, new, LLAMA_FILES if "llama" in parts else ()):
+    want = holding.wanted(layout, old, answered)
+    with exchanged(layout, new, LLAMA_FILES if "llama" in parts else ()):
         write_state(layout, {**old, **answer, "complete": False, "wanting": want})
-        fill(layout, lock, new, old, answer, plan, parts, torch)
+        fill(layout, llama, Task(new, old, answer, plan, parts, torch, here, ruled_out))
 
 
-@contextlib.contextmanager
-def kept(layout: Layout, new: bool, names: Sequence[str]) -> Iterator[None]:
-    """What was there before is there again where this fails: the environment (`new`), or the files of these names."""
-    if not new:
-        part.move_aside(layout, names)
-        try:
-            yield
-        except BaseException:
-            part.restore(layout)
-            print("\nThe environment is as it was before.", flush=True)
-            raise
-        part.done(layout)
-        return
-    aside = keeping.set_aside(layout)
-    try:
-        yield
-    except BaseException:
-        if aside and keeping.bring_back(layout):
-            print("\nThe environment before it is untouched, and in use again.", flush=True)
-        raise
-    if aside:
-        print(f"The environment before this one is kept for --go-back ({amount(size(layout.last))}; "
-              "--clean throws it away).", flush=True)  # fmt: skip
+@dataclass(frozen=True)
+class Task:
+    """What step 2 chose for the steps after it: `parts` are done ("main", "llama", "torch"), the others stay."""
+
+    new: bool
+    old: Mapping[str, Any]
+    answer: Mapping[str, Any]
+    plan: Sequence[Build]
+    parts: set[str]
+    torch: TorchBuild | None
+    here: machine.Machine
+    ruled_out: Mapping[str, str]
 
 
-def fill(
-    layout: Layout,
-    lock: Sequence[int],
-    new: bool,
-    old: Mapping[str, Any],
-    answer: Mapping[str, Any],
-    plan: Sequence[Build],
-    parts: set[str],
-    torch_wanted: TorchBuild | None,
-) -> None:
+def retries(llama: LlamaWheel, plan: Sequence[Build], wanted: object, here: machine.Machine) -> bool:
+    """Whether llama.cpp for a card that is not used is fetched again: something changed, or it is to be had now."""
+    if not isinstance(wanted, Mapping):
+        return False
+    if wanted.get("mark") != wanting.mark(here):
+        return True
+    llama.packages.read_settings()
+    return any(llama.at_hand(build) for build in plan if build.kind)
+
+
+def fill(layout: Layout, llama: LlamaWheel, task: Task) -> None:
     """Steps 3 to 5. state.json says "complete" only after the last."""
     started = time.monotonic()
-    runner = Runner(layout, lock)
-    packages = Packages(runner)
-    llama = LlamaWheel(packages)
+    new, old, answer, plan, parts, here = task.new, task.old, task.answer, task.plan, task.parts, task.here
+    packages, runner, gpu = llama.packages, llama.runner, answer["gpu"]
 
     print(f"[3/5] {'Making' if new else 'Checking'} the environment in installer_files/env ...", flush=True)
     if new:
@@ -282,9 +297,9 @@ def fill(
         )
     shutil.rmtree(layout.tmp, ignore_errors=True)
     torch = bool(old.get("torch"))
-    if torch_wanted:
-        torch = with_torch(packages, torch_wanted, asked=torch)
-    state = {
+    if task.torch:
+        torch = with_torch(packages, task.torch, asked=torch)
+    state: dict[str, Any] = {
         **answer,
         "torch": torch,
         "llama": build,
@@ -295,14 +310,40 @@ def fill(
     }
     state |= {"fingerprint": requirements.fingerprint(layout), "parts": fingerprints(layout)}
     state |= {"commit": project.commit(layout.root), "packages": environment.installed_names(layout)}
+    if gpu != "N":
+        layout.tmp.mkdir(parents=True, exist_ok=True)
+        if seen := trial.cards(runner):  # after torch, which may have exchanged libraries
+            print(f"      llama.cpp sees {', '.join(seen)}.", flush=True)
+        else:
+            reasons = wanting.Reasons(task.ruled_out, llama.absent, llama.failed)
+            state["wanted"] = wanting.want(gpu, here, build, reasons, old.get("wanted"))
+        shutil.rmtree(layout.tmp, ignore_errors=True)
     write_state(layout, {**state, "complete": True})
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def say_limits(gpu: str, here: machine.Machine, ruled_out: Mapping[str, str]) -> None:
+    """What this machine rules out, before anything is fetched: each reason once."""
+    for problem in dict.fromkeys(problem for problem in ruled_out.values() if "there is none for" not in problem):
+        names = ", ".join(name for name, each in ruled_out.items() if each == problem)
+        print(f"      Not for this machine: {names}; {problem}.")
+    if gpu in "AB" and (2, 0) < here.glibc < GLIBC:
+        print(
+            f"      This system's glibc is {written(here.glibc)}; the ready-made packages for CUDA and ROCm are made "
+            f"for {written(GLIBC)} and newer."
+        )
+    if here.place == "macOS x86_64":
+        print(
+            "      On a Mac with Intel's processor llama.cpp is compiled here, which needs Xcode's command line tools "
+            "(xcode-select --install). There is no torch for it: GGUF models run, other formats and training do not."
+        )
 
 
 def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
     """Installs torch; whether it is there now. What nobody asked for may fail with a sentence."""
     packages.layout.tmp.mkdir(parents=True, exist_ok=True)
     try:
+        check_torch(packages.layout, build)
         torch_packages.install(packages, build)
     except Stop as sentence:
         if asked:
@@ -310,6 +351,12 @@ def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
         print(f"      {sentence} llama.cpp works without it; --install-torch tries again.", flush=True)
         return False
     return True
+
+
+def check_torch(layout: Layout, build: TorchBuild) -> None:
+    """Raises: Stop, where there is no such torch for this system and Python."""
+    if problem := build.problem(environment.python_version(layout.python), machine.here()):
+        raise Stop(problem)
 
 
 @contextlib.contextmanager
@@ -329,6 +376,7 @@ def add_torch(layout: Layout) -> None:
         state = read_state(layout)
         packages = Packages(Runner(layout, lock))
         packages.read_settings()
+        check_torch(layout, _torch_of(state))
         torch_packages.install(packages, _torch_of(state))
         state |= {"torch": True, "packages": environment.installed_names(layout)}
         if isinstance(state.get("parts"), dict):

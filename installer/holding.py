@@ -7,10 +7,12 @@ do, and so does each start when something newer is wanted. It must not know how 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from installer import environment, processor, project, trial
+from installer.console import is_yes
 from installer.errors import Stop
 from installer.fingerprints import fingerprints
 from installer.layout import Layout
@@ -23,9 +25,14 @@ ANSWERS = ("gpu", "cuda118", "cuda128")
 MODULES = "modules.app, modules.ui, modules.api, llama_cpp"
 
 
+def never() -> bool:
+    """Whether nothing may be installed at a start: for containers, and for folders that several users share."""
+    return is_yes(os.environ.get("WEBUI_NEVER_INSTALL", ""))
+
+
 def wanted(layout: Layout, state: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what an installation would be made from; what is not answered is as last time. Raises: Stop."""
-    answers = {name: answer.get(name, state.get(name)) for name in ANSWERS}
+    answers = {name: answer.get(name, state.get(name)) or False for name in ANSWERS}
     return {**fingerprints(layout), **answers, "root": str(layout.root), "processor": processor.mark()}
 
 

@@ -22,6 +22,9 @@ from installer.packages import Packages
 #: What it is in site-packages, in glob patterns.
 FILES = ("llama_cpp", "llama_cpp_python-*.dist-info")
 _NOT_IN_NAMES = r"[^\w.]+"
+UNREACHABLE = "its index cannot be reached"
+#: What uv and pip say where no server answers.
+_NO_NETWORK = r"(?i)failed to fetch|error sending request|connect|timed? ?out|dns|resolve host|certificate|retrying"
 
 
 class LlamaWheel:
@@ -34,6 +37,7 @@ class LlamaWheel:
         self.requirement = requirements.llama(packages.layout)
         self.failed: list[str] = []  # what was tried in vain, each with its reason
         self.no_compiler = False  # whether one of them needed a compiler that is missing
+        self.absent: dict[str, str] = {}  # the ready-made ones that could not be had, each with the reason
 
     def install(self, plan: Sequence[Build], installed: str = "") -> tuple[str, str]:
         """Installs llama.cpp the first way that computes here. Returns its name, and how it was got and tried.
@@ -45,19 +49,34 @@ class LlamaWheel:
             if computes:
                 return installed, f"kept as it was; {said}"
             self._fails(f"the one that was installed for {installed}", said)
+        blind: list[tuple[Build, str]] = []  # for a card, they compute, but llama.cpp sees none
+        present: Build | None = None
         for build in plan:
+            if blind and (not build.kind or build.kind in {each.kind for each, _ in blind}):
+                continue  # the processor is what the first of them uses, and another of its kind sees no more
             how = self._get(build)
             if not how:
                 continue
+            present = build
             if build.libraries and not self._libraries(build):
+                present = None
                 continue
             computes, said = trial.computes(self.runner)
+            if computes and build.kind and not trial.cards(self.runner):
+                blind.append((build, f"{how}{self._after()}; tried: {said}"))
+                print(f"      llama.cpp for {build.name} computes, but sees no graphics card.", flush=True)
+                continue
             if computes:
                 self._tidy()
                 return build.name, f"{how}{self._after()}; tried: {said}"
             self._fails(f"{build.name} ({how})", said)
+            present = None
             for folder in self.kept(build):
                 shutil.rmtree(folder, ignore_errors=True)
+        if blind and (present is blind[0][0] or self._get(blind[0][0])):
+            return blind[0][0].name, blind[0][1]
+        if blind:
+            return self.install([build for build in plan if not build.kind])
         tried = "; ".join(self.failed) or "no package was found"
         hint = f" {compiler.advice()}" if self.no_compiler else " Mend that and start again."
         raise Stop(f"llama.cpp could not be installed ({tried}). What was said is in {self.layout.log}.{hint}")
@@ -74,7 +93,10 @@ class LlamaWheel:
             return self.packages.command("--no-deps", str(kept[0])) if kept else []
         index = f"{LLAMA_WHEELS}/{build.wheels}"
         patience = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "15", "PIP_RETRIES": "1"}
-        there, _ = self.runner.output(*self.packages.command("--dry-run", *arguments, index=index), **patience)
+        there, said = self.runner.output(*self.packages.command("--dry-run", *arguments, index=index), **patience)
+        self.absent.pop(build.name, None)
+        if not there:
+            self.absent[build.name] = UNREACHABLE if re.search(_NO_NETWORK, said) else "none was found for this system"
         return self.packages.command(*arguments, index=index) if there else []
 
     def kept(self, build: Build) -> tuple[Path, ...]:
