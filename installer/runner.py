@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -34,6 +35,7 @@ class Runner:
         self.lock = lock  # inherited by what is started, so that a child which outlives us still holds it
         # Copies, not hard links: an edited or broken file must not reach uv's cache, or starting over repairs nothing.
         self.environ = clean_environ(layout) | {"UV_LINK_MODE": "copy"}
+        self.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"  # its notice would be the last line that is quoted
         self.cache = cache_folder(os.environ, layout)
         if self.cache == own_cache(layout):
             self.environ["UV_CACHE_DIR"] = str(own_cache(layout))
@@ -144,6 +146,20 @@ def how_it_ended(code: int) -> str:
         return f"\nit was ended by {name}{_MEANINGS.get(name, '')}\n"
     name = f"{code:#010x}"
     return f"\nit was ended by Windows with {name}{_MEANINGS.get(name, '')}\n" if code >= 0x8000_0000 else ""
+
+
+#: How pip and uv say that no server answered, somewhere above a last line that speaks of no matching distribution.
+_NO_ANSWER = re.compile(
+    r"(failed to (?:establish|resolve)|name or service not known|temporary failure|connection refused"
+    r"|network is unreachable|certificate verify failed|timed? ?out)[^\n'\")]{0,80}",
+    re.IGNORECASE,
+)
+
+
+def cause(text: str) -> str:
+    """Why nothing could be fetched, by what pip said: the network's answer where it told one, else the last line."""
+    found = _NO_ANSWER.search(text)
+    return found[0].strip() if found else last_line(text)
 
 
 def last_line(text: str) -> str:

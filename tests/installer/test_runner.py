@@ -10,7 +10,7 @@ import pytest
 
 from installer import runner as module
 from installer.layout import Layout
-from installer.runner import Runner, how_it_ended
+from installer.runner import Runner, cause, how_it_ended
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,22 @@ def test_a_long_download_shows_bytes(
     assert first.startswith("      still installing torch, ")
     assert first.endswith("s so far, 512 MiB more on the disk ...")
     assert second.endswith("s so far ..."), "another program freed space"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<x>: Failed to "
+            "establish a new connection: [Errno -3] Temporary failure in name resolution')': /simple/uv/\n"
+            "ERROR: No matching distribution found for uv==0.13.9\n",
+            "Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
+        ),
+        (
+            "ERROR: No matching distribution found for uv==0.13.9\n",
+            "ERROR: No matching distribution found for uv==0.13.9",
+        ),
+    ],
+)
+def test_the_network_s_own_answer_is_quoted(said: str, expected: str) -> None:
+    assert cause(said) == expected
