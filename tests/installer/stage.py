@@ -24,7 +24,10 @@ case "$*" in
     mkdir -p "$2" && echo "built with: $CMAKE_ARGS; $CFLAGS; $CXXFLAGS" >"$wheel"
     printf 'PK\\005\\006\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel"  # the end of an archive
     printf '\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel" ;;
-*abetlen*) [ -e "$here/wheels" ] || exit 1 ;;
+*abetlen*)
+    [ -e "$here/unreachable" ] && { echo "  cause: dns error: failed to lookup address information"; exit 1; }
+    [ -e "$here/wheels" ] || exit 1 ;;
+*native.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
 *.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; } ;;
 *nvidia-*) [ -e "$here/no-libraries" ] && exit 1 ;;
 *"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
