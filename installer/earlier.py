@@ -19,10 +19,11 @@ def go_back(layout: Layout) -> int:
     state = read_state(layout)
     holding.hold(layout, holding.wanted(layout, state, {}), "", chosen=True)
     print(f"The environment before this one is back{'; --go-back once more undoes that' if undoable else ''}.")
-    print(holding.version_of(layout, state), end="")
+    if made := holding.version_of(layout, state).strip():
+        print(made)
     fits, said = holding.usable(layout, compute=False)
     if not fits:
-        print(f"\nIt cannot run the program as it is now ({said}).")
+        print(f"It cannot run the program as it is now ({said}).")
     return 0
 
 

@@ -74,7 +74,7 @@ def stays(layout: Layout, answer: Mapping[str, Any]) -> bool:
     if fits:
         why = "you went back to it" if kept.get("chosen") else f"the newer one failed: {kept.get('why')}"
         again = project.script("update", layout.root)
-        print(f"An environment is in use that is older than the program wants ({why}) {again} makes the newer one.")
+        print(f"An environment is in use that is older than the program wants ({why}); {again} makes the newer one.")
         return True
     if kept.get("chosen"):
         raise Stop(
