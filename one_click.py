@@ -39,7 +39,7 @@ from installer.preflight import check_machine
 from installer.runner import Runner
 from installer.server import launch
 from installer.state import read_state, write_state
-from installer.torch_builds import TorchBuild, torch_build
+from installer.torch_builds import TorchBuild, torch_build, useless
 from installer.work import work_to_do
 
 
@@ -199,8 +199,11 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
         raise Stop(f"What was installed does not run ({said}). Delete the folder installer_files and start again.")
     shutil.rmtree(layout.tmp, ignore_errors=True)
     torch = bool(old.get("torch"))
-    if torch or gpu == "A":
-        torch = with_torch(packages, torch_build(gpu, cuda118, cuda128), asked=torch)
+    stack = torch_build(gpu, cuda118, cuda128)
+    if not torch and (problem := useless(stack, here)):
+        print(f"      {problem} --install-torch installs it all the same.", flush=True)
+    elif torch or gpu == "A":
+        torch = with_torch(packages, stack, asked=torch)
     state: dict[str, Any] = {
         **answer,
         "torch": torch,
