@@ -60,7 +60,7 @@ from installer.preflight import check_machine, check_space
 from installer.runner import Runner
 from installer.server import launch
 from installer.state import read_state, write_state
-from installer.torch_builds import TorchBuild, torch_build
+from installer.torch_builds import TorchBuild, torch_build, useless
 from installer.work import work_to_do
 
 
@@ -229,6 +229,9 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
         parts |= {"llama"}
     build = torch_build(gpu, cuda118, cuda128)
     torch = build if "torch" in parts and (old.get("torch") or gpu == "A") else None
+    if torch and not old.get("torch") and (problem := useless(torch, here)):
+        print(f"      {problem} --install-torch installs it all the same.", flush=True)
+        torch = None
     if parts:
         needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
         check_space(layout, needs, new=new)

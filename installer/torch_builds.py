@@ -104,6 +104,13 @@ def nvidia_stack(machine: Machine) -> tuple[TorchBuild, str]:
     return CUDA_121, why  # for none of them: llama.cpp may still run on it by Vulkan
 
 
+def useless(build: TorchBuild, machine: Machine) -> str:
+    """Why this torch would not use the machine's card, a sentence; "" where it would, or where that is not known."""
+    card = best(machine.cards)
+    problem = build.code.problem(card, windows=machine.windows) if card and build.code else ""
+    return f"torch for {build.name} is not installed: {problem}." if problem else ""
+
+
 def exllamav2_wheel(build: TorchBuild, python: str, *, windows: bool) -> str:
     """The address of ExLlamaV2's package for this torch and Python, such as "3.12"; "" where there is none."""
     if not build.exllamav2 or python not in build.exllamav2_pythons.get(_WINDOWS if windows else _LINUX, ()):

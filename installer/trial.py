@@ -23,7 +23,7 @@ for name, *_ in native.cards():
 _MEANINGS = (
     (r"no kernel image is available", "it has no code for this card"),
     (r"CUDA driver version is insufficient|driver.{0,20}too old", "the card's driver is too old for it"),
-    (r"out ?of ?(?:device )?memory", "the card's memory is full"),
+    (r"out ?of ?(?:device ?)?memory", "the card's memory is full"),
     (
         r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object|Could not find module '([^']+)'",
         "a library that it needs is missing",

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from installer.layout import Layout
+from installer.llama_builds import CUDA_128 as TORCHS_LIBRARIES
+from installer.llama_builds import CUDA_WHEELS, Build, llama_plan
 from installer.requirements import others
 from installer.torch_builds import (
     CUDA_118,
@@ -105,3 +107,19 @@ def test_exllamav2_goes_with_its_torch(stack: TorchBuild, python: str, windows: 
 def test_a_torch_that_does_not_exist_is_said_with_what_to_do() -> None:
     assert "only for 3.10, 3.11, 3.12. Install Python 3.12, delete" in CUDA_121.problem("3.13", "Windows x86_64")
     assert "for macOS x86_64, so the loaders" in PROCESSOR.problem("3.12", "macOS x86_64")
+
+
+LIBRARIES = {
+    build.libraries: build for build in (*CUDA_WHEELS.values(), *llama_plan("A", False, (), True)) if build.libraries
+}
+
+
+@pytest.mark.parametrize("build", LIBRARIES.values(), ids=lambda build: " ".join(build.libraries))
+@pytest.mark.parametrize("place", ["Windows x86_64", "Linux x86_64"])
+def test_cudas_libraries_for_llama_cpp_can_be_had(build: Build, place: str) -> None:
+    assert resolves("3.12", place, *build.libraries) == ""
+
+
+def test_llama_cpp_gets_the_very_libraries_of_torch() -> None:
+    """Else one would exchange them under the other: on Linux both take them from the same folders."""
+    assert resolves("3.12", "Linux x86_64", CUDA_128.requirement, *TORCHS_LIBRARIES) == ""

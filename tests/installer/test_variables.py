@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +93,16 @@ def test_what_the_server_and_the_trials_start_inherits_them(layout: Layout, monk
     with contextlib.suppress(TypeError, FileNotFoundError, OSError):
         server.launch(layout, [])
     assert started[0]["LD_LIBRARY_PATH"].startswith(str(layout.site_packages / "nvidia"))
+
+
+def test_a_shell_inside_has_them_too(layout: Layout) -> None:
+    make_environment(layout)
+    folders = [layout.site_packages / "nvidia" / name / "lib" for name in ("cublas", "cuda_runtime")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    script = layout.root / "cmd_linux.sh"
+    script.write_text((Path(__file__).resolve().parents[2] / "cmd_linux.sh").read_text())
+    told = subprocess.run(
+        ["sh", script, "sh", "-c", "echo $LD_LIBRARY_PATH"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    assert set(map(str, folders)) <= set(told.split(":"))
