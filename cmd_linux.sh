@@ -6,6 +6,10 @@ env=$here/installer_files/env
     echo "There is no environment yet: start_linux.sh (on macOS start_macos.sh) makes it." >&2
     exit 1
 }
+# CUDA's libraries, where NVIDIA's packages keep them, as the start script sets them.
+for libraries in "$env"/lib/python3*/site-packages/nvidia/*/lib; do
+    [ ! -d "$libraries" ] || export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+done
 unset PYTHONPATH PYTHONHOME
 export PYTHONNOUSERSITE=1 VIRTUAL_ENV="$env" PATH="$env/bin:$PATH"
 cd "$here" || exit 1

@@ -3,11 +3,17 @@ rem A shell inside the environment of the web UI: python and pip are its own.
 setlocal EnableExtensions DisableDelayedExpansion
 cd /d "%~dp0"
 if not exist "installer_files\env\Scripts\activate.bat" goto missing
+rem CUDA's libraries, where NVIDIA's packages keep them, as the start script sets them.
+for /d %%d in ("%cd%\installer_files\env\Lib\site-packages\nvidia\*") do call :libraries "%%d"
 set "PYTHONPATH="
 set "PYTHONHOME="
 set "PYTHONNOUSERSITE=1"
 echo This is the environment of the web UI. "python -m pip list" shows what is in it; "exit" leaves it.
 cmd /k ""%cd%\installer_files\env\Scripts\activate.bat""
+exit /b
+:libraries
+if exist "%~1\bin\x86_64" set "PATH=%~1\bin\x86_64;%PATH%"
+if exist "%~1\bin" set "PATH=%~1\bin;%PATH%"
 exit /b
 :missing
 echo There is no environment yet: start_windows.bat makes it.

@@ -111,6 +111,14 @@ fetch_python() {
 }
 
 # A finished environment starts by itself; one_click.py goes back to the Python beneath it when there is work to do.
+# WEBUI_NEVER_INSTALL=yes (containers): what is there is started or nothing is, and nothing is fetched.
 python=$here/installer_files/env/bin/python
-"$python" -I -c '' >/dev/null 2>&1 || find_python || fetch_python
+if ! "$python" -I -c '' >/dev/null 2>&1; then
+    case ${WEBUI_NEVER_INSTALL:-no} in
+    [yY] | [yY][eE][sS] | 1 | [tT] | [tT][rR][uU][eE] | [oO][nN])
+        fail "There is no environment here that runs ($here/installer_files/env), and WEBUI_NEVER_INSTALL forbids to make one. Unset it and start once, where this folder can be written to."
+        ;;
+    esac
+    find_python || fetch_python
+fi
 exec "$python" "$here/one_click.py" "$@"

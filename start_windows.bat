@@ -2,8 +2,9 @@
 rem Starts the web UI. The first start installs everything into installer_files\ next to this file; nothing outside of it
 rem is touched but the package client's own cache. Deleting installer_files\ and starting again repairs it.
 rem
-rem This file only finds a Python that can do the rest, which is one_click.py. Where the machine has none, a private one is
-rem fetched: python-build-standalone, pinned by version and SHA-256. PYTHON_MIRROR=URL replaces the address below.
+rem This file only finds a Python that can do the rest, which is one_click.py: a private one, which is fetched and is the
+rem same everywhere, as ready-made packages exist for few versions. It is python-build-standalone, pinned by version and
+rem SHA-256. PYTHON_MIRROR=URL replaces the address below. Where it cannot be had, an installed Python 3.12 serves.
 rem Programs are called by "call", so that one that is a .bat itself comes back.
 rem Delayed expansion stays off, so that ! in a path is an ordinary letter; no block holds a path, so that ( ) are, too.
 setlocal EnableExtensions DisableDelayedExpansion
@@ -14,8 +15,14 @@ set "sha256=355ee61b8207b91574491b1c6dc9b0ebb4408fc56bfafe498f3ef439314b52dc"
 set "mirror=https://github.com/astral-sh/python-build-standalone/releases/download"
 if defined PYTHON_MIRROR set "mirror=%PYTHON_MIRROR%"
 
+rem Every "call" would take a percent sign in the path for one of its own. Before and after, as it disturbs "cd" itself.
+set "find=%SystemRoot%\System32\find.exe"
+cd | "%find%" "%%" >nul
+if not errorlevel 1 goto percent
 cd /d "%~dp0"
-if errorlevel 1 goto no_folder
+if not exist "start_windows.bat" goto no_folder
+cd | "%find%" "%%" >nul
+if not errorlevel 1 goto percent
 set "here=%cd%"
 
 rem What Python environments really cannot live with; one_click.py looks again.
@@ -32,6 +39,13 @@ echo The web UI itself works there. If something fails to install or to load, mo
 echo such as C:\text-generation-webui, delete installer_files in it, and start again.
 :path_is_fine
 
+rem Windows allows 260 characters in all, and files of the packages need 136 of them; one_click.py warns from 50 on.
+set "long=%here:~124%"
+if not defined long goto short_enough
+reg query "HKLM\SYSTEM\CurrentControlSet\Control\FileSystem" /v LongPathsEnabled 2>nul | "%find%" "0x1" >nul
+if errorlevel 1 goto too_long
+:short_enough
+
 if not exist "one_click.py" goto incomplete
 if not exist "installer\__init__.py" goto incomplete
 
@@ -43,20 +57,17 @@ call "%python%" -I -c "" >nul 2>nul
 if not errorlevel 1 goto run
 
 :find
-rem Only 64-bit Pythons with venv count. The Store's stand-in for python fails here, as it should.
-set "test=import sys, ssl, ctypes, venv, ensurepip; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))"
+if /i "%WEBUI_NEVER_INSTALL%"=="yes" goto never
+if "%WEBUI_NEVER_INSTALL%"=="1" goto never
+rem Only a 64-bit Python 3.12 with venv counts. The Store's stand-in for python fails here, as it should.
+set "test=import sys, ssl, ctypes, venv, ensurepip; sys.exit(not (sys.version_info[:2] == (3, 12) and sys.maxsize > 2**32))"
 set "python=%here%\installer_files\python\python.exe"
-if not exist "%python%" goto others
+if not exist "%python%" goto fetch
 call "%python%" -I -c "%test%" >nul 2>nul
 if not errorlevel 1 goto run
-:others
-for %%v in (3.12 3.11 3.13 3.10) do call :launcher %%v
-if defined found goto run_launcher
-set "python=python"
-call python -I -c "%test%" >nul 2>nul
-if not errorlevel 1 goto run
 
-echo No Python 3.10 to 3.13 (64 bit) is installed: fetching a private Python %version% (20 MB) into installer_files ...
+:fetch
+echo Fetching a private Python %version% (20 MB) into installer_files ...
 if not exist "installer_files" mkdir "installer_files"
 if not exist "installer_files" goto read_only
 set "part=%here%\installer_files\python.part"
@@ -65,27 +76,36 @@ mkdir "%part%"
 if not exist "%part%" goto read_only
 rem The address goes in a file: "call" would take the percent sign in it for one of its own.
 >"%part%\address.txt" echo url = "%mirror%/%release%/cpython-%version%%%2B%release%-x86_64-pc-windows-msvc-install_only_stripped.tar.gz"
+set "why=no_network"
 call curl -fL -# --connect-timeout 20 --retry 2 -o "%part%\python.tar.gz" -K "%part%\address.txt"
-if errorlevel 1 goto no_network
+if errorlevel 1 goto without
 set "hash="
 for /f "skip=1 delims=" %%h in ('certutil -hashfile "%part%\python.tar.gz" SHA256') do call :take_hash "%%h"
-if /i not "%hash%"=="%sha256%" goto wrong_hash
+set "why=wrong_hash"
+if /i not "%hash%"=="%sha256%" goto without
+set "why=not_unpacked"
 call tar -xf "%part%\python.tar.gz" -C "%part%"
-if errorlevel 1 goto not_unpacked
+if errorlevel 1 goto without
 if exist "installer_files\python" rmdir /s /q "installer_files\python"
 move "%part%\python" "%here%\installer_files\python" >nul
-if errorlevel 1 goto not_unpacked
+if errorlevel 1 goto without
 rmdir /s /q "%part%"
 set "python=%here%\installer_files\python\python.exe"
 call "%python%" -I -c "%test%" >nul 2>nul
 if errorlevel 1 goto does_not_run
 goto run
 
-:launcher
-if defined found exit /b
-call py -%1 -I -c "%test%" >nul 2>nul
-if not errorlevel 1 set "found=%1"
-exit /b
+rem What was begun is taken away, the folder too where nothing else is in it. Without a network an installed 3.12 serves.
+:without
+if exist "%part%" rmdir /s /q "%part%"
+rmdir "installer_files" >nul 2>nul
+if not "%why%"=="no_network" goto %why%
+call py -3.12 -I -c "%test%" >nul 2>nul
+if not errorlevel 1 goto run_launcher
+set "python=python"
+call python -I -c "%test%" >nul 2>nul
+if not errorlevel 1 goto run_installed
+goto %why%
 
 :take_hash
 if defined hash exit /b
@@ -94,8 +114,12 @@ set "hash=%hash: =%"
 exit /b
 
 :run_launcher
-call py -%found% "%here%\one_click.py" %*
+echo The private Python could not be had; the installed Python 3.12 is used.
+call py -3.12 "%here%\one_click.py" %*
 goto ended
+
+:run_installed
+echo The private Python could not be had; the installed Python 3.12 is used.
 
 :run
 call "%python%" "%here%\one_click.py" %*
@@ -110,6 +134,15 @@ goto stop
 :no_folder
 echo The folder of this file cannot be entered. A network drive needs a letter: map it, and start again from there.
 goto failed
+:percent
+echo The path of this folder holds a percent sign, which the Windows command line takes for one of its own. Move the folder to a path without one, such as C:\text-generation-webui, and start again.
+goto failed
+:too_long
+echo The path of this folder is too long: with the files of the packages it would pass the 260 characters that Windows allows. Move the folder to a short path, such as C:\text-generation-webui, and start again.
+goto failed
+:never
+echo There is no environment here that runs, and WEBUI_NEVER_INSTALL forbids to make one. Unset it and start once.
+goto failed
 :semicolon
 echo The folder name contains a semicolon, which separates paths: Python environments cannot work with it. Move the folder and start again: "%here%"
 goto failed
@@ -120,15 +153,12 @@ goto failed
 echo This folder cannot be written to: "%here%". Move it out of Program Files, or change its permissions, and start again.
 goto failed
 :no_network
-if exist "%part%" rmdir /s /q "%part%"
 echo Python could not be downloaded: check the network connection (and HTTPS_PROXY, if you need a proxy) and the space on the disk, then start again. Or install Python 3.12 yourself.
 goto failed
 :wrong_hash
-if exist "%part%" rmdir /s /q "%part%"
 echo The downloaded Python is not the expected file (its SHA-256 differs), so it was thrown away. Start again; if it happens again, something on the way changes downloads.
 goto failed
 :not_unpacked
-if exist "%part%" rmdir /s /q "%part%"
 echo The downloaded Python could not be unpacked: is the disk full? Free some space and start again.
 goto failed
 :does_not_run

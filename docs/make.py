@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from docs.cards import cards_table  # noqa: E402
 from loaders import LOADERS  # noqa: E402
 from loaders.params import GROUPS, SamplingParams  # noqa: E402
 from modules.config.atomic import write_text  # noqa: E402
@@ -85,6 +86,7 @@ def flags_table() -> str:
 #: The file, the name of its place in it, and what stands there.
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "flags", flags_table),
+    ("docs/getting-started.md", "cards", cards_table),
     ("docs/extensions.md", "hooks", hooks_table),
     ("docs/samplers.md", "knobs", knobs_table),
     ("docs/loader-options.md", "options", options_table),

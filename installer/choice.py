@@ -3,52 +3,103 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from installer import gpu as cards
 from installer.console import ask, is_no, is_yes
+from installer.cuda import best
 from installer.errors import Stop
 from installer.gpu import GPUS, parse_gpu
+from installer.machine import Machine
+from installer.nvidia import Card, written
+from installer.torch_builds import CUDA_118, CUDA_128, nvidia_stack
 
 
-def choose_gpu(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The answers to the questions: from the environment, else from last time, else asked, else detected."""
+def given(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the environment's variables answer otherwise than last time; {} where they say nothing new."""
+    answer: dict[str, Any] = {}
+    if os.environ.get("GPU_CHOICE"):
+        answer["gpu"] = parse_gpu(os.environ["GPU_CHOICE"])
+    if answer.get("gpu", state.get("gpu")) == "A":
+        answer |= _asked_for(state)
+    return {key: value for key, value in answer.items() if not _same(state.get(key), value)}
+
+
+def differs(state: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
+    """Whether the answers are others than last time. An answer that was never given counts as no."""
+    return not all(_same(state.get(key), value) for key, value in answer.items())
+
+
+def choose_gpu(state: Mapping[str, Any], machine: Machine | None = None) -> dict[str, Any]:
+    """The answers to the questions: from the environment, else from last time, else asked, else detected.
+
+    "cuda118" and "cuda128" are the stacks for NVIDIA's cards, CUDA 12.1 where neither is true; "cuda118_driver" is the
+    driver for which CUDA 11.8 was taken without a question. Raises: Stop.
+    """
+    machine = machine or Machine()
     terminal = sys.stdin is not None and sys.stdin.isatty()
-    given = os.environ.get("GPU_CHOICE", "")
-    gpu = parse_gpu(given)
-    if given and not gpu:
-        raise Stop(f"GPU_CHOICE is {given!r}, but it must be one of {', '.join(GPUS)}. Correct it and start again.")
+    chosen = os.environ.get("GPU_CHOICE", "")
+    gpu = parse_gpu(chosen)
+    if chosen and not gpu:
+        raise Stop(f"GPU_CHOICE is {chosen!r}, but it must be one of {', '.join(GPUS)}. Correct it and start again.")
     if not gpu and (gpu := parse_gpu(str(state.get("gpu", "")))):
         print(f"      As last time: {gpu}, {GPUS[gpu]} (GPU_CHOICE overrides it).")
     if not gpu:
-        gpu, reason = cards.detect_gpu(platform.system(), platform.machine(), cards.nvidia_card(), cards.pci_cards())
+        gpu, reason = cards.detect_gpu(
+            machine.system, machine.processor, machine.cards[0].name if machine.cards else "", cards.adapters()
+        )
         if terminal:
             print("\nWhat is your GPU?\n" + "\n".join(f"  {letter}) {name}" for letter, name in GPUS.items()))
             print(f"Recommended: {gpu}, because {reason}.")
             gpu = ask(f"Answer [{gpu}]: ", parse_gpu, gpu)
         else:
             print(f"      Chosen by itself: {gpu}, {GPUS[gpu]}, because {reason} (GPU_CHOICE overrides it).")
-    cuda118 = gpu == "A" and bool(state.get("cuda118", False))
-    if gpu == "A" and "USE_CUDA118" in os.environ:
-        cuda118 = is_yes(os.environ["USE_CUDA118"])
-    elif gpu == "A" and terminal and "cuda118" not in state:
-        question = "Use CUDA 11.8 instead of 12.1? Only for very old cards (Kepler or older). [y/N]: "
+    if gpu != "A":
+        return {"gpu": gpu, "cuda118": False, "cuda128": False}
+    return {"gpu": gpu, **_cuda(state, machine, terminal=terminal)}
+
+
+def _cuda(state: Mapping[str, Any], machine: Machine, *, terminal: bool) -> dict[str, Any]:
+    """The stack for an NVIDIA card: as asked for, else the newest that runs on the card and its driver."""
+    card = best(machine.cards)
+    stack, why = nvidia_stack(machine)
+    wish = _asked_for(state)
+    before = bool(state.get("cuda118")) and not state.get("cuda118_driver")  # what the driver decided is decided anew
+    cuda118 = bool(wish.get("cuda118", before))
+    if "cuda118" not in wish and "cuda118" not in state and terminal and stack is not CUDA_118:
+        question = f"Use CUDA 11.8 instead of {stack.name[5:]}? Only for very old cards (Kepler or older). [y/N]: "
         cuda118 = ask(question, lambda text: "y" if is_yes(text) else "n" if is_no(text) else "", "n") == "y"
-    answer: dict[str, Any] = {"gpu": gpu, "cuda118": cuda118}
-    if gpu == "A" and not cuda118 and _newest(state):
-        answer["cuda128"] = True
-    return answer
+    elif "cuda118" not in wish and not cuda118 and stack is CUDA_118 and not wish.get("cuda128"):
+        print(f"      CUDA 11.8, because {why} (USE_CUDA118=no overrides it).")
+        return {"cuda118": True, "cuda128": False, "cuda118_driver": written(card.driver) if card else ""}
+    cuda128 = not cuda118 and bool(wish.get("cuda128", stack is CUDA_128))
+    if card and not cuda118 and "cuda128" not in wish:
+        print(f"      {_said(card, stack.name, why)}")
+    return {"cuda118": cuda118, "cuda128": cuda128}
 
 
-def _newest(state: Mapping[str, Any]) -> bool:
-    """Whether CUDA 12.8 is needed: by USE_CUDA128, as last time, or because the card says so."""
-    if "USE_CUDA128" in os.environ:
-        return is_yes(os.environ["USE_CUDA128"])
-    card = cards.nvidia_card()
-    if cards.wants_cuda128(card):
-        print(f"      CUDA 12.8, because older ones do not know the {card} (USE_CUDA128=no overrides it).")
-        return True
-    return bool(state.get("cuda128", False)) and not card
+def _said(card: Card, stack: str, why: str) -> str:
+    told = [card.name]
+    told += [f"compute capability {written(card.capability)}"] if card.capability else []
+    told += [f"driver {written(card.driver)}"] if card.driver else []
+    return f"{', '.join(told)}: {stack}{f' ({why})' if why else ''}."
+
+
+def _asked_for(state: Mapping[str, Any]) -> dict[str, bool]:
+    """USE_CUDA118 and USE_CUDA128, as far as they are given: CUDA 11.8 wins where both say yes."""
+    wish = {
+        key: is_yes(os.environ[name])
+        for name, key in (("USE_CUDA118", "cuda118"), ("USE_CUDA128", "cuda128"))
+        if name in os.environ
+    }
+    if wish.get("cuda128") and "cuda118" not in wish and state.get("cuda118"):
+        wish["cuda118"] = False  # the newer answer counts
+    if wish.get("cuda118"):
+        wish["cuda128"] = False
+    return wish
+
+
+def _same(before: Any, now: Any) -> bool:
+    return bool(before) == now if isinstance(now, bool) else before == now

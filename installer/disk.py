@@ -1,9 +1,14 @@
-"""Space on the disks, rights to write, and the folder of the caches. It must not know what will be installed."""
+"""Space on the disks, rights to write, and the folders of the caches. It must not know what will be installed."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +19,52 @@ GIB = 2**30
 
 
 def disk_problem(folders: Sequence[Path], needed: int) -> str:
-    """Which of the folders' disks is too full, or ""."""
+    """Which of the folders' disks has less than `needed` bytes free, or ""."""
     for folder in folders:
         there = _nearest(folder)
         free = shutil.disk_usage(there).free
         if free < needed:
-            return (
-                f"The disk of {there} has {free / GIB:.1f} GiB free, and the installation needs {needed / GIB:.0f} GiB."
-            )
+            needs = math.ceil(needed / GIB)
+            return f"The disk of {there} has {free / GIB:.1f} GiB free, and the installation needs {needs} GiB."
     return ""
+
+
+def space_problem(needs: Mapping[Path, int], freed: int = 0) -> str:
+    """Like disk_problem, with bytes for each folder; what lies on one disk is added up.
+
+    `freed`: what the installation takes away before it begins, from the disk of the first folder.
+    """
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, needed in needs.items():
+        there = _nearest(folder)
+        first, sum_ = disks.get(there.stat().st_dev, (there, -freed if not disks else 0))
+        disks[there.stat().st_dev] = first, sum_ + needed
+    return next(filter(None, (disk_problem([there], needed) for there, needed in disks.values())), "")
+
+
+def used(folders: Sequence[Path]) -> int:
+    """Bytes in use on the folders' disks, each disk once."""
+    disks = {}
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            there = _nearest(folder)
+            disks[there.stat().st_dev] = shutil.disk_usage(there).used
+    return sum(disks.values())
+
+
+def size(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 where there is none."""
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118  # ten thousands of them
+    return found
+
+
+def amount(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
 
 
 def can_write(folder: Path) -> bool:
@@ -44,13 +86,48 @@ def _nearest(folder: Path) -> Path:
 
 def cache_folder(environ: Mapping[str, str], layout: Layout) -> Path:
     """Where uv keeps downloads and what it compiled; where that cannot be, a folder of ours."""
-    ours = own_cache(layout)
-    named, caches = environ.get("UV_CACHE_DIR"), environ.get("XDG_CACHE_HOME")
+    names = ("UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_NO_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HOME", "PATH",
+             "LOCALAPPDATA", "APPDATA", "USERPROFILE", "SYSTEMROOT")  # fmt: skip
+    known = tuple((name, environ[name]) for name in names if name in environ)
+    there = layout.python.with_name("uv.exe" if os.name == "nt" else "uv")
+    uv = str(there) if there.exists() else shutil.which("uv", path=environ.get("PATH")) or ""
+    folder = (_uv_says(uv, known) if uv else None) or uv_default(environ)
+    return folder if folder and can_write(folder) else own_cache(layout)
+
+
+@functools.lru_cache(maxsize=8)
+def _uv_says(uv: str, environ: tuple[tuple[str, str], ...]) -> Path | None:
+    """What `uv cache dir` answers: it reads uv.toml as well as the variables."""
     try:
-        folder = Path(named) if named else (Path(caches) if caches else Path("~/.cache").expanduser()) / "uv"
+        ran = subprocess.run(
+            [uv, "cache", "dir"], env=dict(environ), capture_output=True, text=True, errors="replace", timeout=30,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    said = ran.stdout.strip()
+    return Path(said) if ran.returncode == 0 and said else None
+
+
+def uv_default(environ: Mapping[str, str], platform: str = sys.platform) -> Path | None:
+    """Where uv itself would keep its cache; None for an account without a home."""
+    if named := environ.get("UV_CACHE_DIR"):
+        return Path(named)
+    caches = user_caches(environ, platform)
+    return caches and (caches / "uv" / "cache" if platform == "win32" else caches / "uv")
+
+
+def user_caches(environ: Mapping[str, str], platform: str = sys.platform) -> Path | None:
+    """The account's folder for caches; None where it has none."""
+    if platform == "win32":
+        local = environ.get("LOCALAPPDATA")
+        return Path(local) if local else None
+    if caches := environ.get("XDG_CACHE_HOME"):
+        return Path(caches)
+    try:
+        return Path("~/.cache").expanduser()
     except RuntimeError:  # an account without a home
-        return ours
-    return folder if can_write(folder) else ours
+        return None
 
 
 def own_cache(layout: Layout) -> Path:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from installer.errors import Stop
 from installer.layout import Layout
-from installer.runner import Runner, last_line
+from installer.runner import Runner, cause, last_line
 from installer.variables import clean_environ
 
 UV = "uv==0.13.9"
@@ -27,7 +27,7 @@ def make(runner: Runner) -> None:
     if not done:
         give_up(
             layout,
-            f"The package index cannot be reached (pip: {last_line(said)}). Check the network connection, and your "
+            f"The package index cannot be reached (pip: {cause(said)}). Check the network connection, and your "
             "proxy or mirror if you use one (HTTPS_PROXY, pip config), and start again.",
         )
 

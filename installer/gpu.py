@@ -6,12 +6,18 @@ It looks and gives the reason for what it says. It must not ask or print, and kn
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
-import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 GPUS = {"A": "NVIDIA", "B": "AMD", "C": "Apple M series", "D": "Intel Arc", "N": "none (use the processor only)"}
+
+_NVIDIA, _AMD, _INTEL = "0x10de", "0x1002", "0x8086"
+#: Windows' display adapters, each with the driver that it has.
+_ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 
 
 def parse_gpu(answer: str) -> str:
@@ -20,8 +26,13 @@ def parse_gpu(answer: str) -> str:
     return letter if letter in GPUS else ""
 
 
+def adapters() -> list[tuple[str, str]]:
+    """(vendor, device) of each graphics card that the system knows, for example ("0x10de", "0x2684")."""
+    return pci_ids(_registered()) if sys.platform == "win32" else pci_cards()
+
+
 def pci_cards(drm: Path = Path("/sys/class/drm")) -> list[tuple[str, str]]:
-    """(vendor, device) of each graphics card that Linux knows, for example ("0x10de", "0x2684")."""
+    """Those that Linux knows."""
     cards = []
     for vendor in sorted(drm.glob("card*/device/vendor")):
         with contextlib.suppress(OSError):
@@ -29,23 +40,23 @@ def pci_cards(drm: Path = Path("/sys/class/drm")) -> list[tuple[str, str]]:
     return cards
 
 
-def nvidia_card() -> str:
-    """The name of the first card that NVIDIA's driver lists, or ""."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    found = re.search(r"^GPU \d+: (.+?)(?: \(UUID.*)?$", listed.stdout, re.MULTILINE)
-    return found[1] if found and listed.returncode == 0 else ""
+def pci_ids(names: Iterable[str]) -> list[tuple[str, str]]:
+    r"""Those that Windows names so: PCI\VEN_1002&DEV_73BF&REV_C1; others, of remote desktops for example, are none."""
+    found = (re.match(r"PCI\\VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", name, re.IGNORECASE) for name in names)
+    return [(f"0x{each[1].lower()}", f"0x{each[2].lower()}") for each in found if each]
 
 
-def wants_cuda128(card: str) -> bool:
-    """Whether an NVIDIA card of this name is of the RTX 50 series or newer, which CUDA before 12.8 does not know."""
-    return re.search(r"\bRTX [5-9]0[5-9]0\b|\bBlackwell\b|\bG?B[23]00\b", card) is not None
+def _registered() -> Iterator[str]:
+    """The names of the display adapters in Windows' registry. A key that may not be read is left out."""
+    registry: Any = importlib.import_module("winreg")
+    with contextlib.suppress(OSError), registry.OpenKey(registry.HKEY_LOCAL_MACHINE, _ADAPTERS) as adapters:
+        for at in range(registry.QueryInfoKey(adapters)[0]):
+            with contextlib.suppress(OSError), registry.OpenKey(adapters, registry.EnumKey(adapters, at)) as adapter:
+                yield str(registry.QueryValueEx(adapter, "MatchingDeviceId")[0])
 
 
 def detect_gpu(system: str, machine: str, nvidia: str, cards: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """(the letter that fits this machine, the reason in words)."""
+    """(the letter that fits this machine, the reason in words). `nvidia`: the card that its driver lists, or ""."""
     if system == "Darwin":
         return (
             ("C", "this is a Mac with Apple's processor") if machine == "arm64" else ("N", "this is a Mac with Intel")
@@ -53,13 +64,13 @@ def detect_gpu(system: str, machine: str, nvidia: str, cards: Sequence[tuple[str
     if nvidia:
         return "A", f"NVIDIA's driver lists {nvidia}"
     vendors = [vendor for vendor, _ in cards]
-    if "0x10de" in vendors:
+    if _NVIDIA in vendors:
         return (
             "N",
             "there is an NVIDIA card but its driver does not answer; install the driver, then start with GPU_CHOICE=A",
         )
-    if "0x1002" in vendors:
-        return "B", "Linux lists an AMD graphics card"
-    if any(vendor == "0x8086" and device.lower().startswith(("0x56", "0xe2")) for vendor, device in cards):
-        return "D", "Linux lists an Intel Arc card"
+    if _AMD in vendors:
+        return "B", f"{system} lists an AMD graphics card"
+    if any(vendor == _INTEL and device.lower().startswith(("0x56", "0xe2")) for vendor, device in cards):
+        return "D", f"{system} lists an Intel Arc card"
     return "N", "no graphics card was found that models can run on"

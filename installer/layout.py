@@ -16,9 +16,13 @@ class Layout:
         self.env = self.files / "env"
         self.python = self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.tmp = self.files / "tmp"
+        self.log = self.files / "install.log"  # all that was said unseen since the last installation began
         self.state = self.files / "state.json"
         self.last = self.files / "env.last"  # the environment before this one
         self.last_state = self.files / "state.last.json"
+        self.between = self.files / "env.between"  # while the two change places
+        self.between_state = self.files / "state.between.json"
+        self.part = self.files / "part.last"  # a part of the environment, while it is exchanged in place
 
     @property
     def site_packages(self) -> Path:

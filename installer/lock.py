@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from installer.layout import Layout
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 
 @contextlib.contextmanager
 def only_one(layout: Layout) -> Iterator[tuple[int, ...]]:
-    """Lets one installation at a time into the folder; a second one waits."""
-    if sys.platform != "win32":
-        with (layout.files / "lock").open("w") as file:
+    """Lets one installation at a time into the folder; a second one waits. Gives what children inherit of the lock."""
+    with (layout.files / "lock").open("a+") as file:
+        if sys.platform == "win32":
+            take_on_windows(file.fileno(), msvcrt)
+            yield ()  # Windows lets go when this process ends; its children cannot hold it
+        else:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                print("Another installation is at work in this folder; waiting for it ...", flush=True)
+                _waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield (file.fileno(),)
-    else:
-        yield ()
+
+
+def take_on_windows(number: int, msvcrt: Any, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Locks the first byte of the open file of this number; waits as long as another process has it."""
+    said = False
+    while True:
+        try:
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            if not said:
+                _waiting()
+            said = True
+            sleep(0.5)
+        else:
+            return
+
+
+def _waiting() -> None:
+    print("Another installation is at work in this folder; waiting for it ...", flush=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from installer.errors import Stop
@@ -28,6 +31,25 @@ def update(root: Path) -> bool:
     after = _git(root, "rev-parse", "HEAD")
     print("There is no newer version." if before == after else f"Updated from {before[:9]} to {after[:9]}.", flush=True)
     return before != after
+
+
+def commit(root: Path) -> str:
+    """The commit of the program that is checked out; "" where git does not know."""
+    if not (root / ".git").exists() or not shutil.which("git"):
+        return ""
+    with contextlib.suppress(Stop, OSError):
+        return _git(root, "rev-parse", "HEAD")
+    return ""
+
+
+def script(what: str, root: Path | None = None) -> str:
+    """The script's name on this system: "start" or "update".
+
+    With `root`: the command that makes the environment anew there; what did not come from git can be repaired only.
+    """
+    system = {"win32": "windows.bat", "darwin": "macos.sh"}.get(sys.platform, "linux.sh")
+    name = f"{'' if os.name == 'nt' else './'}{what}_{system}"
+    return f"{name} --repair" if root and not (root / ".git").exists() else name
 
 
 def _git(root: Path, *command: str) -> str:

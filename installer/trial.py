@@ -1,9 +1,11 @@
-"""What was installed, on trial: imports, the device that llama.cpp sees, and tokens computed by the program itself.
+"""What was installed, on trial: imports, the cards that llama.cpp sees, and tokens computed by the program itself.
 
 It must not know how anything was installed.
 """
 
 from __future__ import annotations
+
+import re
 
 from installer.layout import Layout
 from installer.runner import Runner, last_line
@@ -12,18 +14,41 @@ from installer.variables import clean_environ
 _IMPORTS = """import gradio, llama_cpp
 print("a graphics card" if llama_cpp.llama_supports_gpu_offload() else "the processor")
 """
+_CARDS = """from loaders.llamacpp import native
+native.start(False)
+for name, *_ in native.cards():
+    print("card:", name)
+"""
+#: What libraries say before they end the process, and what that means.
+_MEANINGS = (
+    (r"no kernel image is available", "it has no code for this card"),
+    (r"CUDA driver version is insufficient|driver.{0,20}too old", "the card's driver is too old for it"),
+    (r"out ?of ?(?:device ?)?memory", "the card's memory is full"),
+    (
+        r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object|Could not find module '([^']+)'",
+        "a library that it needs is missing",
+    ),
+)
 
 
 def computes(runner: Runner) -> tuple[bool, str]:
     """Whether the llama.cpp that is installed computes here: (yes or no, what was tried or what went wrong).
 
     In a process of its own, by the program's own loader, with a tiny model that comes with it: a build that does not
-    fit the processor is often imported without trouble, and ends the process at the first token.
+    fit the processor is often imported without trouble, and ends the process at the first token. Where llama.cpp sees
+    a card, all layers are tried on it as well.
     """
-    layout: Layout = runner.layout
-    environ = clean_environ(layout) | {"PYTHONPATH": str(layout.root)}
-    done, said = runner.output(layout.python, "-m", "loaders.llamacpp.self_test", **environ)
-    return done, last_line(said)
+    done, said = _run(runner, "-m", "loaders.llamacpp.self_test")
+    if done:
+        tried = re.search(r"^\d+ tokens read.*", said, re.MULTILINE)
+        return True, tried[0] if tried else last_line(said)
+    return False, f"{last_line(said)}{_meaning(said)}"
+
+
+def cards(runner: Runner) -> list[str]:
+    """The graphics cards that the llama.cpp that is installed can use; it is asked in a process of its own."""
+    done, said = _run(runner, "-c", _CARDS)
+    return re.findall(r"^card: (.+)$", said, re.MULTILINE) if done else []
 
 
 def imports(runner: Runner) -> tuple[bool, str]:
@@ -31,3 +56,18 @@ def imports(runner: Runner) -> tuple[bool, str]:
     environ = clean_environ(runner.layout) | {"GRADIO_ANALYTICS_ENABLED": "False"}
     done, said = runner.output(runner.layout.python, "-c", _IMPORTS, **environ)
     return done, last_line(said)
+
+
+def _run(runner: Runner, *arguments: str) -> tuple[bool, str]:
+    """Python with the project's own modules, and with CUDA's libraries that may have come since the runner was made."""
+    layout: Layout = runner.layout
+    environ = clean_environ(layout) | {"PYTHONPATH": str(layout.root)}
+    return runner.output(layout.python, *arguments, **environ)
+
+
+def _meaning(said: str) -> str:
+    for pattern, meaning in _MEANINGS:
+        if found := re.search(pattern, said, re.IGNORECASE):
+            name = next((each for each in found.groups() if each), "")
+            return f" ({meaning}{f': {name}' if name else ''})"
+    return ""

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from installer.layout import Layout
 
@@ -14,10 +15,22 @@ def clean_environ(layout: Layout) -> dict[str, str]:
     """The environment less what mixes other Pythons' packages into ours, plus CUDA's libraries if we have them."""
     foreign = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER"}
     environ = {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONNOUSERSITE": "1"}
-    libraries = [str(path) for path in sorted(layout.site_packages.glob("nvidia/*/lib"))]
-    if libraries and os.name != "nt":
-        environ["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *filter(None, [environ.get("LD_LIBRARY_PATH")])])
+    libraries = [str(folder) for folder in cuda_folders(layout)]
+    if libraries:
+        variable = "PATH" if os.name == "nt" else "LD_LIBRARY_PATH"
+        others = [each for each in environ.get(variable, "").split(os.pathsep) if each and each not in libraries]
+        environ[variable] = os.pathsep.join([*libraries, *others])
     return environ
+
+
+def cuda_folders(layout: Layout) -> list[Path]:
+    """Where NVIDIA's packages keep CUDA's libraries, in the order that they are looked through.
+
+    On Windows llama.cpp is loaded so that PATH counts, and neither its own folder nor os.add_dll_directory; packages up
+    to CUDA 12 have their DLLs in bin, those of CUDA 13 in bin/x86_64. Elsewhere they are in lib.
+    """
+    patterns = ("nvidia/*/bin/x86_64", "nvidia/*/bin") if os.name == "nt" else ("nvidia/*/lib",)
+    return [folder for pattern in patterns for folder in sorted(layout.site_packages.glob(pattern))]
 
 
 def uv_settings(pip_config: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,13 +1,15 @@
-"""Whether this build of llama.cpp computes on this processor: a tiny model with many types of quantization is run.
+"""Whether this build of llama.cpp computes here: a tiny model with many types of quantization is run.
 
-`python -m loaders.llamacpp.self_test` goes the program's own way, with one thread and with several, and prints one
-line. The installer starts it in a process of its own, for a build that does not fit the processor ends it by a signal.
+`python -m loaders.llamacpp.self_test` goes the program's own way, with one thread and with several, and where llama.cpp
+sees a graphics card with all layers on it, and prints one line; what llama.cpp itself says goes to standard error. The
+installer starts it in a process of its own, for a build that does not fit the processor ends it by a signal.
 It must not know how llama.cpp was installed.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ EXPECTED = Path(__file__).with_suffix(".json")
 PROMPT, REPLY = 100, 20
 #: Processors round differently; a kernel that is broken is off by as much as the scores differ among themselves.
 _TOLERANCE = 0.3
+#: More layers than the model has: -1 would leave out those for which a full card has no room.
+_ALL = 256
 
 
 def scores(threads: int, layers: int = 0) -> npt.NDArray[np.float32]:
@@ -51,14 +55,27 @@ def check(threads: int, layers: int) -> None:
     found = scores(threads, layers)
     error = float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
     if not error < _TOLERANCE:  # so written, a NaN is too large as well
-        raise ArithmeticError(f"with {threads} threads it computes wrong numbers (an error of {error:.2f})")
+        where = f"with {threads} threads" if not layers else "with all layers on the graphics card"
+        raise ArithmeticError(f"{where} it computes wrong numbers (an error of {error:.2f})")
 
 
 def main() -> None:
     several = min(max(os.cpu_count() or 1, 2), 8)
+    logging.basicConfig(format="%(message)s")  # why a card's library gives up is said nowhere else
+    logging.getLogger("llama.cpp").setLevel(logging.DEBUG)
     check(1, layers=0)
-    check(several, layers=-1)
-    sys.stdout.write(f"{PROMPT} tokens read and {REPLY} written, with 1 and with {several} threads\n")
+    check(several, layers=0)
+    cards = [name for name, *_ in _cards()]
+    if cards:
+        check(several, layers=_ALL)
+    tried = f", with all layers on {', '.join(cards)}" if cards else ""
+    sys.stdout.write(f"{PROMPT} tokens read and {REPLY} written, with 1 and with {several} threads{tried}\n")
+
+
+def _cards() -> list[tuple[str, int, int]]:
+    from loaders.llamacpp import native
+
+    return native.cards()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from errors import BadFile, InvalidName
+from errors import InvalidInput, InvalidName
 
 #: Names that Windows keeps for devices, whatever their suffix: a file of that name could never be moved there.
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
@@ -56,16 +56,15 @@ class Paths:
         )
 
     def ensure(self) -> None:
-        """Make the folders that are missing. Raises: BadFile, naming the one that cannot be made."""
+        """Make the folders that are missing. Raises: InvalidInput, naming the one that cannot be made."""
         for each in fields(self):
             folder: Path = getattr(self, each.name)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise BadFile(
-                    folder,
-                    f"the folder cannot be made ({error.strerror})",
-                    "Give this program a place that it may write to.",
+                raise InvalidInput(
+                    f"The folder {folder} cannot be made ({error.strerror}). Give this program a place that it may "
+                    "write to."
                 ) from None
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BadFile, InvalidName
+from errors import InvalidInput, InvalidName
 from modules.config.paths import Paths, safe_child
 
 
@@ -28,7 +28,7 @@ def test_models_may_lie_elsewhere(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file stands in the way")
-    with pytest.raises(BadFile, match="models"):
+    with pytest.raises(InvalidInput, match=r"models cannot be made \(.*Give this program a place"):
         Paths.under(tmp_path).ensure()
 
 

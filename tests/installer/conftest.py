@@ -19,6 +19,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
         "GPU_CHOICE",
         "USE_CUDA118",
         "LAUNCH_AFTER_INSTALL",
+        "WEBUI_NEVER_INSTALL",
         "UV_CACHE_DIR",
         "CMAKE_ARGS",
         "CFLAGS",

@@ -16,13 +16,20 @@ case "$*" in
 *sys.version_info*) echo 3.11 ;;
 *"pip wheel"*)
     [ -e "$here/no-compile" ] && exit 1
+    case $CMAKE_ARGS in *CUDA*)
+        [ -e "$here/no-cuda" ] && { echo "hundreds of lines"; echo "CMake Error: no cuBLAS"; exit 1; } ;;
+    esac
     while [ "$1" != --wheel-dir ]; do shift; done
     wheel=$2/llama_cpp_python-9-py3-none-any.whl
     mkdir -p "$2" && echo "built with: $CMAKE_ARGS; $CFLAGS; $CXXFLAGS" >"$wheel"
     printf 'PK\\005\\006\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel"  # the end of an archive
     printf '\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel" ;;
-*abetlen*) [ -e "$here/wheels" ] || exit 1 ;;
+*abetlen*)
+    [ -e "$here/unreachable" ] && { echo "  cause: dns error: failed to lookup address information"; exit 1; }
+    [ -e "$here/wheels" ] || exit 1 ;;
+*native.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
 *.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; } ;;
+*nvidia-*) [ -e "$here/no-libraries" ] && exit 1 ;;
 *"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
 *"-m pip install"*) [ -e "$here/no-pip" ] && exit 1 ;;
 *self_test*)

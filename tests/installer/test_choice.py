@@ -1,4 +1,4 @@
-"""The answer to which card: given, kept, detected, or asked until it is one."""
+"""The answer to which card: given, kept, detected, or asked until it is one; and the CUDA for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from installer import gpu
-from installer.choice import choose_gpu
+from installer.choice import choose_gpu, differs, given
 from installer.errors import Stop
 from installer.layout import Layout
+from installer.machine import Machine
+from installer.nvidia import Card
+
+H200 = Machine(cards=(Card("NVIDIA H200", (9, 0), (570, 86)),))
+
+
+@pytest.fixture(autouse=True)
+def no_cards_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "adapters", list)
+    monkeypatch.delenv("USE_CUDA128", raising=False)
 
 
 class Terminal(io.StringIO):
@@ -19,12 +29,18 @@ class Terminal(io.StringIO):
         return True
 
 
+def nvidia(*, cuda118: bool = False, cuda128: bool = False, **more: Any) -> dict[str, Any]:
+    return {"gpu": "A", "cuda118": cuda118, "cuda128": cuda128, **more}
+
+
 def test_the_environment_answers(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU_CHOICE", "a")
     monkeypatch.setenv("USE_CUDA118", "Yes")
-    assert choose_gpu({"gpu": "N"}) == {"gpu": "A", "cuda118": True}
+    assert choose_gpu({"gpu": "N"}) == nvidia(cuda118=True)
     monkeypatch.setenv("USE_CUDA118", "no")
-    assert choose_gpu({"gpu": "N"}) == {"gpu": "A", "cuda118": False}
+    assert choose_gpu({"gpu": "N"}) == nvidia(cuda128=True)
+    monkeypatch.setenv("USE_CUDA128", "no")
+    assert choose_gpu({"gpu": "N"}) == nvidia()
 
 
 @pytest.mark.parametrize("choice", ["X", "AB", "NVIDIA"])
@@ -35,29 +51,95 @@ def test_a_wrong_choice_is_refused_by_name(layout: Layout, monkeypatch: pytest.M
 
 
 def test_the_last_answer_is_kept(layout: Layout) -> None:
-    assert choose_gpu({"gpu": "A", "cuda118": True}) == {"gpu": "A", "cuda118": True}
+    assert choose_gpu({"gpu": "A", "cuda118": True}) == nvidia(cuda118=True)
+    assert choose_gpu({"gpu": "B"}) == {"gpu": "B", "cuda118": False, "cuda128": False}
 
 
-def test_without_a_terminal_it_detects_and_says_why(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(gpu, "nvidia_card", lambda: "NVIDIA H200")
-    assert choose_gpu({}) == {"gpu": "A", "cuda118": False}
-    assert "A, NVIDIA, because NVIDIA's driver lists NVIDIA H200" in capsys.readouterr().out
+def test_without_a_terminal_it_detects_and_says_why(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_gpu({}, H200) == nvidia(cuda128=True)
+    said = capsys.readouterr().out
+    assert "A, NVIDIA, because NVIDIA's driver lists NVIDIA H200" in said
+    assert "NVIDIA H200, compute capability 9.0, driver 570.86: CUDA 12.8." in said
 
 
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [
-        ("\n\n", {"gpu": "A", "cuda118": False}),
-        ("AB\nx\na\nperhaps\ny\n", {"gpu": "A", "cuda118": True}),
-        ("n\n", {"gpu": "N", "cuda118": False}),
-        ("", {"gpu": "A", "cuda118": False}),
+        ("\n\n", nvidia(cuda128=True)),
+        ("AB\nx\na\nperhaps\ny\n", nvidia(cuda118=True)),
+        ("n\n", {"gpu": "N", "cuda118": False, "cuda128": False}),
+        ("", nvidia(cuda128=True)),
     ],
 )
 def test_a_terminal_is_asked_until_it_answers(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, typed: str, answer: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(gpu, "nvidia_card", lambda: "NVIDIA H200")
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
-    assert choose_gpu({}) == answer
+    assert choose_gpu({}, H200) == answer
+
+
+@pytest.mark.parametrize(
+    ("card", "stack", "said"),
+    [
+        (Card("RTX 5090", (12, 0), (572, 16)), nvidia(cuda128=True), "CUDA 12.8."),
+        (Card("RTX 3060", (8, 6), (580, 65)), nvidia(cuda128=True), "CUDA 12.8."),
+        (Card("RTX 3060", (8, 6), (550, 54)), nvidia(), "CUDA 12.1 (CUDA 12.8: it needs NVIDIA's driver 570.26"),
+        (Card("GTX 1080", (6, 1), (580, 65)), nvidia(), "no code for the GTX 1080 (compute capability 6.1)"),
+        (Card("GTX 1080", (6, 1), (470, 82)), nvidia(cuda118=True, cuda118_driver="470.82"), "CUDA 11.8, because"),
+        (Card("GTX 680", (3, 0), (470, 82)), nvidia(), "driver 470.82: CUDA 12.1"),
+        (Card("Unknown"), nvidia(cuda128=True), "Unknown: CUDA 12.8."),
+    ],
+)
+def test_card_and_driver_decide_the_cuda(
+    layout: Layout, capsys: pytest.CaptureFixture[str], card: Card, stack: dict[str, Any], said: str
+) -> None:
+    assert choose_gpu({"gpu": "A"}, Machine(cards=(card,))) == stack
+    assert said in capsys.readouterr().out
+
+
+def test_the_newest_of_several_cards_decides(layout: Layout) -> None:
+    cards = (Card("GT 710", (3, 5), (580, 65)), Card("RTX 4090", (8, 9), (580, 65)))
+    assert choose_gpu({"gpu": "A"}, Machine(cards=cards)) == nvidia(cuda128=True)
+
+
+def test_what_an_old_driver_decided_is_decided_anew(layout: Layout) -> None:
+    before = nvidia(cuda118=True, cuda118_driver="470.82")
+    card = Card("RTX 3060", (8, 6), (580, 65))
+    assert choose_gpu(before, Machine(cards=(card,))) == nvidia(cuda128=True)
+    assert choose_gpu(nvidia(cuda118=True), Machine(cards=(card,))) == nvidia(cuda118=True), "the user's own answer"
+
+
+@pytest.mark.parametrize(
+    ("before", "environ", "heard"),
+    [
+        ({"gpu": "N"}, {}, {}),
+        ({"gpu": "N"}, {"GPU_CHOICE": "n"}, {}),
+        ({"gpu": "N"}, {"GPU_CHOICE": "A"}, {"gpu": "A"}),
+        ({"gpu": "N"}, {"GPU_CHOICE": "X"}, {"gpu": ""}),
+        (nvidia(), {"GPU_CHOICE": "A", "USE_CUDA118": "yes"}, {"cuda118": True}),
+        (nvidia(), {"USE_CUDA118": "yes"}, {"cuda118": True}),
+        (nvidia(), {"USE_CUDA118": "no"}, {}),
+        (nvidia(cuda118=True), {"USE_CUDA118": "no"}, {"cuda118": False}),
+        (nvidia(cuda118=True), {"USE_CUDA128": "yes"}, {"cuda118": False, "cuda128": True}),
+        (nvidia(), {"USE_CUDA128": "1"}, {"cuda128": True}),
+        (nvidia(cuda128=True), {"USE_CUDA128": "no"}, {"cuda128": False}),
+        (nvidia(cuda118=True), {"USE_CUDA118": "y", "USE_CUDA128": "y"}, {}),
+        ({"gpu": "A", "cuda118": False}, {"USE_CUDA128": "no"}, {}),
+        ({"gpu": "N"}, {"USE_CUDA118": "yes"}, {}),
+    ],
+)
+def test_answers_given_later_are_heard_once(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, Any],
+    environ: dict[str, str],
+    heard: dict[str, Any],
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert given(before) == heard
+    assert differs(before, heard) is bool(heard)
+    if heard.get("gpu") != "":
+        after = choose_gpu(before, H200)
+        assert {key: after[key] for key in heard} == heard
+        assert given(after) == {}, "or it would be installed at every start"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from installer.compiler import accepted, works
+from installer.compiler import accepted, advice, version, visual_studio, works
 from installer.layout import Layout
 
 
@@ -18,3 +21,28 @@ def test_a_missing_or_broken_compiler_is_noticed(
 
 def test_only_options_that_both_compilers_know_are_used(layout: Layout) -> None:
     assert accepted(layout, ["-O1", "-mno-such-thing", "-O2"]) == ["-O1", "-O2"]
+
+
+def test_the_advice_fits_the_system() -> None:
+    assert "apt install build-essential" in advice("posix")
+    windows = advice("nt")
+    assert "apt" not in windows
+    assert "github.com" in windows
+    assert "Build Tools" in windows
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell script stands for Windows' program")
+@pytest.mark.parametrize(("says", "there"), [("C:/Program Files/Microsoft Visual Studio/2022", True), ("", False)])
+def test_visual_studio_is_found_by_its_installer(tmp_path: Path, says: str, there: bool) -> None:
+    program = tmp_path / "Microsoft Visual Studio" / "Installer" / "vswhere.exe"
+    assert not visual_studio(str(tmp_path))
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\ncase "$*" in *VC.Tools*) echo "{says}" ;; esac\n')
+    program.chmod(0o755)
+    assert visual_studio(str(tmp_path)) is there
+
+
+def test_the_version_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert version()
+    monkeypatch.setenv("CC", "/nonexistent/cc")
+    assert version() == ""

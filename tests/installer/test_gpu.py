@@ -1,7 +1,11 @@
-"""The cards: one letter is an answer, a detection has a reason, driver and sysfs are read as they are."""
+"""The cards: one letter is an answer, a detection has a reason, sysfs and the registry are read as they are."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +32,10 @@ def test_only_one_of_the_letters_is_an_answer(answer: str, letter: str) -> None:
         ("Linux", "x86_64", "", [("0x8086", "0x56A0")], "D", "Arc"),
         ("Linux", "x86_64", "", [("0x8086", "0x9bc5")], "N", "no graphics card"),
         ("Linux", "aarch64", "", [], "N", "no graphics card"),
+        ("Windows", "AMD64", "", [("0x1002", "0x73bf")], "B", "Windows lists an AMD"),
+        ("Windows", "AMD64", "", [("0x8086", "0x56a0")], "D", "Windows lists an Intel Arc"),
+        ("Windows", "AMD64", "", [("0x10de", "0x2504")], "N", "driver does not answer"),
+        ("Windows", "AMD64", "NVIDIA GeForce RTX 3060", [("0x8086", "0x9bc5")], "A", "RTX 3060"),
     ],
 )
 def test_detection_gives_a_letter_and_the_reason(
@@ -38,24 +46,6 @@ def test_detection_gives_a_letter_and_the_reason(
     assert reason in why
 
 
-@pytest.mark.parametrize(
-    ("script", "name"),
-    [
-        ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'; echo 'GPU 1: Other (UUID: GPU-2)'", "NVIDIA H200"),
-        ("echo 'NVIDIA-SMI has failed'; exit 9", ""),
-        ("exit 0", ""),
-    ],
-)
-def test_the_drivers_own_list_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str) -> None:
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text(f"#!/bin/sh\n{script}\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu.nvidia_card() == name
-    fake.unlink()
-    assert gpu.nvidia_card() == ""
-
-
 def test_cards_are_read_from_sysfs(tmp_path: Path) -> None:
     device = tmp_path / "card0" / "device"
     device.mkdir(parents=True)
@@ -64,3 +54,56 @@ def test_cards_are_read_from_sysfs(tmp_path: Path) -> None:
     (tmp_path / "card0-HDMI-A-1").mkdir()
     assert gpu.pci_cards(tmp_path) == [("0x1002", "0x73bf")]
     assert gpu.pci_cards(tmp_path / "absent") == []
+
+
+class Registry(types.ModuleType):
+    """Windows' registry with these adapters; None is a key that may not be read."""
+
+    HKEY_LOCAL_MACHINE = "HKLM"
+
+    def __init__(self, adapters: dict[str, str | None] | None) -> None:
+        super().__init__("winreg")
+        self.adapters = adapters
+
+    @contextlib.contextmanager
+    def OpenKey(self, above: object, name: str) -> Iterator[object]:
+        if above == "HKLM":
+            assert name.endswith("{4d36e968-e325-11ce-bfc1-08002be10318}")
+            if self.adapters is None:
+                raise FileNotFoundError(name)
+            yield "class"
+        elif (self.adapters or {}).get(name) is None:
+            raise PermissionError(name)
+        else:
+            yield name
+
+    def QueryInfoKey(self, key: object) -> tuple[int, int, int]:
+        return len(self.adapters or {}), 0, 0
+
+    def EnumKey(self, key: object, at: int) -> str:
+        return list(self.adapters or {})[at]
+
+    def QueryValueEx(self, key: str, name: str) -> tuple[str | None, int]:
+        assert name == "MatchingDeviceId"
+        return (self.adapters or {})[key], 1
+
+
+@pytest.mark.parametrize(
+    ("adapters", "cards"),
+    [
+        ({"0000": "PCI\\VEN_1002&DEV_73BF&REV_C1"}, [("0x1002", "0x73bf")]),
+        (
+            {"0000": "pci\\ven_8086&dev_9bc5", "0001": "PCI\\VEN_10DE&DEV_2504&SUBSYS_1", "Properties": None},
+            [("0x8086", "0x9bc5"), ("0x10de", "0x2504")],
+        ),
+        ({"0000": "ROOT\\BasicDisplay", "0001": "{5d8a}\\remote"}, []),
+        ({}, []),
+        (None, []),
+    ],
+)
+def test_cards_are_read_from_windows_registry(
+    monkeypatch: pytest.MonkeyPatch, adapters: dict[str, str | None] | None, cards: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setitem(sys.modules, "winreg", Registry(adapters))
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert gpu.adapters() == cards

@@ -40,9 +40,9 @@ def test_what_fails_leaves_the_old_one_in_use(layout: Layout, monkeypatch: pytes
         write_state(layout, {"complete": False})
         raise Stop("The network went away.")
 
-    monkeypatch.setattr(one_click, "install", half)
+    monkeypatch.setattr(one_click, "fill", half)
     with pytest.raises(Stop, match="went away"):
-        one_click.replace(layout, (), new=True)
+        one_click.install(layout, (), True, {})
     assert marked(layout) == "old"
     assert read_state(layout) == before
     assert not layout.last.exists()
@@ -59,12 +59,12 @@ def test_what_succeeds_keeps_the_old_one_to_go_back_to_and_forth(
         mark(layout, "new")
         write_state(layout, {"complete": True, "python": "3.12"})
 
-    monkeypatch.setattr(one_click, "install", whole)
-    one_click.replace(layout, (), new=True)
+    monkeypatch.setattr(one_click, "fill", whole)
+    one_click.install(layout, (), True, {})
     assert marked(layout) == "new"
-    keeping.go_back(layout)
+    assert keeping.go_back(layout)
     assert (marked(layout), read_state(layout)) == ("old", before)
-    keeping.go_back(layout)
+    assert keeping.go_back(layout)
     assert (marked(layout), read_state(layout)["python"]) == ("new", "3.12")
 
 

@@ -62,7 +62,7 @@ def test_a_ready_made_llama_cpp_is_preferred_and_tried(layout: Layout) -> None:
 def test_without_a_compiler_it_says_so(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     make_environment(layout)
     monkeypatch.setattr(compiler, "works", lambda layout: False)
-    with pytest.raises(Stop, match=r"the processor: no C and C\+\+ compiler"):
+    with pytest.raises(Stop, match=r"the processor: no C and C\+\+ compiler.*Install one \(Debian"):
         llama_wheel(layout).install(llama_plan("N", False, []))
 
 
@@ -180,11 +180,37 @@ def test_what_is_kept_is_for_one_processor_and_one_set_of_options(
 ) -> None:
     make_environment(layout)
     build, folders = Build("the processor"), set()
-    for mark, flags in (("a", ""), ("b", ""), ("a", "-O1")):
+    for mark, flags, version in (("a", "", "12"), ("b", "", "12"), ("a", "-O1", "12"), ("a", "", "13")):
         monkeypatch.setattr(processor, "mark", lambda mark=mark: mark)
+        monkeypatch.setattr(compiler, "version", lambda version=version: version)
         monkeypatch.setenv("CFLAGS", flags)
         folders.add(llama_wheel(layout).kept(build)[0])
+    assert len(folders) == 4
+
+
+def test_what_is_kept_for_cuda_is_for_one_card(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvcc compiles for the cards that it finds: on another one there would be no kernels."""
+    make_environment(layout)
+    folders = set()
+    for capability in ("8.6", "12.0"):
+        monkeypatch.setattr(Runner, "quiet", lambda self, *command, said=capability: said)
+        folders.add(llama_wheel(layout).kept(Build("CUDA", cmake="-DGGML_CUDA=on"))[0])
+        folders.add(llama_wheel(layout).kept(Build("the processor"))[0])
     assert len(folders) == 3
+
+
+def test_other_versions_that_were_kept_are_thrown_away(layout: Layout) -> None:
+    make_environment(layout)
+    folder = layout.root.parent / "cache" / "text-generation-webui"
+    old, same = folder / "llama-cpp-python-8-the-processor-abc", folder / "llama-cpp-python-9-another-machine-abc"
+    newer, other = folder / "llama-cpp-python-99-the-processor-abc", folder / "something-else"
+    for each in (old, same, newer, other):
+        each.mkdir(parents=True)
+    llama_wheel(layout).install([Build("the processor")])
+    assert not old.exists()
+    assert not newer.exists()
+    assert same.exists(), "another machine that shares the folder needs it"
+    assert other.exists()
 
 
 def test_on_another_processor_what_is_installed_is_tried_first(layout: Layout) -> None:
@@ -198,3 +224,27 @@ def test_on_another_processor_what_is_installed_is_tried_first(layout: Layout) -
     name, how = llama_wheel(layout).install(plan, installed="the processor")
     assert name == "the processor"
     assert "compiled here, as others do not run here (the one that was installed for the processor" in how
+
+
+def test_a_failed_compile_is_a_sentence_and_the_next_way_is_tried(
+    layout: Layout, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A card's compiler that cannot be used must not end the plan: what it says is in the log, not on the screen."""
+    make_environment(layout, "no-cuda")
+    plan = [Build("CUDA", cmake="-DGGML_CUDA=on"), Build("the processor")]
+    name, how = llama_wheel(layout).install(plan)
+    assert name == "the processor"
+    assert "CUDA: it could not be compiled: CMake Error: no cuBLAS" in how
+    said = capfd.readouterr().out
+    assert f"It could not be compiled (CMake Error: no cuBLAS); what the compiler said is in {layout.log}" in said
+    assert "hundreds of lines" not in said
+    assert "hundreds of lines" in layout.log.read_text()
+
+
+def test_libraries_that_cannot_be_had_lead_to_the_next_way(layout: Layout) -> None:
+    make_environment(layout, "wheels", "no-libraries")
+    name, how = llama_wheel(layout).install(
+        [Build("CUDA 12.1", "cu121", "", ("nvidia-cublas-cu12==12",)), Build("the processor")]
+    )
+    assert name == "the processor"
+    assert "CUDA 12.1: pip could not install the libraries" in how

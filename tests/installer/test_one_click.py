@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import one_click
-from installer import environment, preflight
+from installer import environment
 from installer.layout import Layout
 from installer.packages import Packages
 from installer.state import read_state
@@ -20,7 +20,7 @@ from tests.installer.stage import calls, make_environment
 def run_main(layout: Layout, monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
     monkeypatch.setattr(one_click, "__file__", str(layout.root / "one_click.py"))
     monkeypatch.setattr(environment, "make", lambda runner: make_environment(runner.layout, *flags))
-    monkeypatch.setattr(preflight, "NEEDED_NEW", 0)
+    monkeypatch.setattr(one_click, "check_space", lambda *_, **more: None)
     monkeypatch.setenv("GPU_CHOICE", "N")
     monkeypatch.setenv("LAUNCH_AFTER_INSTALL", "no")
     monkeypatch.chdir(layout.root)

@@ -91,11 +91,11 @@ class Machine:
             script.write_text(re.sub(r"sha256=[0-9a-f]{64}", f"sha256={digest}", text), "utf-8")
 
     def start(
-        self, *arguments: str, mirror: str = "http://127.0.0.1:1", script: str = "start_linux.sh"
+        self, *arguments: str, mirror: str = "http://127.0.0.1:1", script: str = "start_linux.sh", **more: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.project / script), *arguments],
-            env={"PATH": str(self.bin), "PYTHON_MIRROR": mirror, "HOME": str(self.project)},
+            env={"PATH": str(self.bin), "PYTHON_MIRROR": mirror, "HOME": str(self.project), **more},
             cwd="/", text=True, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
 
@@ -176,6 +176,15 @@ def test_a_broken_environment_falls_back_to_the_machines_python(machine: Machine
     python.symlink_to("/nonexistent/python3.11")
     machine.add_python(machine.bin / "python3.12")
     assert machine.start().stdout.splitlines()[0] == f"RAN {machine.bin / 'python3.12'}"
+
+
+@pytest.mark.parametrize(("value", "forbids"), [("yes", True), ("1", True), ("True", True), ("no", False), ("", False)])
+def test_where_nothing_may_be_installed_nothing_is_fetched(machine: Machine, value: str, forbids: bool) -> None:
+    machine.add_python(machine.bin / "python3.11")
+    ran = machine.start(WEBUI_NEVER_INSTALL=value)
+    assert ("WEBUI_NEVER_INSTALL forbids" in ran.stderr, "RAN" in ran.stdout) == (forbids, not forbids)
+    machine.add_python(machine.project / "installer_files" / "env" / "bin" / "python")
+    assert "RAN" in machine.start(WEBUI_NEVER_INSTALL=value).stdout
 
 
 @pytest.mark.parametrize(("name", "word"), [("a:b", "colon"), ("a\nb", "control"), ("a\tb", "control")])

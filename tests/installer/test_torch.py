@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from installer import torch_packages
+import one_click
+from installer import machine, torch_packages
 from installer.errors import Stop
 from installer.layout import Layout
+from installer.machine import Machine
+from installer.nvidia import Card
 from installer.packages import Packages
 from installer.runner import Runner
-from installer.torch_builds import torch_build
+from installer.torch_builds import nvidia_stack, torch_build, useless
 from tests.installer.stage import calls, make_environment
 
 
@@ -42,3 +45,35 @@ def test_a_card_without_its_index_is_said(layout: Layout, monkeypatch: pytest.Mo
     make_environment(layout, "no-import")
     with pytest.raises(Stop, match=r"CUDA 12\.1 could not be installed"):
         torch_packages.install(Packages(Runner(layout)), torch_build("A", False))
+
+
+@pytest.mark.parametrize(
+    ("card", "windows", "name", "why"),
+    [
+        (Card("RTX 5090", (12, 0), (572, 16)), True, "CUDA 12.8", ""),
+        (Card("V100", (7, 0), (570, 26)), False, "CUDA 12.8", ""),
+        (Card("RTX 3060", (8, 6), (570, 26)), True, "CUDA 12.1", "570.65"),
+        (Card("GTX 1080", (6, 1), (580, 65)), False, "CUDA 12.1", "no code for the GTX 1080"),
+        (Card("GTX 980", (5, 2), (580, 65)), False, "CUDA 12.1", "no code for the GTX 980"),
+        (Card("K80", (3, 7), (470, 82)), False, "CUDA 11.8", "570.26"),
+        (Card("RTX 3060", (8, 6), (450, 80)), False, "CUDA 11.8", "570.26"),
+        (Card("GTX 780", (3, 5), (470, 82)), False, "CUDA 12.1", "570.26"),
+    ],
+)
+def test_card_and_driver_decide_the_stack(card: Card, windows: bool, name: str, why: str) -> None:
+    """PyTorch's packages for CUDA 12.8 begin at 7.0 since 2.8; NVIDIA's release notes name the drivers."""
+    machine = Machine("Windows" if windows else "Linux", cards=(card,))
+    stack, said = nvidia_stack(machine)
+    assert stack.name == name
+    assert (why in said) if why else not said
+    assert bool(useless(stack, machine)) is (card.name == "GTX 780"), "gigabytes that the card could not use"
+
+
+def test_of_a_torch_that_does_not_exist_nothing_is_fetched(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_environment(layout)
+    monkeypatch.setattr(machine, "here", lambda: "macOS x86_64")
+    packages = Packages(Runner(layout))
+    assert one_click.with_torch(packages, torch_build("N", False), asked=False) is False
+    with pytest.raises(Stop, match=r"no torch 2\.13\.0 for the processor for macOS x86_64"):
+        one_click.with_torch(packages, torch_build("N", False), asked=True)
+    assert not any("torch==" in call for call in calls(layout))

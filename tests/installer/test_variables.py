@@ -1,10 +1,17 @@
-"""The variables of what is started: pip's settings get through, other Pythons do not."""
+"""The variables of what is started: pip's settings and CUDA's libraries get through, other Pythons do not."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from installer import server, trial
 from installer.layout import Layout
+from installer.runner import Runner
 from installer.variables import clean_environ, uv_settings
 from tests.installer.stage import make_environment
 
@@ -37,7 +44,65 @@ def test_other_pythons_do_not_leak_in(layout: Layout, monkeypatch: pytest.Monkey
     assert not {"PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"} & set(environ)
     assert environ["PYTHONNOUSERSITE"] == "1"
 
+
+@pytest.mark.parametrize(
+    ("system", "variable", "separator", "made", "first"),
+    [
+        ("posix", "LD_LIBRARY_PATH", ":", ["cublas/lib", "cuda_runtime/lib"], ["cublas/lib", "cuda_runtime/lib"]),
+        ("posix", "LD_LIBRARY_PATH", ":", ["cu13/lib", "cu13/bin"], ["cu13/lib"]),
+        ("nt", "PATH", ";", ["cublas/bin", "cuda_runtime/bin", "cublas/lib"], ["cublas/bin", "cuda_runtime/bin"]),
+        ("nt", "PATH", ";", ["cu13/bin/x86_64", "cu13/lib/x64"], ["cu13/bin/x86_64", "cu13/bin"]),
+        ("nt", "PATH", ";", [], []),
+    ],
+)
+def test_cudas_libraries_come_first(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    system: str,
+    variable: str,
+    separator: str,
+    made: list[str],
+    first: list[str],
+) -> None:
+    folder = layout.env / ("Lib/site-packages" if system == "nt" else "lib/python3.12/site-packages") / "nvidia"
+    folder.mkdir(parents=True)
+    for each in made:
+        (folder / each).mkdir(parents=True)
+    wanted = [str(folder / each) for each in first]
+    monkeypatch.setenv(variable, separator.join(["elsewhere", *wanted[:1]]))
+    monkeypatch.setattr(os, "pathsep", separator)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        environ = clean_environ(layout)
+    assert environ[variable].split(separator) == [*wanted, "elsewhere"], "in front, and once"
+
+
+def test_what_the_server_and_the_trials_start_inherits_them(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that was made before the libraries came still hands them on."""
     make_environment(layout)
-    libraries = layout.site_packages / "nvidia" / "cublas" / "lib"
-    libraries.mkdir(parents=True)
-    assert clean_environ(layout)["LD_LIBRARY_PATH"] == str(libraries)
+    runner = Runner(layout)
+    (layout.site_packages / "nvidia" / "cublas" / "lib").mkdir(parents=True)
+    layout.python.write_text('#!/bin/sh\necho "card: $LD_LIBRARY_PATH"\n')
+    (said,) = trial.cards(runner)
+    assert said.split(":")[0] == str(layout.site_packages / "nvidia" / "cublas" / "lib")
+    assert trial.computes(runner)[1].startswith(f"card: {layout.site_packages}")
+    assert trial.imports(runner)[1].startswith(f"card: {layout.site_packages}")
+    (layout.root / "server.py").touch()
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda path, command, environ: started.append(environ))
+    with contextlib.suppress(TypeError, FileNotFoundError, OSError):
+        server.launch(layout, [])
+    assert started[0]["LD_LIBRARY_PATH"].startswith(str(layout.site_packages / "nvidia"))
+
+
+def test_a_shell_inside_has_them_too(layout: Layout) -> None:
+    make_environment(layout)
+    folders = [layout.site_packages / "nvidia" / name / "lib" for name in ("cublas", "cuda_runtime")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    script = layout.root / "cmd_linux.sh"
+    script.write_text((Path(__file__).resolve().parents[2] / "cmd_linux.sh").read_text())
+    told = subprocess.run(
+        ["sh", script, "sh", "-c", "echo $LD_LIBRARY_PATH"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    assert set(map(str, folders)) <= set(told.split(":"))

@@ -61,8 +61,8 @@ class Windows:
         return ran.returncode, ran.stdout.decode("utf-8", "replace").replace("\r", "")
 
     def finds_python(self, code: int = 0) -> None:
-        """`py -3.11` is a Python that says what it was started with."""
-        self.stub("py", 'if not "%1"=="-3.11" exit /b 1', 'if "%2"=="-I" exit /b 0', "echo RAN %*", f"exit /b {code}")
+        """There is no network, and `py -3.12` is a Python that says what it was started with."""
+        self.stub("py", 'if not "%1"=="-3.12" exit /b 1', 'if "%2"=="-I" exit /b 0', "echo RAN %*", f"exit /b {code}")
 
     @property
     def made(self) -> list[str]:
@@ -90,7 +90,7 @@ def test_arguments_and_the_exit_code_pass_through(tmp_path: Path, prefix: dict[s
     windows.finds_python(7)
     code, said = windows.run(arguments='--listen --model "a b.gguf"')
     assert code  # wine's "call" makes 1 of every code; in Windows it stays 7
-    assert re.search(r'RAN -3\.11 "Z:\\.*\\project\\one_click\.py" --listen --model "a b\.gguf"', said)
+    assert re.search(r'RAN -3\.12 "Z:\\.*\\project\\one_click\.py" --listen --model "a b\.gguf"', said)
     assert "It ended with the error code" in said
     assert windows.made == []
 
@@ -144,14 +144,14 @@ def test_without_a_python_and_without_a_network(tmp_path: Path, prefix: dict[str
     windows.stub("curl", "shift", f'copy "%~9" "{asked_in}" >nul', "exit /b 6")
     code, said = windows.run(PYTHON_MIRROR="http://127.0.0.1:9/mirror")
     assert code == 1
-    assert "fetching a private Python" in said
+    assert "Fetching a private Python" in said
     assert "could not be downloaded: check the network" in said
     asked = (windows.stubs / "asked.txt").read_text()
     assert re.search(
         r'url = "http://127\.0\.0\.1:9/mirror/\d{8}/cpython-3\.12\.\d+%2B\d{8}-x86_64-pc-windows-msvc-install_only_stripped'
         r'\.tar\.gz"', asked,
     )  # fmt: skip
-    assert not (windows.project / "installer_files" / "python.part").exists()
+    assert windows.made == [], "an empty folder is left behind"
 
 
 @needs_wine
@@ -159,13 +159,16 @@ def test_a_download_that_is_not_what_it_should_be(tmp_path: Path, prefix: dict[s
     windows = Windows(tmp_path, prefix)
     windows.stub("curl", "exit /b 0")
     windows.stub("certutil", "echo SHA256 hash of the file:", "echo 00 11 22", "echo CertUtil: done")
+    windows.stub("py", "exit /b 0")  # an installed one is no answer to a changed download
     code, said = windows.run()
     assert code == 1
     assert "its SHA-256 differs" in said
+    assert windows.made == []
     windows.stub("certutil", "echo SHA256 hash of the file:", f"echo {SHA256}", "echo CertUtil: done")
     code, said = windows.run()
     assert code == 1
     assert "could not be unpacked" in said
+    assert windows.made == []
     windows.stub("tar", 'mkdir "%~4\\python"', 'echo no >"%~4\\python\\python.exe"')
     code, said = windows.run()
     assert code == 1
@@ -184,3 +187,73 @@ def test_update_asks_for_it_and_cmd_wants_an_environment(tmp_path: Path, prefix:
     code, said = windows.run("cmd_windows.bat")
     assert code == 1
     assert "start_windows.bat makes it" in said
+
+
+@needs_wine
+@pytest.mark.parametrize("version", ["3.13", "3.11", "3.10"])
+def test_another_python_than_3_12_does_not_count(tmp_path: Path, prefix: dict[str, str], version: str) -> None:
+    """The stacks of the guide's first user exist for few versions; so everyone has the same one."""
+    windows = Windows(tmp_path, prefix)
+    windows.stub("py", f'if not "%1"=="-{version}" exit /b 1', 'if "%2"=="-I" exit /b 0', "echo RAN %*")
+    code, said = windows.run()
+    assert code == 1
+    assert "Fetching a private Python" in said
+    assert "RAN" not in said
+    assert "install Python 3.12 yourself" in said
+
+
+@needs_wine
+def test_the_private_python_comes_before_an_installed_one(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    windows.finds_python()
+    python = windows.project / "installer_files" / "python" / "python.exe"
+    python.parent.mkdir(parents=True)
+    shutil.copy(wine_program("hostname.exe", prefix), python)  # a program that fails for what it is asked
+    windows.stub("curl", "echo ASKED", "exit /b 6")
+    _, said = windows.run()
+    assert "ASKED" in said
+    assert said.index("ASKED") < said.index("RAN")
+
+
+def wine_program(name: str, prefix: dict[str, str]) -> Path:
+    return Path(prefix["WINEPREFIX"]) / "drive_c" / "windows" / "system32" / name
+
+
+@needs_wine
+@pytest.mark.parametrize("name", ["50%off", "%", "100%", "%PATH%"])
+def test_a_percent_sign_in_the_path_is_named(tmp_path: Path, prefix: dict[str, str], name: str) -> None:
+    windows = Windows(tmp_path, prefix, name)
+    windows.finds_python()
+    code, said = windows.run()
+    assert (code, windows.made) == (1, [])
+    assert "holds a percent sign" in said
+    assert "RAN" not in said
+
+
+@needs_wine
+def test_a_path_too_long_for_windows_is_refused_unless_windows_allows_it(
+    tmp_path: Path, prefix: dict[str, str]
+) -> None:
+    windows = Windows(tmp_path, prefix, "a" * 140)
+    windows.finds_python()
+    code, said = windows.run()
+    assert (code, windows.made) == (1, [])
+    assert "would pass the 260 characters" in said
+    key = r"HKLM\SYSTEM\CurrentControlSet\Control\FileSystem"
+    change = ["wine", "reg", "add", key, "/v", "LongPathsEnabled", "/t", "REG_DWORD", "/d", "1", "/f"]
+    subprocess.run(change, env=prefix, capture_output=True, timeout=180, check=True)
+    try:
+        code, said = windows.run()
+        assert "RAN" in said
+    finally:
+        change = ["wine", "reg", "delete", key, "/v", "LongPathsEnabled", "/f"]
+        subprocess.run(change, env=prefix, capture_output=True, timeout=180, check=True)
+
+
+@needs_wine
+def test_where_nothing_may_be_installed_nothing_is_fetched(tmp_path: Path, prefix: dict[str, str]) -> None:
+    windows = Windows(tmp_path, prefix)
+    windows.finds_python()
+    code, said = windows.run(WEBUI_NEVER_INSTALL="yes")
+    assert (code, windows.made) == (1, [])
+    assert "WEBUI_NEVER_INSTALL forbids" in said

@@ -7,12 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from loaders.llamacpp import self_test
+from loaders.llamacpp import native, self_test
 
 
 def test_it_passes_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     self_test.main()
     assert capsys.readouterr().out.startswith("100 tokens read and 20 written, with 1 and with ")
+
+
+def test_with_a_card_all_layers_go_there_besides(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked: list[tuple[int, int]] = []
+    monkeypatch.setattr(self_test, "check", lambda threads, layers: checked.append((threads, layers)))
+    monkeypatch.setattr(native, "cards", lambda: [("CUDA0", 1, 2)])
+    self_test.main()
+    assert [layers for _, layers in checked] == [0, 0, 256]
+    assert checked[0][0] == 1
+    assert capsys.readouterr().out.endswith(" threads, with all layers on CUDA0\n")
 
 
 @pytest.mark.parametrize("wrong", [[0.0] * 99, [float("nan")] * 99])

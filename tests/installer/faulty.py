@@ -1,0 +1,130 @@
+"""A start of the installer with one fault in it, in a process of its own: `python faulty.py ROOT [ARGUMENT ...]`.
+
+All is real but the Pythons, which are a shell script, and the C compiler. Faults of the Pythons are files in the folder
+faults beside ROOT: the name is a step, the text says what happens there. Faults of the disk come by the variable FAULT:
+"kill:5" ends the process before its fifth change of the disk, "full:5" lets nothing be written from there on, and
+"read-only" lets nothing be changed at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+# Stands for every Python: the one that makes the environment, and the one in it.
+FAKE_PYTHON = r"""#!/bin/sh
+here=$(dirname "$0")
+faults=FAULTS
+packages=$here/../lib/python3.11/site-packages
+echo "$*" >>"$faults/../calls"
+at() { # STEP
+    [ -e "$faults/$1" ] || return 0
+    case $(cat "$faults/$1") in
+    once*) rm "$faults/$1"; kill -SEGV $$ ;;
+    fail*) echo "ERROR: $1 went wrong"; exit 1 ;;
+    network*) echo "ERROR: Could not reach the index"; exit 1 ;;
+    hash*) echo "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"; exit 1 ;;
+    full*) echo "OSError: [Errno 28] No space left on device"; exit 1 ;;
+    crash*) kill -SEGV $$ ;;
+    memory*) kill -KILL $$ ;;
+    kill*) kill -KILL $PPID; exit 1 ;;
+    esac
+}
+case "$*" in
+*server.py*) echo "THE PAGE RUNS"; exit 0 ;;
+*"-m venv"*)
+    at venv
+    for env in "$@"; do :; done
+    mkdir -p "$env/bin" "$env/lib/python3.11/site-packages/gradio-1.dist-info"
+    cp "$0" "$env/bin/python" ;;
+*sys.version_info*) at version; echo 3.11 ;;
+*"-m pip install"*uv==*) at uv-itself ;;
+*"pip config"*) at settings ;;
+*"pip wheel"*)
+    at compile
+    while [ "$1" != --wheel-dir ]; do shift; done
+    wheel=$2/llama_cpp_python-9-py3-none-any.whl
+    mkdir -p "$2"
+    printf 'PK\005\006\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' >"$wheel" ;;
+*abetlen*)
+    [ -e "$faults/ready-made" ] || exit 1
+    case "$*" in *dry-run*) ;; *) echo cuda >"$here/llama" ;; esac ;;
+*.whl*)
+    at llama
+    mkdir -p "$packages/llama_cpp" "$packages/llama_cpp_python-9.dist-info"
+    echo processor >"$here/llama" ;;
+*"-m uv pip"*-r*) at uv; at packages; cat "$(dirname "$here")/../tmp/requirements.txt" >"$here/made-from" ;;
+*"-m pip install"*-r*) at packages; cat "$(dirname "$here")/../tmp/requirements.txt" >"$here/made-from" ;;
+*"import torch"*assert*) exit 1 ;;
+*install*torch*) at torch ;;
+*self_test*)
+    [ -e "$faults/old-driver" ] && [ "$(cat "$here/llama")" = cuda ] &&
+        { echo "CUDA driver version is insufficient for CUDA runtime version"; exit 1; }
+    at trial
+    [ -e "$packages/llama_cpp" ] || [ -e "$faults/ready-made" ] || { echo "no llama_cpp"; exit 1; }
+    echo "100 tokens read" ;;
+*modules.app*) at look ;;
+*"-c import"*) at imports; echo "the processor" ;;
+esac
+exit 0
+"""
+
+
+class Disk:
+    """An audit hook: it counts what changes below a folder, and does the fault when it is its turn."""
+
+    def __init__(self, root: str, fault: str) -> None:
+        self.root = root
+        self.kind, _, turn = fault.partition(":")
+        self.turn = int(turn or 1)
+        self.count = 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                return
+        elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            path = arguments[0]
+        else:
+            return
+        if not isinstance(path, str | Path) or not str(path).startswith(self.root):
+            return
+        self.count += 1
+        if self.count < self.turn:
+            return
+        if self.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "full" and event in ("open", "os.mkdir"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if self.kind == "read-only":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+
+def main() -> None:
+    root = Path(sys.argv[1])
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    import one_click
+    from installer import compiler, torch_packages
+
+    faults = root.parent / "faults"
+    base = root.parent / "python"
+    base.write_text(FAKE_PYTHON.replace("FAULTS", f'"{faults}"'))
+    base.chmod(0o755)
+    sys.executable = str(base)
+    there = not (faults / "no-compiler").exists()
+    compiler.works = lambda layout: there
+    compiler.accepted = lambda layout, options: []
+    torch_packages.reachable = lambda url: not (faults / "torch").exists()
+    one_click.__file__ = str(root / "one_click.py")
+    if fault := os.environ.get("FAULT"):
+        sys.addaudithook(Disk(str(root), fault))
+    sys.exit(one_click.main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    main()

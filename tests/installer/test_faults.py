@@ -1,0 +1,385 @@
+"""Faults put into an installation and into an update: what comes after each is a running page, or one true sentence.
+
+Never a traceback, and never a loop: with the fault still there an update is not tried again by itself, with the fault
+gone one start is enough, and the start after that changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PAGE = "THE PAGE RUNS"
+STEPS = r"\[\d/5\]"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="its Pythons are shell scripts")
+
+
+class Machine:
+    """A project folder, its faults, and starts of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.faults = folder / "project", folder / "faults"
+        for each in (self.root, self.faults):
+            each.mkdir()
+        (self.root / "server.py").touch()
+        (self.root / "requirements-torch.txt").touch()
+        (self.root / "requirements-exllamav2.txt").touch()
+        self.require("gradio==1.0", "llama-cpp-python==9")
+
+    def require(self, *lines: str) -> None:
+        (self.root / "requirements.txt").write_text("\n".join([*lines, ""]))
+
+    def fault(self, *faults: str) -> None:
+        """Sets faults such as "packages:network"; none takes all away."""
+        for path in self.faults.iterdir():
+            path.unlink()
+        for name, _, what in (each.partition(":") for each in faults):
+            (self.faults / name).write_text(what)
+
+    def environ(self, **more: str) -> dict[str, str]:
+        folder = self.root.parent
+        return {
+            "PATH": os.environ["PATH"], "HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache"),
+            "GPU_CHOICE": "N", "CC": "cc", **more,
+        }  # fmt: skip
+
+    def start(self, *arguments: str, **more: str) -> Outcome:
+        command = [sys.executable, str(HERE / "faulty.py"), str(self.root), *arguments]
+        ran = subprocess.run(
+            command, env=self.environ(**more), cwd="/", capture_output=True, text=True, errors="replace", timeout=120,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return Outcome(ran.returncode, ran.stdout, ran.stderr)
+
+    @property
+    def state(self) -> dict[str, object]:
+        found = json.loads((self.root / "installer_files" / "state.json").read_text())
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def made_from(self) -> str:
+        return (self.root / "installer_files" / "env" / "bin" / "made-from").read_text()
+
+
+class Outcome:
+    """How a start ended; made only where it ended as it may."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err, self.all = code, out, err, out + err
+        assert "Traceback" not in self.all, self.all
+        self.killed = code == -9
+        self.runs = code == 0 and PAGE in out
+        self.installs = bool(re.search(STEPS, out))
+        if code and not self.killed:
+            last = err.strip().splitlines()[-1]
+            assert re.search(r"[.)]$|/install\.log$", last), f"this is no sentence: {last}"
+            assert PAGE not in out
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    machine = Machine(tmp_path_factory.mktemp("installed"))
+    assert machine.start().runs
+    return machine.root.parent
+
+
+@pytest.fixture
+def finished(installed: Path, tmp_path: Path) -> Machine:
+    """One that is installed, at a place of its own."""
+    folder = tmp_path / "copy"
+    shutil.copytree(installed, folder)
+    for name in ("python", "project/installer_files/env/bin/python"):
+        path = folder / name
+        path.write_text(path.read_text().replace(str(installed), str(folder)))
+    machine = Machine.__new__(Machine)
+    machine.root, machine.faults = folder / "project", folder / "faults"
+    state = machine.state | {"root": str(machine.root)}
+    (machine.root / "installer_files" / "state.json").write_text(json.dumps(state))
+    assert not machine.start().installs
+    return machine
+
+
+# --- the first installation ---
+
+#: (what is wrong, the disk's fault, what is said; "" where the page runs nonetheless)
+INSTALLATION = [
+    (["venv:fail"], "", r"venv could not make .*venv went wrong"),
+    (["venv:full"], "", r"No space left on device"),
+    (["venv:kill"], "", "killed"),
+    (["uv-itself:network"], "", r"index cannot be reached .*Nothing was installed"),
+    (["uv-itself:kill"], "", "killed"),
+    (["settings:kill"], "", "killed"),
+    (["settings:fail"], "", ""),
+    (["uv:fail"], "", ""),
+    (["uv:memory"], "", ""),
+    (["packages:network"], "", r"pip could not install the packages"),
+    (["packages:hash"], "", r"pip could not install the packages"),
+    (["packages:full"], "", r"pip could not install the packages"),
+    (["packages:memory"], "", r"pip could not install the packages"),
+    (["packages:kill"], "", "killed"),
+    (["no-compiler:"], "", r"needs a C and a C\+\+ compiler.*build-essential.*Nothing was installed"),
+    (["compile:fail"], "", r"could not be compiled: ERROR: compile went wrong.*install\.log"),
+    (["compile:memory"], "", r"ended by SIGKILL: by the system, as a rule, because memory ran out"),
+    (["compile:kill"], "", "killed"),
+    (["llama:fail"], "", r"llama\.cpp could not be installed"),
+    (["llama:kill"], "", "killed"),
+    (["trial:once"], "", ""),
+    (["trial:crash"], "", r"it was ended by SIGSEGV.*install\.log"),
+    (["trial:kill"], "", "killed"),
+    (["imports:fail"], "", r"does not run \(ERROR: imports went wrong\).*install\.log"),
+    (["imports:kill"], "", "killed"),
+    ([], "read-only", r"cannot be written to"),
+    ([], "full:1", r"cannot be written to|The disk is full"),
+    ([], "full:4", r"The disk is full"),
+    ([], "full:8", r"The disk is full"),
+    ([], "full:10", r"The disk is full"),
+    (["ready-made:", "old-driver:", "gpu:A"], "", ""),
+    (["torch:network", "gpu:A"], "", ""),
+]
+
+
+@pytest.mark.parametrize(("faults", "disk", "words"), INSTALLATION)
+def test_a_fault_in_the_first_installation(machine: Machine, faults: list[str], disk: str, words: str) -> None:
+    more = {"GPU_CHOICE": "A"} if "gpu:A" in faults else {}
+    machine.fault(*faults)
+    for _ in range(2):  # with the fault still there it is the same
+        ended = machine.start(FAULT=disk, **more)
+        if words == "killed":
+            assert ended.killed
+        elif words:
+            assert ended.code == 1, ended.all
+            assert re.search(words, ended.err, re.DOTALL), ended.all
+        else:
+            assert ended.runs, ended.all
+    machine.fault()
+    assert machine.start(**more).runs
+    again = machine.start(**more)
+    assert again.runs
+    assert not again.installs
+    assert machine.state["complete"] is True
+
+
+# --- an update ---
+
+#: (what is wrong, the disk's fault, what is said; "" where the newer environment is made nonetheless)
+UPDATE = [
+    (["venv:fail"], "", r"venv could not make"),
+    (["venv:kill"], "", "killed"),
+    (["uv-itself:network"], "", r"index cannot be reached"),
+    (["uv-itself:kill"], "", "killed"),
+    (["settings:kill"], "", "killed"),
+    (["uv:fail"], "", ""),
+    (["packages:network"], "", r"pip could not install the packages"),
+    (["packages:hash"], "", r"pip could not install the packages"),
+    (["packages:full"], "", r"pip could not install the packages"),
+    (["packages:memory"], "", r"pip could not install the packages"),
+    (["packages:kill"], "", "killed"),
+    (["no-compiler:"], "", r"needs a C and a C\+\+ compiler"),
+    (["compile:fail"], "", r"could not be compiled"),
+    (["compile:memory"], "", r"ended by SIGKILL"),
+    (["compile:kill"], "", "killed"),
+    (["trial:once"], "", ""),
+    (["trial:kill"], "", "killed"),
+    (["imports:fail"], "", r"does not run \(ERROR: imports"),
+    (["imports:kill"], "", "killed"),
+    ([], "read-only", r"cannot be written to"),
+    ([], "full:1", r"cannot be written to|The disk is full"),
+    ([], "full:9", r"The disk is full"),
+    ([], "full:14", r"disk is full|could not be made|cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("faults", "disk", "words"), UPDATE)
+def test_a_fault_in_an_update(finished: Machine, faults: list[str], disk: str, words: str) -> None:
+    """What was there before runs, at once or, after a kill, at the next start; only when asked it is tried again."""
+    finished.require("gradio==2.0", "llama-cpp-python==10")
+    finished.fault(*faults)
+    ended = finished.start(FAULT=disk)
+    if words == "killed":
+        assert ended.killed
+    else:
+        assert ended.runs, ended.all
+        assert re.search(words, ended.out, re.DOTALL)
+    wanted = "gradio==2.0" if not words else "gradio==1.0"
+    still = finished.start(FAULT=disk)
+    assert still.runs, still.all
+    assert finished.made_from.strip() == wanted
+    if disk:  # it is refused before anything is begun, as nothing can be remembered there
+        assert "[3/5]" not in still.out or disk.startswith("full")
+    else:
+        assert not still.installs, still.all
+    finished.fault()
+    if words:
+        asked = finished.start("--repair")
+        assert asked.code == 0, asked.all
+        assert asked.installs
+    gone = finished.start()
+    assert gone.runs
+    assert not gone.installs
+    assert finished.made_from.strip() == "gradio==2.0"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("no-compiler:", r"no C and C\+\+ compiler"),
+        ("compile:fail", "could not be compiled"),
+        ("compile:kill", ""),
+        ("llama:fail", "could not be installed"),
+        ("llama:kill", ""),
+        ("imports:fail", "does not run"),
+    ],
+)
+def test_a_fault_while_llama_cpp_alone_is_exchanged(finished: Machine, fault: str, words: str) -> None:
+    """Nothing else is touched, and the llama.cpp that was there is there again."""
+    finished.require("gradio==1.0", "llama-cpp-python==10")
+    mark = finished.root / "installer_files" / "env" / "mark"
+    mark.touch()
+    finished.fault(fault)
+    ended = finished.start()
+    assert ended.runs if words else ended.killed
+    assert re.search(words, ended.out)
+    still = finished.start()
+    assert still.runs
+    assert not still.installs
+    assert list((finished.root / "installer_files" / "env").glob("lib/*/site-packages/llama_cpp"))
+    finished.fault()
+    finished.require("gradio==1.0", "llama-cpp-python==11")
+    newer = finished.start()
+    assert newer.runs
+    assert "The packages stay as they are" in newer.out
+    assert mark.exists()
+    assert not finished.start().installs
+
+
+def test_an_update_that_fails_when_asked_for_fails_with_its_sentence(finished: Machine) -> None:
+    finished.require("gradio==2.0", "llama-cpp-python==9")
+    finished.fault("packages:network")
+    ended = finished.start("--repair")
+    assert ended.code == 1
+    assert "could not install" in ended.err
+    assert finished.start().runs
+
+
+def test_something_newer_still_is_tried_by_itself(finished: Machine) -> None:
+    finished.require("gradio==2.0", "llama-cpp-python==9")
+    finished.fault("packages:network")
+    assert finished.start().runs
+    finished.fault()
+    assert not finished.start().installs
+    finished.require("gradio==3.0", "llama-cpp-python==9")
+    ended = finished.start()
+    assert ended.installs
+    assert ended.runs
+    assert finished.made_from.strip() == "gradio==3.0"
+
+
+def test_an_old_environment_that_cannot_run_the_new_program_is_not_started(finished: Machine) -> None:
+    finished.require("gradio==2.0", "llama-cpp-python==9")
+    finished.fault("packages:network", "look:fail")
+    for _ in range(2):
+        ended = finished.start()
+        assert ended.code == 1
+        assert "could not install" in ended.err
+        assert "cannot run this version of the program (ERROR: look went wrong)" in ended.err
+    finished.fault()
+    assert finished.start().runs
+
+
+@pytest.mark.parametrize("state", ["", "{", "[]", "\0\0\0", '{"complete": true}', "gone"])
+@pytest.mark.parametrize("network", [True, False])
+def test_a_state_that_is_damaged(finished: Machine, state: str, network: bool) -> None:
+    path = finished.root / "installer_files" / "state.json"
+    if state == "gone":
+        path.unlink()
+    else:
+        path.write_text(state)
+    finished.fault(*([] if network else ["uv-itself:network"]))
+    ended = finished.start()
+    assert ended.runs, ended.all
+    finished.fault()
+    last = finished.start()
+    assert last.runs
+    assert not last.installs
+
+
+def test_a_lock_that_is_held_is_waited_for(finished: Machine) -> None:
+    finished.require("gradio==2.0", "llama-cpp-python==9")
+    code = (
+        "import sys; from pathlib import Path; from installer.layout import Layout; from installer.lock import only_one"
+        "\nwith only_one(Layout(Path(sys.argv[1]))): print('locked', flush=True); sys.stdin.readline()"
+    )
+    holder = [sys.executable, "-c", code, str(finished.root)]
+    command = [sys.executable, str(HERE / "faulty.py"), str(finished.root)]
+    with subprocess.Popen(holder, cwd=HERE.parents[1], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        with subprocess.Popen(
+            command, env=finished.environ(), stdout=-1, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+        ) as waits:
+            assert waits.stdout
+            assert any("waiting for it" in line for line in iter(waits.stdout.readline, ""))
+            other.kill()
+            assert PAGE in waits.stdout.read()
+    assert not finished.start().installs
+
+
+# --- each change of the disk can be the last ---
+
+
+def _update(machine: Machine) -> list[str]:
+    machine.require("gradio==2.0", "llama-cpp-python==9")
+    return []
+
+
+def _llama(machine: Machine) -> list[str]:
+    machine.require("gradio==1.0", "llama-cpp-python==10")
+    return []
+
+
+def _go_back(machine: Machine) -> list[str]:
+    machine.require("gradio==2.0", "llama-cpp-python==9")
+    assert machine.start().runs
+    return ["--go-back"]
+
+
+@pytest.mark.parametrize("prepare", [_update, _llama, _go_back])
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_power_may_fail_at_each_change_of_the_disk(
+    finished: Machine, tmp_path: Path, prepare: object, offline: bool
+) -> None:
+    """The next start runs the page, without a network too, and the one after it changes nothing."""
+    assert callable(prepare)
+    arguments = prepare(finished)
+    before = tmp_path / "before"
+    shutil.copytree(finished.root, before, symlinks=True)
+    turn, step, ends = 1, 1 if offline else 4, 0
+    while ends < 2:
+        shutil.rmtree(finished.root)
+        shutil.copytree(before, finished.root, symlinks=True)
+        finished.fault()
+        killed = finished.start(*arguments, FAULT=f"kill:{turn}").killed
+        ends += not killed
+        finished.fault(*(["uv-itself:network", "compile:network", "packages:network"] if offline else []))
+        after = finished.start()
+        assert after.runs, (turn, after.all)
+        last = finished.start()
+        assert last.runs, (turn, last.all)
+        assert not last.installs, (turn, last.all)
+        turn += step
+    assert turn > 3 * step, "no change of the disk was seen"

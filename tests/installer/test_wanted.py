@@ -1,0 +1,200 @@
+"""A card that was chosen and is not used: said in capitals, with the reason; tried again when that can help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import one_click
+from installer import environment, machine, preflight, torch_packages, wanted
+from installer.layout import Layout
+from installer.llama_wheel import UNREACHABLE
+from installer.machine import Machine
+from installer.nvidia import Card
+from installer.runner import Runner
+from installer.wanted import Reasons
+from tests.installer.stage import calls, make_environment
+
+RTX = Machine(cards=(Card("RTX 3060", (8, 6), (550, 54)),))
+OLD = Machine(cards=(Card("RTX 3060", (8, 6), (390, 1)),))
+KEPLER = Machine(cards=(Card("GTX 680", (3, 0), (470, 82)),))
+TOO_OLD = {"CUDA 12.4": "it needs NVIDIA's driver 525.60 or newer, and this one is 390.1"}
+NO_CODE = {"CUDA 11.8": "it has no code for the GTX 680 (compute capability 3.0)"}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "here", "llama", "reasons", "why", "words"),
+    [
+        ("A", Machine(), "CUDA 12.4", Reasons({}, {}, []), "driver", ["lists no card", "nvidia-smi"]),
+        ("A", RTX, "CUDA 12.4", Reasons({}, {}, []), "driver", ["CUDA 12.4 is installed and finds none"]),
+        ("A", OLD, "the processor", Reasons(TOO_OLD, {}, []), "driver", ["too old", "525.60", "Install NVIDIA's"]),
+        (
+            "A", RTX, "the processor", Reasons({}, {"CUDA 12.4": UNREACHABLE, "Vulkan": UNREACHABLE}, []),
+            "network", ["CUDA 12.4, Vulkan", "github.com", "next start tries again"],
+        ),
+        (
+            "A", RTX, "the processor", Reasons({}, {"Vulkan": "none"}, ["CUDA 12.4: a library is missing"]),
+            "failed", ["a library is missing", "driver"],
+        ),
+        ("A", KEPLER, "the processor", Reasons(NO_CODE, {"Vulkan": "none"}, []), "card", ["no code for the GTX 680"]),
+        ("B", Machine(glibc=(2, 31)), "the processor", Reasons({}, {"ROCm": "none"}, []), "glibc", ["2.35", "2.31"]),
+        ("B", Machine(glibc=(2, 36)), "Vulkan", Reasons({}, {}, []), "driver", ["mesa-vulkan-drivers"]),
+        ("D", Machine("Windows"), "the processor", Reasons({}, {}, []), "none", ["INTEL ARC WAS CHOSEN", "Intel's"]),
+        ("C", Machine("Darwin", "arm64"), "Metal", Reasons({}, {}, []), "driver", ["virtual machines"]),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_why_and_what_to_do(
+    gpu: str, here: Machine, llama: str, reasons: Reasons, why: str, words: list[str]
+) -> None:
+    kept = wanted.want(gpu, here, llama, reasons)
+    assert kept["why"] == why
+    assert "WAS CHOSEN, BUT LLAMA.CPP SEES NO GRAPHICS CARD AND USES THE PROCESSOR" in kept["said"]
+    assert all(word in kept["said"] for word in words), kept["said"]
+
+
+def test_it_is_tried_again_only_when_that_can_help() -> None:
+    asked: list[str] = []
+
+    def reachable(url: str) -> bool:
+        asked.append(url)
+        return True
+
+    driver = wanted.want("A", RTX, "the processor", Reasons(TOO_OLD, {}, []))
+    assert wanted.again(driver, RTX, reachable) == ""
+    assert not asked
+    newer = Machine(cards=(Card("RTX 3060", (8, 6), (580, 65)),))
+    assert "have changed" in wanted.again(driver, newer, reachable)
+    network = None
+    for _ in range(wanted.TRIES):
+        network = wanted.want("A", RTX, "the processor", Reasons({}, {"CUDA 12.4": UNREACHABLE}, []), network)
+        tried = wanted.again(network, RTX, reachable)
+    assert tried == "", "or an index that only looks reachable costs every start"
+    first = wanted.want("A", RTX, "the processor", Reasons({}, {"CUDA 12.4": UNREACHABLE}, []))
+    assert "answers now" in wanted.again(first, RTX, reachable)
+    assert wanted.again(first, RTX, lambda _: False) == ""
+
+
+class Stage:
+    """An installation for an RTX 3060 that plays on a shell script."""
+
+    def __init__(self, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.layout, self.here, self.network = layout, RTX, True
+        self.files = {"wheels": ""}  # beside the environment's Python, when it is made
+        monkeypatch.setattr(one_click, "__file__", str(layout.root / "one_click.py"))
+        monkeypatch.setattr(environment, "make", self.make)
+        monkeypatch.setattr(preflight, "NEEDED_NEW", 0, raising=False)
+        monkeypatch.setattr(machine, "look", lambda: self.here)
+        monkeypatch.setattr(torch_packages, "install", lambda packages, build: None)
+        monkeypatch.setattr(torch_packages, "reachable", lambda url: self.network)
+        monkeypatch.setenv("GPU_CHOICE", "A")
+        monkeypatch.setenv("LAUNCH_AFTER_INSTALL", "no")
+        monkeypatch.chdir(layout.root)
+
+    def make(self, runner: Runner) -> None:
+        make_environment(runner.layout)
+        for name, text in self.files.items():
+            self.file(name).write_text(text)
+
+    def start(self) -> dict[str, Any]:
+        assert one_click.main([]) == 0
+        state: dict[str, Any] = json.loads(self.layout.state.read_text())
+        return state
+
+    def file(self, name: str) -> Path:
+        return self.layout.python.parent / name
+
+
+@pytest.fixture
+def stage(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(layout, monkeypatch)
+
+
+def test_the_last_line_says_that_no_card_is_seen_until_one_is(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    state = stage.start()
+    assert (state["llama"], state["wanted"]["why"]) == ("CUDA 12.1", "driver")
+    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("NVIDIA WAS CHOSEN, BUT LLAMA.CPP SEES NO")
+    before = len(calls(stage.layout))
+    assert stage.start()["wanted"] == state["wanted"]
+    assert not any("install" in call for call in calls(stage.layout)[before:])
+    said = capsys.readouterr().out
+    assert said.strip().splitlines()[-1].startswith("NVIDIA WAS CHOSEN")
+    assert "[1/5]" not in said, "nothing has changed, so nothing is installed"
+    stage.file("cards").write_text("CUDA0\n")
+    assert "wanted" not in stage.start()
+    said = capsys.readouterr().out
+    assert "sees the graphics card now: CUDA0" in said
+    assert "[1/5]" not in said
+    assert "WAS CHOSEN" not in said
+
+
+def test_a_card_that_is_seen_needs_no_words(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.files["cards"] = "CUDA0\n"
+    state = stage.start()
+    assert "wanted" not in state
+    said = capsys.readouterr().out
+    assert "llama.cpp sees CUDA0." in said
+    assert "WAS CHOSEN" not in said
+    assert not any("whl/cu124" in call or "whl/vulkan" in call for call in calls(stage.layout))
+
+
+def test_what_could_not_be_fetched_is_fetched_when_the_index_answers(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.files, stage.network = {"unreachable": ""}, False
+    state = stage.start()
+    assert (state["llama"], state["wanted"]["why"], state["wanted"]["tries"]) == ("the processor", "network", 1)
+    assert "abetlen.github.io" in capsys.readouterr().out.strip().splitlines()[-1]
+    before = len(calls(stage.layout))
+    stage.start()
+    assert "[1/5]" not in capsys.readouterr().out
+    assert len(calls(stage.layout)) == before + 1
+
+    stage.network = True
+    state = stage.start()
+    assert (state["llama"], state["wanted"]["tries"]) == ("the processor", 2)
+    assert "kept as it was" in state["llama_how"], "what computes is not thrown away for what cannot be had"
+
+    stage.file("unreachable").unlink()
+    stage.file("wheels").touch()
+    stage.file("cards").write_text("CUDA0\n")
+    state = stage.start()
+    assert state["llama"] == "CUDA 12.1"
+    assert "wanted" not in state
+
+
+def test_a_newer_driver_is_a_reason_to_try_again(stage: Stage) -> None:
+    stage.here = OLD
+    stage.files = {}
+    state = stage.start()
+    assert state["llama"] == "the processor"
+    assert not any("whl/cu1" in call for call in calls(stage.layout)), "none runs with this driver"
+    stage.here = RTX
+    stage.file("wheels").touch()
+    stage.file("cards").write_text("CUDA0\n")
+    assert stage.start()["llama"] == "CUDA 12.1"
+
+
+def test_on_a_card_whose_code_is_missing_the_next_kind_is_tried(stage: Stage) -> None:
+    """The CUDA builds end at the first token on the card; Vulkan's runs."""
+    stage.files["no-compute"] = "CUDA error: no kernel image is available for execution\n" * 2
+    stage.files["cards"] = "Vulkan0\n"
+    state = stage.start()
+    assert state["llama"] == "Vulkan"
+    assert "it has no code for this card" in state["llama_how"]
+
+
+@pytest.mark.parametrize(("name", "key"), [("USE_CUDA118", "cuda118"), ("USE_CUDA128", "cuda128")])
+def test_another_cuda_asked_for_later_is_installed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, key: str
+) -> None:
+    stage.start()
+    capsys.readouterr()
+    monkeypatch.setenv(name, "yes")
+    state = stage.start()
+    assert state[key] is True
+    assert "Another graphics card was chosen" in capsys.readouterr().out
+    stage.start()
+    assert "[1/5]" not in capsys.readouterr().out, "heard once"
