@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from errors import UserError
 from loaders.base import Request
 from loaders.llamacpp.loader import LlamaCpp
 from loaders.params import SamplingParams
@@ -62,4 +63,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ArithmeticError, UserError) as error:  # in one line, for the installer shows the last one
+        sys.exit(str(error))
