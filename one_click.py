@@ -24,14 +24,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from installer import compiler, environment, keeping, processor, project, requirements, torch_packages, trial
+from installer import (
+    compiler,
+    environment,
+    keeping,
+    llama_release,
+    processor,
+    project,
+    requirements,
+    torch_packages,
+    trial,
+)
 from installer.choice import choose_gpu
 from installer.console import is_no
 from installer.errors import Stop
 from installer.gpu import parse_gpu
 from installer.layout import Layout
 from installer.llama_builds import llama_plan
-from installer.llama_wheel import LlamaWheel
+from installer.llama_release import LlamaRelease
 from installer.lock import only_one
 from installer.packages import Packages
 from installer.preflight import check_machine
@@ -141,9 +151,11 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     if answer["gpu"] in "BD" and plan[0].wheels == "cpu":
         print("      No GPU compiler (ROCm's hipcc, or Vulkan's glslc) is installed: llama.cpp will use the processor.")
     write_state(layout, {**old, **answer, "complete": False})
+    compiles = compiler.works(layout)
+    plan = llama_release.among(plan, answer["gpu"], requirements.llama(layout), compiler=compiles)
     runner = Runner(layout, lock)
     packages = Packages(runner)
-    llama = LlamaWheel(packages)
+    llama = LlamaRelease(packages)
 
     print(f"[3/5] {'Making' if new else 'Checking'} the environment in installer_files/env ...", flush=True)
     if new:
@@ -151,7 +163,7 @@ def install(layout: Layout, lock: Sequence[int], new: bool, old: Mapping[str, An
     packages.read_settings()
     if not new and any(old.get(key) != value for key, value in answer.items()):
         llama.remove()
-    if new and not compiler.works(layout) and not any(map(llama.at_hand, plan)):
+    if new and not compiles and not any(map(llama.at_hand, plan)):
         environment.give_up(
             layout,
             "llama.cpp must be compiled on this machine, as no ready-made package can be had, and that needs a C "

@@ -6,8 +6,10 @@ From the bottom up; a file knows only those in the lines above its own, or to it
     processor                                 its name, and a mark for what is compiled for it
     state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time
     llama_builds  torch_builds  compiler      the ways to llama.cpp and to torch; whether anything can be compiled here
+    archive  release_table  pointer           libraries from the web; llama.cpp's own builds; where its libraries lie
     preflight  choice  server  project        what can be known before; which card; what comes after; the newest version
     keeping                                   the environment before this one
     runner  environment  packages  trial      commands; the Python that is filled; what fills it; whether it works
-    llama_wheel  torch_packages  work         llama.cpp; torch; what differs from the last time, and so must be done
+    llama_wheel  llama_release                llama.cpp by its packages; by its own builds as well
+    torch_packages  work                      torch; what differs from the last time, and so must be done
 """

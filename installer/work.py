@@ -7,6 +7,7 @@ from typing import Any
 
 from installer.environment import installed_names, python_version
 from installer.layout import Layout
+from installer.pointer import dangles
 from installer.processor import mark
 from installer.requirements import fingerprint
 
@@ -29,6 +30,8 @@ def work_to_do(layout: Layout, state: Mapping[str, Any], answer: Mapping[str, An
         return "Another graphics card was chosen than last time; llama.cpp is installed for it.", False
     if state.get("processor", mark()) != mark():
         return "This is another processor than at the installation; llama.cpp is tried on it.", False
+    if dangles(layout):
+        return "llama.cpp's libraries are no longer in installer_files/llama; they are installed again.", False
     if state.get("fingerprint") != fingerprint(layout):
         return "The requirements changed since the last start; a new environment is made beside the old one.", True
     return "", False
