@@ -3,10 +3,10 @@
 From the bottom up; a file knows only those in the lines above its own, or to its left:
 
     errors  layout  console  disk  gpu        a sentence that ends it; where things lie; questions; space; the cards
-    processor                                 its name, and a mark for what is compiled for it
+    processor  pointer                        its name, and a mark for what is compiled for it; llama.cpp's libraries
     state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time
     llama_builds  torch_builds  compiler      the ways to llama.cpp and to torch; whether anything can be compiled here
-    archive  release_table  pointer           libraries from the web; llama.cpp's own builds; where its libraries lie
+    archive  release_table                    libraries from the web; llama.cpp's own builds
     preflight  choice  server  project        what can be known before; which card; what comes after; the newest version
     keeping                                   the environment before this one
     runner  environment  packages  trial      commands; the Python that is filled; what fills it; whether it works

@@ -53,7 +53,7 @@ class LlamaRelease(LlamaWheel):
         self.folder = self.layout.files / "llama"
 
     def install(self, plan: Sequence[Build], installed: str = "") -> tuple[str, str]:
-        found = super().install(plan, installed)
+        found = super().install(plan, "" if pointer.dangles(self.layout) else installed)
         self._throw_away_unused()
         return found
 
@@ -70,11 +70,12 @@ class LlamaRelease(LlamaWheel):
         return (self._place(build),) if isinstance(build, Release) else super().kept(build)
 
     def _place(self, release: Release) -> Path:
-        return self.folder / re.sub(r"[^\w.]+", "-", f"{self.pins.tag}-{release.name}").strip("-")
+        return self.folder / re.sub(r"[^\w.]+", "-", f"{self.pins.tag}-{release.name.partition(' (')[0]}")
 
     def _get(self, build: Build) -> str:
         if not isinstance(build, Release):
-            pointer.remove(self.layout)
+            if pointer.libraries(self.layout.env):
+                self.remove()  # the binding that is there has no libraries of its own
             return super()._get(build)
         problem = self.pins.why_not(build, self.requirement, glibc())
         if not problem:
@@ -82,7 +83,8 @@ class LlamaRelease(LlamaWheel):
                 self.remove()
                 self._fetch(build)
                 problem = self._binding()
-                pointer.write(self.layout, self._place(build).name)
+                if not problem:
+                    pointer.write(self.layout, self._place(build).name)
             except archive.Unfit as error:
                 problem = str(error)
             except OSError as error:

@@ -7,6 +7,7 @@ variable keeps what he set. It must not know what the libraries are, or how they
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def libraries(env: Path) -> Path | None:
         if found := re.search(r'"llama", "([^"]+)"', pointer.read_text("utf-8", "replace")):
             return env.parent / "llama" / found[1]
     return None
+
+
+def is_ours(layout: Layout, folder: str) -> bool:
+    """Whether a value of LLAMA_CPP_LIB_PATH was set by a pointer, and not by the user."""
+    return bool(folder) and Path(folder).parent == Path(os.path.realpath(layout.env)).parent / "llama"
 
 
 def dangles(layout: Layout) -> bool:

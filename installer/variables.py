@@ -8,12 +8,15 @@ import os
 from collections.abc import Mapping
 
 from installer.layout import Layout
+from installer.pointer import is_ours
 
 
 def clean_environ(layout: Layout) -> dict[str, str]:
     """The environment less what mixes other Pythons' packages into ours, plus CUDA's libraries if we have them."""
     foreign = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER"}
     environ = {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONNOUSERSITE": "1"}
+    if is_ours(layout, environ.get("LLAMA_CPP_LIB_PATH", "")):  # from a Python of the environment, which set it itself
+        del environ["LLAMA_CPP_LIB_PATH"]
     libraries = [str(path) for path in sorted(layout.site_packages.glob("nvidia/*/lib"))]
     if libraries and os.name != "nt":
         environ["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *filter(None, [environ.get("LD_LIBRARY_PATH")])])
