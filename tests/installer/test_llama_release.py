@@ -257,7 +257,6 @@ def test_every_python_of_the_environment_takes_the_releases_libraries(
     pins = served(there, packed(library.FOLDER))
     monkeypatch.setattr(LlamaRelease, "_binding", lambda _: "")
     monkeypatch.setattr(LlamaRelease, "remove", lambda _: pointer.remove(real))
-    monkeypatch.setattr("installer.trial.clean_environ", lambda layout: clean_environ(layout) | {"PYTHONPATH": ""})
     real.root.joinpath("loaders").symlink_to(ROOT / "loaders")
     for name in ("errors.py", "modules"):
         real.root.joinpath(name).symlink_to(ROOT / name)
