@@ -13,6 +13,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,17 @@ dev_name = declared(base, "ggml_backend_dev_name", ctypes.c_void_p, ctypes.c_voi
 dev_memory = declared(base, "ggml_backend_dev_memory", None, ctypes.c_void_p, _SIZE, _SIZE)
 
 
+def load_runtime(folder: Path) -> None:
+    """Load CUDA's own libraries that lie beside the backend, so that it takes these.
+
+    LD_LIBRARY_PATH goes before the backend's own folder, and names torch's, which may be older than it wants.
+    """
+    for name in ("libcudart", "libcublasLt", "libcublas"):
+        for path in sorted(folder.glob(f"{name}.so*")):
+            with suppress(OSError):  # the backend will miss it, and stay out
+                ctypes.CDLL(str(path))
+
+
 def load_backends() -> None:
     """Load the backends that lie beside the library, where it has none built in. Calling it again does nothing.
 
@@ -100,6 +112,7 @@ def load_backends() -> None:
     """
     if reg_count():
         return
+    load_runtime(FOLDER)
     load_all(os.fsencode(FOLDER))
     if not reg_count():
         raise _misfit(f"the llama.cpp in {FOLDER} finds nothing there that computes on this machine")

@@ -160,3 +160,29 @@ def test_without_a_backend_that_computes_it_says_so(monkeypatch: pytest.MonkeyPa
     with pytest.raises(library.BrokenPackage, match="finds nothing there that computes"):
         library.load_backends()
     assert asked == [os.fsencode(library.FOLDER)]
+
+
+@compiler
+def test_a_backend_takes_the_cuda_that_came_with_it(tmp_path: Path) -> None:
+    for place in ("ours", "torch"):
+        (tmp_path / place).mkdir()
+        (tmp_path / "cuda.c").write_text(f'const char * which(void) {{ return "{place}"; }}')
+        _compile(tmp_path / place / "libcudart.so.12", tmp_path / "cuda.c", "-Wl,-soname,libcudart.so.12")
+    (tmp_path / "ours" / "libcublas.so.12").write_text("not a library")
+    (tmp_path / "backend.c").write_text("const char * which(void); const char * asked(void) { return which(); }")
+    backend, ours = tmp_path / "ours" / "libggml-cuda.so", tmp_path / "ours"
+    _compile(backend, tmp_path / "backend.c", str(ours / "libcudart.so.12"), f"-Wl,-rpath,{ours},--enable-new-dtags")
+    ask = "; b = ctypes.CDLL(sys.argv[1]); b.asked.restype = ctypes.c_char_p; print(b.asked().decode())"
+    start, found = "import ctypes, pathlib, sys; from loaders.llamacpp import library", []
+    for first in ("", f"; library.load_runtime(pathlib.Path({str(ours)!r}))"):
+        ran = subprocess.run(
+            [sys.executable, "-c", f"{start}{first}{ask}", backend],
+            cwd=ROOT, env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path / "torch")}, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        found.append(ran.stdout.strip())
+    assert found == ["torch", "ours"]
+
+
+def _compile(target: Path, *arguments: Path | str) -> None:
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", target, *arguments], check=True, capture_output=True)
