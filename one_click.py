@@ -33,6 +33,7 @@ from installer import (
     environment,
     holding,
     keeping,
+    llama_release,
     machine,
     mishaps,
     part,
@@ -51,6 +52,7 @@ from installer.exchange import exchanged
 from installer.fingerprints import changed, fingerprints
 from installer.layout import Layout
 from installer.llama_builds import GLIBC, Build, left_out, llama_plan
+from installer.llama_release import LlamaRelease
 from installer.llama_wheel import FILES as LLAMA_FILES
 from installer.llama_wheel import LlamaWheel
 from installer.lock import only_one
@@ -219,9 +221,10 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     answer = choose_gpu(old, here)
     gpu, cuda118, cuda128 = answer["gpu"], answer["cuda118"], answer["cuda128"]
     plan = llama_plan(gpu, cuda118, here.tools, cuda128, here)
+    plan = llama_release.among(plan, gpu, requirements.llama(layout), compiler=compiler.works(layout), cards=here.cards)
     ruled_out = left_out(gpu, cuda118, cuda128, here)
     say_limits(gpu, here, ruled_out)
-    llama = LlamaWheel(Packages(Runner(layout, lock)))
+    llama = LlamaRelease(Packages(Runner(layout, lock)))
     parts = {"main", "llama", "torch"} if new else changed(layout, old)
     if differs(old, answer):
         parts |= {"llama", "torch"}
@@ -266,7 +269,7 @@ def retries(llama: LlamaWheel, plan: Sequence[Build], wanted: object, here: mach
     return any(llama.at_hand(build) for build in plan if build.kind)
 
 
-def fill(layout: Layout, llama: LlamaWheel, task: Task) -> None:
+def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
     """Steps 3 to 5. state.json says "complete" only after the last."""
     started = time.monotonic()
     new, old, answer, plan, parts, here = task.new, task.old, task.answer, task.plan, task.parts, task.here

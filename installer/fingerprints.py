@@ -10,26 +10,23 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from installer import llama_builds, requirements, torch_builds
 from installer.layout import Layout
 
+LLAMA_FILES = ("installer/llama_release.json",)
 TORCH_FILES = ("requirements-torch.txt", "requirements-exllamav2.txt")
 
 
 def fingerprints(layout: Layout) -> dict[str, str]:
     """What an installation of each part is made from now. Raises: Stop."""
-    files = []
-    for name in TORCH_FILES:
-        with contextlib.suppress(OSError):
-            files.append((layout.root / name).read_bytes())
     return {
         "main": _stamp(str(requirements.RECIPE), requirements.others(layout)),
-        "llama": _stamp(requirements.llama(layout), _table(llama_builds)),
-        "torch": _stamp(*(text.decode("utf-8", "replace") for text in files), _table(torch_builds)),
+        "llama": _stamp(requirements.llama(layout), _table(llama_builds), *_texts(layout, LLAMA_FILES)),
+        "torch": _stamp(*_texts(layout, TORCH_FILES), _table(torch_builds)),
     }
 
 
@@ -40,6 +37,15 @@ def changed(layout: Layout, state: Mapping[str, Any]) -> set[str]:
         return set() if state.get("fingerprint") == requirements.fingerprint(layout) else {"main"}
     parts = {name for name, stamp in fingerprints(layout).items() if known.get(name) != stamp}
     return parts if state.get("torch") else parts - {"torch"}
+
+
+def _texts(layout: Layout, names: Iterable[str]) -> list[str]:
+    """Of the files that are there."""
+    texts = []
+    for name in names:
+        with contextlib.suppress(OSError):
+            texts.append((layout.root / name).read_bytes().decode("utf-8", "replace"))
+    return texts
 
 
 def _stamp(*texts: str) -> str:

@@ -13,14 +13,14 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from installer import compiler, processor, requirements, trial
+from installer import compiler, pointer, processor, requirements, trial
 from installer.disk import cache_folder, own_cache, user_caches
 from installer.errors import Stop
 from installer.llama_builds import LLAMA_WHEELS, WITHOUT_AMX, Build
 from installer.packages import Packages
 
 #: What it is in site-packages, in glob patterns.
-FILES = ("llama_cpp", "llama_cpp_python-*.dist-info")
+FILES = ("llama_cpp", "llama_cpp_python-*.dist-info", pointer.NAME)
 _NOT_IN_NAMES = r"[^\w.]+"
 UNREACHABLE = "its index cannot be reached"
 #: What uv and pip say where no server answers.

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from installer.layout import Layout
+from installer.pointer import is_ours
 
 
 def clean_environ(layout: Layout) -> dict[str, str]:
     """The environment less what mixes other Pythons' packages into ours, plus CUDA's libraries if we have them."""
     foreign = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER"}
     environ = {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONNOUSERSITE": "1"}
+    if is_ours(layout, environ.get("LLAMA_CPP_LIB_PATH", "")):  # from a Python of the environment, which set it itself
+        del environ["LLAMA_CPP_LIB_PATH"]
     libraries = [str(folder) for folder in cuda_folders(layout)]
     if libraries:
         variable = "PATH" if os.name == "nt" else "LD_LIBRARY_PATH"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from installer import release_table
 from installer.gpu import GPUS
 from installer.llama_builds import GLIBC, LLAMA_WHEELS, PROCESSOR
 from installer.llama_wheel import UNREACHABLE
@@ -69,7 +70,7 @@ def again(wanted: Mapping[str, Any], machine: Machine, reachable: Callable[[str]
 
 def for_processor(llama: str) -> bool:
     """Whether a build of this name can never use a card."""
-    return llama in {build.name for build in PROCESSOR}
+    return llama in {build.name for build in PROCESSOR} | {release_table.CPU}
 
 
 def _why(gpu: str, machine: Machine, llama: str, reasons: Reasons) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from installer.environment import installed_names, python_version
 from installer.fingerprints import changed
 from installer.layout import Layout
+from installer.pointer import dangles
 from installer.processor import mark
 
 _PARTS = {
@@ -43,4 +44,6 @@ def work_to_do(layout: Layout, state: Mapping[str, Any], answer: Mapping[str, An
         return "Another graphics card was chosen than last time; llama.cpp is installed for it.", False
     if state.get("processor", mark()) != mark():
         return "This is another processor than at the installation; llama.cpp is tried on it.", False
+    if dangles(layout):
+        return "llama.cpp's libraries are no longer in installer_files/llama; they are installed again.", False
     return _PARTS.get(frozenset(parts), ""), False

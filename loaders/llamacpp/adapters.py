@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as C
-
 from errors import ModelFileError
 from loaders.base import Lora
 from loaders.llamacpp.gguf import read_header
+from loaders.llamacpp.library import C
 from loaders.llamacpp.native import Context, Weights, forget_complaints, why_it_failed
 
 #: Types of tensors that are for counts and indices.

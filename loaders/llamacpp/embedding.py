@@ -10,11 +10,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, EngineFailed, InvalidToken, ModelClosed, PromptTooLong
+from loaders.llamacpp.library import C
 from loaders.llamacpp.native import Batch, Context, Floats, Weights
 
 #: The longest text, in tokens, and so the size of the context's buffers: a text is pooled in one step.

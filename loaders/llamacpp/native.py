@@ -14,14 +14,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-import llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
 from errors import InvalidInput, ModelFileError
+from loaders.llamacpp import library
+from loaders.llamacpp.library import C
 
 log = logging.getLogger("llama.cpp")
 
@@ -30,19 +30,6 @@ Floats = npt.NDArray[np.float32]
 
 _ERROR = 4  # ggml_log_level
 _GPU_TYPES = (1, 2)  # ggml_backend_dev_type: GPU, integrated GPU
-
-# libllama was linked with both, and loading it has loaded them: these are further handles to the same libraries
-_folder = Path(C.__file__).parent / "lib"
-_ggml = C.llama_cpp.load_shared_library("ggml", _folder)
-_base = C.llama_cpp.load_shared_library("ggml-base", _folder)
-_ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-_ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-_ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-_base.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-_base.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
-_base.ggml_backend_dev_name.restype = ctypes.c_void_p
-_base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *2 * [ctypes.POINTER(ctypes.c_size_t)]]
-
 
 _SIZE = re.compile(r"(?P<device>\S+)\s+(?P<kind>model|KV|compute|output) buffer size =\s*(?P<mebibytes>[\d.]+) MiB")
 
@@ -74,7 +61,8 @@ _log = _Log()
 
 
 def start(numa: bool) -> None:
-    """Start llama.cpp's backend. Calling it again does nothing."""
+    """Start llama.cpp, with the backends beside its library. Calling it again does nothing. Raises: BrokenPackage."""
+    library.load_backends()
     C.llama_backend_init()
     if numa:
         C.llama_numa_init(1)  # GGML_NUMA_STRATEGY_DISTRIBUTE
@@ -120,16 +108,17 @@ def gpu_memory() -> int | None:
 
 
 def cards() -> list[tuple[str, int, int]]:
-    """The GPUs that this build of llama.cpp can use: name, free bytes, all bytes."""
+    """The GPUs that this build of llama.cpp can use: name, free bytes, all bytes. Raises: BrokenPackage."""
+    library.load_backends()
     if not C.llama_supports_gpu_offload():
         return []
     found = []
-    for i in range(_ggml.ggml_backend_dev_count()):
-        device = _ggml.ggml_backend_dev_get(i)
-        if _base.ggml_backend_dev_type(device) in _GPU_TYPES:
+    for i in range(library.dev_count()):
+        device = library.dev_get(i)
+        if library.dev_type(device) in _GPU_TYPES:
             free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            _base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            name = ctypes.string_at(_base.ggml_backend_dev_name(device)).decode("utf-8", "replace")
+            library.dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            name = ctypes.string_at(library.dev_name(device)).decode("utf-8", "replace")
             found.append((name, free.value, total.value))
     return found
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from errors import UserError
 from loaders.base import Request
 from loaders.llamacpp.loader import LlamaCpp
 from loaders.params import SamplingParams
@@ -79,4 +80,7 @@ def _cards() -> list[tuple[str, int, int]]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ArithmeticError, UserError) as error:  # in one line, for the installer shows the last one
+        sys.exit(str(error))

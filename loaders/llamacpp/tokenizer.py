@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import llama_cpp as C
-
 from errors import InvalidToken, ModelClosed, utf8
+from loaders.llamacpp.library import C
 from loaders.llamacpp.native import Weights
 
 

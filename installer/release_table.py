@@ -1,0 +1,153 @@
+"""llama.cpp's own builds: which archives there are, which fit a machine, and where they stand among the other ways.
+
+The tag of the release and the SHA-256 of its archives stand in llama_release.json; docs/llama-releases.md tells how to
+fill them in. It must not look at the machine, and fetches nothing; llama_release.py does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from installer.llama_builds import PROCESSOR, Build
+
+PINS = Path(__file__).with_name("llama_release.json")
+
+
+@dataclass(frozen=True)
+class Release(Build):
+    """A way to get llama.cpp: libraries of its own, unpacked beside the environment. `glibc`: the oldest that does."""
+
+    archives: tuple[str, ...] = ()
+    glibc: tuple[int, int] = (0, 0)
+
+    @property
+    def kind(self) -> str:
+        """What reaches the card, such as "CUDA"; "" for one that only computes on the processor."""
+        return "" if self.name == CPU else self.name.partition(" ")[0]
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What llama_release.json says. `binding`: the requirement whose structs the release has."""
+
+    binding: str = ""
+    tag: str = ""
+    address: str = ""
+    sha256: Mapping[str, str] | None = None
+
+    @classmethod
+    def read(cls, path: Path = PINS) -> Pins:
+        """Without a file that can be read, nothing is pinned."""
+        try:
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            return cls(found["binding"], found["tag"], found["address"], dict(found["sha256"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls()
+
+    def why_not(self, release: Release, requirement: str, libc: tuple[int, int]) -> str:
+        """Why this release is passed over, as a clause; "" where it can be fetched. `libc`: glibc's version, or 0."""
+        if not self.tag:
+            return "no release is named in llama_release.json"
+        if requirement != self.binding:
+            return f"llama_release.json is for {self.binding}, and {requirement} is wanted"
+        unknown = [name for name in release.archives if not (self.sha256 or {}).get(name)]
+        if unknown:
+            return f"llama_release.json has no SHA-256 for {', '.join(unknown)}"
+        if libc < release.glibc:
+            return f"it needs glibc {release.glibc[0]}.{release.glibc[1]}"
+        return ""
+
+
+CPU, _VULKAN = "the processor (llama.cpp's build)", "Vulkan (llama.cpp's build)"
+
+
+def _cuda(version: str, archive: str, runtime: str, glibc: tuple[int, int] = (0, 0)) -> Release:
+    return Release(f"CUDA {version} (llama.cpp's build)", archives=(archive, runtime), glibc=glibc)
+
+
+def _one(name: str, archive: str, glibc: tuple[int, int] = (0, 0)) -> Release:
+    return Release(name, archives=(archive,), glibc=glibc)
+
+
+def _ubuntu_cuda(version: str, machine: str) -> Release:
+    name = f"llama-{{tag}}-bin-ubuntu-cuda-{version}-{machine}.tar.gz"
+    return _cuda(version, name, f"cudart-{name}", (2, 39))
+
+
+def _windows_cuda(version: str) -> Release:
+    name = f"bin-win-cuda-{version}-x64.zip"
+    return _cuda(version, f"llama-{{tag}}-{name}", f"cudart-llama-{name}")
+
+
+#: By system and machine. The workflow of that commit makes them on Ubuntu 22.04 and 24.04, which sets the glibc. Those
+#: for ROCm, SYCL and OpenVINO are left out: Vulkan runs on the same cards, and wants nothing but the card's driver.
+TABLE: dict[tuple[str, str], dict[str, Release]] = {
+    ("Windows", "x64"): {
+        "cuda12": _windows_cuda("12.4"),
+        "cuda13": _windows_cuda("13.4"),
+        "vulkan": _one(_VULKAN, "llama-{tag}-bin-win-vulkan-x64.zip"),
+        "cpu": _one(CPU, "llama-{tag}-bin-win-cpu-x64.zip"),
+    },
+    ("Windows", "arm64"): {"cpu": _one(CPU, "llama-{tag}-bin-win-cpu-arm64.zip")},
+    ("Linux", "x64"): {
+        "cuda12": _ubuntu_cuda("12.8", "x64"),
+        "cuda13": _ubuntu_cuda("13.4", "x64"),
+        "vulkan": _one(_VULKAN, "llama-{tag}-bin-ubuntu-vulkan-x64.tar.gz", (2, 35)),
+        "cpu": _one(CPU, "llama-{tag}-bin-ubuntu-x64.tar.gz", (2, 35)),
+    },
+    ("Linux", "arm64"): {
+        "cuda13": _ubuntu_cuda("13.4", "arm64"),
+        "vulkan": _one(_VULKAN, "llama-{tag}-bin-ubuntu-vulkan-arm64.tar.gz", (2, 39)),
+        "cpu": _one(CPU, "llama-{tag}-bin-ubuntu-arm64.tar.gz", (2, 39)),
+    },
+    ("Darwin", "arm64"): {"metal": _one("Metal (llama.cpp's build)", "llama-{tag}-bin-macos-arm64.tar.gz")},
+    ("Darwin", "x64"): {"cpu": _one(CPU, "llama-{tag}-bin-macos-x64.tar.gz")},
+}
+_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def releases(system: str, machine: str, gpu: str, capability: float = 0.0, driver: int = 0) -> list[Release]:
+    """Those that fit, best first; `system` and `machine` are Python's words, the card's letter is of gpu.GPUS.
+
+    `capability` (of CUDA) and `driver` (its first number) decide between CUDA 12 and 13; 0 where they are not known.
+    """
+    kinds = {"A": [*_cudas(system, capability, driver), "vulkan"], "B": ["vulkan"], "D": ["vulkan"], "C": ["metal"]}
+    there = TABLE.get((system, _MACHINES.get(machine.lower(), "")), {})
+    return [there[kind] for kind in (*kinds.get(gpu, []), "cpu") if kind in there]
+
+
+def _cudas(system: str, capability: float, driver: int) -> list[str]:
+    """CUDA 13 knows no card before 7.5 and wants driver 580; 12.4, Windows' one, knows no card from 10 on."""
+    thirteen = (driver == 0 or driver >= 580) and (capability == 0 or capability >= 7.5)
+    if not thirteen:
+        return ["cuda12"]
+    return ["cuda13", "cuda12"] if system == "Windows" and capability >= 10 else ["cuda12", "cuda13"]
+
+
+def with_releases(plan: Sequence[Build], found: Sequence[Release], *, first: bool) -> list[Build]:
+    """A plan with the releases in their places: each kind of card before the next, and the processor last.
+
+    `first`: before the other ways of their kind, else behind the ready-made packages and before what is compiled.
+    """
+    cards = [build for build in plan if build not in PROCESSOR]
+    cpu = [release for release in found if release.name == CPU]
+    other = [release for release in found if release.name == _VULKAN and cards]
+    own = [release for release in found if release not in (*cpu, *other)]
+    processor = [build for build in plan if build in PROCESSOR]
+    return [*_placed(cards, own, first=first), *other, *_placed(processor, cpu, first=first)]
+
+
+def _placed(plan: Sequence[Build], found: Sequence[Build], *, first: bool) -> list[Build]:
+    compiled = [at for at, build in enumerate(plan) if not build.wheels]
+    at = 0 if first else min(compiled, default=len(plan))
+    return [*plan[:at], *found, *plan[at:]]
+
+
+def comes_first(system: str, machine: str, gpu: str, *, compiler: bool) -> bool:
+    """Whether the releases are the first way: for Windows, AMD, Intel and Macs with Intel, and without a compiler."""
+    mac = system == "Darwin" and _MACHINES.get(machine.lower()) == "x64"
+    return system == "Windows" or gpu in "BD" or mac or not compiler
