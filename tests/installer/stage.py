@@ -26,7 +26,11 @@ case "$*" in
     printf '\\000\\000\\000\\000\\000\\000\\000\\000\\000' >>"$wheel" ;;
 *abetlen*)
     [ -e "$here/unreachable" ] && { echo "  cause: dns error: failed to lookup address information"; exit 1; }
-    [ -e "$here/wheels" ] || exit 1 ;;
+    [ -e "$here/wheels" ] || exit 1
+    case "$*" in
+    *dry-run*) ;;
+    *whl/vulkan*) [ -e "$here/vulkan-cards" ] && cp "$here/vulkan-cards" "$here/cards" ;;
+    esac ;;
 *native.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
 *.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; } ;;
 *nvidia-*) [ -e "$here/no-libraries" ] && exit 1 ;;

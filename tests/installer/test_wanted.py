@@ -186,6 +186,20 @@ def test_on_a_card_whose_code_is_missing_the_next_kind_is_tried(stage: Stage) ->
     assert "it has no code for this card" in state["llama_how"]
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_build_that_computes_but_sees_no_card_gives_way_to_the_next_kind(stage: Stage, seen: bool) -> None:
+    stage.files |= {"vulkan-cards": "Vulkan0\n"} if seen else {}
+    state = stage.start()
+    fetched = [call for call in calls(stage.layout) if "abetlen" in call and "--dry-run" not in call]
+    kinds = [call.partition("whl/")[2].split()[0] for call in fetched]
+    if seen:
+        assert (state["llama"], "wanted" in state) == ("Vulkan", False)
+        assert kinds == ["cu121", "vulkan"], "another CUDA sees no more"
+    else:
+        assert (state["llama"], "wanted" in state) == ("CUDA 12.1", True)
+        assert kinds == ["cu121", "vulkan", "cu121"], "where none sees it, the first stays, and no CUDA is lost"
+
+
 @pytest.mark.parametrize(("name", "key"), [("USE_CUDA118", "cuda118"), ("USE_CUDA128", "cuda128")])
 def test_another_cuda_asked_for_later_is_installed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, key: str
