@@ -16,4 +16,5 @@ From the bottom up; a file knows only those in the lines above its own, or to it
     torch_packages  work                      torch; what differs from the last time, and so must be done
     holding  earlier                          an older environment that stays in use; going back to one, and its end
     wanted                                    a card that was chosen and is not used: why, and when to try again
+    make_lock                                 the requirements files, made of what is asked for; for developers
 """

@@ -134,17 +134,28 @@ def with_releases(plan: Sequence[Build], found: Sequence[Release], *, first: boo
     `first`: before the other ways of their kind, else behind the ready-made packages and before what is compiled.
     """
     cards = [build for build in plan if build not in PROCESSOR]
-    cpu = [release for release in found if release.name == CPU]
-    other = [release for release in found if release.name == _VULKAN and cards]
-    own = [release for release in found if release not in (*cpu, *other)]
+    end = 0
+    for kind in dict.fromkeys(each.kind for each in found if each.kind):
+        own = [each for each in found if each.kind == kind]
+        end = _insert(cards, own, kind, first=first, otherwise=end)
     processor = [build for build in plan if build in PROCESSOR]
-    return [*_placed(cards, own, first=first), *other, *_placed(processor, cpu, first=first)]
+    _insert(processor, [each for each in found if not each.kind], "", first=first, otherwise=0)
+    return [*cards, *processor]
 
 
-def _placed(plan: Sequence[Build], found: Sequence[Build], *, first: bool) -> list[Build]:
+def _insert(plan: list[Build], own: Sequence[Build], kind: str, *, first: bool, otherwise: int) -> int:
+    """Put releases beside the other ways of their kind; `otherwise`: where they go first and there is none of it.
+
+    Returns the place behind them.
+    """
+    places = [at for at, build in enumerate(plan) if build.kind == kind and (first or build.wheels)]
     compiled = [at for at, build in enumerate(plan) if not build.wheels]
-    at = 0 if first else min(compiled, default=len(plan))
-    return [*plan[:at], *found, *plan[at:]]
+    if first:
+        at = places[0] if places else otherwise
+    else:
+        at = places[-1] + 1 if places else min(compiled, default=len(plan))
+    plan[at:at] = own
+    return at + len(own)
 
 
 def comes_first(system: str, machine: str, gpu: str, *, compiler: bool) -> bool:

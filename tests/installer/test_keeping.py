@@ -177,6 +177,9 @@ class _Added:
     def read_settings(self) -> None:
         pass
 
+    def install_lock(self, _: Path) -> None:
+        self.install()
+
     def install(self, *_: str, what: str = "") -> None:
         del what
         (self.layout.env / "added").touch()

@@ -49,14 +49,17 @@ def test_what_reaches_the_card_is_known() -> None:
     assert {release.kind for release in ALL} == {"CUDA", "Vulkan", "Metal", ""}
 
 
+_CUDA = ("+CUDA 12.8", "+CUDA 13.4")
+
+
 @pytest.mark.parametrize(
     ("gpu", "first", "expected"),
     [
         ("N", True, ["+the processor", "cpu", "", "", ""]),
         ("N", False, ["cpu", "+the processor", "", "", ""]),
-        ("A", True, ["+CUDA 12.8", "+CUDA 13.4", "cu", "cu", "+Vulkan", "+the processor", "cpu", "", "", ""]),
-        ("A", False, ["cu", "cu", "+CUDA 12.8", "+CUDA 13.4", "+Vulkan", "cpu", "+the processor", "", "", ""]),
-        ("B", True, ["+Vulkan", "+the processor", "cpu", "", "", ""]),
+        ("A", True, [*_CUDA, "cu", "cu", "+Vulkan", "vulkan", "+the processor", "cpu", "", "", ""]),
+        ("A", False, ["cu", "cu", *_CUDA, "vulkan", "+Vulkan", "cpu", "+the processor", "", "", ""]),
+        ("B", True, ["+Vulkan", "vulkan", "rocm", "hip-radeon", "+the processor", "cpu", "", "", ""]),
     ],
 )
 def test_where_they_stand(gpu: str, first: bool, expected: list[str]) -> None:
@@ -68,14 +71,10 @@ def test_where_they_stand(gpu: str, first: bool, expected: list[str]) -> None:
 
 
 def test_what_is_compiled_for_a_card_comes_before_the_processor() -> None:
-    plan = with_releases([Build("Vulkan", cmake="x"), *PROCESSOR], releases("Linux", "x86_64", "B"), first=False)
-    assert [build.name.partition(" (")[0] for build in plan[:4]] == [
-        "Vulkan",
-        "Vulkan",
-        "the processor",
-        "the processor",
-    ]
-    assert isinstance(plan[1], Release)
+    compiled = Build("Vulkan", cmake="-DGGML_VULKAN=on")
+    plan = with_releases([compiled, *PROCESSOR], releases("Linux", "x86_64", "B"), first=False)
+    assert [build.name.partition(" (")[0] for build in plan[:4]] == 2 * ["Vulkan"] + 2 * ["the processor"]
+    assert isinstance(plan[0], Release)
 
 
 @pytest.mark.parametrize(
