@@ -6,6 +6,7 @@ It must not know which packages there are, nor that one of them is llama.cpp.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from installer.disk import GIB, cache_folder, disk_problem
@@ -33,7 +34,8 @@ class Packages:
         if self.uv:
             tool = ["-m", "uv", "pip", "install", "--python", str(python)]
             return [python, *tool, *(["--default-index", index] if index else []), *arguments]
-        tool = ["-m", "pip", "install", "--quiet", "--retries", "1"]
+        quiet = [] if sys.stdout.isatty() else ["--quiet"]  # its bar is for terminals
+        tool = ["-m", "pip", "install", *quiet, "--retries", "1"]
         return [python, *tool, *(["--index-url", index] if index else []), *arguments]
 
     def install(self, *arguments: str, what: str) -> None:

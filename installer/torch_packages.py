@@ -6,6 +6,7 @@ It is given the build that fits (torch_builds.py), and must not know of cards or
 from __future__ import annotations
 
 import os
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -59,13 +60,14 @@ def _torch(packages: Packages, build: TorchBuild) -> bool:
     there, _ = runner.output(python, "-c", f"import torch; assert torch.__version__.split('+')[0] == '{version}'")
     if there:
         return True
-    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", build.requirement]
-    index = f"{TORCH_WHEELS}/{build.wheels}"
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]  # pip's bar is for terminals
+    command: list[str | Path] = [python, "-m", "pip", "install", *quiet, build.requirement]
     if not build.wheels:
         return runner.stream(*command, doing="installing torch")
-    if reachable(f"{index}/"):  # it has what torch itself needs, too
-        return runner.stream(*command, "--index-url", index, doing="installing torch")
-    print(f"      {index} cannot be reached.", flush=True)
+    index = f"{TORCH_WHEELS}/{build.wheels}"  # it has what torch itself needs, too
+    # Whether it can be reached pip knows best: it has the user's proxy and certificates.
+    if runner.stream(*command, "--index-url", index, "--retries", "1", doing=f"installing torch from {index}"):
+        return True
     if build.anywhere:
         print("      Taking torch from the usual index ...", flush=True)
         return runner.stream(*command, doing="installing torch")
