@@ -158,7 +158,9 @@ class LlamaRelease(LlamaWheel):
 
     def _throw_away_unused(self) -> None:
         """Throws away releases that neither this environment nor the one before it uses."""
-        used = [pointer.libraries(env) for env in (self.layout.env, self.layout.last)]
+        if self.layout.part.exists():  # what was exchanged may come back, and want its own
+            return
+        used = [pointer.libraries(env) for env in (self.layout.env, self.layout.last, self.layout.between)]
         for place in self.folder.glob("*/"):
             if place not in used and place.is_dir():
                 shutil.rmtree(place, ignore_errors=True)

@@ -57,11 +57,14 @@ def _torch(packages: Packages, build: TorchBuild) -> bool:
     """By pip: uv takes the largest build where an index has several of one version."""
     python, runner = packages.layout.python, packages.runner
     version = build.requirement.partition("==")[2]
-    there, _ = runner.output(python, "-c", f"import torch; assert torch.__version__.split('+')[0] == '{version}'")
+    # Builds for different cards have the same version, and differ only behind the plus.
+    label = "" if build.anywhere or not build.wheels else f"+{build.wheels}"
+    asked = f"assert torch.__version__{'' if label else '.split(chr(43))[0]'} == '{version}{label}'"
+    there, _ = runner.output(python, "-c", f"import torch; {asked}")
     if there:
         return True
     quiet = [] if sys.stdout.isatty() else ["--quiet"]  # pip's bar is for terminals
-    command: list[str | Path] = [python, "-m", "pip", "install", *quiet, build.requirement]
+    command: list[str | Path] = [python, "-m", "pip", "install", *quiet, build.requirement + label]
     if not build.wheels:
         return runner.stream(*command, doing="installing torch")
     index = f"{TORCH_WHEELS}/{build.wheels}"  # it has what torch itself needs, too

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import subprocess
 import threading
 import weakref
@@ -18,6 +19,8 @@ from loaders import worker_process
 
 #: How many run at the same time.
 PROCESSES = 2
+#: How a worker ends whose time is over, see worker_process.bounded.
+_TOO_LONG = (-signal.SIGPROF,) if hasattr(signal, "SIGPROF") else ()
 
 
 class _Died(Exception):
@@ -86,9 +89,11 @@ class TemplateProcesses:
         """
         try:
             said = self._ask({"ask": "render", "source": source, "values": values})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TemplateFailed(name, f"its values cannot be written as JSON ({error})") from None
         except _Died as died:
             if died.code in worker_process.KILLED:
-                raise TemplateFailed(name, "its process was ended from outside. Send it again") from None
+                raise Unavailable("The process for templates was ended from outside, twice. Send it again.") from None
             raise TemplateTooSlow(name, "it takes too long, or makes too much") from None
         if "text" in said:
             return str(said["text"])
@@ -111,7 +116,12 @@ class TemplateProcesses:
         line = json.dumps(question).encode() + b"\n"
         process = self._free.get()
         try:
-            return process.ask(line)
+            try:
+                return process.ask(line)
+            except _Died as died:
+                if died.code in _TOO_LONG:
+                    raise
+                return process.ask(line)  # it is to blame only if that ends the next one, too
         except OSError as error:
             raise Unavailable(f"No process for this template can be started ({error.strerror}).") from None
         finally:

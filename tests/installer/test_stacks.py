@@ -17,6 +17,7 @@ import pytest
 from installer.layout import Layout
 from installer.llama_builds import CUDA_128 as TORCHS_LIBRARIES
 from installer.llama_builds import CUDA_WHEELS, Build, llama_plan
+from installer.make_lock import pins
 from installer.requirements import others
 from installer.torch_builds import (
     CUDA_118,
@@ -62,16 +63,17 @@ def resolves(python: str, place: str, *lines: str) -> str:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("place", PLATFORMS)
 def test_the_page_can_be_had_everywhere(python: str, place: str) -> None:
-    assert resolves(python, place, *others(Layout(ROOT)).splitlines()) == ""
+    assert resolves(python, place, *pins(others(Layout(ROOT))).splitlines()) == ""
 
 
 @pytest.mark.parametrize("stack", DIFFERENT, ids=lambda each: f"{each.requirement}-{each.wheels}")
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("place", PLATFORMS)
 def test_a_stack_can_be_had_where_the_table_says_so(stack: TorchBuild, python: str, place: str) -> None:
-    files = [f"-r {ROOT / 'requirements-torch.txt'}"]
-    files += [f"-r {ROOT / 'requirements-exllamav2.txt'}"] if python in stack.exllamav2_pythons.get(place, ()) else []
-    problem = resolves(python, place, *others(Layout(ROOT)).splitlines(), *files, stack.requirement)
+    files = ["requirements-torch.txt"]
+    files += ["requirements-exllamav2.txt"] if python in stack.exllamav2_pythons.get(place, ()) else []
+    texts = [others(Layout(ROOT)), *((ROOT / name).read_text("utf-8") for name in files)]
+    problem = resolves(python, place, *pins("".join(texts)).splitlines(), stack.requirement)
     if python in stack.pythons.get(place, ()):
         assert problem == ""
         assert stack.problem(python, place) == ""

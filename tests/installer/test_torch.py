@@ -37,6 +37,17 @@ def test_from_its_own_index_or_the_usual_one(layout: Layout, reached: bool) -> N
     assert any("requirements-torch.txt" in call for call in calls(layout))
 
 
+def test_the_same_version_for_another_card_is_another_torch(layout: Layout) -> None:
+    make_environment(layout)
+    torch_packages.install(Packages(Runner(layout)), torch_build("A", True))
+    asked = next(call for call in calls(layout) if "torch.__version__" in call)
+    assert "torch.__version__ == '2.5.1+cu118'" in asked
+    (layout.python.parent / "no-import").touch()
+    with pytest.raises(Stop, match="does not run here"):
+        torch_packages.install(Packages(Runner(layout)), torch_build("A", True))
+    assert any("torch==2.5.1+cu118 --index-url" in call for call in calls(layout))
+
+
 def test_a_card_without_its_index_is_said(layout: Layout) -> None:
     make_environment(layout, "no-import", "no-torch-index")
     with pytest.raises(Stop, match=r"CUDA 12\.1 could not be installed \(its message is above\)"):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from errors import TemplateFailed, TemplateTooSlow, Unavailable
-from loaders import worker_process
+from errors import TemplateFailed, Unavailable, UserError
 from modules.config.paths import Paths
 from modules.prompts import template_process
 from modules.prompts.jinja import Sandbox
@@ -76,37 +77,61 @@ def test_hostile_ones_get_their_sentence_here_too(processes: TemplateProcesses) 
     assert processes.render("it", "{{ 1 + 1 }}", {}) == "2"
 
 
-def test_one_whose_process_ends_gets_a_sentence_and_the_next_one_an_answer(processes: TemplateProcesses) -> None:
-    errors: list[Exception] = []
+def struck(ask: Callable[[], str], blow: int, times: int) -> str:
+    """What is said while the workers get a signal, so many times."""
+    said: list[str] = []
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            processes.render("of a stranger", LONG, {})
-        except TemplateFailed as error:
-            errors.append(error)
+            said.append(ask())
+        except UserError as error:
+            said.append(f"{type(error).__name__}: {error}")
 
-    asking = threading.Thread(target=ask)
+    others = {each.pid for each in workers()}
+    asking = threading.Thread(target=run)
     asking.start()
-    until = time.monotonic() + 30
-    while asking.is_alive() and time.monotonic() < until:
+    while asking.is_alive() and times:
         for each in workers():
-            each.kill()
+            if each.pid not in others:  # its question waits, or it is at it
+                with contextlib.suppress(psutil.Error):
+                    each.send_signal(blow)
+                    each.wait(10)
+                    times -= 1
         time.sleep(0.01)
-    asking.join(30)
-    assert "ended from outside" in str(errors[0])
-    assert processes.render("it", "{{ 1 + 1 }}", {}) == "2"
+    asking.join(60)
+    return said[0]
 
 
-def test_what_takes_its_process_along_is_called_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "KILLED", ())  # its own limit ends a process by another signal
+HALF_A_SECOND = "{% for i in range(90000) %}{% for j in range(9) %}{% endfor %}{% endfor %}{{ messages|length }} done"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+@pytest.mark.parametrize(
+    ("blow", "times", "said"),
+    [
+        ("SIGKILL", 1, "1 done"),
+        ("SIGSEGV", 1, "1 done"),
+        ("SIGKILL", 2, "Unavailable: The process for templates was ended from outside"),
+        ("SIGSEGV", 2, "TemplateTooSlow: The template it failed: it takes too long, or makes too much"),
+        ("SIGPROF", 1, "TemplateTooSlow: The template it failed: it takes too long, or makes too much"),
+    ],
+)
+def test_one_whose_process_ends_is_tried_once_more(blow: str, times: int, said: str) -> None:
     made = TemplateProcesses(1)
-    made.render("it", "x", {})
-    workers_before = workers()
-    threading.Timer(0.2, lambda: [each.kill() for each in workers()]).start()
-    with pytest.raises(TemplateTooSlow, match=r"^The template of a stranger failed: it takes (too long|more)"):
-        made.render("of a stranger", LONG, {})
-    assert workers_before
+    assert struck(lambda: made.render("it", HALF_A_SECOND, VALUES), getattr(signal, blow), times).startswith(said)
+    assert made.render("it", "{{ 1 + 1 }}", {}) == "2"
     made.close()
+
+
+def test_values_that_are_no_json_are_a_sentence(processes: TemplateProcesses) -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in ({1}, b"x", object(), 10**5000, deep):
+        with pytest.raises(TemplateFailed, match="cannot be written as JSON"):
+            processes.render("it", "{{ x }}", {"x": value})
+    while deep:
+        deep = deep[0]
 
 
 def test_close_ends_what_runs_and_nothing_begins_after_it() -> None:
