@@ -51,12 +51,12 @@ from installer.errors import Stop
 from installer.exchange import exchanged
 from installer.fingerprints import changed, fingerprints
 from installer.layout import Layout
-from installer.llama_builds import GLIBC, Build, left_out, llama_plan
+from installer.limits import say_limits
+from installer.llama_builds import Build, left_out, llama_plan
 from installer.llama_release import LlamaRelease
 from installer.llama_wheel import FILES as LLAMA_FILES
 from installer.llama_wheel import LlamaWheel
 from installer.lock import only_one
-from installer.nvidia import written
 from installer.packages import Packages
 from installer.preflight import check_machine, check_space
 from installer.runner import Runner
@@ -179,7 +179,7 @@ def what_to_do(layout: Layout) -> tuple[str, bool]:
         with contextlib.suppress(OSError):  # then it is said again
             write_state(layout, {key: value for key, value in state.items() if key != "wanted"})
         return "", False
-    return wanting.again(wanted, machine.look(), torch_packages.reachable), False
+    return wanting.again(wanted, machine.look(), wanting.reachable), False
 
 
 def say_wanted(layout: Layout) -> None:
@@ -221,7 +221,8 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     answer = choose_gpu(old, here)
     gpu, cuda118, cuda128 = answer["gpu"], answer["cuda118"], answer["cuda128"]
     plan = llama_plan(gpu, cuda118, here.tools, cuda128, here)
-    plan = llama_release.among(plan, gpu, requirements.llama(layout), compiler=compiler.works(layout), cards=here.cards)
+    compiles = compiler.works(layout)
+    plan = llama_release.among(plan, gpu, requirements.llama(layout), compiler=compiles, cards=here.cards)
     ruled_out = left_out(gpu, cuda118, cuda128, here)
     say_limits(gpu, here, ruled_out)
     llama = LlamaRelease(Packages(Runner(layout, lock)))
@@ -242,7 +243,7 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     want = holding.wanted(layout, old, answered)
     with exchanged(layout, new, LLAMA_FILES if "llama" in parts else ()):
         write_state(layout, {**old, **answer, "complete": False, "wanting": want})
-        fill(layout, llama, Task(new, old, answer, plan, parts, torch, here, ruled_out))
+        fill(layout, llama, Task(new, old, answer, plan, compiles, parts, torch, here, ruled_out))
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,7 @@ class Task:
     old: Mapping[str, Any]
     answer: Mapping[str, Any]
     plan: Sequence[Build]
+    compiles: bool
     parts: set[str]
     torch: TorchBuild | None
     here: machine.Machine
@@ -279,7 +281,7 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
     if new:
         environment.make(runner)
     packages.read_settings()
-    if new and not compiler.works(layout) and not any(map(llama.at_hand, plan)):
+    if new and not task.compiles and not any(map(llama.at_hand, plan)):
         environment.give_up(
             layout,
             "llama.cpp must be compiled on this machine, as no ready-made package can be had, and that needs a C "
@@ -326,23 +328,6 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
         shutil.rmtree(layout.tmp, ignore_errors=True)
     write_state(layout, {**state, "complete": True})
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
-
-
-def say_limits(gpu: str, here: machine.Machine, ruled_out: Mapping[str, str]) -> None:
-    """What this machine rules out, before anything is fetched: each reason once."""
-    for problem in dict.fromkeys(problem for problem in ruled_out.values() if "there is none for" not in problem):
-        names = ", ".join(name for name, each in ruled_out.items() if each == problem)
-        print(f"      Not for this machine: {names}; {problem}.")
-    if gpu in "AB" and (2, 0) < here.glibc < GLIBC:
-        print(
-            f"      This system's glibc is {written(here.glibc)}; the ready-made packages for CUDA and ROCm are made "
-            f"for {written(GLIBC)} and newer."
-        )
-    if here.place == "macOS x86_64":
-        print(
-            "      On a Mac with Intel's processor llama.cpp is compiled here, which needs Xcode's command line tools "
-            "(xcode-select --install). There is no torch for it: GGUF models run, other formats and training do not."
-        )
 
 
 def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:

@@ -7,6 +7,7 @@ From the bottom up; a file knows only those in the lines above its own, or to it
     processor  pointer                        its name, and a mark for what is compiled for it; llama.cpp's libraries
     state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time
     llama_builds  torch_builds  compiler      the ways to llama.cpp and to torch; whether anything can be compiled here
+    limits                                    what this machine rules out, said before anything is fetched
     archive  release_table                    libraries from the web; llama.cpp's own builds
     fingerprints  sizes  mishaps              stamps of what is wanted; how much comes; what nobody foresaw
     keeping  part  exchange                   the environment before this one; a part of it; either whole or not at all

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from installer import archive, pointer, release_table
+from installer import archive, machine, pointer, release_table
 from installer.llama_builds import Build
 from installer.llama_wheel import LlamaWheel
 from installer.nvidia import Card
@@ -30,21 +30,19 @@ def among(plan: Sequence[Build], gpu: str, requirement: str, *, compiler: bool, 
     capability = float(".".join(map(str, cards[0].capability[:2]))) if cards and cards[0].capability else 0.0
     driver = cards[0].driver[0] if cards and cards[0].driver else 0
     pins = pins or Pins.read()
-    system, machine = platform.system(), platform.machine()
-    fitting = release_table.releases(system, machine, gpu, capability, driver)
-    reasons = {release: pins.why_not(release, requirement, glibc()) for release in fitting}
+    system, processor = platform.system(), platform.machine()
+    fitting = release_table.releases(system, processor, gpu, capability, driver)
+    reasons = {release: pins.why_not(release, requirement, _libc()) for release in fitting}
     found = [release for release, reason in reasons.items() if not reason]
     if fitting and not found:
         print(f"      llama.cpp's own builds are passed over: {reasons[fitting[0]]}.", flush=True)
-    first = release_table.comes_first(system, machine, gpu, compiler=compiler)
+    first = release_table.comes_first(system, processor, gpu, compiler=compiler)
     return release_table.with_releases(plan, found, first=first)
 
 
-def glibc() -> tuple[int, int]:
-    """Glibc's version; (0, 0) where there is another C library."""
-    name, version = platform.libc_ver()
-    found = re.match(r"(\d+)\.(\d+)", version) if name == "glibc" else None
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+def _libc() -> tuple[int, ...]:
+    """Glibc's version; zeros where there is another C library, or none that is asked for."""
+    return machine.glibc() or (0, 0)
 
 
 class LlamaRelease(LlamaWheel):
@@ -67,7 +65,7 @@ class LlamaRelease(LlamaWheel):
     def at_hand(self, build: Build) -> list[str | Path]:
         if not isinstance(build, Release):
             return super().at_hand(build)
-        return [] if self.pins.why_not(build, self.requirement, glibc()) else [self._place(build)]
+        return [] if self.pins.why_not(build, self.requirement, _libc()) else [self._place(build)]
 
     def kept(self, build: Build) -> tuple[Path, ...]:
         return (self._place(build),) if isinstance(build, Release) else super().kept(build)
@@ -80,7 +78,7 @@ class LlamaRelease(LlamaWheel):
             if pointer.libraries(self.layout.env):
                 self.remove()  # the binding that is there has no libraries of its own
             return super()._get(build)
-        problem = self.pins.why_not(build, self.requirement, glibc())
+        problem = self.pins.why_not(build, self.requirement, _libc())
         if not problem:
             try:
                 self.remove()

@@ -40,7 +40,7 @@ class Machine:
 
 def look() -> Machine:
     """This machine."""
-    return Machine(platform.system(), platform.machine(), _glibc(), nvidia.cards(), tuple(filter(shutil.which, TOOLS)))
+    return Machine(platform.system(), platform.machine(), glibc(), nvidia.cards(), tuple(filter(shutil.which, TOOLS)))
 
 
 def here() -> str:
@@ -48,7 +48,7 @@ def here() -> str:
     return Machine(platform.system(), platform.machine()).place
 
 
-def _glibc() -> tuple[int, ...]:
+def glibc() -> tuple[int, ...]:
     """The C library's version, such as (2, 36); () on other systems and for other libraries."""
     said = ""
     with contextlib.suppress(AttributeError, OSError, ValueError):

@@ -48,7 +48,7 @@ class Pins:
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
-    def why_not(self, release: Release, requirement: str, libc: tuple[int, int]) -> str:
+    def why_not(self, release: Release, requirement: str, libc: tuple[int, ...]) -> str:
         """Why this release is passed over, as a clause; "" where it can be fetched. `libc`: glibc's version, or 0."""
         if not self.tag:
             return "no release is named in llama_release.json"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from installer import environment
@@ -75,14 +73,3 @@ def _torch(packages: Packages, build: TorchBuild) -> bool:
         print("      Taking torch from the usual index ...", flush=True)
         return runner.stream(*command, doing="installing torch")
     return False
-
-
-def reachable(url: str) -> bool:
-    """Whether a server answers there, whatever it says."""
-    try:
-        urllib.request.urlopen(url, timeout=15).close()
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True

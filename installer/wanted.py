@@ -8,6 +8,8 @@ not install anything.
 from __future__ import annotations
 
 import hashlib
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +68,17 @@ def again(wanted: Mapping[str, Any], machine: Machine, reachable: Callable[[str]
     if wanted.get("why") == "network" and wanted.get("tries", 0) < TRIES and reachable(f"{LLAMA_WHEELS}/"):
         return "llama.cpp for the graphics card could not be fetched; its index answers now, so it is tried again."
     return ""
+
+
+def reachable(url: str) -> bool:
+    """Whether a server answers there, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=15).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def for_processor(llama: str) -> bool:

@@ -109,7 +109,7 @@ def main() -> None:
     root = Path(sys.argv[1])
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import one_click
-    from installer import compiler, torch_packages
+    from installer import compiler, wanted
 
     faults = root.parent / "faults"
     base = root.parent / "python"
@@ -119,7 +119,7 @@ def main() -> None:
     there = not (faults / "no-compiler").exists()
     compiler.works = lambda layout: there
     compiler.accepted = lambda layout, options: []
-    torch_packages.reachable = lambda url: not (faults / "torch").exists()
+    wanted.reachable = lambda url: not (faults / "torch").exists()
     one_click.__file__ = str(root / "one_click.py")
     if fault := os.environ.get("FAULT"):
         sys.addaudithook(Disk(str(root), fault))

@@ -88,7 +88,7 @@ class Stage:
         monkeypatch.setattr(preflight, "NEEDED_NEW", 0, raising=False)
         monkeypatch.setattr(machine, "look", lambda: self.here)
         monkeypatch.setattr(torch_packages, "install", lambda packages, build: None)
-        monkeypatch.setattr(torch_packages, "reachable", lambda url: self.network)
+        monkeypatch.setattr(wanted, "reachable", lambda url: self.network)
         monkeypatch.setenv("GPU_CHOICE", "A")
         monkeypatch.setenv("LAUNCH_AFTER_INSTALL", "no")
         monkeypatch.chdir(layout.root)
