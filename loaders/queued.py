@@ -35,6 +35,10 @@ class QueuedModel(Model):
 
     _engine: Engine
 
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._open: list[Job] = []  # those that were submitted and have not ended, and perhaps some that have
+
     @abstractmethod
     def _check_room(self, job: Job) -> None:
         """Whether the job's prompts fit. Raises: PromptTooLong."""
@@ -66,7 +70,14 @@ class QueuedModel(Model):
         return scoring.logprobs[start:]
 
     def queue(self) -> Sequence[QueueEntry]:
+        with self._guard:
+            submitted = [job for job in self._open if not job.ended]
         running, waiting = self._engine.jobs()
+        # the engine may just be moving one from here to there: each is shown once
+        waiting = [job for job in waiting if job not in running]
+        between = [job for job in submitted if job not in running and job not in waiting and not job.ended]
+        running += [job for job in between if job.started]
+        waiting = [*(job for job in between if not job.started), *waiting]
         return [
             QueueEntry(
                 id=job.request.id,
@@ -91,7 +102,14 @@ class QueuedModel(Model):
                 if not 0 <= token < self.tokenizer.n_vocab:
                     raise InvalidToken(token, self.tokenizer.n_vocab)
         self._check_room(job)
-        self._engine.submit(job)
+        with self._guard:
+            self._open = [each for each in self._open if not each.ended]
+            self._open.append(job)
+        try:
+            self._engine.submit(job)
+        except BaseException as error:
+            job.end(error)
+            raise
 
     def _wait(self, job: Job) -> None:
         """Until a job without a reply is done. Raises its error."""

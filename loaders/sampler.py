@@ -5,6 +5,7 @@ It sees logits and token ids; it must not know where the logits come from or how
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -71,6 +72,8 @@ class Sampler:
         self._logits: Floats | None = None  # what is chosen from, while the grammar is asked
         self._free = 0  # the choice without the grammar
         self._asked: Future[bytes | None] | None = None
+        #: Seconds that the grammar took for its last answer.
+        self.answered_in = 0.0
 
     @property
     def seed(self) -> int:
@@ -100,8 +103,12 @@ class Sampler:
             return self._chosen(self._free)
         self._logits = np.array(logits, np.float32)
         # to ask for every token is slow: only where the free choice breaks the rules
-        self._asked = self._grammar.attempt(self._free)
+        asked_at, self._asked = time.monotonic(), self._grammar.attempt(self._free)
+        self._asked.add_done_callback(lambda _: self._note(time.monotonic() - asked_at))
         return None
+
+    def _note(self, seconds: float) -> None:
+        self.answered_in = seconds
 
     def outcome(self, seconds: float) -> int | None:
         """The token of the choice that has begun; None where it is not known within this time. Raises: UserError."""

@@ -41,6 +41,7 @@ class ExLlamaV2Model(QueuedModel):
         notes: Sequence[str],
         memory: int,
     ) -> None:
+        super().__init__()
         self.name = name
         self.tokenizer: FolderTokenizer = tokenizer
         self.context_length = weights.context_length

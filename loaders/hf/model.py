@@ -57,6 +57,7 @@ class HFModel(QueuedModel):
         notes: Sequence[str] = (),
         memory: int = 0,
     ) -> None:
+        super().__init__()
         self.name = name
         self.loader = loader
         self.tokenizer = tokenizer

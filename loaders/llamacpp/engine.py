@@ -10,6 +10,7 @@ chats or of files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 TURN = 64
 
 #: How long a step waits for the answers of all grammars together, in seconds, and how long where nothing else is to do.
+#: A grammar whose last answer took longer than the first is not waited for: those beside it would pay for each token.
 _GRACE, _NAP = 0.01, 0.05
 
 
@@ -316,7 +318,9 @@ class Engine:
             return max(0.0, until - time.monotonic())
 
         for run in [*self._runs, *self._parked.runs]:
-            self._guarded(run, lambda run: self._answered(run, left()))
+            worth = not self._batch.size or run.answers_within(_GRACE)
+            wait = left() if worth else 0.0
+            self._guarded(run, functools.partial(self._answered, seconds=wait))
         self._parked.send_back(left)
 
     def _answered(self, run: Run, seconds: float) -> None:

@@ -58,6 +58,7 @@ class LlamaCppModel(QueuedModel):
         only_embeds: str = "",
     ) -> None:
         """`only_embeds`: why the model writes no text, "" where it does."""
+        super().__init__()
         self.name = name
         self.tokenizer: LlamaTokenizer = tokenizer
         self.context_length = context.n_ctx

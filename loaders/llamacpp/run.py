@@ -6,6 +6,7 @@ a second one for the negative prompt, and both are decoded in the same batch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,6 +54,10 @@ class Run:
     def size(self) -> int:
         """Cells of the cache that it takes when all of its tokens are decoded."""
         return sum(len(lane.ids) for lane in self.lanes)
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether its grammar can be expected to: its last answer came in that time, and this one is not overdue."""
+        return self.sampler.answered_in <= seconds and time.monotonic() - self.held_since <= seconds
 
     @property
     def replying(self) -> bool:

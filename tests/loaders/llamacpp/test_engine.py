@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from loaders.llamacpp.states import capacity_in_bytes
 from loaders.logits import log_softmax
 from loaders.params import SamplingParams
 from loaders.prefix import common_prefix
+from loaders.queued import QueuedModel
 from tests.conftest import keep_going
 
 GREEDY = SamplingParams(do_sample=False)
@@ -157,17 +159,37 @@ def test_contexts_of_their_own(demo_model_path: Path) -> None:
 
 
 def test_the_queue_is_visible_and_anyone_in_it_can_be_cancelled(model: Model) -> None:
-    streams = [model.generate(Request([5, 6, 7], LONG, 200, label=f"chat {i}")) for i in range(4)]
-    next(streams[0])
-    queue = model.queue()
-    assert [entry.label for entry in queue] == ["chat 0", "chat 1", "chat 2", "chat 3"]
-    assert [entry.place for entry in queue] == [0, 0, 1, 2]
+    streams = [model.generate(Request([5, 6, 7], LONG, 900, label=f"chat {i}")) for i in range(4)]
+    looks = []
+    for _ in range(1000):  # while some begin, and give their places to others
+        time.sleep(0.002)
+        looks.append(queue := model.queue())
+        assert sorted(entry.label for entry in queue) == ["chat 0", "chat 1", "chat 2", "chat 3"]
+    places = [[entry.place for entry in queue] for queue in looks]
+    assert [0, 0, 1, 2] in places
     for entry in queue:
         entry.cancel.set()
     for stream in streams:
         list(stream)
         assert stream.report.finish is Finish.CANCELLED
     assert not model.queue()
+
+
+def test_a_job_on_its_way_from_the_line_to_its_place_is_shown_once(model: Model) -> None:
+    """What the engine's thread does between two of its own notes is not seen from outside."""
+    assert isinstance(model, QueuedModel)
+    found = model._engine.jobs
+    stream = model.generate(Request([5, 6, 7], LONG, 900, label="a chat"))
+    next(stream)
+    try:
+        for told in ([], []), (found()[0], found()[0]):
+            vars(model._engine)["jobs"] = lambda told=told: ([*told[0]], [*told[1]])
+            assert [(entry.label, entry.place) for entry in model.queue()] == [("a chat", 0)]
+    finally:
+        del vars(model._engine)["jobs"]
+        for entry in model.queue():
+            entry.cancel.set()
+        list(stream)
 
 
 def test_good_and_bad_requests_mixed_at_random(model: Model) -> None:
