@@ -25,7 +25,9 @@ _ROOT = Path(__file__).resolve().parents[1]
 def start(module: str) -> subprocess.Popen[bytes]:
     """`python -m MODULE` with pipes to and from it. It ends by itself when its input does. Raises: OSError."""
     # in this program's session: Linux weighs sessions against each other (autogroup), and `nice` only inside of one
-    more: dict[str, Any] = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
+    more: dict[str, Any] = {}
+    if sys.platform == "win32":
+        more = {"creationflags": subprocess.CREATE_NO_WINDOW}
     return subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,

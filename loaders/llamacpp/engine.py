@@ -10,7 +10,6 @@ chats or of files.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 import time
@@ -38,8 +37,8 @@ log = logging.getLogger(__name__)
 #: While others wait, a reply gives up its place after so many tokens, and stands in the line again.
 TURN = 64
 
-#: How long a step waits for the answers of all grammars together, in seconds, and how long where nothing else is to do.
-#: A grammar whose last answer took longer than the first is not waited for: those beside it would pay for each token.
+#: How long a step waits for the answers of all grammars together, in seconds (not for those whose last answer took
+#: longer), and how long where nothing else is to do.
 _GRACE, _NAP = 0.01, 0.05
 
 
@@ -314,19 +313,16 @@ class Engine:
         """Go on with the runs whose grammars have answered, after waiting so long for all of them together."""
         until = time.monotonic() + seconds
 
-        def left() -> float:
-            return max(0.0, until - time.monotonic())
-
         for run in [*self._runs, *self._parked.runs]:
-            worth = not self._batch.size or run.answers_within(_GRACE)
-            wait = left() if worth else 0.0
-            self._guarded(run, functools.partial(self._answered, seconds=wait))
-        self._parked.send_back(left)
+            self._guarded(run, lambda run: self._answered(run, until))
+        self._parked.send_back(until)
 
-    def _answered(self, run: Run, seconds: float) -> None:
+    def _answered(self, run: Run, until: float) -> None:
         if run.sampler.problem:
             raise run.sampler.problem
-        if run.held is not None and (token := run.sampler.outcome(seconds)) is not None:
+        worth = run.answers_within(_GRACE) or not self._batch.size
+        wait = max(0.0, until - time.monotonic()) if worth else 0.0
+        if run.held is not None and (token := run.sampler.outcome(wait)) is not None:
             logits, run.held = run.held, None
             self._chosen(run, token, logits)
 

@@ -7,7 +7,6 @@ others wait for a place. Used by the engine's thread alone; it must not know of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from loaders.job import Errand, Job
 from loaders.line import Line
@@ -44,10 +43,10 @@ class Parked:
         if run in self.runs:
             self.runs.remove(run)
 
-    def send_back(self, wait: Callable[[], float]) -> None:
-        """Into the line again: all that are not waiting any more. `wait` says how long each may be waited for."""
+    def send_back(self, until: float) -> None:
+        """Into the line again: all that are not waiting any more. They may be waited for until then (monotonic)."""
         for run in list(self.runs):
-            if run.held is None and run.sampler.ready(wait()) and not run.sampler.problem:
+            if run.held is None and run.sampler.ready(max(0.0, until - time.monotonic())) and not run.sampler.problem:
                 self.runs.remove(run)
                 # who has begun goes on as the next one; and an errand must not overtake who came before it
                 errand = any(isinstance(job, Errand) for job in self._line.jobs())
