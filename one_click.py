@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -306,9 +307,11 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
         packages.install_lock(others)
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
-    build, how = (str(old.get("llama")), task.kept) if task.kept else llama.install(plan)
-    print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)
-    runs, said = trial.imports(runner)
+    with ThreadPoolExecutor(1) as beside:
+        page = beside.submit(trial.imports, runner)  # it needs no llama.cpp, and another core than its trial
+        build, how = (str(old.get("llama")), task.kept) if task.kept else llama.install(plan)
+        print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)
+        runs, said = page.result()
     if not runs:
         raise Stop(
             f"What was installed does not run ({said}); all it said is in {layout.log}. Delete the folder "

@@ -20,8 +20,6 @@ from installer.state import read_state, write_state
 from installer.work import work_to_do
 
 ANSWERS = ("gpu", "cuda118", "cuda128")
-#: What the program needs at its start, and so what an older environment must be able to import.
-MODULES = "modules.app, modules.ui, modules.api, llama_cpp"
 
 
 def never() -> bool:
@@ -65,7 +63,7 @@ def usable(layout: Layout, *, compute: bool) -> tuple[bool, str]:
         return False, "its Python does not run"
     runner = Runner(layout)
     more = {"PYTHONPATH": str(layout.root), "PYTHONDONTWRITEBYTECODE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    done, said = runner.output(layout.python, "-c", f"import {MODULES}", **more)
+    done, said = runner.output(layout.python, "-c", f"import llama_cpp, {trial.PROGRAM}", **more)
     return trial.computes(runner) if done and compute else (done, last_line(said))
 
 

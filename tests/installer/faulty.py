@@ -79,7 +79,7 @@ case "$*" in
     at trial
     [ -e "$packages/llama_cpp" ] || [ -e "$faults/ready-made" ] || { echo "no llama_cpp"; exit 1; }
     echo "100 tokens read" ;;
-*modules.app*) at look ;;
+*"-c import llama_cpp, "*) at look ;;
 *"-c import"*) at imports; echo "the processor" ;;
 esac
 exit 0
