@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
 import shutil
 from dataclasses import dataclass
 
-from installer import nvidia
+from installer import gpu, nvidia
 from installer.nvidia import Card
 
 #: The compilers for graphics cards.
@@ -18,13 +19,18 @@ TOOLS = ("nvcc", "hipcc", "glslc")
 
 @dataclass(frozen=True)
 class Machine:
-    """`system` and `processor` as Python's platform names them; `glibc` is () where there is none, or it is unknown."""
+    """`system` and `processor` as Python's platform names them; `glibc` is () where there is none, or it is unknown.
+
+    `adapters` are the graphics cards as the system numbers them, and `drivers` what tells of their drivers (gpu.py).
+    """
 
     system: str = "Linux"
     processor: str = "x86_64"
     glibc: tuple[int, ...] = ()
     cards: tuple[Card, ...] = ()
     tools: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, str], ...] = ()
+    drivers: tuple[str, ...] = ()
 
     @property
     def windows(self) -> bool:
@@ -37,10 +43,18 @@ class Machine:
         system = {"Darwin": "macOS"}.get(self.system, self.system)
         return f"{system} {processor}"
 
+    @property
+    def mark(self) -> str:
+        """A stamp of all of it: where it is another one, what failed before may go well, and is tried again."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
 
 def look() -> Machine:
     """This machine."""
-    return Machine(platform.system(), platform.machine(), glibc(), nvidia.cards(), tuple(filter(shutil.which, TOOLS)))
+    return Machine(
+        platform.system(), platform.machine(), glibc(), nvidia.cards(), tuple(filter(shutil.which, TOOLS)),
+        tuple(gpu.adapters()), tuple(gpu.drivers()),
+    )  # fmt: skip
 
 
 def here() -> str:
