@@ -7,6 +7,7 @@ of their own, so that nothing is nested. It must not know of matchers or process
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ _LAST = 0x10FFFF
 
 #: Where only one text can follow, each way to write it in tokens is allowed, not only the tokenizer's.
 _OPTIONS = '%llguidance {"no_forcing": true}'
+
+
+#: Where JSON may have blanks: one, or a new line and its indent. Without a bound small models write no end of them.
+_JSON = {"whitespace_pattern": " |\\n[ \\t]{0,20}"}
 
 
 class NoSuchToken(Exception):
@@ -84,7 +89,7 @@ class _Writer:
         elif item.token:
             once = self._token(item.token)
         else:
-            once = self._literal(item.text)
+            once = self._schema(item.schema) if item.schema else self._literal(item.text)
             if item.repeated and " " in once:
                 name = self._new_rule()
                 self.lines.append(f"{name}: {once}")
@@ -100,6 +105,12 @@ class _Writer:
     def _new_rule(self) -> str:
         self.count += 1
         return f"g{self.count}"
+
+    def _schema(self, text: str) -> str:
+        """JSON is followed by llguidance itself. It refuses a schema that it cannot keep to."""
+        schema = json.loads(text)
+        schema.setdefault("x-guidance", _JSON)
+        return f"%json {json.dumps(schema)}"
 
     def _literal(self, text: Sequence[Characters]) -> str:
         """A text; a control token's own text may also be that token."""

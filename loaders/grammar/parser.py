@@ -1,4 +1,5 @@
-"""A GBNF text to its tree. The language is llama.cpp's (its grammars/README.md).
+"""A GBNF text to its tree. The language is llama.cpp's (its grammars/README.md), and one thing more: `%json {...}`
+stands for the JSON that a JSON schema allows, as in llguidance's grammars.
 
 What a text may take is bounded here: its length, its rules and groups, its items, how deep parentheses go, what a
 repetition unfolds to. A token written by its text, such as `<think>`, is taken as it stands: whether it is one token
@@ -7,9 +8,11 @@ of a vocabulary only who follows the grammar can tell.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 
+from loaders import plain_json
 from loaders.grammar.tree import ANY, Alternatives, Characters, Grammar, Item, TokenName
 
 _ESCAPES = {"x": 2, "u": 4, "U": 8, **dict.fromkeys('trn\\"[]-', 0)}
@@ -18,6 +21,7 @@ _DIGITS = frozenset("0123456789")
 _NAME = re.compile(r"[a-zA-Z0-9-]*")
 _BLANKS = re.compile(r"(?:[ \t]+|#[^\r\n]*)*")
 _BLANKS_AND_LINES = re.compile(r"(?:[ \t\r\n]+|#[^\r\n]*)*")
+_SCHEMA = re.compile(r"%json\s*\{")
 _PLAIN = re.compile(r'[^"\\\0]*')
 
 _LONGEST = 500_000  # characters
@@ -112,6 +116,8 @@ class _Parser:
                 self._repeat(items, newlines=depth > 0)
             elif character == "(":
                 items.append(self._group(depth))
+            elif character == "%":
+                items.append(self._schema())
             elif name := self._word():
                 items.append(Item(start, name=name))
             else:
@@ -199,6 +205,19 @@ class _Parser:
         name = self.text[self.at : end + 1]
         self.at = end + 1
         return Item(start, token=TokenName(None, name, negated))
+
+    def _schema(self) -> Item:
+        start = self.at
+        brace = _SCHEMA.match(self.text, start)
+        if not brace:
+            raise Mistake(start, "after % comes json and a JSON schema, an object: %json {...}")
+        try:
+            schema, self.at = plain_json.first(self.text, brace.end() - 1)
+        except json.JSONDecodeError as error:
+            raise Mistake(error.pos, f"the schema after %json is not JSON ({error.msg})") from None
+        except ValueError as error:
+            raise Mistake(start, f"the schema after %json cannot be read: {error}") from None
+        return Item(start, schema=json.dumps(schema))
 
     # --- repetition ---
 

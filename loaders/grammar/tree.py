@@ -33,13 +33,17 @@ class TokenName:
 
 @dataclass
 class Item:
-    """Something in a sequence, and how often: a name, a group, a token, or characters. `at` is where it stands."""
+    """Something in a sequence, and how often: a name, a group, a token, characters, or the JSON that a schema allows.
+
+    `at` is where it stands; `schema` is a JSON object's text.
+    """
 
     at: int
     name: str = ""
     group: Alternatives | None = None
     token: TokenName | None = None
     text: tuple[Characters, ...] = ()
+    schema: str = ""
     low: int = 1
     high: int | None = 1  # None: without end
     optional: bool = False  # what it repeats was optional already
@@ -49,7 +53,7 @@ class Item:
     @property
     def empty(self) -> bool:
         """Whether it matches nothing by itself: an empty literal."""
-        return not (self.name or self.text or self.token or self.group is not None)
+        return not (self.name or self.text or self.token or self.schema or self.group is not None)
 
     @property
     def repeated(self) -> bool:

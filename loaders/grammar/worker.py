@@ -7,6 +7,7 @@ the stack: here a step that takes too long, or too much memory, ends this proces
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -30,10 +31,18 @@ _LIMITS = llguidance.LLParserLimits(
 )
 #: How llguidance's error begins where no token can go on.
 _NO_TOKEN = "NoExtensionBias"
+#: Between the place in the translated grammar, which nobody has seen, and what is wrong with a JSON schema; and how
+#: that begins where nothing is wrong but the size.
+_IN_SCHEMA = "failed to compile JSON schema: "
+_TOO_BIG = re.compile(r"(?i)[^\n]*\b(?:too (?:big|large|many|complex)|limit|fuel)\b")
 
 
 class _TooComplex(Exception):
     """The library's own limits are reached."""
+
+
+class _BadSchema(Exception):
+    """A JSON schema in the grammar that the library cannot keep to: its own words."""
 
 
 class _DeadEnd(Exception):
@@ -82,7 +91,7 @@ class Follower:
     """One grammar and how far a text has come in it."""
 
     def __init__(self, tokenizer: Tokenizer, lark: str) -> None:
-        """Raises: _TooComplex, _DeadEnd; so does all that follows."""
+        """Raises: _BadSchema, _TooComplex, _DeadEnd; the last two are raised by all that follows, too."""
         self._tokenizer = tokenizer
         grammar = llguidance.LLMatcher.grammar_from_lark(lark)
         self.spent = 0.0
@@ -125,7 +134,11 @@ class Follower:
 
     def _checked(self) -> None:
         if self._matcher.is_error():
-            raise _DeadEnd if str(self._matcher.get_error()).startswith(_NO_TOKEN) else _TooComplex
+            said = str(self._matcher.get_error())
+            _, in_schema, why = said.partition(_IN_SCHEMA)
+            if in_schema and not _TOO_BIG.match(why):
+                raise _BadSchema(why.partition("\n   1 | ")[0])
+            raise _DeadEnd if said.startswith(_NO_TOKEN) else _TooComplex
 
 
 class Worker:
@@ -142,6 +155,9 @@ class Worker:
                 return self._answer(ask, session, payload)
         except NoSuchToken as error:
             return Reply.INVALID, f"{error}.".encode()
+        except _BadSchema as error:
+            why = " ".join(str(error).split())[:300]
+            return Reply.INVALID, f"its JSON schema is one that no grammar is made of: {why}.".encode()
         except _DeadEnd:
             follower = self._followers.pop(session, None)
             count = follower.tokens if follower else 0

@@ -12,12 +12,12 @@ from loaders.params import SamplingParams
 from modules.api import chat, completions
 from modules.api.ascii_json import AsciiJSON
 from modules.api.fields import ChatFields, ChatRequest, CompletionFields, CompletionRequest, Generation
+from modules.api.response_format import form_grammar
 from modules.api.stream import EventStream
 from modules.api.work import Workers, collect
 from modules.app import App
 from modules.chat.dialogue import Dialogue, Opened
 from modules.generation.completions import Ask
-from modules.prompts.json_grammar import json_grammar
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def asked_params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]
     if limit is not None:
         params = params.changed(max_new_tokens=max(limit, 1))
     utf8(params.grammar_string, "grammar_string")
-    grammar, notes = _grammar(body.response_format)
+    grammar, notes = form_grammar(body.response_format)
     if grammar:
         if params.grammar_string.strip():
             raise InvalidInput("response_format and grammar_string exclude each other. Send one of them.")
@@ -206,21 +206,3 @@ def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
         "logit_bias": bias,
         "banned_strings": body.banned_strings,
     }
-
-
-def _grammar(form: dict[str, Any] | None) -> tuple[str, list[str]]:
-    """The grammar of a response_format. Raises: InvalidInput, InvalidSchema."""
-    match (form or {}).get("type", "text"):
-        case "text":
-            return "", []
-        case "json_object":
-            return json_grammar()
-        case "json_schema":
-            given = (form or {}).get("json_schema")
-            if not isinstance(given, dict) or "schema" not in given:
-                raise InvalidInput('response_format needs {"json_schema": {"name": ..., "schema": {...}}}.')
-            return json_grammar(given["schema"])
-        case other:
-            raise InvalidInput(
-                f"response_format.type is text, json_object or json_schema (it was {ascii(other)[:60]})."
-            )

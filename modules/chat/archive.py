@@ -28,13 +28,15 @@ class Archive:
         """What was deleted and can be restored, newest first."""
         return self._store.trash()
 
-    def bring(self, text: str, mode: str, character: str, title: str = "") -> Conversation:
+    def bring(
+        self, text: str, mode: str, character: str, title: str = "", notes: list[str] | None = None
+    ) -> Conversation:
         """A conversation out of another program's file: the original's JSON, or JSONL of SillyTavern.
 
-        Raises: InvalidInput.
+        `notes` gets a sentence for what was left out. Raises: InvalidInput.
         """
         id = self._store.new_id(scope_of(mode, character))
-        made = read_chat(id, text, title)
+        made = read_chat(id, text, title, notes)
         self._store.save(made)
         return made
 

@@ -7,7 +7,6 @@ not use is kept as it is, so that a card goes out as it came in. It opens no fil
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import re
@@ -129,14 +128,22 @@ def thumbnail(path: Path, changed: int) -> bytes:
 
 def _in_png(data: bytes) -> Any:
     image = _opened(data)
-    texts = getattr(image, "text", {})
+    texts = {str(key).casefold(): text for key, text in getattr(image, "text", {}).items()}
     for keyword in ("ccv3", "chara"):
         if keyword in texts:
             try:
-                return read_json(base64.b64decode(texts[keyword], validate=False))
-            except (ValueError, binascii.Error, RecursionError):
+                found = read_json(_decoded(texts[keyword]))
+                _fields(found)  # one that holds no character does not stand before one that does
+            except (ValueError, RecursionError, InvalidInput):
                 continue
+            return found
     raise InvalidInput(f"The picture holds no character that can be read. {_WHAT}")
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 as programs write it: with or without its end, with the letters for addresses. Raises: ValueError."""
+    text = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4))
 
 
 def _opened(data: bytes) -> Any:
@@ -163,7 +170,8 @@ def _opened(data: bytes) -> Any:
 def _fields(value: Any) -> dict[str, Any]:
     """The fields, whichever version they stand in."""
     if isinstance(value, dict) and isinstance(value.get("data"), dict):
-        value = value["data"]
+        outside = {key: value[key] for key in ("name", "char_name") if value.get(key) and not value["data"].get(key)}
+        value = {**value["data"], **(outside if not value["data"].get("name") else {})}
     if not isinstance(value, dict) or not isinstance(value.get("name") or value.get("char_name"), str):
         raise InvalidInput(f"The file holds no character: it has no name. {_WHAT}")
     old = {  # what Pygmalion's and older programs call them

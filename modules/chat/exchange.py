@@ -22,12 +22,12 @@ MOST = 100_000
 _WHAT = "Take a .json file of this program or of text-generation-webui, or a .jsonl file of SillyTavern."
 
 
-def read_chat(id: str, text: str, title: str = "") -> Conversation:
-    """A conversation from either form. Raises: InvalidInput."""
+def read_chat(id: str, text: str, title: str = "", notes: list[str] | None = None) -> Conversation:
+    """A conversation from either form; `notes` gets a sentence for what is left out of it. Raises: InvalidInput."""
     text = text.removeprefix("\ufeff")
     first = text.lstrip().partition("\n")[0]
     try:
-        made = _from_lines(id, text) if _is_line(first) else from_text(id, text, time.time())
+        made = _from_lines(id, text, notes) if _is_line(first) else from_text(id, text, time.time())
     except NotAConversation as error:
         raise InvalidInput(f"This file holds no conversation: {error}. {_WHAT}") from None
     if not len(made):
@@ -63,32 +63,71 @@ def to_lines(conversation: Conversation, user: str, character: str) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def _from_lines(id: str, text: str) -> Conversation:
+def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversation:
+    """What can be read; a line that cannot, as at the end of a file that was cut, is left out."""
     made = Conversation(id)
     parent: str | None = None
+    broken: list[int] = []
+    said: list[dict[str, Any]] = []
+    hidden = 0
+    named = ""
     for number, raw in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028 and U+0085, inside of texts
         if not raw.strip():
             continue
         try:
             line = plain_json.loads(raw)
         except ValueError:
-            raise NotAConversation(f"line {number} is not valid JSON") from None
+            line = None
         if not isinstance(line, dict):
-            raise NotAConversation(f"line {number} is not a message")
-        if (line.get("mes") is not None or line.get("swipes")) and not line.get("is_system"):
-            parent = _add(made, line, parent).id
+            broken.append(number)
+            continue
+        if line.get("mes") is None and not line.get("swipes"):  # the first line, or one of another program's
+            named = named or _words(line.get("character_name"))
+        elif _true(line.get("is_system")):
+            hidden += 1
+        else:
+            said.append(line)
+    names = [_words(line.get("name")) for line in said if not _true(line.get("is_user"))]
+    character = named if named in names else next(iter(names), "")
+    for line in said:
+        parent = _add(made, line, parent, character).id
+    if broken and not made:
+        raise NotAConversation(f"line {broken[0]} is not a message, nor is any other")
+    if notes is not None:
+        notes += _left_out(broken, hidden)
     return made
 
 
-def _add(made: Conversation, line: Mapping[str, Any], parent: str | None) -> Message:
-    """A message with its versions; the one that was shown is shown."""
-    user = bool(line.get("is_user"))
+def _left_out(broken: list[int], hidden: int) -> list[str]:
+    said = []
+    if broken:
+        lines = ", ".join(f"{number:,}" for number in broken[:5])
+        more = f" and {len(broken) - 5:,} more" if len(broken) > 5 else ""
+        what = "is no whole message and was" if len(broken) == 1 else "are no whole messages and were"
+        said.append(f"Line{'s' * (len(broken) > 1)} {lines}{more} of the file {what} left out.")
+    if hidden:
+        what = "hidden message was" if hidden == 1 else "hidden messages were"
+        said.append(f"{hidden:,} {what} left out: the other program does not give them to the model either.")
+    return said
+
+
+def _true(value: Any) -> bool:
+    """Whether a field says yes, also where a program wrote it as a text."""
+    return value.strip().casefold() in ("true", "1", "yes") if isinstance(value, str) else bool(value)
+
+
+def _add(made: Conversation, line: Mapping[str, Any], parent: str | None, character: str) -> Message:
+    """A message with its versions; the one that was shown is shown. Who is not the character is named in the text."""
+    user = _true(line.get("is_user"))
     swipes = line.get("swipes")
     texts = [_words(each) for each in swipes] if isinstance(swipes, list) and swipes else [_words(line.get("mes"))]
     at = line.get("swipe_id")
     shown = at if isinstance(at, int) and 0 <= at < len(texts) else 0
     if line.get("mes") is not None:
         texts[shown] = _words(line["mes"])
+    name = _words(line.get("name"))
+    if not user and name and name != character:  # another member of a group
+        texts = [each if each.startswith(f"{name}:") else f"{name}: {each}" for each in texts]
     if len(made) + len(texts) > MOST:
         raise _too_many()
     added = [made.add("user" if user else "assistant", text, parent) for text in texts]

@@ -14,7 +14,8 @@ class TextAssembler:
     """Feed it with `push`, end it with `finish`; all that they return, joined, is the text.
 
     The text ends before the first place where one of the stop strings begins; of several that begin there, the
-    shortest one counts. Bytes that are no UTF-8 become U+FFFD.
+    shortest one counts. Bytes that are no UTF-8 become U+FFFD; the beginning of a character that never came whole, as
+    at a length limit, is left out.
     """
 
     def __init__(self, stop: Iterable[str] = ()) -> None:
@@ -38,7 +39,7 @@ class TextAssembler:
         if self._finished or self.stopped_by is not None:
             return ""
         self._finished = True
-        return self._release(self._decoder.decode(b"", final=True), last=True)
+        return self._release("", last=True)
 
     def _release(self, new: str, *, last: bool) -> str:
         self.seen += len(new)

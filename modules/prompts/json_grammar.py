@@ -1,54 +1,56 @@
-"""A JSON schema as a GBNF grammar: the reply can then be nothing but JSON of that form.
+"""A JSON schema as a grammar: the reply can then be nothing but JSON of that form.
 
-GBNF is what every loader's `grammar_string` takes, so a schema needs no knob of its own and no loader has to know of
-schemas; that is why the conversion is here, above the loaders. What a grammar cannot say (a number's bounds, a
-pattern, uniqueness) comes back as a sentence each. Pure: it knows nothing of models.
+The grammar is one `%json {...}`, which llguidance follows beside the decoding; that is why no loader has to know of
+this. Here the schema is brought into a form that llguidance can keep to: references resolved, keywords of other drafts
+and of OpenAPI written as today's, and what it cannot keep to taken out, with a sentence each. Objects and arrays have
+what a schema names, unless it says itself that there may be more. Pure: it knows nothing of models.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from errors import InvalidSchema, utf8
+from modules.prompts.schema_facts import Facts
+from modules.prompts.schema_keywords import (
+    FORMS,
+    Notes,
+    is_remark,
+    kind_of,
+    names_pattern,
+    number_keyword,
+    text_keyword,
+)
+from modules.prompts.schema_pattern import apart, engine_pattern
+from modules.prompts.schema_references import References
 
-_BASICS = {
-    "ws": r'| " " | "\n" [ \t]{0,20}',
-    "string": r'"\"" char* "\""',
-    "char": r'[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})',
-    "integer": r'"-"? ("0" | [1-9] [0-9]{0,15})',
-    "number": r'integer ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,3})?',
-    "boolean": '"true" | "false"',
-    "null": '"null"',
-    "value": "object | array | string | number | boolean | null",
-    "object": r'"{" ws (string ":" ws value ("," ws string ":" ws value)*)? ws "}"',
-    "array": r'"[" ws (value ("," ws value)*)? ws "]"',
-}
-_TYPES = ("string", "integer", "number", "boolean", "null", "object", "array")
-_UNSAID = (
-    "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems",
-    "patternProperties", "not", "if", "contains", "dependentRequired", "minProperties", "maxProperties",
-)  # fmt: skip
-#: What may stand beside a reference without meaning anything for the form.
-_REMARKS = frozenset(
-    ["$ref", "title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly", "$defs",
-     "definitions", "$schema", "$id", "$anchor", *_UNSAID]
-)  # fmt: skip
-_DEEPEST, _MOST_RULES, _MOST_REPEATS = 40, 2000, 1000
-#: Characters of the grammar that a schema may make, and parts of it that may be looked at, each as often as it is used.
-_MOST_TEXT, _MOST_PARTS = 400_000, 100_000
+_DEEPEST, _MOST_PROPERTIES = 40, 2000
+#: Parts and values of a schema, and characters of what is made of it.
+_MOST_PARTS, _MOST_TEXT = 20_000, 400_000
+_MOST_COMPARED = 100  # alternatives of oneOf, each with each
+_OLD_DRAFTS = ("draft-03", "draft-04", "draft-06", "draft-07")
+_COUNTS = {"minItems": "maxItems", "minLength": "maxLength", "minProperties": "maxProperties"}
+_MOST_COUNTED = {"minItems": 1000, "minLength": 100_000, "minProperties": 1000}
 
 
-def json_grammar(schema: Any = None) -> tuple[str, list[str]]:
+def json_grammar(schema: Any = None, *, literally: bool = False) -> tuple[str, list[str]]:
     """The grammar, and a sentence for each thing in the schema that it does not enforce. None: any JSON object.
 
+    `literally`: what a schema does not forbid may be written, such as properties that it does not name.
     Raises: InvalidSchema, with the place.
     """
-    writer = _Writer(schema)
-    root = "object" if schema is None else writer.rule(schema, "#", 0)
-    rules = {"root": root, **writer.rules, **_BASICS}
-    return "\n".join(f"{name} ::= {text}" for name, text in rules.items()) + "\n", writer.notes
+    writer = _Writer(schema, literally)
+    form = {"type": "object"} if schema is None else writer.whole(schema)
+    try:
+        text = json.dumps(form, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InvalidSchema("a value in it is not JSON", "#") from None
+    utf8(text, "The JSON schema")
+    if len(text) > _MOST_TEXT:
+        raise InvalidSchema("it is too large: its grammar would take too long to follow", "#")
+    return f"root ::= %json {text}\n", writer.notes.sentences()
 
 
 def literal(text: str) -> str:
@@ -58,223 +60,324 @@ def literal(text: str) -> str:
 
 
 class _Writer:
-    def __init__(self, whole: Any) -> None:
-        self.rules: dict[str, str] = {}
-        self.notes: list[str] = []
-        self._whole = whole
-        self._references: dict[str, str] = {}
-        self._text = self._parts = 0
+    def __init__(self, whole: Any, literally: bool) -> None:
+        self.notes = Notes()
+        self._document = whole
+        self.literally = literally
+        #: Whether it is of a draft in which nothing counts beside $ref; whether it says which one it is of.
+        self.old = isinstance(whole, Mapping) and any(draft in str(whole.get("$schema")) for draft in _OLD_DRAFTS)
+        self._references = References(whole, old=self.old)
+        self.facts = Facts(lambda part: self._references.target(part["$ref"], part, "#"))
+        self.dated = isinstance(whole, Mapping) and "$schema" in whole
+        self._parts = 0
+        self._names: dict[tuple[int, bool], str] = {}
+        self._todo: list[tuple[Any, str, bool, str]] = []
 
-    def rule(self, schema: Any, place: str, depth: int) -> str:
-        """The name of a rule (or its text, where that is short) for a schema."""
-        self._count(place)
-        if depth > _DEEPEST or len(self.rules) > _MOST_RULES:
+    def whole(self, schema: Any) -> dict[str, Any]:
+        """Raises: InvalidSchema."""
+        form = self.form(schema, "#", 0, alone=True)
+        if form is False:
+            raise InvalidSchema("it allows nothing", "#")
+        defined: dict[str, Any] = {}
+        while self._todo:
+            target, name, alone, place = self._todo.pop()
+            defined[name] = self.form(target, place, 0, alone=alone)
+        form = dict(form) if isinstance(form, Mapping) else {}
+        return {**form, "$defs": defined} if defined else form
+
+    def form(self, schema: Any, place: str, depth: int, *, alone: bool) -> Any:
+        """A schema in the form that is followed. `alone`: no other schema is to be fulfilled by the same value."""
+        self.count(place)
+        if depth > _DEEPEST:
             raise InvalidSchema("it is nested too deeply or too large", place)
-        if schema is True or schema == {}:
-            return "value"
+        if isinstance(schema, bool):
+            return schema
         if not isinstance(schema, Mapping):
             raise InvalidSchema(f"a schema is an object, not {json.dumps(schema, default=str)[:40]}", place)
-        for key in _UNSAID:
-            if key in schema:
-                self._note(f"The schema's {key} at {place} is not enforced.")
-        if "$ref" in schema:
-            for key in schema.keys() - _REMARKS:
-                self._note(f"The schema's {key} beside $ref at {place} is not enforced.")
-            return self._reference(schema["$ref"], place, depth)
-        if "const" in schema:
-            return _json_literal(schema["const"], place)
-        if "enum" in schema:
-            choices = schema["enum"]
-            if not isinstance(choices, list) or not choices:
-                raise InvalidSchema("enum is a list with at least one value", place)
-            self._count(place, len(choices))
-            return self._add(" | ".join(_json_literal(each, place) for each in choices), place)
-        for key in ("anyOf", "oneOf"):
-            if key in schema:
-                parts = _sequence(schema[key], f"{place}/{key}")
-                rest = {name: value for name, value in schema.items() if name in ("type", "properties", "required")}
-                return self._add(
-                    " | ".join(
-                        self.rule(_merged(rest, part), f"{place}/{key}/{i}", depth + 1) for i, part in enumerate(parts)
-                    )
-                )
-        if "allOf" in schema:
-            whole = {key: value for key, value in schema.items() if key != "allOf"}
-            for i, part in enumerate(_sequence(schema["allOf"], f"{place}/allOf")):
-                whole = _merged(whole, self._resolved(part, f"{place}/allOf/{i}"))
-                self._count(place, sum(len(each) for each in whole.values() if isinstance(each, Mapping | list)))
-            return self.rule(whole, place, depth + 1)
-        return self._typed(schema, place, depth)
+        return _Form(self, schema, place, depth, alone).made()
 
-    def _typed(self, schema: Mapping[str, Any], place: str, depth: int) -> str:
-        kind = schema.get("type")
-        if isinstance(kind, list):
-            parts = [self.rule({**schema, "type": each}, place, depth + 1) for each in kind]
-            return self._add(" | ".join(parts)) if parts else "value"
-        if kind is None:
-            kind = "object" if "properties" in schema else "array" if "items" in schema else None
-        if kind is None:
-            return "value"
-        if kind not in _TYPES:
-            raise InvalidSchema(f"there is no type {json.dumps(kind, default=str)[:40]}", place)
-        if kind == "string" and ("minLength" in schema or "maxLength" in schema):
-            low, high = self._bounds(schema, "minLength", "maxLength", place)
-            return self._add(f'"\\"" char{_times(low, high)} "\\""')
-        if kind == "array":
-            return self._array(schema, place, depth)
-        if kind == "object":
-            return self._object(schema, place, depth)
-        return str(kind)
+    def reference(self, reference: Any, origin: Any, place: str, *, alone: bool) -> str:
+        """The path of what a reference means, which is written once. Raises: InvalidSchema."""
+        return self.defined(self._references.target(reference, origin, place), str(reference), alone=alone)
 
-    def _array(self, schema: Mapping[str, Any], place: str, depth: int) -> str:
-        low, high = self._bounds(schema, "minItems", "maxItems", place)
-        if "prefixItems" in schema:
-            first = _sequence(schema["prefixItems"], f"{place}/prefixItems")
-            parts = [self.rule(each, f"{place}/prefixItems/{i}", depth + 1) for i, each in enumerate(first)]
-            if schema.get("items", False) is not False:
-                self._note(
-                    f"The schema's items at {place} is not used: its prefixItems are written, no more and no less."
-                )
-            if not low <= len(parts) <= (len(parts) if high is None else high):
-                self._note(f"The schema's minItems and maxItems at {place} are not enforced beside prefixItems.")
-            return self._add('"[" ws ' + ' "," ws '.join(f"({part})" for part in parts) + ' ws "]"')
-        item = self.rule(schema.get("items", True), f"{place}/items", depth + 1)
-        if high == 0:
-            return '"[" ws "]"'
-        more = f'("," ws ({item})){_times(max(low - 1, 0), None if high is None else high - 1)}'
-        inner = f"({item}) {more}" if low else f"(({item}) {more})?"
-        return self._add(f'"[" ws {inner} ws "]"')
+    def defined(self, target: Any, place: str, *, alone: bool) -> str:
+        key = (id(target), alone)
+        if key not in self._names:
+            self._names[key] = f"d{len(self._names)}"
+            self._todo.append((target, self._names[key], alone, place))
+        return f"#/$defs/{self._names[key]}"
 
-    def _object(self, schema: Mapping[str, Any], place: str, depth: int) -> str:
-        properties = schema.get("properties", {})
-        if not isinstance(properties, Mapping):
-            raise InvalidSchema("properties is an object", place)
-        more = schema.get("additionalProperties", not properties)
-        required = schema.get("required", [])
-        if not isinstance(required, list):
-            raise InvalidSchema("required is a list of names", place)
-        for name in required:
-            if name not in properties:
-                self._note(f"The schema's required {str(name)[:60]} at {place} is not enforced: properties lacks it.")
-        if not properties:
-            if more is False:
-                return '"{" ws "}"'
-            if more is True or more == {}:
-                return "object"
-            value = self.rule(more, f"{place}/additionalProperties", depth + 1)
-            return self._add(f'"{{" ws (string ":" ws ({value}) ("," ws string ":" ws ({value}))*)? ws "}}"')
-        pairs = [
-            (
-                name in required,
-                self._add(
-                    f'{_json_literal(str(name), place)} ":" ws '
-                    f"({self.rule(value, f'{place}/properties/{name}', depth + 1)})"
-                ),
-            )
-            for name, value in properties.items()
-        ]
-        return self._add(f'"{{" ws {self._members(pairs)} ws "}}"')
+    def target(self, schema: Mapping[str, Any], place: str) -> Any:
+        return self._references.target(schema["$ref"], schema, place)
 
-    def _members(self, pairs: Sequence[tuple[bool, str]]) -> str:
-        """Properties in their order; those that are not required may be left out, with their commas."""
-        after = '""'  # what may follow once something stands
-        starts: list[str] = []
-        for needed, pair in reversed(pairs):
-            following = self._add(f'"," ws {pair} {after}' if needed else f'("," ws {pair} {after}) | {after}')
-            first = f"{pair} {after}"
-            starts = [first] if needed else [first, *starts]
-            after = following
-        if not any(needed for needed, _ in pairs):
-            starts.append('""')
-        return "(" + " | ".join(starts) + ")"
+    def dynamic(self, reference: Any) -> Any:
+        return self._document if reference == "#" else self._references.dynamic(reference)
 
-    def _reference(self, reference: Any, place: str, depth: int) -> str:
-        if not isinstance(reference, str):
-            raise InvalidSchema("$ref is a text", place)
-        if reference not in self._references:
-            name = f"ref{len(self._references)}"
-            self._references[reference] = name
-            self.rules[name] = ""  # it may refer to itself
-            target = self._resolved({"$ref": reference}, place)
-            self.rules[name] = self.rule(target, reference, depth + 1)
-        return self._references[reference]
-
-    def _resolved(self, schema: Any, place: str) -> Any:
-        for _ in range(_DEEPEST):
-            if not isinstance(schema, Mapping) or "$ref" not in schema:
-                return schema
-            reference = schema["$ref"]
-            if not isinstance(reference, str) or not reference.startswith("#"):
-                raise InvalidSchema("only references within the schema (#/...) can be followed", place)
-            schema = self._whole
-            for part in reference[1:].split("/")[1:]:
-                key = part.replace("~1", "/").replace("~0", "~")
-                if not isinstance(schema, Mapping) or key not in schema:
-                    raise InvalidSchema(f"there is nothing at {reference[:80]}", place)
-                schema = schema[key]
-        raise InvalidSchema("its references go in a circle", place)
-
-    def _bounds(self, schema: Mapping[str, Any], least: str, most: str, place: str) -> tuple[int, int | None]:
-        low, high = schema.get(least, 0), schema.get(most)
-        for value in (low, high):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise InvalidSchema(f"{least} and {most} are whole numbers from 0 on", place)
-        if high is not None and high < low:
-            raise InvalidSchema(f"{most} is smaller than {least}", place)
-        if max(low, high or 0) > _MOST_REPEATS:
-            self._note(f"The schema's {least} and {most} at {place} are enforced up to {_MOST_REPEATS} only.")
-            return min(low, _MOST_REPEATS), None
-        return low, high
-
-    def _count(self, place: str, parts: int = 1, text: int = 0) -> None:
+    def count(self, place: str, parts: int = 1) -> None:
         """Raises: InvalidSchema, when more is made of a schema than one may take."""
         self._parts += parts
-        self._text += text
-        if self._parts > _MOST_PARTS or self._text > _MOST_TEXT:
+        if self._parts > _MOST_PARTS:
             raise InvalidSchema("it is too large: its grammar would take too long to follow", place)
 
-    def _add(self, text: str, place: str = "#") -> str:
-        self._count(place, text=len(text))
-        name = f"r{len(self.rules)}"
-        self.rules[name] = text
-        return name
 
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.notes and len(self.notes) < 20:
-            self.notes.append(sentence)
+class _Form:
+    """One schema on its way into the form that is followed."""
+
+    def __init__(self, writer: _Writer, schema: Mapping[str, Any], place: str, depth: int, alone: bool) -> None:
+        self._writer = writer
+        self._given = {str(key): value for key, value in schema.items()}
+        self._schema = schema
+        self._place, self._depth = place, depth
+        #: Whether its alternatives, or what it refers to, decide all of the form.
+        self._hands_on = len([key for key in schema if not is_remark(key) and key != "type"]) == 1
+        self._alone = alone
+        self._narrow = alone and not writer.literally
+        self._out: dict[str, Any] = {}
+        self._all: list[Any] = []
+
+    def made(self) -> Any:
+        given = self._given
+        if "$ref" in given and self._writer.old:
+            for key in given:
+                if key != "$ref" and not is_remark(key):
+                    self._unsaid(key)
+            self._given = given = {"$ref": given["$ref"]}
+        if "$ref" in given and "$id" in given and not self._writer.dated:
+            self._unsaid("$id")
+        self._of_other_drafts()
+        self._bounds()
+        self._names()
+        for key, value in self._given.items():
+            self._keyword(key, value)
+        if self._narrow:
+            self._close()
+        if self._all:
+            self._out["allOf"] = self._all
+        if given.get("nullable") is True and self._out:
+            return {"anyOf": [self._out, {"type": "null"}]}
+        return self._out
+
+    # --- what is written otherwise elsewhere ---
+
+    def _of_other_drafts(self) -> None:
+        given = self._given
+        for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+            if isinstance(given.get(key), bool) and given.pop(key) and bound in given:  # draft 4
+                given[key] = given.pop(bound)
+        if isinstance(given.get("items"), list):  # drafts 4 to 2019-09
+            self._given = given = {{"items": "prefixItems"}.get(key, key): value for key, value in given.items()}
+            if not given["prefixItems"]:
+                del given["prefixItems"]
+            if "additionalItems" in given:
+                given["items"] = given.pop("additionalItems")
+        given.pop("additionalItems", None)  # it means nothing elsewhere
+        for key in ("$dynamicRef", "$recursiveRef"):
+            target = self._writer.dynamic(given[key]) if key in given else None
+            if target is not None:
+                del given[key]
+                self._all.append({"$ref": self._writer.defined(target, self._place, alone=False)})
+
+    def _bounds(self) -> None:
+        for least, most in _COUNTS.items():
+            for key in (least, most):
+                value = self._given.get(key)
+                if isinstance(value, float) and value.is_integer():
+                    self._given[key] = value = int(value)
+                if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                    raise InvalidSchema(f"{least} and {most} are whole numbers from 0 on", self._place)
+            low, high = self._given.get(least), self._given.get(most)
+            if low is not None and high is not None and high < low:
+                raise InvalidSchema(f"{most} is smaller than {least}", self._place)
+            for key in (least, most):
+                if self._given.get(key, 0) > _MOST_COUNTED[least]:
+                    self._drop(key)
+
+    # --- keywords ---
+
+    def _keyword(self, key: str, value: Any) -> None:
+        inner = f"{self._place}/{key}"
+        if is_remark(key):
+            return
+        if key == "$ref":
+            alone = self._alone and self._hands_on
+            self._out[key] = self._writer.reference(value, self._schema, self._place, alone=alone)
+        elif key in ("anyOf", "oneOf", "allOf"):
+            self._alternatives(key, self._list(value, inner), inner)
+        elif key in ("type", "const", "enum"):
+            self._value_keyword(key, value)
+        elif key == "prefixItems":
+            parts = self._list(value, inner)
+            self._out[key] = [self._sub(each, f"{inner}/{i}", alone=self._alone) for i, each in enumerate(parts)]
+        elif key in ("items", "additionalProperties"):
+            self._out[key] = self._sub(value, inner, alone=self._alone)
+        elif key in FORMS["object"]:
+            self._object_keyword(key, value, inner)
+        elif key in FORMS["number"]:
+            self._keep(key, number_keyword(key, value, self._place))
+        elif key in ("pattern", "format"):
+            self._keep(key, text_keyword(key, value, self._place))
+        elif key in ("minItems", "maxItems", "minLength", "maxLength"):
+            self._out[key] = value
+        else:
+            self._unsaid(key)
+
+    def _keep(self, key: str, parts: list[Any] | None) -> None:
+        """What a keyword is written as: schemas to be fulfilled, or None where it cannot be."""
+        if parts is None:
+            self._unsaid(key)
+        for part in parts or ():
+            if set(part) & set(self._out):
+                self._all.append(part)
+            else:
+                self._out.update(part)
+
+    def _alternatives(self, key: str, parts: list[Any], inner: str) -> None:
+        alone = self._alone and self._hands_on and key != "allOf"
+        made = [self._sub(each, f"{inner}/{i}", alone=alone) for i, each in enumerate(parts)]
+        if key == "allOf":
+            self._all += made
+            return
+        if key == "oneOf" and not self._excluding(parts):
+            self._writer.notes.add("oneOf", self._place)
+        if "anyOf" in self._out:
+            self._all.append({"anyOf": made})
+        else:
+            self._out["anyOf"] = made
+
+    def _excluding(self, parts: list[Any]) -> bool:
+        """Whether each of them excludes each other one, so that oneOf is anyOf."""
+        if len(parts) > _MOST_COMPARED:
+            return False
+        self._writer.count(self._place, len(parts))
+        closed = self._narrow and self._hands_on
+        return all(
+            self._writer.facts.exclude(one, other, closed=closed) for i, one in enumerate(parts) for other in parts[:i]
+        )
+
+    def _value_keyword(self, key: str, value: Any) -> None:
+        if key == "type":
+            named = value if isinstance(value, list) else [value]
+            for each in named:
+                kind_of(each, self._place)
+            if named:
+                self._out[key] = value
+            return
+        values = [value] if key == "const" else value
+        if not isinstance(values, list) or not values:
+            raise InvalidSchema("enum is a list with at least one value", self._place)
+        self._writer.count(self._place, len(values))
+        for each in values:
+            text = _json(each, self._place)
+            utf8(text, f"The JSON schema at {self._place}")
+            if isinstance(each, int) and abs(each) > 2**53:  # it is followed as a floating-point number
+                raise InvalidSchema(f"the number {text[:40]} is too large to be asked for", self._place)
+        self._out[key] = value
+
+    def _object_keyword(self, key: str, value: Any, inner: str) -> None:
+        if key == "properties":
+            if not isinstance(value, Mapping):
+                raise InvalidSchema("properties is an object", self._place)
+            if len(value) > _MOST_PROPERTIES:
+                raise InvalidSchema("it is too large: an object has thousands of properties", self._place)
+            for name in value:
+                utf8(str(name), f"The JSON schema at {self._place}")
+            self._out[key] = {
+                str(name): self._sub(each, f"{inner}/{name}", alone=self._alone) for name, each in value.items()
+            }
+        elif key == "required":
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise InvalidSchema("required is a list of names", self._place)
+            self._out[key] = list(dict.fromkeys(value))
+        elif key == "patternProperties":
+            self._out[key] = {
+                engine_pattern(str(name)): self._sub(each, f"{inner}/{name}", alone=False)
+                for name, each in value.items()
+            }
+        elif self._countable(key, value):
+            self._out[key] = value
+        else:
+            self._unsaid(key)
+
+    def _names(self) -> None:
+        """Write propertyNames as patternProperties, and keep these only where they can be kept to."""
+        given = self._given
+        names = given.get("propertyNames")
+        if isinstance(names, Mapping) and "$ref" in names:
+            names = self._writer.target(names, self._place)
+        pattern = names_pattern(names)
+        if pattern is not None and not given.keys() & {"properties", "patternProperties"}:
+            del given["propertyNames"]
+            given["patternProperties"] = {pattern: given.get("additionalProperties", True)}
+            given["additionalProperties"] = False
+        if "patternProperties" not in given:
+            return
+        if not isinstance(given["patternProperties"], Mapping):
+            raise InvalidSchema("patternProperties is an object", self._place)
+        patterns = [engine_pattern(str(each)) for each in given["patternProperties"]]
+        if None in patterns or not apart(list(map(str, given["patternProperties"]))):
+            self._drop("patternProperties")
+            if "additionalProperties" in given:  # what falls under a pattern is none of the others
+                self._drop("additionalProperties")
+
+    def _countable(self, key: str, value: int) -> bool:
+        """Whether the number of properties can be kept to: those that are named must all be there, or one of them."""
+        given = self._given
+        if not self._alone or any(each in given for each in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties")):
+            return False
+        required = given.get("required", ())
+        if all(each in required for each in given.get("properties", ())):
+            return True
+        closed = not given.get("additionalProperties", not self._narrow)
+        return closed and key == "minProperties" and value <= 1 and "maxProperties" not in given
+
+    # --- what is meant, though it is not said ---
+
+    def _close(self) -> None:
+        """No properties and no items but the named ones, and of the type that the keywords are for."""
+        given, facts = self._given, self._writer.facts
+        beside = [key for key in ("allOf", "anyOf", "oneOf", "$ref", "enum", "const") if key in given]
+        if not beside and "type" not in given:
+            kinds = [kind for kind, keys in FORMS.items() if any(key in given for key in keys)]
+            if len(kinds) == 1:
+                self._out["type"] = kinds[0]
+        if "prefixItems" in given and "items" not in given and not beside:
+            self._out["items"] = False
+        if beside and self._hands_on and beside != ["allOf"]:
+            return  # what it hands on to is closed there
+        named = facts.named(self._schema, alternatives=True)
+        if not named.schemas or named.stated:
+            return
+        if beside:
+            names = {**dict.fromkeys(named.schemas), **named.required}
+            closing: dict[str, Any] = {"properties": dict.fromkeys(names, True), "additionalProperties": False}
+            self._all.append(closing if named.typed else {"type": "object", **closing})
+            return
+        for name in self._out.get("required", ()):
+            self._out["properties"].setdefault(name, True)
+        self._out["additionalProperties"] = False
+
+    # --- helpers ---
+
+    def _sub(self, schema: Any, place: str, *, alone: bool) -> Any:
+        return self._writer.form(schema, place, self._depth + 1, alone=alone)
+
+    def _list(self, value: Any, place: str) -> list[Any]:
+        if not isinstance(value, list) or not value:
+            raise InvalidSchema("this is a list with at least one schema", place)
+        return value
+
+    def _drop(self, key: str) -> None:
+        self._unsaid(key)
+        del self._given[key]
+
+    def _unsaid(self, key: str) -> None:
+        self._writer.notes.add(key, self._place)
 
 
-def _times(low: int, high: int | None) -> str:
-    if high is None:
-        return "*" if low == 0 else f"{{{low},}}"
-    return f"{{{low},{high}}}" if high else "{0,0}"
-
-
-def _json_literal(value: Any, place: str) -> str:
+def _json(value: Any, place: str) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError):
         raise InvalidSchema("a value in it is not JSON", place) from None
     except RecursionError:
         raise InvalidSchema("it is nested too deeply or too large", place) from None
-    utf8(text, f"The JSON schema at {place}")
-    return literal(text)
-
-
-def _sequence(value: Any, place: str) -> Sequence[Any]:
-    if not isinstance(value, list) or not value:
-        raise InvalidSchema("this is a list with at least one schema", place)
-    return value
-
-
-def _merged(one: Mapping[str, Any], other: Any) -> Any:
-    if not isinstance(other, Mapping):
-        return other
-    merged = {**one, **other}
-    for key in ("properties", "required"):
-        a, b = one.get(key), other.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            merged[key] = {**a, **b}
-        elif isinstance(a, list) and isinstance(b, list):
-            merged[key] = [*a, *b]
-    return merged

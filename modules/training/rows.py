@@ -53,7 +53,8 @@ class Rows:
 def read_rows(file: Path) -> list[Row]:
     """The rows of a file: a JSON list of objects, or one object a line. Raises: BadFile, InvalidInput (no rows)."""
     text = read_text(file)
-    rows = _lines(file, text) if file.suffix.lower() == ".jsonl" else _list(file, text)
+    lines = file.suffix.lower() == ".jsonl" and text.lstrip()[:1] != "["  # a list under the other name is read, too
+    rows = _lines(file, text) if lines else _list(file, text)
     if not rows:
         raise InvalidInput(f"{file.name} has no rows: there is nothing to learn from it.")
     for number, row in enumerate(rows, start=1):

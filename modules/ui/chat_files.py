@@ -13,7 +13,7 @@ from modules.app import App
 from modules.ui.chat_turns import Turns
 from modules.ui.chat_view import Place, chat_list
 from modules.ui.chat_window import Window, scope_of
-from modules.ui.events import on, say
+from modules.ui.events import on, say, tell
 from modules.ui.hand_out import HandOut
 from modules.ui.picker import Entry, entries, picker
 
@@ -76,7 +76,11 @@ class ChatFiles:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             raise BadFile(path.name, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
-        return self._app.archive.bring(text, mode, character or "Assistant", path.stem)
+        notes: list[str] = []
+        made = self._app.archive.bring(text, mode, character or "Assistant", path.stem, notes)
+        for note in notes:
+            tell(note)
+        return made
 
     def _listed(self) -> str:
         items = [Entry(info.id, info.title, detail=info.id) for info in self._app.archive.trash()]

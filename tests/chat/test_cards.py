@@ -237,3 +237,37 @@ def test_what_is_said_of_a_damaged_file_names_no_file_of_ours(name: str, tmp_pat
     assert not any(each in said for each in (str(tmp_path), "/tmp", "characters/", "object at", "<", "BytesIO"))
     assert said.endswith(".")
     assert isinstance(caught.value, BadFile) <= (name in said)
+
+
+def _with_chunks(**chunks: str) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in chunks.items():
+        info.add_text(keyword, text)
+    made = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(made, "PNG", pnginfo=info)
+    return made.getvalue()
+
+
+def _packed(value: Any) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+EMPTY: list[Any] = [None, [], {}, {"data": {"description": "x"}}]
+GOOD: dict[str, Any] = {"spec": "chara_card_v2", "data": {"name": "Ann?>~", "description": "D"}}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        *({"ccv3": _packed(value), "chara": _packed(GOOD)} for value in EMPTY),
+        {"ccv3": "???", "chara": _packed(GOOD)},
+        {"Chara": _packed(GOOD)},
+        {"chara": _packed(GOOD).rstrip("=")},
+        {"chara": base64.urlsafe_b64encode(json.dumps(GOOD).encode()).decode()},
+        {"chara": _packed({"name": GOOD["data"]["name"], "spec": "chara_card_v2", "data": {"description": "D"}})},
+        {"chara": _packed({"name": GOOD["data"]["name"], "data": {"name": "", "description": "D"}})},
+    ],
+)
+def test_a_card_is_read_wherever_and_however_it_was_written(chunks: dict[str, str]) -> None:
+    card = read_card(_with_chunks(**chunks))
+    assert (card.data["name"], card.data["description"]) == ("Ann?>~", "D")

@@ -109,3 +109,44 @@ def test_what_is_shown_does_not_depend_on_what_is_known(seed: int) -> None:
                 if above is None or above in one:
                     one.restore(gone)
         assert [each.id for each in both[0].path()] == [each.id for each in both[1].path()]
+
+
+HEAD = {"user_name": "You", "character_name": "Ann", "create_date": "2024-1-1"}
+
+
+def told(*lines: Any) -> tuple[list[tuple[str, str]], list[str]]:
+    """Who says what, and what is said to be left out."""
+    notes: list[str] = []
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    return [(each.role, each.text) for each in read_chat("instruct/x", text, notes=notes).path()], notes
+
+
+def said(name: str, mes: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "is_user": name == "You", "mes": mes, **more}
+
+
+def test_a_file_that_was_cut_gives_what_is_whole() -> None:
+    path, notes = told(HEAD, said("You", "a"), said("Ann", "b"), '{"name":"You","is_user":true,"mes":"cut o')
+    assert path == [("user", "a"), ("assistant", "b")]
+    assert notes == ["Line 4 of the file is no whole message and was left out."]
+    assert told(HEAD, "[1", said("Ann", "b"), "5")[1] == [
+        "Lines 2, 4 of the file are no whole messages and were left out."
+    ]
+
+
+def test_what_was_hidden_is_named() -> None:
+    path, notes = told(HEAD, said("You", "a", is_system=True), said("Ann", "b"), said("Ann", "c", is_system="true"))
+    assert path == [("assistant", "b")]
+    assert notes[0].startswith("2 hidden messages were left out")
+
+
+def test_members_of_a_group_keep_their_names() -> None:
+    path, _ = told(HEAD, said("You", "a"), said("Ann", "b"), said("Bob", "c", swipes=["c", "Bob: d"]))
+    assert [text for _, text in path] == ["a", "b", "Bob: c"]
+    renamed, _ = told({**HEAD, "character_name": "unused"}, said("Ann", "b"), said("Ann", "c"))
+    assert [text for _, text in renamed] == ["b", "c"]
+
+
+@pytest.mark.parametrize(("value", "role"), [("false", "assistant"), ("True", "user"), (0, "assistant"), (1, "user")])
+def test_a_yes_or_no_as_a_text(value: Any, role: str) -> None:
+    assert told(HEAD, {"name": "Ann", "is_user": value, "mes": "b"})[0] == [(role, "b")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from modules.generation.text import TextAssembler
 
 def whole(data: bytes, stop: list[str]) -> str:
     """The plain definition: decode everything, cut before the first place where a stop string begins."""
-    text = data.decode("utf-8", "replace")
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(data)  # not the half of a character at the end
     places = [text.find(string) for string in stop if string and string in text]
     return text[: min(places)] if places else text
 
@@ -66,6 +67,14 @@ def test_nothing_is_ever_taken_back(text: str, stop: list[str]) -> None:
     for byte in text.encode():
         shown += assembler.push(bytes([byte]))
         assert final.startswith(shown)
+
+
+def test_half_a_character_at_the_end_is_left_out() -> None:
+    for text in ("ab👩", "日", "é", "a\u200d👧"):
+        data = text.encode()
+        for cut in range(1, len(text[-1].encode())):
+            parts, _ = chunked(data[:-cut], [], [])
+            assert "".join(parts) == text[:-1]
 
 
 def test_the_earliest_place_wins_not_the_order_of_the_list() -> None:

@@ -1,0 +1,156 @@
+"""The keywords of JSON schemas: which say nothing of the form, how those of numbers and texts are written for
+llguidance, and what is told of those that it cannot keep to.
+
+Data and small functions; it must not know of whole schemas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from errors import InvalidSchema
+from modules.prompts.schema_facts import TYPES
+from modules.prompts.schema_pattern import engine_pattern
+
+#: What describes a schema and asks for nothing.
+_REMARKS = frozenset(
+    ["title", "description", "default", "examples", "example", "$comment", "deprecated", "readOnly", "writeOnly",
+     "$defs", "definitions", "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$vocabulary", "externalDocs", "xml",
+     "discriminator", "propertyOrdering", "nullable"]
+)  # fmt: skip
+#: The keywords that are for values of one type.
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "object": ("properties", "required", "additionalProperties", "patternProperties", "minProperties", "maxProperties"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "string": ("pattern", "minLength", "maxLength"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+#: Those of the specification that no grammar of ours keeps to.
+_BEYOND = frozenset(
+    ["not", "if", "then", "else", "contains", "minContains", "maxContains", "uniqueItems", "propertyNames",
+     "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems",
+     "$dynamicRef", "$recursiveRef", "$recursiveAnchor", "contentEncoding", "contentMediaType", "contentSchema"]
+)  # fmt: skip
+
+#: Formats that llguidance knows, some with what it lets through: 29 February in each year, second 60 in each minute.
+_LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
+_DAY = f"^(?:[0-9]{{4}}-(?:0[13-9]|1[0-2])|[0-9]{{4}}-02-(?:[01]|2[0-8])|{_LEAP})"
+_UTC = r"(?:\.[0-9]+)?(?:[zZ]|[+-]00:00)$"
+_SECOND = "[0-9]{2}:[0-9]{2}:[0-5]|23:59:60" + _UTC
+_FORMATS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"), ()),
+    "date": (_DAY,),
+    "time": (f"^(?:{_SECOND})",),
+    "date-time": (_DAY, f"[tT](?:{_SECOND})"),
+}
+#: OpenAPI's formats: bounds of whole numbers, and those that a number or a text has of itself.
+_WHOLE: Mapping[str, int] = {"int8": 7, "int16": 15, "int32": 31, "int64": 63}
+_NO_FORM = frozenset(["float", "double", "password", "string"])
+
+_LARGEST, _MOST_MULTIPLE, _FINEST = 10**15, 10_000, -9
+_MOST_PLACES, _MOST_SAID = 3, 20
+
+
+def is_remark(key: str) -> bool:
+    """Whether a keyword asks for nothing."""
+    return key in _REMARKS or (key.startswith("x-") and key != "x-guidance")
+
+
+def kind_of(name: Any, place: str) -> None:
+    """Raises: InvalidSchema, where there is no such type."""
+    if name not in TYPES:
+        raise InvalidSchema(f"there is no type {ascii(name)[:40]}", place)
+
+
+def number_keyword(key: str, value: Any, place: str) -> list[Any] | None:
+    """How a bound or multipleOf is written, as schemas to be fulfilled; None where it cannot be.
+
+    Raises: InvalidSchema.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidSchema(f"{key} is a number", place)
+    if key != "multipleOf":
+        return [{key: value}] if abs(value) < _LARGEST else None
+    try:
+        _, digits, exponent = Decimal(str(value)).normalize().as_tuple()
+    except InvalidOperation:
+        return None
+    if value <= 0:
+        raise InvalidSchema("multipleOf is greater than 0", place)
+    step = int("".join(map(str, digits))) * 10 ** max(int(exponent), 0) if int(exponent) < 9 else _LARGEST
+    return [{key: value}] if step <= _MOST_MULTIPLE and int(exponent) >= _FINEST else None
+
+
+def text_keyword(key: str, value: Any, place: str) -> list[Any] | None:
+    """The same for pattern and format."""
+    if not isinstance(value, str):
+        raise InvalidSchema(f"{key} is a text", place)
+    if key == "pattern":
+        pattern = engine_pattern(value)
+        return None if pattern is None else [{key: pattern}]
+    if value in _FORMATS:
+        return [{key: value}, *({"pattern": each} for each in _FORMATS[value])]
+    if value in _WHOLE:
+        most = 2 ** _WHOLE[value]
+        return [{"minimum": -most, "maximum": most - 1}]
+    return [] if value in _NO_FORM else None
+
+
+def names_pattern(schema: Any) -> str | None:
+    """The pattern that says the same of a text as a schema (propertyNames), where it is a simple one."""
+    if not isinstance(schema, Mapping) or schema.get("type", "string") != "string":
+        return None
+    asked = {key: value for key, value in schema.items() if not is_remark(key) and key != "type"}
+    listed = [asked["const"]] if "const" in asked else asked.get("enum")
+    if len(asked) == 1 and isinstance(listed, list) and all(isinstance(each, str) for each in listed):
+        return "^(?:" + "|".join([re.sub(r"\W", _escaped, each) for each in listed]) + ")$"
+    if asked.keys() == {"pattern"} and isinstance(asked["pattern"], str):
+        return asked["pattern"]
+    low, high = asked.get("minLength", 0), asked.get("maxLength", "")
+    if asked and asked.keys() <= {"minLength", "maxLength"} and isinstance(low, int) and isinstance(high, int | str):
+        return rf"^[\s\S]{{{low},{high}}}$"
+    return None
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{{{ord(match[0]):X}}}"
+
+
+class Notes:
+    """What a schema asks for and its grammar does not keep to: each keyword, with the places where it stands."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, list[str]] = {}
+        self._unknown: dict[str, str] = {}
+
+    def add(self, key: str, place: str) -> None:
+        known = key in _BEYOND or any(key in keys for keys in FORMS.values()) or is_remark(key)
+        if known or key in ("format", "oneOf", "type", "enum", "const", "$ref", "anyOf", "allOf"):
+            places = self._places.setdefault(key, [])
+            if place not in places:
+                places.append(place)
+        else:
+            self._unknown.setdefault(key, place)
+
+    def sentences(self) -> list[str]:
+        said = [self._sentence(key, places) for key, places in self._places.items()]
+        unknown = [f"{key[:60]} at {place[:100]}" for key, place in self._unknown.items()]
+        if unknown:
+            what = "is no keyword" if len(unknown) == 1 else "are no keywords"
+            said.append(f"In the schema {_listed(unknown, _MOST_SAID)} {what} that is known here, and not enforced.")
+        return said
+
+    def _sentence(self, key: str, places: list[str]) -> str:
+        where = _listed([place[:100] for place in places], _MOST_PLACES)
+        if key == "oneOf":
+            return f"The schema's oneOf at {where} is read as anyOf: that only one alternative fits is not enforced."
+        return f"The schema's {key} at {where} is not enforced."
+
+
+def _listed(words: list[str], most: int) -> str:
+    if len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most:,} more"
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
