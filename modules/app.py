@@ -110,7 +110,7 @@ class App:
             preferred_loader=launch.server.loader,
         )
         generator = Generator(models, extensions)
-        templates = Templates(paths, model_settings.matches)
+        templates = Templates(paths, model_settings.matches, settings.model_dump())
         characters = Characters(paths)
         store = Store(paths)
         chats = Chats(store, characters, templates, generator, extensions)
