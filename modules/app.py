@@ -109,7 +109,7 @@ class App:
             launch.load_options,
             preferred_loader=launch.server.loader,
         )
-        generator = Generator(models, extensions)
+        generator = Generator(models, extensions, model_settings.sampling_for)
         templates = Templates(paths, model_settings.matches, settings.model_dump())
         characters = Characters(paths)
         store = Store(paths)
