@@ -34,10 +34,14 @@ class Unavailable(UserError):
 # --- naming things -----------------------------------------------------------------------------------------------
 
 
+_CLOSE = 0.7  # share of characters in common: a slip or two, not another word of the same length
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that names the closest known name (" Did you mean X?"), or nothing when none is close."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
+    plain = {each.lower().lstrip("-"): each for each in known}
+    close = get_close_matches(name.lower().lstrip("-"), plain, n=1, cutoff=_CLOSE)
+    return f" Did you mean {plain[close[0]]}?" if close else ""
 
 
 class UnknownName(NotFound):

@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from errors import InvalidInput
-from loaders import plain_json
+from loaders import cache_types, plain_json
 from loaders.knobs import Knobs, knob
 
 #: The groups of the Parameters tab: what a person wants to change. Name to title and plain sentence.
@@ -364,6 +364,20 @@ class SamplingParams(Knobs):
 
 class LoadOptions(Knobs):
     """How a model is brought into memory: the base of every loader's options, and what they all share."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nearest_cache_types(cls, values: Any) -> Any:
+        """Cache types in the spellings of other programs and versions, for whichever option is one."""
+        if not isinstance(values, Mapping):
+            return values
+        knobs, spellings = cls.knobs(), cls.spellings()
+        return {
+            key: cache_types.nearest(value, knobs[spellings[key]].choices)
+            if key in spellings and cache_types.is_cache_type(knobs[spellings[key]].choices)
+            else value
+            for key, value in values.items()
+        }
 
 
 #: The groups of load options: what most people need, and the rest, which is folded.

@@ -109,8 +109,8 @@ class App:
             launch.load_options,
             preferred_loader=launch.server.loader,
         )
-        generator = Generator(models, extensions)
-        templates = Templates(paths, model_settings.matches)
+        generator = Generator(models, extensions, model_settings.sampling_for)
+        templates = Templates(paths, model_settings.matches, settings.model_dump())
         characters = Characters(paths)
         store = Store(paths)
         chats = Chats(store, characters, templates, generator, extensions)

@@ -46,6 +46,7 @@ class TransformersOptions(LoadOptions):
     use_flash_attention_2: bool = knob(
         False, group="speed", help="The older spelling of attn_implementation flash_attention_2."
     )
+    use_eager_attention: bool = knob(False, group="speed", help="The older spelling of attn_implementation eager.")
     compute_dtype: Literal["float16", "bfloat16", "float32"] = knob(
         "float16", group="quantization", help="With load_in_4bit: the precision that is computed in."
     )
@@ -95,6 +96,8 @@ class TransformersOptions(LoadOptions):
         """The implementation's name, or None for transformers' own choice."""
         if self.use_flash_attention_2:
             return "flash_attention_2"
+        if self.use_eager_attention:
+            return "eager"
         return None if self.attn_implementation == "auto" else self.attn_implementation
 
 

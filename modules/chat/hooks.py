@@ -81,7 +81,8 @@ class ChatHooks:
         if context is None or not self._extensions.has("custom_generate_chat_prompt"):
             return prompt
         said = path[-1].text if path and path[-1].role == "user" else ""
-        text = self._extensions.chat_prompt(said, context, history=_rows(path[:-1] if said else path), **how)
+        rows = _rows(path[:-1] if said else path)
+        text = self._extensions.chat_prompt(said, context, usual=prompt.text, history=rows, **how)
         return prompt if text is None else replace(prompt, text=text, parts=(), tokens=count(text), dropped=0)
 
     def shown(self, text: str, context: HookContext) -> dict[str, Any]:

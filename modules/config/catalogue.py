@@ -36,8 +36,12 @@ class Flag:
         return self.knob.name
 
     @property
-    def words(self) -> Literal["nothing", "value", "values", "perhaps"]:
-        """What follows it; "perhaps": a choice with on and off, which may stand alone and then means on."""
+    def words(self) -> Literal["nothing", "value", "values", "sizes", "perhaps"]:
+        """What follows it.
+
+        "perhaps": a choice with on and off, which may stand alone and then means on. "sizes": a text that may be one
+        size for each card, with commas or spaces between.
+        """
         match self.knob.kind:
             case "bool":
                 return "nothing"
@@ -45,8 +49,15 @@ class Flag:
                 return "value" if self.target == "sampling" else "values"
             case "choice" if {"on", "off"} <= set(self.knob.choices):
                 return "perhaps"
+            case "str" if self.target == "load":
+                return "sizes"
             case _:
                 return "value"
+
+    @property
+    def may_be_negated(self) -> bool:
+        """Whether `--no-NAME` is a spelling of it: a switch that is on by default, or any of the start values."""
+        return self.is_negated or (self.knob.kind == "bool" and self.target == "sampling")
 
     @property
     def is_negated(self) -> bool:
@@ -89,6 +100,7 @@ class Catalogue:
     flags: Mapping[str, Flag]
     foreign: Mapping[str, ForeignFlag]
     synonyms: Mapping[str, frozenset[str]]  # load option -> names that mean the same to some loader
+    holders: Mapping[str, tuple[type[Knobs], ...]]  # load option -> all that declare it, each with bounds of its own
 
     @classmethod
     def of(cls, loaders: Loaders) -> Catalogue:
@@ -101,7 +113,7 @@ class Catalogue:
             for alias in flag.knob.aliases:
                 flags.setdefault(alias, flag)
         foreign = {name: flag for name, flag in foreign_flags().items() if name not in flags}
-        return cls(flags, foreign, _synonyms(loaders))
+        return cls(flags, foreign, _synonyms(loaders), _holders(loaders))
 
     @property
     def acting(self) -> list[Flag]:
@@ -138,6 +150,14 @@ def _synonyms(loaders: Loaders) -> dict[str, frozenset[str]]:
         for spelling, name in spellings.items():
             same.setdefault(spelling, set()).update(s for s, n in spellings.items() if n == name)
     return {spelling: frozenset(others) for spelling, others in same.items()}
+
+
+def _holders(loaders: Loaders) -> dict[str, tuple[type[Knobs], ...]]:
+    found: dict[str, list[type[Knobs]]] = {}
+    for loader in loaders.values():
+        for spelling in loader.Options.spellings():
+            found.setdefault(spelling, []).append(loader.Options)
+    return {spelling: tuple(holders) for spelling, holders in found.items()}
 
 
 def not_yet(flag: Flag) -> str:

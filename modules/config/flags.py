@@ -6,6 +6,7 @@ Values are checked where the knobs are declared. This module must not act on any
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from errors import BadFlagValue, InvalidInput, UnknownFlag, nearest
-from modules.config.catalogue import Catalogue, Loaders, Target, not_yet
+from loaders import cache_types
+from modules.config.catalogue import Catalogue, Flag, Loaders, Target, not_yet
 from modules.config.flag_help import render_help
 from modules.config.flag_words import FILE_NAME, Word, words_of_arguments, words_of_file, words_of_text
-from modules.config.foreign_flags import FOREIGN_LOADERS
+from modules.config.foreign_flags import FOREIGN_LOADERS, SWITCHED_BOTH_WAYS
+from modules.config.loader_names import loader_key
 from modules.config.server_flags import ServerFlags, openness_warnings
 
 __all__ = ["Launch", "ServerFlags", "read"]
 
+_SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[KMGT]i?B?)?", re.IGNORECASE)
 _YES, _NO = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 
 
@@ -78,7 +82,7 @@ class _Reading:
             at += 1
             name = spelling.removeprefix("--").replace("-", "_")
             takes, name, switch = self._meaning(spelling, name, word)
-            while not equals and at < len(words) and not words[at].text.startswith("--"):
+            while not equals and at < len(words) and not _is_flag(words[at].text):
                 if not _wants(takes, given, words[at].text):
                     break
                 given.append(words[at].text)
@@ -90,11 +94,12 @@ class _Reading:
         flags = ServerFlags.parse(self.values["server"])
         if not flags.loader:
             return flags
+        wanted = loader_key(flags.loader)
         for known in loaders:
-            if _plain(known) == _plain(flags.loader):
+            if loader_key(known) == wanted:
                 return flags.changed(loader=known)
         for foreign, why in FOREIGN_LOADERS.items():
-            if _plain(foreign) == _plain(flags.loader):
+            if loader_key(foreign) == wanted:
                 self.notes["loader"] = f"--loader {foreign} is accepted and does nothing here: {why}."
                 return flags.changed(loader="")
         why = f"there is no loader {flags.loader!r}.{nearest(flags.loader, loaders)} Loaders: {', '.join(loaders)}."
@@ -107,24 +112,23 @@ class _Reading:
             return flags[name].words, name, True
         if spelling.startswith("--") and name in self.catalogue.foreign:
             return self.catalogue.foreign[name].takes, name, True
-        negated = flags.get(name.removeprefix("no_"))
-        if spelling.startswith("--") and negated is not None and negated.is_negated:
+        positive = name.removeprefix("no_")
+        negated = flags.get(positive)
+        if spelling.startswith("--") and negated is not None and negated.may_be_negated:
             return "nothing", negated.name, False
+        if spelling.startswith("--") and positive in SWITCHED_BOTH_WAYS:
+            return "nothing", positive, False
         raise UnknownFlag(spelling, word.place, self.catalogue.spellings())
 
     def _store(self, spelled: Word, name: str, takes: str, given: list[str], switch: bool) -> None:
-        if not given and takes in ("value", "values"):
+        if not given and takes in ("value", "values", "sizes"):
             raise BadFlagValue(spelled.text, spelled.place, "a value must follow it.")
         flag = self.catalogue.flags.get(name)
         if flag is None:
             why = self.catalogue.foreign[name].why
             self.notes[name] = f"{spelled.text} is accepted and does nothing here: {why}."
             return
-        value = self._value(spelled, takes, given, switch)
-        try:
-            checked = getattr(flag.holder.parse({flag.name: value}), flag.name)
-        except InvalidInput as error:
-            raise BadFlagValue(spelled.text, spelled.place, str(error)) from None
+        checked = self._checked(spelled, flag, self._value(spelled, takes, given, switch))
         if flag.holder is ServerFlags and flag.name == "loader":
             self.loader_place = spelled.place
         values = self.values[flag.target]
@@ -134,9 +138,29 @@ class _Reading:
         if not_yet(flag):
             self.notes[flag.name] = f"{spelled.text} is accepted and does nothing yet: {not_yet(flag)}"
 
+    def _checked(self, spelled: Word, flag: Flag, value: Any) -> Any:
+        """The value as its knob has it. A cache type stays as given: each loader takes the nearest that it has."""
+        try:
+            checked = getattr(flag.holder.parse({flag.name: value}), flag.name)
+        except InvalidInput as error:
+            raise BadFlagValue(spelled.text, spelled.place, str(error)) from None
+        if not cache_types.is_cache_type(flag.knob.choices):
+            return checked
+        holders = self.catalogue.holders.get(flag.name, ())
+        each = [str(getattr(holder.parse({flag.name: value}), holder.spellings()[flag.name])) for holder in holders]
+        taken = list(dict.fromkeys(each))
+        self.notes.pop(flag.name, None)
+        if not all(cache_types.is_same(value, one) for one in taken):
+            self.notes[flag.name] = (
+                f"{spelled.text} {value}: the nearest type that the model's loader has is used: {' or '.join(taken)}."
+            )
+        return checked if len(taken) == 1 else value
+
     def _value(self, spelled: Word, takes: str, given: list[str], switch: bool) -> Any:
         if takes == "values":
             return tuple(given)
+        if takes == "sizes":
+            return ",".join(part for word in given for part in word.split(",") if part) if len(given) > 1 else given[0]
         if takes == "perhaps" and not given:
             return "on"
         if takes != "nothing":
@@ -147,8 +171,15 @@ class _Reading:
         return (text in _YES) == switch
 
 
-def _plain(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+def _is_flag(word: str) -> bool:
+    """Whether this begins the next flag; a quoted text with spaces is a value, as in --extra-flags "--jinja --x"."""
+    return word.startswith("--") and " " not in word
+
+
+def _are_sizes(word: str) -> bool:
+    """Whether a word is one card's share, or several: `10`, `3500MiB`, `20,7`, and `10,` with the rest in the next."""
+    parts = [part for part in word.split(",") if part]
+    return bool(parts) and all(_SIZE.fullmatch(part) for part in parts)
 
 
 def _wants(takes: str, given: Sequence[str], word: str) -> bool:
@@ -158,5 +189,7 @@ def _wants(takes: str, given: Sequence[str], word: str) -> bool:
             return True
         case "nothing":
             return not given and word.lower() in ("true", "false")
+        case "sizes":
+            return not given or (_are_sizes(given[-1]) and _are_sizes(word))
         case _:
             return not given

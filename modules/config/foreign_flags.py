@@ -35,12 +35,26 @@ _PAGE = "the page has no such variant"
 #: reason -> (switches, flags with one value, flags with several values)
 _TABLE: Mapping[str, tuple[str, str, str]] = {
     "the KV cache is always used": ("no_cache", "", ""),
+    "llamacpp_HF reads the tokenizer out of the GGUF": ("", "tokenizer_dir", ""),
+    "--keep says how many of the first tokens stay, with --context-shift": ("", "attention_sink_size", ""),
+    "the model is not compiled": ("torch_compile", "", ""),
+    "TensorRT-LLM is not part of this program": ("cpp_runner", "", ""),
+    "thoughts of earlier turns are given to the template, which keeps or drops them": ("preserve_thinking", "", ""),
+    "the page is always the chat with its other tabs, and replies appear as they are written": (
+        "chat cai_chat notebook no_stream",
+        "",
+        "",
+    ),
+    "attention is chosen by --attn-implementation": ("xformers sdp_attention", "", ""),
+    "FlexGen is not part of this program": ("flexgen compress_weight", "pin_weight", "percent"),
+    "RWKV models are loaded as GGUF files or with Transformers, without these": ("rwkv_cuda_on", "rwkv_strategy", ""),
+    "the API has one port, --api-port": ("", "api_blocking_port api_streaming_port", ""),
     "the ExLlamaV2 loader never uses SDPA": ("no_sdpa", "", ""),
     "it belongs to ExLlamaV3, which is not part of this program": ("", "tp_backend", ""),
     _GPTQ: (
         "triton no_inject_fused_attention no_inject_fused_mlp no_use_cuda_fp16 desc_act disable_exllama "
-        "disable_exllamav2 monkey_patch",
-        "wbits model_type groupsize checkpoint",
+        "disable_exllamav2 monkey_patch autogptq gptq_for_llama quant_attn warmup_autotune fused_mlp",
+        "wbits model_type groupsize checkpoint gptq_bits gptq_model_type gptq_pre_layer",
         "pre_layer",
     ),
     _HQQ: ("", "hqq_backend", ""),
@@ -78,11 +92,14 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     _PAGE: ("chat_buttons old_colors portable no_electron", "", ""),
     _IMAGES: (
         "image_cpu_offload image_compile",
-        "image_model image_dtype image_attn_backend image_quant",
+        "image_model image_model_dir image_dtype image_attn_backend image_quant",
         "",
     ),
 }
 
+
+#: Switches of the original that have a `--no-` form, too.
+SWITCHED_BOTH_WAYS = frozenset({"enable_thinking", "preserve_thinking", "stream"})
 
 #: Loaders of the original that do not stand here: `--loader` accepts them and chooses by itself.
 FOREIGN_LOADERS: Mapping[str, str] = {

@@ -21,6 +21,11 @@ from modules.config.atomic import write_text
 from modules.config.server_flags import Strings
 from modules.config.yaml_file import mapping_text, read_mapping
 
+#: A setting of the original that its next model replaces by its own: here the model's context counts from the start.
+_REPLACED = "truncation_length"
+#: The same knob as this program writes it, which stays a bound for every model.
+_BOUND = "context_limit"
+
 
 class Settings(Knobs):
     """Start values of the interface. Immutable; `changed` keeps what the file held besides."""
@@ -40,10 +45,10 @@ class Settings(Knobs):
         help="The instruction that wraps the dialogue in chat-instruct mode. Empty: the usual one.",
     )  # fmt: skip
     instruction_template: str = knob(
-        "", group="prompts", help="The instruction template by name. Empty: the one that fits the model."
+        "", group="prompts", help="The instruction template, by name, of models for which none is known."
     )
     instruction_template_str: Text = knob(
-        "", lines=8, group="prompts", help="The instruction template itself. Empty: the one that fits the model."
+        "", lines=8, group="prompts", help="The same as a text, which wins over the name. A model's own replaces both."
     )
     chat_template_str: Text = knob(
         "", lines=8, group="prompts", help="The template of chat mode. Empty: the usual one."
@@ -87,7 +92,11 @@ class Settings(Knobs):
         kept: dict[str, Any] = {}
         notes: list[str] = []
         strangers: list[str] = []
-        for key, value in read_mapping(path).items():
+        for written, value in read_mapping(path).items():
+            if written == _REPLACED:
+                kept[written] = value
+                continue
+            key = _REPLACED if written == _BOUND else written
             holder = next((each for each in (cls, SamplingParams) if key in each.spellings()), None)
             if holder is None:
                 kept[key] = value
@@ -112,7 +121,10 @@ class Settings(Knobs):
         spelled["chat_instruct_command"] = "chat-instruct_command"
         own = {spelled.get(name, name): value for name, value in self.differing().items()}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
-        sampling = {key: list(value) if isinstance(value, tuple) else value for key, value in self._sampling.items()}
+        sampling = {
+            _BOUND if key == _REPLACED else key: list(value) if isinstance(value, tuple) else value
+            for key, value in self._sampling.items()
+        }
         return mapping_text({**self._kept, **sampling, **plain})
 
     def write(self, path: Path) -> None:

@@ -48,6 +48,25 @@ def using(words: Words | None) -> Iterator[None]:
         _in_use.reset(before)
 
 
+#: The prompt that the program made itself, while an extension is asked for one of its own.
+_usual: ContextVar[str | None] = ContextVar("usual prompt", default=None)
+
+
+def usual_prompt() -> str | None:
+    """What the chat's prompt is without the extension that is asked in this thread; None where none is asked."""
+    return _usual.get()
+
+
+@contextmanager
+def instead_of(prompt: str | None) -> Iterator[None]:
+    """While inside, a script that makes a chat's prompt can begin with the usual one."""
+    before = _usual.set(prompt)
+    try:
+        yield
+    finally:
+        _usual.reset(before)
+
+
 @dataclass
 class HookContext:
     """Goes with one reply from its first hook to its last. `notes` are warnings for whoever asked."""

@@ -45,7 +45,7 @@ class Extension:
         """Import the script, set its params from settings.yaml (`NAME-param`), call `setup`. False: see `problem`."""
         missing = missing_requirements(self.folder)
         if missing:
-            self.problem = f"It needs {', '.join(missing)}: press Install requirements in the Session tab."
+            self.problem = _needs(missing, self.folder.parent.parent / "requirements.txt")
             log.warning("The extension %s is not loaded. %s", self.name, self.problem)
             return False
         try:
@@ -204,6 +204,39 @@ def missing_requirements(folder: Path) -> list[str]:
         except PackageNotFoundError:
             missing.append(line)
     return missing
+
+
+def _needs(missing: list[str], own: Path) -> str:
+    """What is missing, and what to do: versions that the program's own rule out can never be installed."""
+    from packaging.requirements import Requirement
+
+    fixed = own_versions(own)
+    never = [
+        f"{line} ({name} {fixed[name]} is the program's own)"
+        for line in missing
+        if (name := _plain(Requirement(line).name)) in fixed
+        and not Requirement(line).specifier.contains(fixed[name], prereleases=True)
+    ]
+    if never:
+        return (
+            f"It needs {', '.join(never)}: it cannot run beside this program. A newer version of the extension may, or "
+            "another version of the package in its requirements.txt."
+        )
+    return f"It needs {', '.join(missing)}: press Install requirements in the Session tab."
+
+
+def own_versions(requirements: Path) -> dict[str, str]:
+    """The versions that the program itself is locked to, by the packages' names."""
+    try:
+        text = requirements.read_text("utf-8")
+    except OSError:
+        return {}
+    found = re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s\\;#]+)", text, re.MULTILINE)
+    return {_plain(name): each for name, each in found}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _fitting(function: Callable[..., Any], arguments: list[Any]) -> list[Any]:

@@ -1,5 +1,6 @@
 """What scripts import of the original program: `modules.shared`, `modules.text_generation`, `modules.utils`,
-`modules.logging_colors`.
+`modules.logging_colors`, `modules.html_generator`, `modules.ui_chat`; and of `modules.chat` and `modules.ui`, which are
+packages of this program, what they ask those for.
 
 They are made for the scripts and for nobody else; what they lack they say by name. A value is looked up when it is
 asked for: in a function that works on a request a script sees the model of that request, elsewhere the loaded one.
@@ -7,6 +8,7 @@ asked for: in a function that works on a request a script sees the model of that
 
 from __future__ import annotations
 
+import html
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,12 @@ import numpy as np
 from errors import UserError
 from loaders.base import Model
 from loaders.params import SamplingParams
-from modules.extensions.context import Words, words_in_use
+from modules.extensions.context import Words, usual_prompt, words_in_use
+
+
+#: Modules of the original whose names are packages here, and the mark of what stands beside those for scripts.
+_PACKAGES = ("modules.chat", "modules.ui")
+_BESIDE = " (for scripts)"
 
 
 class Stand(ModuleType):
@@ -41,8 +48,16 @@ class Stand(ModuleType):
 
 
 def provide(modules: Mapping[str, ModuleType]) -> None:
-    """Let scripts import these, whatever lies in files of the same name."""
-    sys.modules.update(modules)
+    """Let scripts import these, whatever lies in files of the same name; beside packages of this program."""
+    sys.modules.update({f"{name}{_BESIDE}" if name in _PACKAGES else name: each for name, each in modules.items()})
+
+
+def beside(package: str, name: str) -> Any:
+    """What scripts find in a package of this program beside its own. Raises: AttributeError."""
+    stand = sys.modules.get(f"{package}{_BESIDE}")
+    if stand is None or name.startswith("__"):
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return getattr(stand, name)
 
 
 def stands(
@@ -107,8 +122,38 @@ def stands(
             "modules.text_generation", {name: _constant(each) for name, each in generation.items()}
         ),
         "modules.utils": Stand("modules.utils", {"gradio": lambda: lambda *names: _components(components, names)}),
+        "modules.chat": Stand("modules.chat", {"generate_chat_prompt": lambda: _chat_prompt}),
+        "modules.ui": Stand("modules.ui", {"list_interface_input_elements": lambda: list, "inputs": tuple}),
+        "modules.ui_chat": Stand("modules.ui_chat", {"inputs": tuple, "clear_arr": tuple}),
+        "modules.html_generator": Stand(
+            "modules.html_generator", {name: _constant(each) for name, each in _HTML.items()}
+        ),
         "modules.logging_colors": Stand("modules.logging_colors", {"logger": lambda: logger}),
     }
+
+
+def _chat_prompt(_user_input: str, _state: Any = None, **_: Any) -> str:
+    """The prompt that the chat makes without the extension: it is there while one is asked for its own."""
+    prompt = usual_prompt()
+    if prompt is None:
+        raise RuntimeError("chat.generate_chat_prompt can be called in custom_generate_chat_prompt alone")
+    return prompt
+
+
+def _paragraphs(text: str, *_: Any) -> str:
+    """A text as HTML that shows it as it stands."""
+    parts = html.escape(text).split("\n\n")
+    return "".join("<p>" + part.replace("\n", "<br>") + "</p>" for part in parts)
+
+
+#: Of the original's drawing of messages: pictures by their path, texts as paragraphs.
+_HTML: Mapping[str, Any] = {
+    "get_image_cache": lambda path: str(path),
+    "convert_to_markdown": _paragraphs,
+    "generate_basic_html": _paragraphs,
+    "replace_blockquote": lambda text: text,
+    "image_cache": {},
+}
 
 
 class _Tokenizer:

@@ -16,7 +16,7 @@ from errors import UnknownName, nearest
 from loaders.base import LogitsProcessor
 from loaders.params import SamplingParams
 from modules.extensions.arrays import Processor, array_for, ids_from
-from modules.extensions.context import HookContext, Words, params_from, state_of, using
+from modules.extensions.context import HookContext, Words, instead_of, params_from, state_of, using
 from modules.extensions.extension import Extension, first_sentence, missing_requirements
 from modules.extensions.hooks import HOOKS, Passing, Plugins
 from modules.extensions.installing import install
@@ -29,6 +29,10 @@ BUILT_IN: Mapping[str, str] = {
     "openai": "the API is built in: --api starts it",
     "api": "the API is built in: --api starts it",
     "Training_PRO": "training is built in: see the Training tab",
+}
+#: Extensions of the original that cannot do anything here.
+IDLE: Mapping[str, str] = {
+    "multimodal": "its pipelines need loaders that this program does not have",
 }
 
 
@@ -70,8 +74,11 @@ class Extensions:
         failed: list[Extension] = []
         known = self.available()
         for name in chosen(names):
-            if name in BUILT_IN and name not in known:
-                notes.append(f"The extension {name} is not needed: {BUILT_IN[name]}.")
+            if name in BUILT_IN:
+                notes.append(f"The extension {name} is passed over; it is not needed: {BUILT_IN[name]}.")
+                continue
+            if name in IDLE:
+                notes.append(f"The extension {name} is passed over: {IDLE[name]}.")
                 continue
             if name not in known:
                 notes.append(f"There is no extension {name} in {self._folder}.{nearest(name, known)}")
@@ -154,9 +161,10 @@ class Extensions:
         """What a character's reply begins with, such as "Assistant:"."""
         return self._change("bot_prefix_modifier", text, (context.state,), context)
 
-    def chat_prompt(self, text: str, context: HookContext, **how: Any) -> str | None:
-        """A chat's prompt; None where no extension makes one."""
-        return self._first("custom_generate_chat_prompt", text, (context.state,), context, str, how)
+    def chat_prompt(self, text: str, context: HookContext, usual: str | None = None, **how: Any) -> str | None:
+        """A chat's prompt; None where no extension makes one. `usual`: the one that it would replace."""
+        with instead_of(usual):
+            return self._first("custom_generate_chat_prompt", text, (context.state,), context, str, how)
 
     def ids(self, prompt: str, ids: Sequence[int], context: HookContext) -> list[int]:
         """The token ids of a prompt."""

@@ -6,8 +6,8 @@ what a request is about.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from loaders.base import Model, QueueEntry
 from modules.extensions import Extensions
@@ -30,13 +30,21 @@ class ModelSource(Protocol):
 class Generator:
     """Begins requests. May be used from several threads."""
 
-    def __init__(self, models: ModelSource, extensions: Extensions | None = None) -> None:
+    def __init__(
+        self,
+        models: ModelSource,
+        extensions: Extensions | None = None,
+        kept: Callable[[str], Mapping[str, Any]] = lambda _: {},
+    ) -> None:
+        """`kept` gives the start values of the knobs that are kept for a model of this name."""
         self._models = models
+        self._kept = kept
         self._extensions = extensions or Extensions()
 
     def session(self) -> ModelSession:
         """The model that is loaded now, for the whole of one request. Raises: NoModelLoaded."""
-        return ModelSession(self._models.current(), self._extensions)
+        model = self._models.current()
+        return ModelSession(model, self._extensions, self._kept(model.name))
 
     def queue(self) -> Sequence[QueueEntry]:
         """Every request that the loaded model has not ended, whoever asked: those that run, then those that wait.

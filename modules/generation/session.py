@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +41,23 @@ class Embeddings:
 class ModelSession:
     """One model, for the length of one request. May be used from several threads."""
 
-    def __init__(self, model: Model, extensions: Extensions | None = None) -> None:
+    def __init__(
+        self, model: Model, extensions: Extensions | None = None, kept: Mapping[str, Any] | None = None
+    ) -> None:
+        """`kept`: start values of knobs for this model, in place of the defaults."""
         self.model = model
         self._extensions = extensions or Extensions()
+        self._kept = dict(kept or {})
+
+    def params(self, params: SamplingParams) -> SamplingParams:
+        """The knobs with this model's start values where they stand at their defaults."""
+        knobs = SamplingParams.knobs()
+        turned = {name: value for name, value in self._kept.items() if getattr(params, name) == knobs[name].default}
+        return params.changed(**turned) if turned else params
 
     def max_prompt(self, params: SamplingParams, max_tokens: int | None = None) -> int:
         """The most tokens that a prompt may have with these settings. Raises: ModelClosed."""
-        return _room(self.model, params, max_tokens)
+        return _room(self.model, self.params(params), max_tokens)
 
     def count(self, text: str) -> int:
         """How many tokens a text has, start token not counted. Raises: InvalidInput."""
@@ -58,7 +69,7 @@ class ModelSession:
         known = self._extensions.count(text, self)
         if known is not None:
             return known
-        return len(prompt_ids(self.model.tokenizer, text, add_bos=params.add_bos_token))
+        return len(prompt_ids(self.model.tokenizer, text, add_bos=self.params(params).add_bos_token))
 
     def ids(self, prompt: str | Sequence[int], params: SamplingParams, context: HookContext | None = None) -> list[int]:
         """A prompt as the model gets it; with a `context`, as extensions want it to be.
@@ -83,7 +94,7 @@ class ModelSession:
 
     def context(self, params: SamplingParams) -> int:
         """How many tokens prompt and reply may have together. Raises: ModelClosed."""
-        return _context(self.model, params)
+        return _context(self.model, self.params(params))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, start token not included. Raises: InvalidInput."""
@@ -127,7 +138,7 @@ class ModelSession:
         cancel: threading.Event | None = None,
     ) -> Place:
         """What the model offers after a prompt, kept for as many looks as one likes. Raises: UserError, Cancelled."""
-        model = self.model
+        model, params = self.model, self.params(params)
         ids = self._ids(prompt, params)
         negative = _negative_ids(model, params)
         began = time.monotonic()
@@ -178,7 +189,7 @@ class ModelSession:
         """
         extensions = self._extensions
         context = context or extensions.begin(params, words=self)
-        params = context.params
+        params = self.params(context.params)
         model = self.model
         stop = [*stop, *quoted_strings(params.custom_stopping_strings)]
         if extensions.has("custom_generate_reply") and context.state:
@@ -217,7 +228,7 @@ class ModelSession:
 
     def _ids(self, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:
         if isinstance(prompt, str):
-            ids = prompt_ids(self.model.tokenizer, prompt, add_bos=params.add_bos_token)
+            ids = prompt_ids(self.model.tokenizer, prompt, add_bos=self.params(params).add_bos_token)
             if not ids:
                 raise EmptyPrompt
             return ids

@@ -61,6 +61,7 @@ class _Job:
     files: list[RemoteFile]
     place: Path  # where it goes when all is there: a folder, or for a lone GGUF the models folder
     staging: Path
+    inside: str = ""  # the folder of the repository that is this model: its name is left out below `place`
     phase: Phase = "fetching"
     done: int = 0
     error: str = ""
@@ -116,13 +117,14 @@ class Downloads:
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models
         lone = all(file.path.lower().endswith(".gguf") for file in files)
-        place = root if lone else root / address.folder
+        inside = "" if lone else _own_folder(files)
+        place = root if lone else root / "_".join([address.folder, *inside.split("/")]).rstrip("_")
         with self._lock:
             for job in self._jobs.values():
                 if job.phase in ("fetching", "paused") and (job.address, job.files) == (address, files):
                     self._go_on(job)
                     return job.id
-            job = _Job(str(next(self._numbers)), hub, address, files, place, root / _STAGING / address.folder)
+            job = _Job(str(next(self._numbers)), hub, address, files, place, root / _STAGING / address.folder, inside)
             self._check_room(job)
             self._jobs[job.id] = job
             self._run(job)
@@ -248,6 +250,7 @@ class Downloads:
         try:
             for file in job.files:
                 name = file.path.rpartition("/")[2] if job.place in (self._models, self._loras) else file.path
+                name = name.removeprefix(f"{job.inside}/") if job.inside else name
                 target = job.place / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (job.staging / file.path).replace(target)
@@ -270,6 +273,13 @@ class Downloads:
                 f"it needs {needed / 1e9:.1f} GB on the disk, and {free / 1e9:.1f} GB are free",
                 "Make room first.",
             )
+
+
+def _own_folder(files: Sequence[RemoteFile]) -> str:
+    """The folder that holds all of these files and is a model by itself; "" for none."""
+    folder = files[0].path.rpartition("/")[0]
+    alone = folder and all(file.path.startswith(f"{folder}/") for file in files)
+    return folder if alone and any(file.path == f"{folder}/config.json" for file in files) else ""
 
 
 def _note(job: _Job) -> None:

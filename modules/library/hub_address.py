@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote
 
 from errors import InvalidInput
 
@@ -12,14 +13,40 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _BRANCH = re.compile(r"[A-Za-z0-9][\w./-]{0,127}", re.ASCII)
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _QUANTIZATION = re.compile(r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|BF16|F16|F32|TQ\d_\d|MXFP4))(?=[-._]|$)", re.IGNORECASE)
+_HOSTS = ("huggingface.co", "hf.co", "hf-mirror.com", "huggingface.com")
+_OTHER_HOSTS = ("github.com", "gitlab.com", "civitai.com", "ollama.com", "modelscope.cn", "kaggle.com")
+_KINDS = {
+    "datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper",
+    "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
+}  # fmt: skip
+_VERBS = ("tree", "blob", "resolve", "raw", "blame", "edit", "commits", "delete")
+_PAGES = ("discussions", "settings", "commit", "activity", "community", "new", "upload")
+_WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth")
+_LONGEST = 2000  # characters that are looked at
+_UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+_FETCHING = re.compile(r"\$|hf|huggingface-cli|git|ollama|wget|curl|llama-[a-z-]+|llama|docker|lms|vllm|python3?")
+_OPTIONS = {"--revision": "branch", "--include": "file", "--branch": "branch", "--hf-file": "file", "-hff": "file"}
+_REPO_OPTIONS = ("-hf", "-hfr", "--hf-repo", "--model")
+_TAKING = ("--local-dir", "--cache-dir", "--token", "--exclude", "--repo-type", "-o", "-O", "-P", "-b", "-c", "-ngl")
 _HOW = "Write user/repository, user/repository:branch, or the address of its page."
 _TEXTS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py", ".md", ".yaml", ".yml")
+_STATES = frozenset(  # of a training, no weights
+    (
+        "training_args.bin",
+        "optimizer.bin",
+        "optimizer.pt",
+        "scheduler.bin",
+        "scheduler.pt",
+        "rng_state.pth",
+        "scaler.pt",
+    )
+)
 _PICKLED = (".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
 class Address:
-    """A repository, its branch, and the one file that was named ("" for none)."""
+    """A repository, its branch, and what was named of it: a file, a folder, a quantization ("" for nothing)."""
 
     repo: str
     branch: str = "main"
@@ -56,25 +83,117 @@ class Choice:
 
 
 def parse_address(text: str) -> Address:
-    """Raises: InvalidInput."""
-    text = text.strip().split("?")[0].split("#")[0].strip("/")
-    on_the_web = re.match(r"https?://[^/]+/(.+)", text)
-    if "://" in text and not on_the_web:
-        raise InvalidInput(f"{text[:120]!r} is no repository. {_HOW}")
-    words = (on_the_web[1] if on_the_web else text).split("/")
-    branch, file = "main", ""
-    if len(words) > 3 and words[2] in ("tree", "blob", "resolve", "raw"):
-        branch, file = words[3], "/".join(words[4:])
-        words = words[:2]
-    if len(words) == 2 and ":" in words[1]:
-        words[1], branch = words[1].split(":", 1)
-    if len(words) != 2 or not all(_NAME.fullmatch(word) and ".." not in word for word in words):
-        raise InvalidInput(f"{text[:120]!r} is no repository. {_HOW}")
+    """What a person pasted: user/repo, :branch or :QUANTIZATION behind it, the address of a page or a file with or
+    without https, hf:// and git's forms, a link in Markdown, a command that fetches. Raises: InvalidInput.
+
+    `file` may be a folder or a quantization: `chosen` finds out. The host of a mirror is not asked; HF_ENDPOINT is.
+    """
+    pasted = text[:_LONGEST].translate(_UNSEEN).strip()
+    link = re.search(r"\]\(\s*<?([^)\s>]+)", pasted)
+    pasted = link[1] if link else pasted.strip("<>\"'`()[] \t\n")
+    pasted, more = _command(pasted)
+    place, words, query = _parted(pasted)
+    if not place and words and words[0].lower() in _KINDS:
+        raise _no_address(text, f"it is {_KINDS[words[0].lower()]}. ")
+    if place.removeprefix("www.") in _OTHER_HOSTS:
+        raise _no_address(text, f"{place} is not the model hub. ")
+    if words[:1] == ["api"]:
+        words = words[1:]
+    if words[:1] == ["models"]:
+        words = words[1:]
+    if place and words and words[0].lower() in _KINDS:
+        raise _no_address(text, f"it is {_KINDS[words[0].lower()]}. ")
+    repo, branch, file = _repo(words[:2], text)
+    rest = [unquote(word) for word in words[2:]]
+    if rest and rest[0] in _VERBS:
+        revision = 3 if rest[1:2] == ["refs"] else 1
+        branch = "/".join(rest[1 : 1 + revision]) or branch
+        file = "/".join(rest[1 + revision :]) or file
+    elif rest and (rest[-1].lower().endswith(_WEIGHTS) or place == "hf:"):
+        file = "/".join(rest)
+    elif rest and not (place and rest[0] in _PAGES):
+        raise _no_address(text)
+    file = query or more.get("file") or file
+    branch = more.get("branch") or branch
     if not _BRANCH.fullmatch(branch) or ".." in branch:
         raise InvalidInput(f"{branch[:120]!r} cannot be the name of a branch. {_HOW}")
-    if file:
+    if file := file.rstrip("/"):
         check_path(file)
-    return Address("/".join(words), branch, file)
+    return Address(repo, branch, file)
+
+
+def _no_address(text: str, why: str = "") -> InvalidInput:
+    return InvalidInput(f"{text.strip()[:120]!r} is no model's repository: {why or 'the form is not known. '}{_HOW}")
+
+
+def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
+    """The repository, its branch and file where they stand behind its name: `repo:x`, `repo@x`."""
+    if len(words) != 2:
+        raise _no_address(text)
+    user, name = (unquote(word) for word in words)
+    name, _, suffix = name.partition(":")
+    name, _, revision = name.partition("@")
+    name = name.removesuffix(".git")
+    if not all(_NAME.fullmatch(word) and ".." not in word for word in (user, name)):
+        raise _no_address(text)
+    branch, file = revision or "main", ""
+    if suffix.lower() in ("latest", ""):
+        suffix = ""
+    if suffix.lower().endswith(_WEIGHTS) or _QUANTIZATION.fullmatch(suffix):
+        file = suffix
+    elif suffix:
+        branch = suffix
+    return f"{user}/{name}", branch, file
+
+
+def _parted(text: str) -> tuple[str, list[str], str]:
+    """The host ("" for none, "hf:" for hf://), the words of the path still escaped, the file that the query names."""
+    text = re.sub(r"^git\+", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", text, flags=re.IGNORECASE)
+    scheme, separator, behind = text.partition("://")
+    if separator and scheme.lower() == "hf":
+        return "hf:", _words(behind), ""
+    if separator and scheme.lower() not in ("http", "https"):
+        raise _no_address(text)
+    path, _, query = (behind if separator else text).partition("#")[0].partition("?")
+    words = _words(path)
+    host = words[0].lower().rpartition("@")[2].partition(":")[0] if words else ""
+    if separator or host.removeprefix("www.") in (*_HOSTS, *_OTHER_HOSTS):
+        named = parse_qs(query).get("show_file_info", [""])[0]
+        return host, words[1:], named
+    return "", words, ""
+
+
+def _words(path: str) -> list[str]:
+    return [word for word in path.replace("\\", "/").strip("/ ").split("/") if word]
+
+
+def _command(text: str) -> tuple[str, dict[str, str]]:
+    """The address in a command that fetches a model, and the branch and file that the command names."""
+    tokens = [token.strip("'\"") for token in text.split()]
+    if len(tokens) < 2 or not _FETCHING.fullmatch(tokens[0].lower()):
+        return text, {}
+    more: dict[str, str] = {}
+    names: list[str] = []
+    at = 0
+    while at < len(tokens):
+        token, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else ""
+        option, equals, value = token.partition("=")
+        if option in _OPTIONS:
+            more[_OPTIONS[option]] = (value if equals else following).strip("*/").strip("-._")
+            at += 1 if equals else 2
+        elif option in _REPO_OPTIONS:
+            names.append(value if equals else following)
+            at += 1 if equals else 2
+        elif token.startswith("-"):
+            at += 2 if option in _TAKING and not equals else 1
+        else:
+            if names or "/" in token:
+                names.append(token)
+            at += 1
+    if len(names) > 1 and "." in names[1] and not names[1].startswith("."):
+        more.setdefault("file", names[1])
+    return (names[0] if names else text), more
 
 
 def check_path(path: str) -> None:
@@ -95,8 +214,23 @@ def choices_in(files: Iterable[RemoteFile]) -> list[Choice]:
     return [Choice(each[0].path, tuple(each), _quantization(each[0].path)) for each in together.values()]
 
 
+def folders_in(files: Iterable[RemoteFile]) -> list[Choice]:
+    """The folders with a model of their own: weights, parts of a quantization. `name` is the folder's."""
+    inside: dict[str, list[RemoteFile]] = {}
+    for file in files:
+        folder = file.path.rpartition("/")[0]
+        if folder:
+            inside.setdefault(folder, []).append(file)
+    return [
+        Choice(name, tuple(each), _quantization(name))
+        for name, each in sorted(inside.items())
+        if any(file.path.lower().endswith((".gguf", ".safetensors")) for file in each)
+    ]
+
+
 def chosen(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[RemoteFile]:
-    """What is to be fetched: the files that are named (a part means all parts), else what a loader needs.
+    """What is to be fetched: the files that are named (a part means all parts, a folder all that is in it, a
+    quantization its GGUF), else what a loader needs, of each weight one form.
 
     Raises: InvalidInput: a name that is not there, nothing to fetch, or several GGUFs of which one has to be named.
     """
@@ -106,12 +240,12 @@ def chosen(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[RemoteFil
     if wanted:
         found: list[RemoteFile] = []
         for name in wanted:
-            match = next((each for each in choices if name in (file.path for file in each.files)), None)
-            if match is None:
+            match = _named(name, choices, files)
+            if not match:
                 raise InvalidInput(
                     f"The repository has no file {name[:120]!r}. Press Get file list to see what it has."
                 )
-            found += match.files
+            found += match
         return list(dict.fromkeys(found))
     models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
     if len(models) == 1:
@@ -119,11 +253,55 @@ def chosen(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[RemoteFil
     if models:
         names = ", ".join(each.quantization or each.name for each in models[:12])
         raise InvalidInput(f"The repository has {len(models)} GGUF files: choose one. It has {names}.")
-    safe = any(file.path.endswith(".safetensors") for file in files)
-    needed = [file for file in files if _is_needed(file.path, pickled=not safe)]
+    safe = any(file.path.endswith(".safetensors") and "/" not in file.path for file in files)
+    needed = _once([file for file in files if _is_needed(file.path, pickled=not safe)])
     if not any(not file.path.endswith(_TEXTS) for file in needed):
+        if folders := folders_in(files):
+            names = ", ".join(each.name for each in folders[:12])
+            raise InvalidInput(
+                f"The weights of this repository lie in folders: {names}. Choose one under Files, or write "
+                f"/tree/main/{folders[0].name} behind the address."
+            )
         raise InvalidInput("The repository holds no weights (.gguf, .safetensors, .bin). Nothing was fetched.")
     return needed
+
+
+def _named(name: str, choices: Sequence[Choice], files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """The files that a name means: itself with its parts, a folder's, a quantization's. Raises: InvalidInput."""
+    for choice in choices:
+        if name in (file.path for file in choice.files):
+            return list(choice.files)
+    if folder := [file for file in files if file.path.startswith(name.rstrip("/") + "/")]:
+        return folder
+    models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
+    kind = name.upper()
+    fitting = [each for each in models if each.quantization == kind]
+    fitting = fitting or [each for each in models if each.quantization == f"UD-{kind}"]
+    if len(fitting) > 1:
+        names = ", ".join(each.name for each in fitting[:12])
+        raise InvalidInput(f"The repository has {len(fitting)} files of {name}: choose one. They are {names}.")
+    return list(fitting[0].files) if fitting else []
+
+
+def _once(files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """The files without second copies of the same weights: another layout, precision or cutting of them."""
+    names = {file.path.lower() for file in files if not file.path.lower().endswith(_TEXTS)}
+    mains = {name for name in names if not name.startswith(("consolidated", "adapter_")) and name not in _STATES}
+    whole = {stem for stem in ("model.safetensors", "pytorch_model.bin") if stem in names}
+
+    def is_second(path: str) -> bool:
+        name = path.lower()
+        if name in _STATES:
+            return True
+        if name.startswith("consolidated") and not name.endswith(_TEXTS):
+            return bool(mains)
+        variant = re.fullmatch(r"(model|pytorch_model)\.(?:fp16|bf16|fp32|non_ema)(-\d{5}-of-\d{5})?\.(\w+)", name)
+        if variant:
+            return any(each.startswith((f"{variant[1]}.{variant[3]}", f"{variant[1]}-0")) for each in names)
+        part = re.fullmatch(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(\w+)", name)
+        return bool(part) and f"{part[1]}.{part[2]}" in whole if part else False
+
+    return [file for file in files if not is_second(file.path)]
 
 
 def _is_needed(path: str, *, pickled: bool) -> bool:

@@ -12,14 +12,20 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from errors import BadFile, InvalidInput
 from loaders import LOADERS
 from loaders.base import Loader
+from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping, write_mapping
 
+_Stamp = tuple[int, int]  # time and size of a file
+_CARD = re.compile(r"gpu_memory_\d{1,2}")
+_NO_GIB = 1024  # GiB that no machine of a user's has
+_OF_LOADERS = frozenset(name for loader in LOADERS.values() for name in loader.Options.spellings())
 SHIPPED, USER = "config.yaml", "config-user.yaml"
 
 
@@ -31,6 +37,7 @@ class ModelSettings:
         self._shipped = paths.root / "models" / SHIPPED  # also for those whose models lie elsewhere
         self._loaders = loaders
         self._lock = threading.Lock()
+        self._sampling: dict[str, tuple[tuple[_Stamp, ...], Mapping[str, Any]]] = {}
 
     def problems(self) -> list[str]:
         """A sentence for each of the files that cannot be read. What is below passes over such a file.
@@ -78,12 +85,30 @@ class ModelSettings:
             options.update(found)
             if found:
                 reasons.append(f"from {file}")
-            reasons += [f"{file}: {complaint}" for complaint in complaints]
+            start, bad = _sampling(self._merged(file, name))
+            if start:
+                reasons.append(f"{file} sets for every reply {', '.join(start)}")
+            reasons += [f"{file}: {complaint}" for complaint in (*complaints, *bad)]
         return options, "; ".join(reasons)
 
     def user_options_for(self, name: str, loader: str) -> dict[str, Any]:
         """Only what the user saved for the model."""
         return self._checked(self._merged(USER, name), loader)[0]
+
+    def sampling_for(self, name: str) -> Mapping[str, Any]:
+        """The start values of sampling knobs that an entry of the model's holds: a stop string, a shorter context.
+
+        What is a load option of some loader is not one of these. Bad values are left out; `options_for` says so.
+        """
+        stamp = tuple(_stamp(path) for path in self._files)
+        with self._lock:
+            known = self._sampling.get(name)
+        if known and known[0] == stamp:
+            return known[1]
+        found = MappingProxyType(_sampling(self.entry(name))[0])
+        with self._lock:
+            self._sampling = {name: (stamp, found)}  # of the model in memory alone
+        return found
 
     def save(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
         """Keep loader and options for this model; what else was kept for it stays. Raises: BadFile, OSError."""
@@ -119,7 +144,7 @@ class ModelSettings:
         known = self._loaders[loader].Options
         options: dict[str, Any] = {}
         complaints: list[str] = []
-        for key, value in settings.items():
+        for key, value in _of_cards(settings).items():
             name = known.spellings().get(key.replace("-", "_"))
             if name is None or value is None:
                 continue
@@ -128,6 +153,57 @@ class ModelSettings:
             except InvalidInput as error:
                 complaints.append(str(error))
         return options, complaints
+
+
+def _of_cards(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The original's sliders of memory as the options that they stand for: one a card, in MiB, 0 for no bound.
+
+    Its versions of 2024 write MiB, also for the CPU, those of 2025 GiB: what no machine has is taken as MiB.
+    """
+    plain = dict(settings)
+    cards = sorted((each for each in plain if _CARD.fullmatch(each)), key=lambda each: int(each.rpartition("_")[2]))
+    sizes = [_number(plain.pop(each)) for each in cards]
+    if any(sizes) and not plain.get("gpu_memory"):
+        plain["gpu_memory"] = ",".join(f"{size:g}MiB" for size in sizes)
+    for name in ("gpu_memory", "cpu_memory"):
+        value = plain.get(name)
+        if isinstance(value, list | tuple):
+            plain[name] = ",".join(str(each) for each in value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            unit = "MiB" if cards or value >= _NO_GIB else "GiB"
+            plain[name] = f"{value:g}{unit}" if value > 0 else ""
+    return plain
+
+
+def _number(value: Any) -> float:
+    try:
+        return max(0.0, float(value or 0))
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _sampling(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The sampling knobs among a model's settings, and a sentence for each bad value."""
+    spellings = SamplingParams.spellings()
+    found: dict[str, Any] = {}
+    complaints: list[str] = []
+    for key, value in settings.items():
+        name = spellings.get(key.replace("-", "_"))
+        if name is None or value is None or key in _OF_LOADERS:
+            continue
+        try:
+            found[name] = getattr(SamplingParams.parse({name: value}), name)
+        except InvalidInput as error:
+            complaints.append(str(error))
+    return found, complaints
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)
 
 
 def _entries(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:

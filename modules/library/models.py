@@ -28,6 +28,7 @@ from errors import (
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
 from loaders.params import LoadOptions
+from modules.config.loader_names import loader_key
 from modules.config.paths import Paths
 from modules.library.last_model import Memory
 from modules.library.model_settings import ModelSettings
@@ -376,11 +377,7 @@ class Models:
 
     def _lookup(self, name: str) -> str:
         """The loader's own name for a loose spelling; "" when there is none."""
-        return next((known for known in self._loaders if _plain(known) == _plain(name)), "")
-
-
-def _plain(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+        return next((known for known in self._loaders if loader_key(known) == loader_key(name)), "")
 
 
 def _words(error: BaseException) -> str:

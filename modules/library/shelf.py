@@ -24,6 +24,7 @@ _SKIPPED_ENDINGS = (
     ".yml", ".md", ".html", ".part", ".incomplete", ".tmp", ".crdownload", ".download", ".aria2", ".lock",
 )  # fmt: skip
 _SKIPPED_PARTS = ("llama-tokenizer",)
+_DEEPEST = 6  # folders below one of the models folder
 _NOT_A_MODEL = "This file is not in a format that this program can load. Move it out of the models folder."
 
 _Stamp = tuple[tuple[str, int, int], ...]  # file, time, size
@@ -150,14 +151,38 @@ def _is_skipped(name: str) -> bool:
 
 
 def _models_of(entry: Path) -> list[tuple[str, Path]]:
-    """The models that an entry of the folder stands for: one file, one folder, or the GGUFs inside a folder."""
+    """The models that an entry of the folder stands for: one file, one folder, or those inside a folder.
+
+    Models below are named by their way down (X-GGUF/UD-Q4_K_XL/x.gguf); the only GGUF of a folder by the folder.
+    """
     if not entry.is_dir():
         first = split_parts(entry)[0]
         return [(first.name, first)]
-    inside = {split_parts(each)[0] for each in _entries(entry) if each.suffix.lower() == ".gguf" and each.is_file()}
-    if len(inside) == 1:
-        return [(entry.name, next(iter(inside)))]
-    return [(f"{entry.name}/{each.name}", each) for each in inside] or [(entry.name, entry)]
+    found = [(path.relative_to(entry.parent).as_posix(), path) for path in sorted(set(_below(entry, 0, set())))]
+    if len(found) == 1 and found[0][1].parent == entry and found[0][1].is_file():
+        return [(entry.name, found[0][1])]
+    return found or [(entry.name, entry)]
+
+
+def _below(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
+    """The GGUFs in a folder and in those below it, and the folders below that are models by themselves."""
+    true = folder.resolve()
+    if true in seen:  # a link that leads back
+        return
+    seen.add(true)
+    entries = list(_entries(folder))
+    yield from (split_parts(each)[0] for each in entries if each.suffix.lower() == ".gguf" and each.is_file())
+    if depth >= _DEEPEST or (folder / "config.json").is_file():
+        return  # what lies below a model's own folder is its: checkpoints, other formats
+    for each in entries:
+        if each.is_dir():
+            if (each / "config.json").is_file() and _has_weights(each):
+                yield each
+            yield from _below(each, depth + 1, seen)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(each.suffix in (".safetensors", ".bin") for each in folder.iterdir())
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -39,7 +39,11 @@ class Templates:
     their own. May be used from several threads.
     """
 
-    def __init__(self, paths: Paths, settings_for: SettingsFor = lambda _: []) -> None:
+    def __init__(
+        self, paths: Paths, settings_for: SettingsFor = lambda _: [], start: Mapping[str, Any] | None = None
+    ) -> None:
+        """`start`: the template of settings.yaml, for models of which nothing is known."""
+        self._start = start or {}
         self._folder = paths.instruction_templates
         self._settings_for = settings_for
         self._sandbox = Sandbox()
@@ -97,7 +101,8 @@ class Templates:
     def detect_for(self, name: str, own: str | None, place: str) -> tuple[str, str]:
         """The template for a model of this name that brings `own` in `place`, and why this one.
 
-        First what the user keeps for this model, then the model's own, then what its name says, then the fallback.
+        First what the user keeps for this model, then the model's own, then what its name says, then that of
+        settings.yaml, then the fallback.
         A name for which there is no template is passed over, and the reason says so. Raises: BadFile.
         """
         passed: list[str] = []
@@ -110,6 +115,8 @@ class Templates:
         for file, pattern, values in found:
             if not file.endswith("-user.yaml") and (text := self._named(values, passed)):
                 return text, _because(f"{values['instruction_template']}, by name: {pattern}", passed)
+        if text := self._named(self._start, passed):
+            return text, _because("from the settings: no template in the model, none known for its name", passed)
         return self.load(FALLBACK), _because(f"{FALLBACK}: no template in the model, none known for its name", passed)
 
     def _named(self, values: Mapping[str, Any], passed: list[str]) -> str:

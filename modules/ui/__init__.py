@@ -6,7 +6,7 @@ Importing this package imports no gradio: that takes seconds, and a model can be
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -30,3 +30,16 @@ def build_page(app: App) -> gr.Blocks:
     from modules.ui import page
 
     return page.build_page(app)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """What scripts for the original program use of its module of this name."""
+        if name == "create_refresh_button":
+            from modules.ui.for_scripts import create_refresh_button
+
+            return create_refresh_button
+        from modules.extensions.original import beside
+
+        return beside(__name__, name)

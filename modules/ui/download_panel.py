@@ -12,7 +12,7 @@ import gradio as gr
 
 from modules.app import App
 from modules.library.downloads import Progress
-from modules.library.hub_address import Choice, parse_address
+from modules.library.hub_address import Choice, chosen, folders_in, parse_address
 from modules.ui.events import on, say
 from modules.ui.queue_view import PICK
 from modules.ui.words import escape, gigabytes, parts, plural
@@ -56,8 +56,13 @@ class DownloadPanel:
     def _list(self, repo: str, token: str) -> list[Any]:
         address = parse_address(repo)
         choices = self._app.downloads.choices(address, self._allowed(token))
-        offered = [(self._label(each), each.name) for each in choices]
-        wanted = [each.name for each in choices if address.file in {file.path for file in each.files}]
+        everything = [file for each in choices for file in each.files]
+        folders = folders_in(everything)
+        offered = [(self._label(each), each.name) for each in (*folders, *choices)]
+        wanted = [address.file] if address.file in {each.name for each in folders} else []
+        if address.file and not wanted:
+            meant = chosen(everything, [address.file])
+            wanted = [each.name for each in choices if each.files[0] in meant]
         models = [each for each in choices if each.quantization]
         told = f"<p>{plural(len(choices), 'file')}" + (f", {len(models)} of them GGUF" if models else "") + ".</p>"
         return [gr.update(choices=offered, value=wanted), told]

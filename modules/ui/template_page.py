@@ -39,7 +39,7 @@ class TemplatePage:
                 self._fits = gr.HTML("", elem_id="template-fits", padding=False)
                 self._menu = FileMenu(app.templates, "template", "template")
                 self.instruction = gr.Textbox(
-                    settings.instruction_template_str, label="Instruction template (Jinja)", lines=14, max_lines=24,
+                    "", label="Instruction template (Jinja)", lines=14, max_lines=24,
                     elem_id="template-text", elem_classes="knob knob-str",
                     info="Empty: the one that fits the model.",
                 )  # fmt: skip
@@ -90,9 +90,7 @@ class TemplatePage:
 
     def _restore(self, kept: list[str]) -> list[str]:
         settings = self._app.settings
-        return kept if len(kept or ()) == 3 else [
-            settings.instruction_template_str, settings.chat_template_str, settings.chat_instruct_command
-        ]  # fmt: skip
+        return kept if len(kept or ()) == 3 else ["", settings.chat_template_str, settings.chat_instruct_command]
 
     def _fitting(self, model: Model | None) -> tuple[str, str]:
         if model is None:

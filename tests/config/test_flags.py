@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from errors import BadFlagValue, InvalidInput, UnknownFlag
-from loaders import LOADERS
+from errors import BadFlagValue, InvalidInput, UnknownFlag, nearest
+from loaders import LOADERS, cache_types
 from loaders.base import Loader
+from loaders.params import SamplingParams
 from modules.config.catalogue import Catalogue
 from modules.config.flags import Launch, read
 from modules.config.foreign_flags import foreign_flags
@@ -31,6 +32,10 @@ _NAMED = """
 --gradio-auth --gradio-auth-path --ssl-keyfile --ssl-certfile --api --public-api --public-api-id --api-port --api-key
 --admin-key --nowebui --multimodal-pipeline --user-data-dir --idle-timeout --subpath --old-colors --portable
 --api-enable-ipv6 --api-disable-ipv4 --chat-template-file --no-electron --row_split --batch-size --ubatch-size
+--attention-sink-size --tokenizer-dir --cpp-runner --torch-compile --use_eager_attention --no_sdpa --no_xformers
+--image-model-dir --preserve-thinking --no-preserve-thinking --enable-thinking --no-enable-thinking
+--no-dynamic-temperature --no-temperature-last --no-do-sample --streaming-llm --no-kv-offload --enable-tp --tp-backend
+--notebook --chat --cai-chat --no-stream --xformers --sdp-attention --gptq-bits --flexgen --percent --rwkv-strategy
 """
 #: Every flag that REFERENCE.md and ORIGINAL.md 5.1 name.
 NAMED = _NAMED.split()
@@ -140,13 +145,122 @@ def test_flags_without_a_meaning_get_one_line_each(tmp_path: Path, loaders: Load
 def test_every_flag_of_the_original_is_accepted(tmp_path: Path, flag: str) -> None:
     catalogue = Catalogue.of(LOADERS)
     name = flag.removeprefix("--").replace("-", "_")
-    if name in catalogue.foreign:
+    if name.startswith("no_") and name not in {**catalogue.flags, **catalogue.foreign}:
+        launch(LOADERS, tmp_path, flag)
+    elif name in catalogue.foreign:
         argv = [flag] if catalogue.foreign[name].takes == "nothing" else [flag, "1"]
         assert len(launch(LOADERS, tmp_path, *argv).notes) == 1
     else:
         known = catalogue.flags[name]
         value = known.knob.choices[0] if known.knob.choices else "1" if known.name != "loader" else "llama.cpp"
         launch(LOADERS, tmp_path, flag, *([] if known.words == "nothing" else [value]))
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--gpu-memory 10 5", "gpu_memory", "10,5"),
+        ("--gpu-memory 3500MiB 10GiB 7.5", "gpu_memory", "3500MiB,10GiB,7.5"),
+        ("--gpu-memory 10, 5", "gpu_memory", "10,5"),
+        ("--gpu-memory 10,5", "gpu_memory", "10,5"),
+        ("--gpu-memory=10,5", "gpu_memory", "10,5"),
+        ("--gpu-memory 10", "gpu_memory", "10"),
+        ("--gpu-split 20 7,7", "gpu_split", "20,7,7"),
+        ("--tensor_split 60 40", "tensor_split", "60,40"),
+        ("--cpu-memory 24", "cpu_memory", "24"),
+        ("--disk-cache-dir 'my cache'", "disk_cache_dir", "my cache"),
+    ],
+)
+def test_sizes_for_several_cards_have_spaces_or_commas_between(
+    tmp_path: Path, words: str, name: str, value: str
+) -> None:
+    assert launch(LOADERS, tmp_path, file=f"{words} --api").load_options == {name: value}
+
+
+def test_a_word_that_is_no_size_still_asks_for_quotes(tmp_path: Path) -> None:
+    for words in ("--gpu-memory 10 card", "--gpu-memory card 10", "--disk-cache-dir my cache", "--threads 4 5"):
+        with pytest.raises(InvalidInput, match="needs quotes"):
+            launch(LOADERS, tmp_path, file=words)
+
+
+def test_a_quoted_value_may_look_like_flags(tmp_path: Path) -> None:
+    assert len(launch(LOADERS, tmp_path, file='--extra-flags "--jinja --rpc 1.2.3.4:5" --api').notes) == 1
+
+
+_CACHES = "fp16 f16 bf16 fp8 q8 q8_0 Q8_0 8bit q6 q5_0 q5_1 q5 q4 q4_0 q4_1 iq4_nl q3 q2 q8_q4 q4_q8 q6_q5 f32 8"
+
+
+@pytest.mark.parametrize("given", _CACHES.split())
+def test_cache_types_of_the_original_become_the_nearest(tmp_path: Path, given: str) -> None:
+    got = launch(LOADERS, tmp_path, "--cache-type", given)
+    for loader in LOADERS.values():
+        knob = loader.Options.knobs().get("cache_type")
+        if knob is None:
+            continue
+        taken = str(getattr(loader.Options.parse({"cache_type": got.load_options["cache_type"]}), knob.name))
+        wanted = min(cache_types.bits(given.lower()), max(map(cache_types.bits, knob.choices)))
+        assert cache_types.bits(taken) >= wanted > 0
+        between = [each for each in knob.choices if wanted <= cache_types.bits(each) < cache_types.bits(taken)]
+        assert not between, f"{between} is nearer to {given} than {taken}"
+        told = any("nearest" in note for note in got.notes)
+        assert told or cache_types.bits(taken) == cache_types.bits(given.lower())
+
+
+@pytest.mark.parametrize("given", ["q9", "fast", "f64", "", "q8_0_x", "-1", "q"])
+def test_what_is_no_cache_type_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(BadFlagValue, match="cache_type"):
+        launch(LOADERS, tmp_path, f"--cache-type={given}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("--no-dynamic-temperature", {"dynamic_temperature": False}),
+        ("--dynamic-temperature", {"dynamic_temperature": True}),
+        ("--no_temperature_last", {"temperature_last": False}),
+        ("--no-ban-eos-token", {"ban_eos_token": False}),
+        ("--no-enable-thinking", {}),
+        ("--no-preserve-thinking", {}),
+    ],
+)
+def test_switches_have_both_forms(tmp_path: Path, flag: str, values: Mapping[str, bool]) -> None:
+    got = launch(LOADERS, tmp_path, flag)
+    assert got.sampling == values
+    assert len(got.notes) == (not values)
+
+
+SPELLINGS = {
+    "Transformers": "hf HF huggingface hugging_face hugging-face transformers",
+    "llama.cpp": "llamacpp llama-cpp llama_cpp LLAMA.CPP",
+    "llamacpp_HF": "llamacpp-hf llama.cpp_hf llama-cpp-hf llamacpphf",
+    "ExLlamav2": "exllamav2 exllama-v2 ex_llama-v2 exlamav2 exlama-v2 exllama2 exllama-2",
+    "ExLlamav2_HF": "exllama2_hf exllamav2-hf ex_llama-v2_hf exlamav2_hf exllama-v2-hf",
+    "": "awq auto-awq autogptq gptq-for-llama gptqllama gptq_for_llama quip# quip-sharp quipsharp hqq exllama "
+    "ex-llama exlama exllama-hf ctransformers exllamav3 exllama3_hf exllama-v3-hf tensorrt tensorrt_llm tensort",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"), [(name, each) for name, all_ in SPELLINGS.items() for each in all_.split()]
+)
+def test_loaders_in_every_spelling_of_the_original(tmp_path: Path, name: str, spelling: str) -> None:
+    got = launch(LOADERS, tmp_path, "--loader", spelling)
+    assert got.server.loader == name
+    assert len(got.notes) == (not name)
+
+
+def test_a_hint_names_what_is_near_and_nothing_else() -> None:
+    near = {
+        "temprature": "temperature",
+        "top-pp": "top_p",
+        "listn_port": "listen_port",
+        "MIROSTAT-MOD": "mirostat_mode",
+    }
+    known = [*SamplingParams.knobs(), *ServerFlags.knobs()]
+    for given, meant in near.items():
+        assert nearest(given, known) == f" Did you mean {meant}?"
+    for given in ("enable_thinking", "truncation_length_min_max_of_all", "paste_to_attachment", "spellcheck"):
+        assert nearest(given, known) == ""
 
 
 def test_the_tables_name_each_flag_once() -> None:

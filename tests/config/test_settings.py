@@ -41,6 +41,18 @@ def test_the_originals_file_is_understood(tmp_path: Path) -> None:
     assert notes == ()
 
 
+@pytest.mark.parametrize("length", [2048, 8192, 0, "2048", None])
+def test_a_models_context_replaces_the_originals_truncation_length(tmp_path: Path, length: object) -> None:
+    """There the next load replaces it; a bound that was saved here stays one, beside it."""
+    path = write(tmp_path, f"truncation_length: {length}\n")
+    settings, notes = Settings.read(path)
+    assert (settings.sampling, notes) == ({}, ())
+    settings.with_sampling({"truncation_length": 1024}).write(path)
+    again, notes = Settings.read(path)
+    assert (again.sampling, notes) == ({"truncation_length": 1024}, ())
+    assert list(read_mapping(path)) == ["truncation_length", "context_limit"]
+
+
 def test_strangers_are_noted_and_kept(tmp_path: Path) -> None:
     path = write(tmp_path, "gallery-open: true\nmoed: chat\nname1: Ada\n")
     settings, notes = Settings.read(path)

@@ -54,6 +54,17 @@ def test_a_reply_comes_as_text_with_a_report() -> None:
     assert stream.report.prompt_tokens == len("Where?") + 1
 
 
+def test_a_models_start_values_count_where_nothing_else_was_asked_for() -> None:
+    kept = {"custom_stopping_strings": '"### End"', "truncation_length": 40, "skip_special_tokens": False}
+    own = Generator(FakeModels(FakeModel("One ### End two")), kept=lambda name: kept if name else {}).session()
+    assert text_of(own.start("x", params(max_new_tokens=30))) == "One "
+    assert text_of(own.start("x", params(custom_stopping_strings='"two"', max_new_tokens=30))) == "One ### End "
+    assert own.context(params()) == 40
+    assert own.context(params(truncation_length=50)) == 50
+    assert own.max_prompt(params(max_new_tokens=10)) == 30
+    assert own.params(params()).skip_special_tokens is False
+
+
 def test_without_a_seed_one_is_drawn_and_told() -> None:
     stream = session(FakeModel()).start("x", params())
     text_of(stream)

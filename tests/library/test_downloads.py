@@ -94,6 +94,22 @@ def test_of_several_ggufs_one_has_to_be_named(downloads: Downloads, paths: Paths
     assert not list(paths.models.glob("*.gguf"))
 
 
+def test_a_folder_that_is_a_model_gets_its_own_place(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+    parts = {f"{bits}/{name}": BIG[:99] for bits in ("4bpw", "6bpw") for name in ("config.json", "output.safetensors")}
+    hub.repos["ann/exl2"] = Repo({"README.md": b"#", **parts})
+    with pytest.raises(InvalidInput, match="lie in folders: 4bpw, 6bpw"):
+        downloads.start(Address("ann/exl2"))
+    downloads.wait(downloads.start(parse_address("hf.co/ann/exl2/tree/main/4bpw")))
+    assert Shelf(paths).names() == ["ann_exl2_4bpw"]
+    assert (paths.models / "ann_exl2_4bpw" / "output.safetensors").read_bytes() == BIG[:99]
+    assert not (paths.models / ".fetching").exists()
+
+
+def test_a_quantization_is_fetched_by_its_name(downloads: Downloads, paths: Paths) -> None:
+    downloads.wait(downloads.start(parse_address("hf.co/ann/tiny-GGUF:q4_k_m")))
+    assert [path.name for path in paths.models.glob("*.gguf")] == ["tiny.Q4_K_M.gguf"]
+
+
 def test_an_adapter_goes_to_the_loras(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
     hub.repos["ann/lora"] = Repo({"adapter_config.json": b"{}", "adapter_model.safetensors": BIG})
     downloads.wait(downloads.start(Address("ann/lora")))
@@ -240,29 +256,6 @@ def test_a_transfer_that_fails_for_good_leaves_no_model(
         downloads.wait(downloads.start(REPO))
     assert downloads.list()[0].phase == "failed"
     assert Shelf(paths).names() == []
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("ann/tiny", Address("ann/tiny")),
-        (" https://huggingface.co/ann/tiny/ ", Address("ann/tiny")),
-        ("ann/tiny:4.0bpw", Address("ann/tiny", "4.0bpw")),
-        ("https://huggingface.co/ann/tiny/tree/dev", Address("ann/tiny", "dev")),
-        ("https://hub.example/ann/tiny/resolve/main/a/b.gguf?download=true", Address("ann/tiny", "main", "a/b.gguf")),
-    ],
-)
-def test_addresses(text: str, address: Address) -> None:
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "tiny", "ann/tiny/x", "../etc", "ann/..", "ann/ti ny", "ftp://a/b/c", "a/b:../c", "a/b/resolve/main/../x"],
-)
-def test_what_is_no_address_is_a_sentence(text: str) -> None:
-    with pytest.raises(InvalidInput):
-        parse_address(text)
 
 
 def test_a_path_says_where(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from errors import BadFile
+from loaders import LOADERS
 from modules.config.paths import Paths
-from modules.config.yaml_file import read_mapping
+from modules.config.yaml_file import read_mapping, write_mapping
 from modules.library.model_settings import ModelSettings
 from modules.library.models import Models
 
@@ -62,6 +63,61 @@ def test_a_bad_value_is_left_out_and_told(paths: Paths, model_settings: ModelSet
     options, reason = model_settings.options_for("a", "fake")
     assert options == {"cpu": True}
     assert "config-user.yaml: n_ctx" in reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"gpu_memory_0": 3000, "cpu_memory": 0}, {"gpu_memory": "3000MiB", "cpu_memory": ""}),
+        (
+            {"gpu_memory_0": 3000, "gpu_memory_1": 2000, "cpu_memory": 8192},
+            {"gpu_memory": "3000MiB,2000MiB", "cpu_memory": "8192MiB"},
+        ),
+        ({"gpu_memory_1": 500, "gpu_memory_0": 0}, {"gpu_memory": "0MiB,500MiB"}),
+        ({"gpu_memory_0": 0, "gpu_memory_1": 0}, {}),
+        ({"gpu_memory_0": None, "gpu_memory_10": "7", "gpu_memory_2": 5}, {"gpu_memory": "0MiB,5MiB,7MiB"}),
+        ({"cpu_memory": 24}, {"cpu_memory": "24GiB"}),
+        ({"cpu_memory": 24.5}, {"cpu_memory": "24.5GiB"}),
+        ({"cpu_memory": 16384}, {"cpu_memory": "16384MiB"}),
+        ({"cpu_memory": "3500MiB"}, {"cpu_memory": "3500MiB"}),
+        ({"gpu_memory": [10, 5]}, {"gpu_memory": "10,5"}),
+        ({"gpu_memory": 10}, {"gpu_memory": "10GiB"}),
+        ({"cache_type": "q8"}, {}),
+    ],
+)
+def test_memory_as_the_originals_sliders_write_it(
+    paths: Paths, entry: dict[str, object], expected: dict[str, str]
+) -> None:
+    write_mapping(paths.models / "config-user.yaml", {"a$": entry})
+    options, reason = ModelSettings(paths).options_for("a", "Transformers")
+    assert options == expected
+    assert "should be" not in reason
+    kind = LOADERS["Transformers"].Options
+    assert isinstance(kind, type)
+    kind.parse(options)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"skip_special_tokens": False}, {"skip_special_tokens": False}),
+        ({"custom_stopping_strings": '"### End"', "n_ctx": 5}, {"custom_stopping_strings": '"### End"'}),
+        ({"truncation_length": 4096, "temperature": 0.5}, {"truncation_length": 4096, "temperature": 0.5}),
+        ({"truncation_length": "many", "mode": "instruct", "wbits": 4, "seed": None}, {}),
+    ],
+)
+def test_start_values_of_replies_in_a_models_entry(
+    paths: Paths, entry: dict[str, object], expected: dict[str, object]
+) -> None:
+    write_mapping(paths.models / "config-user.yaml", {"a$": entry})
+    settings = ModelSettings(paths)
+    assert settings.sampling_for("a") == expected
+    assert settings.sampling_for("b") == {}
+    _, reason = settings.options_for("a", "llama.cpp")
+    assert all(name in reason for name in expected)
+    assert ("truncation_length should be" in reason) == (entry.get("truncation_length") == "many")
+    write_mapping(paths.models / "config-user.yaml", {"a$": {"seed": 77}})
+    assert settings.sampling_for("a") == {"seed": 77}
 
 
 def test_a_broken_file_is_not_overwritten(paths: Paths, model_settings: ModelSettings) -> None:

@@ -132,6 +132,44 @@ def test_folders(paths: Paths, shelf: Shelf, gguf: Make) -> None:
     assert "config.json" in str(shelf.find("me_llama-4.0bpw-exl2").problem)
 
 
+_DEEP = {
+    "X-GGUF/UD-Q4_K_XL/x.gguf": "X-GGUF/UD-Q4_K_XL/x.gguf",
+    "sub/deep/x.gguf": "sub/deep/x.gguf",
+    "pub/repo/a-00001-of-00002.gguf pub/repo/a-00002-of-00002.gguf": "pub/repo/a-00001-of-00002.gguf",
+    "models--u--r/snapshots/0a/x.gguf models--u--r/blobs/0": "models--u--r/snapshots/0a/x.gguf",
+    "Y/y.gguf Y/Q8/y8.gguf": "Y/y.gguf Y/Q8/y8.gguf",
+    "E/4bpw/config.json E/4bpw/output.safetensors E/6bpw/config.json E/6bpw/output.safetensors": "E/4bpw E/6bpw",
+    "pub/llama/config.json pub/llama/model.safetensors pub/llama/checkpoint-5/config.json "
+    "pub/llama/checkpoint-5/model.safetensors": "pub/llama",
+    "top/config.json top/model.safetensors top/original/x.bin top/onnx/config.json": "top",
+    "Z/z.gguf Z/mmproj.gguf": "Z",
+    "Z/deep/mmproj-z.gguf Z/.cache/z.gguf Z/deep/z.gguf.part": "Z",
+    "a/b/c/d/e/f/x.gguf": "a/b/c/d/e/f/x.gguf",
+}
+
+
+@pytest.mark.parametrize("files", _DEEP)
+def test_models_are_found_however_deep_they_lie(paths: Paths, shelf: Shelf, gguf: Make, files: str) -> None:
+    for name in files.split():
+        if name.endswith(".gguf"):
+            gguf(name)
+        else:
+            (paths.models / name).parent.mkdir(parents=True, exist_ok=True)
+            (paths.models / name).write_text("{}")
+    names = _DEEP[files].split()
+    assert sorted(shelf.names()) == sorted(names)
+    for name in names:
+        item = shelf.find(f"models/{name}")
+        assert item.name == name
+        assert ".gguf" not in name or (item.problem is None and item.path == paths.models / name)
+
+
+def test_a_link_that_leads_back_ends(paths: Paths, shelf: Shelf, gguf: Make) -> None:
+    gguf("a/b/x.gguf")
+    (paths.models / "a" / "b" / "again").symlink_to(paths.models / "a", target_is_directory=True)
+    assert shelf.names() == ["a/b/x.gguf"]
+
+
 @pytest.mark.parametrize("name", ["My.Model.gguf", "my.model.gguf", "My.Model", "models/My.Model.gguf"])
 def test_names_are_found_loosely(shelf: Shelf, gguf: Make, name: str) -> None:
     gguf("My.Model.gguf")

@@ -127,6 +127,31 @@ def test_detected_in_the_stated_order(tmp_path: Path) -> None:
     assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")
 
 
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ({"instruction_template_str": "{{ 7 }}"}, "{{ 7 }}"),
+        ({"instruction_template_str": "{{ 7 }}", "instruction_template": "ChatML"}, "{{ 7 }}"),
+        ({"instruction_template": "ChatML"}, SHIPPED.load("ChatML")),
+        ({"instruction_template": "gone"}, SHIPPED.load("Alpaca")),
+        ({"instruction_template": "None", "instruction_template_str": ""}, SHIPPED.load("Alpaca")),
+    ],
+)
+def test_the_settings_template_is_for_models_of_which_nothing_is_known(
+    tmp_path: Path, start: dict[str, str], expected: str
+) -> None:
+    """The original's settings.yaml holds the template of whatever model was loaded when it was saved."""
+    (tmp_path / "models").mkdir()
+    paths = replace(Paths.under(ROOT), models=tmp_path / "models")
+    kept = ModelSettings(paths)
+    templates = Templates(paths, kept.matches, start)
+    assert templates.detect_for("x.gguf", None, "the GGUF")[0] == expected
+    assert templates.detect_for("x.gguf", "{{ 1 }}", "the GGUF")[0] == "{{ 1 }}"
+    assert templates.detect_for("zephyr-7b", None, "the GGUF")[0] == templates.load("Zephyr")
+    kept.keep("x.gguf", {"instruction_template": "Metharme"})
+    assert templates.detect_for("x.gguf", None, "the GGUF")[0] == templates.load("Metharme")
+
+
 def test_every_name_in_the_shipped_patterns_is_a_template() -> None:
     names = {each["instruction_template"] for each in read_mapping(ROOT / "models" / "config.yaml").values()}
     assert names <= set(SHIPPED.names())

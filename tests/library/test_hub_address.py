@@ -1,0 +1,161 @@
+"""What people paste to name a model of the hub, and which files are then fetched."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from errors import InvalidInput
+from modules.library.hub_address import Address, RemoteFile, chosen, folders_in, parse_address
+
+MODEL = Address("ann/tiny")
+GGUF = Address("ann/tiny", "main", "a b.gguf")
+
+_SAME = {
+    MODEL: (
+        "ann/tiny", " ann/tiny/ ", "https://huggingface.co/ann/tiny/", "http://huggingface.co/ann/tiny",
+        "huggingface.co/ann/tiny", "www.huggingface.co/ann/tiny", "HuggingFace.co/ann/tiny", "hf.co/ann/tiny",
+        "https://hf-mirror.com/ann/tiny", "https://hub.example:8080/ann/tiny", "hf://ann/tiny", "hf://models/ann/tiny",
+        "https://huggingface.co/ann/tiny/tree/main", "https://huggingface.co/ann/tiny/tree/main/",
+        "https://huggingface.co/ann/tiny?library=transformers#usage", "https://huggingface.co/ann/tiny/discussions/3",
+        "https://huggingface.co/api/models/ann/tiny", "https://huggingface.co/ann/tiny.git",
+        "git@hf.co:ann/tiny", "git@hf.co:ann/tiny.git", "ssh://git@hf.co/ann/tiny",
+        "git clone https://huggingface.co/ann/tiny",
+        "hf download ann/tiny", "huggingface-cli download ann/tiny --local-dir models/x", "ann/tiny:latest",
+        "ollama run hf.co/ann/tiny", "llama-server -hf ann/tiny", '"ann/tiny"', "`ann/tiny`", "<https://hf.co/ann/tiny>",
+        "[tiny](https://huggingface.co/ann/tiny)", "ann\\tiny", "ann/\u200btiny\ufeff",
+        "https://huggingface.co//ann//tiny", "https://user:secret@huggingface.co/ann/tiny",
+        "https://huggingface.co/ann/tiny/commits/main",
+    ),
+    GGUF: (
+        "https://huggingface.co/ann/tiny/resolve/main/a%20b.gguf?download=true",
+        "https://huggingface.co/ann/tiny/blob/main/a%20b.gguf", "huggingface.co/ann/tiny/raw/main/a b.gguf",
+        "https://huggingface.co/ann/tiny?show_file_info=a%20b.gguf",
+        "https://huggingface.co/ann/tiny/tree/main?show_file_info=a+b.gguf", "hf://ann/tiny/a%20b.gguf",
+        "ann/tiny/a%20b.gguf", "https://huggingface.co/api/models/ann/tiny/resolve/main/a%20b.gguf",
+    ),
+    Address("ann/tiny", "main", "Q4_K_M"): (
+        "ann/tiny:Q4_K_M", "hf.co/ann/tiny:Q4_K_M", "ollama run hf.co/ann/tiny:Q4_K_M", "llama-cli -hf ann/tiny:Q4_K_M",
+        "hf download ann/tiny --include '*Q4_K_M*'", "https://huggingface.co/ann/tiny:Q4_K_M",
+        "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096",
+    ),
+    Address("ann/tiny", "main", "UD-Q4_K_XL"): (
+        "https://huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL", "ann/tiny:UD-Q4_K_XL",
+        "hf download ann/tiny --include 'UD-Q4_K_XL/*' --local-dir models/x",
+        "huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL/",
+    ),
+    Address("ann/tiny", "refs/pr/1", "x.gguf"): (
+        "https://huggingface.co/ann/tiny/blob/refs%2Fpr%2F1/x.gguf", "hf.co/ann/tiny/resolve/refs/pr/1/x.gguf",
+        "hf download ann/tiny x.gguf --revision refs/pr/1",
+    ),
+    Address("ann/tiny", "4.0bpw"): (
+        "ann/tiny:4.0bpw", "https://huggingface.co/ann/tiny/tree/4.0bpw", "ann/tiny@4.0bpw", "hf://ann/tiny@4.0bpw",
+        "git clone --branch 4.0bpw https://huggingface.co/ann/tiny",
+    ),
+    Address("ann/tiny", "main", "a/b.gguf"): (
+        "https://hub.example/ann/tiny/resolve/main/a/b.gguf", "ann/tiny/a/b.gguf",
+    ),
+    Address("ann/tiny", "main", "x.gguf"): ("hf download ann/tiny x.gguf", "ann/tiny:x.gguf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "address"), [(text, address) for address, all_ in _SAME.items() for text in all_])
+def test_every_form_that_people_paste(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *((text, "repository") for text in ("", "tiny", "ann/tiny/x", "../etc", "ann/..", "ann/ti ny", "ftp://a/b/c")),
+        ("a/b:../c", "branch"),
+        ("a/b/resolve/main/../x", "leads out"),
+        ("https://hf.co/a/b/resolve/main/%2e%2e/x", "leads out"),
+        ("https://hf.co/a/b/resolve/main/..%2f..%2fx", "leads out"),
+        ("https://hf.co/%2e%2e/b", "repository"),
+        ("https://huggingface.co/datasets/ann/rows", "data set"),
+        ("datasets/ann/rows", "data set"),
+        ("hf.co/spaces/ann/app", "space"),
+        ("https://huggingface.co/collections/ann/x-1", "collection"),
+        ("https://github.com/ann/tiny", "not the model hub"),
+        ("https://ollama.com/library/tiny", "not the model hub"),
+        ("hf://datasets/ann/rows", "data set"),
+        ("\x00/\x00", "repository"),
+        ("a/b" * 5000, "repository"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_is_a_sentence(text: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as error:
+        parse_address(text)
+    assert len(str(error.value)) < 500
+
+
+def files(text: str) -> list[RemoteFile]:
+    return [RemoteFile(path, 1) for path in text.split()]
+
+
+_SHARDS = "model-00001-of-00002.safetensors model-00002-of-00002.safetensors"
+_TWICE = {
+    f"config.json tokenizer.json {_SHARDS} consolidated.safetensors params.json": "consolidated.safetensors",
+    f"config.json {_SHARDS} consolidated-00001-of-00002.safetensors": "consolidated-00001-of-00002.safetensors",
+    "config.json consolidated.safetensors params.json": "",
+    "config.json model.safetensors pytorch_model.bin": "pytorch_model.bin",
+    f"config.json model.safetensors {_SHARDS}": _SHARDS,
+    "config.json model.safetensors model.fp16.safetensors": "model.fp16.safetensors",
+    f"config.json {_SHARDS} model.fp16-00001-of-00002.safetensors": "model.fp16-00001-of-00002.safetensors",
+    "config.json pytorch_model.bin training_args.bin optimizer.pt": "training_args.bin optimizer.pt",
+    "config.json pytorch_model.bin rng_state.pth": "rng_state.pth",
+    "config.json pytorch_model-00001-of-00001.bin consolidated.00.pth": "consolidated.00.pth",
+    "config.json pytorch_model.bin 4bpw/output.safetensors": "4bpw/output.safetensors",
+    "config.json adapter_model.safetensors consolidated.safetensors": "",
+    "config.json output.safetensors": "",
+    "config.json model.fp16.safetensors": "",
+}
+
+
+@pytest.mark.parametrize("all_", _TWICE)
+def test_no_weights_come_twice(all_: str) -> None:
+    """Of each weight one form, and what is left out is a second one: every file is fetched or named in the row."""
+    got = {file.path for file in chosen(files(all_), ())}
+    assert got == set(all_.split()) - set(_TWICE[all_].split())
+
+
+_REPO = files(
+    "README.md a.Q4_K_M.gguf a.Q8_0.gguf mmproj-a.Q8_0.gguf UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf "
+    "UD-Q4_K_XL/a-UD-Q4_K_XL-00002-of-00002.gguf a.UD-IQ2_M.gguf"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "first"),
+    [
+        ("Q4_K_M", 1, "a.Q4_K_M.gguf"),
+        ("q8_0", 1, "a.Q8_0.gguf"),
+        ("UD-Q4_K_XL", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
+        ("UD-Q4_K_XL/", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
+        ("Q4_K_XL", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
+        ("iq2_m", 1, "a.UD-IQ2_M.gguf"),
+        ("UD-Q4_K_XL/a-UD-Q4_K_XL-00002-of-00002.gguf", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
+    ],
+)
+def test_a_file_a_folder_or_a_quantization_may_be_named(name: str, count: int, first: str) -> None:
+    got = chosen(_REPO, [name])
+    assert (len(got), got[0].path) == (count, first)
+
+
+def test_a_quantization_that_is_there_twice_or_not_is_a_sentence() -> None:
+    with pytest.raises(InvalidInput, match=r"2 files of Q4_0: choose one.*b\.Q4_0"):
+        chosen(files("a.Q4_0.gguf b.Q4_0.gguf"), ["Q4_0"])
+    with pytest.raises(InvalidInput, match="no file 'Q5_0'"):
+        chosen(_REPO, ["Q5_0"])
+
+
+def test_weights_in_folders_are_offered() -> None:
+    repo = files("README.md 4bpw/config.json 4bpw/output.safetensors 6bpw/config.json 6bpw/output.safetensors doc/x.md")
+    with pytest.raises(InvalidInput, match=r"lie in folders: 4bpw, 6bpw.*/tree/main/4bpw"):
+        chosen(repo, ())
+    assert [each.name for each in folders_in(repo)] == ["4bpw", "6bpw"]
+    assert [file.path for file in chosen(repo, ["6bpw"])] == ["6bpw/config.json", "6bpw/output.safetensors"]
+    for folder, slash in itertools.product(("4bpw", "6bpw"), ("", "/")):
+        assert chosen(repo, [folder + slash]) == list(next(e.files for e in folders_in(repo) if e.name == folder))
