@@ -52,7 +52,6 @@ _SILENT = frozenset(
         "metadata",
         "store",
         "service_tier",
-        "parallel_tool_calls",
         "api_type",
         "api_server",
         "safety_identifier",
@@ -65,7 +64,6 @@ _SILENT = frozenset(
         "max_completion_tokens",
         "n_probs",
         "legacy_api",
-        "include_reasoning",
         "sampler_seed",
         "prediction",
         "modalities",
@@ -84,6 +82,9 @@ _FOREIGN: Mapping[str, tuple[Any, ...]] = {
     "tfs_z": (1,),
     "mirostat": (0,),
     "adaptive_p": (0,),
+    # a chat's; a completion's text is given as it is, whatever is in it
+    "include_reasoning": (True, False),
+    "parallel_tool_calls": (True, False),
 }
 
 
@@ -183,6 +184,8 @@ class ChatFields(Generation):
     messages: Objects = Field(description="The conversation, oldest first.")
     tools: Objects = Field([], description="Functions that the model may call.")
     tool_choice: str | dict[str, Any] | None = Field(None, description="auto, none, required, or one function.")
+    parallel_tool_calls: bool = Field(True, description="Whether one reply may call several tools; false: one.")
+    include_reasoning: bool = Field(True, description="Give what the model thought, in reasoning_content.")
     functions: Any = Field(None, description="Not supported: use tools.")
     function_call: Any = Field(None, description="Not supported: use tool_choice.")
     logprobs: bool = Field(False, description="Give log-probabilities.")

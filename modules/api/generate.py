@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -49,12 +50,11 @@ def routes(app: App, workers: Workers) -> APIRouter:
         request.scope["place"].widen(ask.replies)
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
-        how: dict[str, Any] = {
-            "with_logprobs": body.logprobs,
-            "thinking": opened.thinking,
-            # a reply of a form that the client has chosen calls nothing, whatever it looks like
-            "tools": () if is_formed(body) else opened.tools,
-        }
+        reading = opened.reading
+        if is_formed(body):  # a reply of a form that the client has chosen calls nothing, whatever it looks like
+            reading = replace(reading, tools={})
+        form = chat.Form(reading, thoughts=body.include_reasoning, one_call=not body.parallel_tool_calls)
+        how: dict[str, Any] = {"with_logprobs": body.logprobs, "form": form}
         if body.stream:
             return EventStream(answers, chat.Chunks(answers, with_usage=body.stream_options.include_usage, **how))
         await collect(request, answers)
@@ -161,6 +161,7 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
         alternatives=body.top_logprobs if body.logprobs else None,
         label=label,
         context=opened.context,
+        reading=opened.reading,
         session=opened.session,
         **shared,
     )

@@ -13,6 +13,7 @@ from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
 from loaders.params import SamplingParams, token_ids
 from modules.extensions import Extensions, HookContext
+from modules.families.reading import Reading
 from modules.generation.echo import Echo
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
@@ -50,6 +51,7 @@ class Ask:
     stream: bool = False  # the reply is sent while it is written
     label: str = ""
     context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
+    reading: Reading | None = None  # how the replies are taken apart: what of them stays in the text for that
     session: ModelSession | None = None  # where the prompt was made for a model already: that one answers
 
     @property
@@ -226,6 +228,7 @@ class Completions:
                         alternatives=alternatives,
                         logit_bias=bias,
                         label=ask.label,
+                        keep=ask.reading.family.keeps if ask.reading else None,
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
                     answers.append(Answer(len(answers), stream, echo))
