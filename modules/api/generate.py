@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -13,12 +12,13 @@ from loaders.params import SamplingParams
 from modules.api import chat, completions
 from modules.api.ascii_json import AsciiJSON
 from modules.api.fields import ChatFields, ChatRequest, CompletionFields, CompletionRequest, Generation
+from modules.api.forms import formed
 from modules.api.stream import EventStream
 from modules.api.work import Workers, collect
 from modules.app import App
 from modules.chat.dialogue import Dialogue, Opened
+from modules.families.reading import Reading
 from modules.generation.completions import Ask
-from modules.prompts.json_grammar import json_grammar
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ def routes(app: App, workers: Workers) -> APIRouter:
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
         reading = opened.reading
-        if is_formed(body):  # a reply of a form that the client has chosen calls nothing, whatever it looks like
-            reading = replace(reading, tools={})
+        if is_formed(body):  # a reply of a form that the client has chosen is neither call nor thought
+            reading = Reading()
         form = chat.Form(reading, thoughts=body.include_reasoning, one_call=not body.parallel_tool_calls)
         how: dict[str, Any] = {"with_logprobs": body.logprobs, "form": form}
         if body.stream:
@@ -76,7 +76,8 @@ async def asked_chat(app: App, workers: Workers, request: Request, body: ChatFie
 
 def is_formed(body: Generation) -> bool:
     """Whether the reply is to be JSON."""
-    return bool((body.response_format or {}).get("type", "text") != "text")
+    chosen = (body.json_schema, body.guided_json, body.guided_choice, body.structured_outputs)
+    return (body.response_format or {}).get("type", "text") != "text" or any(each is not None for each in chosen)
 
 
 def label_of(request: Request) -> str:
@@ -186,12 +187,14 @@ def asked_params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]
     if limit is not None:
         params = params.changed(max_new_tokens=max(limit, 1))
     utf8(params.grammar_string, "grammar_string")
-    grammar, notes = _grammar(body.response_format)
+    if body.endless():
+        params = params.changed(auto_max_new_tokens=True)
+    grammar, notes = formed(body)
     if grammar:
         if params.grammar_string.strip():
             raise InvalidInput("response_format and grammar_string exclude each other. Send one of them.")
         params = params.changed(grammar_string=grammar)
-    return params, [*body.strangers(), *notes]
+    return params, [*body.strangers(), *body.doubled(), *notes]
 
 
 def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
@@ -207,21 +210,3 @@ def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
         "logit_bias": bias,
         "banned_strings": body.banned_strings,
     }
-
-
-def _grammar(form: dict[str, Any] | None) -> tuple[str, list[str]]:
-    """The grammar of a response_format. Raises: InvalidInput, InvalidSchema."""
-    match (form or {}).get("type", "text"):
-        case "text":
-            return "", []
-        case "json_object":
-            return json_grammar()
-        case "json_schema":
-            given = (form or {}).get("json_schema")
-            if not isinstance(given, dict) or "schema" not in given:
-                raise InvalidInput('response_format needs {"json_schema": {"name": ..., "schema": {...}}}.')
-            return json_grammar(given["schema"])
-        case other:
-            raise InvalidInput(
-                f"response_format.type is text, json_object or json_schema (it was {ascii(other)[:60]})."
-            )

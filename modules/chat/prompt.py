@@ -57,6 +57,10 @@ class Prompt:
     others: tuple[str, ...] = ()  # whose name the answer must not begin with
     reading: Reading = Reading()  # how the reply is taken apart
 
+    def keeps(self, token: str) -> bool:
+        """Whether a control token of this text stays in the reply, to be read as a mark."""
+        return self.reading.family.keeps(token)
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -370,8 +370,7 @@ class Chats:
     ) -> Reply:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
-        keep = prompt.reading.family.keeps
-        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context, keep=keep)
+        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context, keep=prompt.keeps)
         self._keep(conversation)
         try:
             message = place()
