@@ -220,6 +220,7 @@ class ChatFields(Generation):
     tool_choice: str | dict[str, Any] | None = Field(None, description="auto, none, required, or one function.")
     parallel_tool_calls: bool = Field(True, description="Whether one reply may call several tools; false: one.")
     include_reasoning: bool = Field(True, description="Give what the model thought, in reasoning_content.")
+    thinking_budget: int | None = Field(None, ge=0, description="End a thought after so many tokens.")
     functions: Any = Field(None, description="Not supported: use tools.")
     function_call: Any = Field(None, description="Not supported: use tool_choice.")
     logprobs: bool = Field(False, description="Give log-probabilities.")

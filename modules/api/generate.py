@@ -163,11 +163,20 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
         label=label,
         context=opened.context,
         reading=opened.reading,
+        thinking_budget=_budget(body, params, notes),
         session=opened.session,
         **shared,
     )
     log.debug("%s prompt: %s", label, opened.text)
     return opened, ask, [*notes, *opened.notes]
+
+
+def _budget(body: ChatFields, params: SamplingParams, notes: list[str]) -> int | None:
+    """How many tokens a thought may have. A grammar leaves no room for the mark that would end it."""
+    if body.thinking_budget is not None and params.grammar_string.strip():
+        notes.append("thinking_budget has no effect: the reply is bound by a grammar.")
+        return None
+    return body.thinking_budget
 
 
 def _asked(params: SamplingParams, limit: int | None) -> int | None:

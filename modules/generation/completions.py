@@ -18,6 +18,7 @@ from modules.generation.echo import Echo
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.generation.stream import Piece, TextStream
+from modules.generation.thought_end import ThoughtEnd
 
 #: How many replies one request may ask for.
 MOST_REPLIES = 128
@@ -52,6 +53,7 @@ class Ask:
     label: str = ""
     context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
     reading: Reading | None = None  # how the replies are taken apart: what of them stays in the text for that
+    thinking_budget: int | None = None  # tokens after which a thought is ended
     session: ModelSession | None = None  # where the prompt was made for a model already: that one answers
 
     @property
@@ -228,6 +230,7 @@ class Completions:
                         alternatives=alternatives,
                         logit_bias=bias,
                         label=ask.label,
+                        processors=_ending(ask, model),
                         keep=ask.reading.family.keeps if ask.reading else None,
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
@@ -272,6 +275,13 @@ class Completions:
                 return f"{before}{prompt}{after}{suffix}{middle}"
         warnings.append("suffix has no effect: this model was not made to fill a gap.")
         return prompt
+
+
+def _ending(ask: Ask, model: Model) -> tuple[ThoughtEnd, ...]:
+    """What ends the thought of one reply, where it is to be ended."""
+    if ask.thinking_budget is None or ask.reading is None:
+        return ()
+    return (ThoughtEnd(ask.reading, model.tokenizer, ask.thinking_budget),)
 
 
 def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:

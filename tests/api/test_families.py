@@ -161,3 +161,11 @@ def test_what_is_not_honoured_is_named(api: Client) -> None:
     assert api.post("/v1/chat/completions", {"messages": USER, "max_tokens": -1}).status_code == 200
     assert model.requests[-1].max_tokens > 512
     assert api.post("/v1/chat/completions", {"messages": USER, "guided_regex": "a+"}).status_code == 400
+
+
+def test_a_budget_for_thoughts_reaches_the_engine(api: Client) -> None:
+    model = api.use(FakeModel("x"))
+    api.post("/v1/chat/completions", {"messages": USER, "thinking_budget": 5, "n": 2})
+    assert [len(request.processors) for request in model.requests[-2:]] == [1, 1]
+    body = {"messages": USER, "thinking_budget": 5, "guided_choice": ["x"]}
+    assert "thinking_budget has no effect" in str(api.post("/v1/chat/completions", body).json()["warnings"])
