@@ -43,6 +43,7 @@ Strings = TypeAliasType("Strings", Annotated[list[str], FailFast()])
 Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
 Inputs = str | Ids | Strings | IdLists
 Texts = Annotated[Strings, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Limit = Annotated[int, Field(ge=-1)]
 Biases = Annotated[dict[str, float], BeforeValidator(_only_numbers)]
 
 #: What clients send without meaning anything by it here: read over in silence.
@@ -50,30 +51,23 @@ _SILENT = frozenset(
     [
         "user",
         "metadata",
-        "store",
         "service_tier",
-        "parallel_tool_calls",
         "api_type",
         "api_server",
         "safety_identifier",
         "prompt_cache_key",
-        "n_predict",
-        "num_predict",
         "num_ctx",
         "max_new_tokens",
         "max_tokens",
         "max_completion_tokens",
-        "n_probs",
         "legacy_api",
-        "include_reasoning",
         "sampler_seed",
-        "prediction",
-        "modalities",
-        "verbosity",
         "stream_options",
-        "cache_prompt",
     ]
 )
+#: The names of the reply's limit, the one that counts first; llama.cpp's and Ollama's stand alone or beside those.
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
+_FOREIGN_LIMITS = ("n_predict", "num_predict")
 #: Settings of other programs, with the values at which they do nothing; at others a warning says so.
 _FOREIGN: Mapping[str, tuple[Any, ...]] = {
     "skew": (0,),
@@ -84,6 +78,21 @@ _FOREIGN: Mapping[str, tuple[Any, ...]] = {
     "tfs_z": (1,),
     "mirostat": (0,),
     "adaptive_p": (0,),
+    "store": (False,),
+    "cache_prompt": (True,),
+    "n_probs": (0,),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+    "prediction": ({},),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "stop_token_ids": ([],),
+    "logits_processors": ([],),
+    "include_stop_str_in_output": (False,),
+    "include_obfuscation": (True, False),  # of events' sizes: none is hidden here
+    # a chat's; a completion's text is given as it is, whatever is in it
+    "include_reasoning": (True, False),
+    "parallel_tool_calls": (True, False),
 }
 
 
@@ -104,8 +113,10 @@ class Body(BaseModel):
     def strangers(self) -> list[str]:
         """A sentence for each field that means nothing here."""
         known = self._known()
-        said = []
+        said = [f"{name}.{each}" for name, body in self if isinstance(body, Body) for each in body.strangers()]
         for name, value in (self.model_extra or {}).items():
+            if name == "n_probs" and getattr(self, "logprobs", None):
+                continue  # the same in other words
             if name not in known and value not in _FOREIGN.get(name, ()):
                 said.append(f"{name[:60]} has no effect: it is not a field here.")
         return said[:20]
@@ -126,8 +137,8 @@ class Generation(Body):
     model: str = Field("", description="Any name: the loaded model answers.")
     stream: bool = Field(False, description="Send the reply while it is written, as server-sent events.")
     stream_options: StreamOptions = StreamOptions()
-    max_tokens: int | None = Field(None, ge=0, description="The most tokens of the reply.")
-    max_completion_tokens: int | None = Field(None, ge=0, description="The same as max_tokens.")
+    max_tokens: Limit | None = Field(None, description="The most tokens of the reply; -1 is what the context leaves.")
+    max_completion_tokens: Limit | None = Field(None, description="The same as max_tokens.")
     n: int = Field(1, ge=1, le=128, description="How many replies.")
     stop: Texts = Field([], description="The reply ends before any of these.")
     stopping_strings: Texts = Field([], description="The same as stop.")
@@ -135,6 +146,12 @@ class Generation(Body):
     logit_bias: Biases = Field({}, description="Token id to what is added to its logit; -100 is never.")
     preset: str = Field("", description="A preset's name: its values, then those of this request.")
     response_format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
+    json_schema: dict[str, Any] | None = Field(None, description="A schema, as llama-server takes it.")
+    guided_json: dict[str, Any] | str | None = Field(None, description="A schema, as vLLM takes it.")
+    guided_choice: Strings | None = Field(None, description="The reply is one of these.")
+    guided_grammar: str | None = Field(None, description="A GBNF grammar, as grammar_string.")
+    grammar: str | None = Field(None, description="A GBNF grammar, as grammar_string.")
+    structured_outputs: dict[str, Any] | None = Field(None, description="json, choice or grammar, as vLLM takes it.")
 
     def params(self, start: SamplingParams) -> SamplingParams:
         """The sampling knobs of this request over those to start with. Raises: InvalidInput."""
@@ -150,12 +167,30 @@ class Generation(Body):
 
     def limit(self) -> int | None:
         """The most tokens of the reply, by whichever name it was given; None where none was."""
-        named = [self.max_tokens, self.max_completion_tokens, getattr(self, "max_new_tokens", None)]
-        return next((value for value in named if value is not None), None)
+        value = next(iter(self._limits().values()), None)
+        return None if value is None or value < 0 else value
+
+    def endless(self) -> bool:
+        """Whether the reply may have all that the context leaves: -1 says so."""
+        return next(iter(self._limits().values()), 0) < 0
+
+    def _limits(self) -> dict[str, int]:
+        """By each name that it was given, the one that counts first."""
+        extra = self.model_extra or {}
+        named: dict[str, Any] = {name: getattr(self, name, None) for name in _LIMITS}
+        named.update({name: extra.get(name) for name in _FOREIGN_LIMITS})
+        return {name: value for name, value in named.items() if type(value) is int}
+
+    def doubled(self) -> list[str]:
+        """A sentence for each name of the limit that says something else than the one that counts."""
+        (first, value), *others = [*self._limits().items()] or [("", 0)]
+        return [
+            f"{name} has no effect: {first} counts." for name, other in others if other != value and name in _LIMITS
+        ]
 
     @classmethod
     def _known(cls) -> Set[str]:
-        return _SILENT | set(SamplingParams.spellings())
+        return _SILENT | set(SamplingParams.spellings()) | set(_FOREIGN_LIMITS)
 
     def _set(self, names: Sequence[str]) -> list[str]:
         """Those of these fields that the request gives a value other than the usual one."""
@@ -183,6 +218,9 @@ class ChatFields(Generation):
     messages: Objects = Field(description="The conversation, oldest first.")
     tools: Objects = Field([], description="Functions that the model may call.")
     tool_choice: str | dict[str, Any] | None = Field(None, description="auto, none, required, or one function.")
+    parallel_tool_calls: bool = Field(True, description="Whether one reply may call several tools; false: one.")
+    include_reasoning: bool = Field(True, description="Give what the model thought, in reasoning_content.")
+    thinking_budget: int | None = Field(None, ge=0, description="End a thought after so many tokens.")
     functions: Any = Field(None, description="Not supported: use tools.")
     function_call: Any = Field(None, description="Not supported: use tool_choice.")
     logprobs: bool = Field(False, description="Give log-probabilities.")

@@ -12,11 +12,12 @@ from loaders.params import SamplingParams
 from modules.api import chat, completions
 from modules.api.ascii_json import AsciiJSON
 from modules.api.fields import ChatFields, ChatRequest, CompletionFields, CompletionRequest, Generation
-from modules.api.response_format import form_grammar
+from modules.api.forms import formed
 from modules.api.stream import EventStream
 from modules.api.work import Workers, collect
 from modules.app import App
 from modules.chat.dialogue import Dialogue, Opened
+from modules.families.reading import Reading
 from modules.generation.completions import Ask
 
 log = logging.getLogger(__name__)
@@ -49,12 +50,11 @@ def routes(app: App, workers: Workers) -> APIRouter:
         request.scope["place"].widen(ask.replies)
         answers = await workers.short(lambda: app.completions.start(ask))
         answers.warnings[:0] = notes
-        how: dict[str, Any] = {
-            "with_logprobs": body.logprobs,
-            "thinking": opened.thinking,
-            # a reply of a form that the client has chosen calls nothing, whatever it looks like
-            "tools": () if is_formed(body) else opened.tools,
-        }
+        reading = opened.reading
+        if is_formed(body):  # a reply of a form that the client has chosen is neither call nor thought
+            reading = Reading()
+        form = chat.Form(reading, thoughts=body.include_reasoning, one_call=not body.parallel_tool_calls)
+        how: dict[str, Any] = {"with_logprobs": body.logprobs, "form": form}
         if body.stream:
             return EventStream(answers, chat.Chunks(answers, with_usage=body.stream_options.include_usage, **how))
         await collect(request, answers)
@@ -76,7 +76,8 @@ async def asked_chat(app: App, workers: Workers, request: Request, body: ChatFie
 
 def is_formed(body: Generation) -> bool:
     """Whether the reply is to be JSON."""
-    return bool((body.response_format or {}).get("type", "text") != "text")
+    chosen = (body.json_schema, body.guided_json, body.guided_choice, body.structured_outputs)
+    return (body.response_format or {}).get("type", "text") != "text" or any(each is not None for each in chosen)
 
 
 def label_of(request: Request) -> str:
@@ -161,11 +162,21 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
         alternatives=body.top_logprobs if body.logprobs else None,
         label=label,
         context=opened.context,
+        reading=opened.reading,
+        thinking_budget=_budget(body, params, notes),
         session=opened.session,
         **shared,
     )
     log.debug("%s prompt: %s", label, opened.text)
     return opened, ask, [*notes, *opened.notes]
+
+
+def _budget(body: ChatFields, params: SamplingParams, notes: list[str]) -> int | None:
+    """How many tokens a thought may have. A grammar leaves no room for the mark that would end it."""
+    if body.thinking_budget is not None and params.grammar_string.strip():
+        notes.append("thinking_budget has no effect: the reply is bound by a grammar.")
+        return None
+    return body.thinking_budget
 
 
 def _asked(params: SamplingParams, limit: int | None) -> int | None:
@@ -185,12 +196,14 @@ def asked_params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]
     if limit is not None:
         params = params.changed(max_new_tokens=max(limit, 1))
     utf8(params.grammar_string, "grammar_string")
-    grammar, notes = form_grammar(body.response_format)
+    if body.endless():
+        params = params.changed(auto_max_new_tokens=True)
+    grammar, notes = formed(body)
     if grammar:
         if params.grammar_string.strip():
             raise InvalidInput("response_format and grammar_string exclude each other. Send one of them.")
         params = params.changed(grammar_string=grammar)
-    return params, [*body.strangers(), *notes]
+    return params, [*body.strangers(), *body.doubled(), *notes]
 
 
 def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:

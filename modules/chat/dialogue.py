@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,13 +15,16 @@ from typing import Any
 from errors import InvalidInput, PromptTooLong, TooMany, Unsupported, utf8
 from loaders import plain_json
 from loaders.params import SamplingParams
-from modules.chat.answer import opens_thought
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Message
+from modules.chat.forms import THOUGHTS, Line
 from modules.chat.hooks import ChatHooks
 from modules.chat.prompt import Mode, Stage, build
-from modules.chat.script import Line, Script
+from modules.chat.script import Script
 from modules.extensions import Extensions, HookContext
+from modules.families.kept import thought_keys
+from modules.families.reading import TAIL, Reading
+from modules.families.table import family_of
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.prompts.json_grammar import json_grammar, literal
@@ -58,13 +60,12 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class Opened:
-    """The prompt, where the reply stops, a grammar that forces a call of a tool, and whether a thought is open."""
+    """The prompt, where the reply stops, a grammar that forces a call of a tool, and how the reply is to be read."""
 
     text: str
     stop: tuple[str, ...] = ()
     grammar: str = ""
-    thinking: bool = False
-    tools: tuple[str, ...] = ()  # the names of those that may be called
+    reading: Reading = Reading()  # how the reply is taken apart
     notes: tuple[str, ...] = ()
     context: HookContext | None = None
     session: ModelSession | None = None  # whose template and tokens these are: the reply has to come from there
@@ -109,34 +110,36 @@ class Dialogues:
         tools = _tools(dialogue)
         template = self._template(dialogue, session)
         notes: list[str] = []
-        if tools and "tools" not in template:
-            lines = _told(lines, tools)
-        values = {
-            "bos_token": tokenizer.bos_token,
-            "eos_token": tokenizer.eos_token,
-            **dialogue.template_values,
-            "tools": list(tools) or None,
-        }
+        keys = thought_keys(template)
+        lines = [_with_thought(line, keys) for line in lines]
+        values = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token, **dialogue.template_values}
         notes += self._unasked(dialogue, template)
 
         def render(template: str, messages: Sequence[Mapping[str, Any]], *, name: str, **more: Any) -> str:
             # the client has named the values, so they cannot be keywords: one of them may be called `name`
             return self._templates.render_with(template, messages, {**values, **more}, name=name)
 
-        script = Script(render, template, "of the instructions")
+        script = Script(render, template, "of the instructions", tools=list(tools) or None)
         begun = ""
         if lines and lines[-1]["role"] == "assistant" and "tool_calls" not in lines[-1]:
-            begun = lines.pop()["content"]  # it is gone on with: a second turn of the same side would make no sense
+            begun = (
+                lines.pop()["content"] or ""
+            )  # it is gone on with: a second turn of the same side would make no sense
         elif dialogue.continue_:
             raise InvalidInput(_NOTHING_BEGUN)
         text = script.opened(lines, begun)
+        notes += script.notes
         ignored = (tokenizer.bos_token, tokenizer.eos_token, "<s>", "</s>")
         return Opened(
             text,
             tuple(script.stops(ignored)),
             _forced(dialogue, tools, notes),
-            thinking=opens_thought(begun, text.removesuffix(begun)),
-            tools=tuple(tool["function"]["name"] for tool in tools),
+            Reading(
+                family_of(template),
+                text.removesuffix(begun)[-TAIL:],
+                begun,
+                {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools},
+            ),
             notes=tuple(notes),
         )
 
@@ -217,14 +220,20 @@ def _line(message: Mapping[str, Any], place: int) -> Line:
             f"messages.{place}.role is one of system, developer, user, assistant, tool (it was {_short(role)})."
         )
     content = _content(message.get("content"), place)
-    if content is None and not (role == "assistant" and message.get("tool_calls")):
+    if content is None and role not in ("assistant", "tool", "function"):
         raise InvalidInput(f"messages.{place}.content is missing. It is a text or a list of parts.")
+    if content is None and isinstance(message.get("refusal"), str):
+        content = message["refusal"]
     utf8(content or "", f"messages.{place}.content")
     line: dict[str, Any] = {"role": _ROLES.get(role, role), "content": content or ""}
     if role == "assistant" and message.get("tool_calls"):
         line["tool_calls"] = [_past_call(call, place) for call in _list(message["tool_calls"], place)]
     if line["role"] == "tool":
         line.update({key: message[key] for key in ("tool_call_id", "name") if isinstance(message.get(key), str)})
+    thought = next((message[key] for key in THOUGHTS if isinstance(message.get(key), str)), "")
+    if role == "assistant" and thought:
+        utf8(thought, f"messages.{place}.reasoning_content")
+        line["thought"] = thought
     return line
 
 
@@ -247,7 +256,7 @@ def _content(content: Any, place: int) -> str | None:
             raise Unsupported(f"messages.{place}: this model reads text only, and the message holds {_short(kind)}.")
         else:
             raise InvalidInput(f"messages.{place}.content: a part of it has the unknown type {_short(kind)}.")
-    return "\n".join(texts)
+    return "".join(texts)
 
 
 def _past_call(call: Any, place: int) -> dict[str, Any]:
@@ -257,10 +266,11 @@ def _past_call(call: Any, place: int) -> dict[str, Any]:
         raise InvalidInput(f"messages.{place}.tool_calls: a call has a function with a name and arguments.")
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
+        utf8(arguments, f"messages.{place}.tool_calls")
         try:
             arguments = plain_json.loads(arguments)
-        except ValueError:
-            raise InvalidInput(f"messages.{place}.tool_calls: the arguments are not JSON.") from None
+        except ValueError:  # a model wrote it so, and the conversation goes on all the same
+            arguments = str(arguments)
     return {
         "id": call.get("id", ""),
         "type": "function",
@@ -282,29 +292,12 @@ def _tools(dialogue: Dialogue) -> list[Mapping[str, Any]]:
     return list(dialogue.tools)
 
 
-def _told(lines: list[Line], tools: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """The messages with the tools explained in the system message, calls and results written out: for templates
-    that know no tools.
-    """
-    described = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
-    words = (
-        f"You can call these tools:\n{described}\n\nTo call one, answer with nothing but\n"
-        '<tool_call>\n{"name": "the tool", "arguments": {...}}\n</tool_call>'
-    )
-    result: list[Line] = []
-    for line in lines:
-        calls: Any = line.get("tool_calls")
-        if calls:
-            texts = [f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>" for call in calls]
-            said = "\n".join([line["content"], *texts]).strip()
-            result.append({"role": "assistant", "content": said})
-        elif line["role"] == "tool":
-            result.append({"role": "user", "content": f"<tool_response>\n{line['content']}\n</tool_response>"})
-        else:
-            result.append(line)
-    if result and result[0]["role"] == "system":
-        return [{"role": "system", "content": f"{result[0]['content']}\n\n{words}"}, *result[1:]]
-    return [{"role": "system", "content": words}, *result]
+def _with_thought(line: Line, keys: Sequence[str]) -> Line:
+    """A line with what was thought, by the names that the template asks for."""
+    if "thought" not in line:
+        return line
+    thought = line.pop("thought")
+    return {**line, **dict.fromkeys(keys, thought)}
 
 
 def _forced(dialogue: Dialogue, tools: Sequence[Mapping[str, Any]], notes: list[str]) -> str:

@@ -12,8 +12,12 @@ from typing import Any, Literal
 
 from errors import PromptTooLong
 from modules.chat.conversation import Message, Role
+from modules.chat.forms import Line
 from modules.chat.prompt_parts import Kind, Part, marked, parts_of
-from modules.chat.script import Line, Renderer, Script
+from modules.chat.script import Renderer, Script
+from modules.families.kept import as_line, continued, split
+from modules.families.reading import TAIL, Reading
+from modules.families.table import GENERAL, family_of
 
 Mode = Literal["instruct", "chat", "chat-instruct"]
 _KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system"}
@@ -51,6 +55,11 @@ class Prompt:
     parts: tuple[Part, ...] = ()
     why: str = ""  # where the instruction template came from
     others: tuple[str, ...] = ()  # whose name the answer must not begin with
+    reading: Reading = Reading()  # how the reply is taken apart
+
+    def keeps(self, token: str) -> bool:
+        """Whether a control token of this text stays in the reply, to be read as a mark."""
+        return self.reading.family.keeps(token)
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,8 @@ def build(
     Raises: PromptTooLong, when not even the last message fits; TemplateFailed.
     """
     writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role)
-    lines = [{"role": message.role, "content": message.text.strip()} for message in history]
+    template = stage.instruction_template if stage.mode == "instruct" else ""
+    lines: list[Line] = [as_line(message.role, message.text.strip(), template) for message in history]
     lines = [line for line in lines if line["content"]]
     start, text, tokens = _fit(lines, writer, count, room)
     notes: tuple[str, ...] = ()
@@ -111,6 +121,7 @@ def build(
         writer.parts(text, lines[start:]),
         stage.why,
         () if begun else writer.others(),
+        writer.reading(text),
     )
 
 
@@ -126,6 +137,8 @@ class _Writer:
         }
         self._render = render
         self._stage, self._begun, self._role = stage, begun, role
+        self._written = begun  # as it stands in the prompt
+        self._family = GENERAL if stage.mode == "chat" else family_of(stage.instruction_template)
         self._instruction = Script(
             render, stage.instruction_template, "of the instructions", {**stage.values, **values}
         )
@@ -134,7 +147,12 @@ class _Writer:
     def text(self, lines: Sequence[Line]) -> str:
         stage = self._stage
         if stage.mode == "instruct":
-            return self._instruction.opened([*_system(stage.system), *lines], self._begun, role=self._role)
+            said = [*_system(stage.system), *lines]
+            if self._role == "assistant" and split(self._begun).length:  # in the family's own marks
+                before = self._instruction.opened(said, "", role=self._role)
+                self._written = continued(self._begun, Reading(self._family, before[-TAIL:]))
+                return before + self._written
+            return self._instruction.opened(said, self._begun, role=self._role)
         dialogue = [*_system(stage.context), *lines, *_system(stage.after)]
         if stage.mode == "chat":
             return self._chat.opened(dialogue, self._begun, role=self._role)
@@ -158,7 +176,14 @@ class _Writer:
             told = [{**line, "content": marked(_KINDS[line["role"]], line["content"])} for line in lines]
             return _Writer(same, self._render, self._begun, self._role).text(told)
 
-        return parts_of(text, said, self._begun, again)
+        return parts_of(text, said, self._written, again)
+
+    def reading(self, text: str) -> Reading:
+        """How what the model writes after this prompt is taken apart."""
+        if self._role != "assistant":
+            return Reading()
+        begun = self._written if text.endswith(self._written) else ""
+        return Reading(self._family, text[: len(text) - len(begun)][-TAIL:], begun)
 
     def stops(self) -> list[str]:
         stage = self._stage

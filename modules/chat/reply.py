@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,9 +23,18 @@ from modules.chat.conversation import Conversation
 from modules.chat.journal import Journal
 from modules.chat.opening import Opening
 from modules.chat.store import Store
+from modules.families.kept import Transcript, split
+from modules.families.parser import Part
+from modules.families.reading import Reading
 from modules.generation.stream import TextStream
 
 log = logging.getLogger(__name__)
+
+#: What is said of a reply that is a thought alone.
+_SILENT: Mapping[Finish | None, str] = {
+    Finish.STOP: "The model thought, and ended its reply without an answer. Regenerate it, or say something more.",
+    Finish.LENGTH: "The length limit came before the answer. Press Continue, or raise max_new_tokens.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class Update:
     revision: int  # of the conversation, as the page that sees this may name it in its next turn
     report: Report | None = None
     notes: tuple[str, ...] = ()
+    thought: Mapping[str, Any] = field(default_factory=dict)  # `tokens` and `seconds` of what was thought so far
 
 
 @dataclass
@@ -50,9 +60,14 @@ class Live:
 
     message_id: str = ""
     text: str = ""
+    thought: Mapping[str, Any] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
     stream: TextStream | None = None
     keep: Callable[[], None] = field(default=lambda: None)  # writes the text down as far as it has come
+
+    def update(self, id: str) -> Update:
+        """What there is of it."""
+        return Update(id, self.message_id, self.text, False, -1, thought=self.thought)
 
     def stop(self) -> None:
         self.stopped.set()
@@ -82,6 +97,7 @@ class Reply:
         silent: bool = False,
         notes: tuple[str, ...] = (),
         others: tuple[str, ...] = (),
+        reading: Reading | None = None,
         about: dict[str, Any] | None = None,
         shown: Callable[[str], dict[str, Any]] = lambda _: {},
         released: Callable[[], None] = lambda: None,
@@ -90,14 +106,16 @@ class Reply:
 
         `pause`: seconds between two updates at least; `silent`: none but the last. `shown` tells what is
         to be kept of how the finished text is shown; `released` is called once. A reply that begins with the name of
-        one of the `others` ends there: it is not theirs.
+        one of the `others` ends there: it is not theirs. `reading` takes it apart.
         """
         self._conversation = conversation
         self._live = live
         self._stream = stream
         self._store = store
         self._before = before
-        self._trim = trim
+        self._transcript = Transcript(reading or Reading(), stream.marks, live.text, trim=trim)
+        self._thought_began: float | None = None
+        self._thought_took = 0.0
         self._pause = float("inf") if silent else pause
         self._shown_at = float("-inf") if not silent else 0.0
         self._notes = notes
@@ -131,19 +149,46 @@ class Reply:
             except BaseException as error:
                 self._end(error)
                 raise
-            begun = self._live.text or self._opening.held
-            text = self._opening.push(piece.text if begun or not self._trim else piece.text.lstrip())
-            if self._opening.speaker:
+            if not self._take(self._transcript.push(piece.text, len(piece.tokens))):
                 return self._end()
-            if not text:
+            if self._transcript.text == self._live.text:
                 continue
-            self._live.text += text
+            self._live.text, self._live.thought = self._transcript.text, self._thought()
             self._journal.note(self._live.text)
             now = time.monotonic()
             if now - self._shown_at >= self._pause:
                 self._shown_at = now
-                return Update(self.conversation_id, self.message_id, self._live.text, False, self._revision)
+                return Update(
+                    self.conversation_id,
+                    self.message_id,
+                    self._live.text,
+                    False,
+                    self._revision,
+                    thought=self._live.thought,
+                )
         raise StopIteration
+
+    def _take(self, parts: list[Part]) -> bool:
+        """Write down what has come; False where somebody else begins to speak."""
+        for part in parts:
+            if part.kind == "thought":
+                self._thought_began = self._thought_began or time.monotonic()
+                self._thought_took = time.monotonic() - self._thought_began
+                self._transcript.write("thought", part.text)
+                continue
+            fresh = not (self._transcript.answered or self._opening.held)
+            text = self._opening.push(part.text.lstrip() if fresh and self._transcript.trim else part.text)
+            if self._opening.speaker:
+                return False
+            if text:
+                self._transcript.write("text", text)
+        return True
+
+    def _thought(self) -> Mapping[str, Any]:
+        """What is to be said about the thought; nothing without one."""
+        if self._thought_began is None:
+            return {}
+        return {"tokens": self._transcript.tokens, "seconds": round(self._thought_took, 1)}
 
     def close(self) -> None:
         """End it now; what is there is kept. Calling it again does nothing."""
@@ -194,8 +239,10 @@ class Reply:
         self._stream.close()
         self._journal.close()
         report = self._stream.report
-        if rest := self._opening.rest():
-            self._live.text += rest
+        if not self._opening.speaker and self._take(self._transcript.finish()) and (rest := self._opening.rest()):
+            self._transcript.write("text", rest)
+        if self._transcript.text != self._live.text:
+            self._live.text, self._live.thought = self._transcript.text, self._thought()
             self._journal.note(self._live.text)
         text = self._live.text.rstrip() if report.finish is Finish.STOP else self._live.text
         notes = self._notes
@@ -203,6 +250,10 @@ class Reply:
             notes = (*notes, f"The model began to speak for {speaker}, and was ended there. Regenerate, or say more.")
         elif not text and error is None and report.finish is Finish.STOP:
             notes = (*notes, "The model ended its reply without a word. Regenerate it, or say something more.")
+        elif (
+            error is None and (why := _SILENT.get(report.finish)) and (kept := split(text)).thought and not kept.answer
+        ):
+            notes = (*notes, why)
         try:
             shown = self._shown(text) if text and error is None else {}
             report = self._stream.report  # again: an extension may have something to say by now
@@ -212,7 +263,16 @@ class Reply:
             if error is None:
                 raise
             log.warning("The reply could not be saved after an error: %s", failure)
-        return Update(self.conversation_id, self.message_id, text, True, self._conversation.revision, report, notes)
+        return Update(
+            self.conversation_id,
+            self.message_id,
+            text,
+            True,
+            self._conversation.revision,
+            report,
+            notes,
+            self._thought(),
+        )
 
     def _save(self, text: str, facts: dict[str, Any]) -> None:
         conversation = self._conversation
@@ -245,4 +305,5 @@ class Reply:
             "notes": list(notes) or None,
             "error": str(error) if isinstance(error, UserError) else repr(error) if error else None,
             "asked": self._about,
+            **({"thought": dict(self._thought())} if self._thought() else {}),
         }

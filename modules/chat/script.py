@@ -1,22 +1,25 @@
 """A template at work: messages become text, a turn is left open for the reply, and the turns' separators are found.
 
-Templates differ in what they bear (two messages of the same side in a row, a system message, a reply at the start);
-what one refuses is given to it in a form that it takes. This module knows nothing of lengths or of conversations.
+Templates differ in what they bear (see `forms`): what one refuses, or leaves out in silence, is given to it in a form
+that it takes, and `notes` say so. This module knows nothing of lengths or of conversations.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from errors import TemplateFailed, TemplateTooSlow
-
-Line = dict[str, Any]  # role and content, as templates want them, and calls of tools
+from modules.chat.forms import Form, Line, forms, probe, shape
+from modules.families.table import family_of
 
 _MARK = "\uf8f0{}\uf8f1"  # from the private use area: no template touches it, no text holds it
 _BRACKETED = re.compile(r"\s*(<[^<>\s][^<>\n]{0,60}>|\[/?[A-Z_]{2,20}\])")
+_LOST = "The template leaves out some of these messages, in whatever form they are given to it."
 _HEADER = re.compile(r"(\s*)([^\s:][^\n:]{0,60}:)")
 
 
@@ -34,27 +37,69 @@ class Script:
     template: str
     name: str  # what it is called when it fails
     values: Mapping[str, Any] = field(default_factory=dict)
-    _form: int = 0  # the first of _FORMS that this template takes
+    tools: Sequence[Mapping[str, Any]] | None = None
+    notes: tuple[str, ...] = ()  # what is to be said about the form of the last text
+    _orders: dict[Any, list[tuple[Form, int]]] = field(default_factory=dict)  # by the shape of a conversation
     _prompts: bool | None = None  # whether it honours add_generation_prompt
 
     def text(self, lines: Sequence[Line], *, open: bool = False) -> str:
-        """The lines as text; `open`: with the beginning of a reply, if the template can. Raises: TemplateFailed."""
+        """The lines as text; `open`: with the beginning of a reply, if the template can. Raises: TemplateFailed.
+
+        In the most faithful form in which the template leaves none of them out.
+        """
+        shapes = (open, *map(shape, lines))
+        order = self._orders.get(shapes)
+        if order is None:
+            order = self._orders[shapes] = self._order(lines, open)
         first: TemplateFailed | None = None
-        for form in range(self._form, len(_FORMS)):
-            messages = _FORMS[form](lines)
+        for form, lost in order:
             try:
-                text = self.render(
-                    self.template, messages, name=self.name, **{**self.values, "add_generation_prompt": open}
-                )
+                text = self._rendered(form, lines, self.tools, open)
             except TemplateTooSlow:
                 raise
             except TemplateFailed as error:
                 first = first or error
                 continue
-            self._form = form
+            self.notes = (*form.notes, *([_LOST] if lost else []))
             return text
-        assert first
-        raise first
+        raise first or self._refused(lines, open)
+
+    def _order(self, lines: Sequence[Line], open: bool) -> list[tuple[Form, int]]:
+        """The forms that the template takes, those that lose the least first; found out with other words."""
+        shown = probe(lines, self.tools)
+        found: list[tuple[Form, int]] = []
+        for form in forms(shown.lines, shown.tools):
+            try:
+                text = self._rendered(form, shown.lines, shown.tools, open)
+            except TemplateTooSlow:
+                raise
+            except TemplateFailed:
+                continue
+            found.append((form, shown.lost(text)))
+            if not found[-1][1]:
+                break
+        return sorted(found, key=lambda each: each[1])
+
+    def _refused(self, lines: Sequence[Line], open: bool) -> TemplateFailed:
+        """Why it takes them in no form: what it says of the most faithful one."""
+        try:
+            self._rendered(Form(), lines, self.tools, open)
+        except TemplateFailed as error:
+            return error
+        return TemplateFailed(self.name, "it takes these messages in no form")
+
+    def _rendered(self, form: Form, lines: Sequence[Line], tools: Any, open: bool) -> str:
+        try:
+            messages, given = form.applied(lines, tools)
+        except RecursionError:
+            raise TemplateFailed(self.name, "the messages are nested too deeply") from None
+        values = {**self.values, "tools": given, "add_generation_prompt": open}
+        if (
+            "functions" in self.template and "functions" not in values
+        ):  # firefunction's: the tools as text, and the time
+            values["functions"] = json.dumps(given or [], ensure_ascii=False, indent=4)
+            values.setdefault("datetime", datetime.now().strftime("%b %d %Y %H:%M"))
+        return self.render(self.template, messages, name=self.name, **values)
 
     def opened(self, lines: Sequence[Line], begun: str = "", *, role: str = "assistant") -> str:
         """The lines and then the turn of `role` as far as it has come, so that the model goes on there."""
@@ -69,19 +114,26 @@ class Script:
         return text[:place] if begun else text[:place].rstrip(" ")
 
     def stops(self, ignored: Sequence[str] = ()) -> list[str]:
-        """Where a turn ends in this template: how the separators between turns begin. Without the `ignored` ones."""
+        """What ends the assistant's turn: what the template writes between it and the other side's next words, and
+        what is known of the family. Never a mark that may stand in a reply. Without the `ignored` ones.
+        """
+        family = family_of(self.template)
+        found = [*separators(self._after_a_reply()), *family.ends, *family.others]
+        inside = (*family.marks, *ignored)
+        return list(dict.fromkeys(stop for stop in found if not any(stop in mark for mark in inside)))
+
+    def _after_a_reply(self) -> str:
+        """What stands between a reply and what the user says next; "" where that cannot be told."""
         marks = [_MARK.format(number) for number in range(4)]
         roles = ("user", "assistant", "user", "assistant")
         try:
             text = self.text([{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)])
         except TemplateFailed:
-            return []
+            return ""
         places = [text.find(mark) for mark in marks]
         if -1 in places or sorted(places) != places:
-            return []
-        between = [text[places[at] + len(marks[at]) : places[at + 1]] for at in (1, 0)]
-        found = [stop for separator in between for stop in separators(separator) if stop not in ignored]
-        return list(dict.fromkeys(found))
+            return ""
+        return text[places[1] + len(marks[1]) : places[2]]
 
     def _opens(self) -> bool:
         if self._prompts is None:
@@ -102,36 +154,3 @@ def separators(between: str) -> list[str]:
     elif header and len(header[2]) > 4:  # shorter ones, without a line of their own, may be just words
         found.append(header[2])
     return found
-
-
-def _plain(lines: Sequence[Line]) -> list[Line]:
-    return list(lines)
-
-
-def _alternating(lines: Sequence[Line]) -> list[Line]:
-    """User and assistant in turn, user first: same sides in a row are joined."""
-    result: list[Line] = []
-    for line in lines:
-        if result and result[-1]["role"] == line["role"]:
-            result[-1] = {**line, "content": f"{result[-1]['content']}\n\n{line['content']}"}
-            continue
-        if line["role"] == "assistant" and (not result or result[-1]["role"] == "system"):
-            result.append({"role": "user", "content": ""})
-        result.append(line)
-    return result
-
-
-def _without_system(lines: Sequence[Line]) -> list[Line]:
-    """The system message as the beginning of the first thing that the user says."""
-    result = _alternating(lines)
-    if not result or result[0]["role"] != "system":
-        return result
-    system = result.pop(0)["content"]
-    if not result:
-        return [{"role": "user", "content": system}]
-    content = result[0]["content"]
-    return [{"role": "user", "content": f"{system}\n\n{content}" if content else system}, *result[1:]]
-
-
-#: How lines may be given to a template, from faithful to forbearing.
-_FORMS = (_plain, _alternating, _without_system)

@@ -85,7 +85,7 @@ class Chats:
     def writing(self, id: str) -> Update | None:
         """The reply that is being written into this conversation right now, if one is."""
         live = self._live.get(id)
-        return Update(id, live.message_id, live.text, False, -1) if live and live.message_id else None
+        return live.update(id) if live and live.message_id else None
 
     def prompt(self, id: str, turn: Turn, text: str = "", *, going_on: bool = False) -> Prompt:
         """What the model would get if this were sent now (nothing: as if the last message were to be answered).
@@ -370,7 +370,7 @@ class Chats:
     ) -> Reply:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
-        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context)
+        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context, keep=prompt.keeps)
         self._keep(conversation)
         try:
             message = place()
@@ -393,6 +393,7 @@ class Chats:
             silent=not params.stream,
             notes=prompt.notes,
             others=prompt.others,
+            reading=prompt.reading,
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
             shown=lambda text: self._hooks.shown(text, context),
             released=lambda: self._live.release(id, live),

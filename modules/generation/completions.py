@@ -13,10 +13,12 @@ from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
 from loaders.params import SamplingParams, token_ids
 from modules.extensions import Extensions, HookContext
+from modules.families.reading import Reading
 from modules.generation.echo import Echo
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.generation.stream import Piece, TextStream
+from modules.generation.thought_end import ThoughtEnd
 
 #: How many replies one request may ask for.
 MOST_REPLIES = 128
@@ -50,6 +52,8 @@ class Ask:
     stream: bool = False  # the reply is sent while it is written
     label: str = ""
     context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
+    reading: Reading | None = None  # how the replies are taken apart: what of them stays in the text for that
+    thinking_budget: int | None = None  # tokens after which a thought is ended
     session: ModelSession | None = None  # where the prompt was made for a model already: that one answers
 
     @property
@@ -226,6 +230,8 @@ class Completions:
                         alternatives=alternatives,
                         logit_bias=bias,
                         label=ask.label,
+                        processors=_ending(ask, model),
+                        keep=ask.reading.family.keeps if ask.reading else None,
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
                     answers.append(Answer(len(answers), stream, echo))
@@ -269,6 +275,13 @@ class Completions:
                 return f"{before}{prompt}{after}{suffix}{middle}"
         warnings.append("suffix has no effect: this model was not made to fill a gap.")
         return prompt
+
+
+def _ending(ask: Ask, model: Model) -> tuple[ThoughtEnd, ...]:
+    """What ends the thought of one reply, where it is to be ended."""
+    if ask.thinking_budget is None or ask.reading is None:
+        return ()
+    return (ThoughtEnd(ask.reading, model.tokenizer, ask.thinking_budget),)
 
 
 def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:

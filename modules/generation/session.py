@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
-from loaders.base import Model, Request
+from loaders.base import LogitsProcessor, Model, Request
 from loaders.params import SamplingParams, quoted_strings
 from modules.extensions import Extensions, HookContext
 from modules.generation.place import Place
@@ -181,10 +181,13 @@ class ModelSession:
         logit_bias: Mapping[int, float] | None = None,
         label: str = "",
         context: HookContext | None = None,
+        keep: Callable[[str], bool] | None = None,
+        processors: Sequence[LogitsProcessor] = (),
     ) -> TextStream:
         """Ask for a reply; it is in the queue when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
-        `context`: where extensions have begun with this reply already; its knobs are the ones that count.
+        `context`: where extensions have begun with this reply already; its knobs are the ones that count. `keep`: the
+        control tokens that stay in the text. `processors` come after those of extensions.
         Raises: ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
         extensions = self._extensions
@@ -211,7 +214,7 @@ class ModelSession:
             negative_ids=_negative_ids(model, params),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,
-            processors=extensions.processors(ids, context) if context.state else (),
+            processors=(*(extensions.processors(ids, context) if context.state else ()), *processors),
             label=label,
         )
         return TextStream(
@@ -220,6 +223,7 @@ class ModelSession:
             request.cancel,
             stop=stop,
             skip_special=params.skip_special_tokens,
+            keep=keep,
             tokens_per_second=params.max_tokens_second,
             warnings=warnings(model, params),
             notes=context.notes,

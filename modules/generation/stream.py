@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from typing_extensions import Self
@@ -41,12 +41,15 @@ class TextStream:
         *,
         stop: Sequence[str] = (),
         skip_special: bool = True,
+        keep: Callable[[str], bool] | None = None,
         tokens_per_second: float = 0.0,
         warnings: Sequence[str] = (),
         notes: Sequence[str] = (),
         model: str = "",
     ) -> None:
-        """`warnings` are known by now; `notes` is a list that others may add to until the end."""
+        """`keep` says of a control token's text whether it stays in the text all the same: whoever reads the reply
+        knows it as a mark. `warnings` are known by now; `notes` is a list that others may add to until the end.
+        """
         self.model = model  # its name: another one may be loaded by the time that it is asked for
         self._tokens = tokens
         self._tokenizer = tokenizer
@@ -54,6 +57,8 @@ class TextStream:
         self._assembler = TextAssembler(stop)
         self._stop = frozenset(stop)
         self._skip_special = skip_special
+        self._keep_mark = keep
+        self.marks: set[int] = set()  # how many characters there are before each control token in the text
         self._pause = 1 / tokens_per_second if tokens_per_second > 0 else 0.0
         self._next_at = 0.0
         self._warnings = list(warnings)
@@ -142,9 +147,12 @@ class TextStream:
         if not self._tokenizer.is_special(token.id):
             return token.data
         data = token.data or self._tokenizer.piece(token.id, special=True)
-        if self._skip_special:
-            # it is not in the text, where a stop string would be looked for
-            return None if data.decode("utf-8", "replace") in self._stop else b""
+        text = data.decode("utf-8", "replace")
+        if self._skip_special and text in self._stop:
+            return None  # it would not be in the text, where a stop string is looked for
+        if self._skip_special and not (self._keep_mark and self._keep_mark(text)):
+            return b""
+        self.marks.add(self._assembler.seen)
         return data
 
     def _last(self, finish: Finish) -> Piece:

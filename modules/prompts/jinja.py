@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import meta
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -39,6 +40,8 @@ _OBJECT = 256  # bytes of a namespace, or of a list or dict with nothing in it
 _ENTRY = 128  # bytes of an entry: what is small and written in the source counts nothing by itself
 #: Values that are compared and hashed in no time.
 _SCALARS = (bool, float, int, type(None), jinja2.Undefined)
+#: Methods that change a list, and are allowed.
+_GROWN = ("append",)
 #: What jinja2 adds to a call by itself; it is not read.
 _ADDED = ("caller", "_loop_vars", "_block_vars")
 
@@ -90,6 +93,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             if __obj.__name__ in ("count", "index"):
                 budget.read(owner)
             budget.spend(len(owner) // 16)
+            if type(owner) is list and __obj.__name__ in _GROWN:
+                return __self.grown(owner, *args)
         if not (isinstance(__obj, Macro) or __obj is Namespace):  # what others do with what they are given is not seen
             for each in args:
                 __self.operand(each)
@@ -105,6 +110,17 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         elif __obj is not Namespace and not isinstance(__obj, Macro) and getattr(__obj, "__name__", "") != "get":
             budget.keep(made)
         return made
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # of what is given from outside no list is a plain one: a list that grows is the template's own
+        return (type(obj) is list and attr in _GROWN) or super().is_safe_attribute(obj, attr, value)
+
+    def grown(self, owner: list[Any], value: Any) -> None:
+        """`append`, which templates of Kimi K2 call on a list of theirs."""
+        if not isinstance(value, _SCALARS + (str,)):
+            raise SecurityError("append takes texts and numbers")  # a list in itself would never end
+        self.kept(((value,),))
+        owner.append(value)
 
     def concat(self, pieces: Iterable[str]) -> str:
         """The output as one text, and each block's and macro's."""
@@ -222,7 +238,10 @@ class Sandbox:
         """The text, or what went wrong. Nothing that the template made is kept, and nothing waits for Python to find
         it: frames hold one another where something was raised, and macros and their context always do.
         """
-        context = template.new_context(dict(values))
+        try:
+            context = template.new_context({key: _copied(value) for key, value in values.items()})
+        except RecursionError:
+            return TemplateFailed(name, "its values are nested too deeply")
         try:
             return self._environment.concat(template.root_render_func(context))
         except (RecursionError, MemoryError) as error:  # the latter is what Python's own parser says of it
@@ -268,6 +287,17 @@ class Sandbox:
             return _Program(None, "it is nested too deeply, or makes too much")
         except Exception as error:  # Python has limits of its own
             return _Program(None, _words(error))
+
+
+class _Given(list):  # type: ignore[type-arg]
+    """A list from outside, which nothing changes."""
+
+
+def _copied(value: Any) -> Any:
+    """A value from outside with its lists marked as such."""
+    if isinstance(value, dict):
+        return {key: _copied(each) for key, each in value.items()}
+    return _Given(map(_copied, value)) if type(value) is list else value
 
 
 def _words(error: Exception) -> str:

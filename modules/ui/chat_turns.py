@@ -125,7 +125,7 @@ class Turns:
                         self.app.chats.stop(place.id)
                     for update in paced(reply):
                         if window.shows(place):
-                            yield [*said, *bubbles_of("assistant", update.text)]
+                            yield [*said, *bubbles_of("assistant", update.text, "", update.thought)]
                         for note in update.notes:
                             tell(note)
             except Exception as error:  # the page must come back from anything
@@ -148,7 +148,7 @@ class Turns:
             yield view(conversation).tail, False  # what another chat said meanwhile may stand there
             said = bubbles_before(conversation, "")
             while window.shows(place) and (update := self.app.chats.writing(place.id)):
-                yield [*said, *bubbles_of("assistant", update.text)], True
+                yield [*said, *bubbles_of("assistant", update.text, "", update.thought)], True
                 time.sleep(WATCHING)
         except Exception as error:
             report(error)

@@ -16,15 +16,12 @@ from typing import Any, Protocol
 
 from modules.chat.conversation import Conversation, Message
 from modules.chat.file_form import title_of
+from modules.families.kept import Kept
+from modules.families.kept import split as split_reply
 from modules.ui.picker import Entry, entries
 from modules.ui.words import day, escape, parts, plural
 
 Bubble = dict[str, Any]
-
-#: A thought at the beginning of a reply; where the prompt has opened it already, only its end is there.
-_THOUGHT = re.compile(
-    r"\A\s*(?:(?:<think>|<\|channel\|>analysis<\|message\|>)(?P<thought>.*?)(?P<end></think>|<\|end\|>|\Z))", re.DOTALL
-)
 
 #: Code in Markdown: fenced, or in a line.
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
@@ -84,24 +81,37 @@ def bubble(role: str, text: str) -> Bubble:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
-def bubbles_of(role: str, text: str, visible: str = "") -> list[Bubble]:
+def bubbles_of(
+    role: str, text: str, visible: str = "", facts: Mapping[str, Any] | None = None, *, growing: bool = True
+) -> list[Bubble]:
     """A message for gr.Chatbot; what the model thought before it answered is a bubble of its own, that folds.
 
-    `visible` is HTML that is shown in the text's place: an extension made it.
+    `visible` is HTML that is shown in the text's place: an extension made it. `facts`: `tokens` and `seconds` of the
+    thought. `growing`: it is still being written.
     """
-    match = _THOUGHT.match(text) if role == "assistant" else None
-    begun = text[: match.end()] if match else ""
+    kept = split_reply(text) if role == "assistant" else Kept("", text)
+    begun = text[: kept.length]
     answer = _code_unescaped(visible.removeprefix(html.escape(begun))) if visible else text[len(begun) :]
-    if match is None or not match["thought"].strip():
-        return [bubble(role, answer if match is None else answer.lstrip())]
-    done = match["end"] != ""
-    thought = bubble(role, match["thought"].strip())
-    thought["metadata"] = {"title": "Thought" if done else "Thinking", "status": "done" if done else "pending"}
-    return [thought, bubble(role, answer.lstrip())] if done else [thought]
+    if not kept.thought:
+        return [bubble(role, answer.lstrip() if kept.length else answer)]
+    done = kept.done or not growing
+    thought = bubble(role, kept.thought)
+    title = parts("Thought" if done else "Thinking", *_thought_facts(facts or {}))
+    thought["metadata"] = {"title": title, "status": "done" if done else "pending"}
+    return [thought, bubble(role, answer.lstrip())] if kept.done else [thought]
 
 
 def _of(message: Message) -> list[Bubble]:
-    return bubbles_of(message.role, message.text, str(message.meta.get("visible") or ""))
+    facts, visible = message.meta.get("thought"), str(message.meta.get("visible") or "")
+    growing = bool(message.meta.get("unfinished"))
+    known = facts if isinstance(facts, Mapping) else None
+    return bubbles_of(message.role, message.text, visible, known, growing=growing)
+
+
+def _thought_facts(facts: Mapping[str, Any]) -> list[str]:
+    """How long a thought took, and how long it is."""
+    seconds, tokens = _number(facts.get("seconds")), _whole(facts.get("tokens"))
+    return [f"{seconds:,.0f} s" if seconds >= 1 else "", plural(tokens, "token") if tokens else ""]
 
 
 def _code_unescaped(visible: str) -> str:

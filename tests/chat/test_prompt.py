@@ -106,11 +106,11 @@ def test_a_template_that_is_wrong_is_a_sentence() -> None:
     ("name", "stops"),
     [
         ("ChatML", ("<|im_end|>", "<|im_start|>")),
-        ("Alpaca", ("\n### Instruction:", "\n### Response:")),
-        ("Llama-v2", ("[INST]", "[/INST]")),
+        ("Alpaca", ("\n### Instruction:",)),
+        ("Llama-v2", ("[INST]",)),
         ("Llama-v3", ("<|eot_id|>", "<|start_header_id|>")),
-        ("Mistral", ("[INST]", "[/INST]")),
-        ("Vicuna-v1.1", ("USER:", "ASSISTANT:")),
+        ("Mistral", ("[INST]",)),
+        ("Vicuna-v1.1", ("USER:",)),
     ],
 )
 def test_a_reply_stops_at_the_templates_separators(name: str, stops: tuple[str, ...]) -> None:

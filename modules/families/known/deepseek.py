@@ -1,0 +1,42 @@
+"""DeepSeek R1, V3, V3.1 (calls in control tokens), V3.2 and V4 (`<｜DSML｜invoke name=...>`)."""
+
+from __future__ import annotations
+
+import re
+
+from modules.families.calls import MOST, Call, Tools, read_named
+from modules.families.family import Calls, Family
+from modules.families.markup import read_invoke
+
+_ONE = re.compile(
+    r"(?:<｜tool▁call▁begin｜>)?\s*(?:function<｜tool▁sep｜>)?(?P<name>[^<\n`]+?)(?:<｜tool▁sep｜>|\n)\s*"
+    r"(?:```(?:json)?\s*)?(?P<body>\{.*?\})?\s*(?:```\s*)?(?:<｜tool▁call▁end｜>|\Z)\s*",
+    re.DOTALL,
+)
+
+
+def read_calls(inside: str, tools: Tools) -> list[Call]:
+    """`NAME<｜tool▁sep｜>{...}`, or `function<｜tool▁sep｜>NAME` with the JSON in a block of code."""
+    calls: list[Call] = []
+    at = 0
+    while at < len(inside.rstrip()) and len(calls) < MOST:
+        match = _ONE.match(inside, at)
+        found = read_named(match["name"], match["body"] or "", tools) if match else []
+        if not match or not found:
+            return []
+        calls += found
+        at = match.end()
+    return calls
+
+
+FAMILY = Family(
+    name="deepseek",
+    signs=("<｜Assistant｜>",),
+    calls=(
+        Calls("<｜tool▁calls▁begin｜>", ("<｜tool▁calls▁end｜>",), read_calls),
+        Calls("<｜DSML｜function_calls>", ("</｜DSML｜function_calls>",), read_invoke),
+        Calls("<｜DSML｜tool_calls>", ("</｜DSML｜tool_calls>",), read_invoke),
+    ),
+    ends=("<｜end▁of▁sentence｜>",),
+    others=("<｜User｜>",),
+)

@@ -1,0 +1,59 @@
+"""Ends a thought after so many tokens: the family's own mark is written in the model's place, and it goes on to answer.
+
+A logits processor, so that every engine can do it: while the mark is due, its next token is the only one left. It must
+not know of chats or of HTTP.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.base import Tokenizer
+from modules.families.family import THINK
+from modules.families.reading import Reading
+
+
+class ThoughtEnd:
+    """For one reply. `budget`: tokens that the thought may have."""
+
+    def __init__(self, reading: Reading, tokenizer: Tokenizer, budget: int) -> None:
+        self._family = reading.family
+        self._tokenizer = tokenizer
+        self._budget = budget
+        self._parser = reading.parser()
+        thought = reading.opened or next(iter(self._family.all_thoughts), THINK)
+        closing = self._family.closes(thought)
+        self._due = tokenizer.encode(closing, add_bos=False, special=True)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._seen: int | None = None  # tokens that were there already
+        self._spent = 0
+        self._closing = False
+
+    def __call__(self, ids: Sequence[int], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits of the next token, shape (n_vocab,)."""
+        if not self._due:  # it has been closed, once and for all
+            return logits
+        if self._seen is None:
+            self._seen = len(ids)
+        if not self._closing:
+            self._read(ids[self._seen :])
+            self._seen = len(ids)
+            self._closing = self._parser.kind == "thought" and self._spent >= self._budget
+        if not self._closing:
+            return logits
+        forced = np.full_like(logits, -np.inf)
+        forced[self._due.pop(0)] = 0
+        return forced
+
+    def _read(self, new: Sequence[int]) -> None:
+        for token in new:
+            data = self._tokenizer.piece(token, special=True)
+            if self._tokenizer.is_special(token) and not self._family.keeps(data.decode("utf-8", "replace")):
+                continue
+            open_ = self._parser.kind == "thought"  # the mark's own tokens do not count
+            self._parser.push(self._decoder.decode(data))
+            self._spent += open_ and self._parser.kind == "thought"

@@ -1,0 +1,171 @@
+"""What the families write, over the API: thoughts, calls and forms, streamed and whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Client
+from tests.fake_engine import FakeModel
+from tests.published import templates
+
+USER = [{"role": "user", "content": "Weather in Oslo?"}]
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CHATML = (
+    "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% for m in messages %}<|im_start|>"
+    "{{m.role}}\n{{m.content}}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+THINKS = (
+    "{% for m in messages %}{% if m.role=='user' %}<|user|>\n{{m.content}}{% else %}<|assistant|>\n<think></think>\n"
+    "{{m.content}}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+OSLO = [("get_weather", {"city": "Oslo"})]
+#: template, reply, what comes of it
+REPLIES: list[tuple[str, str, tuple[str, str, list[Any]]]] = [
+    (THINKS, "<think>\nI should greet.\n</think>\n\nHello there!", ("Hello there!", "I should greet.", [])),
+    (CHATML, "Use `<think>` tags:\n```\n<think>x</think>\n```\nDone.",
+     ("Use `<think>` tags:\n```\n<think>x</think>\n```\nDone.", "", [])),
+    (CHATML, "I write <tool_call> as a word.", ("I write <tool_call> as a word.", "", [])),
+    (CHATML, "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</parameter>\n</function>\n</tool_call>",
+     ("", "", OSLO)),
+    (CHATML, '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}', ("", "", OSLO)),
+    (CHATML, '{"type": "function", "name": "get_weather", "parameters": {"city": "Oslo"}}', ("", "", OSLO)),
+    ("openai-gpt-oss-120b", "<|channel|>analysis<|message|>We greet.<|end|><|start|>assistant<|channel|>final<|message|>"  # noqa: E501
+     "Hello there!", ("Hello there!", "We greet.", [])),
+    ("GLM-4.6", "\n<think>hm</think>\nHello.", ("Hello.", "hm", [])),
+    ("deepseek-ai-DeepSeek-V3.1", "Hello.", ("Hello.", "", [])),
+    ("mistralai-Mistral-Nemo-Instruct-2407", '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Oslo"}}]',
+     ("", "", OSLO)),
+]  # fmt: skip
+
+
+def streamed(text: str) -> tuple[str, str, list[Any]]:
+    lines = [line[6:] for line in text.splitlines() if line.startswith("data: {")]
+    deltas = [json.loads(line)["choices"][0]["delta"] for line in lines if json.loads(line)["choices"]]
+    calls = [call["function"] for delta in deltas for call in delta.get("tool_calls", ())]
+    return (
+        "".join(delta.get("content") or "" for delta in deltas),
+        "".join(delta.get("reasoning_content", "") for delta in deltas),
+        [(call["name"], json.loads(call["arguments"])) for call in calls],
+    )
+
+
+@pytest.mark.parametrize(("template", "reply", "wanted"), REPLIES)
+def test_a_reply_comes_apart_streamed_and_whole(api: Client, template: str, reply: str, wanted: Any) -> None:
+    api.use(FakeModel(reply))
+    body = {"messages": USER, "tools": [TOOL], "instruction_template_str": templates().get(template, template)}
+    got = api.post("/v1/chat/completions", body).json()["choices"][0]
+    message = got["message"]
+    calls = [
+        (call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message.get("tool_calls", ())
+    ]
+    assert (message["content"] or "", message.get("reasoning_content", ""), calls) == wanted
+    assert got["finish_reason"] == ("tool_calls" if calls else "stop")
+    assert streamed(api.post("/v1/chat/completions", {**body, "stream": True}).text) == wanted
+
+
+def test_one_call_alone_and_no_thoughts_where_a_client_wants_so(api: Client) -> None:
+    call = '<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>'
+    api.use(FakeModel("<think>hm</think>" + call + call))
+    body = {"messages": USER, "tools": [TOOL], "instruction_template_str": CHATML}
+    for more, calls, thought in (({}, 2, "hm"), ({"parallel_tool_calls": False, "include_reasoning": False}, 1, "")):
+        message = api.post("/v1/chat/completions", {**body, **more}).json()["choices"][0]["message"]
+        assert len(message["tool_calls"]) == calls
+        assert message.get("reasoning_content", "") == thought
+        assert len(streamed(api.post("/v1/chat/completions", {**body, **more, "stream": True}).text)[2]) == calls
+
+
+def past(*cities: str) -> list[dict[str, Any]]:
+    calls = [
+        {
+            "id": f"c{city}",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": json.dumps({"city": city})},
+        }
+        for city in cities
+    ]
+    results = [{"role": "tool", "tool_call_id": f"c{city}", "content": f"5 degrees in {city}"} for city in cities]
+    return [
+        *USER,
+        {"role": "assistant", "content": None, "tool_calls": calls, "reasoning_content": "I need it."},
+        *results,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "tools", "held", "warned"),
+    [
+        ("google-gemma-2-2b-it", past("Oslo"), False, ["5 degrees in Oslo", "get_weather"], "written out"),
+        ("meta-llama-Llama-3.1-8B-Instruct", past("Oslo", "Rome"), True, ["in Oslo", "in Rome"], "one message each"),
+        ("Qwen-Qwen3-0.6B", past("Oslo"), True, ["I need it."], ""),
+        ("Qwen3.5-4B", [{"role": "system", "content": "Be terse."}, *USER, {"role": "assistant", "content": "Hello."},
+                        {"role": "system", "content": "Only BLUE."}, *USER], False, ["Be terse.", "Only BLUE."], "system"),  # noqa: E501
+        ("Qwen-Qwen2.5-7B-Instruct", [*USER, {"role": "assistant", "content": None}, *USER], False, ["Oslo"], ""),
+        ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", USER, False, ["Oslo"], ""),
+    ],
+)  # fmt: skip
+def test_a_template_gets_what_it_can_take(
+    api: Client, template: str, messages: Any, tools: bool, held: list[str], warned: str
+) -> None:
+    model = api.use(FakeModel("Yes."))
+    body: Any = {"messages": messages, "instruction_template_str": templates()[template], "tools": [TOOL] * tools}
+    got = api.post("/v1/chat/completions", body)
+    assert got.status_code == 200, got.text
+    for text in held:
+        assert text in model.prompt
+    assert warned in " ".join(got.json().get("warnings", ()))
+    assert bool(warned) == ("warnings" in got.json())
+
+
+@pytest.mark.parametrize(
+    ("form", "grammar"),
+    [
+        ({"response_format": {"type": "json_object", "schema": {"const": "a"}}}, '\\"a\\"'),
+        ({"response_format": {"type": "json_schema", "schema": {"const": "a"}}}, '\\"a\\"'),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": "a"}}}},
+            '\\"a\\"',
+        ),
+        ({"json_schema": {"const": "a"}}, '\\"a\\"'),
+        ({"guided_json": '{"const": "a"}'}, '\\"a\\"'),
+        ({"guided_choice": ["red", "blue"]}, '"red" | "blue"'),
+        ({"structured_outputs": {"choice": ["red"]}}, '"red"'),
+        ({"grammar": 'root ::= "x"'}, 'root ::= "x"'),
+    ],
+)
+def test_a_form_in_any_spelling_binds_the_reply(api: Client, form: Any, grammar: str) -> None:
+    model = api.use(FakeModel("x"))
+    got = api.post("/v1/chat/completions", {"messages": USER, **form})
+    assert got.status_code == 200, got.text
+    assert grammar in model.requests[-1].params.grammar_string
+    assert "warnings" not in got.json()
+
+
+def test_what_is_not_honoured_is_named(api: Client) -> None:
+    model = api.use(FakeModel("x"))
+    got = api.post("/v1/completions", {"prompt": "x", "n_predict": 3, "cache_prompt": False}).json()
+    assert model.requests[-1].max_tokens == 3
+    assert "cache_prompt has no effect" in str(got["warnings"])
+    body = {"messages": USER, "max_tokens": 3, "max_completion_tokens": 5, "modalities": ["text", "audio"]}
+    said = str(api.post("/v1/chat/completions", {**body, "stream_options": {"wobble": 1}}).json()["warnings"])
+    for name in ("max_completion_tokens", "modalities", "stream_options.wobble"):
+        assert f"{name} has no effect" in said
+    assert api.post("/v1/chat/completions", {"messages": USER, "max_tokens": -1}).status_code == 200
+    assert model.requests[-1].max_tokens > 512
+    assert api.post("/v1/chat/completions", {"messages": USER, "guided_regex": "a+"}).status_code == 400
+
+
+def test_a_budget_for_thoughts_reaches_the_engine(api: Client) -> None:
+    model = api.use(FakeModel("x"))
+    api.post("/v1/chat/completions", {"messages": USER, "thinking_budget": 5, "n": 2})
+    assert [len(request.processors) for request in model.requests[-2:]] == [1, 1]
+    body = {"messages": USER, "thinking_budget": 5, "guided_choice": ["x"]}
+    assert "thinking_budget has no effect" in str(api.post("/v1/chat/completions", body).json()["warnings"])

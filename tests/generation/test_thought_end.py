@@ -1,0 +1,35 @@
+"""A thought that is ended from outside: after its budget, with the family's mark, once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modules.families.reading import Reading
+from modules.families.table import named
+from modules.generation.thought_end import ThoughtEnd
+from tests.fake_engine import ByteTokenizer
+
+
+def written(reading: Reading, says: str, budget: int, length: int) -> str:
+    """What comes of a model that says one letter after another, by the logits."""
+    tokenizer = ByteTokenizer()
+    end = ThoughtEnd(reading, tokenizer, budget)  # type: ignore[arg-type]
+    ids = [72]
+    for number in range(length):
+        logits = np.zeros(300, np.float32)
+        logits[says.encode()[number % len(says)]] = 1
+        ids.append(int(end(ids, logits).argmax()))
+    return bytes(ids[1:]).decode()
+
+
+def test_it_is_closed_after_its_budget_and_only_once() -> None:
+    text = written(Reading(named("qwen"), "<think>\n"), "a", 5, 40)
+    assert text == "aaaaa\n</think>\n\n" + "a" * (40 - 16)
+    assert written(Reading(named("qwen"), "<think>\n"), "a", 0, 11) == "\n</think>\n\n"
+    assert written(Reading(named("mistral")), "[THINK]abcdef", 3, 24).startswith("[THINK]abc\n[/THINK]\n\n")
+    harmony = written(Reading(named("gpt_oss"), "<|start|>assistant"), "<|channel|>analysis<|message|>abcdefgh", 2, 88)
+    assert "ab<|end|><|start|>assistant<|channel|>final<|message|>" in harmony
+
+
+def test_what_thinks_nothing_is_left_alone() -> None:
+    assert written(Reading(named("qwen")), "a", 0, 9) == "a" * 9
