@@ -10,6 +10,10 @@ from loaders.llamacpp.options import GGUFOptions
 
 F16 = 1  # ggml_type
 _GGML_TYPES = {"f16": F16, "q8_0": 8, "q4_0": 2}
+#: Rows that llama.cpp computes at once; fewer read the weights too often.
+_MOST_ROWS, _FEWEST_ROWS = 512, 64
+#: Bytes that the scores of one layer's attention may take: rows * cells * heads, in float32.
+_SCORES = 256 * 2**20
 _FLASH = {"auto": -1, "on": 1, "off": 0}
 
 
@@ -29,15 +33,18 @@ def key_type(header: GGUFHeader, options: GGUFOptions, limits: Limits) -> tuple[
     )
 
 
-def context_params(options: GGUFOptions, limits: Limits, cells: int, keys: str) -> dict[str, Any]:
+def context_params(
+    options: GGUFOptions, limits: Limits, cells: int, keys: str, flash: str, heads: int
+) -> dict[str, Any]:
     """The fields of llama_context_params on which its memory depends, for a context of `cells` tokens.
 
-    `keys`: the type of the cache's keys (`key_type`).
+    `keys`: the type of the cache's keys (`key_type`). `flash`: the option flash_attn as `attention.choose` resolves it.
+    `heads`: those of a layer.
     """
     return {
         "n_ctx": cells,
         "n_batch": limits.tokens,
-        "n_ubatch": min(limits.tokens, 512),
+        "n_ubatch": min(limits.tokens, _rows(cells, heads) if flash == "off" else _MOST_ROWS),
         "n_seq_max": limits.sequences,
         "n_outputs_max": limits.rows,
         "kv_unified": limits.shared,
@@ -45,7 +52,16 @@ def context_params(options: GGUFOptions, limits: Limits, cells: int, keys: str) 
         "type_v": _GGML_TYPES[options.cache_type],
         "no_perf": True,
         **attention_params(options),
+        "flash_attn_type": _FLASH[flash],
     }
+
+
+def _rows(cells: int, heads: int) -> int:
+    """How many rows are computed at once without the flash kernel, which would not keep their scores in memory."""
+    rows = _MOST_ROWS
+    while rows > _FEWEST_ROWS and 4 * rows * cells * heads > _SCORES:
+        rows //= 2
+    return rows
 
 
 def attention_params(options: GGUFOptions) -> dict[str, Any]:

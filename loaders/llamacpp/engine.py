@@ -20,7 +20,8 @@ from loaders.base import Finish
 from loaders.grammar.follow import Grammars
 from loaders.job import Errand, Job, Probe, Scoring
 from loaders.line import Line
-from loaders.llamacpp.limits import ROWS_SCORED, Limits
+from loaders.llamacpp import filling
+from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.native import Batch, Context
 from loaders.llamacpp.pace import PromptPace
 from loaders.llamacpp.parked import Parked
@@ -60,6 +61,7 @@ class Engine:
         self._parked = Parked(self._line)
         self._scratch = Scratch(tokenizer.n_vocab)
         self._pace = PromptPace(limits.n_batch)
+        self._beside = 0  # rows of replies in the batch of this step
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
         self._thread.start()
 
@@ -233,49 +235,21 @@ class Engine:
     # --- one step ---
 
     def _fill(self) -> None:
-        """One token for each reply that runs, then pieces of prompts, oldest first."""
-        self._batch.clear()
-        lanes = [lane for run in self._runs for lane in run.lanes]
-        for lane in lanes:
-            lane.added, lane.row = 0, -1
-        replying = [run for run in self._runs if run.replying and not isinstance(run.job, Scoring)]
-        for run in replying:
-            for lane in run.lanes:
-                self._add(lane, 1, last=True)
-        scoring = all(isinstance(run.job, Scoring) for run in self._runs)
-        # where nobody waits for a token, pieces of one size: the figures do not depend on the machine's speed
-        room, rows = self._limits.n_batch if scoring else self._pace.piece(shared=bool(replying)), ROWS_SCORED
-        room = min(room, self._limits.tokens - self._batch.size)
-        for run in self._runs:
-            if isinstance(run.job, Scoring):
-                lane = run.lanes[0]
-                before = run.job.skipped - (len(lane.ids) - lane.pending)  # tokens whose scores nobody asked for
-                count = min(before, room) if before > 0 else min(lane.pending, room, rows)
-                if count > 0:
-                    room, rows = room - count, rows - (count if before <= 0 else 0)
-                    self._add(lane, count, last=before <= 0, all_rows=before <= 0)
-                continue
-            # with guidance, both lanes' last tokens go together, so that their logits come in one step
-            hold = len(run.lanes) - 1
-            for lane in run.lanes:
-                count = min(lane.pending - hold, room)
-                if count > 0 and not lane.added:
-                    room -= count
-                    self._add(lane, count, last=count == lane.pending)
-
-    def _add(self, lane: Lane, count: int, *, last: bool, all_rows: bool = False) -> None:
-        assert lane.sequence
-        done = len(lane.sequence.ids)
-        piece = lane.ids[done : done + count]
-        row = self._batch.add(piece, done, lane.sequence.id, last=last, all_rows=all_rows)
-        lane.sequence.ids.extend(piece)
-        lane.added, lane.row = count, row if last else -1
+        self._beside = filling.start(self._batch, self._runs)
+        if all(isinstance(run.job, Scoring) for run in self._runs):
+            # where nobody waits for a token, pieces of one size: the figures do not depend on the machine's speed
+            room = self._limits.n_batch
+        else:
+            room = self._pace.piece(self._beside, self._sequences.held)
+        filling.add_prompts(self._batch, self._runs, min(room, self._limits.tokens - self._batch.size))
 
     def _step(self) -> None:
         started = time.monotonic()
-        code = self._context.decode(self._batch)
+        # the steps of replies are short
+        with contextlib.nullcontext() if self._beside else self._context.stop.unless(self._wanted):
+            code = self._context.decode(self._batch)
         if code == 0:
-            self._pace.note(self._batch.size, time.monotonic() - started)
+            self._pace.cost.note(self._batch.size, self._sequences.held, time.monotonic() - started)
             for lane in [lane for run in self._runs for lane in run.lanes if lane.added]:
                 if lane.sequence:
                     lane.sequence.unsettled = False
@@ -285,11 +259,18 @@ class Engine:
         elif code == 1:
             self._take_back()
             self._make_room()
+        elif code == 2:
+            self._take_back(begun=True)
         else:
             log.error("llama_decode failed with code %d", code)
             for run in list(self._runs):
                 self._end(run, EngineFailed(f"llama.cpp could not compute a step (code {code}). Try again."))
             self._sequences.clear()
+
+    def _wanted(self) -> bool:
+        """Whether the step that is being computed serves anybody: asked by another thread meanwhile."""
+        gone = sum(lane.added for run in self._runs if run.job.cancelled for lane in run.lanes)
+        return self._line.closed is None and 2 * gone < self._batch.size
 
     def _choose(self, run: Run) -> None:
         """The next token of a run, or the question for it to its grammar."""
@@ -374,12 +355,12 @@ class Engine:
         del lane.ids[keep : keep + drop]
         return True
 
-    def _take_back(self) -> None:
-        """What the failed batch was to add is not in the cache."""
+    def _take_back(self, *, begun: bool = False) -> None:
+        """What the failed batch was to add is not in the cache; `begun`: a part of it has been computed."""
         for run in self._runs:
             for lane in run.lanes:
                 if lane.added and lane.sequence:
-                    self._sequences.cut(lane.sequence, len(lane.sequence.ids) - lane.added)
+                    self._sequences.take_back(lane.sequence, lane.added, begun=begun)
 
     def _make_room(self) -> None:
         """The shared cache is full: empty an idle sequence, else send the youngest run back to wait."""

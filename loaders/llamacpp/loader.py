@@ -6,14 +6,14 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from errors import LoadCancelled, MissingPackage, ModelFileError
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
-from loaders.llamacpp import architecture, dry_run, memory, trial
+from loaders.llamacpp import architecture, attention, dry_run, memory, trial
 from loaders.llamacpp.context_params import context_params, key_type
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.limits import Limits
@@ -195,7 +195,15 @@ def opened(
         raise ModelFileError(
             path.name, "it has a broken header: its metadata make no sense. Download it again."
         ) from None
-    params = context_params(options, limits, cells, keys)
+    # here, not above: these import llama_cpp
+    from loaders.llamacpp import native
+    from loaders.llamacpp.tokenizer import LlamaTokenizer
+
+    native.start(options.numa)
+    flash, why_flash = attention.choose(
+        header, options, card=native.gpu_memory() is not None and not options.cpu, exact=not limits.shared
+    )
+    params = context_params(options, limits, cells, keys, flash, header.n_heads)
     shifts = trial.check(
         header.parts,
         params,
@@ -203,11 +211,6 @@ def opened(
         lambda: progress(0.02, "trying the file for one token"),
         shift=limits.keep is not None,
     )
-    # here, not above: these import llama_cpp
-    from loaders.llamacpp import native
-    from loaders.llamacpp.tokenizer import LlamaTokenizer
-
-    native.start(options.numa)
     n_gpu_layers = _gpu_layers(header, options, plan, notes)
     on_gpu = memory.on_gpu(header, plan, n_gpu_layers, cache_on_cpu=options.no_offload_kqv)
     memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx, on_gpu)
@@ -241,7 +244,7 @@ def opened(
             context.can_shift = context.can_shift and shifts and not header.scales_keys
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
-        notes += [reason, *filter(None, [why_keys, _why_no_shift(context, limits)])]
+        notes += [reason, *filter(None, [why_flash, why_keys, _why_no_shift(context, limits)])]
         notes.append(taken_in_words(taken))
         if why := architecture.only_embeds(header):
             notes.append(f"this {why}")
@@ -289,7 +292,7 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
         raise ModelFileError(path.name, "it has a broken header: its metadata make no sense.") from None
     _check_layers(header)
     parts = tuple(str(part) for part in header.parts)
-    context = tuple(sorted(context_params(options, limits, cells, keys).items()))
+    context = _fields(header, options, limits, cells, keys, options.flash_attn)
     stamp = header.path.stat().st_mtime
     wished = max(options.n_gpu_layers, 0) if not options.cpu else 0
     answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp))
@@ -299,6 +302,10 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
         wished, reason = memory.layers_that_fit(header, plan, free, cache_on_cpu=options.no_offload_kqv)
         answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp)) or answer
     elif not cards:
+        flash = attention.expected(header, options, exact=not limits.shared)
+        if flash != options.flash_attn:
+            context = _fields(header, options, limits, cells, keys, flash)
+            answer = dry_run.asked(dry_run.Question(parts, 0, context, stamp)) or answer
         wished, reason = 0, "the CPU computes: llama.cpp finds no GPU"
     else:
         reason = f"{min(wished, header.n_layers + 1)} of {header.n_layers + 1} layers on the GPU, as asked"
@@ -314,6 +321,12 @@ def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> F
         cache_on_cpu=options.no_offload_kqv,
         mapped=not options.no_mmap,
     )
+
+
+def _fields(
+    header: GGUFHeader, options: GGUFOptions, limits: Limits, cells: int, keys: str, flash: str
+) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(context_params(options, limits, cells, keys, flash, header.n_heads).items()))
 
 
 def _gpu_layers(header: GGUFHeader, options: GGUFOptions, plan: memory.Forecast, notes: list[str]) -> int:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from errors import InvalidInput, ModelFileError
 from loaders.llamacpp import library
 from loaders.llamacpp.library import C
+from loaders.llamacpp.stopping import StopSwitch
 
 log = logging.getLogger("llama.cpp")
 
@@ -247,11 +248,21 @@ class Context:
         #: Tokens that a layer with a sliding window looks back to; 0 for a model without such layers.
         self.window = max(int(C.llama_model_n_swa(weights.pointer)), 0)
         self.n_vocab = weights.n_vocab
+        #: Ends the step that is being computed, where the backend asks (the processor's does).
+        self.stop = StopSwitch()
+        asked = ctypes.cast(self.stop.function, C.ggml_abort_callback)
+        C.llama_set_abort_callback(self.pointer, asked, self.stop.address)
         self._views: dict[int, Floats] = {}  # by address, where llama.cpp keeps its rows of logits
 
     def decode(self, batch: Batch) -> int:
-        """Compute one step. 0 is success, 1 no room in the KV cache, anything else a failure."""
-        return int(C.llama_decode(self.pointer, batch.struct))
+        """Compute one step and wait for it. 0 is success, 1 no room in the KV cache, 2 stopped by `stop`.
+
+        Anything else is a failure.
+        """
+        code = int(C.llama_decode(self.pointer, batch.struct))
+        if code == 0:
+            C.llama_synchronize(self.pointer)  # a card may still be at it
+        return code
 
     def logits(self, row: int) -> Floats:
         """The logits of a batch row, shape (n_vocab,): a view that is valid until the next decode."""
@@ -310,9 +321,9 @@ class Context:
         """Put a copy back into an empty sequence. False when the cache has no room for it."""
         return bool(C.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, sequence))
 
-    def clear(self) -> None:
-        """Drop all sequences."""
-        C.llama_memory_clear(self.memory, True)
+    def clear(self, *, data: bool = True) -> None:
+        """Drop all sequences; `data`: write zeros over what they held, too."""
+        C.llama_memory_clear(self.memory, data)
 
     def close(self) -> None:
         if self.pointer:

@@ -32,7 +32,7 @@ class GGUFOptions(LoadOptions):
         help="How exactly the KV cache is kept: q8_0 takes half the memory of f16, q4_0 a quarter.",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
-        "auto", group="speed", help="Flash attention: faster and smaller where the backend has it."
+        "auto", group="speed", help="Flash attention. auto takes what is faster here; on needs less memory."
     )
     tensor_split: Text = knob(
         "", group="memory", help="Shares of the model for each of several GPUs, with commas between: 18,17"

@@ -18,8 +18,12 @@ from loaders.prefix import common_prefix
 #: Fewer tokens than this are computed again sooner than they are kept.
 WORTH_KEEPING = 48
 
-#: Idle sequences may hold one part in so many of the cache's cells, beside the one that was used last.
+#: So many idle tokens may lie in the cache while others run: llama.cpp passes over it in blocks of 256 cells.
+IDLE = 256
+#: With a sliding window a copy lacks what lay outside it, so more stays: one part in so many of the cache's cells.
 IDLE_SHARE = 8
+#: Gaps of so many cells, and of more than is held, are closed.
+GAPS = 1024
 
 
 class Sequences:
@@ -30,11 +34,17 @@ class Sequences:
         self._shared = shared
         self._states = states
         self._all = [Sequence(i) for i in range(count)]
+        self._most = 0  # tokens held at most since the cells last lay close together: no cell beyond is in use
 
     @property
     def free(self) -> int:
         """How many are not in use."""
         return sum(not sequence.busy for sequence in self._all)
+
+    @property
+    def held(self) -> int:
+        """Tokens that the cache holds, those that two sequences share counted twice."""
+        return sum(len(sequence.ids) for sequence in self._all)
 
     def take(self, ids: list[int]) -> tuple[Sequence, str]:
         """A free sequence that holds as long a beginning of `ids` as can be had, and the reason for its length.
@@ -62,6 +72,7 @@ class Sequences:
             sequence.ids[:] = source.ids[:length]
         sequence.busy = True
         self._check(sequence)
+        self._tidy()
         if not sequence.ids:
             reason = self._why_nothing(was_empty, wanted)
         return sequence, reason
@@ -70,10 +81,20 @@ class Sequences:
         """Drop a sequence's tokens from `length` on; all of them where the memory cannot be cut in the middle."""
         if length == len(sequence.ids):
             return
+        self._most = max(self._most, self.held)
         if not self._context.forget(sequence.id, length):
             self._context.forget(sequence.id)
             length = 0
         del sequence.ids[length:]
+        if not self.held:
+            self._most = 0
+
+    def take_back(self, sequence: Sequence, count: int, *, begun: bool) -> None:
+        """The last `count` tokens were not decoded after all; `begun`: some layers may have seen them."""
+        length = len(sequence.ids) - count
+        # a recurrent state that was written over cannot be had back, whatever llama.cpp says of positions
+        self.cut(sequence, 0 if begun and not self._context.can_cut else length)
+        self._check(sequence)
 
     def shift(self, sequence: Sequence, keep: int, drop: int) -> None:
         """Drop `drop` tokens after the first `keep`, and move those behind them forward.
@@ -96,18 +117,52 @@ class Sequences:
         return not sequence.unsettled and self._states.takes(self._context, sequence)
 
     def _tidy(self) -> None:
-        """Copy to memory what lies idle beyond the latest and a small share of the cache.
+        """While others run, copy to memory what lies idle; while none does, all but what was used last.
 
-        Every cell in use slows down all that run, whoever it belongs to: attention passes over it. To bring a copy
-        back takes a hundredth of what it takes to compute it.
+        llama.cpp's attention passes over all cells up to the last one in use, whoever they belong to: what is idle
+        there slows down all that run. To bring a copy back takes a hundredth of what it takes to compute it.
         """
+        if not self._shared:
+            return
+        running = any(each.busy for each in self._all)
         idle = sorted((each for each in self._all if not each.busy and each.ids), key=lambda each: each.released)
+        if not running:
+            idle = idle[:-1]
         held = sum(len(each.ids) for each in idle)
-        for each in idle[:-1]:
-            if held <= self._context.n_ctx // IDLE_SHARE or not self._states.takes(self._context, each):
-                return
-            held -= len(each.ids)
-            self._put_away(each)
+        most = self._context.n_ctx // IDLE_SHARE if self._context.window else IDLE
+        for each in idle:
+            if held <= most:
+                break
+            if self.keeps(each):
+                held -= len(each.ids)
+                self._put_away(each)
+        if running:
+            self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        """Move what is held to the first cells, where much lay between that is gone now.
+
+        Only by way of copies can llama.cpp move it, so they must have room; shared beginnings would be doubled.
+        """
+        filled = [each for each in self._all if each.ids]
+        held = self.held
+        if self._most - held < max(GAPS, held + 1) or self._context.window or not self._context.can_cut:
+            return
+        size = sum(self._context.state_size(each.id) for each in filled)
+        if any(each.unsettled for each in filled) or not self._states.has_room(size) or self._share(filled):
+            return
+        states = [self._context.save(each.id) for each in filled]
+        self._context.clear(data=False)
+        for each, state in zip(filled, states, strict=True):
+            if not self._context.restore(each.id, state):  # it is read anew
+                self._context.forget(each.id)
+                each.ids.clear()
+        self._most = self.held
+
+    def _share(self, filled: list[Sequence]) -> bool:
+        """Whether two may share cells."""
+        firsts = [each.ids[0] for each in filled]
+        return self._shared and len(set(firsts)) < len(firsts)
 
     def drop_idle(self) -> bool:
         """Empty the idle sequence that was unused for longest; a copy of it goes to memory. False: none holds any."""

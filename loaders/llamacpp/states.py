@@ -28,6 +28,9 @@ def capacity_in_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+#: A full store takes new copies of which it could hold so many.
+_SEVERAL = 4
+
 #: Whether the first so many tokens can be used alone, of those that are held from one position to another:
 #: (first position held, tokens held, tokens wanted).
 Serves = Callable[[int, int, int], bool]
@@ -59,8 +62,16 @@ class SavedStates:
         self._copies.clear()
 
     def takes(self, context: Context, sequence: Sequence) -> bool:
-        """Whether a copy of this sequence has room beside those that are there."""
-        return self.size + context.state_size(sequence.id) <= self._capacity
+        """Whether a copy of this sequence has room: beside those that are there, or as one of several.
+
+        A store that is full goes on taking what is small beside it, in place of what was unused for longest.
+        """
+        size = context.state_size(sequence.id)
+        return self.size + size <= self._capacity or size * _SEVERAL <= self._capacity
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes have room beside what is there."""
+        return self.size + size <= self._capacity
 
     def save(self, context: Context, sequence: Sequence, serves: Serves) -> None:
         """Copy what a sequence holds, unless it is larger than the whole capacity.

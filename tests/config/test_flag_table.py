@@ -93,5 +93,7 @@ def test_the_physical_batch_is_what_is_said() -> None:
     said = foreign_flags()["ubatch_size"].why
     for n_batch in (64, 512, 2048):
         limits = Limits(parallel=4, n_batch=n_batch)
-        assert context_params(GGUFOptions(n_batch=n_batch), limits, 4096, "f16")["n_ubatch"] == min(n_batch, 512)
+        assert context_params(GGUFOptions(n_batch=n_batch), limits, 4096, "f16", "on", 9)["n_ubatch"] == min(
+            n_batch, 512
+        )
     assert "--n-batch, at most 512" in said

@@ -192,6 +192,30 @@ def test_a_job_on_its_way_from_the_line_to_its_place_is_shown_once(model: Model)
         list(stream)
 
 
+def test_a_step_that_nobody_wants_any_more_is_stopped(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt is read in whole batches, which may take long; what was reused before is there afterwards."""
+    context = model._context  # type: ignore[attr-defined]
+    codes, decode, cancel = [], context.decode, threading.Event()
+    prompt = words(model, 90, 700)
+    say(model, prompt[:200], n=1)
+
+    def noted(batch: object) -> int:
+        if cancel not in given:
+            given.append(cancel)
+            threading.Timer(0.02, cancel.set).start()
+        codes.append(decode(batch))
+        return codes[-1]  # type: ignore[no-any-return]
+
+    given: list[object] = []
+    monkeypatch.setattr(context, "decode", noted)
+    with pytest.raises(Cancelled):
+        model.score(prompt, cancel)
+    assert 2 in codes
+    monkeypatch.undo()
+    _, report = say(model, prompt[:240], n=1)
+    assert report.reused_tokens >= 190
+
+
 def test_good_and_bad_requests_mixed_at_random(model: Model) -> None:
     """Whatever comes, each request ends with tokens or a sentence, and a plain one works afterwards."""
     dice = random.Random(1)

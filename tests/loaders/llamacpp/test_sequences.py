@@ -25,6 +25,7 @@ class FakeContext:
         self.window, self.can_cut = window, not recurrent
         self.held: dict[int, int] = {}
         self.first: dict[int, int] = {}
+        self.cleared = 0
 
     def decode(self, sequence: int, length: int) -> None:
         """The sequence is `length` tokens long now; all others lose what lies outside their windows."""
@@ -60,6 +61,11 @@ class FakeContext:
         assert length <= self.held[source]
         assert self.can_cut or length == self.held[source]
         self.held[target], self.first[target] = length, self.first[source]
+
+    def clear(self, *, data: bool = True) -> None:
+        self.cleared += 1
+        self.held.clear()
+        self.first.clear()
 
     def state_size(self, sequence: int) -> int:
         return self.held.get(sequence, 0)
@@ -150,3 +156,47 @@ def test_a_copy_that_a_longer_one_cannot_stand_for_is_kept() -> None:
     while sequences.drop_idle():
         pass
     assert ask(context, sequences, [*chat[:300], 7]) == (300, "from the copy in memory")
+
+
+def test_while_one_runs_what_others_left_lies_in_memory_and_nothing_is_lost() -> None:
+    """Else llama.cpp's attention passes over it at every step."""
+    context = FakeContext(10_000)
+    sequences = Sequences(context, 12, shared=True, states=SavedStates(100_000))  # type: ignore[arg-type]
+    chats = [[k * 1000 + i for i in range(600)] for k in range(10)]
+    for chat in chats:
+        ask(context, sequences, chat)
+        assert sequences.held == 600
+    running, _ = sequences.take([-1])
+    assert sequences.held == 0
+    sequences.release(running)
+    for chat in chats[:-1]:
+        assert ask(context, sequences, [*chat, 5]) == (600, "from the copy in memory")
+
+
+def test_gaps_that_others_left_are_closed() -> None:
+    context = FakeContext(10_000)
+    sequences = Sequences(context, 4, shared=True, states=SavedStates(100_000))  # type: ignore[arg-type]
+    first, _ = sequences.take(list(range(3000)))
+    first.ids.extend(range(3000))
+    context.decode(first.id, 3000)
+    second, _ = sequences.take(list(range(5000, 5500)))
+    second.ids.extend(range(5000, 5500))
+    context.decode(second.id, 500)
+    sequences.release(first)
+    assert context.cleared == 1
+    assert (second.ids, context.held[second.id]) == (list(range(5000, 5500)), 500)
+    sequences.release(second)
+    assert ask(context, sequences, list(range(3001))) == (3000, "from the copy in memory")
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_of_a_step_that_was_stopped_nothing_stays(recurrent: bool) -> None:
+    """A recurrent state may have been written over, so all of it goes."""
+    context = FakeContext(1000, recurrent=recurrent)
+    sequences = Sequences(context, 4, shared=True, states=SavedStates(0))  # type: ignore[arg-type]
+    sequence, _ = sequences.take(list(range(300)))
+    sequence.ids.extend(range(200))
+    context.decode(sequence.id, 200)
+    sequence.ids.extend(range(200, 300))
+    sequences.take_back(sequence, 100, begun=True)
+    assert sequence.ids == ([] if recurrent else list(range(200)))
