@@ -9,7 +9,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from installer import nvidia
+from installer import nvidia, vulkan
 from installer.nvidia import Card
 
 #: The compilers for graphics cards.
@@ -25,6 +25,7 @@ class Machine:
     glibc: tuple[int, ...] = ()
     cards: tuple[Card, ...] = ()
     tools: tuple[str, ...] = ()
+    no_vulkan: str = ""  # why Vulkan's backend cannot be compiled though its compiler is there
 
     @property
     def windows(self) -> bool:
@@ -40,7 +41,9 @@ class Machine:
 
 def look() -> Machine:
     """This machine."""
-    return Machine(platform.system(), platform.machine(), glibc(), nvidia.cards(), tuple(filter(shutil.which, TOOLS)))
+    no_vulkan = vulkan.problem(vulkan.places())
+    tools = tuple(tool for tool in TOOLS if shutil.which(tool) and not (tool == "glslc" and no_vulkan))
+    return Machine(platform.system(), platform.machine(), glibc(), nvidia.cards(), tools, no_vulkan)
 
 
 def here() -> str:

@@ -14,9 +14,9 @@ from installer.variables import clean_environ
 _IMPORTS = """import gradio, llama_cpp
 print("a graphics card" if llama_cpp.llama_supports_gpu_offload() else "the processor")
 """
-_CARDS = """from loaders.llamacpp import native
+_CARDS = """from loaders.llamacpp import devices, native
 native.start(False)
-for name, *_ in native.cards():
+for name, *_ in devices.cards():
     print("card:", name)
 """
 #: What libraries say before they end the process, and what that means.
