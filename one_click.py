@@ -23,11 +23,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from installer import (
+    answers,
     compiler,
     earlier,
     environment,
@@ -46,15 +48,14 @@ from installer import (
 )
 from installer import wanted as wanting
 from installer.choice import choose_gpu, differs, given
-from installer.console import is_no
 from installer.errors import Stop
+from installer.exchange import changed as changed_in_place
 from installer.exchange import exchanged
 from installer.fingerprints import changed, fingerprints
 from installer.layout import Layout
 from installer.limits import say_limits
 from installer.llama_builds import Build, left_out, llama_plan
 from installer.llama_release import LlamaRelease
-from installer.llama_wheel import FILES as LLAMA_FILES
 from installer.llama_wheel import LlamaWheel
 from installer.lock import only_one
 from installer.packages import Packages
@@ -89,6 +90,7 @@ def run(layout: Layout, arguments: Sequence[str]) -> int:
             f"This is Python {sys.version_info[0]}.{sys.version_info[1]}, and the web UI needs 3.10 to 3.13. Start it "
             f"by {project.script('start')}, which finds one that fits, or fetches it."
         )
+    answers.check()
     os.chdir(layout.root)
     changes = {"--update", "--repair", "--go-back", "--clean", "--install-torch"} & set(arguments)
     if holding.never() and changes:
@@ -105,13 +107,14 @@ def run(layout: Layout, arguments: Sequence[str]) -> int:
     asked = {"--update", "--updated", "--repair"} & set(arguments)
     prepare(layout, arguments, anew="--repair" in arguments, asked=bool(asked))
     if "--install-torch" in arguments:
+        leave(layout, arguments)
         add_torch(layout)
         return 0
     if asked:
         print("Everything is up to date.")
         say_wanted(layout)
         return 0
-    if not is_no(os.environ.get("LAUNCH_AFTER_INSTALL", "")):
+    if answers.flag(answers.LAUNCH) is not False:
         state = read_state(layout)
         if "llama" in state:
             print(f"llama.cpp for {state['llama']}: {state.get('llama_how')}.", flush=True)
@@ -214,8 +217,9 @@ def leave(layout: Layout, arguments: Sequence[str]) -> None:
 
 
 def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[str, Any]) -> None:
-    """Step 2, and then the rest, with the old environment or the old part of it kept until all is done."""
+    """Step 2, and then the rest, with the environment as it was kept until all is done."""
     old = read_state(layout)
+    layout.log.unlink(missing_ok=True)
     print("[2/5] Choosing what fits your graphics card ...", flush=True)
     here = machine.look()
     answer = choose_gpu(old, here)
@@ -225,7 +229,7 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     plan = llama_release.among(plan, gpu, requirements.llama(layout), compiler=compiles, cards=here.cards)
     ruled_out = left_out(gpu, cuda118, cuda128, here)
     say_limits(gpu, here, ruled_out)
-    llama = LlamaRelease(Packages(Runner(layout, lock)))
+    llama = LlamaRelease(Packages(Runner(layout, lock)), cards=here.cards)
     parts = {"main", "llama", "torch"} if new else changed(layout, old)
     if differs(old, answer):
         parts |= {"llama", "torch"}
@@ -236,14 +240,21 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     if torch and not old.get("torch") and (problem := useless(torch, here)):
         print(f"      {problem} --install-torch installs it all the same.", flush=True)
         torch = None
+    kept = "" if "llama" in parts else llama.still(str(old.get("llama", "")))
+    if not kept:
+        parts |= {"llama"}
     if parts:
         needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
         check_space(layout, needs, new=new)
-    layout.log.unlink(missing_ok=True)
     want = holding.wanted(layout, old, answered)
-    with exchanged(layout, new, LLAMA_FILES if "llama" in parts else ()):
+    task = Task(new, old, answer, plan, compiles, parts, torch, here, ruled_out, kept)
+    if not parts:
+        fill(layout, llama, task)
+        return
+    with exchanged(layout) if new else changed_in_place(layout):
         write_state(layout, {**old, **answer, "complete": False, "wanting": want})
-        fill(layout, llama, Task(new, old, answer, plan, compiles, parts, torch, here, ruled_out))
+        fill(layout, llama, task)
+    llama.throw_away_unused()
 
 
 @dataclass(frozen=True)
@@ -259,13 +270,14 @@ class Task:
     torch: TorchBuild | None
     here: machine.Machine
     ruled_out: Mapping[str, str]
+    kept: str  # how the llama.cpp that is there was tried, which stays then
 
 
 def retries(llama: LlamaWheel, plan: Sequence[Build], wanted: object, here: machine.Machine) -> bool:
     """Whether llama.cpp for a card that is not used is fetched again: something changed, or it is to be had now."""
     if not isinstance(wanted, Mapping):
         return False
-    if wanted.get("mark") != wanting.mark(here):
+    if wanted.get("mark") != here.mark:
         return True
     llama.packages.read_settings()
     return any(llama.at_hand(build) for build in plan if build.kind)
@@ -295,9 +307,11 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
         packages.install_lock(others)
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
-    build, how = llama.install(plan, installed="" if "llama" in parts else str(old.get("llama", "")))
-    print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)
-    runs, said = trial.imports(runner)
+    with ThreadPoolExecutor(1) as beside:
+        page = beside.submit(trial.imports, runner)  # it needs no llama.cpp, and another core than its trial
+        build, how = (str(old.get("llama")), task.kept) if task.kept else llama.install(plan)
+        print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)
+        runs, said = page.result()
     if not runs:
         raise Stop(
             f"What was installed does not run ({said}); all it said is in {layout.log}. Delete the folder "
@@ -306,7 +320,7 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
     shutil.rmtree(layout.tmp, ignore_errors=True)
     torch = bool(old.get("torch"))
     if task.torch:
-        torch = with_torch(packages, task.torch, asked=torch)
+        torch = torch_packages.add(packages, task.torch, asked=torch)
     state: dict[str, Any] = {
         **answer,
         "torch": torch,
@@ -330,26 +344,6 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
 
 
-def with_torch(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
-    """Installs torch; whether it is there now. What nobody asked for may fail with a sentence."""
-    packages.layout.tmp.mkdir(parents=True, exist_ok=True)
-    try:
-        check_torch(packages.layout, build)
-        torch_packages.install(packages, build)
-    except Stop as sentence:
-        if asked:
-            raise
-        print(f"      {sentence} llama.cpp works without it; --install-torch tries again.", flush=True)
-        return False
-    return True
-
-
-def check_torch(layout: Layout, build: TorchBuild) -> None:
-    """Raises: Stop, where there is no such torch for this system and Python."""
-    if problem := build.problem(environment.python_version(layout.python), machine.here()):
-        raise Stop(problem)
-
-
 @contextlib.contextmanager
 def finished(layout: Layout) -> Iterator[Sequence[int]]:
     """The lock, and under it a finished environment to add to. Raises: Stop."""
@@ -366,13 +360,13 @@ def add_torch(layout: Layout) -> None:
     with finished(layout) as lock:
         state = read_state(layout)
         packages = Packages(Runner(layout, lock))
-        packages.read_settings()
-        check_torch(layout, _torch_of(state))
-        torch_packages.install(packages, _torch_of(state))
-        state |= {"torch": True, "packages": environment.installed_names(layout)}
-        if isinstance(state.get("parts"), dict):
-            state["parts"] = {**state["parts"], "torch": fingerprints(layout)["torch"]}
-        write_state(layout, state)
+        with changed_in_place(layout):
+            packages.read_settings()
+            torch_packages.add(packages, _torch_of(state), asked=True)
+            state |= {"torch": True, "packages": environment.installed_names(layout)}
+            if isinstance(state.get("parts"), dict):
+                state["parts"] = {**state["parts"], "torch": fingerprints(layout)["torch"]}
+            write_state(layout, state)
 
 
 def _torch_of(state: Mapping[str, Any]) -> TorchBuild:

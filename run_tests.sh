@@ -75,5 +75,6 @@ run "ruff check" ruff check .
 run "ruff format" ruff format --check .
 run "mypy" mypy
 step "import contract" "$python" -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
-run "pytest" pytest
+# a process for each core, each with whole files: what a file shares is made once
+run "pytest" pytest -n logical --maxprocesses 4 --dist loadfile
 finish

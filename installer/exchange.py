@@ -1,9 +1,9 @@
-"""The environment exchanged, or a part of it: whole, or not at all. It must not know what is exchanged, nor how."""
+"""The environment exchanged, or changed in place: whole, or not at all. It must not know what is changed, nor how."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from installer import keeping, part
 from installer.disk import amount, size
@@ -11,18 +11,21 @@ from installer.layout import Layout
 
 
 @contextlib.contextmanager
-def exchanged(layout: Layout, new: bool, names: Sequence[str]) -> Iterator[None]:
-    """What was there before is there again where this fails: the environment (`new`), or the files of these names."""
-    if not new:
-        part.move_aside(layout, names)
-        try:
-            yield
-        except BaseException:
-            part.restore(layout)
+def changed(layout: Layout) -> Iterator[None]:
+    """The environment may be changed in place; it is there again as it was, and its state, where this fails."""
+    part.move_aside(layout)
+    try:
+        yield
+    except BaseException:
+        if part.restore(layout):
             print("\nThe environment is as it was before.", flush=True)
-            raise
-        part.done(layout)
-        return
+        raise
+    part.done(layout)
+
+
+@contextlib.contextmanager
+def exchanged(layout: Layout) -> Iterator[None]:
+    """A new environment may be made; where this fails the one before it is in use again, else it is kept."""
     aside = keeping.set_aside(layout)
     try:
         yield

@@ -31,6 +31,21 @@ def adapters() -> list[tuple[str, str]]:
     return pci_ids(_registered()) if sys.platform == "win32" else pci_cards()
 
 
+def drivers() -> list[str]:
+    """What tells that another driver was installed than before, but for NVIDIA's own (nvidia.py)."""
+    return sorted(_registered("DriverVersion")) if sys.platform == "win32" else vulkan_drivers()
+
+
+def vulkan_drivers(root: Path = Path("/")) -> list[str]:
+    """Vulkan's loader and its drivers, each with the time of its file, which is another one after an update."""
+    patterns = ("usr/lib*/libvulkan.so.1", "usr/lib/*/libvulkan.so.1", "usr/share/vulkan/icd.d/*", "etc/vulkan/icd.d/*")
+    found = []
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+        with contextlib.suppress(OSError):
+            found.append(f"{path.name} {path.stat().st_mtime:.0f}")
+    return found
+
+
 def pci_cards(drm: Path = Path("/sys/class/drm")) -> list[tuple[str, str]]:
     """Those that Linux knows."""
     cards = []
@@ -46,13 +61,13 @@ def pci_ids(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(f"0x{each[1].lower()}", f"0x{each[2].lower()}") for each in found if each]
 
 
-def _registered() -> Iterator[str]:
-    """The names of the display adapters in Windows' registry. A key that may not be read is left out."""
+def _registered(value: str = "MatchingDeviceId") -> Iterator[str]:
+    """A value of each display adapter in Windows' registry, or its name. A key that may not be read is left out."""
     registry: Any = importlib.import_module("winreg")
     with contextlib.suppress(OSError), registry.OpenKey(registry.HKEY_LOCAL_MACHINE, _ADAPTERS) as adapters:
         for at in range(registry.QueryInfoKey(adapters)[0]):
             with contextlib.suppress(OSError), registry.OpenKey(adapters, registry.EnumKey(adapters, at)) as adapter:
-                yield str(registry.QueryValueEx(adapter, "MatchingDeviceId")[0])
+                yield str(registry.QueryValueEx(adapter, value)[0])
 
 
 def detect_gpu(system: str, machine: str, nvidia: str, cards: Sequence[tuple[str, str]]) -> tuple[str, str]:

@@ -1,18 +1,17 @@
 """An environment that is older than the program wants, and in use nonetheless: the newer one failed, or was given up.
 
-What was wanted then is remembered in the state, so that no start tries the same again by itself; --update and --repair
-do, and so does each start when something newer is wanted. It must not know how anything is installed.
+What was wanted then is remembered in the state, so that no start tries the same again by itself on the same machine;
+--update and --repair do, and so does each start when something newer is wanted. It must not know how anything is
+installed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from installer import environment, processor, project, trial
-from installer.console import is_yes
+from installer import answers, environment, machine, processor, project, trial
 from installer.errors import Stop
 from installer.fingerprints import fingerprints
 from installer.layout import Layout
@@ -21,13 +20,11 @@ from installer.state import read_state, write_state
 from installer.work import work_to_do
 
 ANSWERS = ("gpu", "cuda118", "cuda128")
-#: What the program needs at its start, and so what an older environment must be able to import.
-MODULES = "modules.app, modules.ui, modules.api, llama_cpp"
 
 
 def never() -> bool:
     """Whether nothing may be installed at a start: for containers, and for folders that several users share."""
-    return is_yes(os.environ.get("WEBUI_NEVER_INSTALL", ""))
+    return bool(answers.flag(answers.NEVER))
 
 
 def wanted(layout: Layout, state: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,14 +38,20 @@ def hold(layout: Layout, want: Mapping[str, Any], why: str, *, chosen: bool = Fa
 
     Where the state cannot be written, the next start tries once more.
     """
+    kept = {"wanted": dict(want), "why": why, "chosen": chosen, "machine": machine.look().mark}
     with contextlib.suppress(OSError):
-        write_state(layout, {**read_state(layout), "held": {"wanted": dict(want), "why": why, "chosen": chosen}})
+        write_state(layout, {**read_state(layout), "held": kept})
 
 
 def held(state: Mapping[str, Any], want: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is remembered ("why", "chosen") where it is about this very wish; else nothing."""
+    """What is remembered ("why", "chosen") where it is about this very wish; else nothing.
+
+    What failed on another machine, with other cards or another driver, may go well on this one.
+    """
     kept = state.get("held")
-    return kept if isinstance(kept, Mapping) and kept.get("wanted") == dict(want) else {}
+    if not isinstance(kept, Mapping) or kept.get("wanted") != dict(want):
+        return {}
+    return kept if kept.get("chosen") or kept.get("machine") == machine.look().mark else {}
 
 
 def usable(layout: Layout, *, compute: bool) -> tuple[bool, str]:
@@ -60,7 +63,7 @@ def usable(layout: Layout, *, compute: bool) -> tuple[bool, str]:
         return False, "its Python does not run"
     runner = Runner(layout)
     more = {"PYTHONPATH": str(layout.root), "PYTHONDONTWRITEBYTECODE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    done, said = runner.output(layout.python, "-c", f"import {MODULES}", **more)
+    done, said = runner.output(layout.python, "-c", f"import llama_cpp, {trial.PROGRAM}", **more)
     return trial.computes(runner) if done and compute else (done, last_line(said))
 
 

@@ -22,7 +22,9 @@ class Layout:
         self.last_state = self.files / "state.last.json"
         self.between = self.files / "env.between"  # while the two change places
         self.between_state = self.files / "state.between.json"
-        self.part = self.files / "part.last"  # a part of the environment, while it is exchanged in place
+        self.part = self.files / "env.part"  # the environment as it was, while it is changed in place
+        self.part_state = self.files / "state.part.json"
+        self.attempt = self.files / "env.attempt"  # the same for a step that may fail
 
     @property
     def site_packages(self) -> Path:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from installer import archive, machine, pointer, release_table
+from installer.cuda import best
 from installer.llama_builds import Build
 from installer.llama_wheel import LlamaWheel
 from installer.nvidia import Card
@@ -27,11 +28,9 @@ from installer.release_table import Pins, Release
 def among(plan: Sequence[Build], gpu: str, requirement: str, *, compiler: bool, pins: Pins | None = None,
           cards: Sequence[Card] = ()) -> list[Build]:  # fmt: skip
     """The plan with the releases that fit this machine and can be fetched. Says why where none can."""
-    capability = float(".".join(map(str, cards[0].capability[:2]))) if cards and cards[0].capability else 0.0
-    driver = cards[0].driver[0] if cards and cards[0].driver else 0
     pins = pins or Pins.read()
     system, processor = platform.system(), platform.machine()
-    fitting = release_table.releases(system, processor, gpu, capability, driver)
+    fitting = release_table.releases(system, processor, gpu, best(cards))
     reasons = {release: pins.why_not(release, requirement, _libc()) for release in fitting}
     found = [release for release, reason in reasons.items() if not reason]
     if fitting and not found:
@@ -48,15 +47,13 @@ def _libc() -> tuple[int, ...]:
 class LlamaRelease(LlamaWheel):
     """Gets llama.cpp by any way of a plan, releases and others."""
 
-    def __init__(self, packages: Packages, pins: Pins | None = None) -> None:
-        super().__init__(packages)
+    def __init__(self, packages: Packages, pins: Pins | None = None, cards: Sequence[Card] = ()) -> None:
+        super().__init__(packages, cards)
         self.pins = pins or Pins.read()
         self.folder = self.layout.files / "llama"
 
-    def install(self, plan: Sequence[Build], installed: str = "") -> tuple[str, str]:
-        found = super().install(plan, "" if pointer.dangles(self.layout) else installed)
-        self._throw_away_unused()
-        return found
+    def still(self, installed: str) -> str:
+        return "" if pointer.dangles(self.layout) else super().still(installed)
 
     def remove(self) -> None:
         super().remove()
@@ -154,11 +151,10 @@ class LlamaRelease(LlamaWheel):
             wheel = part.replace(self.folder / found.name)
         return "" if self._installed(self.packages.command("--no-deps", str(wheel))) else "its message is above"
 
-    def _throw_away_unused(self) -> None:
-        """Throws away releases that neither this environment nor the one before it uses."""
-        if self.layout.part.exists():  # what was exchanged may come back, and want its own
-            return
-        used = [pointer.libraries(env) for env in (self.layout.env, self.layout.last, self.layout.between)]
+    def throw_away_unused(self) -> None:
+        """Throws away releases that no environment uses: neither this one nor one that may come back."""
+        envs = (self.layout.env, self.layout.last, self.layout.between, self.layout.part)
+        used = [pointer.libraries(env) for env in envs]
         for place in self.folder.glob("*/"):
             if place not in used and place.is_dir():
                 shutil.rmtree(place, ignore_errors=True)

@@ -13,14 +13,15 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from installer import compiler, pointer, processor, requirements, trial
+from installer import compiler, processor, requirements, trial
 from installer.disk import cache_folder, own_cache, user_caches
 from installer.errors import Stop
 from installer.llama_builds import LLAMA_WHEELS, WITHOUT_AMX, Build
+from installer.nvidia import Card, written
 from installer.packages import Packages
 
-#: What it is in site-packages, in glob patterns.
-FILES = ("llama_cpp", "llama_cpp_python-*.dist-info", pointer.NAME)
+#: What it is in site-packages, a glob pattern.
+_DISTRIBUTION = "llama_cpp_python-*.dist-info"
 _NOT_IN_NAMES = r"[^\w.]+"
 UNREACHABLE = "its index cannot be reached"
 #: What uv and pip say where no server answers.
@@ -30,8 +31,9 @@ _NO_NETWORK = r"(?i)failed to fetch|error sending request|connect|timed? ?out|dn
 class LlamaWheel:
     """Gets the llama-cpp-python that requirements.txt names."""
 
-    def __init__(self, packages: Packages) -> None:
+    def __init__(self, packages: Packages, cards: Sequence[Card] = ()) -> None:
         self.packages = packages
+        self.cards = cards  # NVIDIA's, of this machine
         self.runner = packages.runner
         self.layout = packages.layout
         self.requirement = requirements.llama(packages.layout)
@@ -39,16 +41,21 @@ class LlamaWheel:
         self.no_compiler = False  # whether one of them needed a compiler that is missing
         self.absent: dict[str, str] = {}  # the ready-made ones that could not be had, each with the reason
 
-    def install(self, plan: Sequence[Build], installed: str = "") -> tuple[str, str]:
+    def still(self, installed: str) -> str:
+        """How the one that is there, of this name, was tried; "" where it does not compute. Nothing is changed."""
+        if not installed:
+            return ""
+        computes, said = trial.computes(self.runner)
+        if computes:
+            return f"kept as it was; {said}"
+        self._note(f"the one that was installed for {installed}", said)
+        return ""
+
+    def install(self, plan: Sequence[Build]) -> tuple[str, str]:
         """Installs llama.cpp the first way that computes here. Returns its name, and how it was got and tried.
 
-        `installed`: the name of one that is there already, which is only tried. Raises: Stop.
+        Raises: Stop.
         """
-        if installed:
-            computes, said = trial.computes(self.runner)
-            if computes:
-                return installed, f"kept as it was; {said}"
-            self._fails(f"the one that was installed for {installed}", said)
         blind: list[tuple[Build, str]] = []  # for a card, they compute, but llama.cpp sees none
         present: Build | None = None
         for build in plan:
@@ -73,7 +80,7 @@ class LlamaWheel:
             present = None
             for folder in self.kept(build):
                 shutil.rmtree(folder, ignore_errors=True)
-        if blind and (present is blind[0][0] or self._get(blind[0][0])):
+        if blind and ((present is blind[0][0] and self._there()) or self._get(blind[0][0])):
             return blind[0][0].name, blind[0][1]
         if blind:
             return self.install([build for build in plan if not build.kind])
@@ -127,9 +134,8 @@ class LlamaWheel:
         if "CUDA" not in build.cmake:
             return []
         nvcc = shutil.which("nvcc")
-        asked = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-        found = [self.runner.quiet(*command) for command in ([nvcc, "--version"] if nvcc else [], asked) if command]
-        return [" ".join(said.split()) for said in found]
+        version = self.runner.quiet(nvcc, "--version") if nvcc else ""
+        return [" ".join(version.split()), *(written(card.capability) for card in self.cards)]
 
     def _tidy(self) -> None:
         """Throws away what was kept of other versions; of this one, machines that share the folder may need all."""
@@ -204,7 +210,12 @@ class LlamaWheel:
         self.failed.append(f"{build.name}: {problem}")
         return ""
 
+    def _there(self) -> bool:
+        return any(self.layout.site_packages.glob(_DISTRIBUTION))
+
     def _installed(self, command: Sequence[str | Path]) -> bool:
+        if self._there():  # another build of the same version would count as this one
+            self.remove()
         return self.runner.stream(*command, doing="installing llama.cpp")
 
     def _libraries(self, build: Build) -> bool:
@@ -217,9 +228,12 @@ class LlamaWheel:
         return True
 
     def _fails(self, what: str, said: str) -> None:
+        self._note(what, said)
+        self.remove()
+
+    def _note(self, what: str, said: str) -> None:
         print(f"      llama.cpp for {what} does not run here ({said}). All it said is in {self.layout.log}", flush=True)
         self.failed.append(f"{what}: {said}")
-        self.remove()
 
     def _after(self) -> str:
         return f", as others do not run here ({'; '.join(self.failed)})" if self.failed else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
 import shutil
 from dataclasses import dataclass
 
-from installer import nvidia, vulkan
+from installer import gpu, nvidia, vulkan
 from installer.nvidia import Card
 
 #: The compilers for graphics cards.
@@ -18,13 +19,18 @@ TOOLS = ("nvcc", "hipcc", "glslc")
 
 @dataclass(frozen=True)
 class Machine:
-    """`system` and `processor` as Python's platform names them; `glibc` is () where there is none, or it is unknown."""
+    """`system` and `processor` as Python's platform names them; `glibc` is () where there is none, or it is unknown.
+
+    `adapters` are the graphics cards as the system numbers them, and `drivers` what tells of their drivers (gpu.py).
+    """
 
     system: str = "Linux"
     processor: str = "x86_64"
     glibc: tuple[int, ...] = ()
     cards: tuple[Card, ...] = ()
     tools: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, str], ...] = ()
+    drivers: tuple[str, ...] = ()
     no_vulkan: str = ""  # why Vulkan's backend cannot be compiled though its compiler is there
 
     @property
@@ -38,12 +44,20 @@ class Machine:
         system = {"Darwin": "macOS"}.get(self.system, self.system)
         return f"{system} {processor}"
 
+    @property
+    def mark(self) -> str:
+        """A stamp of all of it: where it is another one, what failed before may go well, and is tried again."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
 
 def look() -> Machine:
     """This machine."""
     no_vulkan = vulkan.problem(vulkan.places())
     tools = tuple(tool for tool in TOOLS if shutil.which(tool) and not (tool == "glslc" and no_vulkan))
-    return Machine(platform.system(), platform.machine(), glibc(), nvidia.cards(), tools, no_vulkan)
+    return Machine(
+        platform.system(), platform.machine(), glibc(), nvidia.cards(), tools,
+        tuple(gpu.adapters()), tuple(gpu.drivers()), no_vulkan,
+    )  # fmt: skip
 
 
 def here() -> str:

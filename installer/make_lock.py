@@ -26,15 +26,19 @@ LOCKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+#: A package of a lock: its name, and its version with a marker. What it is with extras constrains it without them.
+#: modules/extensions/installing.py has the same, for it must not import the installer.
+_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]\n]*\])?(==[^\\\n#]+)", re.MULTILINE)
+
+
 def names(text: str) -> set[str]:
     """The packages that a lock names."""
-    return set(re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE))
+    return {name for name, _ in _PIN.findall(text)}
 
 
 def pins(text: str) -> str:
     """A lock without its hashes and comments: what others may be held to."""
-    found = re.findall(r"^([a-z0-9][a-z0-9._-]*==[^\\\n#]+)", text, re.MULTILINE)
-    return "".join(f"{line.rstrip()}\n" for line in found)
+    return "".join(f"{name}{version.rstrip()}\n" for name, version in _PIN.findall(text))
 
 
 def compiled(

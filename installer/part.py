@@ -1,13 +1,17 @@
-"""A part of the environment exchanged in place: the old files wait beside it, and come back when the new ones fail.
+"""The environment changed in place: the old one waits beside it, and comes back whole when the change fails.
 
-Each step can be the last before the power fails: restore() knows after each how far it went. It must not know which
-part it is, beyond the names that it is given.
+What is changed lies in the old place and has the same files, by second names for them (hard links; copies where the
+disk knows none). pip and uv never write into a file that is there, they put another in its place, so that the old
+environment stays as it was. Each step can be the last before the power fails: restore() knows after each how far it
+went. It must not know what is changed, nor how.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from installer.errors import Stop
@@ -15,74 +19,86 @@ from installer.layout import Layout
 from installer.mishaps import NO_PLACE
 from installer.state import read_state, write_state
 
-_STATE, _NAMES, _ALL = "state.json", "names.json", "all-is-here"
 
-
-def move_aside(layout: Layout, names: Sequence[str]) -> None:
-    """Moves aside what matches the names, glob patterns in site-packages, and notes it. Raises: Stop, OSError."""
-    aside, state = layout.part, read_state(layout)
+def move_aside(layout: Layout) -> None:
+    """Moves the environment aside, and puts in its place one to change. Raises: Stop, OSError."""
+    state = read_state(layout)
     try:
-        aside.mkdir()
-        write_state(layout, {"names": list(names)}, aside / _NAMES)
-        write_state(layout, state, aside / _STATE)
-        for path in _matching(layout, names):
-            path.rename(aside / path.name)
-        (aside / _ALL).touch()
+        shutil.rmtree(layout.part, ignore_errors=True)
+        write_state(layout, state, layout.part_state)
         write_state(layout, {**state, "complete": False})
+        layout.env.rename(layout.part)
+        _double(layout.part, layout.env)
     except OSError as error:
         restore(layout)
         if error.errno in NO_PLACE:
             raise
         raise Stop(
-            f"A part of the environment could not be moved aside ({error.strerror}): is the web UI still running from "
-            "it? Close it and try again."
+            f"The environment could not be moved aside ({error.strerror}): is the web UI still running from it? Close "
+            "it and try again."
         ) from error
 
 
 def interrupted(layout: Layout) -> bool:
-    """Whether a part is moved aside: by one that is at work still, or that was ended."""
-    return layout.part.exists()
+    """Whether a change was begun and is not done: by one that is at work still, or that was ended."""
+    return layout.part_state.exists() or layout.part.exists()
 
 
 def restore(layout: Layout) -> bool:
-    """The old files are in place again, and the old state with them. False where nothing was moved aside.
+    """The old environment is in its place again, and the old state with it. False where none was moved aside.
 
-    Under the lock only.
+    Under the lock only. Raises: Stop.
     """
-    aside = layout.part
-    if not aside.exists():
+    if not layout.part_state.exists():  # the change was done, and only the old one not yet thrown away
+        shutil.rmtree(layout.part, ignore_errors=True)
         return False
-    state = read_state(layout, aside / _STATE)
-    if not state:  # it was ended before anything was moved
-        shutil.rmtree(aside, ignore_errors=True)
-        return False
-    if (aside / _ALL).exists():  # so all that matches now is new
-        for path in _matching(layout, read_state(layout, aside / _NAMES).get("names", [])):
-            _remove(path)
-        (aside / _ALL).unlink()
-    for path in sorted(aside.iterdir()):
-        if path.name not in (_STATE, _NAMES):
-            path.rename(layout.site_packages / path.name)
-    (aside / _STATE).replace(layout.state)  # not written anew: the disk may be full
-    shutil.rmtree(aside, ignore_errors=True)
+    if layout.part.exists():
+        _replace(layout, layout.part)
+    layout.part_state.replace(layout.state)  # not written anew: the disk may be full
     return True
 
 
 def done(layout: Layout) -> None:
-    """The new files stay; the old ones are thrown away. After the new state was written."""
-    gone = layout.part.with_name(f"{layout.part.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    if layout.part.exists():
-        layout.part.rename(gone)  # at once: half of a part must not be restored
-    shutil.rmtree(gone, ignore_errors=True)
+    """What was changed stays; the old one is thrown away. After the new state was written."""
+    layout.part_state.unlink(missing_ok=True)  # first: half of an environment must not be restored
+    shutil.rmtree(layout.part, ignore_errors=True)
 
 
-def _matching(layout: Layout, names: Sequence[str]) -> list[Path]:
-    return [path for name in names for path in sorted(layout.site_packages.glob(name))]
+@contextlib.contextmanager
+def attempted(layout: Layout) -> Iterator[None]:
+    """What fails in here leaves the environment as it was; for a step of an installation that goes on without it.
+
+    It remembers nothing: a crash is noticed by the installation around it. Raises: OSError, Stop.
+    """
+    shutil.rmtree(layout.attempt, ignore_errors=True)
+    layout.env.rename(layout.attempt)
+    try:
+        _double(layout.attempt, layout.env)
+        yield
+    except BaseException:
+        _replace(layout, layout.attempt)
+        raise
+    shutil.rmtree(layout.attempt, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _replace(layout: Layout, kept: Path) -> None:
+    """The environment is thrown away, and what was kept takes its place. Raises: Stop."""
+    shutil.rmtree(layout.env, ignore_errors=True)
+    try:
+        kept.rename(layout.env)
+    except OSError as error:
+        raise Stop(
+            f"The environment as it was before could not be moved back ({error.strerror}). Close what still runs from "
+            f"{layout.env} and start again."
+        ) from error
+
+
+def _double(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without such links, or a file that has too many: where it is full, this fails as well
+        shutil.copy2(source, target, follow_symlinks=False)

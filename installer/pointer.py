@@ -13,7 +13,7 @@ from pathlib import Path
 
 from installer.layout import Layout
 
-#: In site-packages; whoever moves llama.cpp out of an environment moves it along.
+#: In site-packages.
 NAME = "llama_cpp_libraries.pth"
 #: In the folder of libraries; written last, so that where it lies all lies.
 MANIFEST = "manifest.json"

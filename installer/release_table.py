@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from installer.cuda import Code
 from installer.llama_builds import PROCESSOR, Build
+from installer.nvidia import Card
 
 PINS = Path(__file__).with_name("llama_release.json")
 
@@ -107,25 +109,26 @@ TABLE: dict[tuple[str, str], dict[str, Release]] = {
     ("Darwin", "arm64"): {"metal": _one("Metal (llama.cpp's build)", "llama-{tag}-bin-macos-arm64.tar.gz")},
     ("Darwin", "x64"): {"cpu": _one(CPU, "llama-{tag}-bin-macos-x64.tar.gz")},
 }
+#: What CUDA 13's builds run on: cards from Turing on, and no card that is known is too new for them.
+THIRTEEN = Code("13.4", (7, 5), (99, 0))
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def releases(system: str, machine: str, gpu: str, capability: float = 0.0, driver: int = 0) -> list[Release]:
+def releases(system: str, machine: str, gpu: str, card: Card | None = None) -> list[Release]:
     """Those that fit, best first; `system` and `machine` are Python's words, the card's letter is of gpu.GPUS.
 
-    `capability` (of CUDA) and `driver` (its first number) decide between CUDA 12 and 13; 0 where they are not known.
+    `card`: NVIDIA's that decides between CUDA 12 and 13; None where it is not known.
     """
-    kinds = {"A": [*_cudas(system, capability, driver), "vulkan"], "B": ["vulkan"], "D": ["vulkan"], "C": ["metal"]}
+    kinds = {"A": [*_cudas(system, card or Card("")), "vulkan"], "B": ["vulkan"], "D": ["vulkan"], "C": ["metal"]}
     there = TABLE.get((system, _MACHINES.get(machine.lower(), "")), {})
     return [there[kind] for kind in (*kinds.get(gpu, []), "cpu") if kind in there]
 
 
-def _cudas(system: str, capability: float, driver: int) -> list[str]:
+def _cudas(system: str, card: Card) -> list[str]:
     """CUDA 13 knows no card before 7.5 and wants driver 580; 12.4, Windows' one, knows no card from 10 on."""
-    thirteen = (driver == 0 or driver >= 580) and (capability == 0 or capability >= 7.5)
-    if not thirteen:
+    if THIRTEEN.problem(card, windows=system == "Windows"):
         return ["cuda12"]
-    return ["cuda13", "cuda12"] if system == "Windows" and capability >= 10 else ["cuda12", "cuda13"]
+    return ["cuda13", "cuda12"] if system == "Windows" and card.capability >= (10,) else ["cuda12", "cuda13"]
 
 
 def with_releases(plan: Sequence[Build], found: Sequence[Release], *, first: bool) -> list[Build]:

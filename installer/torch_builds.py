@@ -94,20 +94,24 @@ def torch_build(gpu: str, cuda118: bool, cuda128: bool = False) -> TorchBuild:
 
 def nvidia_stack(machine: Machine) -> tuple[TorchBuild, str]:
     """The newest stack that runs on this machine's card and driver, and why no newer one does, "" for the newest."""
-    card = best(machine.cards)
     why = ""
     for stack in (CUDA_128, CUDA_121, CUDA_118):
-        problem = stack.code.problem(card, windows=machine.windows) if card and stack.code else ""
+        problem = problem_of(stack, machine)
         if not problem:
             return stack, why
         why = why or f"{stack.name}: {problem}"
     return CUDA_121, why  # for none of them: llama.cpp may still run on it by Vulkan
 
 
+def problem_of(build: TorchBuild, machine: Machine) -> str:
+    """Why this torch would not use the machine's card, a clause; "" where it would, or where that is not known."""
+    card = best(machine.cards)
+    return build.code.problem(card, windows=machine.windows) if card and build.code else ""
+
+
 def useless(build: TorchBuild, machine: Machine) -> str:
     """Why this torch would not use the machine's card, a sentence; "" where it would, or where that is not known."""
-    card = best(machine.cards)
-    problem = build.code.problem(card, windows=machine.windows) if card and build.code else ""
+    problem = problem_of(build, machine)
     return f"torch for {build.name} is not installed: {problem}." if problem else ""
 
 

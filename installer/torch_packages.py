@@ -5,17 +5,41 @@ It is given the build that fits (torch_builds.py), and must not know of cards or
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
-from installer import environment
+from installer import environment, machine, part, trial
 from installer.errors import Stop
 from installer.packages import Packages
 from installer.torch_builds import TORCH_WHEELS, TorchBuild, exllamav2_wheel
 
 REQUIREMENTS = "requirements-torch.txt"
 EXLLAMAV2_REQUIREMENTS = "requirements-exllamav2.txt"
+
+
+def add(packages: Packages, build: TorchBuild, *, asked: bool) -> bool:
+    """Installs torch, tries it, and llama.cpp beside it; whether it is there now. Raises: Stop.
+
+    What nobody asked for may fail with a sentence, and leaves the environment as it was.
+    """
+    layout = packages.layout
+    layout.tmp.mkdir(parents=True, exist_ok=True)
+    try:
+        if problem := build.problem(environment.python_version(layout.python), machine.here()):
+            raise Stop(problem)
+        with contextlib.nullcontext() if asked else part.attempted(layout):
+            install(packages, build)
+            computes, said = trial.computes(packages.runner)  # libraries of CUDA are shared
+            if not computes:
+                raise Stop(f"With torch for {build.name} beside it llama.cpp does not compute any more ({said}).")
+    except Stop as sentence:
+        if asked:
+            raise
+        print(f"      {sentence} llama.cpp works without it; --install-torch tries again.", flush=True)
+        return False
+    return True
 
 
 def install(packages: Packages, build: TorchBuild) -> None:

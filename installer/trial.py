@@ -11,9 +11,8 @@ from installer.layout import Layout
 from installer.runner import Runner, last_line
 from installer.variables import clean_environ
 
-_IMPORTS = """import gradio, llama_cpp
-print("a graphics card" if llama_cpp.llama_supports_gpu_offload() else "the processor")
-"""
+#: What the program needs at its start, gradio included, besides llama_cpp.
+PROGRAM = "modules.ui.page, modules.ui.serve, modules.api, modules.app"
 _CARDS = """from loaders.llamacpp import devices, native
 native.start(False)
 for name, *_ in devices.cards():
@@ -52,16 +51,18 @@ def cards(runner: Runner) -> list[str]:
 
 
 def imports(runner: Runner) -> tuple[bool, str]:
-    """Whether the packages can be imported: (yes or no, the device llama.cpp was built for or what went wrong)."""
-    environ = clean_environ(runner.layout) | {"GRADIO_ANALYTICS_ENABLED": "False"}
-    done, said = runner.output(runner.layout.python, "-c", _IMPORTS, **environ)
+    """Whether the program can be imported, but for llama_cpp: (yes or no, what went wrong).
+
+    It takes seconds, most of which are saved at the first start: what is compiled by it is kept.
+    """
+    done, said = _run(runner, "-c", f"import {PROGRAM}", GRADIO_ANALYTICS_ENABLED="False")
     return done, last_line(said)
 
 
-def _run(runner: Runner, *arguments: str) -> tuple[bool, str]:
+def _run(runner: Runner, *arguments: str, **more: str) -> tuple[bool, str]:
     """Python with the project's own modules, and with CUDA's libraries that may have come since the runner was made."""
     layout: Layout = runner.layout
-    environ = clean_environ(layout) | {"PYTHONPATH": str(layout.root)}
+    environ = clean_environ(layout) | {"PYTHONPATH": str(layout.root)} | more
     return runner.output(layout.python, *arguments, **environ)
 
 

@@ -7,7 +7,6 @@ not install anything.
 
 from __future__ import annotations
 
-import hashlib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +33,6 @@ _DRIVERS = {
 }
 
 
-def mark(machine: Machine) -> str:
-    """A stamp of what decides whether a card is used: cards, driver, compilers, C library."""
-    return hashlib.sha256(repr(machine).encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class Reasons:
     """Builds that the machine rules out, and those that could not be had, each with its reason; what was in vain."""
@@ -51,17 +45,17 @@ class Reasons:
 def want(gpu: str, machine: Machine, llama: str, reasons: Reasons, old: Any = None) -> dict[str, Any]:
     """What state.json keeps of a card that is not used. `llama`: the build in use; `old`: what was kept before."""
     why, because, todo = _why(gpu, machine, llama, reasons)
-    tries = old["tries"] + 1 if isinstance(old, Mapping) and old.get("mark") == mark(machine) else 1
+    tries = old["tries"] + 1 if isinstance(old, Mapping) and old.get("mark") == machine.mark else 1
     said = (
         f"{GPUS[gpu].upper()} WAS CHOSEN, BUT LLAMA.CPP SEES NO GRAPHICS CARD AND USES THE PROCESSOR: {because}. "
         f"{todo} {'The next start tries again.' if why == 'network' else 'A start after that tries again.'}"
     )
-    return {"why": why, "said": said, "mark": mark(machine), "tries": tries}
+    return {"why": why, "said": said, "mark": machine.mark, "tries": tries}
 
 
 def again(wanted: Mapping[str, Any], machine: Machine, reachable: Callable[[str], bool]) -> str:
     """Why another try may help now, a sentence; "" where nothing has changed."""
-    if wanted.get("mark") != mark(machine):
+    if wanted.get("mark") != machine.mark:
         return (
             "The graphics card was not used by llama.cpp; card, driver or compilers have changed, so it is tried again."
         )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import hypothesis
 import pytest
 
@@ -24,6 +25,13 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
+def alone() -> filelock.FileLock:
+    """For what is made once and kept in the checkout: several processes run the tests."""
+    folder = ROOT / "cache" / "test-models"
+    folder.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(folder / "lock")
+
+
 def keep_going(_fraction: float, _doing: str) -> bool:
     return True
 
@@ -35,9 +43,9 @@ def demo_model_path() -> Path:
     if own.present():
         return own.path
     shared = DemoModel(Paths.under(ROOT, model_dir=ROOT / "cache" / "test-models"))
-    if not shared.present():
-        shared.path.parent.mkdir(parents=True, exist_ok=True)
-        shared.fetch(keep_going)
+    with alone():
+        if not shared.present():
+            shared.fetch(keep_going)
     return shared.path
 
 
@@ -45,10 +53,12 @@ def demo_model_path() -> Path:
 def hf_folder(demo_model_path: Path) -> Path:
     """The demo model's weights in float32; making them takes half a minute, once."""
     folder = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
-    if not (folder / "tokenizer.json").is_file():
-        subprocess.run(
-            [sys.executable, ROOT / "tests" / "loaders" / "hf" / "dequantize.py", demo_model_path, folder], check=True
-        )
+    with alone():
+        if not (folder / "tokenizer.json").is_file():
+            subprocess.run(
+                [sys.executable, ROOT / "tests" / "loaders" / "hf" / "dequantize.py", demo_model_path, folder],
+                check=True,
+            )
     return folder
 
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from errors import InvalidInput, Unavailable
 
+#: A package of a lock: its name, and its version with a marker. installer/make_lock.py writes such files.
+_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]\n]*\])?(==[^\\\n#]+)", re.MULTILINE)
+
 
 def install(folder: Path, own: Path) -> Iterator[str]:
     """Install an extension's requirements; what pip says, as it says it. `own`: the program's requirements.txt.
@@ -48,13 +51,17 @@ def install(folder: Path, own: Path) -> Iterator[str]:
         )
 
 
+def pins(text: str) -> str:
+    """A lock without its hashes and comments, as constraints: a package with extras constrains it without them."""
+    return "".join(f"{name}{version.rstrip()}\n" for name, version in _PIN.findall(text))
+
+
 def _constraints(own: Path, folder: Path) -> list[str]:
     """What holds pip to the program's own versions. Not to their hashes: pip would want one of every package then."""
     try:
         text = own.read_text("utf-8")
     except OSError:
         return []
-    found = re.findall(r"^([A-Za-z0-9][\w.-]*==[^\\\n#]+)", text, re.MULTILINE)
     file = folder / "constraints.txt"
-    file.write_text("".join(f"{line.rstrip()}\n" for line in found), "utf-8")
+    file.write_text(pins(text), "utf-8")
     return ["-c", str(file)]

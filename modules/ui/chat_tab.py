@@ -30,8 +30,8 @@ _KEYS = (
 )
 _CLOSE = "() => { Page.closeDrawer(); }"
 #: Around what opens another chat: what is sent meanwhile goes to that one.
-_OPENS = "(...values) => {{ Page.opens('{}'); return values; }}"
-_OPENED = "() => {{ Page.closeDrawer(); Page.toEnd(); Page.opened('{}'); }}"
+_OPENS = "(...values) => {{ Page.closeDrawer(); Page.opens('{}'); return values; }}"
+_OPENED = "() => {{ Page.toEnd(); Page.opened('{}'); }}"  # the drawer may have been opened again meanwhile
 _TO_END = "(...values) => { Page.toEnd(); return values; }"
 _SENT = "(...values) => { Page.toEnd(); Page.emptyMessage(); return values; }"
 

@@ -74,15 +74,24 @@ def changed(knob: Knob, made: Any) -> Any:
 
 
 def updates(
-    knobs: Iterable[Knob], values: Mapping[str, Any], unsupported: Mapping[str, str] | None = None
+    knobs: Iterable[Knob],
+    values: Mapping[str, Any],
+    unsupported: Mapping[str, str] | None = None,
+    *,
+    shown: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Updates that set controls to values; with `unsupported`, also what is greyed, with the reason."""
-    return [_update(knob, values[knob.name], unsupported) for knob in knobs]
+    """Updates that set controls to values; with `unsupported`, also what is greyed, with the reason.
+
+    `shown`: what the controls hold, where that is known: on a page that has just come up. Only what differs is sent,
+    for the page looks for a control among all of its own once for each property that it is sent.
+    """
+    return [_update(knob, values[knob.name], unsupported, shown) for knob in knobs]
 
 
-def greyed(knobs: Iterable[Knob], unsupported: Mapping[str, str]) -> list[Any]:
-    """Updates that grey what the model cannot honour and say why."""
-    return [gr.update(**_state(knob, unsupported)) for knob in knobs]
+def greyed(knobs: Iterable[Knob], unsupported: Mapping[str, str], before: Iterable[str]) -> list[Any]:
+    """Updates that grey what the model cannot honour and say why. `before`: the names of those that are grey."""
+    touched = {*unsupported, *before}
+    return [gr.update(**_state(knob, unsupported)) if knob.name in touched else gr.skip() for knob in knobs]
 
 
 def params_from(values: Sequence[Any]) -> SamplingParams:
@@ -96,11 +105,15 @@ def parse(kind: type[Kind], values: Sequence[Any]) -> Kind:
     return kind.parse({name: value for name, value in named.items() if value is not None})
 
 
-def _update(knob: Knob, value: Any, unsupported: Mapping[str, str] | None) -> Any:
-    changes: dict[str, Any] = {"value": to_control(knob, value)}
-    if knob.kind in ("int", "float") and knob.minimum is not None:
-        changes["minimum"], changes["maximum"] = limits(knob, value)
-    if unsupported is not None:
+def _update(
+    knob: Knob, value: Any, unsupported: Mapping[str, str] | None, shown: Mapping[str, Any] | None = None
+) -> Any:
+    changes: dict[str, Any] = {}
+    if shown is None or shown[knob.name] != value:
+        changes["value"] = to_control(knob, value)
+        if knob.kind in ("int", "float") and knob.minimum is not None:
+            changes["minimum"], changes["maximum"] = limits(knob, value)
+    if unsupported is not None and (shown is None or knob.name in unsupported):
         changes.update(_state(knob, unsupported))
     return gr.update(**changes)
 

@@ -6,6 +6,7 @@ Loaders, their options and what is missing for them come from the declarations; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -125,7 +126,8 @@ class ModelTab:
         state = [self.notes, self.load, self.cancel, self.unload, self.reload, self.loras_row, self.loras]
         self.downloads.wire(page, timer)
         chosen = on(self.shelf.click, self._choose, None, side)
-        on([page.load, self.downloads.arrived.change], self._open, [self.chosen], side)
+        on(page.load, partial(self._open, fresh=True), [self.chosen], side)
+        on(self.downloads.arrived.change, self._open, [self.chosen], side)
         on([page.load, model.change], self._state, [self.chosen], state)
         shown = [
             chosen,
@@ -160,12 +162,13 @@ class ModelTab:
         pairs = zip(self._knobs[loader], self._controls[loader], strict=True)
         return [control for knob, control in pairs if knob.group in ("main", "memory", "speed")]
 
-    def _open(self, chosen: str) -> list[Any]:
+    def _open(self, chosen: str, *, fresh: bool = False) -> list[Any]:
+        """The list anew, and what depends on it. `fresh`: the page has just come up, its controls as they were made."""
         items = self._app.shelf.items()
         names = [item.name for item in items]
         wanted = next((name for name in (chosen, self._app.models.state.name) if name in names), None)
         usable = next((item.name for item in items if not item.problem), "")
-        return self._side(wanted or usable)
+        return self._side(wanted or usable, fresh=fresh)
 
     def _choose(self, event: gr.EventData) -> list[Any]:
         return self._side(event.pick)
@@ -173,7 +176,7 @@ class ModelTab:
     def _with_loader(self, chosen: str, loader: str) -> list[Any]:
         return self._side(chosen, loader)
 
-    def _side(self, name: str, loader: str = "") -> list[Any]:
+    def _side(self, name: str, loader: str = "", *, fresh: bool = False) -> list[Any]:
         """Everything that depends on the chosen model."""
         items = self._app.shelf.items()
         shelf = shelf_html(items, name, self._app.models.state.name, self._app.machine.fits)
@@ -198,12 +201,13 @@ class ModelTab:
             f"<p class='warning'>{escape(missing)}</p>" if missing else "",
             f"<p>Options {escape(reason)}.</p>" if reason else "",
             *(gr.update(visible=each == loader) for each in LOADERS),
-            *(update for each in LOADERS for update in self._values(each, loader, options.model_dump())),
+            *(update for each in LOADERS for update in self._values(each, loader, options.model_dump(), fresh)),
         ]
 
-    def _values(self, panel: str, loader: str, values: Mapping[str, Any]) -> list[Any]:
+    def _values(self, panel: str, loader: str, values: Mapping[str, Any], fresh: bool) -> list[Any]:
         knobs = self._knobs[panel]
-        return knob_controls.updates(knobs, values) if panel == loader else [gr.skip()] * len(knobs)
+        shown = {knob.name: knob.default for knob in knobs} if fresh else None
+        return knob_controls.updates(knobs, values, shown=shown) if panel == loader else [gr.skip()] * len(knobs)
 
     @property
     def _nothing(self) -> list[Any]:

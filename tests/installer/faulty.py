@@ -34,6 +34,9 @@ at() { # STEP
     kill*) kill -KILL $PPID; exit 1 ;;
     esac
 }
+put() { # FILE: what is said becomes its text, in a new file, as pip and uv do it
+    cat >"$1.new" && mv "$1.new" "$1"
+}
 case "$*" in
 *server.py*) echo "THE PAGE RUNS"; exit 0 ;;
 *"-m venv"*)
@@ -44,6 +47,7 @@ case "$*" in
 *sys.version_info*) at version; echo 3.11 ;;
 *"-m pip install"*uv==*) at uv-itself ;;
 *"pip config"*) at settings ;;
+*"uninstall --yes llama-cpp-python"*) rm -rf "$packages"/llama_cpp* ;;
 *"pip wheel"*)
     at compile
     while [ "$1" != --wheel-dir ]; do shift; done
@@ -52,22 +56,30 @@ case "$*" in
     printf 'PK\005\006\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' >"$wheel" ;;
 *abetlen*)
     [ -e "$faults/ready-made" ] || exit 1
-    case "$*" in *dry-run*) ;; *) echo cuda >"$here/llama" ;; esac ;;
+    case "$*" in *dry-run*) ;; *) echo cuda | put "$here/llama" ;; esac ;;
 *.whl*)
     at llama
     mkdir -p "$packages/llama_cpp" "$packages/llama_cpp_python-9.dist-info"
-    echo processor >"$here/llama" ;;
-*"-m uv pip"*-r*) at uv; at packages; cat "$(dirname "$here")/../tmp/requirements.txt" >"$here/made-from" ;;
-*"-m pip install"*-r*) at packages; cat "$(dirname "$here")/../tmp/requirements.txt" >"$here/made-from" ;;
+    echo processor | put "$here/llama"
+    echo "$*" | put "$packages/llama_cpp/made-from" ;;
+*install*requirements-*)
+    case "$*" in *"-m uv"*) at uv ;; esac
+    at torch-packages; cat "$(dirname "$here")"/../../requirements-torch.txt | put "$here/torch-made-from" ;;
+*install*torch==*)
+    mkdir -p "$packages/torch"
+    echo "$*" | put "$packages/torch/half"
+    at torch
+    echo "$*" | put "$packages/torch/whole" ;;
+*"-m uv pip"*-r*) at uv; at packages; cat "$(dirname "$here")/../tmp/requirements.txt" | put "$here/made-from" ;;
+*"-m pip install"*-r*) at packages; cat "$(dirname "$here")/../tmp/requirements.txt" | put "$here/made-from" ;;
 *"import torch"*assert*) exit 1 ;;
-*install*torch*) at torch ;;
 *self_test*)
     [ -e "$faults/old-driver" ] && [ "$(cat "$here/llama")" = cuda ] &&
         { echo "CUDA driver version is insufficient for CUDA runtime version"; exit 1; }
     at trial
     [ -e "$packages/llama_cpp" ] || [ -e "$faults/ready-made" ] || { echo "no llama_cpp"; exit 1; }
     echo "100 tokens read" ;;
-*modules.app*) at look ;;
+*"-c import llama_cpp, "*) at look ;;
 *"-c import"*) at imports; echo "the processor" ;;
 esac
 exit 0

@@ -11,8 +11,10 @@ from installer.state import write_state
 # Stands where the environment's Python would. It writes down how it is called; files beside it make it fail.
 FAKE_PYTHON = """#!/bin/sh
 here=$(dirname "$0")
+llama=$here/../lib/python3.11/site-packages/llama_cpp_python-9.dist-info
 echo "$*" >>"$here/calls"
 case "$*" in
+*"uninstall --yes llama-cpp-python"*) rm -rf "$llama" ;;
 *sys.version_info*) echo 3.11 ;;
 *"pip wheel"*)
     [ -e "$here/no-compile" ] && exit 1
@@ -27,13 +29,16 @@ case "$*" in
 *abetlen*)
     [ -e "$here/unreachable" ] && { echo "  cause: dns error: failed to lookup address information"; exit 1; }
     [ -e "$here/wheels" ] || exit 1
+    case "$*" in *dry-run*) exit 0 ;; esac
+    [ -e "$llama" ] && exit 0  # the same version is there
+    mkdir "$llama"
     case "$*" in
-    *dry-run*) ;;
     *whl/vulkan*) [ -e "$here/vulkan-cards" ] && cp "$here/vulkan-cards" "$here/cards" ;;
     esac ;;
 *devices.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
 *download.pytorch.org*) [ -e "$here/no-torch-index" ] && exit 1 ;;
-*.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; } ;;
+*.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; }
+    mkdir -p "$llama" ;;
 *nvidia-*) [ -e "$here/no-libraries" ] && exit 1 ;;
 *"-m uv"*) [ -e "$here/no-uv" ] && exit 1 ;;
 *"-m pip install"*) [ -e "$here/no-pip" ] && exit 1 ;;

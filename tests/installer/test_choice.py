@@ -10,7 +10,6 @@ import pytest
 
 from installer import gpu
 from installer.choice import choose_gpu, differs, given
-from installer.errors import Stop
 from installer.layout import Layout
 from installer.machine import Machine
 from installer.nvidia import Card
@@ -41,13 +40,6 @@ def test_the_environment_answers(layout: Layout, monkeypatch: pytest.MonkeyPatch
     assert choose_gpu({"gpu": "N"}) == nvidia(cuda128=True)
     monkeypatch.setenv("USE_CUDA128", "no")
     assert choose_gpu({"gpu": "N"}) == nvidia()
-
-
-@pytest.mark.parametrize("choice", ["X", "AB", "NVIDIA"])
-def test_a_wrong_choice_is_refused_by_name(layout: Layout, monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
-    monkeypatch.setenv("GPU_CHOICE", choice)
-    with pytest.raises(Stop, match=f"GPU_CHOICE is '{choice}'"):
-        choose_gpu({})
 
 
 def test_the_last_answer_is_kept(layout: Layout) -> None:
@@ -97,6 +89,40 @@ def test_card_and_driver_decide_the_cuda(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("environ", "before", "card", "said"),
+    [
+        (
+            {"USE_CUDA128": "yes"}, {}, Card("RTX 3060", (8, 6), (550, 54)),
+            "CUDA 12.8 was asked for, and does not run on this machine: it needs NVIDIA's driver 570.26 or newer, and "
+            "this one is 550.54. CUDA 12.1 does (USE_CUDA118=no and USE_CUDA128=no).",
+        ),
+        ({"USE_CUDA128": "1"}, {}, Card("GTX 1080", (6, 1), (580, 65)), "no code for the GTX 1080"),
+        ({"USE_CUDA128": "no"}, {}, Card("RTX 5090", (12, 0), (580, 65)), "CUDA 12.8 does (USE_CUDA128=yes)."),
+        ({"USE_CUDA118": "yes"}, {}, Card("RTX 5090", (12, 0), (580, 65)), "CUDA 11.8 was asked for"),
+        ({}, {"cuda118": True}, Card("RTX 5090", (12, 0), (580, 65)), "CUDA 11.8 was asked for"),
+        ({"USE_CUDA118": "no"}, {}, Card("GTX 1080", (6, 1), (470, 82)), "CUDA 11.8 does (USE_CUDA118=yes)."),
+        ({"USE_CUDA128": "yes"}, {}, Card("GTX 680", (3, 0), (470, 82)), "and this one is 470.82."),
+        ({"USE_CUDA128": "yes"}, {}, Card("RTX 3060", (8, 6), (580, 65)), ""),
+        ({"USE_CUDA118": "yes"}, {}, Card("RTX 3060", (8, 6), (580, 65)), ""),
+        ({"USE_CUDA128": "yes"}, {}, None, ""),
+    ],
+)  # fmt: skip
+def test_a_cuda_that_was_asked_for_and_does_not_run_here_is_said(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], environ: dict[str, str],
+    before: dict[str, Any], card: Card | None, said: str,
+) -> None:  # fmt: skip
+    """It is heard nonetheless: a driver may be updated before the next start."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    chosen = choose_gpu({"gpu": "A", **before}, Machine(cards=(card,) if card else ()))
+    for name, value in environ.items():
+        assert chosen[name.removeprefix("USE_").lower()] is (value != "no")
+    out = capsys.readouterr().out
+    assert said in out
+    assert ("was asked for, and does not run" in out) is bool(said)
+
+
 def test_the_newest_of_several_cards_decides(layout: Layout) -> None:
     cards = (Card("GT 710", (3, 5), (580, 65)), Card("RTX 4090", (8, 9), (580, 65)))
     assert choose_gpu({"gpu": "A"}, Machine(cards=cards)) == nvidia(cuda128=True)
@@ -115,7 +141,8 @@ def test_what_an_old_driver_decided_is_decided_anew(layout: Layout) -> None:
         ({"gpu": "N"}, {}, {}),
         ({"gpu": "N"}, {"GPU_CHOICE": "n"}, {}),
         ({"gpu": "N"}, {"GPU_CHOICE": "A"}, {"gpu": "A"}),
-        ({"gpu": "N"}, {"GPU_CHOICE": "X"}, {"gpu": ""}),
+        ({"gpu": "N"}, {"GPU_CHOICE": " "}, {}),
+        (nvidia(cuda118=True), {"USE_CUDA118": ""}, {}),
         (nvidia(), {"GPU_CHOICE": "A", "USE_CUDA118": "yes"}, {"cuda118": True}),
         (nvidia(), {"USE_CUDA118": "yes"}, {"cuda118": True}),
         (nvidia(), {"USE_CUDA118": "no"}, {}),
@@ -139,7 +166,6 @@ def test_answers_given_later_are_heard_once(
         monkeypatch.setenv(name, value)
     assert given(before) == heard
     assert differs(before, heard) is bool(heard)
-    if heard.get("gpu") != "":
-        after = choose_gpu(before, H200)
-        assert {key: after[key] for key in heard} == heard
-        assert given(after) == {}, "or it would be installed at every start"
+    after = choose_gpu(before, H200)
+    assert {key: after[key] for key in heard} == heard
+    assert given(after) == {}, "or it would be installed at every start"

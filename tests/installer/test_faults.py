@@ -6,7 +6,6 @@ gone one start is enough, and the start after that changes nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,102 +15,9 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-PAGE = "THE PAGE RUNS"
-STEPS = r"\[\d/5\]"
+from tests.installer.starts import HERE, PAGE, Machine
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="its Pythons are shell scripts")
-
-
-class Machine:
-    """A project folder, its faults, and starts of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root, self.faults = folder / "project", folder / "faults"
-        for each in (self.root, self.faults):
-            each.mkdir()
-        (self.root / "server.py").touch()
-        (self.root / "requirements-torch.txt").touch()
-        (self.root / "requirements-exllamav2.txt").touch()
-        self.require("gradio==1.0", "llama-cpp-python==9")
-
-    def require(self, *lines: str) -> None:
-        (self.root / "requirements.txt").write_text("\n".join([*lines, ""]))
-
-    def fault(self, *faults: str) -> None:
-        """Sets faults such as "packages:network"; none takes all away."""
-        for path in self.faults.iterdir():
-            path.unlink()
-        for name, _, what in (each.partition(":") for each in faults):
-            (self.faults / name).write_text(what)
-
-    def environ(self, **more: str) -> dict[str, str]:
-        folder = self.root.parent
-        return {
-            "PATH": os.environ["PATH"], "HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache"),
-            "GPU_CHOICE": "N", "CC": "cc", **more,
-        }  # fmt: skip
-
-    def start(self, *arguments: str, **more: str) -> Outcome:
-        command = [sys.executable, str(HERE / "faulty.py"), str(self.root), *arguments]
-        ran = subprocess.run(
-            command, env=self.environ(**more), cwd="/", capture_output=True, text=True, errors="replace", timeout=120,
-            check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        return Outcome(ran.returncode, ran.stdout, ran.stderr)
-
-    @property
-    def state(self) -> dict[str, object]:
-        found = json.loads((self.root / "installer_files" / "state.json").read_text())
-        assert isinstance(found, dict)
-        return found
-
-    @property
-    def made_from(self) -> str:
-        return (self.root / "installer_files" / "env" / "bin" / "made-from").read_text()
-
-
-class Outcome:
-    """How a start ended; made only where it ended as it may."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err, self.all = code, out, err, out + err
-        assert "Traceback" not in self.all, self.all
-        self.killed = code == -9
-        self.runs = code == 0 and PAGE in out
-        self.installs = bool(re.search(STEPS, out))
-        if code and not self.killed:
-            last = err.strip().splitlines()[-1]
-            assert re.search(r"[.)]$|/install\.log$", last), f"this is no sentence: {last}"
-            assert PAGE not in out
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    machine = Machine(tmp_path_factory.mktemp("installed"))
-    assert machine.start().runs
-    return machine.root.parent
-
-
-@pytest.fixture
-def finished(installed: Path, tmp_path: Path) -> Machine:
-    """One that is installed, at a place of its own."""
-    folder = tmp_path / "copy"
-    shutil.copytree(installed, folder)
-    for name in ("python", "project/installer_files/env/bin/python"):
-        path = folder / name
-        path.write_text(path.read_text().replace(str(installed), str(folder)))
-    machine = Machine.__new__(Machine)
-    machine.root, machine.faults = folder / "project", folder / "faults"
-    state = machine.state | {"root": str(machine.root)}
-    (machine.root / "installer_files" / "state.json").write_text(json.dumps(state))
-    assert not machine.start().installs
-    return machine
 
 
 # --- the first installation ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -56,6 +57,22 @@ def test_cards_are_read_from_sysfs(tmp_path: Path) -> None:
     assert gpu.pci_cards(tmp_path / "absent") == []
 
 
+def test_a_driver_that_came_or_was_updated_is_another_one(tmp_path: Path) -> None:
+    assert gpu.vulkan_drivers(tmp_path) == []
+    loader = tmp_path / "usr" / "lib" / "x86_64-linux-gnu" / "libvulkan.so.1"
+    driver = tmp_path / "usr" / "share" / "vulkan" / "icd.d" / "radeon_icd.json"
+    for path in (loader, driver):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (7, 7))
+    found = gpu.vulkan_drivers(tmp_path)
+    assert sorted(found) == ["libvulkan.so.1 7", "radeon_icd.json 7"]
+    os.utime(driver, (8, 8))
+    assert gpu.vulkan_drivers(tmp_path) != found
+    driver.with_name("broken.json").symlink_to("nowhere")
+    assert len(gpu.vulkan_drivers(tmp_path)) == 2
+
+
 class Registry(types.ModuleType):
     """Windows' registry with these adapters; None is a key that may not be read."""
 
@@ -84,8 +101,8 @@ class Registry(types.ModuleType):
         return list(self.adapters or {})[at]
 
     def QueryValueEx(self, key: str, name: str) -> tuple[str | None, int]:
-        assert name == "MatchingDeviceId"
-        return (self.adapters or {})[key], 1
+        assert name in ("MatchingDeviceId", "DriverVersion")
+        return f"{'31.0' if name == 'DriverVersion' else ''}{(self.adapters or {})[key]}", 1
 
 
 @pytest.mark.parametrize(
@@ -107,3 +124,5 @@ def test_cards_are_read_from_windows_registry(
     monkeypatch.setitem(sys.modules, "winreg", Registry(adapters))
     monkeypatch.setattr(sys, "platform", "win32")
     assert gpu.adapters() == cards
+    assert len(gpu.drivers()) == len([name for name in (adapters or {}).values() if name])
+    assert all(version.startswith("31.0") for version in gpu.drivers())

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 import one_click
-from installer import keeping, project
+from installer import holding, keeping, machine, project
 from installer.errors import Stop
 from installer.layout import Layout
+from installer.machine import Machine
+from installer.nvidia import Card
 from installer.state import read_state, write_state
 from tests.installer.stage import calls, finished, make_environment
 
@@ -81,6 +83,38 @@ def test_something_newer_ends_going_back(updated: Layout, monkeypatch: pytest.Mo
     updated.requirements.write_text("gradio==3.0\nllama-cpp-python==9\n")
     one_click.prepare(updated, [])
     assert len(done) == 1
+
+
+OTHERS = [
+    Machine(cards=(Card("RTX 3060", (8, 6), (550, 54)),)),
+    Machine(cards=(Card("RTX 5090", (12, 0), (570, 86)),)),
+    Machine(cards=(Card("RTX 3060", (8, 6), (570, 86)),), processor="aarch64"),
+    Machine(cards=(Card("RTX 3060", (8, 6), (570, 86)),), tools=("nvcc",)),
+    Machine(cards=(Card("RTX 3060", (8, 6), (570, 86)),), adapters=(("0x1002", "0x73bf"),)),
+    Machine(cards=(Card("RTX 3060", (8, 6), (570, 86)),), drivers=("libvulkan.so.1 7",)),
+]
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+@pytest.mark.parametrize("other", [None, *OTHERS])
+def test_what_failed_is_tried_again_on_another_machine(
+    updated: Layout, monkeypatch: pytest.MonkeyPatch, other: Machine | None, chosen: bool
+) -> None:
+    """Another card, driver, processor or compiler; but what the user went back to stays."""
+    here = [Machine(cards=(Card("RTX 3060", (8, 6), (570, 86)),))]
+    monkeypatch.setattr(machine, "look", lambda: here[0])
+    tried: list[Any] = []
+    monkeypatch.setattr(one_click, "install", lambda *given: tried.append(given))
+    if chosen:
+        assert start("--go-back") == 0
+    else:
+        write_state(updated, {**read_state(updated), "fingerprint": "old"})
+        holding.hold(updated, holding.wanted(updated, read_state(updated), {}), "The driver is too old.")
+    one_click.prepare(updated, [])
+    assert not tried
+    here[0] = other or here[0]
+    one_click.prepare(updated, [])
+    assert bool(tried) is (other is not None and not chosen)
 
 
 def test_the_environment_before_can_be_thrown_away(updated: Layout, capsys: pytest.CaptureFixture[str]) -> None:

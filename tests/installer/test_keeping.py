@@ -126,7 +126,7 @@ def test_nothing_changes_an_environment_that_another_process_is_making(
     monkeypatch.setattr(one_click, "check_machine", lambda *_: None)
     monkeypatch.setattr(one_click, "Runner", lambda layout, lock: layout)
     monkeypatch.setattr(one_click, "Packages", _Added)
-    monkeypatch.setattr(torch_packages, "install", lambda packages, _: packages.install())
+    monkeypatch.setattr(torch_packages, "add", lambda packages, _, *, asked: packages.install())
     keeping.set_aside(layout)
     layout.env.mkdir()
     mark(layout, "half made")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -16,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from installer import archive, llama_release, pointer
+from installer import archive, llama_release, part, pointer
 from installer.errors import Stop
 from installer.layout import Layout
 from installer.llama_builds import Build
 from installer.llama_release import LlamaRelease
+from installer.nvidia import Card
 from installer.packages import Packages
-from installer.release_table import Pins, Release
+from installer.release_table import TABLE, Pins, Release
 from installer.runner import Runner
 from installer.state import read_state
 from installer.variables import clean_environ
@@ -46,14 +48,14 @@ def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 def packed(folder: Path | None = None, tag: str = "b7") -> bytes:
     """A release's archive, of a folder of libraries or of one that is none."""
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz") as opened:
+    with tarfile.open(fileobj=made, mode="w") as opened:
         if folder:
             opened.add(folder, f"llama-{tag}")
         else:
             info = tarfile.TarInfo(f"llama-{tag}/libllama.so")
             info.size = 3
             opened.addfile(info, io.BytesIO(b"elf"))
-    return made.getvalue()
+    return gzip.compress(made.getvalue(), mtime=0)  # the same bytes each time
 
 
 def served(there: Web, content: bytes | None = None, tag: str = "b7") -> Pins:
@@ -64,6 +66,13 @@ def served(there: Web, content: bytes | None = None, tag: str = "b7") -> Pins:
 
 def llama(layout: Layout, pins: Pins) -> LlamaRelease:
     return LlamaRelease(Packages(Runner(layout)), pins)
+
+
+def exchanged(layout: Layout, pins: Pins, *plan: Build) -> tuple[str, str]:
+    """As one_click does it: what nobody uses any more is thrown away when all is done."""
+    found = llama(layout, pins).install(plan)
+    llama(layout, pins).throw_away_unused()
+    return found
 
 
 def fail(layout: Layout, times: int) -> None:
@@ -160,7 +169,7 @@ def test_whatever_goes_wrong_the_next_way_is_taken_and_nothing_stays(
         with pytest.raises(Stop, match=words):
             llama(layout, pins).install(plan)
     else:
-        name, said = llama(layout, pins).install(plan)
+        name, said = exchanged(layout, pins, *plan)
         assert name == "the processor"
         assert re.search(words, said), said
         assert list(wheel.rglob("*.whl"))
@@ -192,10 +201,22 @@ def test_why_they_are_passed_over_is_said(capsys: pytest.CaptureFixture[str], mo
     assert "passed over: no release is named in llama_release.json." in capsys.readouterr().out
 
 
+def test_the_newest_of_several_cards_decides_here_as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA 12.4's build, the first one for older cards on Windows, has no code for the newest."""
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    monkeypatch.setattr(platform, "machine", lambda: "AMD64")
+    every = {name: "0" * 64 for kinds in TABLE.values() for release in kinds.values() for name in release.archives}
+    pins = Pins("llama-cpp-python==9", "b7", "http://x", every)
+    cards = [Card("GTX 1080", (6, 1), (591, 44)), Card("RTX 5090", (12, 0), (591, 44))]
+    for each in (cards, cards[::-1]):
+        plan = llama_release.among([], "A", "llama-cpp-python==9", compiler=False, pins=pins, cards=each)
+        assert plan[0].name.startswith("CUDA 13.4")
+
+
 def test_other_ways_use_no_libraries_of_a_release(layout: Layout, there: Web) -> None:
     make_environment(layout)
     llama(layout, served(there)).install([RELEASE])
-    llama(layout, served(there)).install([COMPILED])
+    exchanged(layout, served(there), COMPILED)
     assert sum("pip uninstall" in call for call in calls(layout)) == 2, "the binding without libraries is taken out"
     assert pointer.libraries(layout.env) is None
     assert not list((layout.files / "llama").glob("*/")), "nobody uses it any more"
@@ -206,9 +227,26 @@ def test_what_the_environment_before_uses_stays(layout: Layout, there: Web) -> N
     llama(layout, served(there)).install([RELEASE])
     shutil.copytree(layout.env, layout.last)
     for tag in ("b8", "b9"):
-        llama(layout, served(there, tag=tag)).install([RELEASE])
+        exchanged(layout, served(there, tag=tag), RELEASE)
     kept = sorted(path.name for path in (layout.files / "llama").iterdir() if path.is_dir())
     assert kept == ["b7-the-processor", "b9-the-processor"]
+
+
+def test_what_an_environment_uses_that_may_come_back_stays(layout: Layout, there: Web) -> None:
+    """Another release comes, in place, and something after it fails: the old one finds its libraries as they were."""
+    finished(layout)
+    llama(layout, served(there)).install([RELEASE])
+    part.move_aside(layout)
+    exchanged(layout, served(there, tag="b8"), RELEASE)
+    assert pointer.libraries(layout.env) == layout.files / "llama" / "b8-the-processor"
+    part.restore(layout)
+    assert pointer.libraries(layout.env) == layout.files / "llama" / "b7-the-processor"
+    assert not pointer.dangles(layout)
+    part.move_aside(layout)
+    exchanged(layout, served(there, tag="b8"), RELEASE)
+    part.done(layout)
+    llama(layout, served(there)).throw_away_unused()
+    assert [path.name for path in (layout.files / "llama").glob("*/")] == ["b8-the-processor"]
 
 
 @pytest.mark.parametrize("damage", ["llama", "llama/b7-the-processor", "llama/b7-the-processor/manifest.json"])
@@ -223,7 +261,8 @@ def test_libraries_that_were_moved_away_are_noticed_at_the_start_and_fetched_aga
     assert reason.startswith("llama.cpp's libraries are no longer in installer_files/llama")
     assert not new
     before = len(calls(layout))
-    assert llama(layout, served(there)).install([RELEASE, COMPILED], installed=RELEASE.name)[0] == RELEASE.name
+    assert llama(layout, served(there)).still(RELEASE.name) == ""
+    assert llama(layout, served(there)).install([RELEASE, COMPILED])[0] == RELEASE.name
     assert sum("self_test" in call for call in calls(layout)[before:]) == 1, "what is not there is not tried"
     assert work_to_do(layout, read_state(layout), {}) == ("", False)
 

@@ -14,6 +14,7 @@ from installer.errors import Stop
 from installer.layout import Layout
 from installer.llama_builds import Build, llama_plan
 from installer.llama_wheel import LlamaWheel
+from installer.nvidia import Card
 from installer.packages import Packages
 from installer.runner import Runner
 from tests.installer.stage import calls, make_environment
@@ -191,11 +192,13 @@ def test_what_is_kept_is_for_one_processor_and_one_set_of_options(
 def test_what_is_kept_for_cuda_is_for_one_card(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """nvcc compiles for the cards that it finds: on another one there would be no kernels."""
     make_environment(layout)
+    monkeypatch.setattr(Runner, "quiet", lambda self, *command: pytest.fail("who asks for the cards is nvidia.py"))
+    monkeypatch.setattr(llama_wheel_module.shutil, "which", lambda _, **more: None)
     folders = set()
-    for capability in ("8.6", "12.0"):
-        monkeypatch.setattr(Runner, "quiet", lambda self, *command, said=capability: said)
-        folders.add(llama_wheel(layout).kept(Build("CUDA", cmake="-DGGML_CUDA=on"))[0])
-        folders.add(llama_wheel(layout).kept(Build("the processor"))[0])
+    for capability in ((8, 6), (12, 0)):
+        llama = LlamaWheel(Packages(Runner(layout)), [Card("card", capability)])
+        folders.add(llama.kept(Build("CUDA", cmake="-DGGML_CUDA=on"))[0])
+        folders.add(llama.kept(Build("the processor"))[0])
     assert len(folders) == 3
 
 
@@ -213,17 +216,42 @@ def test_other_versions_that_were_kept_are_thrown_away(layout: Layout) -> None:
     assert other.exists()
 
 
-def test_on_another_processor_what_is_installed_is_tried_first(layout: Layout) -> None:
+def test_what_is_installed_is_tried_and_left_as_it_is(layout: Layout) -> None:
+    """It is another processor: what does not compute there is taken out only when another one comes."""
     make_environment(layout)
-    plan = llama_plan("N", False, [])
-    assert llama_wheel(layout).install(plan, installed="the processor") == (
-        "the processor", "kept as it was; 100 tokens read",
-    )  # fmt: skip
-    assert not any("pip wheel" in call for call in calls(layout))
+    assert llama_wheel(layout).still("") == ""
+    assert llama_wheel(layout).still("the processor") == "kept as it was; 100 tokens read"
     fail(layout, 1)
-    name, how = llama_wheel(layout).install(plan, installed="the processor")
+    llama = llama_wheel(layout)
+    before = len(calls(layout))
+    assert llama.still("the processor") == ""
+    assert len(calls(layout)) == before + 1
+    name, how = llama.install(llama_plan("N", False, []))
     assert name == "the processor"
     assert "compiled here, as others do not run here (the one that was installed for the processor" in how
+
+
+def test_a_build_of_the_same_version_is_taken_out_before_another_comes(layout: Layout) -> None:
+    """To uv and pip it is the same package, and they would leave it as it is."""
+    make_environment(layout, "wheels")
+    (layout.python.parent / "vulkan-cards").write_text("Vulkan0\n")
+    plan = [Build("CUDA 12.1", "cu121"), Build("Vulkan", "vulkan")]
+    assert llama_wheel(layout).install(plan)[0] == "Vulkan"
+
+
+def test_where_another_build_fails_half_way_the_first_comes_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_environment(layout, "wheels")
+    llama = llama_wheel(layout)
+    stream = llama.runner.stream
+    monkeypatch.setattr(
+        llama.runner,
+        "stream",
+        lambda *said, **more: "whl/vulkan" not in " ".join(map(str, said)) and stream(*said, **more),
+    )
+    assert llama.install([Build("CUDA 12.1", "cu121"), Build("Vulkan", "vulkan")])[0] == "CUDA 12.1"
+    assert list(layout.site_packages.glob("llama_cpp_python-*")), "what is said to be there is there"
 
 
 def test_a_failed_compile_is_a_sentence_and_the_next_way_is_tried(

@@ -10,6 +10,7 @@ import pytest
 
 from installer import release_table
 from installer.llama_builds import PROCESSOR, Build, llama_plan
+from installer.nvidia import Card
 from installer.release_table import TABLE, Pins, Release, comes_first, releases, with_releases
 
 ROOT = Path(__file__).parents[2]
@@ -21,28 +22,46 @@ def names(found: list[Release]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "gpu", "capability", "driver", "expected"),
+    ("system", "machine", "gpu", "card", "expected"),
     [
-        ("Windows", "AMD64", "N", 0, 0, ["the processor"]),
-        ("Windows", "AMD64", "B", 0, 0, ["Vulkan", "the processor"]),
-        ("Windows", "AMD64", "D", 0, 0, ["Vulkan", "the processor"]),
-        ("Windows", "AMD64", "A", 8.9, 591, ["CUDA 12.4", "CUDA 13.4", "Vulkan", "the processor"]),
-        ("Windows", "AMD64", "A", 12.0, 591, ["CUDA 13.4", "CUDA 12.4", "Vulkan", "the processor"]),
-        ("Windows", "AMD64", "A", 5.2, 591, ["CUDA 12.4", "Vulkan", "the processor"]),
-        ("Windows", "AMD64", "A", 8.9, 550, ["CUDA 12.4", "Vulkan", "the processor"]),
-        ("Windows", "AMD64", "A", 0, 0, ["CUDA 12.4", "CUDA 13.4", "Vulkan", "the processor"]),
-        ("Windows", "ARM64", "N", 0, 0, ["the processor"]),
-        ("Linux", "x86_64", "A", 12.0, 580, ["CUDA 12.8", "CUDA 13.4", "Vulkan", "the processor"]),
-        ("Linux", "x86_64", "B", 0, 0, ["Vulkan", "the processor"]),
-        ("Linux", "aarch64", "A", 8.7, 580, ["CUDA 13.4", "Vulkan", "the processor"]),
-        ("Linux", "riscv64", "N", 0, 0, []),
-        ("Darwin", "arm64", "C", 0, 0, ["Metal"]),
-        ("Darwin", "x86_64", "N", 0, 0, ["the processor"]),
-        ("FreeBSD", "amd64", "N", 0, 0, []),
+        ("Windows", "AMD64", "N", None, ["the processor"]),
+        ("Windows", "AMD64", "B", None, ["Vulkan", "the processor"]),
+        ("Windows", "AMD64", "D", None, ["Vulkan", "the processor"]),
+        (
+            "Windows",
+            "AMD64",
+            "A",
+            Card("card", (8, 9), (591, 65)),
+            ["CUDA 12.4", "CUDA 13.4", "Vulkan", "the processor"],
+        ),
+        (
+            "Windows",
+            "AMD64",
+            "A",
+            Card("card", (12, 0), (591, 65)),
+            ["CUDA 13.4", "CUDA 12.4", "Vulkan", "the processor"],
+        ),
+        ("Windows", "AMD64", "A", Card("card", (5, 2), (591, 65)), ["CUDA 12.4", "Vulkan", "the processor"]),
+        ("Windows", "AMD64", "A", Card("card", (8, 9), (550, 65)), ["CUDA 12.4", "Vulkan", "the processor"]),
+        ("Windows", "AMD64", "A", None, ["CUDA 12.4", "CUDA 13.4", "Vulkan", "the processor"]),
+        ("Windows", "ARM64", "N", None, ["the processor"]),
+        (
+            "Linux",
+            "x86_64",
+            "A",
+            Card("card", (12, 0), (580, 65)),
+            ["CUDA 12.8", "CUDA 13.4", "Vulkan", "the processor"],
+        ),
+        ("Linux", "x86_64", "B", None, ["Vulkan", "the processor"]),
+        ("Linux", "aarch64", "A", Card("card", (8, 7), (580, 65)), ["CUDA 13.4", "Vulkan", "the processor"]),
+        ("Linux", "riscv64", "N", None, []),
+        ("Darwin", "arm64", "C", None, ["Metal"]),
+        ("Darwin", "x86_64", "N", None, ["the processor"]),
+        ("FreeBSD", "amd64", "N", None, []),
     ],
 )
-def test_which_fit(system: str, machine: str, gpu: str, capability: float, driver: int, expected: list[str]) -> None:
-    assert names(releases(system, machine, gpu, capability, driver)) == expected
+def test_which_fit(system: str, machine: str, gpu: str, card: Card | None, expected: list[str]) -> None:
+    assert names(releases(system, machine, gpu, card)) == expected
 
 
 def test_what_reaches_the_card_is_known() -> None:
@@ -63,7 +82,9 @@ _CUDA = ("+CUDA 12.8", "+CUDA 13.4")
     ],
 )
 def test_where_they_stand(gpu: str, first: bool, expected: list[str]) -> None:
-    plan = with_releases([*llama_plan(gpu, False, [])], releases("Linux", "x86_64", gpu, 8.9, 580), first=first)
+    plan = with_releases(
+        [*llama_plan(gpu, False, [])], releases("Linux", "x86_64", gpu, Card("", (8, 9), (580, 65))), first=first
+    )
     assert [
         f"+{build.name.partition(' (')[0]}" if isinstance(build, Release) else build.wheels.rstrip("0123456789")
         for build in plan

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from installer import make_lock
 from installer.environment import UV
@@ -15,6 +16,7 @@ from installer.errors import Stop
 from installer.layout import Layout
 from installer.packages import Packages
 from installer.requirements import fingerprint, llama, others
+from modules.extensions import installing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +45,30 @@ def test_a_lock_holds_what_is_asked_for_with_hashes_and_no_addresses(name: str) 
     for block in re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]:
         assert "--hash=sha256:" in block, block
     assert re.fullmatch(r"uv==[\d.]+", UV)
+
+
+PINS = {
+    "one==1 \\\n    --hash=sha256:00\n": "one==1\n",
+    "one==1 ; os_name == 'nt' \\\n    --hash=sha256:00\n    # via two\n": "one==1 ; os_name == 'nt'\n",
+    "Some_Name.x-y==1.0+cpu    # why\r\n": "Some_Name.x-y==1.0+cpu\n",
+    "one[extra,other]==1 \\\n": "one==1\n",
+    "# one==1\n    two==2\n--hash=sha256:00\nthree>=3\nfour @ https://example.invalid/a==b\n": "",
+    "one==1\ntwo==2": "one==1\ntwo==2\n",
+}
+
+
+@pytest.mark.parametrize("text", [*PINS, *LOCKS])
+def test_who_makes_the_locks_and_who_is_held_to_them_read_them_alike(text: str) -> None:
+    """The program must not import the installer, so each has a reader of its own."""
+    lock = text if text in PINS else (ROOT / f"{text}.txt").read_text("utf-8")
+    found = make_lock.pins(lock)
+    assert installing.pins(lock) == found
+    assert found == PINS.get(text, found)
+    assert {line.partition("==")[0] for line in found.splitlines()} == make_lock.names(lock)
+    for line in found.splitlines():
+        Requirement(line)
+    if text in LOCKS:
+        assert len(found.splitlines()) == len(re.findall(r"^\S.*==", lock, re.MULTILINE))
 
 
 def test_locks_agree_where_they_name_the_same() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-import one_click
 from installer import machine, torch_packages
 from installer.errors import Stop
 from installer.layout import Layout
@@ -80,7 +79,7 @@ def test_of_a_torch_that_does_not_exist_nothing_is_fetched(layout: Layout, monke
     make_environment(layout)
     monkeypatch.setattr(machine, "here", lambda: "macOS x86_64")
     packages = Packages(Runner(layout))
-    assert one_click.with_torch(packages, torch_build("N", False), asked=False) is False
+    assert torch_packages.add(packages, torch_build("N", False), asked=False) is False
     with pytest.raises(Stop, match=r"no torch 2\.13\.0 for the processor for macOS x86_64"):
-        one_click.with_torch(packages, torch_build("N", False), asked=True)
+        torch_packages.add(packages, torch_build("N", False), asked=True)
     assert not any("torch==" in call for call in calls(layout))

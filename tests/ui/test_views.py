@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from datetime import date, datetime
 
+import gradio as gr
 import pytest
 
 from errors import InvalidInput, Unavailable
@@ -100,9 +101,24 @@ def test_a_slider_widens_for_a_value_beyond_it() -> None:
 
 
 def test_a_greyed_knob_carries_the_reason() -> None:
-    [update] = knob_controls.greyed([KNOBS["tfs"]], {"tfs": "The engine has no such sampler."})
-    assert update["interactive"] is False
-    assert "no such sampler" in update["info"]
+    knobs, reasons = [KNOBS["tfs"], KNOBS["top_k"]], {"tfs": "The engine has no such sampler."}
+    grey, kept = knob_controls.greyed(knobs, reasons, [])
+    assert grey["interactive"] is False
+    assert "no such sampler" in grey["info"]
+    assert kept == gr.skip()
+    again, kept = knob_controls.greyed(knobs, {}, ["tfs"])
+    assert again["interactive"] is True
+    assert "no such sampler" not in again["info"]
+    assert kept == gr.skip()
+
+
+def test_a_page_that_has_come_up_is_sent_what_differs() -> None:
+    made, values = SamplingParams().model_dump(), SamplingParams(top_k=500).model_dump()
+    sent = dict(zip(KNOBS, knob_controls.updates(KNOBS.values(), values, {"tfs": "No."}, shown=made), strict=True))
+    told = {name: update for name, update in sent.items() if update != gr.update()}
+    assert set(told) == {"top_k", "tfs"}
+    assert (told["top_k"]["value"], told["top_k"]["maximum"]) == (500, 500)
+    assert told["tfs"]["interactive"] is False
 
 
 def test_what_differs_is_listed_and_marked() -> None:

@@ -36,17 +36,7 @@ def begin(web: Web, text: str) -> None:
 
 
 def new_chat_of_the_drawer(narrow: Web) -> None:
-    """The page closes the drawer once more when it has come up: that may be after the first click."""
-    new = narrow.page.locator("#new-chat")
-    expect(narrow.page.locator("#chats-toggle")).to_be_visible()
-
-    def open_now() -> bool:
-        if not new.is_visible():
-            narrow.page.locator("#chats-toggle").click()
-        narrow.page.wait_for_timeout(300)
-        return new.is_visible()
-
-    until(open_now)
+    narrow.page.locator("#chats-toggle").click()
     narrow.new_chat()
 
 

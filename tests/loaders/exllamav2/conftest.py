@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from loaders.base import Model
-from tests.conftest import ROOT, keep_going
+from tests.conftest import ROOT, alone, keep_going
 
 Open = Callable[..., Any]
 
@@ -27,7 +27,8 @@ def exl() -> Any:
     pytest.importorskip("torch", reason="ExLlamaV2's tests need torch")
     from tests.loaders.exllamav2 import card
 
-    sys.path.insert(0, str(card.fetch(ROOT / "cache" / "test-packages")))
+    with alone():
+        sys.path.insert(0, str(card.fetch(ROOT / "cache" / "test-packages")))
     sys.modules["exllamav2_ext"] = card.extension()
     # exllamav2 imports torch's compiler of extensions, and with it setuptools, which replaces distutils. Nothing is
     # compiled here, so the tests do not depend on how that goes.
