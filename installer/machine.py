@@ -10,7 +10,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from installer import gpu, nvidia
+from installer import gpu, nvidia, vulkan
 from installer.nvidia import Card
 
 #: The compilers for graphics cards.
@@ -31,6 +31,7 @@ class Machine:
     tools: tuple[str, ...] = ()
     adapters: tuple[tuple[str, str], ...] = ()
     drivers: tuple[str, ...] = ()
+    no_vulkan: str = ""  # why Vulkan's backend cannot be compiled though its compiler is there
 
     @property
     def windows(self) -> bool:
@@ -51,9 +52,11 @@ class Machine:
 
 def look() -> Machine:
     """This machine."""
+    no_vulkan = vulkan.problem(vulkan.places())
+    tools = tuple(tool for tool in TOOLS if shutil.which(tool) and not (tool == "glslc" and no_vulkan))
     return Machine(
-        platform.system(), platform.machine(), glibc(), nvidia.cards(), tuple(filter(shutil.which, TOOLS)),
-        tuple(gpu.adapters()), tuple(gpu.drivers()),
+        platform.system(), platform.machine(), glibc(), nvidia.cards(), tools,
+        tuple(gpu.adapters()), tuple(gpu.drivers()), no_vulkan,
     )  # fmt: skip
 
 

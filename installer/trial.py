@@ -13,9 +13,9 @@ from installer.variables import clean_environ
 
 #: What the program needs at its start, gradio included, besides llama_cpp.
 PROGRAM = "modules.ui.page, modules.ui.serve, modules.api, modules.app"
-_CARDS = """from loaders.llamacpp import native
+_CARDS = """from loaders.llamacpp import devices, native
 native.start(False)
-for name, *_ in native.cards():
+for name, *_ in devices.cards():
     print("card:", name)
 """
 #: What libraries say before they end the process, and what that means.

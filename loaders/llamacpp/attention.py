@@ -23,6 +23,7 @@ import numpy.typing as npt
 from errors import UserError
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.options import GGUFOptions
+from loaders.llamacpp.placement import Placement
 
 #: The chat that is to be fast: tokens of its prompt and of its reply. The prompt is the depth that is measured at.
 PROMPT, REPLY = 1536, 256
@@ -69,8 +70,8 @@ def choose(header: GGUFHeader, options: GGUFOptions, *, card: bool, exact: bool)
         return options.flash_attn, ""
     if card:
         return "auto", ""
-    if options.cache_type != "f16":
-        return "auto", f"attention with the flash kernel: a cache of {options.cache_type} needs it"
+    if quantized := [kind for kind in options.cache_types() if kind != "f16"]:
+        return "auto", f"attention with the flash kernel: a cache of {quantized[-1]} needs it"
     if exact:
         return "auto", "attention with the flash kernel: with contexts of their own, replies do not depend on others"
     heads = heads_of(header)
@@ -82,7 +83,7 @@ def choose(header: GGUFHeader, options: GGUFOptions, *, card: bool, exact: bool)
 
 def expected(header: GGUFHeader, options: GGUFOptions, *, exact: bool) -> str:
     """What `choose` is likely to choose on a machine without a card, where nothing may be measured yet."""
-    if options.flash_attn != "auto" or options.cache_type != "f16" or exact or heads_of(header) is None:
+    if options.flash_attn != "auto" or set(options.cache_types()) != {"f16"} or exact or heads_of(header) is None:
         return options.flash_attn
     return "off"
 
@@ -122,7 +123,7 @@ def measured(heads: Heads, on: str) -> Timing | None:  # noqa: ARG001 - what was
         _write(path, heads)
         try:
             weights = native.Weights(
-                [str(path)], n_gpu_layers=0, tensor_split=(), mmap=False, mlock=False, progress=lambda _: True,
+                [str(path)], placement=Placement(), mmap=False, mlock=False, progress=lambda _: True,
                 trial=True,
             )  # fmt: skip
         except UserError:

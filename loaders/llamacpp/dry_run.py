@@ -1,8 +1,8 @@
-"""llama.cpp's own account of its buffers, without loading a weight: a process of its own asks it to pretend.
+"""Where a model would go and what it would take there, without loading a weight: llama.cpp is asked to pretend.
 
-`python -m loaders.llamacpp.dry_run` reads a question as JSON and prints the answer. Weights and cache come from the
-header (see memory.py); what is asked here are the compute buffers, which depend on the model's graph. A process of
-its own, for llama.cpp ends the whole program where a file makes no sense to it.
+`python -m loaders.llamacpp.dry_run` reads a question as JSON and prints the answer: the best placement for a wish, and
+llama.cpp's own account of what it takes, device by device. A process of its own, for llama.cpp ends the whole program
+where a file makes no sense to it.
 """
 
 from __future__ import annotations
@@ -10,88 +10,174 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from errors import LoadCancelled
-from loaders.llamacpp import child
+import psutil
 
-_PATIENCE = 60  # seconds
+from errors import InvalidInput, LoadCancelled, ModelFileError
+from loaders.llamacpp import child, fit
+from loaders.llamacpp.placement import MEMORY, BySize, Card, Placement, Sizes
+
+if TYPE_CHECKING:  # these import llama_cpp
+    from loaders.llamacpp.native import Weights
+
+_PATIENCE = 120  # seconds
 _FRESH = 30  # seconds for which an answer holds
+_CLOSE = 50  # this part of a card's memory more or less free makes no other answer
 
 
 @dataclass(frozen=True)
 class Question:
-    """`context`: fields of llama_context_params, sorted. `stamp` changes when the file does."""
+    """`context`: fields of llama_context_params, sorted. `embedding`: those of the context for embeddings, () to leave
+    it out. `stamp` changes when the file does. `most`: bytes that may go to a card, or 0. `pretended`:
+    cards' free bytes by name, other than they are.
+    """
 
     parts: tuple[str, ...]
-    n_gpu_layers: int
     context: tuple[tuple[str, Any], ...]
+    wish: fit.Wish = fit.Wish()
+    shape: fit.Shape = fit.Shape(0)
+    embedding: tuple[tuple[str, Any], ...] = ()
     stamp: float = 0.0
+    most: int = 0
+    pretended: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Bytes of compute buffers by device ("CPU", "CUDA0"), and the cards: name, free, total bytes."""
+    """The placement and what it takes by device; what embeddings take besides, by device; all cards there are."""
 
-    buffers: dict[str, int]
-    cards: tuple[tuple[str, int, int], ...] = ()
+    placement: Placement
+    sizes: BySize
+    cards: tuple[Card, ...] = ()
+    embedding: Mapping[str, int] | None = None
 
 
-def asked(question: Question) -> Answer | None:
+def asked(question: Question, cards: Sequence[Card] | None = None) -> Answer | None:
     """What llama.cpp says; None where it does not come back with an answer.
 
-    An answer holds for a while: what the cards have free changes. That there was none is not kept.
+    An answer holds for a while: what the cards have free changes. Where it is known, by `cards`, an answer holds only
+    for as much as that, about. That there was none is not kept.
 
-    Raises: ModelFileError, where llama.cpp crashes over the file.
+    Raises: InvalidInput, where the wish does not go with the cards; ModelFileError, where llama.cpp crashes over the
+    file.
     """
     try:
-        return _asked(question, int(time.monotonic() // _FRESH))
+        answer = _remembered(question, int(time.monotonic() // _FRESH))
+        return answer if cards is None or _still(answer.cards, cards) else _ask(question)
     except child.Crashed as error:
         raise error.about(Path(question.parts[0])) from None
     except (OSError, KeyError, LoadCancelled):
         return None
 
 
+def _still(before: Sequence[Card], now: Sequence[Card]) -> bool:
+    """Whether the cards have about as much free as before."""
+    return [card.name for card in before] == [card.name for card in now] and all(
+        abs(card.free - then.free) <= then.total // _CLOSE for card, then in zip(now, before, strict=True)
+    )
+
+
 @lru_cache(maxsize=64)
-def _asked(question: Question, _while: int) -> Answer:
+def _remembered(question: Question, _while: int) -> Answer:
+    return _ask(question)
+
+
+def _ask(question: Question) -> Answer:
     until = time.monotonic() + _PATIENCE
     value = child.run("loaders.llamacpp.dry_run", asdict(question), lambda: time.monotonic() < until)
     if value is None:
         raise KeyError
-    return Answer(value["buffers"], tuple((name, free, total) for name, free, total in value["cards"]))
+    if refused := value.get("refused"):
+        raise InvalidInput(refused)
+    return Answer(
+        _placement(value["placement"]),
+        {name: Sizes(**size) for name, size in value["sizes"].items()},
+        tuple(Card(*each) for each in value["cards"]),
+        value["embedding"],
+    )
+
+
+def _placement(value: Mapping[str, Any]) -> Placement:
+    return Placement(**{**value, "cards": tuple(value["cards"]), "split": tuple(value["split"])})
 
 
 def _answer(question: Question) -> Answer:
-    from loaders.llamacpp import native
+    """Raises: InvalidInput, ModelFileError, LookupError where llama.cpp gives no account."""
+    from loaders.llamacpp import devices, native
 
     native.start(False)
+    pretended = dict(question.pretended)
+    cards = [card._replace(free=pretended.get(card.name, card.free)) for card in devices.cards()]
+
+    def measure(placement: Placement) -> BySize:
+        weights = _weights(question, placement)
+        try:
+            return _account(weights, question.context)
+        finally:
+            weights.close()
+
+    memory = psutil.virtual_memory().available
+    placement, sizes = fit.best(question.wish, question.shape, cards, memory, measure, question.most)
+    embedding = None
+    if question.embedding:
+        weights = _weights(question, placement)
+        with suppress(ModelFileError):  # not every model makes any
+            embedding = {
+                name: size.cache + size.buffers for name, size in _account(weights, question.embedding).items()
+            }
+        weights.close()
+    return Answer(placement, sizes, tuple(cards), embedding)
+
+
+def _weights(question: Question, placement: Placement) -> Weights:
+    from loaders.llamacpp import native
+
+    return native.Weights(
+        question.parts, placement=placement, mmap=False, mlock=False, progress=lambda _: True, pretend=True
+    )
+
+
+def _account(weights: Weights, fields: tuple[tuple[str, Any], ...]) -> BySize:
+    from loaders.llamacpp import devices, native
+
     with native.counting():
-        weights = native.Weights(
-            question.parts,
-            n_gpu_layers=question.n_gpu_layers,
-            tensor_split=(),
-            mmap=False,
-            mlock=False,
-            progress=lambda _: True,
-            pretend=True,
-        )
-        context = native.Context(weights, **dict(question.context))
-        sizes = native.sizes()
+        context = native.Context(weights, **dict(fields))
+        rows = sum(size for (_, kind), size in native.sizes().items() if kind == "output")
+    sizes = devices.account(context.pointer)
     context.close()
-    weights.close()
-    buffers: dict[str, int] = {}
-    for (device, kind), size in sizes.items():
-        if kind in ("compute", "output"):
-            buffers[device] = buffers.get(device, 0) + size
-    return Answer(buffers, tuple(native.cards()))
+    if sizes is None:
+        raise LookupError
+    held = sizes.get(MEMORY, Sizes())  # the rows of logits lie there, and are in no account
+    return {**sizes, MEMORY: Sizes(held.weights, held.cache, held.buffers + rows, held.rearranged)}
+
+
+def _question(given: Mapping[str, Any]) -> Question:
+    wished: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in given["wish"].items()
+    }
+    pairs: dict[str, Any] = {
+        key: tuple((name, value) for name, value in given[key]) for key in ("context", "embedding", "pretended")
+    }
+    wish, shape = fit.Wish(**wished), fit.Shape(**given["shape"])
+    return Question(tuple(given["parts"]), wish=wish, shape=shape, most=given["most"], **pairs)
+
+
+def main() -> None:
+    given = _question(json.loads(sys.stdin.read()))
+    try:
+        made = asdict(_answer(given))
+    except (LookupError, ModelFileError):  # no account; or no model, which the load itself says
+        return
+    except InvalidInput as error:
+        made = {"refused": str(error)}
+    sys.stdout.write(json.dumps(made) + "\n")
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.stdin.read())
-    made = _answer(
-        Question(tuple(given["parts"]), given["n_gpu_layers"], tuple((name, value) for name, value in given["context"]))
-    )
-    sys.stdout.write(json.dumps(asdict(made)) + "\n")
+    main()

@@ -1,4 +1,5 @@
-"""Embeddings from the weights that are in memory anyway: a second, small context that is made when first asked for.
+"""Embeddings from the weights that are in memory anyway: a second context, made when it is asked for, as large as the
+texts need, and given back after a minute without a request.
 
 The engine's context cannot do both: one that pools computes no logits. Texts go one after the other; a lock keeps
 callers apart, and the engine's thread is not touched.
@@ -13,12 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errors import Cancelled, EmptyPrompt, EngineFailed, InvalidToken, ModelClosed, PromptTooLong
+from errors import (
+    Cancelled,
+    EmptyPrompt,
+    EngineFailed,
+    InvalidToken,
+    ModelClosed,
+    ModelFileError,
+    PromptTooLong,
+    Unavailable,
+)
+from loaders.llamacpp import embedding_size
 from loaders.llamacpp.library import C
-from loaders.llamacpp.native import Batch, Context, Floats, Weights
+from loaders.llamacpp.native import Batch, Context, Floats, Weights, give_back
 
-#: The longest text, in tokens, and so the size of the context's buffers: a text is pooled in one step.
-LONGEST = 2048
+_IDLE = 60.0  # seconds after which the context is given back
 
 
 class Embedder:
@@ -28,15 +38,19 @@ class Embedder:
         """`params`: further fields of llama_context_params, as the engine's context has them."""
         self._weights = weights
         self._params = params
-        self._longest = min(n_ctx, LONGEST)
+        self._n_ctx = n_ctx
+        self._longest = embedding_size.longest(n_ctx)
         self._threads = threads
         self._lock = threading.Lock()
         self._context: Context | None = None
-        self._batch: Batch | None = None
+        self._batch = Batch(0)
+        self._pooling = C.LLAMA_POOLING_TYPE_UNSPECIFIED
+        self._used = 0  # counts the uses, so that an old alarm does not end a context in use
+        self._alarm: threading.Timer | None = None
         self._closed = False
 
     def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None) -> npt.NDArray[np.float32]:
-        """Raises: EmptyPrompt, PromptTooLong, InvalidToken, ModelClosed, Cancelled, EngineFailed."""
+        """Raises: EmptyPrompt, PromptTooLong, InvalidToken, ModelClosed, Cancelled, EngineFailed, Unavailable."""
         for ids in texts:
             if not ids:
                 raise EmptyPrompt
@@ -45,15 +59,20 @@ class Embedder:
             for token in (min(ids), max(ids)):
                 if not 0 <= token < self._weights.n_vocab:
                     raise InvalidToken(token, self._weights.n_vocab)
-        return np.stack([self._one(ids, cancel) for ids in texts])
+        size = embedding_size.step(max(map(len, texts), default=1), self._n_ctx)
+        try:
+            return np.stack([self._one(ids, size, cancel) for ids in texts])
+        finally:
+            self._set_alarm()
 
-    def _one(self, ids: Sequence[int], cancel: threading.Event | None) -> npt.NDArray[np.float32]:
+    def _one(self, ids: Sequence[int], size: int, cancel: threading.Event | None) -> npt.NDArray[np.float32]:
         with self._lock:
             if self._closed:
                 raise ModelClosed
             if cancel and cancel.is_set():
                 raise Cancelled
-            context, batch = self._opened()
+            self._used += 1
+            context, batch = self._opened(size), self._batch
             context.clear()
             batch.clear()
             batch.add(ids, 0, 0, last=True, all_rows=True)
@@ -70,36 +89,65 @@ class Embedder:
         vector /= length or 1.0
         return vector
 
-    def _opened(self) -> tuple[Context, Batch]:
-        if self._context is None or self._batch is None:
-            self._batch = Batch(self._longest)
-            self._context = self._make(C.LLAMA_POOLING_TYPE_UNSPECIFIED)
-            if (
-                C.llama_pooling_type(self._context.pointer) == C.LLAMA_POOLING_TYPE_NONE
-            ):  # a model that was made to write
-                self._context.close()
-                self._context = self._make(C.LLAMA_POOLING_TYPE_MEAN)
-        return self._context, self._batch
+    def _opened(self, size: int) -> Context:
+        """The context, of at least so many tokens. Raises: Unavailable."""
+        if self._context and self._batch.capacity >= size:
+            return self._context
+        self._give_back()
+        try:
+            made = self._make(size)
+            if self._pooling == C.LLAMA_POOLING_TYPE_UNSPECIFIED:
+                own = C.llama_pooling_type(made.pointer)
+                # a model that was made to write has none of its own
+                self._pooling = C.LLAMA_POOLING_TYPE_MEAN if own == C.LLAMA_POOLING_TYPE_NONE else own
+                if self._pooling != own:
+                    made.close()
+                    made = self._make(size)
+        except ModelFileError as error:
+            said = str(error).rpartition("llama.cpp says: ")[2].rstrip(".")
+            raise Unavailable(
+                f"There is no room for embeddings of texts of up to {size} tokens beside the model ({said}). Shorter "
+                "texts need less; a model with fewer layers on the graphics card, or a smaller n_ctx, leaves more."
+            ) from None
+        self._context, self._batch = made, Batch(size)
+        return made
 
-    def _make(self, pooling: int) -> Context:
+    def _make(self, size: int) -> Context:
         return Context(
             self._weights,
-            n_ctx=self._longest,
-            n_batch=self._longest,
-            n_ubatch=self._longest,
-            n_seq_max=1,
-            embeddings=True,
-            pooling_type=pooling,
-            no_perf=True,
+            **embedding_size.fields(size, self._n_ctx),
+            pooling_type=self._pooling,
             n_threads=self._threads,
             n_threads_batch=self._threads,
             **self._params,
         )
 
+    def _set_alarm(self) -> None:
+        """Give the context back, should nobody ask for a while."""
+        with self._lock:
+            if self._alarm:
+                self._alarm.cancel()
+            if self._closed or self._context is None:
+                return
+            self._alarm = threading.Timer(_IDLE, self._idle, (self._used,))
+            self._alarm.daemon = True
+            self._alarm.start()
+
+    def _idle(self, used: int) -> None:
+        with self._lock:
+            if used == self._used:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        if self._context:
+            self._context.close()
+            self._context = None
+            give_back()
+
     def close(self) -> None:
         """Wait for who is computing, and give the memory back."""
         with self._lock:
             self._closed = True
-            if self._context:
-                self._context.close()
-                self._context = None
+            if self._alarm:
+                self._alarm.cancel()
+            self._give_back()

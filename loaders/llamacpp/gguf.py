@@ -47,6 +47,8 @@ _LONGEST_ARRAY_KEPT = 1024  # vocabularies are skipped; per-layer lists (heads, 
 _LONGEST_WORD = 64  # bytes that a word of a vocabulary takes on average, at most, with its length
 _NEXT_KEY = re.compile(rb"tokenizer\.(?:ggml\.[a-z_]{3,40}|chat_template)")
 _BROKEN = (struct.error, IndexError, OverflowError, UnicodeDecodeError, ValueError, TypeError, RecursionError)
+#: What llama.cpp's --n-cpu-moe moves.
+_EXPERTS = re.compile(r"blk\.(\d{1,4})\.ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
 _SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 
 
@@ -89,6 +91,12 @@ class GGUFHeader:
     def n_layers(self) -> int:
         """Transformer blocks, without the output layer."""
         return int(self.get("block_count", 0))
+
+    @property
+    def n_expert_blocks(self) -> int:
+        """The blocks up to the last one whose weights are experts; 0 for a dense model."""
+        found = (_EXPERTS.match(tensor.name) for tensor in self.tensors)
+        return max((int(match[1]) + 1 for match in found if match), default=0)
 
     @property
     def head_sizes(self) -> frozenset[int]:

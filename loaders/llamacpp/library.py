@@ -14,6 +14,7 @@ import platform
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ C = llama_cpp
 _lib = C.llama_cpp._lib
 #: Where the library lies that the binding has loaded; the backends lie beside it.
 FOLDER = Path(_lib._name).absolute().parent
+
+#: A variable for tests: addresses of RPC servers on this machine, with commas between. Such a server has no key, and
+#: one that goes away ends the program.
+SERVERS = "TEXTGEN_TEST_RPC_SERVERS"
 
 #: The binding whose structs are known here, and the commit of llama.cpp that it was written for.
 BINDING, COMMIT = "0.3.36", "0c1e57098bba43ac29e6e3b677cdceebdd22334f"
@@ -110,12 +115,24 @@ def load_backends() -> None:
     llama.cpp by itself would look beside the program, which is Python, and in the working folder. Raises:
     BrokenPackage.
     """
-    if reg_count():
-        return
-    load_runtime(FOLDER)
-    load_all(os.fsencode(FOLDER))
+    if not reg_count():
+        load_runtime(FOLDER)
+        load_all(os.fsencode(FOLDER))
     if not reg_count():
         raise _misfit(f"the llama.cpp in {FOLDER} finds nothing there that computes on this machine")
+    for server in os.environ.get(SERVERS, "").split(","):
+        if server:
+            _add_server(server)
+
+
+@lru_cache
+def _add_server(address: str) -> None:
+    """Let an RPC server of llama.cpp's count as a graphics card. Raises: BrokenPackage."""
+    add = declared(ggml, "ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
+    found = add(address.encode())
+    if not found:
+        raise _misfit(f"no RPC server of llama.cpp answers at {address}")
+    declared(ggml, "ggml_backend_register", None, ctypes.c_void_p)(found)
 
 
 def check() -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
-from errors import LoadCancelled, MissingPackage, ModelFileError
+from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemory
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
-from loaders.llamacpp import architecture, attention, dry_run, memory, trial
-from loaders.llamacpp.context_params import context_params, key_type
-from loaders.llamacpp.gguf import GGUFHeader, read_header
+from loaders.llamacpp import architecture, attention, memory, planning, trial
+from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
+from loaders.llamacpp.placement import Card, titles
+from loaders.llamacpp.planning import Placed, Plan
 from loaders.llamacpp.threads import threads_and_reason
 from loaders.params import LoadOptions
 
@@ -27,12 +28,7 @@ if TYPE_CHECKING:  # these import llama_cpp
 
 OptionsT = TypeVar("OptionsT", bound=GGUFOptions)
 
-#: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
-LARGEST_DEFAULT_CONTEXT = 8192
-
-
-#: llama.cpp makes contexts of whole steps, and counts models up to so many layers (LLAMA_MAX_LAYERS).
-_STEP, _MOST_LAYERS = 256, 512
+_TRIES = 6  # loads with less on the cards each time, where they are fuller than they told
 
 
 class LlamaCpp(Loader):
@@ -94,31 +90,6 @@ def file_of(path: Path) -> Path:
     if not files:
         raise ModelFileError(path.name, "the folder holds no GGUF file.")
     return files[0]
-
-
-def _context(header: GGUFHeader, options: GGUFOptions, notes: list[str]) -> int:
-    """The context that is made, in whole steps of llama.cpp's: in others its parts would not agree on the size."""
-    if options.n_ctx:
-        n_ctx = _whole(options.n_ctx)
-        asked = "as asked" if n_ctx == options.n_ctx else f"the next step of {_STEP} above {options.n_ctx:,}"
-        notes.append(f"context: {n_ctx:,} tokens, {asked}")
-        if header.context_length and options.n_ctx > header.context_length * options.compress_pos_emb:
-            notes.append(f"the model was trained for {header.context_length:,} tokens: expect worse text beyond them")
-        return n_ctx
-    own = header.context_length or 2048
-    n_ctx = min(own, LARGEST_DEFAULT_CONTEXT)
-    notes.append(f"context: {n_ctx:,} tokens" + (f" of the model's {own:,}" if own > n_ctx else ", the model's own"))
-    return _whole(n_ctx)
-
-
-def _whole(n_ctx: int) -> int:
-    return -(-n_ctx // _STEP) * _STEP
-
-
-def _check_layers(header: GGUFHeader) -> None:
-    """llama.cpp ends the whole program over a number of layers that cannot be. Raises: ModelFileError."""
-    if not 1 <= header.n_layers <= _MOST_LAYERS:
-        raise ModelFileError(header.path.name, "it has a broken header: its number of layers makes no sense.")
 
 
 @dataclass(frozen=True)
@@ -184,86 +155,139 @@ def opened(
     header = read_header(file_of(path))
     if why := architecture.refusal(header):
         raise ModelFileError(path.name, why)
-    _check_layers(header)
-    notes: list[str] = []
-    n_ctx = _context(header, options, notes)
-    cells = n_ctx * copies
-    try:
-        keys, why_keys = key_type(header, options, limits)
-        plan = memory.forecast(header, cells, options.cache_type, keys)
-    except (TypeError, ValueError, OverflowError):
-        raise ModelFileError(
-            path.name, "it has a broken header: its metadata make no sense. Download it again."
-        ) from None
+    plan = planning.plan(header, options, limits, copies)
     # here, not above: these import llama_cpp
-    from loaders.llamacpp import native
+    from loaders.llamacpp import devices, native
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
-    flash, why_flash = attention.choose(
-        header, options, card=native.gpu_memory() is not None and not options.cpu, exact=not limits.shared
-    )
-    params = context_params(options, limits, cells, keys, flash, header.n_heads)
+    cards = devices.cards()
+    on_card = bool(cards) and planning.wish(options).layers != 0
+    flash, why_flash = attention.choose(header, options, card=on_card, exact=not limits.shared)
+    plan = plan.attended(flash)
     shifts = trial.check(
         header.parts,
-        params,
+        plan.context,
         psutil.virtual_memory().available,
         lambda: progress(0.02, "trying the file for one token"),
         shift=limits.keep is not None,
     )
-    n_gpu_layers = _gpu_layers(header, options, plan, notes)
-    on_gpu = memory.on_gpu(header, plan, n_gpu_layers, cache_on_cpu=options.no_offload_kqv)
-    memory.refuse_if_too_big(header, plan, psutil.virtual_memory().available, n_ctx, on_gpu)
-    cancelled = False
-
-    def keep_going(fraction: float) -> bool:
-        nonlocal cancelled
-        cancelled = not progress(0.05 + 0.9 * fraction, "loading weights")
-        return not cancelled
-
     weights = context = None
     try:
         with native.counting():
-            weights = native.Weights(
-                [str(part) for part in header.parts],
-                n_gpu_layers=n_gpu_layers,
-                tensor_split=options.split(),
-                mmap=not options.no_mmap,
-                mlock=options.mlock,
-                progress=keep_going,
-            )
-            if not progress(0.95, "making the context"):
-                raise LoadCancelled
-            threads, reason = threads_and_reason(options.threads)
-            context = native.Context(
-                weights,
-                n_threads=threads,
-                n_threads_batch=options.threads_batch or threads,
-                **params,
-            )
+            place, weights, context = _loaded(path, plan, cards, progress)
             context.can_shift = context.can_shift and shifts and not header.scales_keys
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
-        notes += [reason, *filter(None, [why_flash, why_keys, _why_no_shift(context, limits)])]
-        notes.append(taken_in_words(taken))
+        _, reason = threads_and_reason(options.threads)
+        whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
+        notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
+        held = (devices.account(context.pointer) or {}) if place.placement.layers else {}
+        by_card = {title: held[name].total for name, title in titles(cards).items() if name in held}
+        notes.append(taken_in_words(taken, by_card))
         if why := architecture.only_embeds(header):
             notes.append(f"this {why}")
         found = Opened(
             path, weights, context, tokenizer, notes, sum(taken.values()), f"{path.name} {why}" if why else ""
         )
         model = build(found, options, limits)
-    except BaseException as error:
+    except BaseException:
         if context:
             context.close()
+        if weights:
+            weights.close()
+        raise
+    progress(1.0, "ready")
+    return model
+
+
+def _loaded(path: Path, plan: Plan, cards: Sequence[Card], progress: Progress) -> tuple[Placed, Weights, Context]:
+    """Weights and context. A card that turns out to be fuller than it told gets less, where that is left to us.
+
+    Raises: ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled.
+    """
+    from loaders.llamacpp import native
+
+    options = plan.options
+    most = 0
+    for attempt in range(_TRIES):
+        last = attempt == _TRIES - 1 and options.n_gpu_layers < 0
+        place = planning.nowhere(plan, cards) if last else planning.placed(plan, cards, most=most)
+        if attempt and not place.placement.layers:
+            place = planning.nowhere(plan, cards)
+        available = psutil.virtual_memory().available
+        memory.refuse_if_too_big(plan.header, plan.estimate, available, plan.n_ctx, place.sizes, place.placement)
+        try:
+            return (place, *_brought_in(path, plan, place, progress))
+        except native.OutOfMemory:
+            ours = options.n_gpu_layers < 0 or _moves_experts(plan)
+            if not place.placement.layers or not ours or attempt == _TRIES - 1:
+                raise _no_room(path, plan, place) from None
+            most = planning.less(place)
+            if not most:
+                raise _no_room(path, plan, place) from None
+    raise AssertionError
+
+
+def _moves_experts(plan: Plan) -> bool:
+    """Whether it is left to us how many experts go to main memory."""
+    return plan.header.n_expert_blocks > 0 and plan.options.n_cpu_moe < 0 and not plan.options.cpu_moe
+
+
+def _brought_in(path: Path, plan: Plan, place: Placed, progress: Progress) -> tuple[Weights, Context]:
+    """Raises: OutOfMemory, ModelFileError, InvalidInput, LoadCancelled; nothing stays in memory then."""
+    from loaders.llamacpp import native
+
+    cancelled = False
+    options = plan.options
+
+    def keep_going(fraction: float) -> bool:
+        nonlocal cancelled
+        cancelled = not progress(0.05 + 0.9 * fraction, "loading weights")
+        return not cancelled
+
+    weights = None
+    try:
+        weights = native.Weights(
+            [str(part) for part in plan.header.parts],
+            placement=place.placement,
+            mmap=not options.no_mmap,
+            mlock=options.mlock,
+            progress=keep_going,
+        )
+        if not progress(0.95, "making the context"):
+            raise LoadCancelled
+        threads, _ = threads_and_reason(options.threads)
+        return weights, native.Context(
+            weights,
+            **plan.context,
+            n_threads=threads,
+            n_threads_batch=options.threads_batch or threads,
+        )
+    except BaseException as error:
         if weights:
             weights.close()
         if cancelled:
             raise LoadCancelled from None
         if isinstance(error, ModelFileError):
-            raise ModelFileError(path.name, str(error).partition(": ")[2]) from None
+            raise type(error)(path.name, str(error).partition(": ")[2]) from None
         raise
-    progress(1.0, "ready")
-    return model
+
+
+def _no_room(path: Path, plan: Plan, place: Placed) -> NotEnoughMemory:
+    """What a card, or the machine, that had no room means."""
+    used = [card for card in place.cards if card.name in place.placement.cards]
+    sizes = place.sizes or {}
+    if not used:
+        available = psutil.virtual_memory().available
+        return NotEnoughMemory(path.name, plan.estimate.total, available, "Lower n_ctx, or choose a smaller model.")
+    needed = sum(sizes[card.name].total for card in used if card.name in sizes) or plan.estimate.total
+    names = " and ".join(titles(place.cards)[card.name] for card in used)
+    advice = (
+        f"{names} had no room for it when it was loaded. Lower n_gpu_layers or n_ctx, set no_offload_kqv, or close "
+        "other programs that use the graphics card."
+    )
+    return NotEnoughMemory(path.name, needed, sum(card.free for card in used), advice)
 
 
 def _why_no_shift(context: Context, limits: Limits) -> str:
@@ -272,81 +296,15 @@ def _why_no_shift(context: Context, limits: Limits) -> str:
     return "context_shift has no effect: the memory of this model cannot be shifted, so a full context ends the reply"
 
 
-def taken_in_words(sizes: Mapping[tuple[str, str], int]) -> str:
-    """What llama.cpp has taken, by its own account."""
-    kinds = {"weights": ("model",), "context": ("KV",), "buffers": ("compute", "output")}
+def taken_in_words(sizes: Mapping[tuple[str, str], int], by_card: Mapping[str, int]) -> str:
+    """What llama.cpp has taken, by its own account. `by_card`: bytes of it on each card, by what it is called."""
+    kinds = {"weights": ("model",), "context": ("KV", "RS"), "buffers": ("compute", "output")}
     amounts = {name: sum(size for (_, kind), size in sizes.items() if kind in of) for name, of in kinds.items()}
     told = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in amounts.items())
-    return f"memory taken: {sum(amounts.values()) / 1e9:.2f} GB ({told})"
+    on_cards = " and ".join(f"{size / 1e9:.2f} GB on {title}" for title, size in by_card.items())
+    return f"memory taken: {sum(amounts.values()) / 1e9:.2f} GB ({told})" + (f", of it {on_cards}" if on_cards else "")
 
 
 def forecast(path: Path, options: GGUFOptions, limits: Limits, copies: int) -> Forecast:
     """What a GGUF will take, by device. Raises: ModelFileError, InvalidInput."""
-    header = read_header(file_of(path))
-    notes: list[str] = []
-    cells = _context(header, options, notes) * copies
-    try:
-        keys, _ = key_type(header, options, limits)
-        plan = memory.forecast(header, cells, options.cache_type, keys)
-    except (TypeError, ValueError, OverflowError):
-        raise ModelFileError(path.name, "it has a broken header: its metadata make no sense.") from None
-    _check_layers(header)
-    parts = tuple(str(part) for part in header.parts)
-    context = _fields(header, options, limits, cells, keys, options.flash_attn)
-    stamp = header.path.stat().st_mtime
-    wished = max(options.n_gpu_layers, 0) if not options.cpu else 0
-    answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp))
-    cards = answer.cards if answer else ()
-    free = sum(each[1] for each in cards)
-    if cards and options.n_gpu_layers < 0 and not options.cpu:
-        wished, reason = memory.layers_that_fit(header, plan, free, cache_on_cpu=options.no_offload_kqv)
-        answer = dry_run.asked(dry_run.Question(parts, wished, context, stamp)) or answer
-    elif not cards:
-        flash = attention.expected(header, options, exact=not limits.shared)
-        if flash != options.flash_attn:
-            context = _fields(header, options, limits, cells, keys, flash)
-            answer = dry_run.asked(dry_run.Question(parts, 0, context, stamp)) or answer
-        wished, reason = 0, "the CPU computes: llama.cpp finds no GPU"
-    else:
-        reason = f"{min(wished, header.n_layers + 1)} of {header.n_layers + 1} layers on the GPU, as asked"
-    card = (cards[0][0] if len(cards) == 1 else f"{len(cards)} cards", free) if cards else None
-    return memory.by_device(
-        header,
-        plan,
-        wished,
-        f"{reason}; {notes[0]}",
-        answer.buffers if answer else None,
-        card,
-        psutil.virtual_memory().available,
-        cache_on_cpu=options.no_offload_kqv,
-        mapped=not options.no_mmap,
-    )
-
-
-def _fields(
-    header: GGUFHeader, options: GGUFOptions, limits: Limits, cells: int, keys: str, flash: str
-) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(context_params(options, limits, cells, keys, flash, header.n_heads).items()))
-
-
-def _gpu_layers(header: GGUFHeader, options: GGUFOptions, plan: memory.Forecast, notes: list[str]) -> int:
-    """How many layers go to the GPU; the reason goes to the notes."""
-    from loaders.llamacpp import native
-
-    layers = header.n_layers + 1
-    if options.cpu:
-        notes.append(f"0 of {layers} layers on the GPU: the option cpu is on")
-        return 0
-    gpu = native.gpu_memory()
-    if gpu is None:
-        if options.n_gpu_layers > 0:
-            notes.append(f"0 of {layers} layers on the GPU: llama.cpp finds none, so n_gpu_layers has no effect")
-        else:
-            notes.append("runs on the CPU: llama.cpp finds no GPU")
-        return 0
-    if options.n_gpu_layers >= 0:
-        notes.append(f"{min(options.n_gpu_layers, layers)} of {layers} layers on the GPU, as asked")
-        return options.n_gpu_layers
-    fitting, reason = memory.layers_that_fit(header, plan, gpu, cache_on_cpu=options.no_offload_kqv)
-    notes.append(reason)
-    return fitting
+    return planning.forecast(planning.plan(read_header(file_of(path)), options, limits, copies))

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errors import InvalidInput, ModelFileError
-from loaders.llamacpp import library
+from errors import ModelFileError
+from loaders.llamacpp import devices, library
 from loaders.llamacpp.library import C
+from loaders.llamacpp.placement import Placement
 from loaders.llamacpp.stopping import StopSwitch
 
 log = logging.getLogger("llama.cpp")
@@ -30,9 +31,11 @@ Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 _ERROR = 4  # ggml_log_level
-_GPU_TYPES = (1, 2)  # ggml_backend_dev_type: GPU, integrated GPU
+_LAYERS, _ROWS = 1, 2  # llama_split_mode
+#: What llama.cpp and its backends say where there is no room.
+_FULL = re.compile(r"(?i)(?:unable|failed) to alloc|out ?of ?(?:device ?|host ?)?memory|alloc\w*( \w+)? failed")
 
-_SIZE = re.compile(r"(?P<device>\S+)\s+(?P<kind>model|KV|compute|output) buffer size =\s*(?P<mebibytes>[\d.]+) MiB")
+_SIZE = re.compile(r"(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mebibytes>[\d.]+) MiB")
 
 
 class _Log:
@@ -102,26 +105,14 @@ def why_it_failed(default: str) -> str:
     return default
 
 
-def gpu_memory() -> int | None:
-    """Free bytes of all GPUs that this build of llama.cpp can use, together; None when there is none."""
-    found = cards()
-    return sum(free for _, free, _ in found) if found else None
+class OutOfMemory(ModelFileError):
+    """llama.cpp found no room for a buffer."""
 
 
-def cards() -> list[tuple[str, int, int]]:
-    """The GPUs that this build of llama.cpp can use: name, free bytes, all bytes. Raises: BrokenPackage."""
-    library.load_backends()
-    if not C.llama_supports_gpu_offload():
-        return []
-    found = []
-    for i in range(library.dev_count()):
-        device = library.dev_get(i)
-        if library.dev_type(device) in _GPU_TYPES:
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            library.dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            name = ctypes.string_at(library.dev_name(device)).decode("utf-8", "replace")
-            found.append((name, free.value, total.value))
-    return found
+def _failure(name: str, default: str) -> ModelFileError:
+    """What llama.cpp's complaints mean."""
+    full = any(_FULL.search(line) for line in _log.complaints)
+    return (OutOfMemory if full else ModelFileError)(name, why_it_failed(default))
 
 
 class Weights:
@@ -131,38 +122,37 @@ class Weights:
         self,
         paths: Sequence[str],
         *,
-        n_gpu_layers: int,
-        tensor_split: Sequence[float],
+        placement: Placement,
         mmap: bool,
         mlock: bool,
         progress: Callable[[float], bool],
         pretend: bool = False,
         trial: bool = False,
     ) -> None:
-        """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError.
+        """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError, OutOfMemory.
 
-        `pretend`: read the vocabulary and plan the tensors, but take no memory for them. `trial`: on the processor
-        alone, and without the copies of weights that llama.cpp rearranges for it.
+        `pretend`: read the vocabulary and plan the tensors, but take no memory for them. `trial`: without the copies
+        of weights that llama.cpp rearranges for the processor.
         """
         params = C.llama_model_default_params()
         params.no_alloc = pretend
-        if trial:
-            params.use_extra_bufts = False
-            no_devices = (ctypes.c_void_p * 1)(None)  # a list that ends at once: no card is asked for memory
-            params.devices = ctypes.cast(no_devices, ctypes.c_void_p)
-        params.n_gpu_layers = n_gpu_layers
+        params.use_extra_bufts = not trial
+        layers = placement.layers if placement.cards else 0
+        listed = devices.device_list(placement.cards if layers else ())
+        params.devices = ctypes.cast(listed, ctypes.c_void_p)
+        params.n_gpu_layers = layers
+        params.split_mode = _ROWS if placement.rows else _LAYERS
+        if layers and placement.experts:
+            overrides = devices.experts_in_memory(placement.experts)
+            params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
         params.load_mode = {
             (True, False): C.LLAMA_LOAD_MODE_MMAP,
             (True, True): C.LLAMA_LOAD_MODE_MMAP_MLOCK,
             (False, False): C.LLAMA_LOAD_MODE_NONE,
             (False, True): C.LLAMA_LOAD_MODE_MLOCK,
         }[(mmap, mlock)]
-        if len(tensor_split) > C.llama_max_devices():
-            raise InvalidInput(
-                f"tensor_split names {len(tensor_split)} shares, and there can be {C.llama_max_devices()} devices."
-            )
-        if tensor_split:
-            shares = (ctypes.c_float * C.llama_max_devices())(*tensor_split)
+        if placement.split and layers:
+            shares = (ctypes.c_float * C.llama_max_devices())(*placement.split)
             params.tensor_split = shares
         callback = C.llama_progress_callback(lambda fraction, _: progress(fraction))
         params.progress_callback = callback
@@ -171,7 +161,7 @@ class Weights:
         self.pointer: Any = C.llama_model_load_from_splits(names, len(paths), params)
         self.paths = tuple(paths)
         if not self.pointer:
-            raise ModelFileError(paths[0], why_it_failed("llama.cpp cannot read it"))
+            raise _failure(paths[0], "llama.cpp cannot read it")
         self.vocab: Any = C.llama_model_get_vocab(self.pointer)
         self.n_vocab: int = C.llama_vocab_n_tokens(self.vocab)
 
@@ -238,7 +228,7 @@ class Context:
         forget_complaints()
         self.pointer: Any = C.llama_init_from_model(weights.pointer, struct)
         if not self.pointer:
-            raise ModelFileError("The model", why_it_failed("llama.cpp cannot make a context with these options"))
+            raise _failure("The model", "llama.cpp cannot make a context with these options")
         self.memory: Any = C.llama_get_memory(self.pointer)
         self.n_ctx: int = C.llama_n_ctx_seq(self.pointer)  # of one sequence: all of it where they share
         recurrent = C.llama_model_is_recurrent(weights.pointer) or C.llama_model_is_hybrid(weights.pointer)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from errors import UserError
 from loaders.base import Request
 from loaders.llamacpp.loader import LlamaCpp
+from loaders.llamacpp.placement import Card
 from loaders.params import SamplingParams
 
 MODEL = Path(__file__).with_suffix(".gguf")
@@ -73,10 +74,10 @@ def main() -> None:
     sys.stdout.write(f"{PROMPT} tokens read and {REPLY} written, with 1 and with {several} threads{tried}\n")
 
 
-def _cards() -> list[tuple[str, int, int]]:
-    from loaders.llamacpp import native
+def _cards() -> list[Card]:
+    from loaders.llamacpp import devices
 
-    return native.cards()
+    return devices.cards()
 
 
 if __name__ == "__main__":

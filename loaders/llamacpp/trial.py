@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from errors import ModelFileError
 from loaders.base import Lora
 from loaders.llamacpp import child
+from loaders.llamacpp.placement import Placement
 
 if TYPE_CHECKING:  # these import llama_cpp
     from loaders.llamacpp.native import Batch, Context
@@ -127,8 +128,7 @@ def _try(question: Question) -> None:
     native.start(False)
     weights = native.Weights(
         question.parts,
-        n_gpu_layers=0,
-        tensor_split=(),
+        placement=Placement(),
         mmap=True,
         mlock=False,
         progress=lambda _: True,

@@ -26,7 +26,6 @@ class ForeignFlag:
 _GPTQ = "it belongs to GPTQ loaders that are not part of this program; ExLlamaV2 loads GPTQ models without it"
 _HQQ = "HQQ is not part of this program; take an EXL2 or GGUF version of the model"
 _DEEPSPEED = "DeepSpeed is not part of this program"
-_ROWS = "splitting by rows is not possible yet; several GPUs get whole layers each, shared out by --tensor-split"
 _DRAFT = "speculative decoding is not possible with llama.cpp yet; ExLlamaV2 has --draft-model and --ngram-draft"
 _TUNNEL = "no tunnel is opened for the API; use --listen, or a tunnel of your own"
 _IMAGES = "this program makes no images"
@@ -61,14 +60,6 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     _DEEPSPEED: ("deepspeed", "nvme_offload_dir local_rank", ""),
     "llama.cpp chooses its CUDA kernels by itself": ("tensorcores no_mul_mat_q", "", ""),
     "ik_llama.cpp is not part of this program; llama.cpp loads the model": ("ik", "", ""),
-    _ROWS: ("row_split", "split_mode", ""),
-    "experts cannot be kept on the CPU by themselves yet; --n-gpu-layers moves whole layers": ("cpu_moe", "", ""),
-    "the memory that stays free on a GPU cannot be set yet; --n-gpu-layers sets how many layers go there": (
-        "",
-        "fit_target",
-        "",
-    ),
-    "the physical batch size cannot be set yet; it is --n-batch, at most 512": ("", "ubatch_size", ""),
     "llama.cpp cannot use RPC servers on other machines here yet": ("", "rpc", ""),
     "this program starts no llama-server that could take them": ("", "extra_flags", ""),
     "models that see images cannot be used yet": ("", "mmproj multimodal_pipeline", ""),

@@ -11,6 +11,7 @@ import pytest
 from errors import BadFile
 from loaders import LOADERS
 from loaders.base import Loader
+from loaders.llamacpp import planning
 from loaders.llamacpp.context_params import context_params
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions
@@ -71,29 +72,26 @@ def test_a_flag_without_a_meaning_names_only_flags_that_are_there() -> None:
         assert set(re.findall(r"--[a-z][a-z-]*", flag.why)) <= known, flag
 
 
-#: What is said not to be possible yet, and what the code would hold if it were: whoever builds it mends the sentence.
-IMPOSSIBLE = {
-    "cpu_moe": "tensor_buft_overrides",
-    "row_split": "split_mode",
-    "split_mode": "split_mode",
-    "fit_target": "fit_params",
-}
+@pytest.mark.parametrize(
+    "options",
+    [{"cpu_moe": True}, {"n_cpu_moe": 3}, {"row_split": True}, {"split_mode": "none"}, {"fit_target": "1024"}]
+    + [{"split_mode": "none", "main_gpu": 1}, {"device": "CUDA1"}, {"tensor_split": "1,2"}, {"swa_full": False}]
+    + [{"ubatch_size": 64}, {"cache_type_k": "q8_0"}, {"cache_type_v": "q5_1"}, {"no_kv_offload": True}],
+    ids=str,
+)
+def test_llama_cpps_flags_act(options: Mapping[str, object]) -> None:
+    """Each makes another placement or another context than without its last option."""
 
-
-@pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_what_llama_cpp_is_said_not_to_do_here_is_not_done(name: str) -> None:
-    why = foreign_flags()[name].why
-    assert "yet" in why
-    assert "by itself now" not in why
-    code = "\n".join(file.read_text("utf-8") for file in (ROOT / "loaders" / "llamacpp").glob("*.py"))
-    assert not re.search(rf"(?m)^[^#\"]*\b{IMPOSSIBLE[name]}", code), f"{name} acts: it is no foreign flag any more"
-
-
-def test_the_physical_batch_is_what_is_said() -> None:
-    said = foreign_flags()["ubatch_size"].why
-    for n_batch in (64, 512, 2048):
-        limits = Limits(parallel=4, n_batch=n_batch)
-        assert context_params(GGUFOptions(n_batch=n_batch), limits, 4096, "f16", "on", 9)["n_ubatch"] == min(
-            n_batch, 512
+    def made(given: Mapping[str, object]) -> object:
+        parsed = GGUFOptions.parse(given)
+        limits = Limits(parallel=4, n_batch=512)
+        return planning.wish(parsed), context_params(
+            parsed, limits, 4096, parsed.cache_types()[0], parsed.flash_attn, 9
         )
-    assert "--n-batch, at most 512" in said
+
+    assert made(options) != made(dict(list(options.items())[:-1]))
+    spelled = set(Catalogue.of(LOADERS).spellings())
+    for name in options:
+        flag = "--no-swa-full" if name == "swa_full" else "--" + name.replace("_", "-")
+        assert flag in spelled
+        assert name not in foreign_flags()

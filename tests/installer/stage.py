@@ -35,7 +35,7 @@ case "$*" in
     case "$*" in
     *whl/vulkan*) [ -e "$here/vulkan-cards" ] && cp "$here/vulkan-cards" "$here/cards" ;;
     esac ;;
-*native.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
+*devices.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
 *download.pytorch.org*) [ -e "$here/no-torch-index" ] && exit 1 ;;
 *.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; }
     mkdir -p "$llama" ;;

@@ -9,7 +9,7 @@ from installer.machine import Machine
 from installer.nvidia import Card
 
 LESS = [build.cmake for build in PROCESSOR[-2:]]
-ALL = ["cpu", "", *LESS]
+ALL = ["cpu", "-DGGML_RPC=ON", *LESS]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_ways_to_llama_cpp(gpu: str, cuda118: bool, cuda128: bool, tools: li
 
 
 def test_the_last_way_asks_for_nothing_that_a_processor_may_lack() -> None:
-    assert LESS[0] == "-DGGML_NATIVE=OFF"
+    assert LESS[0] == "-DGGML_RPC=ON -DGGML_NATIVE=OFF"
     assert {"-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF"} <= set(LESS[1].split())
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from errors import Cancelled, EmptyPrompt, InvalidToken, ModelClosed, PromptTooLong, Unsupported
+from errors import (
+    Cancelled,
+    EmptyPrompt,
+    InvalidToken,
+    ModelClosed,
+    ModelFileError,
+    PromptTooLong,
+    Unavailable,
+    Unsupported,
+)
 from loaders import loader_named
 from loaders.base import Model, Request
+from loaders.llamacpp import embedding, embedding_size
 from tests.fake_engine import FakeModel
 
 
@@ -60,3 +71,46 @@ def test_after_close_there_is_nothing(demo_model_path: object) -> None:
     model.close()
     with pytest.raises(ModelClosed):
         model.embed([[5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "n_ctx", "size"),
+    [(1, 8192, 256), (256, 8192, 256), (257, 8192, 512), (2048, 8192, 2048), (300, 400, 400)],
+)
+def test_the_context_is_as_large_as_the_text_needs(tokens: int, n_ctx: int, size: int) -> None:
+    assert embedding_size.step(tokens, n_ctx) == size
+
+
+def test_the_context_grows_with_the_texts_and_is_given_back(
+    demo_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_named("llama.cpp")
+    options = loader.Options.parse({"n_ctx": 1024, "threads": 1})
+    with loader.load(demo_model_path, options, lambda _fraction, _doing: True) as model:
+        embedder = model._embedder  # type: ignore[attr-defined]
+        short = model.embed([[5, 6, 7]])
+        assert embedder._batch.capacity == 256
+        model.embed([list(range(5, 400))])
+        assert embedder._batch.capacity == 512
+        assert np.allclose(model.embed([[5, 6, 7]]), short, atol=1e-3)
+        monkeypatch.setattr(embedding, "_IDLE", 0.01)
+        model.embed([[5, 6, 7]])
+        embedder._alarm.join(30)
+        assert embedder._context is None
+        embedder._idle(-1)  # an alarm of before
+        assert np.allclose(model.embed([[5, 6, 7]]), short, atol=1e-3)
+
+
+def test_no_room_for_it_is_a_sentence_and_the_model_works(demo_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise ModelFileError("The model", "llama.cpp says: failed to allocate compute pp buffers")
+
+    embedder = embedding.Embedder(demo_model._weights, n_ctx=256, threads=1)  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding, "Context", full)
+        with pytest.raises(
+            Unavailable, match=r"no room for embeddings of texts of up to 256 tokens.*failed to allocate"
+        ):
+            embedder.embed([[5, 6]], None)
+    assert embedder.embed([[5, 6]], None).shape[0] == 1
+    embedder.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import ModelFileError
 from loaders.llamacpp.gguf import read_header, split_parts
-from loaders.llamacpp.memory import forecast, layers_that_fit
+from loaders.llamacpp.memory import estimate
 
 
 def test_the_demo_models_header(demo_model_path: Path) -> None:
@@ -79,23 +79,14 @@ def test_a_split_model_needs_all_its_parts(tmp_path: Path, demo_model_path: Path
         read_header(first)
 
 
-def test_the_forecast_grows_with_context_and_shrinks_with_the_cache_type(demo_model_path: Path) -> None:
+def test_the_estimate_grows_with_context_and_shrinks_with_the_cache_types(demo_model_path: Path) -> None:
     header = read_header(demo_model_path)
-    full = forecast(header, 8192, "f16")
+    full = estimate(header, 8192, "f16", "f16")
     # 30 layers * 3 heads * 64 * (keys + values) * 2 bytes * 8192 tokens
     assert full.cache == 30 * 3 * 64 * 2 * 2 * 8192
-    assert forecast(header, 4096, "f16").cache == full.cache // 2
-    assert forecast(header, 8192, "q4_0").cache < full.cache // 3
-
-
-def test_layers_are_chosen_with_a_reason(demo_model_path: Path) -> None:
-    header = read_header(demo_model_path)
-    plan = forecast(header, 2048, "f16")
-    assert layers_that_fit(header, plan, 24_000_000_000)[0] == 31
-    assert layers_that_fit(header, plan, 100_000_000)[0] == 0
-    some, reason = layers_that_fit(header, plan, 750_000_000 + 12 * plan.per_layer)
-    assert some == 12
-    assert reason.startswith("12 of 31 layers on the GPU")
+    assert estimate(header, 4096, "f16", "f16").cache == full.cache // 2
+    assert estimate(header, 8192, "q4_0", "q4_0").cache < full.cache // 3
+    assert estimate(header, 8192, "f16", "q8_0").cache == full.cache // 2 + full.cache // 2 * 17 // 32
 
 
 @pytest.mark.parametrize("name", ["m-00000-of-00000.gguf", "m-00002-of-00001.gguf", "m-00000-of-00002.gguf"])

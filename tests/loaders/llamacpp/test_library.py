@@ -15,7 +15,9 @@ import pytest
 from loaders.llamacpp import library
 
 ROOT = Path(library.__file__).parents[2]
-_ASK = "from loaders.llamacpp import native; native.start(False); native.cards(); print(native.library.FOLDER)"
+_ASK = (
+    "from loaders.llamacpp import devices, native; native.start(False); devices.cards(); print(native.library.FOLDER)"
+)
 _MAPS = "; print(*sorted({line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}), sep=chr(10))"
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="libraries are told apart by /proc")
@@ -186,3 +188,27 @@ def test_a_backend_takes_the_cuda_that_came_with_it(tmp_path: Path) -> None:
 
 def _compile(target: Path, *arguments: Path | str) -> None:
     subprocess.run(["cc", "-shared", "-fPIC", "-o", target, *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "full"),
+    [
+        ("llama_model_load: error loading model: unable to allocate CUDA0 buffer", True),
+        (
+            "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 512.00 MiB on device 0: cudaMalloc failed",
+            True,
+        ),
+        ("ggml_gallocr_reserve_n_impl: failed to allocate Vulkan0 buffer of size 1234", True),
+        ("llama_init_from_model: failed to initialize the context: failed to allocate buffer for kv cache", True),
+        (
+            "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
+            True,
+        ),
+        ("llama_model_load: error loading model: unknown model architecture: 'x'", False),
+        ("llama_init_from_model: V cache quantization requires flash_attn", False),
+    ],
+)
+def test_what_a_full_card_says(complaint: str, full: bool) -> None:
+    from loaders.llamacpp import native
+
+    assert bool(native._FULL.search(complaint)) == full

@@ -11,8 +11,6 @@ import pytest
 
 from errors import EngineFailed, InvalidInput, ModelFileError
 from loaders.base import Finish, Request
-from loaders.llamacpp import memory
-from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.loader import LlamaCpp
 from loaders.llamacpp.sequences import Sequences
 from loaders.params import SamplingParams, quoted_strings
@@ -45,17 +43,6 @@ def test_a_number_of_layers_that_cannot_be_is_a_sentence(tmp_path: Path, layers:
     for do in (LlamaCpp.forecast, lambda path, options: LlamaCpp.load(path, options, lambda *_: True)):
         with pytest.raises(ModelFileError, match="broken header"):
             do(file, LlamaCpp.Options())
-
-
-def test_what_goes_to_the_card_is_not_asked_of_main_memory(demo_model_path: Path) -> None:
-    header = read_header(demo_model_path)
-    plan = memory.forecast(header, 2048, "f16")
-    on_gpu = memory.on_gpu(header, plan, 31)
-    memory.refuse_if_too_big(header, plan, plan.total - plan.weights, 2048, on_gpu)
-    for free in range(10**8, 2 * 10**9, 10**8):
-        count, _ = memory.layers_that_fit(header, plan, free)
-        assert memory.by_device(header, plan, count, "", {"CUDA0": 150_000_000}, ("CUDA0", free), 10**10).fits
-    assert memory.on_gpu(header, plan, 31, cache_on_cpu=True) == on_gpu - plan.cache
 
 
 def test_who_runs_when_adapters_change_ends_before(load: Load) -> None:

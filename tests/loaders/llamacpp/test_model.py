@@ -209,7 +209,7 @@ def test_too_big_for_the_memory_is_refused_before_loading(
 ) -> None:
     with pytest.raises(NotEnoughMemory, match="lower n_ctx"):
         load(demo_model_path, n_ctx=2_000_000_000)
-    monkeypatch.setattr(memory, "_OVERHEAD", 10**15)
+    monkeypatch.setattr(memory, "OVERHEAD", 10**15)
     with pytest.raises(NotEnoughMemory, match="smaller model"):
         load(demo_model_path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loaders.llamacpp import native, self_test
+from loaders.llamacpp import devices, self_test
 
 
 def test_it_passes_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +20,7 @@ def test_with_a_card_all_layers_go_there_besides(
 ) -> None:
     checked: list[tuple[int, int]] = []
     monkeypatch.setattr(self_test, "check", lambda threads, layers: checked.append((threads, layers)))
-    monkeypatch.setattr(native, "cards", lambda: [("CUDA0", 1, 2)])
+    monkeypatch.setattr(devices, "cards", lambda: [("CUDA0", 1, 2)])
     self_test.main()
     assert [layers for _, layers in checked] == [0, 0, 256]
     assert checked[0][0] == 1

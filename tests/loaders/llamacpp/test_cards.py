@@ -1,0 +1,167 @@
+"""The way through a card, on cards that are none: llama.cpp's RPC servers on loopback (rpc_cards.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loaders.cards import llama_cards
+from loaders.llamacpp.placement import MEMORY, BySize, Sizes
+from tests.loaders.llamacpp import rpc_cards
+from tests.loaders.llamacpp.rpc_cards import Cards, Told
+from tests.zoo import ggufs
+
+pytestmark = pytest.mark.skipif(
+    not rpc_cards.has_rpc(), reason="this llama.cpp was built without RPC: the installer's own build has it"
+)
+
+MIB = 2**20
+PROMPT = [100, 200, 300, 400, 500]
+PLAIN = {"n_ctx": 1024, "threads": 1, "no_mmap": True}
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Cards]:
+    cards = Cards(1)
+    yield cards
+    cards.close()
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Cards]:
+    cards = Cards(2)
+    yield cards
+    cards.close()
+
+
+@pytest.fixture(scope="module")
+def greedy(one: Cards, demo_model_path: Path) -> tuple[int, ...]:
+    """What the processor writes."""
+    return one.call(rpc_cards.load, demo_model_path, {**PLAIN, "cpu": True}, PROMPT).reply
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ggufs.make("qwen3moe", tmp_path_factory.mktemp("experts"))
+
+
+def agrees(told: Told, slack: int = 0) -> None:
+    """The forecast is within 3 % or 4 MiB of what llama.cpp took, on each device."""
+    taken: BySize = {name: size for name, size in told.taken.items() if size.total}
+    assert len(told.forecast.devices) == len(taken)
+    on_cards = sorted(name for name in taken if name != MEMORY)
+    for forecast, name in zip(told.forecast.devices, (MEMORY, *on_cards), strict=True):
+        size = taken.get(name, Sizes())
+        for part in ("weights", "cache", "buffers"):
+            wrong = abs(getattr(forecast, part) - getattr(size, part))
+            assert wrong <= max(0.03 * size.total, 4 * MIB) + slack, (part, forecast, size)
+        assert abs(forecast.weights - size.weights) < MIB
+        assert abs(forecast.cache - size.cache) < MIB
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [({"n_gpu_layers": 10}, 10), ({"n_gpu_layers": 99, "no_offload_kqv": True}, 31), ({"cache_type_v": "q8_0"}, 31)],
+    ids=str,
+)
+def test_layers_on_a_card(
+    one: Cards, demo_model_path: Path, greedy: tuple[int, ...], options: Mapping[str, Any], layers: int
+) -> None:
+    told = one.call(rpc_cards.load, demo_model_path, {**PLAIN, **options}, PROMPT)
+    agrees(told)
+    assert told.taken["RPC0"].weights > 20 * MIB  # the output layer goes first
+    assert bool(told.taken["RPC0"].cache) == ("no_offload_kqv" not in options and layers > 1)
+    assert any(note.startswith(f"{layers} of 31 layers on 127.0.0.1:") for note in told.notes)
+    assert any("of it 0." in note and "GB on 127.0.0.1:" in note for note in told.notes)
+    if "cache_type_v" not in options:
+        assert told.reply == greedy
+
+
+def test_without_layers_no_card_is_touched(one: Cards, demo_model_path: Path, greedy: tuple[int, ...]) -> None:
+    told = one.call(rpc_cards.load, demo_model_path, {**PLAIN, "n_gpu_layers": 0}, PROMPT)
+    assert {name for name, size in told.taken.items() if size.total} == {MEMORY}
+    agrees(told)
+    assert told.reply == greedy
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [({}, (1, 1)), ({"tensor_split": "1,3"}, (1, 3)), ({"split_mode": "none", "main_gpu": 1}, (0, 1))],
+    ids=str,
+)
+def test_two_cards(
+    two: Cards, demo_model_path: Path, greedy: tuple[int, ...], options: Mapping[str, Any], shares: tuple[int, int]
+) -> None:
+    told = two.call(rpc_cards.load, demo_model_path, {**PLAIN, **options}, PROMPT)
+    # of the activations that go from card to card llama.cpp counts four copies more than it takes, without weights
+    agrees(told, slack=MIB)
+    held = [told.taken.get(f"RPC{number}", Sizes()).cache for number in (0, 1)]
+    assert held[0] + held[1] == sum(size.cache for name, size in told.taken.items() if name != MEMORY)
+    expected = shares[0] / sum(shares)
+    assert abs(held[0] / sum(held) - expected) < 0.06
+    assert told.reply == greedy
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tensor_split": "1,2,3"}, "tensor_split has 3 shares for 2 cards"),
+        ({"devices": "CUDA0"}, "devices names CUDA0"),
+        ({"fit_target": "lots"}, "fit_target is a list of numbers"),
+        ({"cache_type": "q8_0", "flash_attn": "off"}, "only with flash attention"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_said_before_the_load(
+    two: Cards, demo_model_path: Path, options: Mapping[str, Any], says: str
+) -> None:
+    kind, sentence = two.call(rpc_cards.refusal, demo_model_path, {**PLAIN, **options})
+    assert kind == "InvalidInput"
+    assert says in sentence
+
+
+def test_experts_stay_in_memory(one: Cards, experts: Path) -> None:
+    def load(**options: Any) -> Told:
+        told = one.call(rpc_cards.load, experts, {**PLAIN, "n_ctx": 256, **options}, PROMPT)
+        agrees(told)
+        return told
+
+    whole, some, none = load(), load(n_cpu_moe=1), load(cpu_moe=True)
+    on_card = [told.taken["RPC0"].weights for told in (whole, some, none)]
+    assert on_card[0] > on_card[1] > on_card[2]
+    assert [any("the experts of the first" in note for note in told.notes) for told in (whole, some, none)] == [0, 1, 1]
+    assert whole.reply == some.reply == none.reply
+
+
+def test_loads_leave_nothing_on_the_card(one: Cards, demo_model_path: Path) -> None:
+    def load() -> int:
+        one.call(rpc_cards.load, demo_model_path, {**PLAIN, "n_ctx": 256})
+        return one.memory()[0]
+
+    first = [load() for _ in range(2)][-1]
+    # three loads would leave 450 MiB; up to 30 that come and go are the C library's
+    assert max(load() for _ in range(3)) - first < 100 * MIB
+
+
+def test_a_card_that_is_fuller_than_it_told_gets_less(one: Cards, demo_model_path: Path) -> None:
+    sentence, tried, notes = one.call(rpc_cards.load_on_full_cards, demo_model_path, PLAIN, 12)
+    assert not sentence
+    assert tried[0] == 31
+    assert tried == sorted(tried, reverse=True)
+    assert 0 < tried[-1] <= 12
+    assert any(note.startswith(f"{tried[-1]} of 31 layers on 127.0.0.1:") for note in notes)
+    sentence, tried, notes = one.call(rpc_cards.load_on_full_cards, demo_model_path, PLAIN, 0)
+    assert tried[-1] == 0
+    assert any("the cards had no room" in note for note in notes)
+    sentence, tried, _ = one.call(rpc_cards.load_on_full_cards, demo_model_path, {**PLAIN, "n_gpu_layers": 20}, 12)
+    assert tried == [20]
+    assert sentence.startswith("NotEnoughMemory: ")
+    assert "Lower n_gpu_layers or n_ctx" in sentence
+
+
+def test_the_list_and_the_badge_ask_the_same_place(two: Cards) -> None:
+    assert [card.name for card in two.call(rpc_cards.cards)] == ["RPC0", "RPC1"]
+    assert [card.name for card in two.call(llama_cards)] == ["RPC0", "RPC1"]
