@@ -1,8 +1,7 @@
 """Every error that a user may meet, in one place.
 
 An error here is a sentence that says what happened and what to do next. The same words reach the toast in the
-browser, the body of an API answer and the log. This module imports nothing of ours, so that every floor may raise
-from it; whoever shows an error decides how (a toast, a status code, an exit code).
+browser, an API's answer and the log. It imports nothing of ours: every floor may raise from it; who shows it says how.
 """
 
 from __future__ import annotations
@@ -34,13 +33,10 @@ class Unavailable(UserError):
 # --- naming things -----------------------------------------------------------------------------------------------
 
 
-_CLOSE = 0.7  # share of characters in common: a slip or two, not another word of the same length
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that names the closest known name (" Did you mean X?"), or nothing when none is close."""
+    """A clause that names the closest known name (" Did you mean X?"); nothing where more than a slip or two differ."""
     plain = {each.lower().lstrip("-"): each for each in known}
-    close = get_close_matches(name.lower().lstrip("-"), plain, n=1, cutoff=_CLOSE)
+    close = get_close_matches(name.lower().lstrip("-"), plain, 1, 0.7)
     return f" Did you mean {plain[close[0]]}?" if close else ""
 
 

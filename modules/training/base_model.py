@@ -73,6 +73,12 @@ class Base:
         return found
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of its layers, each once."""
+        linear = (name.removesuffix(".weight") for name, shape in self.shapes.items() if len(shape) == 2)
+        return tuple(sorted({name.rpartition(".")[2] for name in linear}))
+
+    @property
     def _has_head(self) -> bool:
         return any(head in name for name in self.shapes for head in _HEADS)
 

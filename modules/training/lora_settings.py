@@ -145,6 +145,11 @@ class LoraSettings(Knobs):
     gate_proj_en: bool = knob(False, group="adapter", label="gate_proj", help="The gate of the feed-forward part.")
     down_proj_en: bool = knob(False, group="adapter", label="down_proj", help="The way out of the feed-forward part.")
     up_proj_en: bool = knob(False, group="adapter", label="up_proj", help="The way into the feed-forward part.")
+    target_modules: Text = knob(
+        "", group="adapter", label="Other modules",
+        help="Names of modules with commas between, in place of the boxes. Empty: the boxes, or where the model has "
+        "none of them what peft trains in models of its type.",
+    )  # fmt: skip
     lora_rank: int = knob(
         32, ge=1, range=(4, 1024, 4), group="adapter", label="LoRA rank",
         help="How much the adapter can hold: 4 to 8 for a style, 128 and more to teach facts. More takes more memory.",
@@ -231,6 +236,9 @@ class LoraSettings(Knobs):
     @property
     def targets(self) -> tuple[str, ...]:
         """The modules to train. Raises: InvalidInput, when none is chosen."""
+        named = tuple(dict.fromkeys(name.strip() for name in self.target_modules.split(",") if name.strip()))
+        if named:
+            return named
         chosen = tuple(name for switch, name in PROJECTIONS.items() if getattr(self, switch))
         if not chosen:
             raise InvalidInput("No module is chosen to be trained. Switch on q_proj and v_proj at least.")

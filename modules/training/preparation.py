@@ -30,6 +30,7 @@ from modules.training.formats import Format, Formats
 from modules.training.lora_forecast import Need
 from modules.training.lora_settings import LoraSettings
 from modules.training.rows import Rows
+from modules.training.target_modules import fitting
 
 if TYPE_CHECKING:
     from loaders.hf.tokenizer import FolderTokenizer
@@ -70,6 +71,10 @@ def prepare(paths: Paths, settings: LoraSettings, *, strict: bool = True) -> Pre
             "lower the micro batch size."
         )
     base = base_model.read_base(Shelf(paths), settings.model)
+    fit = fitting(str(base.folder.config.get("model_type", "")), settings.targets, base.modules)
+    replaced = fit != settings.targets
+    if replaced:
+        settings = settings.changed(target_modules=", ".join(fit))
     card = free_card_memory()
     if card is None and (settings.load_in_4bit or settings.optimizer == "adamw_bnb_8bit"):
         raise Unavailable(
@@ -99,6 +104,8 @@ def prepare(paths: Paths, settings: LoraSettings, *, strict: bool = True) -> Pre
     fingerprint = examples.fingerprint()
     begins = beginning(folder, settings, fingerprint) if settings.lora_name else Beginning("fresh", "")
     notes = [*([begins.why] if begins.why else []), reader.why, *examples.notes(settings)]
+    if replaced:
+        notes.append(f"This model has none of the chosen modules; trained are {settings.target_modules}, as peft does.")
     before = base_of(begins.source) if begins.how == "continued" and begins.source else ""
     if before and before != base.folder.path.name:
         notes.append(f"The adapter was trained on {before}, and goes on with {base.folder.path.name}.")

@@ -1,0 +1,83 @@
+"""What extensions of the original find here, and those that are passed over."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loaders.params import SamplingParams
+from modules.chat.service import Turn
+from tests.extensions.conftest import Home
+
+Make = Callable[..., Home]
+PARAMS = SamplingParams(max_new_tokens=64)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from modules import html_generator, shared",
+        "from modules.html_generator import get_image_cache",
+        "from modules import chat, shared, ui_chat",
+        "from modules.chat import generate_chat_prompt",
+        "from modules.ui import create_refresh_button",
+        "from modules.utils import gradio\nfrom modules.logging_colors import logger",
+    ],
+)
+def test_what_scripts_of_the_original_import_is_there(home: Make, line: str) -> None:
+    there = home({"their": f"{line}\ndef output_modifier(string, state, is_chat=False):\n    return string\n"})
+    assert (there.notes, [each.name for each in there.extensions.active]) == ([], ["their"])
+
+
+@pytest.mark.parametrize("script", ["from modules import chat\nchat.nonsense", "from modules.ui import nonsense"])
+def test_what_stands_beside_our_packages_is_refused_by_name(home: Make, script: str) -> None:
+    there = home({"their": script})
+    assert "nonsense" in there.notes[0]
+
+
+def test_the_usual_prompt_is_there_for_a_script_that_makes_one(home: Make) -> None:
+    """The original's own example calls generate_chat_prompt, and so does each script that began as its copy."""
+    script = """
+from modules import chat
+def custom_generate_chat_prompt(user_input, state, **kwargs):
+    return chat.generate_chat_prompt(user_input, state, **kwargs) + ADDED
+"""
+    prompts = []
+    for scripts in ({}, {"same": script.replace("ADDED", "''")}, {"more": script.replace("ADDED", "'!'")}):
+        there = home(scripts, names=list(scripts))
+        list(there.chats.send(there.chats.new("instruct").id, "Hello", Turn(params=PARAMS)))
+        assert all(not each.problem for each in there.extensions.active)
+        prompts.append(there.models.loaded.prompt)
+    assert "Hello" in prompts[0]
+    assert prompts[1:] == [prompts[0], f"{prompts[0]}!"]
+    with pytest.raises(RuntimeError, match="custom_generate_chat_prompt alone"):
+        importlib.import_module("modules.chat").generate_chat_prompt("x", {})
+
+
+@pytest.mark.parametrize("name", ["openai", "api", "multimodal", "Training_PRO"])
+def test_what_is_built_in_or_idle_is_passed_over_with_a_line(home: Make, tmp_path: Path, name: str) -> None:
+    """Also where the original's folder was copied, whatever it needs."""
+    folder = tmp_path / "extensions" / name
+    folder.mkdir(parents=True)
+    (folder / "requirements.txt").write_text("no-such-package-here\n", "utf-8")
+    there = home({name: "raise RuntimeError"})
+    assert [f"The extension {name} is passed over" in note for note in there.notes] == [True]
+    assert not there.extensions.active and not there.extensions.failed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "never"),
+    [("pandas==2.0.3", True), ("Pandas<2", True), ("pandas>=99", True), ("no-such-thing==1", False)],
+)
+def test_a_version_that_the_programs_own_rules_out_invites_to_no_button(
+    home: Make, tmp_path: Path, wanted: str, never: bool
+) -> None:
+    (tmp_path / "requirements.txt").write_text("pandas==2.3.3 \\\n    --hash=sha256:0\n", "utf-8")
+    folder = tmp_path / "extensions" / "old"
+    folder.mkdir(parents=True)
+    (folder / "requirements.txt").write_text(f"{wanted}\n", "utf-8")
+    note = home({"old": "params = {}"}).notes[0]
+    assert ("pandas 2.3.3 is the program's own" in note, "Install requirements" in note) == (never, not never)
