@@ -115,8 +115,8 @@ class Body(BaseModel):
         known = self._known()
         said = [f"{name}.{each}" for name, body in self if isinstance(body, Body) for each in body.strangers()]
         for name, value in (self.model_extra or {}).items():
-            if name == "n_probs" and getattr(self, "logprobs", None):
-                continue  # the same in other words
+            if name == "n_probs" and (getattr(self, "logprobs", None) or "api_type" in (self.model_extra or {})):
+                continue  # the same in other words; with api_type, SillyTavern writes one body for all its backends
             if name not in known and value not in _FOREIGN.get(name, ()):
                 said.append(f"{name[:60]} has no effect: it is not a field here.")
         return said[:20]

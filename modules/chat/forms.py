@@ -35,7 +35,7 @@ class Form:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be said about it; nothing for what only the spelling differs in."""
+        """What is to be said about it; nothing for a mere spelling, nor for tools that are told of."""
         said = {
             "A later system message stands in the user's next one: the template takes only a first one.": self.system
             == "next",
@@ -45,7 +45,6 @@ class Form:
             "Several calls of tools in one message became one message each: the template takes one.": self.calls
             == "split",
             "Calls of tools and their results are written out as text: the template takes none.": self.calls == "told",
-            "The tools are described in the system message: the template takes none.": self.tools_told,
             "What was thought earlier is left out: the template refuses it here.": self.no_thoughts,
         }
         return tuple(text for text, true in said.items() if true)
