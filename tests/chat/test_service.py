@@ -617,9 +617,9 @@ def test_an_update_costs_the_same_however_long_the_conversation_is(home: House, 
 
 def test_beginning_and_saving_a_thousand_messages_is_quick(home: House) -> None:
     id = long_one(home, 1000)
-    started = time.perf_counter()
+    started = time.process_time()
     last(home.chats.send(id, "and now?", TURN))
-    assert time.perf_counter() - started < 2  # about 0.1 s on a machine that does nothing else
+    assert time.process_time() - started < 2  # about 0.1 s on a machine that does nothing else
 
 
 def test_latest_passes_over_what_is_broken(home: House) -> None:

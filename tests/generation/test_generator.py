@@ -343,7 +343,7 @@ def test_max_tokens_second_slows_it_down_and_cancel_does_not_wait_for_it() -> No
         threading.Timer(0.05, slow.cancel).start()
         started = time.monotonic()
         text_of(slow)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 8  # the first rate alone would take 20
 
 
 def test_tokens_that_have_come_already_are_not_shown_after_a_stop() -> None:

@@ -210,9 +210,9 @@ def test_a_link_that_leads_nowhere_is_told(paths: Paths, shelf: Shelf) -> None:
     assert shelf.items()[0].problem
 
 
-def test_five_hundred_models_are_listed_within_a_second(shelf: Shelf, gguf: Make) -> None:
+def test_five_hundred_models_take_less_than_a_second_of_the_processor(shelf: Shelf, gguf: Make) -> None:
     for number in range(500):
         gguf(f"model-{number}.gguf", **{"tokenizer.chat_template": "x" * 2000})
-    began = time.perf_counter()
+    began = time.thread_time()
     assert len(shelf.items()) == 500
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
