@@ -42,7 +42,7 @@ def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
     server = program("llama-server")
     command = [
         server, "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
-        "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui", "-fa", "on",
+        "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui",  # its own default of attention
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=environment(server), **quiet) as process:
