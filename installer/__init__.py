@@ -3,7 +3,7 @@
 From the bottom up; a file knows only those in the lines above its own, or to its left:
 
     errors  layout  console  disk  gpu        a sentence that ends it; where things lie; questions; space; the cards
-    nvidia  cuda  machine                     NVIDIA's cards and driver; which CUDA runs on them; what this machine is
+    nvidia  cuda  vulkan  machine             NVIDIA's cards; which CUDA runs on them; what Vulkan lacks; this machine
     processor  pointer                        its name, and a mark for what is compiled for it; llama.cpp's libraries
     answers                                   what is answered beforehand, by environment variables
     state  requirements  variables  lock      what is remembered; what is wanted; what children inherit; one at a time

@@ -128,14 +128,14 @@ def test_a_template_gets_what_it_can_take(
 @pytest.mark.parametrize(
     ("form", "grammar"),
     [
-        ({"response_format": {"type": "json_object", "schema": {"const": "a"}}}, '\\"a\\"'),
-        ({"response_format": {"type": "json_schema", "schema": {"const": "a"}}}, '\\"a\\"'),
+        ({"response_format": {"type": "json_object", "schema": {"const": "a"}}}, '%json {"const": "a"}'),
+        ({"response_format": {"type": "json_schema", "schema": {"const": "a"}}}, '%json {"const": "a"}'),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": "a"}}}},
-            '\\"a\\"',
+            '%json {"const": "a"}',
         ),
-        ({"json_schema": {"const": "a"}}, '\\"a\\"'),
-        ({"guided_json": '{"const": "a"}'}, '\\"a\\"'),
+        ({"json_schema": {"const": "a"}}, '%json {"const": "a"}'),
+        ({"guided_json": '{"const": "a"}'}, '%json {"const": "a"}'),
         ({"guided_choice": ["red", "blue"]}, '"red" | "blue"'),
         ({"structured_outputs": {"choice": ["red"]}}, '"red"'),
         ({"grammar": 'root ::= "x"'}, 'root ::= "x"'),

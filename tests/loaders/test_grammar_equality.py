@@ -14,16 +14,9 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from errors import UserError
 from loaders import gbnf
-from modules.prompts.json_grammar import json_grammar
 from tests.loaders.llamacpp_grammar import LlamaCppGrammar
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMAS = [
-    None,
-    {"type": "array", "items": {"type": "string", "maxLength": 9}, "minItems": 2},
-    {"properties": {"a": {"enum": ["x", "xy", "é", 1.5]}, "b": {"$ref": "#"}, "c": {"type": ["number", "null"]}}},
-    {"anyOf": [{"const": "abc"}, {"type": "string"}, {"type": "object", "additionalProperties": {"type": "boolean"}}]},
-]
 
 
 @pytest.fixture(scope="session")
@@ -100,12 +93,6 @@ def compare(model: Any, textual: np.ndarray, text: str, seed: int, steps: int) -
 def test_the_shipped_ones(path: Path, demo_model: Any, textual: np.ndarray) -> None:
     for seed in range(4):
         compare(demo_model, textual, path.read_text(encoding="utf-8"), seed, 25)
-
-
-@pytest.mark.parametrize("schema", SCHEMAS, ids=str)
-def test_those_of_schemas(schema: Any, demo_model: Any, textual: np.ndarray) -> None:
-    for seed in range(4):
-        compare(demo_model, textual, json_grammar(schema)[0], seed, 25)
 
 
 @pytest.mark.parametrize(
