@@ -122,6 +122,22 @@ def read_named(name: str, inside: str, tools: Tools, id: str = "") -> list[Call]
     return [made(name, values, id)] if name in tools and values is not None else []
 
 
+def read_row(
+    inside: str, match: Callable[[str, int], re.Match[str] | None], read: Callable[[re.Match[str]], list[Call]]
+) -> list[Call]:
+    """Calls one after the other: `match` finds the next one at a place, `read` gives it; none where one is no call."""
+    calls: list[Call] = []
+    at = 0
+    while at < len(inside.rstrip()) and len(calls) < MOST:
+        one = match(inside, at)
+        found = read(one) if one else []
+        if not one or not found:
+            return []
+        calls += found
+        at = one.end()
+    return calls
+
+
 def typed(text: str, schema: Any) -> Any:
     """What an argument that is written without quotes means: by its schema, and where that is silent as JSON."""
     wanted = _types(schema)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from modules.families.calls import MOST, Call, Tools, made, read_json, read_named, schema_of, typed
+from modules.families.calls import MOST, Call, Tools, made, read_json, read_named, read_row, schema_of, typed
 
 _FUNCTION = re.compile(r"\s*<function=([^<>\n]{1,256})>(.*?)</function>\s*", re.DOTALL)
 _FUNCTION_END = re.compile(r"\s*<function=([^<>\n]{1,256})>(.*)\Z", re.DOTALL)
@@ -31,18 +31,11 @@ _KEYS = re.compile(
 
 def read_function(inside: str, tools: Tools) -> list[Call]:
     """`<function=NAME> <parameter=KEY> VALUE </parameter> </function>`, once or more; or JSON in their place."""
-    calls: list[Call] = []
-    at = 0
-    while at < len(inside.rstrip()) and len(calls) < MOST:
-        match = _FUNCTION.match(inside, at) or _FUNCTION_END.match(inside, at)
-        if not match:
-            return []
-        found = _function(match[1].strip(), match[2], tools)
-        if not found:
-            return []
-        calls += found
-        at = match.end()
-    return calls
+    return read_row(
+        inside,
+        lambda text, at: _FUNCTION.match(text, at) or _FUNCTION_END.match(text, at),
+        lambda one: _function(one[1].strip(), one[2], tools),
+    )
 
 
 def _function(name: str, body: str, tools: Tools) -> list[Call]:

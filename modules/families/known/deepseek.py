@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modules.families.calls import MOST, Call, Tools, read_named
+from modules.families.calls import Call, Tools, read_named, read_row
 from modules.families.family import Calls, Family
 from modules.families.markup import read_invoke
 
@@ -17,16 +17,7 @@ _ONE = re.compile(
 
 def read_calls(inside: str, tools: Tools) -> list[Call]:
     """`NAME<｜tool▁sep｜>{...}`, or `function<｜tool▁sep｜>NAME` with the JSON in a block of code."""
-    calls: list[Call] = []
-    at = 0
-    while at < len(inside.rstrip()) and len(calls) < MOST:
-        match = _ONE.match(inside, at)
-        found = read_named(match["name"], match["body"] or "", tools) if match else []
-        if not match or not found:
-            return []
-        calls += found
-        at = match.end()
-    return calls
+    return read_row(inside, _ONE.match, lambda one: read_named(one["name"], one["body"] or "", tools))
 
 
 FAMILY = Family(

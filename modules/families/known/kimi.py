@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modules.families.calls import MOST, Call, Tools, made, read_named, schema_of, typed
+from modules.families.calls import MOST, Call, Tools, made, read_named, read_row, schema_of, typed
 from modules.families.family import Calls, Family, thought
 
 _ONE = re.compile(
@@ -24,16 +24,7 @@ _ARGUMENT = re.compile(
 
 def read_section(inside: str, tools: Tools) -> list[Call]:
     """K2: `<|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>`, once or more."""
-    calls: list[Call] = []
-    at = 0
-    while at < len(inside.rstrip()) and len(calls) < MOST:
-        match = _ONE.match(inside, at)
-        found = read_named(match["name"], match["body"], tools, match["id"]) if match else []
-        if not match or not found:
-            return []
-        calls += found
-        at = match.end()
-    return calls
+    return read_row(inside, _ONE.match, lambda one: read_named(one["name"], one["body"], tools, one["id"]))
 
 
 def read_tools(inside: str, tools: Tools) -> list[Call]:
