@@ -236,6 +236,8 @@ class Engine:
 
     def _fill(self) -> None:
         self._beside = filling.start(self._batch, self._runs)
+        if not filling.prompts_wait(self._runs):
+            return  # what a piece may cost is fitted anew each time: not while replies alone run
         if all(isinstance(run.job, Scoring) for run in self._runs):
             # where nobody waits for a token, pieces of one size: the figures do not depend on the machine's speed
             room = self._limits.n_batch
@@ -293,7 +295,6 @@ class Engine:
     def _settle(self, seconds: float = 0) -> None:
         """Go on with the runs whose grammars have answered, after waiting so long for all of them together."""
         until = time.monotonic() + seconds
-
         for run in [*self._runs, *self._parked.runs]:
             self._guarded(run, lambda run: self._answered(run, until))
         self._parked.send_back(until)

@@ -26,6 +26,11 @@ def start(batch: Batch, runs: Sequence[Run]) -> int:
     return batch.size
 
 
+def prompts_wait(runs: Sequence[Run]) -> bool:
+    """Whether anything is left to be read, after `start`."""
+    return any(lane.pending for run in runs for lane in run.lanes)
+
+
 def add_prompts(batch: Batch, runs: Sequence[Run], room: int) -> None:
     """Add at most `room` tokens of prompts."""
     rows = ROWS_SCORED

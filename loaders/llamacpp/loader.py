@@ -156,12 +156,6 @@ def opened(
     if why := architecture.refusal(header):
         raise ModelFileError(path.name, why)
     plan = planning.plan(header, options, limits, copies)
-    # here, not above: these import llama_cpp
-    from loaders.llamacpp import devices, native
-    from loaders.llamacpp.tokenizer import LlamaTokenizer
-
-    native.start(options.numa)
-    cards = devices.cards()
     shifts = trial.check(
         header.parts,
         plan.context,
@@ -169,6 +163,12 @@ def opened(
         lambda: progress(0.02, "trying the file for one token"),
         shift=limits.keep is not None,
     )
+    # here, not above: these import llama_cpp
+    from loaders.llamacpp import devices, native
+    from loaders.llamacpp.tokenizer import LlamaTokenizer
+
+    native.start(options.numa)
+    cards = devices.cards()
     weights = context = None
     try:
         with native.counting():
