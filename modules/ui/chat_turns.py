@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -193,8 +194,11 @@ class Turns:
         return [*self.screen(self.app.chats.open(place.id)), given_back]
 
     def settle_watched(self, place: Place, watched: bool) -> list[Any]:
-        """The same for a reply that was only watched; without one, nothing changes."""
-        if not watched or self.app.chats.writing(place.id) is not None:
+        """The same for a reply that was only watched; without one, nothing changes.
+
+        It may have ended between the first look at the chat and the watching: then it was not watched at all.
+        """
+        if not (watched or place.writing) or self.app.chats.writing(place.id) is not None:
             return [gr.skip()] * SCREEN
         return self.screen(self.app.chats.open(place.id))
 
@@ -372,7 +376,7 @@ class Turns:
         writing = self.app.chats.writing(now.place.id) is not None
         loaded = self.app.models.state.phase != "none"
         return [
-            now.place,
+            replace(now.place, writing=writing),
             now.place.id,
             f"<h1>{escape(now.title)}</h1>{face_style('reply', called, picture)}",
             (WELCOME if loaded else NO_MODEL) if empty else "",

@@ -56,10 +56,14 @@ class FoundChat(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Which conversation a browser tab shows, and at which revision. An empty id is a chat that has no file yet."""
+    """Which conversation a browser tab shows, and at which revision. An empty id is a chat that has no file yet.
+
+    `writing`: it is shown with a reply that is being written, and is to be shown again when that has ended.
+    """
 
     id: str = ""
     revision: int = 0
+    writing: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,33 +76,18 @@ def test_hostile_ones_get_their_sentence_here_too(processes: TemplateProcesses) 
     assert processes.render("it", "{{ 1 + 1 }}", {}) == "2"
 
 
-def struck(ask: Callable[[], str], blow: int, times: int) -> str:
-    """What is said while the workers get a signal, so many times."""
-    said: list[str] = []
+def strike(monkeypatch: pytest.MonkeyPatch, blow: int, times: int) -> None:
+    """The next workers, so many, get a signal before they can have answered."""
+    start = template_process.worker_process.start
+    left = iter(range(times))
 
-    def run() -> None:
-        try:
-            said.append(ask())
-        except UserError as error:
-            said.append(f"{type(error).__name__}: {error}")
+    def struck(module: str) -> Any:
+        process = start(module)
+        if next(left, None) is not None:
+            process.send_signal(blow)
+        return process
 
-    others = {each.pid for each in workers()}
-    asking = threading.Thread(target=run)
-    asking.start()
-    while asking.is_alive() and times:
-        for each in workers():
-            if each.pid not in others:  # its question waits, or it is at it
-                with contextlib.suppress(psutil.Error):
-                    each.send_signal(blow)
-                    each.wait(10)
-                    times -= 1
-        time.sleep(0.01)
-    asking.join(60)
-    return said[0]
-
-
-#: Long enough to be hit (its worker takes a third of a second to start), and far from too slow on a busy machine.
-A_TENTH = "{% for i in range(20000) %}{% for j in range(9) %}{% endfor %}{% endfor %}{{ messages|length }} done"
+    monkeypatch.setattr(template_process.worker_process, "start", struck)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
@@ -117,9 +101,16 @@ A_TENTH = "{% for i in range(20000) %}{% for j in range(9) %}{% endfor %}{% endf
         ("SIGPROF", 1, "TemplateTooSlow: The template it failed: it takes too long, or makes too much"),
     ],
 )
-def test_one_whose_process_ends_is_tried_once_more(blow: str, times: int, said: str) -> None:
+def test_one_whose_process_ends_is_tried_once_more(
+    monkeypatch: pytest.MonkeyPatch, blow: str, times: int, said: str
+) -> None:
     made = TemplateProcesses(1)
-    assert struck(lambda: made.render("it", A_TENTH, VALUES), getattr(signal, blow), times).startswith(said)
+    strike(monkeypatch, getattr(signal, blow), times)
+    try:
+        answer = made.render("it", "{{ messages|length }} done", VALUES)
+    except UserError as error:
+        answer = f"{type(error).__name__}: {error}"
+    assert answer.startswith(said)
     assert made.render("it", "{{ 1 + 1 }}", {}) == "2"
     made.close()
 

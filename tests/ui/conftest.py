@@ -141,7 +141,7 @@ class Web:
         def slowly() -> ModelSession:
             session = type(generator).session(generator)
             start = session.start
-            slow = lambda prompt, params, **more: start(prompt, params.changed(max_tokens_second=6), **more)  # noqa: E731
+            slow = lambda prompt, params, **more: start(prompt, params.changed(max_tokens_second=3), **more)  # noqa: E731
             vars(session)["start"] = slow
             return session
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
+from modules.chat.archive import Archive
 from modules.chat.service import Update
 from modules.chat.turn import Turn
 from modules.ui.chat_turns import Turns
@@ -93,3 +96,23 @@ def test_a_long_text_is_told_less_often(monkeypatch: pytest.MonkeyPatch) -> None
     assert told[-1].done
     seconds = 1000 / 100
     assert sum(len(update.text) for update in told) < 1.2 * CHARACTERS_PER_SECOND * seconds
+
+
+def test_a_reply_that_ends_before_it_is_watched_is_shown_as_ended(home: House) -> None:
+    """Another window opens the chat while it grows, and Stop is pressed before that window begins to watch."""
+    models = SimpleNamespace(state=SimpleNamespace(phase="loaded"))
+    app: Any = SimpleNamespace(chats=home.chats, archive=Archive(home.store), models=models)
+    turns = Turns(app)
+    place = Place(home.chats.new().id)
+    with home.chats.send(place.id, "q", TURN) as reply:
+        next(iter(reply))
+        opened = turns.screen(home.chats.open(place.id))
+        assert opened[0].writing
+        home.chats.stop(place.id)
+        for _ in reply:
+            pass
+    seen = list(turns.watch(Window(), opened[0]))
+    settled = turns.settle_watched(opened[0], seen[-1][1])
+    assert not settled[0].writing
+    assert settled[0].revision > opened[0].revision
+    assert turns.settle_watched(settled[0], False)[0] == gr.skip()

@@ -10,19 +10,14 @@ from playwright.sync_api import Locator, expect
 from modules.ui.pictures import face_style
 from tests.ui.conftest import Web, until
 
-LONG = "Count from one to fifty, in words."
+LONG = "Count from one to fifty, in words."  # 120 tokens: 40 seconds
 OTHER = "Tell me the capital of France."
 
 
 @pytest.fixture
 def slow(web: Web) -> Iterator[Web]:
-    """Replies grow by eight tokens a second: there is time to do something else."""
-    web.tab("parameters")
-    web.page.locator("#knob-filter textarea, #knob-filter input").first.fill("max_tokens_second")
-    field = web.page.locator("#knob-max_tokens_second input[type=number]")
-    field.fill("8")
-    field.press("Tab")
-    web.tab("chat")
+    """Replies grow slowly: there is time to do something else, however slow the browser is."""
+    web.slow_down()
     web.new_chat()
     yield web
     for id in [*web.app.chats._live]:
