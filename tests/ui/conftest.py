@@ -140,9 +140,8 @@ class Web:
 
         def slowly() -> ModelSession:
             session = type(generator).session(generator)
-            start = session.start
-            slow = lambda prompt, params, **more: start(prompt, params.changed(max_tokens_second=3), **more)  # noqa: E731
-            vars(session)["start"] = slow
+            params = session.params  # what every way of generating takes them from
+            vars(session)["params"] = lambda given: params(given).changed(max_tokens_second=3)
             return session
 
         vars(generator)["session"] = slowly
