@@ -13,7 +13,7 @@ import psutil
 from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemory
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
-from loaders.llamacpp import architecture, memory, planning, trial
+from loaders.llamacpp import architecture, attention, memory, planning, trial
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
@@ -169,6 +169,9 @@ def opened(
 
     native.start(options.numa)
     cards = devices.cards()
+    on_card = bool(cards) and planning.wish(options).layers != 0
+    flash, why_flash = attention.choose(header, options, card=on_card, exact=not limits.shared)
+    plan = plan.attended(flash)
     weights = context = None
     try:
         with native.counting():
@@ -177,7 +180,7 @@ def opened(
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
         _, reason = threads_and_reason(options.threads)
-        whys = [plan.why_keys, _why_no_shift(context, limits)]
+        whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
         held = (devices.account(context.pointer) or {}) if place.placement.layers else {}
         by_card = {title: held[name].total for name, title in titles(cards).items() if name in held}

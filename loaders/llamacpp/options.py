@@ -50,7 +50,7 @@ class GGUFOptions(LoadOptions):
         "memory for a long context, but going back in a chat reads it again from the start.",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
-        "auto", group="speed", help="Flash attention: faster and smaller where the backend has it."
+        "auto", group="speed", help="Flash attention. auto takes what is faster here; on needs less memory."
     )
     tensor_split: Text = knob(
         "", group="memory",
