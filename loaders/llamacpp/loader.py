@@ -19,7 +19,7 @@ from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
 from loaders.llamacpp.placement import Card, titles
 from loaders.llamacpp.planning import Placed, Plan
-from loaders.llamacpp.threads import threads_and_reason
+from loaders.llamacpp.threads import candidates, measured, physical_cores, threads_and_reason
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import llama_cpp
@@ -179,7 +179,11 @@ def opened(
             context.can_shift = context.can_shift and shifts and not header.scales_keys
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
-        _, reason = threads_and_reason(options.threads)
+        threads, reason = threads_and_reason(options.threads)
+        if not options.threads and not place.placement.layers and not architecture.only_embeds(header):
+            progress(0.97, "measuring how many threads are quickest")
+            threads, reason = _quickest(context)
+            context.set_threads(threads, options.threads_batch or threads)
         whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
         held = (devices.account(context.pointer) or {}) if place.placement.layers else {}
@@ -199,6 +203,25 @@ def opened(
         raise
     progress(1.0, "ready")
     return model
+
+
+def _quickest(context: Context) -> tuple[int, str]:
+    """How many threads compute a token of this model in the least time, and why. The context is empty, and is again."""
+    from loaders.llamacpp import native
+
+    batch = native.Batch(1)
+
+    def step(threads: int) -> None:
+        context.set_threads(threads, threads)
+        context.clear(data=False)
+        batch.clear()
+        batch.add([0], 0, 0, last=True, all_rows=False)
+        context.decode(batch)
+
+    try:
+        return measured(step, candidates(physical_cores()))
+    finally:
+        context.clear()
 
 
 def _loaded(path: Path, plan: Plan, cards: Sequence[Card], progress: Progress) -> tuple[Placed, Weights, Context]:
