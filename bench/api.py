@@ -224,7 +224,7 @@ def main() -> None:
     found.append(Figure("api", "64 clients: the first token", "s", slowest, median, 2.0, at_most=True))
     http_cost, direct_cost = overhead()
     cost = Side("HTTP less generator", [http_cost - direct_cost])
-    found.append(Figure("api", "CPU a token, overhead", "ms", cost, Side("allowed", [0.3]), 1.0, at_most=True))
+    found.append(Figure("api", "CPU a token, overhead", "ms", cost, Side("allowed", [0.15]), 1.0, at_most=True))
     write("api", found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens a reply. {notes}")
 
 

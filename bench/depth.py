@@ -17,7 +17,7 @@ from bench.llama_server import Run, ask_ours, ask_peer, llama_server
 from bench.one_stream import model_file
 from loaders import loader_named
 
-LENGTH, REPLY, ROUNDS, IDLE = 1500, 48, 3, 10
+LENGTH, REPLY, ROUNDS, IDLE = 1500, 48, 5, 10
 N_CTX = 16384
 
 Ask = Callable[[list[int], int], Run]

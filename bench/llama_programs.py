@@ -32,5 +32,7 @@ def _links(folder: Path) -> Path:
     links = Path(tempfile.mkdtemp(prefix="llama-libraries-"))
     for library in folder.glob("*.so*"):
         stem, _, version = library.name.partition(".so")
-        (links / f"{stem}.so{'.'.join(version.split('.')[:2])}").symlink_to(library)
+        link = links / f"{stem}.so{'.'.join(version.split('.')[:2])}"
+        if not link.exists():  # a folder where it was built has the links, too
+            link.symlink_to(library)
     return links

@@ -1,16 +1,23 @@
-"""The sampler stack, per token on one core, against the time that is allowed for it: no model, made-up logits."""
+"""The sampler stack, per token on one core, against the time that is allowed for it and against llama.cpp's own chain.
+
+No model, made-up logits. What counts is the processor time of the one thread: the machine may have other work.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
+import llama_cpp as C
 import numpy as np
 
-from bench.figure import Figure, Side, write
+from bench.figure import Figure, Side, in_turn, write
 from loaders.params import SAMPLERS, SamplingParams
 from loaders.sampling import SamplerChain
+from loaders.sampling.candidates import Scratch
 
 ROUNDS, TOKENS = 9, 60
 
@@ -35,40 +42,113 @@ def model_like(n_vocab: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]
     return z.astype(np.float32)
 
 
-def measure(n_vocab: int, knobs: dict[str, Any]) -> list[float]:
+def chain(n_vocab: int, knobs: dict[str, Any], prompt: list[int], scratch: Scratch | None = None) -> SamplerChain:
+    """One request's samplers."""
+    return SamplerChain(
+        SamplingParams(**knobs), n_vocab=n_vocab, seed=1, prompt_ids=prompt, newline_ids=[5], scratch=scratch
+    )
+
+
+def prompt_of(n_vocab: int) -> list[int]:
+    """1,500 tokens, all alike likely."""
+    found: list[int] = np.random.default_rng(0).integers(0, n_vocab, 1500).tolist()
+    return found
+
+
+def timed(choose: Callable[[int], object]) -> float:
+    """Milliseconds a token: the median of TOKENS calls."""
+    times = []
+    for i in range(TOKENS):
+        started = time.thread_time()
+        choose(i)
+        times.append((time.thread_time() - started) * 1000)
+    return statistics.median(times)
+
+
+def measure(n_vocab: int, knobs: dict[str, Any], requests: int = 1) -> list[float]:
     """Milliseconds a token, `choose` and `accept`, after a prompt of 1,500 tokens: the median of each round."""
-    prompt = np.random.default_rng(0).integers(0, n_vocab, 1500).tolist()
-    chain = SamplerChain(SamplingParams(**knobs), n_vocab=n_vocab, seed=1, prompt_ids=prompt, newline_ids=[5])
+    scratch = Scratch(n_vocab)
+    chains = [chain(n_vocab, knobs, prompt_of(n_vocab), scratch) for _ in range(requests)]
     places = [model_like(n_vocab, seed) for seed in range(8)]
-    rounds = []
-    for _ in range(ROUNDS):
-        times = []
-        for i in range(TOKENS):
-            started = time.perf_counter()
-            chain.accept(chain.choose(places[i % len(places)]))
-            times.append((time.perf_counter() - started) * 1000)
-        rounds.append(statistics.median(times))
-    return rounds
+
+    def step(i: int) -> None:
+        for number, each in enumerate(chains):
+            each.accept(each.choose(places[(i + number) % len(places)]))
+
+    return [timed(step) / requests for _ in range(ROUNDS)]
+
+
+class Peer:
+    """llama.cpp's chain of the preset simple-1: penalties, temperature, top-k, top-p, the draw."""
+
+    def __init__(self, n_vocab: int) -> None:
+        known = SIMPLE_1
+        self._chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
+        for step in (
+            C.llama_sampler_init_penalties(n_vocab, 1024, known["repetition_penalty"], 0.0, 0.0),
+            C.llama_sampler_init_temp(known["temperature"]),
+            C.llama_sampler_init_top_k(int(known["top_k"])),
+            C.llama_sampler_init_top_p(known["top_p"], 1),
+            C.llama_sampler_init_dist(1),
+        ):
+            C.llama_sampler_chain_add(self._chain, step)
+        for token in prompt_of(n_vocab):
+            C.llama_sampler_accept(self._chain, token)
+        self._tokens = np.zeros(n_vocab, np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)]))
+        self._ids = np.arange(n_vocab, dtype=np.int32)
+        data = self._tokens.ctypes.data_as(ctypes.POINTER(C.llama_token_data))
+        self._array = C.llama_token_data_array(data, n_vocab, -1, False)
+        self._places = [model_like(n_vocab, seed) for seed in range(8)]
+
+    def choose(self, i: int) -> None:
+        """What llama_sampler_sample does: fill the candidates, apply, accept."""
+        self._tokens["id"], self._tokens["logit"] = self._ids, self._places[i % len(self._places)]
+        self._array.size, self._array.selected, self._array.sorted = len(self._ids), -1, False
+        C.llama_sampler_apply(self._chain, ctypes.byref(self._array))
+        C.llama_sampler_accept(self._chain, int(self._tokens["id"][self._array.selected]))
+
+    def close(self) -> None:
+        C.llama_sampler_free(self._chain)
+
+
+def beside_peer(n_vocab: int) -> Figure:
+    """Preset simple-1, both in turn."""
+    peer = Peer(n_vocab)
+    mine = chain(n_vocab, SIMPLE_1, prompt_of(n_vocab))
+    places = [model_like(n_vocab, seed) for seed in range(8)]
+    try:
+        ours, theirs = in_turn(
+            ROUNDS,
+            lambda: timed(lambda i: mine.accept(mine.choose(places[i % len(places)]))),
+            lambda: timed(peer.choose),
+        )
+    finally:
+        peer.close()
+    sides = Side("loaders/sampling", ours), Side("llama.cpp's chain", theirs)
+    return Figure("samplers", f"preset simple-1, {n_vocab:,} tokens", "ms a token", *sides, 1.0, at_most=True)
 
 
 def main() -> None:
     assert set(HARD) < set(SAMPLERS)
+    every, hard = "all samplers, default order", {**ALL, "sampler_priority": HARD}
     cases = [
-        ("all samplers, default order, 256,000 tokens", 256_000, ALL, 1.5),
-        ("all samplers, costly ones first, 256,000 tokens", 256_000, {**ALL, "sampler_priority": HARD}, 1.5),
-        ("preset simple-1, 256,000 tokens", 256_000, SIMPLE_1, 1.5),
-        ("preset simple-1, 49,152 tokens", 49_152, SIMPLE_1, 0.15),
-        ("min_p 0.05, 49,152 tokens", 49_152, {"min_p": 0.05}, 0.15),
-        ("greedy, 49,152 tokens", 49_152, {"do_sample": False}, 0.03),
+        (f"{every}, 50,000 tokens", 50_000, ALL, 0.4, 1),
+        (f"{every}, 150,000 tokens", 150_000, ALL, 0.94, 1),
+        (f"{every}, 256,000 tokens", 256_000, ALL, 1.5, 1),
+        (f"{every}, 256,000 tokens, four requests a step", 256_000, ALL, 1.5, 4),
+        ("all samplers, costly ones first, 256,000 tokens", 256_000, hard, 1.5, 1),
+        ("min_p 0.05, 49,152 tokens", 49_152, {"min_p": 0.05}, 0.15, 1),
+        ("greedy, 49,152 tokens", 49_152, {"do_sample": False}, 0.03, 1),
     ]
     figures = [
         Figure(
-            "samplers", what, "ms a token", Side("loaders/sampling", measure(n, knobs)), Side("allowed", [bound]),
-            1.0, at_most=True,
+            "samplers", what, "ms a token", Side("loaders/sampling", measure(n, knobs, requests)),
+            Side("allowed", [bound]), 1.0, at_most=True,
         )
-        for what, n, knobs, bound in cases
+        for what, n, knobs, bound, requests in cases
     ]  # fmt: skip
-    write("samplers", figures, "One core; NumPy alone. Each value is the median of 60 tokens.")
+    figures += [beside_peer(n) for n in (50_000, 150_000, 256_000)]
+    write("samplers", figures, "Processor time of one thread; NumPy alone. Each value is the median of 60 tokens.")
 
 
 if __name__ == "__main__":

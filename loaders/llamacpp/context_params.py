@@ -12,6 +12,10 @@ from loaders.llamacpp.options import GGUFOptions
 F16 = 1  # ggml_type
 _GGML_TYPES = {"f16": F16, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20}
 _PLAIN = ("f16", "bf16")
+#: Rows that llama.cpp computes at once, at least: fewer read the weights too often.
+_FEWEST_ROWS = 64
+#: Bytes that the scores of one layer's attention may take: rows * cells * heads, in float32.
+_SCORES = 256 * 2**20
 _FLASH = {"auto": -1, "on": 1, "off": 0}
 
 
@@ -31,10 +35,13 @@ def key_type(header: GGUFHeader, options: GGUFOptions, limits: Limits) -> tuple[
     )
 
 
-def context_params(options: GGUFOptions, limits: Limits, cells: int, keys: str) -> dict[str, Any]:
+def context_params(
+    options: GGUFOptions, limits: Limits, cells: int, keys: str, flash: str, heads: int
+) -> dict[str, Any]:
     """The fields of llama_context_params on which its memory depends, for a context of `cells` tokens.
 
-    `keys`: the type of the cache's keys (`key_type`). Raises: InvalidInput.
+    `keys`: the type of the cache's keys (`key_type`). `flash`: the option flash_attn as `attention.choose` resolves it.
+    `heads`: those of a layer.
     """
     values = options.cache_types()[1]
     if values not in _PLAIN and options.flash_attn == "off":
@@ -45,7 +52,7 @@ def context_params(options: GGUFOptions, limits: Limits, cells: int, keys: str) 
     return {
         "n_ctx": cells,
         "n_batch": limits.tokens,
-        "n_ubatch": min(limits.tokens, options.n_ubatch),
+        "n_ubatch": min(limits.tokens, _rows(options.n_ubatch, cells, heads) if flash == "off" else options.n_ubatch),
         "n_seq_max": limits.sequences,
         "n_outputs_max": limits.rows,
         "kv_unified": limits.shared,
@@ -54,7 +61,15 @@ def context_params(options: GGUFOptions, limits: Limits, cells: int, keys: str) 
         "swa_full": options.swa_full,
         "no_perf": True,
         **attention_params(options),
+        "flash_attn_type": _FLASH[flash],
     }
+
+
+def _rows(rows: int, cells: int, heads: int) -> int:
+    """How many rows are computed at once without the flash kernel, which would not keep their scores in memory."""
+    while rows > _FEWEST_ROWS and 4 * rows * cells * heads > _SCORES:
+        rows //= 2
+    return rows
 
 
 def attention_params(options: GGUFOptions) -> dict[str, Any]:

@@ -107,6 +107,12 @@ class GGUFHeader:
         return frozenset({size, int(self.get("attention.key_length_swa", size))})
 
     @property
+    def n_heads(self) -> int:
+        """Query heads of the layer that has most; 0 when the file does not say."""
+        heads = self.get("attention.head_count", 0)
+        return int(max(heads, default=0) if isinstance(heads, list) else heads)
+
+    @property
     def scales_keys(self) -> bool:
         """Whether RoPE makes keys longer, not only turns them (YaRN, LongRoPE): a shift would do it once more."""
         factor = float(self.get("rope.scaling.attn_factor", 1.0) or 1.0)

@@ -13,13 +13,13 @@ import psutil
 from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemory
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
-from loaders.llamacpp import architecture, memory, planning, trial
+from loaders.llamacpp import architecture, attention, memory, planning, trial
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
 from loaders.llamacpp.placement import Card, titles
 from loaders.llamacpp.planning import Placed, Plan
-from loaders.llamacpp.threads import threads_and_reason
+from loaders.llamacpp.threads import candidates, measured, physical_cores, threads_and_reason
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import llama_cpp
@@ -169,6 +169,9 @@ def opened(
 
     native.start(options.numa)
     cards = devices.cards()
+    on_card = bool(cards) and planning.wish(options).layers != 0
+    flash, why_flash = attention.choose(header, options, card=on_card, exact=not limits.shared)
+    plan = plan.attended(flash)
     weights = context = None
     try:
         with native.counting():
@@ -176,8 +179,12 @@ def opened(
             context.can_shift = context.can_shift and shifts and not header.scales_keys
             tokenizer = LlamaTokenizer(weights, header.chat_template)
             taken = native.sizes()
-        _, reason = threads_and_reason(options.threads)
-        whys = [plan.why_keys, _why_no_shift(context, limits)]
+        threads, reason = threads_and_reason(options.threads)
+        if not options.threads and not place.placement.layers and not architecture.only_embeds(header):
+            progress(0.97, "measuring how many threads are quickest")
+            threads, reason = _quickest(context)
+            context.set_threads(threads, options.threads_batch or threads)
+        whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
         held = (devices.account(context.pointer) or {}) if place.placement.layers else {}
         by_card = {title: held[name].total for name, title in titles(cards).items() if name in held}
@@ -196,6 +203,25 @@ def opened(
         raise
     progress(1.0, "ready")
     return model
+
+
+def _quickest(context: Context) -> tuple[int, str]:
+    """How many threads compute a token of this model in the least time, and why. The context is empty, and is again."""
+    from loaders.llamacpp import native
+
+    batch = native.Batch(1)
+
+    def step(threads: int) -> None:
+        context.set_threads(threads, threads)
+        context.clear(data=False)
+        batch.clear()
+        batch.add([0], 0, 0, last=True, all_rows=False)
+        context.decode(batch)
+
+    try:
+        return measured(step, candidates(physical_cores()))
+    finally:
+        context.clear()
 
 
 def _loaded(path: Path, plan: Plan, cards: Sequence[Card], progress: Progress) -> tuple[Placed, Weights, Context]:

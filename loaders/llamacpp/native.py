@@ -254,6 +254,10 @@ class Context:
             C.llama_synchronize(self.pointer)  # a card may still be at it
         return code
 
+    def set_threads(self, one: int, several: int) -> None:
+        """How many threads compute a step of one token, and one of several. Between two steps."""
+        C.llama_set_n_threads(self.pointer, one, several)
+
     def logits(self, row: int) -> Floats:
         """The logits of a batch row, shape (n_vocab,): a view that is valid until the next decode."""
         address = ctypes.addressof(C.llama_get_logits_ith(self.pointer, row).contents)

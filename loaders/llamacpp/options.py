@@ -50,7 +50,7 @@ class GGUFOptions(LoadOptions):
         "memory for a long context, but going back in a chat reads it again from the start.",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
-        "auto", group="speed", help="Flash attention: faster and smaller where the backend has it."
+        "auto", group="speed", help="Flash attention. auto takes what is faster here; on needs less memory."
     )
     tensor_split: Text = knob(
         "", group="memory",
@@ -94,7 +94,7 @@ class GGUFOptions(LoadOptions):
     )  # fmt: skip
     threads: int = knob(
         0, ge=0, le=512, range=(0, 64, 1), group="speed",
-        help="CPU threads for generating. 0 is one for each physical core; without hyper-threading one stays free.",
+        help="CPU threads for generating. 0 is the number that is quickest for this model, measured when it is loaded.",
     )  # fmt: skip
     threads_batch: int = knob(
         0,

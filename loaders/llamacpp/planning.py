@@ -7,14 +7,14 @@ would do is asked in a process of its own (dry_run.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psutil
 
 from errors import InvalidInput, ModelFileError
 from loaders.forecast import Forecast
-from loaders.llamacpp import dry_run, embedding_size, fit, memory
+from loaders.llamacpp import attention, dry_run, embedding_size, fit, memory
 from loaders.llamacpp.context_params import attention_params, context_params, key_type
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.limits import Limits
@@ -38,6 +38,7 @@ class Plan:
     cells: int
     limits: Limits
     keys: str  # the type of the cache's keys
+    flash: str  # the option flash_attn, with "auto" resolved where it is known
     estimate: memory.Estimate  # by the header alone
     notes: tuple[str, ...]
     why_keys: str  # why the cache's keys are not of the type that was asked for, "" where they are
@@ -45,7 +46,11 @@ class Plan:
     @property
     def context(self) -> dict[str, Any]:
         """The fields of llama_context_params on which the memory depends. Raises: InvalidInput."""
-        return context_params(self.options, self.limits, self.cells, self.keys)
+        return context_params(self.options, self.limits, self.cells, self.keys, self.flash, self.header.n_heads)
+
+    def attended(self, flash: str) -> Plan:
+        """The same with another kernel of attention."""
+        return replace(self, flash=flash)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def plan(header: GGUFHeader, options: GGUFOptions, limits: Limits, copies: int) 
         raise ModelFileError(
             header.path.name, "it has a broken header: its metadata make no sense. Download it again."
         ) from None
-    found = Plan(header, options, n_ctx, cells, limits, keys, estimate, tuple(notes), why_keys)
+    flash = attention.expected(header, options, exact=not limits.shared)
+    found = Plan(header, options, n_ctx, cells, limits, keys, flash, estimate, tuple(notes), why_keys)
     _ = found.context  # so that what makes no sense is said first
     return found
 
@@ -219,6 +225,8 @@ def _in_words(found: Plan, placement: Placement, cards: Sequence[Card]) -> str:
 def forecast(found: Plan) -> Forecast:
     """What it will take, by device. Raises: InvalidInput, ModelFileError."""
     place = placed(found)
+    if place.placement.layers and found.flash != found.options.flash_attn:  # on a card llama.cpp knows best
+        place = placed(found.attended(found.options.flash_attn))
     reason = f"{place.reason}; {found.notes[0]}"
     if place.embedding:
         reason += f"; embeddings of short texts take {place.embedding / 1e9:.2f} GB more while they are made"

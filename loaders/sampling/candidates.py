@@ -82,7 +82,7 @@ class Candidates:
     def best(self) -> float:
         """The largest logit; NaN when any is NaN."""
         if self._best is None:
-            self._best = float(self._logits[0] if self.sorted else self._logits.max())
+            self._best = float(self._logits[0] if self.sorted else np.maximum.reduce(self._logits))
         return self._best
 
     @property
@@ -104,7 +104,7 @@ class Candidates:
     def total(self) -> float:
         """The sum of `exps`: 1 / p_max."""
         if self._total is None:
-            self._total = float(self.exps.sum())
+            self._total = float(np.add.reduce(self.exps))
         return self._total
 
     @property
@@ -115,7 +115,7 @@ class Candidates:
     def entropy(self) -> float:
         """H = -sum(p ln p), in nats."""
         if self._entropy is None:
-            moment = float(np.multiply(self.exps, self.shifted, out=self.spare).sum())
+            moment = float(np.add.reduce(np.multiply(self.exps, self.shifted, out=self.spare)))
             if math.isnan(moment):  # 0 * -inf: the removed ones have no part in it
                 moment = float((self.exps * np.maximum(self.shifted, -1e4)).sum())
             self._entropy = max(math.log(self.total) - moment / self.total, 0.0)
@@ -139,7 +139,7 @@ class Candidates:
             if self._ids is None and kept > max(len(self) // 8, SORTABLE):  # cheaper than to gather so many
                 self._blank(np.asarray(keep, np.bool_), best_stays)
                 return
-            keep = np.flatnonzero(keep)
+            keep = keep.nonzero()[0]
         ids = self.ids[keep]
         self._logits = self._logits[keep]
         self._borrowed = False
@@ -174,7 +174,7 @@ class Candidates:
         slots[self._ids] = np.arange(len(self._ids))
         at = slots[tokens]
         at[at >= len(self._ids)] = 0  # left there by an earlier, longer list
-        which = np.flatnonzero(self._ids[at] == tokens)
+        which = (self._ids[at] == tokens).nonzero()[0]
         return at[which], which
 
     @property
@@ -201,7 +201,7 @@ class Candidates:
         old = out[positions]
         out[positions] = logits = np.minimum(logits, _LARGEST)
         self._changed()
-        if logits.min() == -np.inf and self.best == -np.inf:
+        if np.minimum.reduce(logits) == -np.inf and self.best == -np.inf:
             last = int(old.argmax())
             out[positions[last]] = old[last]
             self._changed()

@@ -80,7 +80,7 @@ def tfs(c: Candidates, z: float) -> None:
     share = 1e-2
     while not c.sorted and len(c) > SORTABLE:
         # the best ones alone decide, if what the tail may add to the sum leaves the place of the cut as it is
-        head = np.flatnonzero(c.shifted >= np.float32(math.log(share)))
+        head = (c.shifted >= np.float32(math.log(share))).nonzero()[0]
         if len(head) > len(c) // 2:
             break
         exps = np.sort(c.exps[head])[::-1].astype(np.float64)
@@ -127,8 +127,9 @@ def top_n_sigma(c: Candidates, n: float) -> None:
 
     The original took removed tokens for zeros in the deviation; like llama.cpp this leaves them out.
     """
-    away = np.subtract(c.logits, c.logits.mean(), out=c.spare)
-    sigma = math.sqrt(float(np.multiply(away, away, out=c.spare).mean()))
+    count = np.float32(len(c))
+    away = np.subtract(c.logits, np.add.reduce(c.logits) / count, out=c.spare)
+    sigma = math.sqrt(float(np.add.reduce(np.multiply(away, away, out=c.spare)) / count))
     if not math.isfinite(sigma):  # tokens at -inf, or squares beyond float32
         sigma = float(c.logits[c.logits > -np.inf].astype(np.float64).std())
     c.keep_above(-n * sigma)

@@ -37,7 +37,7 @@ def additive(c: Candidates, tokens: Ids, amounts: Floats | float) -> None:
         if isinstance(amounts, np.ndarray):
             amounts = np.clip(amounts if which is None else amounts[which], -_MOST, _MOST)
         else:
-            amounts = float(np.clip(amounts, -_MOST, _MOST))
+            amounts = max(-_MOST, min(amounts, _MOST))
         c.put(at, c.logits[at] - amounts)
 
 

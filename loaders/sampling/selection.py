@@ -31,7 +31,7 @@ def largest(values: Floats, count: int) -> tuple[Positions, bool]:
     if len(values) <= SORTABLE:
         order = descending(values)
     else:
-        part = np.flatnonzero(values >= _bound(values, count))
+        part = (values >= _bound(values, count)).nonzero()[0]
         some = values[part]
         if len(part) > max(SORTABLE, count):
             edge = np.partition(some, len(part) - count)[len(part) - count]
@@ -73,7 +73,7 @@ def heaviest(keys: Floats, weights: Floats, mass: float) -> tuple[Positions | Ma
     if len(keys) <= SORTABLE:
         order = descending(keys)
         return order[: _reach(weights[order], mass)], True
-    part = np.flatnonzero(keys >= _bound(keys, 256))
+    part = (keys >= _bound(keys, 256)).nonzero()[0]
     head = float(weights[part].sum(dtype=np.float64))
     mass = min(mass, float(weights.sum(dtype=np.float64)) * (1 - 1e-9))  # to be reached in spite of rounding
     if head < mass:  # all of these are taken: what is left is even enough to be guessed from a sample
@@ -115,9 +115,9 @@ def _edge(keys: Floats, weights: Floats, mass: float) -> tuple[np.float32, int]:
             part, mass, total = below, mass - (total - lower), lower
         else:
             part, mass, total = ~(above | below), mass - upper, total - upper - lower
-        left = np.flatnonzero(part)
+        left = part.nonzero()[0]
         if not len(left):  # by rounding: what is above is just enough
-            left = np.flatnonzero(above)
+            left = above.nonzero()[0]
             mass = total = upper
         if len(left) == len(keys):
             break  # many equal keys: sort what is left

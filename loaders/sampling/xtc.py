@@ -22,7 +22,7 @@ def xtc(c: Candidates, threshold: float, protected: frozenset[int]) -> None:
         above = c.shifted >= np.float32(math.log(threshold * c.total) - SLACK)
     else:
         above = c.logits > -np.inf
-    positions = np.flatnonzero(above)
+    positions = above.nonzero()[0]
     if len(positions) < 2:
         return
     likely = c.logits[positions]

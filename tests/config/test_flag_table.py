@@ -85,7 +85,9 @@ def test_llama_cpps_flags_act(options: Mapping[str, object]) -> None:
     def made(given: Mapping[str, object]) -> object:
         parsed = GGUFOptions.parse(given)
         limits = Limits(parallel=4, n_batch=512)
-        return planning.wish(parsed), context_params(parsed, limits, 4096, parsed.cache_types()[0])
+        return planning.wish(parsed), context_params(
+            parsed, limits, 4096, parsed.cache_types()[0], parsed.flash_attn, 9
+        )
 
     assert made(options) != made(dict(list(options.items())[:-1]))
     spelled = set(Catalogue.of(LOADERS).spellings())

@@ -24,7 +24,7 @@ def replies(model: Model, grammar: str, prompt: str) -> list[str]:
     for start in range(0, len(SEEDS), 4):  # side by side, as the engine has four sequences
         streams = [
             model.generate(
-                Request(ids, SamplingParams(temperature=1.5, seed=seed, grammar_string=grammar), max_tokens=80)
+                Request(ids, SamplingParams(temperature=1.5, seed=seed, grammar_string=grammar), max_tokens=240)
             )
             for seed in SEEDS[start : start + 4]
         ]

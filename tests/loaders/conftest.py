@@ -31,5 +31,6 @@ def transformers_model(hf_folder: Path) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def llamacpp_hf_model(demo_model_path: Path) -> Iterator[Model]:
-    with opened("llamacpp_HF", demo_model_path, n_ctx=2048, threads=1, threads_batch=1) as model:
+    options = {"n_ctx": 2048, "threads": 1, "threads_batch": 1, "flash_attn": "on"}  # as demo_model has it
+    with opened("llamacpp_HF", demo_model_path, **options) as model:
         yield model
