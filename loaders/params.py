@@ -56,6 +56,10 @@ SAMPLERS: tuple[str, ...] = (
 )
 
 
+#: Characters of such a list: it is read where all replies are decoded. Of token ids, whole vocabularies have room.
+LONGEST_LIST, LONGEST_IDS = 20_000, 2_000_000
+
+
 def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
     r"""The strings of `"\n", "\nYou:"`: quoted and comma separated, with or without brackets, or a JSON list.
 
@@ -63,6 +67,10 @@ def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
 
     Raises: InvalidInput, when it is not such a list.
     """
+    if len(text) > LONGEST_LIST:
+        raise InvalidInput(
+            f"These strings cannot be read: they have {len(text):,} characters, {LONGEST_LIST:,} at most."
+        )
     body = text.strip()
     if bare and not set(body) & set("\"'["):
         return [part.strip() for part in body.split(",") if part.strip()]
@@ -85,6 +93,8 @@ def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
 
 def token_ids(text: str) -> list[int]:
     """The numbers of a comma separated list of token ids. Raises: InvalidInput."""
+    if len(text) > LONGEST_IDS:
+        raise InvalidInput(f"Token ids cannot be read: they have {len(text):,} characters, {LONGEST_IDS:,} at most.")
     parts = [part.strip() for part in text.strip().strip("[]").split(",")]
     try:
         return [int(part) for part in parts if part]

@@ -327,6 +327,8 @@ def _bias(
     n_vocab: int, params: SamplingParams, logit_bias: Mapping[int, float], end: Ids, warnings: list[str]
 ) -> tuple[Ids, Floats] | None:
     """Token ids and what is added to their logits: the request's bias, bans, and the end tokens if banned."""
+    if len(logit_bias) > n_vocab:
+        raise InvalidInput(f"logit_bias names {len(logit_bias):,} tokens, and this model has {n_vocab:,}.")
     bias = {int(token): float(value) for token, value in logit_bias.items()}
     if any(np.isnan(value) for value in bias.values()):
         raise InvalidInput("A logit bias is not a number (NaN). Give each token a number, such as -100 or 5.")

@@ -94,6 +94,14 @@ def test_quoted_strings_either_read_or_explain(text: str) -> None:
         assert "quotes" in str(error)
 
 
+def test_lists_are_bounded_for_they_are_read_where_all_replies_are_decoded() -> None:
+    with pytest.raises(InvalidInput, match="cannot be read: they have"):
+        quoted_strings(",".join(f'"x{each}"' for each in range(10_000)))
+    with pytest.raises(InvalidInput, match="cannot be read: they have"):
+        token_ids("1," * 2_000_000)
+    assert len(token_ids(",".join(map(str, range(250_000))))) == 250_000
+
+
 def test_token_ids() -> None:
     assert token_ids(" 1, 2,3,") == [1, 2, 3]
     with pytest.raises(InvalidInput, match="whole numbers"):
