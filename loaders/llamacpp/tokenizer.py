@@ -53,7 +53,8 @@ class LlamaTokenizer:
         finally:
             with self._changed:
                 self._looking -= 1
-                self._changed.notify_all()
+                if self._closed:
+                    self._changed.notify_all()
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
         """The ids of a text. `add_bos` puts the start token first where this model is meant to have one.

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import EngineFailed, InvalidInput, NotNumbers
-from loaders.params import SAMPLERS, SamplingParams, token_ids
+from loaders.lists import token_ids
+from loaders.params import SAMPLERS, SamplingParams
 from loaders.sampling import adaptive, cuts, dry, mirostat, penalties, temperature, xtc
 from loaders.sampling.candidates import Candidates, Ids, Scratch
 from loaders.sampling.run import Run, Step

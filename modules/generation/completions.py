@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
-from loaders.params import SamplingParams, quoted_strings, token_ids
+from loaders.lists import quoted_strings, token_ids
+from loaders.params import SamplingParams
 from modules.extensions import Extensions, HookContext
 from modules.families.reading import Reading
 from modules.generation.echo import Echo

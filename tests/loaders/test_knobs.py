@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from errors import InvalidInput
 from loaders import LOADERS, loader_named
-from loaders.params import GROUPS, LOAD_GROUPS, SAMPLERS, SamplingParams, quoted_strings, token_ids
+from loaders.lists import quoted_strings, token_ids
+from loaders.params import GROUPS, LOAD_GROUPS, SAMPLERS, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
 
