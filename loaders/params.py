@@ -6,16 +6,13 @@ must not know how a knob is shown, nor how an engine honours it.
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
-from errors import InvalidInput
-from loaders import cache_types, plain_json
+from loaders import cache_types
 from loaders.knobs import Knobs, knob
 
 #: The groups of the Parameters tab: what a person wants to change. Name to title and plain sentence.
@@ -54,42 +51,6 @@ SAMPLERS: tuple[str, ...] = (
     "encoder_repetition_penalty",
     "no_repeat_ngram",
 )
-
-
-def quoted_strings(text: str, *, bare: bool = False) -> list[str]:
-    r"""The strings of `"\n", "\nYou:"`: quoted and comma separated, with or without brackets, or a JSON list.
-
-    `bare`: where there is no quote at all, the parts between commas are meant as they stand.
-
-    Raises: InvalidInput, when it is not such a list.
-    """
-    body = text.strip()
-    if bare and not set(body) & set("\"'["):
-        return [part.strip() for part in body.split(",") if part.strip()]
-    if not body:
-        return []
-    if not body.startswith("["):
-        body = f"[{body}]"
-    strings: Any = None
-    try:
-        strings = plain_json.loads(body)
-    except ValueError:
-        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            strings = ast.literal_eval(body)
-    if not isinstance(strings, list) or not all(isinstance(string, str) for string in strings):
-        raise InvalidInput(
-            rf'These strings cannot be read: {text[:80]}. Write them in quotes, with commas between: "\n", "\nYou:"'
-        )
-    return [string for string in strings if string]
-
-
-def token_ids(text: str) -> list[int]:
-    """The numbers of a comma separated list of token ids. Raises: InvalidInput."""
-    parts = [part.strip() for part in text.strip().strip("[]").split(",")]
-    try:
-        return [int(part) for part in parts if part]
-    except ValueError:
-        raise InvalidInput(f"Token ids are whole numbers with commas between them, not {text[:80]!r}.") from None
 
 
 def _names(value: Any) -> Any:

@@ -21,8 +21,8 @@ from errors import UserError
 from loaders import gbnf, plain_json
 from loaders.exllamav2 import folder as exllama_folder
 from loaders.huggingface import folder as hf_folder
+from loaders.lists import quoted_strings
 from loaders.llamacpp.gguf import read_header
-from loaders.params import quoted_strings
 from modules.chat import cards, exchange, file_form
 from modules.chat.characters import Characters
 from modules.chat.journal import read_journal

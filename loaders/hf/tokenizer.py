@@ -19,6 +19,7 @@ _TURN_ENDS = frozenset(
     + ("<|return|>", "<|call|>", "<|fim_pad|>", "<fim_pad>", "<fim-pad>", "<PAD>", "<|file_sep|>")
     + ("<|repo_name|>", "<|fim_repo|>", "<fim-repo>", "<REPO>", "<reponame>")
 )
+_LONG = 10_000  # characters: what is shorter takes some milliseconds
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -66,7 +67,7 @@ class FolderTokenizer:
         """
         utf8(text)  # says what is wrong with it
         tokenizer = self._tokenizer if special else self._literal
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = _encoded(tokenizer, text).ids
         return [self.bos_id, *ids] if add_bos and self.adds_bos and self.bos_id is not None else ids
 
     def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -75,7 +76,7 @@ class FolderTokenizer:
         Raises: InvalidInput.
         """
         utf8(text)  # says what is wrong with it
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = _encoded(self._tokenizer, text)
         return found.ids, found.offsets
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
@@ -118,6 +119,13 @@ class FolderTokenizer:
         if self.eos_token and (eos := self._tokenizer.token_to_id(self.eos_token)) is not None:
             ids.add(eos)
         return frozenset(token for token in ids if isinstance(token, int) and 0 <= token < self.n_vocab)
+
+
+def _encoded(tokenizer: tokenizers.Tokenizer, text: str) -> Any:
+    """What the library makes of a text. For a single one it keeps Python's lock, and all threads would wait."""
+    if len(text) < _LONG:
+        return tokenizer.encode(text, add_special_tokens=False)
+    return tokenizer.encode_batch([text], add_special_tokens=False)[0]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Text to token ids and back by the vocabulary of a GGUF. Knows nothing of contexts or sampling.
 
-Its methods may be called from any thread, also while the model is being unloaded: every look into llama.cpp's memory
-happens under a lock, and after `close` there are none.
+Its methods may be called from any thread, also while the model is being unloaded: `close` waits for who is looking into
+llama.cpp's memory, and after it nobody does. Those who look do not wait for each other, for a long text takes long.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from errors import InvalidToken, ModelClosed, utf8
 from loaders.llamacpp.library import C
+from loaders.llamacpp.long_words import pieces
 from loaders.llamacpp.native import Weights
 
 
@@ -21,8 +22,10 @@ class LlamaTokenizer:
 
     def __init__(self, weights: Weights, chat_template: str | None) -> None:
         self._vocab = weights.vocab
-        self._open = threading.Lock()
+        self._changed = threading.Condition()  # over the two
+        self._looking = 0
         self._closed = False
+        self._by_words = C.llama_vocab_type(self._vocab) == C.LLAMA_VOCAB_TYPE_BPE
         self.n_vocab = weights.n_vocab
         self.chat_template = chat_template
         self.bos_id: int = C.llama_vocab_bos(self._vocab)
@@ -34,30 +37,56 @@ class LlamaTokenizer:
 
     def close(self) -> None:
         """The vocabulary is about to be freed: wait for who is looking, and refuse all later ones with ModelClosed."""
-        with self._open:
+        with self._changed:
             self._closed = True
+            self._changed.wait_for(lambda: not self._looking)
 
     @contextmanager
     def looking(self) -> Iterator[None]:
         """While inside, the vocabulary stays where it is. Raises: ModelClosed."""
-        with self._open:
+        with self._changed:
             if self._closed:
                 raise ModelClosed
+            self._looking += 1
+        try:
             yield
+        finally:
+            with self._changed:
+                self._looking -= 1
+                if self._closed:
+                    self._changed.notify_all()
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
         """The ids of a text. `add_bos` puts the start token first where this model is meant to have one.
 
         `special`: control tokens written out in the text count as those tokens. Raises: InvalidInput.
         """
-        data = utf8(text)
+        utf8(text)  # says what is wrong with it
+        first, *more = pieces(text) if self._by_words else (text,)
+        if not more:
+            return self._ids(text, add_bos, special)
+        ids = self._ids(first, False, special)
+        begin, end = self._around(first, ids, special) if add_bos else ([], [])
+        for part in more:
+            ids += self._ids(part, False, special)
+        return [*begin, *ids, *end]
+
+    def _around(self, text: str, ids: list[int], special: bool) -> tuple[list[int], list[int]]:
+        """What this vocabulary puts before and after a text with these ids."""
+        dressed = self._ids(text, True, special)
+        more = len(dressed) - len(ids)
+        place = next((at for at in range(more, -1, -1) if dressed[at : at + len(ids)] == ids), more)
+        return dressed[:place], dressed[place + len(ids) :]
+
+    def _ids(self, text: str, add_special: bool, special: bool) -> list[int]:
+        data = text.encode()
         with self.looking():
             # no token is shorter than a byte but the few special ones at the ends
             ids = (C.llama_token * (len(data) + 8))()
-            count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_bos, special)
+            count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_special, special)
             if count < 0:
                 ids = (C.llama_token * -count)()
-                count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_bos, special)
+                count = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), add_special, special)
         return list(ids[:count])
 
     def piece(self, token: int, *, special: bool = False) -> bytes:

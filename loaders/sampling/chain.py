@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import EngineFailed, InvalidInput, NotNumbers
-from loaders.params import SAMPLERS, SamplingParams, token_ids
+from loaders.lists import token_ids
+from loaders.params import SAMPLERS, SamplingParams
 from loaders.sampling import adaptive, cuts, dry, mirostat, penalties, temperature, xtc
 from loaders.sampling.candidates import Candidates, Ids, Scratch
 from loaders.sampling.run import Run, Step
@@ -327,6 +328,8 @@ def _bias(
     n_vocab: int, params: SamplingParams, logit_bias: Mapping[int, float], end: Ids, warnings: list[str]
 ) -> tuple[Ids, Floats] | None:
     """Token ids and what is added to their logits: the request's bias, bans, and the end tokens if banned."""
+    if len(logit_bias) > n_vocab:
+        raise InvalidInput(f"logit_bias names {len(logit_bias):,} tokens, and this model has {n_vocab:,}.")
     bias = {int(token): float(value) for token, value in logit_bias.items()}
     if any(np.isnan(value) for value in bias.values()):
         raise InvalidInput("A logit bias is not a number (NaN). Give each token a number, such as -100 or 5.")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from loaders.params import SamplingParams, quoted_strings
+from loaders.lists import quoted_strings
+from loaders.params import SamplingParams
 from loaders.sampling.candidates import Candidates, Ids
 from loaders.sampling.penalties import additive
 from loaders.sampling.run import Run, Step

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
-from loaders.params import SamplingParams, token_ids
+from loaders.lists import quoted_strings, token_ids
+from loaders.params import SamplingParams
 from modules.extensions import Extensions, HookContext
 from modules.families.reading import Reading
 from modules.generation.echo import Echo
@@ -209,7 +210,9 @@ class Completions:
         if count > ask.n and alternatives is None:
             alternatives = 0  # the best one is the likeliest
         late = [each.name for each in self._extensions.having("output_modifier")] if ask.stream else []
-        token_ids(params.custom_token_bans)  # refused here: the engine would say so when the reply has begun
+        # refused here: the engine would say so when the reply has begun
+        token_ids(params.custom_token_bans)
+        quoted_strings(params.dry_sequence_breakers, bare=True)
         warnings = [f"The extension {name} could not change the reply: it was sent as it came." for name in late]
         bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
         bias.update(self._bans(model, ask.banned_strings, warnings))

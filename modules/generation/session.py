@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
 from loaders.base import LogitsProcessor, Model, Request
-from loaders.params import SamplingParams, quoted_strings
+from loaders.lists import quoted_strings
+from loaders.params import SamplingParams
 from modules.extensions import Extensions, HookContext
 from modules.generation.place import Place
 from modules.generation.prompt_ids import prompt_ids

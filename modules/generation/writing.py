@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two times that a growing text is saved: no more than this is lost in a crash.
 INTERVAL = 0.5
+_MOST_EXPECTED = 256
 _ENDING = 1.0  # seconds for texts to be stored at the program's end
 
 
@@ -52,7 +53,8 @@ class Writing:
         self._drafts = drafts
         self._lock = threading.RLock()  # a generator that is let go of ends anywhere: also inside
         self._live: dict[str, _Live] = {}
-        self._expected: dict[str, threading.Event] = {}  # what is about to begin; set where it was stopped before
+        #: What is about to begin, by draft and writer; set where it was stopped before.
+        self._expected: dict[tuple[str, str], threading.Event] = {}
 
     def go_on(
         self, id: str, params: SamplingParams, *, start: str | None = None, writer: str = "", again: bool = False
@@ -66,7 +68,7 @@ class Writing:
         if again and not draft.before:
             raise NothingToDo("The model has not written here yet, so there is nothing to write again.")
         prompt = draft.before[-1] if again else draft.text if start is None else start
-        live = self._reserve(id, prompt)
+        live = self._reserve(id, prompt, writer)
         try:
             session = self._generator.session()
             context = self._extensions.begin(params, words=session)
@@ -87,17 +89,21 @@ class Writing:
         live = self._live.get(id)
         return live.text if live else None
 
-    def expect(self, id: str) -> None:
-        """From here on a stop counts for what is about to be written."""
+    def expect(self, id: str, writer: str = "") -> None:
+        """From here on a stop counts for what this writer, a page, is about to have written."""
         with self._lock:
-            self._expected[id] = threading.Event()
+            self._expected.pop((id, writer), None)
+            self._expected[id, writer] = threading.Event()
+            while len(self._expected) > _MOST_EXPECTED:  # of pages that were closed before it began
+                self._expected.pop(next(iter(self._expected)))
 
     def stop(self, id: str) -> None:
         """End the reply within one token; what is there stays."""
         with self._lock:
-            live, expected = self._live.get(id), self._expected.get(id)
-        if expected is not None:
-            expected.set()
+            live = self._live.get(id)
+            expected = [event for (draft, _), event in self._expected.items() if draft == id]
+        for event in expected:
+            event.set()
         if live is not None:
             live.stopped.set()
             if live.stream is not None:
@@ -120,11 +126,12 @@ class Writing:
         while self._live and time.monotonic() < end:
             time.sleep(0.02)
 
-    def _reserve(self, id: str, text: str) -> _Live:
+    def _reserve(self, id: str, text: str, writer: str) -> _Live:
         with self._lock:
+            stopped = self._expected.pop((id, writer), threading.Event())
             if id in self._live:
                 raise Conflict("The model is writing in this text already. Stop it first, or wait until it is done.")
-            live = self._live[id] = _Live(text, stopped=self._expected.pop(id, threading.Event()))
+            live = self._live[id] = _Live(text, stopped=stopped)
             return live
 
     def _grow(self, id: str, prompt: str, stream: TextStream, live: _Live, context: HookContext) -> Iterator[Growth]:

@@ -25,6 +25,7 @@ from modules.ui.page import build_page
 from modules.web import port
 from modules.web.bodies import Bodies
 from modules.web.connections import watch_over
+from modules.web.faults import Faults
 from modules.web.guard import Guard
 from modules.web.logins import LoginLimit, StrictCookies
 from modules.web.visitors import Visitors
@@ -92,7 +93,7 @@ def _stand_before(server: Any, visitors: Visitors, flags: ServerFlags) -> None:
 
     They let any page in where the host is not localhost. Until here, the inner Guard has refused it the answers.
     """
-    within = Bodies(LoginLimit(server.config.loaded_app), flags.max_upload, "--max-upload")
+    within = Faults(Bodies(LoginLimit(server.config.loaded_app), flags.max_upload, "--max-upload"))
     server.config.loaded_app = Guard(StrictCookies(within), visitors, credentials=True)
 
 

@@ -83,7 +83,7 @@ class WritingTurns:
             _, now = paper.text(number, sheet, field)
             kept += [now, now.id]
             if paper is self._target:
-                self._app.writing.expect(now.id)  # the button to stop it is there before the model begins
+                self._app.writing.expect(now.id, now.writer)  # the button to stop it is there before the model begins
         return [*kept, *self._states(True)]
 
     def _stream(self, write: Write) -> Callable[..., Iterator[list[Any]]]:

@@ -126,6 +126,20 @@ def test_a_stop_before_the_first_token_counts_and_the_next_time_is_another(tmp_p
     assert list(writing.go_on(id, PARAMS))[-1].text.endswith(" one two three")
 
 
+@pytest.mark.parametrize("first", ["one page", "another"])
+def test_two_pages_on_one_draft_lose_no_stop(tmp_path: Path, first: str) -> None:
+    """Whichever of them writes first: what was begun before the stop ends, and what was begun after it does not."""
+    writing, drafts, _ = made(tmp_path, *[[" one", " two", " three"]] * 2)
+    id = drafts.new("notebook", "Zero").id
+    writing.expect(id, "one page")
+    writing.stop(id)
+    writing.expect(id, "another")
+    for writer in sorted(("one page", "another"), key=lambda each: each != first):
+        before = drafts.open(id).text
+        grown = list(writing.go_on(id, PARAMS, writer=writer))[-1].text.removeprefix(before)
+        assert (grown == " one two three") is (writer == "another")
+
+
 def test_closing_the_page_keeps_what_is_there(tmp_path: Path) -> None:
     writing, drafts, _ = made(tmp_path, [" one", " two"])
     id = drafts.new("notebook", "Zero").id

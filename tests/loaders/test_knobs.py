@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from errors import InvalidInput
 from loaders import LOADERS, loader_named
-from loaders.params import GROUPS, LOAD_GROUPS, SAMPLERS, SamplingParams, quoted_strings, token_ids
+from loaders.lists import quoted_strings, token_ids
+from loaders.params import GROUPS, LOAD_GROUPS, SAMPLERS, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,6 +93,14 @@ def test_quoted_strings_either_read_or_explain(text: str) -> None:
         assert all(isinstance(string, str) for string in quoted_strings(text))
     except InvalidInput as error:
         assert "quotes" in str(error)
+
+
+def test_lists_are_bounded_for_they_are_read_where_all_replies_are_decoded() -> None:
+    with pytest.raises(InvalidInput, match="cannot be read: they have"):
+        quoted_strings(",".join(f'"x{each}"' for each in range(10_000)))
+    with pytest.raises(InvalidInput, match="cannot be read: they have"):
+        token_ids("1," * 2_000_000)
+    assert len(token_ids(",".join(map(str, range(250_000))))) == 250_000
 
 
 def test_token_ids() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,18 @@ def test_sentencepiece(folder: Path) -> None:
     assert own.piece(1 + 0xE2) == b"\xe2"
     assert own.piece(260) == b""
     assert own.piece(260, special=True) == b"<s>"
+
+
+def test_a_long_text_lets_other_threads_go_on(folder: Path) -> None:
+    """The library keeps Python's lock while it reads a single text: then this thread would not have come to count."""
+    own = tokenizer(folder)
+    text = "Hello, world. " * 50_000
+    found: list[list[int]] = []
+    reading = threading.Thread(target=lambda: found.append(own.encode(text)))
+    reading.start()
+    turns = 0
+    while reading.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > 20
+    assert b"".join(own.piece(i) for i in found[0]) == text.encode()

@@ -11,9 +11,10 @@ import pytest
 
 from errors import EngineFailed, InvalidInput, ModelFileError
 from loaders.base import Finish, Request
+from loaders.lists import quoted_strings
 from loaders.llamacpp.loader import LlamaCpp
 from loaders.llamacpp.sequences import Sequences
-from loaders.params import SamplingParams, quoted_strings
+from loaders.params import SamplingParams
 from tests.loaders.llamacpp.gguf_writer import write_gguf
 from tests.loaders.llamacpp.test_sharing import Load, ids_of, load, request
 

@@ -368,6 +368,8 @@ def test_a_bias_that_is_not_finite() -> None:
     assert make(4, logit_bias={1: math.inf}).choose(z) == 1
     with pytest.raises(InvalidInput, match="NaN"):
         make(4, logit_bias={1: math.nan})
+    with pytest.raises(InvalidInput, match="5 tokens, and this model has 4"):
+        make(4, logit_bias=dict.fromkeys(range(5), 1.0))
 
 
 def test_the_reply_does_not_end_before_its_least_length() -> None:
