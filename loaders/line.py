@@ -64,6 +64,14 @@ class Line(Generic[T]):
         with self._changed:
             return self._items.popleft()
 
+    def prefer(self, rank: Callable[[T], int], stop: Callable[[T], bool]) -> None:
+        """Let the first of those with the lowest rank be the next one; nobody passes one for whom `stop` is true."""
+        with self._changed:
+            before = list(itertools.takewhile(lambda item: not stop(item), self._items))
+            if before and (best := min(before, key=rank)) is not before[0]:
+                self._items.remove(best)
+                self._items.appendleft(best)
+
     def take_before(self, wanted: Callable[[T], bool], stop: Callable[[T], bool]) -> list[T]:
         """Let out all who are `wanted` and stand before the first for whom `stop` is true."""
         with self._changed:

@@ -20,7 +20,7 @@ from loaders.base import Finish
 from loaders.grammar.follow import Grammars
 from loaders.job import Errand, Job, Probe, Scoring
 from loaders.line import Line
-from loaders.llamacpp import filling
+from loaders.llamacpp import filling, turns
 from loaders.llamacpp.limits import Limits
 from loaders.llamacpp.native import Batch, Context
 from loaders.llamacpp.pace import PromptPace
@@ -34,9 +34,6 @@ from loaders.sampler import sampler_of
 from loaders.sampling import Scratch
 
 log = logging.getLogger(__name__)
-
-#: While others wait, a reply gives up its place after so many tokens, and stands in the line again.
-TURN = 64
 
 #: How long a step waits for the answers of all grammars together, in seconds (not for those whose last answer took
 #: longer), and how long where nothing else is to do.
@@ -140,8 +137,8 @@ class Engine:
         for run in self._parked.too_slow(self._runs):
             self._withdraw(run)
             self._parked.add(run)
-        tired = [run for run in self._runs if run.turn >= TURN and run.replying and self._keeps(run)]
-        for run in sorted(tired, key=lambda run: -run.turn)[: len(self._line)]:
+        tired = [run for run in turns.tired(self._runs, self._line, self._limits.parallel) if self._keeps(run)]
+        for run in tired[: len(self._line)]:
             self._withdraw(run)
             self._line.send_back(run, first=False)
 
@@ -149,8 +146,10 @@ class Engine:
         return all(lane.sequence and self._sequences.keeps(lane.sequence) for lane in run.lanes)
 
     def _admit(self) -> None:
-        """Let in those who wait, in order, while there is room for the first."""
-        while len(self._runs) < self._limits.parallel and (first := self._line.first) and self._fits(first):
+        """Let in those who wait while there is room for the next: of the requests with the fewest places, the first."""
+        while len(self._runs) < self._limits.parallel and (first := turns.call_next(self._runs, self._line)):
+            if not self._fits(first):
+                return
             item = self._line.take()
             try:
                 if isinstance(item, Errand):

@@ -10,7 +10,7 @@ import pytest
 
 from loaders import loader_named
 from loaders.base import Finish, Lora, Model, Request, Token, TokenStream
-from loaders.llamacpp.engine import TURN
+from loaders.llamacpp.turns import TURN
 from loaders.params import SamplingParams
 from loaders.prefix import common_prefix
 from tests.conftest import keep_going
