@@ -31,6 +31,7 @@ from typing import Any
 from installer import (
     answers,
     compiler,
+    console,
     earlier,
     environment,
     holding,
@@ -70,6 +71,7 @@ from installer.work import work_to_do
 def main(arguments: Sequence[str]) -> int:
     """Whatever happens is one sentence, and the exit code tells: 0, 1, or 130 for Ctrl+C."""
     layout = Layout(Path(__file__).resolve().parent)
+    console.bear_all()
     try:
         return run(layout, arguments)
     except Stop as sentence:
@@ -243,15 +245,14 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     kept = "" if "llama" in parts else llama.still(str(old.get("llama", "")))
     if not kept:
         parts |= {"llama"}
-    if parts:
-        needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
-        check_space(layout, needs, new=new)
+    needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
+    room = not parts or check_space(layout, needs, new=new)
     want = holding.wanted(layout, old, answered)
     task = Task(new, old, answer, plan, compiles, parts, torch, here, ruled_out, kept)
     if not parts:
         fill(layout, llama, task)
         return
-    with exchanged(layout) if new else changed_in_place(layout):
+    with exchanged(layout, room=room) if new else changed_in_place(layout):
         write_state(layout, {**old, **answer, "complete": False, "wanting": want})
         fill(layout, llama, task)
     llama.throw_away_unused()
