@@ -19,7 +19,7 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("complete", "cuda118", "cuda128", "torch"), bool),
     **dict.fromkeys(("gpu", "cuda118_driver", "llama", "llama_how", "processor", "root", "python"), str),
     **dict.fromkeys(("fingerprint", "commit", "why", "said", "mark"), str),
-    **dict.fromkeys(("parts", "held", "wanting", "wanted"), dict),
+    **dict.fromkeys(("parts", "held", "wanting", "wanted", "asked"), dict),
     "packages": list,
     "tries": int,
 }
