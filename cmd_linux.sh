@@ -10,7 +10,7 @@ env=$here/installer_files/env
 for libraries in "$env"/lib/python3*/site-packages/nvidia/*/lib; do
     [ ! -d "$libraries" ] || export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 done
-unset PYTHONPATH PYTHONHOME
+unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONOPTIMIZE
 export PYTHONNOUSERSITE=1 VIRTUAL_ENV="$env" PATH="$env/bin:$PATH"
 cd "$here" || exit 1
 echo "This is the environment of the web UI. \"python -m pip list\" shows what is in it; \"exit\" leaves it."

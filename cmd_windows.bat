@@ -5,8 +5,7 @@ cd /d "%~dp0"
 if not exist "installer_files\env\Scripts\activate.bat" goto missing
 rem CUDA's libraries, where NVIDIA's packages keep them, as the start script sets them.
 for /d %%d in ("%cd%\installer_files\env\Lib\site-packages\nvidia\*") do call :libraries "%%d"
-set "PYTHONPATH="
-set "PYTHONHOME="
+for %%v in (PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONOPTIMIZE) do set "%%v="
 set "PYTHONNOUSERSITE=1"
 echo This is the environment of the web UI. "python -m pip list" shows what is in it; "exit" leaves it.
 cmd /k ""%cd%\installer_files\env\Scripts\activate.bat""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from errors import UserError
 from modules.config.paths import Paths
+from modules.config.user_data import folder_of
 from modules.library.downloads import Downloads, Progress
 from modules.library.hub_address import parse_address
 from modules.library.hub_token import HubToken
@@ -27,13 +28,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--specific-file", default="", help="file to fetch; several with commas between")
     parser.add_argument("--text-only", action="store_true", help="only configuration and tokenizer, no weights")
     parser.add_argument("--output", "--model-dir", dest="folder", default="", help="folder in place of models")
+    parser.add_argument("--user-data-dir", default="", help="the folder that models and loras lie in")
     parser.add_argument("--list", action="store_true", help="only show what the repository holds")
     parser.add_argument("--threads", type=int, default=4, help="accepted; four files are fetched at once")
     parser.add_argument("--max-retries", type=int, default=5, help="accepted; attempts end after six without a byte")
     parser.add_argument("--clean", action="store_true", help="accepted; checksums decide what is fetched anew")
     parser.add_argument("--check", action="store_true", help="accepted; every file is checked as it comes")
     given = parser.parse_args(argv)
-    paths = Paths.under(ROOT, model_dir=given.folder) if given.folder else Paths.under(ROOT)
+    paths = Paths.under(folder_of(ROOT, given.user_data_dir), given.folder or None)
     paths.ensure()
     downloads = Downloads(paths)
     try:

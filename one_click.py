@@ -29,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from installer import (
+    ahead,
     answers,
     compiler,
+    console,
     earlier,
     environment,
     holding,
@@ -47,7 +49,7 @@ from installer import (
     trial,
 )
 from installer import wanted as wanting
-from installer.choice import choose_gpu, differs, given
+from installer.choice import choose_gpu, differs, given, heard
 from installer.errors import Stop
 from installer.exchange import changed as changed_in_place
 from installer.exchange import exchanged
@@ -70,6 +72,7 @@ from installer.work import work_to_do
 def main(arguments: Sequence[str]) -> int:
     """Whatever happens is one sentence, and the exit code tells: 0, 1, or 130 for Ctrl+C."""
     layout = Layout(Path(__file__).resolve().parent)
+    console.bear_all()
     try:
         return run(layout, arguments)
     except Stop as sentence:
@@ -138,7 +141,7 @@ def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False, ask
         leave(layout, arguments)
         with only_one(layout):  # it may be unfinished because another process is at it
             recover(layout)
-    answer = given(read_state(layout))
+    answer = heard(layout)
     reason, new = what_to_do(layout)
     if anew and layout.env.exists():
         reason, new = "A new environment is made beside the old one.", True
@@ -146,13 +149,16 @@ def prepare(layout: Layout, arguments: Sequence[str], *, anew: bool = False, ask
         return
     leave(layout, arguments)
     try:
-        renew(layout, reason, new, anew=anew, asked=asked)
+        starts = new and not asked and "--install-torch" not in arguments and answers.flag(answers.LAUNCH) is not False
+        renew(layout, reason, new, anew=anew, asked=asked, start=arguments if starts else None)
     except Stop as sentence:
         if asked or not holding.goes_on(layout, answer, sentence):
             raise
 
 
-def renew(layout: Layout, reason: str, new: bool, *, anew: bool, asked: bool) -> None:
+def renew(
+    layout: Layout, reason: str, new: bool, *, anew: bool, asked: bool, start: Sequence[str] | None = None
+) -> None:
     """One installation at a time, with the reason said first. Raises: Stop."""
     try:
         print(f"{reason}\n[1/5] Checking this machine ...", flush=True)
@@ -165,7 +171,7 @@ def renew(layout: Layout, reason: str, new: bool, *, anew: bool, asked: bool) ->
                 reason, new = what_to_do(layout)
             answer = given(read_state(layout))
             if reason and (asked or not holding.stays(layout, answer)):
-                install(layout, lock, new, answer)
+                install(layout, lock, new, answer, start)
     except OSError as error:
         raise Stop(mishaps.sentence(layout, error)) from error
 
@@ -216,8 +222,13 @@ def leave(layout: Layout, arguments: Sequence[str]) -> None:
     os.execv(base, command)
 
 
-def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[str, Any]) -> None:
-    """Step 2, and then the rest, with the environment as it was kept until all is done."""
+def install(
+    layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[str, Any], start: Sequence[str] | None = None
+) -> None:
+    """Step 2, and then the rest, with the environment as it was kept until all is done.
+
+    `start`: the arguments of the start that follows, whose demo model is fetched meanwhile.
+    """
     old = read_state(layout)
     layout.log.unlink(missing_ok=True)
     print("[2/5] Choosing what fits your graphics card ...", flush=True)
@@ -243,15 +254,14 @@ def install(layout: Layout, lock: Sequence[int], new: bool, answered: Mapping[st
     kept = "" if "llama" in parts else llama.still(str(old.get("llama", "")))
     if not kept:
         parts |= {"llama"}
-    if parts:
-        needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
-        check_space(layout, needs, new=new)
+    needs = sizes.size(torch, cuda=gpu == "A", base=bool(parts - {"torch"}))
+    room = not parts or check_space(layout, needs, new=new)
     want = holding.wanted(layout, old, answered)
-    task = Task(new, old, answer, plan, compiles, parts, torch, here, ruled_out, kept)
+    task = Task(new, old, answer, plan, compiles, parts, torch, here, ruled_out, kept, start)
     if not parts:
         fill(layout, llama, task)
         return
-    with exchanged(layout) if new else changed_in_place(layout):
+    with exchanged(layout, room=room) if new else changed_in_place(layout):
         write_state(layout, {**old, **answer, "complete": False, "wanting": want})
         fill(layout, llama, task)
     llama.throw_away_unused()
@@ -271,6 +281,7 @@ class Task:
     here: machine.Machine
     ruled_out: Mapping[str, str]
     kept: str  # how the llama.cpp that is there was tried, which stays then
+    start: Sequence[str] | None  # the arguments of the start that follows; None where none does
 
 
 def retries(llama: LlamaWheel, plan: Sequence[Build], wanted: object, here: machine.Machine) -> bool:
@@ -307,7 +318,7 @@ def fill(layout: Layout, llama: LlamaRelease, task: Task) -> None:
         packages.install_lock(others)
 
     print("[5/5] Installing llama.cpp, and trying everything ...", flush=True)
-    with ThreadPoolExecutor(1) as beside:
+    with ahead.fetched(runner, task.start), ThreadPoolExecutor(1) as beside:
         page = beside.submit(trial.imports, runner)  # it needs no llama.cpp, and another core than its trial
         build, how = (str(old.get("llama")), task.kept) if task.kept else llama.install(plan)
         print(f"      llama.cpp for {build} on {processor.name()}: {how}.", flush=True)

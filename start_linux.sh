@@ -110,6 +110,9 @@ fetch_python() {
     python=$here/installer_files/python/bin/python3
 }
 
+# What changes where a Python finds its modules is meant for other programs (installer/variables.py has the same list).
+unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONOPTIMIZE
+
 # A finished environment starts by itself; one_click.py goes back to the Python beneath it when there is work to do.
 # WEBUI_NEVER_INSTALL=yes (containers): what is there is started or nothing is, and nothing is fetched.
 python=$here/installer_files/env/bin/python

@@ -49,6 +49,9 @@ if errorlevel 1 goto too_long
 if not exist "one_click.py" goto incomplete
 if not exist "installer\__init__.py" goto incomplete
 
+rem What changes where a Python finds its modules is meant for other programs (installer/variables.py has the same list).
+for %%v in (PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONOPTIMIZE) do set "%%v="
+
 rem A finished environment starts by itself, unless it is to be exchanged.
 set "python=%here%\installer_files\env\Scripts\python.exe"
 if defined WEBUI_EXCHANGE goto find

@@ -17,6 +17,7 @@ From the bottom up; a file knows only those in the lines above its own, or to it
     llama_wheel  llama_release                llama.cpp by its packages; by its own builds as well
     torch_packages  work                      torch; what differs from the last time, and so must be done
     holding  earlier                          an older environment that stays in use; going back to one, and its end
+    ahead                                     the demo model, fetched while all is tried
     wanted                                    a card that was chosen and is not used: why, and when to try again
     make_lock                                 the requirements files, made of what is asked for; for developers
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +12,10 @@ from installer import gpu as cards
 from installer.console import ask, is_no, is_yes
 from installer.cuda import best
 from installer.gpu import GPUS, parse_gpu
+from installer.layout import Layout
 from installer.machine import Machine
 from installer.nvidia import Card, written
+from installer.state import read_state, write_state
 from installer.torch_builds import CUDA_118, CUDA_128, nvidia_stack, problem_of, torch_build
 
 #: What chooses each stack for NVIDIA's cards, whatever was chosen before.
@@ -33,16 +36,28 @@ def given(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if not _same(state.get(key), value)}
 
 
+def heard(layout: Layout) -> dict[str, Any]:
+    """As `given`; an answer that changes nothing now is remembered, as it counts at the next update. Raises: Stop."""
+    state = read_state(layout)
+    answer = given(state)
+    asked = _answered(state)
+    if state.get("gpu") == "A" and not answer and asked != _before(state):
+        with contextlib.suppress(OSError):  # then it is heard when it is given again
+            write_state(layout, {**state, "asked": asked})
+    return answer
+
+
 def differs(state: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
     """Whether the answers are others than last time. An answer that was never given counts as no."""
-    return not all(_same(state.get(key), value) for key, value in answer.items())
+    return not all(_same(state.get(key), value) for key, value in answer.items() if key != "asked")
 
 
 def choose_gpu(state: Mapping[str, Any], machine: Machine | None = None) -> dict[str, Any]:
     """The answers to the questions: from the environment, else from last time, else asked, else detected.
 
     "cuda118" and "cuda128" are the stacks for NVIDIA's cards, CUDA 12.1 where neither is true; "cuda118_driver" is the
-    driver for which CUDA 11.8 was taken without a question. Raises: Stop.
+    driver for which CUDA 11.8 was taken without a question, "asked" what the variables answered, now or earlier.
+    Raises: Stop.
     """
     machine = machine or Machine()
     terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -61,7 +76,8 @@ def choose_gpu(state: Mapping[str, Any], machine: Machine | None = None) -> dict
             print(f"      Chosen by itself: {gpu}, {GPUS[gpu]}, because {reason} (GPU_CHOICE overrides it).")
     if gpu != "A":
         return {"gpu": gpu, "cuda118": False, "cuda128": False}
-    return {"gpu": gpu, **_cuda(state, machine, terminal=terminal)}
+    asked = _answered(state)
+    return {"gpu": gpu, **_cuda(state, machine, terminal=terminal), **({"asked": asked} if asked else {})}
 
 
 def _cuda(state: Mapping[str, Any], machine: Machine, *, terminal: bool) -> dict[str, Any]:
@@ -95,14 +111,25 @@ def _said(card: Card, stack: str, why: str) -> str:
 
 
 def _asked_for(state: Mapping[str, Any]) -> dict[str, bool]:
-    """USE_CUDA118 and USE_CUDA128, as far as they are given: CUDA 11.8 wins where both say yes."""
-    given = {"cuda118": answers.flag(answers.CUDA_118), "cuda128": answers.flag(answers.CUDA_128)}
-    wish = {key: answer for key, answer in given.items() if answer is not None}
-    if wish.get("cuda128") and "cuda118" not in wish and state.get("cuda118"):
-        wish["cuda118"] = False  # the newer answer counts
-    if wish.get("cuda118"):
-        wish["cuda128"] = False
-    return wish
+    """The stack as it was asked for, now or earlier: CUDA 11.8 wins where both say yes."""
+    wish = _answered(state)
+    return {**wish, "cuda128": False} if wish.get("cuda118") else wish
+
+
+def _answered(state: Mapping[str, Any]) -> dict[str, bool]:
+    """USE_CUDA118 and USE_CUDA128, as far as they are given, or were at earlier starts; the newer answer counts."""
+    now = {"cuda118": answers.flag(answers.CUDA_118), "cuda128": answers.flag(answers.CUDA_128)}
+    before = _before(state)
+    if now["cuda118"]:
+        before.pop("cuda128", None)
+    if now["cuda128"] and (state.get("cuda118") or before.get("cuda118")):
+        before["cuda118"] = False
+    return {**before, **{key: answer for key, answer in now.items() if answer is not None}}
+
+
+def _before(state: Mapping[str, Any]) -> dict[str, bool]:
+    asked = state.get("asked", {})
+    return {key: asked[key] for key in ("cuda118", "cuda128") if isinstance(asked.get(key), bool)}
 
 
 def _same(before: Any, now: Any) -> bool:

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable
+
+
+def bear_all() -> None:
+    """Nothing that is said can fail: letters that the terminal or the file does not know become question marks.
+
+    A program that was started without a place to write to has one then.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # to the end
+            continue
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")
 
 
 def is_yes(text: str) -> bool:

@@ -106,28 +106,29 @@ def _uv_says(uv: str, environ: tuple[tuple[str, str], ...]) -> Path | None:
     except (OSError, subprocess.SubprocessError):
         return None
     said = ran.stdout.strip()
-    return Path(said) if ran.returncode == 0 and said else None
+    return Path(said).absolute() if ran.returncode == 0 and said else None
 
 
 def uv_default(environ: Mapping[str, str], platform: str = sys.platform) -> Path | None:
     """Where uv itself would keep its cache; None for an account without a home."""
     if named := environ.get("UV_CACHE_DIR"):
-        return Path(named)
+        return Path(named).absolute()  # what is started has another working folder
     caches = user_caches(environ, platform)
     return caches and (caches / "uv" / "cache" if platform == "win32" else caches / "uv")
 
 
 def user_caches(environ: Mapping[str, str], platform: str = sys.platform) -> Path | None:
-    """The account's folder for caches; None where it has none."""
+    """The account's folder for caches; None where it has none. A relative one counts as none, as for uv."""
     if platform == "win32":
         local = environ.get("LOCALAPPDATA")
         return Path(local) if local else None
-    if caches := environ.get("XDG_CACHE_HOME"):
-        return Path(caches)
+    if (caches := Path(environ.get("XDG_CACHE_HOME", ""))).is_absolute():
+        return caches
     try:
-        return Path("~/.cache").expanduser()
+        home = Path("~/.cache").expanduser()
     except RuntimeError:  # an account without a home
         return None
+    return home if home.is_absolute() and environ.get("HOME", "/") else None
 
 
 def own_cache(layout: Layout) -> Path:

@@ -37,6 +37,7 @@ def clean(layout: Layout) -> int:
             raise Stop("An update was ended in the middle, and what was before it is needed. Start once first.")
         gone = size(layout.last)
         keeping.forget(layout)
+        keeping.done(layout)
     if layout.last.exists():
         raise Stop(f"{layout.last} could not be thrown away wholly: close what still runs from it and try again.")
     print(

@@ -24,9 +24,12 @@ def changed(layout: Layout) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def exchanged(layout: Layout) -> Iterator[None]:
-    """A new environment may be made; where this fails the one before it is in use again, else it is kept."""
-    aside = keeping.set_aside(layout)
+def exchanged(layout: Layout, *, room: bool = True) -> Iterator[None]:
+    """A new environment may be made; where this fails the one before it is in use again, else it is kept.
+
+    `room`: whether there is space for what can be gone back to meanwhile.
+    """
+    aside = keeping.set_aside(layout, room=room)
     try:
         yield
     except BaseException:
@@ -34,5 +37,6 @@ def exchanged(layout: Layout) -> Iterator[None]:
             print("\nThe environment before it is untouched, and in use again.", flush=True)
         raise
     if aside:
+        keeping.done(layout)
         print(f"The environment before this one is kept for --go-back ({amount(size(layout.last))}; "
               "--clean throws it away).", flush=True)  # fmt: skip

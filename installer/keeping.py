@@ -18,19 +18,26 @@ from installer.state import read_state, write_state
 NOTHING = "There is no earlier environment to go back to: one is kept when an update or a repair has succeeded."
 
 
-def set_aside(layout: Layout) -> bool:
-    """Move a finished environment aside. False where there is none worth keeping. Raises: Stop, OSError."""
+def set_aside(layout: Layout, *, room: bool = True) -> bool:
+    """Move a finished environment aside. False where there is none worth keeping. Raises: Stop, OSError.
+
+    `room`: whether there is space for the one before it as well, which is then kept until the update is done.
+    """
     state = read_state(layout)
     if not (state.get("complete", True) and layout.env.exists()):  # of one whose state is lost nothing bad is known
         return False
-    forget(layout)
+    _end_older(layout)
+    if not (room and kept(layout)):
+        forget(layout)
     try:
+        if kept(layout):
+            layout.last_state.rename(layout.older_state)
+            layout.last.rename(layout.older)
         write_state(layout, state, layout.last_state)
         write_state(layout, {**state, "complete": False})  # so that a crash from here on is noticed
         layout.env.rename(layout.last)
     except OSError as error:
-        if layout.last_state.exists():
-            bring_back(layout)
+        bring_back(layout)
         if error.errno in NO_PLACE:
             raise
         raise Stop(
@@ -46,9 +53,27 @@ def forget(layout: Layout) -> None:
     shutil.rmtree(layout.last, ignore_errors=True)
 
 
+def done(layout: Layout) -> None:
+    """The new one is whole: what was there before the one before it is thrown away."""
+    layout.older_state.unlink(missing_ok=True)
+    shutil.rmtree(layout.older, ignore_errors=True)
+
+
+def _end_older(layout: Layout) -> None:
+    """The environment before the one before: back in its place, or away where the place is taken by a later one."""
+    if not layout.older_state.exists() or kept(layout):
+        done(layout)
+        return
+    layout.last_state.unlink(missing_ok=True)  # of one that never was moved aside
+    if layout.older.exists():
+        shutil.rmtree(layout.last, ignore_errors=True)
+        layout.older.rename(layout.last)
+    layout.older_state.replace(layout.last_state)
+
+
 def unfinished(layout: Layout) -> bool:
     """Whether a change of the environment was begun and is not done: at work still, or interrupted."""
-    if layout.between.exists() or layout.between_state.exists():
+    if layout.between.exists() or layout.between_state.exists() or layout.older_state.exists():
         return True
     moved = layout.last_state.exists() and (layout.last.exists() or layout.env.exists())
     return read_state(layout).get("complete") is False and moved
@@ -64,7 +89,10 @@ def recover(layout: Layout) -> bool:
     if layout.between.exists() or layout.between_state.exists():
         _end_exchange(layout)
         return False
-    return unfinished(layout) and bring_back(layout)
+    if read_state(layout).get("complete") is False:
+        return unfinished(layout) and bring_back(layout)
+    _end_older(layout)
+    return False
 
 
 def bring_back(layout: Layout) -> bool:
@@ -73,6 +101,7 @@ def bring_back(layout: Layout) -> bool:
     Under the lock only: the present one is thrown away, and another process may be making it.
     """
     if not layout.last_state.exists():
+        _end_older(layout)
         return False
     if layout.last.exists():
         shutil.rmtree(layout.env, ignore_errors=True)
@@ -84,6 +113,7 @@ def bring_back(layout: Layout) -> bool:
                 f"from {layout.env} and start again."
             ) from error
     layout.last_state.replace(layout.state)
+    _end_older(layout)
     return True
 
 
@@ -92,7 +122,7 @@ def go_back(layout: Layout) -> bool:
 
     It waits for an installation that is at work. A half-made environment is not kept.
     """
-    if not kept(layout):
+    if not (kept(layout) or unfinished(layout)):
         raise Stop(NOTHING)
     with only_one(layout):
         back = recover(layout)  # whoever was waited for may have been ended in the middle

@@ -20,6 +20,8 @@ class Layout:
         self.state = self.files / "state.json"
         self.last = self.files / "env.last"  # the environment before this one
         self.last_state = self.files / "state.last.json"
+        self.older = self.files / "env.older"  # the one before that, until an update is done
+        self.older_state = self.files / "state.older.json"
         self.between = self.files / "env.between"  # while the two change places
         self.between_state = self.files / "state.between.json"
         self.part = self.files / "env.part"  # the environment as it was, while it is changed in place

@@ -153,7 +153,7 @@ class LlamaRelease(LlamaWheel):
 
     def throw_away_unused(self) -> None:
         """Throws away releases that no environment uses: neither this one nor one that may come back."""
-        envs = (self.layout.env, self.layout.last, self.layout.between, self.layout.part)
+        envs = (self.layout.env, self.layout.last, self.layout.older, self.layout.between, self.layout.part)
         used = [pointer.libraries(env) for env in envs]
         for place in self.folder.glob("*/"):
             if place not in used and place.is_dir():

@@ -80,8 +80,11 @@ def check_machine(layout: Layout) -> None:
         print(f"      The account's cache folder cannot be written to; downloads are kept in {cache}.", flush=True)
 
 
-def check_space(layout: Layout, needs: Size, *, new: bool) -> None:
-    """Says how much comes, and that there is room for it; raises Stop. `new`: the environment before it is kept."""
+def check_space(layout: Layout, needs: Size, *, new: bool) -> bool:
+    """Says how much comes, and that there is room for it; raises Stop. `new`: the environment before it is kept.
+
+    Returns whether there is room without throwing away what is kept of the last update.
+    """
     print(
         f"      Up to {needs.fetched / 1e9:.1f} GB are fetched now, less what is kept from earlier; on the disk it "
         f"takes up to {amount(needs.environment)}, and up to {amount(needs.cache)} in the cache.",
@@ -89,9 +92,11 @@ def check_space(layout: Layout, needs: Size, *, new: bool) -> None:
     )
     folders = {layout.files: needs.environment, cache_folder(os.environ, layout): needs.cache}
     problem = space_problem(folders)
+    room = not problem
     before = size(layout.last) if problem and keeping.kept(layout) else 0
     if problem and new:  # what is kept of the last update makes way
         problem = space_problem(folders, before)
     if problem:
         more = f", or throw away the environment before this one ({amount(before)}: --clean)" if before else ""
         raise Stop(f"{problem} Free some space, or move the folder to another disk{more}, and start again.")
+    return room

@@ -57,6 +57,10 @@ def _git(root: Path, *command: str) -> str:
         ["git", "-C", str(root), *command], capture_output=True, text=True, errors="replace", check=False
     )
     if ran.returncode:
-        said = (ran.stderr.strip() or ran.stdout.strip() or "no message").splitlines()[-1]
-        raise Stop(f"git could not do it ({said}). Check the network connection, then try again; nothing was changed.")
+        lines = (ran.stderr.strip() or ran.stdout.strip() or "no message").splitlines()
+        said = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1]).strip()
+        todo = "Check the network connection, then try again"
+        if "dubious ownership" in said:
+            todo = "The folder belongs to another account: update it as that one"
+        raise Stop(f"git could not do it ({said}). {todo}; nothing was changed.")
     return ran.stdout.strip()

@@ -37,8 +37,8 @@ class Runner:
         self.environ = clean_environ(layout) | {"UV_LINK_MODE": "copy"}
         self.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"  # its notice would be the last line that is quoted
         self.cache = cache_folder(os.environ, layout)
-        if self.cache == own_cache(layout):
-            self.environ["UV_CACHE_DIR"] = str(own_cache(layout))
+        if self.cache == own_cache(layout) or not Path(self.environ.get("UV_CACHE_DIR", "/")).is_absolute():
+            self.environ["UV_CACHE_DIR"] = str(self.cache)
         with contextlib.suppress(OSError):  # a look at what is there needs no place to write to
             layout.tmp.mkdir(parents=True, exist_ok=True)
         if layout.tmp.is_dir():

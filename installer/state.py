@@ -14,6 +14,16 @@ from typing import Any
 
 from installer.layout import Layout
 
+#: What kind of value each entry has. One of another kind, by whatever wrote it, counts as missing.
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("complete", "cuda118", "cuda128", "torch"), bool),
+    **dict.fromkeys(("gpu", "cuda118_driver", "llama", "llama_how", "processor", "root", "python"), str),
+    **dict.fromkeys(("fingerprint", "commit", "why", "said", "mark"), str),
+    **dict.fromkeys(("parts", "held", "wanting", "wanted", "asked"), dict),
+    "packages": list,
+    "tries": int,
+}
+
 
 def read_state(layout: Layout, path: Path | None = None) -> dict[str, Any]:
     """The last run's state.json, or what lies at `path`.
@@ -24,7 +34,18 @@ def read_state(layout: Layout, path: Path | None = None) -> dict[str, Any]:
         state = json.loads((path or layout.state).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) else {}
+    return _sound(state) if isinstance(state, dict) else {}
+
+
+def _sound(state: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {key: value for key, value in state.items() if isinstance(value, KINDS.get(key, object))}
+    if not all(isinstance(name, str) for name in kept.get("packages", [])):
+        del kept["packages"]
+    if "wanted" in kept:
+        kept["wanted"] = _sound(kept["wanted"])
+        if not {"said", "mark", "tries"} <= set(kept["wanted"]):
+            del kept["wanted"]
+    return kept
 
 
 def write_state(layout: Layout, state: Mapping[str, Any], path: Path | None = None) -> None:

@@ -11,11 +11,20 @@ from pathlib import Path
 from installer.layout import Layout
 from installer.pointer import is_ours
 
+#: What changes where a Python finds itself and its modules; the start scripts unset the same.
+OF_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONOPTIMIZE")
+#: What makes pip and uv install elsewhere, or for another Python.
+_OF_INSTALLERS = (
+    *("VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN"),
+    *("PIP_REQUIRE_HASHES", "UV_TARGET", "UV_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES"),
+)
+
 
 def clean_environ(layout: Layout) -> dict[str, str]:
     """The environment less what mixes other Pythons' packages into ours, plus CUDA's libraries if we have them."""
-    foreign = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER"}
-    environ = {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONNOUSERSITE": "1"}
+    foreign = {*OF_PYTHON, *_OF_INSTALLERS}
+    environ = {name: value for name, value in os.environ.items() if name not in foreign}
+    environ |= {"PYTHONNOUSERSITE": "1", "PIP_USER": "0"}  # a variable wins over "user = true" in pip's configuration
     if is_ours(layout, environ.get("LLAMA_CPP_LIB_PATH", "")):  # from a Python of the environment, which set it itself
         del environ["LLAMA_CPP_LIB_PATH"]
     libraries = [str(folder) for folder in cuda_folders(layout)]
@@ -39,10 +48,16 @@ def cuda_folders(layout: Layout) -> list[Path]:
 def uv_settings(pip_config: str, environ: Mapping[str, str]) -> dict[str, str]:
     """What `pip config list` says of index, proxy and certificates in uv's words: uv does not read pip's settings."""
     options: dict[str, str] = {}
-    for line in pip_config.splitlines():
-        name, _, value = line.partition("=")
-        with contextlib.suppress(ValueError, SyntaxError):
-            options.setdefault(name.rpartition(".")[2], " ".join(str(ast.literal_eval(value)).split()))
+    for section in (
+        "global",
+        "install",
+        ":env:",
+    ):  # the later one wins, as for pip; those of other commands are not ours
+        for line in pip_config.splitlines():
+            name, _, value = line.partition("=")
+            if name.startswith(f"{section}."):
+                with contextlib.suppress(ValueError, SyntaxError):
+                    options[name.rpartition(".")[2]] = " ".join(str(ast.literal_eval(value)).split())
     settings = {
         "UV_DEFAULT_INDEX": options.get("index-url", ""),
         "UV_INDEX": options.get("extra-index-url", ""),

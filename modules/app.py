@@ -30,6 +30,7 @@ from modules.config.leftovers import clear_temporaries
 from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
 from modules.config.settings import Settings, locate
+from modules.config.user_data import bring, paths_of
 from modules.extensions import Extensions
 from modules.extensions.original import stands
 from modules.generation.completions import Completions
@@ -92,12 +93,15 @@ class App:
     def build(cls, root: Path, argv: Sequence[str]) -> Self:
         """Read flags and settings, make the services. Raises: UserError for a flag or file that cannot be read."""
         launch = read(argv, root, LOADERS)
-        paths = Paths.under(root, model_dir=launch.server.model_dir, lora_dir=launch.server.lora_dir)
+        paths = paths_of(root, launch.server)
+        bring(root, paths.root)
         paths.ensure()
         ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
-        clear_temporaries((root, paths.cache), deep=(*ours, paths.grammars, paths.prompts, paths.logs, paths.training))
+        clear_temporaries(
+            (paths.root, paths.cache), deep=(*ours, paths.grammars, paths.prompts, paths.logs, paths.training)
+        )
         extensions = Extensions(paths.extensions)
-        settings_file = locate(root, launch.server.settings)
+        settings_file = locate(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
         shelf = Shelf(paths)
         model_settings = ModelSettings(paths)

@@ -44,7 +44,7 @@ def text_of(path: Path) -> str:
     """A file of flags as it stands; nothing where there is none. Raises: BadFile."""
     try:
         return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError:
         raise BadFile(path.name, "it is not UTF-8 text", "Save it as UTF-8, then start again.") from None

@@ -21,6 +21,7 @@ from modules.config.flag_words import FILE_NAME, Word, words_of_arguments, words
 from modules.config.foreign_flags import FOREIGN_LOADERS, SWITCHED_BOTH_WAYS
 from modules.config.loader_names import loader_key
 from modules.config.server_flags import ServerFlags, openness_warnings
+from modules.config.user_data import folder_of
 
 __all__ = ["Launch", "ServerFlags", "read"]
 
@@ -41,15 +42,29 @@ class Launch:
 def read(argv: Sequence[str], root: Path, loaders: Loaders, file_text: str | None = None) -> Launch:
     """Read `root`/CMD_FLAGS.txt and the command line. `--help` prints all flags and ends the program.
 
-    `file_text`: what stands in CMD_FLAGS.txt instead, to try it. Raises: UnknownFlag, BadFlagValue, BadFile.
+    With --user-data-dir its folder's CMD_FLAGS.txt counts as well, more than the other and less than the command line.
+    `file_text`: what stands in the user's CMD_FLAGS.txt instead, to try it.
+    Raises: UnknownFlag, BadFlagValue, BadFile, InvalidInput.
     """
     catalogue = Catalogue.of(loaders)
     if "-h" in argv or "--help" in argv:
         sys.stdout.write(render_help(catalogue))
         raise SystemExit(0)
+    asked, arguments = _Reading(catalogue), words_of_arguments(argv)
+    given = words_of_text(file_text, FILE_NAME) if file_text is not None else None
+    asked.take(words_of_file(root / FILE_NAME))
+    asked.take(arguments)
+    folder = folder_of(root, str(asked.values["server"].get("user_data_dir", "")))
     reading = _Reading(catalogue)
-    reading.take(words_of_file(root / FILE_NAME) if file_text is None else words_of_text(file_text, FILE_NAME))
-    reading.take(words_of_arguments(argv))
+    if folder != root.absolute():
+        reading.take(words_of_file(root / FILE_NAME))
+    reading.take(words_of_file(folder / FILE_NAME) if given is None else given)
+    reading.take(arguments)
+    if folder_of(root, str(reading.values["server"].get("user_data_dir", ""))) != folder:
+        raise InvalidInput(
+            f"--user-data-dir in {folder / FILE_NAME} names another folder. Take it out there: it counts on the "
+            f"command line and in {root / FILE_NAME}."
+        )
     server = reading.server_flags(loaders)
     return Launch(
         server=server,

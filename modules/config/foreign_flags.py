@@ -78,7 +78,6 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     ),
     "the switch stands in the chat's controls, and an API request has its own": ("enable_thinking", "", ""),
     "models are not unloaded when idle yet": ("", "idle_timeout", ""),
-    "the user's folders lie beside server.py": ("", "user_data_dir", ""),
     "the page cannot be served below a path yet; it is served at /": ("", "subpath", ""),
     _PAGE: ("chat_buttons old_colors portable no_electron", "", ""),
     _IMAGES: (

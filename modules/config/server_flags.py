@@ -44,6 +44,10 @@ class ServerFlags(Knobs):
     )  # fmt: skip
     model_menu: bool = knob(False, group="basic", help="Ask in the terminal which model to load.")
     lora: Strings = knob((), group="basic", help="LoRAs to apply to the model, by name.")
+    user_data_dir: str = knob(
+        "", group="basic",
+        help="The folder of all that is yours: models, LoRAs, chats, presets, settings. Not given: beside server.py.",
+    )  # fmt: skip
     model_dir: str = knob("models", group="basic", help="The folder of the models.")
     lora_dir: str = knob("loras", group="basic", help="The folder of the LoRAs.")
     character: str = knob("", group="basic", help="The character that the chat starts with.")

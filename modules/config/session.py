@@ -21,6 +21,7 @@ from modules.config.flags import Launch, read
 from modules.config.rights import Rights
 from modules.config.server_flags import NOT_YET, ServerFlags
 from modules.config.settings import Settings
+from modules.config.user_data import folder_of
 
 #: The line of CMD_FLAGS.txt that belongs to the Session tab is the one after this.
 MARK = "# Chosen in the Session tab; this and the next line are written by it:"
@@ -42,6 +43,7 @@ class Session:
         self.settings_file = settings_file
         self.rights = Rights.of(launch.server)
         self._root = root
+        self._flags = folder_of(root, launch.server.user_data_dir) / FILE_NAME
         self._loaders = loaders
 
     # --- flags ---
@@ -57,7 +59,7 @@ class Session:
 
     def flags_text(self) -> str:
         """CMD_FLAGS.txt as it stands. Raises: BadFile."""
-        return text_of(self._root / FILE_NAME)
+        return text_of(self._flags)
 
     def check_flags(self, text: str) -> list[str]:
         """What is worth knowing of a text for CMD_FLAGS.txt. Raises: UserError, naming the line that cannot be."""
@@ -68,7 +70,7 @@ class Session:
         self.rights.check(user)
         notes = self.check_flags(text)
         self._check_code(text=text)
-        self._write(self._root / FILE_NAME, text if not text or text.endswith("\n") else text + "\n")
+        self._write(self._flags, text if not text or text.endswith("\n") else text + "\n")
         return notes
 
     def restart(
@@ -91,7 +93,7 @@ class Session:
             text = with_choices(self.flags_text(), {**given, "extensions": names})
             read(argv, self._root, self._loaders, text)
             self._check_code(argv, text)
-            self._write(self._root / FILE_NAME, text)
+            self._write(self._flags, text)
         self.argv = tuple(argv)
         self.asked.set()
 

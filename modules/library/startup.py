@@ -34,6 +34,11 @@ class Choice:
     fetch: bool = False
 
 
+def wants_demo(launch: Launch, shelf: Shelf) -> bool:
+    """Whether such a start fetches the demo model: no model is asked for, and there is none."""
+    return not launch.server.model and not shelf.names()
+
+
 class Startup:
     """The start of one program. `ask` reads an answer in the terminal; `loaded` is called when the model is there."""
 
@@ -64,7 +69,7 @@ class Startup:
         if asked:
             return self._named(asked)
         names = self._shelf.names()
-        if not names:
+        if wants_demo(self._launch, self._shelf):
             return Choice(self._demo.name, "there is no model yet, so a very small one is fetched to try", fetch=True)
         if self._launch.server.model_menu:
             return self._from_menu(names)

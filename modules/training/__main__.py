@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     one.add_argument("--halves", action="store_true", help="Cut the text as llama-perplexity does.")
     one.add_argument("--loader", default="", help="Not given: the one that suits each model.")
     one.add_argument("--n-ctx", type=int, default=0, help="The context to load with. 0: the loader's own.")
-    one.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    one.add_argument("--root", "--user-data-dir", type=Path, default=ROOT, help="Where all of yours lies.")
     one.set_defaults(run=perplexity)
     add_lora(commands)
     add_merge(commands)

@@ -129,7 +129,7 @@ def _settings(asked: argparse.Namespace) -> LoraSettings:
 
 def _places(parser: argparse.ArgumentParser) -> None:
     root = Path(__file__).resolve().parents[2]
-    parser.add_argument("--root", type=Path, default=root, help=argparse.SUPPRESS)
+    parser.add_argument("--root", "--user-data-dir", type=Path, default=root, help="Where all of yours lies.")
     parser.add_argument("--model-dir", default=None, help="Where the models lie, when not in models/.")
     parser.add_argument("--lora-dir", default=None, help="Where the adapters lie, when not in loras/.")
 

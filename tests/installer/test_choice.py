@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from installer import gpu
-from installer.choice import choose_gpu, differs, given
+from installer.choice import choose_gpu, differs, given, heard
 from installer.layout import Layout
 from installer.machine import Machine
 from installer.nvidia import Card
+from installer.state import read_state, write_state
 
 H200 = Machine(cards=(Card("NVIDIA H200", (9, 0), (570, 86)),))
 
@@ -35,11 +36,19 @@ def nvidia(*, cuda118: bool = False, cuda128: bool = False, **more: Any) -> dict
 def test_the_environment_answers(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU_CHOICE", "a")
     monkeypatch.setenv("USE_CUDA118", "Yes")
-    assert choose_gpu({"gpu": "N"}) == nvidia(cuda118=True)
+    assert choose_gpu({"gpu": "N"}) == nvidia(cuda118=True, asked={"cuda118": True})
     monkeypatch.setenv("USE_CUDA118", "no")
-    assert choose_gpu({"gpu": "N"}) == nvidia(cuda128=True)
+    assert choose_gpu({"gpu": "N"}) == nvidia(cuda128=True, asked={"cuda118": False})
     monkeypatch.setenv("USE_CUDA128", "no")
-    assert choose_gpu({"gpu": "N"}) == nvidia()
+    assert choose_gpu({"gpu": "N"}) == nvidia(asked={"cuda118": False, "cuda128": False})
+
+
+def test_an_answer_that_followed_from_another_one_goes_with_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA 11.8 was asked for, and so not 12.8; when it is no longer wanted, the card decides."""
+    monkeypatch.setenv("USE_CUDA118", "yes")
+    state = choose_gpu({"gpu": "A"}, H200)
+    monkeypatch.setenv("USE_CUDA118", "no")
+    assert choose_gpu(state, H200)["cuda128"] is True
 
 
 def test_the_last_answer_is_kept(layout: Layout) -> None:
@@ -169,3 +178,28 @@ def test_answers_given_later_are_heard_once(
     after = choose_gpu(before, H200)
     assert {key: after[key] for key in heard} == heard
     assert given(after) == {}, "or it would be installed at every start"
+    for name in environ:
+        monkeypatch.delenv(name)
+    assert given(after) == {}
+    later = choose_gpu(after, H200)
+    assert {key: later[key] for key in heard} == heard, "the next update keeps it"
+
+
+@pytest.mark.parametrize("name", ["USE_CUDA118", "USE_CUDA128"])
+def test_an_answer_that_changes_nothing_is_remembered_for_updates(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without it another driver would decide otherwise later."""
+    key, card = name.removeprefix("USE_").lower(), Card("RTX 3060", (8, 6), (550, 54))
+    old = Machine(cards=(Card("RTX 3060", (8, 6), (470, 82)),))
+    newer = {"cuda118": old, "cuda128": H200}[key]
+    layout.files.mkdir()
+    write_state(layout, choose_gpu({"gpu": "A"}, Machine(cards=(card,))))
+    assert choose_gpu(read_state(layout), newer)[key] is True
+    monkeypatch.setenv(name, "no")
+    assert heard(layout) == {}
+    monkeypatch.delenv(name)
+    assert choose_gpu(read_state(layout), newer)[key] is False
+    monkeypatch.setenv(name, "yes")
+    assert heard(layout)[key] is True
+    assert choose_gpu(read_state(layout), newer)[key] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,30 @@ def test_no_network_takes_the_environment_back(layout: Layout, monkeypatch: pyte
         environment.make(runner)
     assert not layout.env.exists()
     assert not layout.tmp.exists()
+
+
+@pytest.mark.parametrize("name", ["plain", "it's 50% ü & (x) y", "long/" + "a" * 120])
+def test_pip_is_unpacked_and_its_commands_run(layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A real environment; in the place of uv something that is there already."""
+    assert environment.pip_wheel()
+    there = Layout(layout.root / name)
+    there.root.mkdir(parents=True)
+    monkeypatch.setattr(environment, "UV", "pip")
+    environment.make(Runner(there))
+    for command in ([there.python, "-m", "pip"], [there.python.with_name("pip")], [there.python.with_name("pip3")]):
+        ran = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert str(there.site_packages) in ran.stdout
+    assert "pip" in environment.installed_names(there)
+
+
+def test_without_that_pip_venv_brings_its_own(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def output(self: Runner, *command: str | Path, **more: str) -> tuple[bool, str]:
+        asked.append(command)
+        return True, ""
+
+    monkeypatch.setattr(environment, "pip_wheel", lambda: None)
+    monkeypatch.setattr(Runner, "output", output)
+    environment.make(Runner(layout))
+    assert [each for each in asked if "venv" in each and "--without-pip" not in each]

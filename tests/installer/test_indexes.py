@@ -13,7 +13,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from docs.cards import Row, cards_table, rows
 from installer.layout import Layout
@@ -92,9 +92,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, s
     def ask(index: str, place: str, glibc: tuple[int, ...]) -> bool:
         command = [
             *(
-                sys.executable,
-                "-m",
-                "uv",
+                find_uv_bin(),
                 "pip",
                 "compile",
                 "--quiet",

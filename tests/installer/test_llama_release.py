@@ -287,13 +287,23 @@ def real(layout: Layout) -> Layout:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the layout of Linux and macOS")
+@pytest.mark.parametrize("backends", [False, True])
 def test_every_python_of_the_environment_takes_the_releases_libraries(
-    real: Layout, there: Web, monkeypatch: pytest.MonkeyPatch
+    real: Layout, there: Web, monkeypatch: pytest.MonkeyPatch, backends: bool
 ) -> None:
-    """The libraries of the installed package stand for a release's, and go the whole way but the binding's."""
+    """The libraries of the installed package stand for a release's, and go the whole way but the binding's.
+
+    `backends`: libraries in the release's own layout, built from the pinned source (docs/llama-releases.md), which the
+    variable LLAMA_RELEASE_LIBRARIES names the folder of.
+    """
     from loaders.llamacpp import library
 
-    pins = served(there, packed(library.FOLDER))
+    built = os.environ.get("LLAMA_RELEASE_LIBRARIES", "")
+    if backends and not built:
+        pytest.skip("LLAMA_RELEASE_LIBRARIES names no libraries of that layout")
+    if backends:
+        assert list(Path(built).glob("libggml-cpu-*")), "a variant for each kind of processor"
+    pins = served(there, packed(Path(built) if backends else library.FOLDER))
     monkeypatch.setattr(LlamaRelease, "_binding", lambda _: "")
     monkeypatch.setattr(LlamaRelease, "remove", lambda _: pointer.remove(real))
     real.root.joinpath("loaders").symlink_to(ROOT / "loaders")

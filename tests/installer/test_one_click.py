@@ -12,7 +12,7 @@ import one_click
 from installer import environment
 from installer.layout import Layout
 from installer.packages import Packages
-from installer.state import read_state
+from installer.state import KINDS, read_state
 from installer.work import work_to_do
 from tests.installer.stage import calls, make_environment
 
@@ -73,3 +73,22 @@ def test_a_first_start_without_requirements_is_a_sentence(
     layout.requirements.unlink()
     assert run_main(layout, monkeypatch) == 1
     assert "requirements.txt cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_a_state_with_values_of_other_kinds_is_mended_by_one_start(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """Whatever wrote it: another version, another program, a hand."""
+    assert run_main(layout, monkeypatch) == 0
+    good = read_state(layout)
+    good |= {"held": {"wanted": {}, "why": "x"}, "wanted": {"said": "x", "mark": "x", "tries": 1}, "wanting": {}}
+    for value in (None, 0, "x", [["x"]], {"said": 0}):
+        inner = key in ("said", "mark", "tries")
+        layout.state.write_text(
+            json.dumps({**good, **({"wanted": {**good["wanted"], key: value}} if inner else {key: value})})
+        )
+        assert run_main(layout, monkeypatch) == 0, (value, capsys.readouterr().err)
+        capsys.readouterr()
+        assert run_main(layout, monkeypatch) == 0
+        assert "[5/5]" not in capsys.readouterr().out, value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from installer import server, trial
 from installer.layout import Layout
 from installer.runner import Runner
-from installer.variables import clean_environ, uv_settings
+from installer.variables import OF_PYTHON, clean_environ, uv_settings
 from tests.installer.stage import make_environment
 
 
@@ -21,7 +23,9 @@ def test_pips_settings_are_told_to_uv() -> None:
         (
             ":env:.find-links='/opt/wheels /more'",
             "global.find-links='/ignored'",
-            "global.index-url='http://mirror/simple'",
+            "global.index-url='http://ignored/simple'",
+            "install.index-url='http://mirror/simple'",
+            "wheel.index-url='http://another/command'",
             "global.extra-index-url='\\nfile:///a\\nfile:///b'",
             "global.cert='/etc/ca.crt'",
             "WARNING: a line that is no setting",
@@ -37,12 +41,36 @@ def test_pips_settings_are_told_to_uv() -> None:
 
 
 def test_other_pythons_do_not_leak_in(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    monkeypatch.setenv("PYTHONHOME", "/elsewhere")
+    foreign = {*OF_PYTHON, "PIP_TARGET", "PIP_ROOT", "UV_PYTHON", "UV_SYSTEM_PYTHON"}
+    for name in foreign:
+        monkeypatch.setenv(name, "/elsewhere")
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     environ = clean_environ(layout)
-    assert not {"PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"} & set(environ)
+    assert not {*foreign, "LD_LIBRARY_PATH"} & set(environ)
     assert environ["PYTHONNOUSERSITE"] == "1"
+
+
+@pytest.mark.parametrize("script", ["start_linux.sh", "cmd_linux.sh", "start_windows.bat", "cmd_windows.bat"])
+def test_the_scripts_unset_the_same(script: str) -> None:
+    text = (Path(__file__).resolve().parents[2] / script).read_text()
+    assert " ".join(OF_PYTHON) in text
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, "/elsewhere") for name in OF_PYTHON if name != "PYTHONOPTIMIZE"])
+def test_a_python_that_is_set_elsewhere_starts_nonetheless(tmp_path: Path, name: str, value: str) -> None:
+    """The real start script and the real one_click.py, with a Python in the place of the environment's."""
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "installer").symlink_to(root / "installer")
+    for file in ("start_linux.sh", "one_click.py"):
+        shutil.copy(root / file, tmp_path)
+    env = tmp_path / "installer_files" / "env"
+    env.parent.mkdir()
+    env.symlink_to(sys.prefix)
+    environ = {**os.environ, name: value, "GPU_CHOICE": "ß", "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(
+        ["sh", "start_linux.sh"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert ran.stderr.strip().startswith("GPU_CHOICE is '?', but it must be one of A"), ran.stderr
 
 
 @pytest.mark.parametrize(
