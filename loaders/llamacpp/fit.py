@@ -25,7 +25,8 @@ class Wish:
     """What the user asks for. `layers`: how many go to cards, -1 for as many as fit; `experts`: of how many first
     blocks the experts stay in main memory, -1 for as many as needed. `cards`: names, () for all; `main`: the one of
     them that takes all, -1 for none. `split`: their shares, () for by what is free; `rows`: see Placement. `targets`:
-    bytes to keep free on each card, the last one for all further ones; () for what is usual.
+    bytes to keep free on each card, the last one for all further ones; () for what is usual. `kept`: what was measured
+    to be needed instead of that, by the cards' names.
     """
 
     layers: int = -1
@@ -35,6 +36,7 @@ class Wish:
     split: tuple[float, ...] = ()
     rows: bool = False
     targets: tuple[int, ...] = ()
+    kept: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def check_split(split: Sequence[float], cards: Sequence[str]) -> None:
 
 def margins(wish: Wish, cards: Sequence[Card]) -> dict[str, int]:
     """Bytes to keep free on each card, by its name."""
-    usual = [min(_MARGIN, card.total // _SHARE) for card in cards]
+    measured = dict(wish.kept)
+    usual = [measured.get(card.name, min(_MARGIN, card.total // _SHARE)) for card in cards]
     asked = [*wish.targets, *wish.targets[-1:] * len(cards)][: len(cards)] or usual
     return {card.name: size for card, size in zip(cards, asked, strict=True)}
 

@@ -16,10 +16,12 @@ from loaders.forecast import Forecast
 from loaders.llamacpp import architecture, memory, planning, trial
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.limits import Limits
+from loaders.llamacpp.measured import Measured
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
 from loaders.llamacpp.placement import Card, titles
 from loaders.llamacpp.planning import Placed, Plan
 from loaders.llamacpp.threads import threads_and_reason
+from loaders.llamacpp.watch import Watch
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import llama_cpp
@@ -103,6 +105,7 @@ class Opened:
     notes: list[str]
     memory: int  # bytes
     only_embeds: str = ""  # why the model writes no text, "" where it does
+    watch: Watch | None = None
 
     @property
     def name(self) -> str:
@@ -136,6 +139,7 @@ def build(found: Opened, options: LlamaCppOptions, limits: Limits) -> Model:
         found.notes,
         found.memory,
         found.only_embeds,
+        found.watch,
     )
 
 
@@ -169,6 +173,8 @@ def opened(
 
     native.start(options.numa)
     cards = devices.cards()
+    for card in cards:
+        Measured().note_idle(card)
     weights = context = None
     try:
         with native.counting():
@@ -180,12 +186,26 @@ def opened(
         whys = [plan.why_keys, _why_no_shift(context, limits)]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
         held = (devices.account(context.pointer) or {}) if place.placement.layers else {}
-        by_card = {title: held[name].total for name, title in titles(cards).items() if name in held}
-        notes.append(taken_in_words(taken, by_card))
+        account = {name: size.total for name, size in held.items()}
+        notes.append(taken_in_words(taken, _by_card(account, place)))
+        watch = Watch(
+            planning.used_cards(place),
+            account,
+            devices.free,
+            expected=planning.seconds_a_token(plan, place),
+            kind=header.quantization,
+        )
         if why := architecture.only_embeds(header):
             notes.append(f"this {why}")
         found = Opened(
-            path, weights, context, tokenizer, notes, sum(taken.values()), f"{path.name} {why}" if why else ""
+            path,
+            weights,
+            context,
+            tokenizer,
+            notes,
+            sum(taken.values()),
+            f"{path.name} {why}" if why else "",
+            watch,
         )
         model = build(found, options, limits)
     except BaseException:
@@ -293,12 +313,24 @@ def _why_no_shift(context: Context, limits: Limits) -> str:
     return "context_shift has no effect: the memory of this model cannot be shifted, so a full context ends the reply"
 
 
-def taken_in_words(sizes: Mapping[tuple[str, str], int], by_card: Mapping[str, int]) -> str:
-    """What llama.cpp has taken, by its own account. `by_card`: bytes of it on each card, by what it is called."""
+def _by_card(account: Mapping[str, int], place: Placed) -> dict[str, tuple[int, int]]:
+    """Of each card that holds something, by what it is called: the bytes there, and those that were forecast."""
+    forecast = {name: size.total for name, size in (place.sizes or {}).items()}
+    called = titles(place.cards)
+    return {called[name]: (size, forecast.get(name, 0)) for name, size in account.items() if size and name in called}
+
+
+def taken_in_words(sizes: Mapping[tuple[str, str], int], by_card: Mapping[str, tuple[int, int]]) -> str:
+    """What llama.cpp has taken, by its own account. `by_card`: bytes of it on each card, by what it is called, and
+    those that were forecast (0: none were).
+    """
     kinds = {"weights": ("model",), "context": ("KV", "RS"), "buffers": ("compute", "output")}
     amounts = {name: sum(size for (_, kind), size in sizes.items() if kind in of) for name, of in kinds.items()}
     told = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in amounts.items())
-    on_cards = " and ".join(f"{size / 1e9:.2f} GB on {title}" for title, size in by_card.items())
+    on_cards = " and ".join(
+        f"{size / 1e9:.2f} GB on {title}" + (f" (forecast {expected / 1e9:.2f})" if expected else "")
+        for title, (size, expected) in by_card.items()
+    )
     return f"memory taken: {sum(amounts.values()) / 1e9:.2f} GB ({told})" + (f", of it {on_cards}" if on_cards else "")
 
 

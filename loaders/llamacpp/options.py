@@ -11,8 +11,9 @@ from loaders.knobs import knob
 from loaders.params import LoadOptions, Text
 
 _F16 = BeforeValidator(lambda value: "f16" if value == "fp16" else value)  # the original's spelling
-CacheType = Annotated[Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"], _F16]
-PartType = Annotated[Literal["same", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"], _F16]
+Kept = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+CacheType = Annotated[Kept, _F16]
+PartType = Annotated[Literal["same", Kept], _F16]
 
 
 class GGUFOptions(LoadOptions):
