@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from errors import InvalidInput, LoadCancelled, ModelFileError
+from loaders.cards import check_that_they_answer
 from loaders.llamacpp import child, fit, speed
 from loaders.llamacpp.measured import Measured
 from loaders.llamacpp.placement import MEMORY, BySize, Card, Placement, Sizes
@@ -71,12 +72,14 @@ def asked(question: Question, cards: Sequence[Card] | None = None) -> Answer | N
     for as much as that, about. That there was none is not kept.
 
     Raises: InvalidInput, where the wish does not go with the cards; ModelFileError, where llama.cpp crashes over the
-    file.
+    file; Unavailable, where it does over a card.
     """
     try:
         answer = _remembered(question, int(time.monotonic() // _FRESH))
         return answer if cards is None or _still(answer.cards, cards) else _ask(question)
     except child.Crashed as error:
+        if question.wish.layers:
+            check_that_they_answer()
         raise error.about(Path(question.parts[0])) from None
     except (OSError, KeyError, LoadCancelled):
         return None
@@ -96,7 +99,8 @@ def _remembered(question: Question, _while: int) -> Answer:
 
 def _ask(question: Question) -> Answer:
     until = time.monotonic() + _PATIENCE
-    value = child.run("loaders.llamacpp.dry_run", asdict(question), lambda: time.monotonic() < until)
+    asked, cards = asdict(question), question.wish.layers != 0
+    value = child.run("loaders.llamacpp.dry_run", asked, lambda: time.monotonic() < until, cards=cards)
     if value is None:
         raise KeyError
     if refused := value.get("refused"):
@@ -121,7 +125,8 @@ def _answer(question: Question) -> Answer:
 
     native.start(False)
     pretended = dict(question.pretended)
-    cards = [card._replace(free=pretended.get(card.name, card.free)) for card in devices.cards()]
+    there = devices.cards() if question.wish.layers else ()
+    cards = [card._replace(free=pretended.get(card.name, card.free)) for card in there]
 
     memory, known = psutil.virtual_memory().available, Measured()
     wish = replace(question.wish, kept=known.margins(cards))

@@ -12,6 +12,7 @@ import psutil
 
 from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemory
 from loaders.base import Loader, Model, Progress
+from loaders.cards import check_that_they_answer
 from loaders.forecast import Forecast
 from loaders.llamacpp import architecture, memory, planning, trial
 from loaders.llamacpp.gguf import read_header
@@ -153,13 +154,16 @@ def opened(
 ) -> Model:
     """Bring a GGUF into memory with a context of `copies` times n_ctx tokens, and build the model on it.
 
-    Raises: ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled; nothing stays in memory then.
+    Raises: ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled, Unavailable; nothing stays in memory then.
     """
     progress(0.0, "reading the header")
     header = read_header(file_of(path))
     if why := architecture.refusal(header):
         raise ModelFileError(path.name, why)
     plan = planning.plan(header, options, limits, copies)
+    wants_cards = planning.wish(options).layers != 0  # else none is asked, so that a broken one is out of the way
+    if wants_cards:
+        check_that_they_answer()
     shifts = trial.check(
         header.parts,
         plan.context,
@@ -172,7 +176,7 @@ def opened(
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
-    cards = devices.cards()
+    cards = devices.cards() if wants_cards else ()
     for card in cards:
         Measured().note_idle(card)
     weights = context = None

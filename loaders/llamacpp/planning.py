@@ -194,11 +194,13 @@ def _why_none(found: Plan, cards: Sequence[Card]) -> str:
     none = _none_of(found)
     if found.options.cpu:
         return f"{none}: the option cpu is on"
+    if found.options.n_gpu_layers == 0 or wish(found.options).layers == 0:
+        return f"{none}, as asked"
     if not cards:
         if found.options.n_gpu_layers > 0:
             return f"{none}: llama.cpp finds none, so n_gpu_layers has no effect"
         return "the CPU computes: llama.cpp finds no GPU"
-    if found.options.n_gpu_layers == 0 or found.options.devices:
+    if found.options.devices:
         return f"{none}, as asked"
     names = " and ".join(titles(cards).values())
     return f"{none}: {names} {'has' if len(cards) == 1 else 'have'} too little memory free"

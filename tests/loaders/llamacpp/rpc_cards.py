@@ -88,11 +88,12 @@ def _start(addresses: str, counts: str) -> None:
 
 
 def taken(counts: str = "") -> list[int]:
-    """Bytes that are taken in each server; -1 where its C library does not count them."""
+    """Bytes that are taken in each server; -1 where its C library does not count them, or it is gone."""
     found = []
     for port in (counts or os.environ[_COUNTS]).split(","):
-        with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as server:
-            found.append(int(server.makefile().read()))
+        found.append(-1)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), timeout=60) as server:
+            found[-1] = int(server.makefile().read())
     return found
 
 

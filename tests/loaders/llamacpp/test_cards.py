@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,10 @@ def test_two_cards(
     ("options", "says"),
     [
         ({"tensor_split": "1,2,3"}, "tensor_split has 3 shares for 2 cards"),
+        ({"tensor_split": "0,0"}, "tensor_split is 0 for all cards"),
+        ({"tensor_split": "1,-1"}, "none may be negative"),
+        ({"main_gpu": 2, "split_mode": "none"}, "main_gpu is 2, counted from 0"),
+        ({"split_mode": "row"}, "split_mode row is not possible on RPC0"),
         ({"devices": "CUDA0"}, "devices names CUDA0"),
         ({"fit_target": "lots"}, "fit_target is a list of numbers"),
         ({"cache_type": "q8_0", "flash_attn": "off"}, "only with flash attention"),
@@ -199,3 +203,21 @@ def test_what_a_load_took_and_how_fast_replies_were_is_learned(
     assert "about" in later.sentence
     assert first.devices[1].margin == 600_000_000
     assert later.devices[1].margin == (50 + 128) * MIB
+
+
+def test_a_card_that_is_gone_before_the_load_is_a_sentence(demo_model_path: Path) -> None:
+    """While a model is on it llama.cpp ends the program: docs/gpu.md."""
+    cards = Cards(1)
+    try:
+        assert one_line(cards.call(rpc_cards.load, demo_model_path, {**PLAIN, "n_ctx": 256}).notes)
+        cards.kill(0)
+        kind, sentence = cards.call(rpc_cards.refusal, demo_model_path, {**PLAIN, "n_ctx": 256})
+        assert kind == "Unavailable"
+        assert sentence.startswith("A graphics card does not answer")
+        assert cards.call(rpc_cards.refusal, demo_model_path, {**PLAIN, "n_ctx": 256, "cpu": True}) == ("", "")
+    finally:
+        cards.close()
+
+
+def one_line(notes: Sequence[str]) -> bool:
+    return all("\n" not in note for note in notes)

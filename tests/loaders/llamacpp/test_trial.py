@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -93,7 +94,12 @@ def test_the_forecast_says_so_too(tmp_path: Path) -> None:
 def test_a_file_is_tried_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, tried = ggufs.make("llama", tmp_path), []
     real = child.run
-    monkeypatch.setattr(child, "run", lambda module, *rest: (tried.append(module), real(module, *rest))[1])
+
+    def run(module: str, *rest: Any, **more: Any) -> Any:
+        tried.append(module)
+        return real(module, *rest, **more)
+
+    monkeypatch.setattr(child, "run", run)
     params = {"flash_attn_type": -1, "type_k": 1, "type_v": 1}
     for _ in range(2):
         trial.check([path], params, 10**10, lambda: True)
