@@ -60,7 +60,7 @@ class GGUFOptions(LoadOptions):
     split_mode: Literal["layer", "none", "row"] = knob(
         "layer", group="memory",
         help="Several GPUs: layer gives each whole layers, none puts all on main_gpu, row cuts every matrix over all "
-        "(CUDA's GPUs alone).",
+        "(CUDA's and SYCL's alone).",
     )  # fmt: skip
     row_split: bool = knob(False, group="memory", help="The older spelling of split_mode row.")
     main_gpu: int = knob(
@@ -73,7 +73,7 @@ class GGUFOptions(LoadOptions):
     fit_target: Text = knob(
         "", group="memory",
         help="MiB to keep free on each GPU where layers are chosen by what fits, with commas between; the last one "
-        "holds for all further GPUs. Empty: 572, or an eighth of a smaller GPU.",
+        "holds for all further GPUs. Empty: 572, or an eighth of a smaller GPU, until loads have shown what they need.",
     )  # fmt: skip
     no_mmap: bool = knob(
         False, group="memory",

@@ -129,7 +129,7 @@ def _try(question: Question) -> None:
     weights = native.Weights(
         question.parts,
         placement=Placement(),
-        mmap=True,
+        mmap=question.compute,  # llama.cpp ends the program where it is to map a file and to take nothing
         mlock=False,
         progress=lambda _: True,
         pretend=not question.compute,

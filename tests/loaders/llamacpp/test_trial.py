@@ -14,12 +14,12 @@ import gguf
 import numpy as np
 import pytest
 
-from errors import LoadCancelled, ModelFileError
+from errors import LoadCancelled, ModelFileError, NotEnoughMemory
 from loaders import loader_named
 from loaders.base import Lora
 from loaders.llamacpp import child, trial
 from tests.conftest import keep_going
-from tests.zoo import ggufs
+from tests.zoo import families, ggufs
 
 
 @pytest.mark.parametrize(
@@ -141,3 +141,13 @@ def test_how_a_process_ended_is_said(code: int, complaints: str, said: str) -> N
 def test_what_ends_without_an_answer_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/true")
     assert child.run("anything", {}) is None
+
+
+def test_a_file_larger_than_memory_is_tried_without_its_weights(tmp_path: Path) -> None:
+    """llama.cpp asserted in that trial, and so every such file was called damaged, also with all of it on a card."""
+    path = families.write(families.FAMILIES["GLM 4.5 Air"], tmp_path / "large.gguf", words=True)
+    context = {"flash_attn_type": -1, "type_k": 1, "type_v": 1}
+    assert not trial.check([path], context, 10**9, lambda: True)
+    loader = loader_named("llama.cpp")
+    with pytest.raises(NotEnoughMemory, match="needs about"):
+        loader.load(path, loader.Options.parse({"cpu": True, "n_ctx": 512, "no_mmap": True}), lambda *_: True)
