@@ -201,8 +201,10 @@ def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast,
     """The forecasts before and after two loads with replies, each of which takes 50 MiB more of the card than llama.cpp
     tells of (servers are not asked what they have free while others compute on them).
     """
+    from loaders.base import Request
     from loaders.llamacpp import devices, dry_run, measured
     from loaders.llamacpp.loader import LlamaCpp
+    from loaders.params import SamplingParams
 
     parsed = LlamaCpp.Options.parse(options)
     real = devices.cards, devices.free, measured._FAR
@@ -210,20 +212,17 @@ def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast,
     os.environ[measured.VARIABLE] = str(file)
     try:
         first = LlamaCpp.forecast(path, parsed)
-        empty = [card._replace(free=card.total) for card in devices.cards()]
-        took = load(path, options).taken["RPC0"].total
-        file.unlink()
+        assert first is not None
+        empty, took = [card._replace(free=card.total) for card in devices.cards()], first.devices[1].total
         devices.cards = lambda: empty
         devices.free = lambda _: empty[0].total - took - 50 * 2**20
-        dry_run._remembered.cache_clear()
-        LlamaCpp.forecast(path, parsed)  # measures the bandwidths again
         for _ in range(2):
-            load(path, options, [100, 200, 300], 32)
+            with LlamaCpp.load(path, parsed, lambda *_: True) as model:
+                list(model.generate(Request([100, 200, 300], SamplingParams(ban_eos_token=True), 32)))
         dry_run._remembered.cache_clear()
         later = LlamaCpp.forecast(path, parsed)
     finally:
         devices.cards, devices.free, measured._FAR = real
         del os.environ[measured.VARIABLE]
-    assert first is not None
     assert later is not None
     return first, later

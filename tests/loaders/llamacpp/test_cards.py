@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def test_loads_leave_nothing_on_the_card(one: Cards, demo_model_path: Path) -> N
         return one.taken()[0], own
 
     load()
-    before, after = load(), [load() for _ in range(2)][-1]
+    before, after = load(), load()
     if before[0] < 0:
         pytest.skip("this C library does not count what is taken")
     assert abs(after[0] - before[0]) < MIB // 4  # a load takes 110 MiB
@@ -202,14 +202,14 @@ def test_what_a_load_took_and_how_fast_replies_were_is_learned(
     assert "corrected by how long earlier replies took" in later.sentence
     assert "about" in later.sentence
     assert first.devices[1].margin == 600_000_000
-    assert later.devices[1].margin == (50 + 128) * MIB
+    assert abs(later.devices[1].margin - (50 + 128) * MIB) < MIB
 
 
 def test_a_card_that_is_gone_before_the_load_is_a_sentence(demo_model_path: Path) -> None:
     """While a model is on it llama.cpp ends the program: docs/gpu.md."""
     cards = Cards(1)
     try:
-        assert one_line(cards.call(rpc_cards.load, demo_model_path, {**PLAIN, "n_ctx": 256}).notes)
+        assert cards.call(rpc_cards.cards)
         cards.kill(0)
         kind, sentence = cards.call(rpc_cards.refusal, demo_model_path, {**PLAIN, "n_ctx": 256})
         assert kind == "Unavailable"
@@ -217,7 +217,3 @@ def test_a_card_that_is_gone_before_the_load_is_a_sentence(demo_model_path: Path
         assert cards.call(rpc_cards.refusal, demo_model_path, {**PLAIN, "n_ctx": 256, "cpu": True}) == ("", "")
     finally:
         cards.close()
-
-
-def one_line(notes: Sequence[str]) -> bool:
-    return all("\n" not in note for note in notes)
