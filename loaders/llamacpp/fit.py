@@ -222,8 +222,9 @@ class _Search:
         return found
 
     def _with_counts(self, layers: int, experts: int, names: tuple[str, ...], counts: list[int]) -> Placement:
-        split = tuple(round(count / layers, 6) for count in counts)
-        return Placement(layers, experts, names, split, self._wish.rows)
+        used = {name: round(count / layers, 6) for name, count in zip(names, counts, strict=True) if count}
+        split = tuple(used.values()) if len(used) > 1 else ()
+        return Placement(layers, experts, tuple(used), split, self._wish.rows)
 
     def _fits(self, placement: Placement) -> bool:
         return self._over(placement) <= 0

@@ -29,6 +29,7 @@ from loaders.llamacpp.placement import MEMORY, Card
 VARIABLE = "TEXTGEN_MEASURED"
 _USUAL = Path(__file__).resolve().parents[2] / "cache" / "measured.json"
 _KEPT, _DEVICES = 8, 64  # of each kind the last figures; of devices and kinds of models those that came last
+_BEST_OF = 3  # measurements of a bandwidth
 _TIMES = 2  # figures that there must be before a card's margin follows them
 _SPARE = 128 * 2**20  # bytes kept free beside what was measured: what grows in a long chat was perhaps never seen
 _SHARE = 4  # and at most that part of the card
@@ -74,19 +75,19 @@ class Measured:
     # --- speed ---
 
     def bandwidth(self, card: Card | None, measure: Callable[[], float]) -> float:
-        """Bytes a second that a card reads (None: the machine's memory), measured once; 0 where that fails."""
+        """Bytes a second that a card reads (None: the machine's memory): the best of a few times, as the machine may be
+        busy with other things; 0 where none worked.
+        """
         device = _device(card)
-        known = self._figures(device, "bandwidth")
-        if not known:
+        if len(self._figures(device, "bandwidth")) < _BEST_OF:
             found = measure()
             if 0 < found < _LARGEST:
                 self._add(device, "bandwidth", found)
-                known = [found]
-        return known[-1] if known else 0.0
+        return self.known_bandwidth(card)
 
     def known_bandwidth(self, card: Card | None) -> float:
         """As above, without measuring."""
-        return next(reversed(self._figures(_device(card), "bandwidth")), 0.0)
+        return max(self._figures(_device(card), "bandwidth"), default=0.0)
 
     def note_pace(self, cards: Sequence[Card], kind: str, ratio: float) -> None:
         """Replies of models of this kind (its quantization) took `ratio` times as long as expected there."""

@@ -226,3 +226,10 @@ def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast,
         del os.environ[measured.VARIABLE]
     assert later is not None
     return first, later
+
+
+def bandwidth() -> float:
+    from loaders.llamacpp import devices
+
+    cards()
+    return devices.bandwidth("RPC0")

@@ -188,6 +188,10 @@ def test_a_card_that_is_fuller_than_it_told_gets_less(one: Cards, demo_model_pat
     assert "Lower n_gpu_layers or n_ctx" in sentence
 
 
+def test_a_cards_speed_is_that_of_memory(one: Cards) -> None:
+    assert 10**8 < one.call(rpc_cards.bandwidth) < 10**12
+
+
 def test_the_list_and_the_badge_ask_the_same_place(two: Cards) -> None:
     assert [card.name for card in two.call(rpc_cards.cards)] == ["RPC0", "RPC1"]
     assert [card.name for card in two.call(llama_cards)] == ["RPC0", "RPC1"]

@@ -121,6 +121,13 @@ def test_two_cards_are_never_over_the_limit_and_within_a_layer_of_the_best() -> 
     assert len(seen) == 4
 
 
+def test_a_card_that_gets_no_layer_takes_no_part() -> None:
+    model = Made(10**8, 0, 10**7, 10**8, 10**8, Shape(10))
+    cards = [card("C0", GB // 4)._replace(total=GB), card("C1", 8 * GB)]  # room for a buffer and no layer besides
+    found, _ = fit.best(Wish(), model.shape, cards, 10**12, model.measure)
+    assert found == Placement(11, 0, ("C1",))
+
+
 def test_what_was_asked_for_is_done() -> None:
     model = Made(10**8, 10**9, 10**7, 10**8, 10**8, Shape(10, 10))
     cards = [card("C0", 4 * GB)]

@@ -72,17 +72,12 @@ def test_another_driver_or_machine_begins_anew(known: Measured, monkeypatch: pyt
     assert known.margin(CARD) is not None
 
 
-def test_a_bandwidth_is_measured_once(known: Measured) -> None:
-    tries = []
-
-    def measure() -> float:
-        tries.append(1)
-        return 18e9
-
-    assert known.bandwidth(None, lambda: 0.0) == 0.0  # it failed
-    assert known.known_bandwidth(None) == 0.0
-    assert known.bandwidth(None, measure) == known.bandwidth(None, measure) == known.known_bandwidth(None) == 18e9
-    assert len(tries) == 1
+def test_a_bandwidth_is_the_best_of_three_measurements(known: Measured) -> None:
+    measured = iter([0.0, 9e9, 18e9, 15e9])  # one fails, one comes while the machine is busy
+    found = [known.bandwidth(None, lambda: next(measured)) for _ in range(5)]
+    assert found == [0.0, 9e9, 18e9, 18e9, 18e9]
+    assert next(measured, None) is None
+    assert known.known_bandwidth(None) == 18e9
     assert known.bandwidth(CARD, lambda: 360e9) == 360e9
 
 
