@@ -220,6 +220,10 @@ class Model(ABC):
         if loras:
             raise Unsupported(self.unsupported.get("lora", f"{self.loader} cannot apply LoRA adapters."))
 
+    def warning(self) -> str:
+        """A few words when what it runs on is about to be full, else nothing."""
+        return ""
+
     def queue(self) -> Sequence[QueueEntry]:
         """Who is running and who waits, first come first."""
         return ()

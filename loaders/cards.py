@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from errors import LoadCancelled
+from errors import LoadCancelled, Unavailable
 from loaders.llamacpp import child
 from loaders.llamacpp.placement import Card
 
@@ -41,15 +41,42 @@ def card_memory() -> CardMemory | None:
 def llama_cards() -> tuple[Card, ...]:
     """The cards that llama.cpp would use, asked in a process of its own; () where it does not tell."""
     try:
-        told = child.run("loaders.llamacpp.devices", {})
-    except (child.Crashed, LoadCancelled, OSError):
+        return _asked()
+    except (child.Crashed, KeyError, OSError):
         return ()
-    return tuple(Card(*each) for each in told["cards"]) if told else ()
+
+
+def check_that_they_answer() -> None:
+    """To be called before llama.cpp asks the cards in this process, which one that is gone would end.
+
+    Raises: Unavailable.
+    """
+    if not _may_find_cards():
+        return
+    try:
+        _asked()
+    except (child.Crashed, KeyError, OSError) as error:
+        why = f" ({error})" if isinstance(error, child.Crashed) else ""
+        raise Unavailable(
+            f"A graphics card does not answer{why}. Connect it again, or restart its driver or the machine; with the "
+            "option cpu no card is asked."
+        ) from None
+
+
+def _asked() -> tuple[Card, ...]:
+    """Raises: Crashed, OSError; KeyError, where there is no answer."""
+    try:
+        told = child.run("loaders.llamacpp.devices", {})
+    except LoadCancelled:
+        told = None
+    return tuple(Card(*each) for each in (told or {})["cards"])
 
 
 @lru_cache(maxsize=1)
 def _may_find_cards() -> bool:
-    """Whether llama.cpp was built for any card: else it need not be asked."""
+    """Whether llama.cpp was built for any card, or finds some in the network: else it need not be asked."""
+    if os.environ.get(child.SERVERS):
+        return True
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.origin:
         return False

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeviceForecast:
-    """One device: what goes to it, what stays free on purpose (`margin`), and what is free there now."""
+    """One device: what goes to it, what stays free on purpose (`margin`), and what is free there now. `spare`: of what
+    goes to it, pages of a file that is not read again, which the system takes back as it needs them.
+    """
 
     name: str  # "memory", or the card's name
     weights: int
@@ -15,6 +17,7 @@ class DeviceForecast:
     buffers: int
     free: int
     margin: int = 0
+    spare: int = 0
 
     @property
     def total(self) -> int:
@@ -22,13 +25,18 @@ class DeviceForecast:
         return self.weights + self.cache + self.buffers
 
     @property
+    def needed(self) -> int:
+        """What must be there for it."""
+        return self.total - self.spare
+
+    @property
     def fits(self) -> bool:
-        return self.total + (self.margin if self.total else 0) <= self.free
+        return self.needed + (self.margin if self.total else 0) <= self.free
 
 
 def in_words(devices: tuple[DeviceForecast, ...], reason: str) -> str:
     """Whether it fits, what of what is free, and why it goes where it goes."""
-    parts = [f"{each.total / 1e9:.2f} of {each.free / 1e9:.1f} GB free {_where(each)}" for each in devices]
+    parts = [f"{each.needed / 1e9:.2f} of {each.free / 1e9:.1f} GB free {_where(each)}" for each in devices]
     tight = [each for each in devices if not each.fits]
     verdict = f"Too big for {_where(tight[0]).partition(' ')[2]}" if tight else "It fits"
     return f"{verdict}: {', '.join(parts)}. {reason[:1].upper()}{reason[1:]}."

@@ -36,6 +36,14 @@ def keep_going(_fraction: float, _doing: str) -> bool:
     return True
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_measured_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What loads teach (loaders/llamacpp/measured.py) goes into a file of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTGEN_MEASURED", str(tmp_path_factory.mktemp("measured") / "measured.json"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo_model_path() -> Path:
     """SmolLM2-135M-Instruct as a GGUF: from models/, or fetched once into cache/test-models/."""

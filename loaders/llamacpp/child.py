@@ -18,6 +18,10 @@ from typing import Any
 
 from errors import LoadCancelled, ModelFileError
 
+#: A variable for tests: addresses of RPC servers on this machine, with commas between. Such a server has no key, and
+#: one that goes away ends the program.
+SERVERS = "TEXTGEN_TEST_RPC_SERVERS"
+
 _ROOT = Path(__file__).resolve().parents[2]
 _LOOK = 0.1  # seconds between two looks at whether it was cancelled
 #: ggml's last words: "/path/ggml.c:123: GGML_ASSERT(n > 0) failed", or the same with a sentence.
@@ -35,10 +39,13 @@ class Crashed(Exception):
         return ModelFileError(file.name, f"it would end the program ({self}). {what}.")
 
 
-def run(module: str, question: Mapping[str, Any], go_on: Callable[[], bool] = lambda: True) -> dict[str, Any] | None:
+def run(
+    module: str, question: Mapping[str, Any], go_on: Callable[[], bool] = lambda: True, *, cards: bool = True
+) -> dict[str, Any] | None:
     """The answer of `python -m MODULE`; None where it ended without one.
 
-    `go_on` is asked while it runs. Raises: Crashed, LoadCancelled, OSError.
+    `go_on` is asked while it runs; `cards`: it may see those in the network, too. Raises: Crashed, LoadCancelled,
+    OSError.
     """
     with subprocess.Popen(
         [sys.executable, "-m", module],
@@ -48,7 +55,8 @@ def run(module: str, question: Mapping[str, Any], go_on: Callable[[], bool] = la
         text=True,
         errors="replace",
         cwd=_ROOT,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # it would start a debugger
+        # a backtrace would start a debugger
+        env={**os.environ, "GGML_NO_BACKTRACE": "1", **({} if cards else {SERVERS: ""})},
     ) as process:
         asked: str | None = json.dumps(question)
         while True:

@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,6 +46,12 @@ _by_name = declared(ggml, "ggml_backend_dev_by_name", _pointer, ctypes.c_char_p)
 _is_host = declared(base, "ggml_backend_buft_is_host", ctypes.c_bool, _pointer)
 _device_of = declared(base, "ggml_backend_buft_get_device", _pointer, _pointer)
 _main_memory = declared(base, "ggml_backend_cpu_buffer_type", _pointer)
+_own_kind = declared(base, "ggml_backend_dev_buffer_type", _pointer, _pointer)
+_alloc = declared(base, "ggml_backend_buft_alloc_buffer", _pointer, _pointer, ctypes.c_size_t)
+_clear = declared(base, "ggml_backend_buffer_clear", None, _pointer, ctypes.c_uint8)
+_free = declared(base, "ggml_backend_buffer_free", None, _pointer)
+_CLEARED, _ROUNDS = 2**27, 4  # bytes, and times
+_FASTEST = 2e13  # bytes a second: what is told to be faster did not wait until it was done
 
 
 def cards() -> list[Card]:
@@ -87,6 +94,35 @@ def _card(device: int, told: _Properties, *, integrated: bool) -> Card:
         integrated,
         rows,
     )
+
+
+def free(name: str) -> int | None:
+    """Free bytes of a card now; None for one in the network, whose connection belongs to whoever computes on it."""
+    device = _by_name(name.encode())
+    if not device or (_registry_name(_registry(device)) or b"").decode() == _NETWORK:
+        return None
+    left, total = ctypes.c_size_t(), ctypes.c_size_t()
+    library.dev_memory(device, ctypes.byref(left), ctypes.byref(total))
+    return left.value
+
+
+def bandwidth(name: str) -> float:
+    """Bytes a second that a card fills its memory with, the best of some rounds; 0 where it has no room for the try.
+
+    Reading is about as fast, and nothing quicker tells it for every kind of card.
+    """
+    device = _by_name(name.encode())
+    buffer = _alloc(_own_kind(device), _CLEARED) if device else None
+    if not buffer:
+        return 0.0
+    best, left = 0.0, ctypes.c_size_t()
+    for value in range(_ROUNDS):
+        started = time.perf_counter()
+        _clear(buffer, value)
+        library.dev_memory(device, ctypes.byref(left), ctypes.byref(left))  # an answer comes when that is done
+        best = max(best, _CLEARED / (time.perf_counter() - started))
+    _free(buffer)
+    return best if best < _FASTEST else 0.0
 
 
 def device_list(names: Sequence[str]) -> Any:

@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from errors import InvalidInput, LoadCancelled, ModelFileError
-from loaders.llamacpp import child, fit
+from loaders.cards import check_that_they_answer
+from loaders.llamacpp import child, fit, speed
+from loaders.llamacpp.measured import Measured
 from loaders.llamacpp.placement import MEMORY, BySize, Card, Placement, Sizes
 
 if TYPE_CHECKING:  # these import llama_cpp
@@ -35,7 +37,7 @@ _CLOSE = 50  # this part of a card's memory more or less free makes no other ans
 class Question:
     """`context`: fields of llama_context_params, sorted. `embedding`: those of the context for embeddings, () to leave
     it out. `stamp` changes when the file does. `most`: bytes that may go to a card, or 0. `pretended`:
-    cards' free bytes by name, other than they are.
+    cards' free bytes by name, other than they are. `threads`: how many compute on the processor.
     """
 
     parts: tuple[str, ...]
@@ -46,16 +48,21 @@ class Question:
     stamp: float = 0.0
     most: int = 0
     pretended: tuple[tuple[str, int], ...] = ()
+    threads: int = 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The placement and what it takes by device; what embeddings take besides, by device; all cards there are."""
+    """The placement and what it takes by device; what embeddings take besides, by device; all cards there are. What is
+    kept free on each card, and how many bytes a second each device that is used reads (0: not known), by its name.
+    """
 
     placement: Placement
     sizes: BySize
     cards: tuple[Card, ...] = ()
     embedding: Mapping[str, int] | None = None
+    margins: Mapping[str, int] = field(default_factory=dict)
+    bandwidths: Mapping[str, float] = field(default_factory=dict)
 
 
 def asked(question: Question, cards: Sequence[Card] | None = None) -> Answer | None:
@@ -65,12 +72,14 @@ def asked(question: Question, cards: Sequence[Card] | None = None) -> Answer | N
     for as much as that, about. That there was none is not kept.
 
     Raises: InvalidInput, where the wish does not go with the cards; ModelFileError, where llama.cpp crashes over the
-    file.
+    file; Unavailable, where it does over a card.
     """
     try:
         answer = _remembered(question, int(time.monotonic() // _FRESH))
         return answer if cards is None or _still(answer.cards, cards) else _ask(question)
     except child.Crashed as error:
+        if question.wish.layers:
+            check_that_they_answer()
         raise error.about(Path(question.parts[0])) from None
     except (OSError, KeyError, LoadCancelled):
         return None
@@ -90,7 +99,8 @@ def _remembered(question: Question, _while: int) -> Answer:
 
 def _ask(question: Question) -> Answer:
     until = time.monotonic() + _PATIENCE
-    value = child.run("loaders.llamacpp.dry_run", asdict(question), lambda: time.monotonic() < until)
+    asked, cards = asdict(question), question.wish.layers != 0
+    value = child.run("loaders.llamacpp.dry_run", asked, lambda: time.monotonic() < until, cards=cards)
     if value is None:
         raise KeyError
     if refused := value.get("refused"):
@@ -100,6 +110,8 @@ def _ask(question: Question) -> Answer:
         {name: Sizes(**size) for name, size in value["sizes"].items()},
         tuple(Card(*each) for each in value["cards"]),
         value["embedding"],
+        value["margins"],
+        value["bandwidths"],
     )
 
 
@@ -113,17 +125,14 @@ def _answer(question: Question) -> Answer:
 
     native.start(False)
     pretended = dict(question.pretended)
-    cards = [card._replace(free=pretended.get(card.name, card.free)) for card in devices.cards()]
+    there = devices.cards() if question.wish.layers else ()
+    cards = [card._replace(free=pretended.get(card.name, card.free)) for card in there]
 
-    def measure(placement: Placement) -> BySize:
-        weights = _weights(question, placement)
-        try:
-            return _account(weights, question.context)
-        finally:
-            weights.close()
-
-    memory = psutil.virtual_memory().available
-    placement, sizes = fit.best(question.wish, question.shape, cards, memory, measure, question.most)
+    memory, known = psutil.virtual_memory().available, Measured()
+    wish = replace(question.wish, kept=known.margins(cards))
+    placement, sizes = fit.best(
+        wish, question.shape, cards, memory, lambda tried: measured(question, tried), question.most
+    )
     embedding = None
     if question.embedding:
         weights = _weights(question, placement)
@@ -132,7 +141,20 @@ def _answer(question: Question) -> Answer:
                 name: size.cache + size.buffers for name, size in _account(weights, question.embedding).items()
             }
         weights.close()
-    return Answer(placement, sizes, tuple(cards), embedding)
+    by_name = {card.name: card for card in cards}
+    bandwidths = {MEMORY: known.bandwidth(None, lambda: speed.memory_bandwidth(question.threads))}
+    for name in placement.cards:
+        bandwidths[name] = known.bandwidth(by_name[name], partial(devices.bandwidth, name))
+    return Answer(placement, sizes, tuple(cards), embedding, fit.margins(wish, cards), bandwidths)
+
+
+def measured(question: Question, placement: Placement) -> BySize:
+    """What a placement takes, asked in this process. Raises: ModelFileError, LookupError."""
+    weights = _weights(question, placement)
+    try:
+        return _without_doubles(_account(weights, question.context), question, placement, weights)
+    finally:
+        weights.close()
 
 
 def _weights(question: Question, placement: Placement) -> Weights:
@@ -157,15 +179,39 @@ def _account(weights: Weights, fields: tuple[tuple[str, Any], ...]) -> BySize:
     return {**sizes, MEMORY: Sizes(held.weights, held.cache, held.buffers + rows, held.rearranged)}
 
 
+def _without_doubles(sizes: BySize, question: Question, placement: Placement, weights: Weights) -> BySize:
+    """Less what llama.cpp counts twice where nothing is allocated and several cards work at several batches at once.
+
+    It then forgets on which card the first norm of a card is computed (ggml_backend_sched_reserve_size resets the
+    scheduler after the graph was built), and counts the copies of that norm's input besides those of its result: as
+    many as there are batches under way, of n_ubatch tokens rounded up to all sequences, each a row of floats.
+    """
+    from loaders.llamacpp import native
+    from loaders.llamacpp.library import C
+
+    copies, context = native.copies(), dict(question.context)
+    if copies <= 1:
+        return sizes
+    sequences = context["n_seq_max"]
+    tokens = -(-min(context["n_ubatch"], context["n_ctx"]) // sequences) * sequences
+    double = copies * tokens * C.llama_model_n_embd(weights.pointer) * 4
+    behind = [name for name in placement.cards if sizes.get(name, Sizes()).cache][1:]
+    return {
+        name: replace(size, buffers=max(size.buffers - double * (name in behind), 0)) for name, size in sizes.items()
+    }
+
+
 def _question(given: Mapping[str, Any]) -> Question:
     wished: dict[str, Any] = {
-        key: tuple(each) if isinstance(each, list) else each for key, each in given["wish"].items()
+        key: tuple(each) if isinstance(each, list) else each for key, each in given["wish"].items() if key != "kept"
     }
     pairs: dict[str, Any] = {
         key: tuple((name, value) for name, value in given[key]) for key in ("context", "embedding", "pretended")
     }
     wish, shape = fit.Wish(**wished), fit.Shape(**given["shape"])
-    return Question(tuple(given["parts"]), wish=wish, shape=shape, most=given["most"], **pairs)
+    return Question(
+        tuple(given["parts"]), wish=wish, shape=shape, most=given["most"], threads=given["threads"], **pairs
+    )
 
 
 def main() -> None:

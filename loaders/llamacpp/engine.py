@@ -74,6 +74,10 @@ class Engine:
         running = [run.job for run in (*self._runs, *parked) if run.job.started]
         return running, [*(run.job for run in parked if not run.job.started), *self._line.jobs()]
 
+    def seconds_a_token(self) -> float:
+        """What a token of a reply took, alone in its step; 0 where too few have been measured."""
+        return self._pace.cost.of_one()
+
     def close(self) -> None:
         """End everything with ModelClosed and wait until the thread has let go of the context."""
         self._line.close(ModelClosed())

@@ -17,7 +17,7 @@ Measure = Callable[[Placement], BySize]
 
 #: Kept free on a card for the driver, and for what grows while it runs: so much, or that part of a small card.
 _MARGIN, _SHARE = 600_000_000, 8
-_BALANCINGS = 4  # tries to share out layers over unequal cards
+_BALANCINGS = 10  # tries to share out layers over unequal cards
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Wish:
     """What the user asks for. `layers`: how many go to cards, -1 for as many as fit; `experts`: of how many first
     blocks the experts stay in main memory, -1 for as many as needed. `cards`: names, () for all; `main`: the one of
     them that takes all, -1 for none. `split`: their shares, () for by what is free; `rows`: see Placement. `targets`:
-    bytes to keep free on each card, the last one for all further ones; () for what is usual.
+    bytes to keep free on each card, the last one for all further ones; () for what is usual. `kept`: what was measured
+    to be needed instead of that, by the cards' names.
     """
 
     layers: int = -1
@@ -35,6 +36,7 @@ class Wish:
     split: tuple[float, ...] = ()
     rows: bool = False
     targets: tuple[int, ...] = ()
+    kept: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def check_split(split: Sequence[float], cards: Sequence[str]) -> None:
 
 def margins(wish: Wish, cards: Sequence[Card]) -> dict[str, int]:
     """Bytes to keep free on each card, by its name."""
-    usual = [min(_MARGIN, card.total // _SHARE) for card in cards]
+    measured = dict(wish.kept)
+    usual = [measured.get(card.name, min(_MARGIN, card.total // _SHARE)) for card in cards]
     asked = [*wish.targets, *wish.targets[-1:] * len(cards)][: len(cards)] or usual
     return {card.name: size for card, size in zip(cards, asked, strict=True)}
 
@@ -187,19 +190,41 @@ class _Search:
             return Placement()
         if self._split or len(names) == 1:
             return Placement(layers, experts, names, self._split, self._wish.rows)
-        shares = [float(max(self._room[name], 1)) for name in names]
-        found = []
+        return self._balanced(layers, experts, names)
+
+    def _balanced(self, layers: int, experts: int, names: tuple[str, ...]) -> Placement:
+        """Whole layers for each card: first by what it has room for, then from the fullest to the one with most room.
+
+        Layers are not alike (experts of some stay in main memory), so how many are moved is guessed by what the fullest
+        holds for each, and halved where that was too many. Where all cards together have no room nothing is moved.
+        """
+        counts = _parts(layers, [max(self._room[name], 1) for name in names])
+        found = self._with_counts(layers, experts, names, counts)
+        most = layers
         for _ in range(_BALANCINGS):
-            whole = sum(shares)
-            tried = Placement(layers, experts, names, tuple(round(each / whole, 6) for each in shares), self._wish.rows)
-            found.append(tried)
-            if self._over(tried) <= 0:
-                return tried
-            sizes = self._sizes(tried)
-            used = [max(sizes.get(name, Sizes()).total, 1) for name in names]
-            rooms = [max(self._room[name], 1) for name in names]
-            shares = [share * room / use for share, room, use in zip(shares, rooms, used, strict=True)]
-        return min(found, key=self._over)
+            sizes = self._sizes(found)
+            over = [sizes.get(name, Sizes()).total - self._room[name] for name in names]
+            if max(over) <= 0 or sum(over) > 0:
+                break
+            full, free = over.index(max(over)), over.index(min(over))
+            each = max(sizes.get(names[full], Sizes()).total // max(counts[full], 1), 1)
+            number = min(max(round((over[full] - over[free]) / 2 / each), 1), counts[full], most)
+            if not number:
+                break
+            moved = list(counts)
+            moved[full] -= number
+            moved[free] += number
+            tried = self._with_counts(layers, experts, names, moved)
+            if self._over(tried) < self._over(found):
+                found, counts = tried, moved
+            else:
+                most = number // 2
+        return found
+
+    def _with_counts(self, layers: int, experts: int, names: tuple[str, ...], counts: list[int]) -> Placement:
+        used = {name: round(count / layers, 6) for name, count in zip(names, counts, strict=True) if count}
+        split = tuple(used.values()) if len(used) > 1 else ()
+        return Placement(layers, experts, tuple(used), split, self._wish.rows)
 
     def _fits(self, placement: Placement) -> bool:
         return self._over(placement) <= 0
@@ -217,3 +242,9 @@ class _Search:
         if placement not in self._known:
             self._known[placement] = self._measure(placement)
         return self._known[placement]
+
+
+def _parts(whole: int, weights: Sequence[float]) -> list[int]:
+    """A number in whole parts that stand to each other about as the weights do."""
+    ends = [round(whole * sum(weights[: number + 1]) / sum(weights)) for number in range(len(weights))]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]

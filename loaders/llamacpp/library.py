@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import BrokenPackage
+from loaders.llamacpp.child import SERVERS
 
 _ADVICE = (
     "Start the start script with --repair; where you have set LLAMA_CPP_LIB_PATH yourself, take that away instead."
@@ -39,10 +40,6 @@ C = llama_cpp
 _lib = C.llama_cpp._lib
 #: Where the library lies that the binding has loaded; the backends lie beside it.
 FOLDER = Path(_lib._name).absolute().parent
-
-#: A variable for tests: addresses of RPC servers on this machine, with commas between. Such a server has no key, and
-#: one that goes away ends the program.
-SERVERS = "TEXTGEN_TEST_RPC_SERVERS"
 
 #: The binding whose structs are known here, and the commit of llama.cpp that it was written for.
 BINDING, COMMIT = "0.3.36", "0c1e57098bba43ac29e6e3b677cdceebdd22334f"

@@ -12,14 +12,17 @@ import psutil
 
 from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemory
 from loaders.base import Loader, Model, Progress
+from loaders.cards import check_that_they_answer
 from loaders.forecast import Forecast
 from loaders.llamacpp import architecture, attention, memory, planning, trial
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.limits import Limits
+from loaders.llamacpp.measured import Measured
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
 from loaders.llamacpp.placement import Card, titles
 from loaders.llamacpp.planning import Placed, Plan
 from loaders.llamacpp.threads import candidates, measured, physical_cores, threads_and_reason
+from loaders.llamacpp.watch import Watch
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import llama_cpp
@@ -103,6 +106,7 @@ class Opened:
     notes: list[str]
     memory: int  # bytes
     only_embeds: str = ""  # why the model writes no text, "" where it does
+    watch: Watch | None = None
 
     @property
     def name(self) -> str:
@@ -136,6 +140,7 @@ def build(found: Opened, options: LlamaCppOptions, limits: Limits) -> Model:
         found.notes,
         found.memory,
         found.only_embeds,
+        found.watch,
     )
 
 
@@ -149,13 +154,16 @@ def opened(
 ) -> Model:
     """Bring a GGUF into memory with a context of `copies` times n_ctx tokens, and build the model on it.
 
-    Raises: ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled; nothing stays in memory then.
+    Raises: ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled, Unavailable; nothing stays in memory then.
     """
     progress(0.0, "reading the header")
     header = read_header(file_of(path))
     if why := architecture.refusal(header):
         raise ModelFileError(path.name, why)
     plan = planning.plan(header, options, limits, copies)
+    wants_cards = planning.wish(options).layers != 0  # else none is asked, so that a broken one is out of the way
+    if wants_cards:
+        check_that_they_answer()
     shifts = trial.check(
         header.parts,
         plan.context,
@@ -168,7 +176,9 @@ def opened(
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.start(options.numa)
-    cards = devices.cards()
+    cards = devices.cards() if wants_cards else ()
+    for card in cards:
+        Measured().note_idle(card)
     on_card = bool(cards) and planning.wish(options).layers != 0
     flash, why_flash = attention.choose(header, options, card=on_card, exact=not limits.shared)
     plan = plan.attended(flash)
@@ -187,12 +197,26 @@ def opened(
         whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
         held = (devices.account(context.pointer) or {}) if place.placement.layers else {}
-        by_card = {title: held[name].total for name, title in titles(cards).items() if name in held}
-        notes.append(taken_in_words(taken, by_card))
+        account = {name: size.total for name, size in held.items()}
+        notes.append(taken_in_words(taken, _by_card(account, place)))
+        watch = Watch(
+            planning.used_cards(place),
+            account,
+            devices.free,
+            expected=planning.seconds_a_token(plan, place),
+            kind=header.quantization,
+        )
         if why := architecture.only_embeds(header):
             notes.append(f"this {why}")
         found = Opened(
-            path, weights, context, tokenizer, notes, sum(taken.values()), f"{path.name} {why}" if why else ""
+            path,
+            weights,
+            context,
+            tokenizer,
+            notes,
+            sum(taken.values()),
+            f"{path.name} {why}" if why else "",
+            watch,
         )
         model = build(found, options, limits)
     except BaseException:
@@ -319,12 +343,24 @@ def _why_no_shift(context: Context, limits: Limits) -> str:
     return "context_shift has no effect: the memory of this model cannot be shifted, so a full context ends the reply"
 
 
-def taken_in_words(sizes: Mapping[tuple[str, str], int], by_card: Mapping[str, int]) -> str:
-    """What llama.cpp has taken, by its own account. `by_card`: bytes of it on each card, by what it is called."""
+def _by_card(account: Mapping[str, int], place: Placed) -> dict[str, tuple[int, int]]:
+    """Of each card that holds something, by what it is called: the bytes there, and those that were forecast."""
+    forecast = {name: size.total for name, size in (place.sizes or {}).items()}
+    called = titles(place.cards)
+    return {called[name]: (size, forecast.get(name, 0)) for name, size in account.items() if size and name in called}
+
+
+def taken_in_words(sizes: Mapping[tuple[str, str], int], by_card: Mapping[str, tuple[int, int]]) -> str:
+    """What llama.cpp has taken, by its own account. `by_card`: bytes of it on each card, by what it is called, and
+    those that were forecast (0: none were).
+    """
     kinds = {"weights": ("model",), "context": ("KV", "RS"), "buffers": ("compute", "output")}
     amounts = {name: sum(size for (_, kind), size in sizes.items() if kind in of) for name, of in kinds.items()}
     told = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in amounts.items())
-    on_cards = " and ".join(f"{size / 1e9:.2f} GB on {title}" for title, size in by_card.items())
+    on_cards = " and ".join(
+        f"{size / 1e9:.2f} GB on {title}" + (f" (forecast {expected / 1e9:.2f})" if expected else "")
+        for title, (size, expected) in by_card.items()
+    )
     return f"memory taken: {sum(amounts.values()) / 1e9:.2f} GB ({told})" + (f", of it {on_cards}" if on_cards else "")
 
 

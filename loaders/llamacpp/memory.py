@@ -111,7 +111,8 @@ def by_device(
     held = sizes.get(MEMORY, Sizes())
     shared = sum(sizes[card.name].total for card in cards if card.integrated and card.name in sizes)
     mapped = 0 if options.no_mmap else held.rearranged
-    devices = [DeviceForecast(MEMORY, held.weights + mapped, held.cache, held.buffers, max(available - shared, 0))]
+    weights, left = held.weights + mapped, max(available - shared, 0)
+    devices = [DeviceForecast(MEMORY, weights, held.cache, held.buffers, left, spare=0 if options.mlock else mapped)]
     for card in cards:
         size = sizes.get(card.name, Sizes())
         free = fit.room(card, max(available - held.total, 0))

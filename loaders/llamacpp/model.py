@@ -26,6 +26,7 @@ from loaders.llamacpp.native import Context, Weights, give_back
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.threads import threads_and_reason
 from loaders.llamacpp.tokenizer import LlamaTokenizer
+from loaders.llamacpp.watch import Watch
 from loaders.queued import QueuedModel
 
 #: Knobs that this loader does not honour, and why.
@@ -56,6 +57,7 @@ class LlamaCppModel(QueuedModel):
         notes: Sequence[str],
         memory: int,
         only_embeds: str = "",
+        watch: Watch | None = None,
     ) -> None:
         """`only_embeds`: why the model writes no text, "" where it does."""
         super().__init__()
@@ -66,6 +68,7 @@ class LlamaCppModel(QueuedModel):
         self.notes = tuple(notes)
         self.memory = memory
         self._only_embeds = only_embeds
+        self._watch = watch
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
@@ -108,6 +111,10 @@ class LlamaCppModel(QueuedModel):
         self._mapped.check()
         return self._embedder.embed(texts, cancel)
 
+    def warning(self) -> str:
+        watch = self._watch
+        return watch.warning() if watch else ""
+
     def _check_room(self, job: Job) -> None:
         if self._only_embeds:
             raise Unsupported(self._only_embeds)
@@ -128,6 +135,9 @@ class LlamaCppModel(QueuedModel):
             self._grammars.close()
             self._embedder.close()
             self._engine.close()
+            if self._watch:
+                self._watch.end(self._engine.seconds_a_token())
+                self._watch = None
             self.tokenizer.close()
             self._context.close()
             self._adapters.close()

@@ -38,11 +38,16 @@ _FULL = re.compile(r"(?i)(?:unable|failed) to alloc|out ?of ?(?:device ?|host ?)
 _SIZE = re.compile(r"(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mebibytes>[\d.]+) MiB")
 
 
+#: How many copies of what goes from card to card are kept, so that several batches are under way.
+_COPIES = re.compile(r"sched copies = (\d+)")
+
+
 class _Log:
     """llama.cpp's log, sent to Python's; the last complaints are kept, for they say why a load failed."""
 
     def __init__(self) -> None:
         self.complaints: list[str] = []
+        self.copies = 1
         self.sizes: dict[tuple[str, str], int] = {}
         self.counting = threading.Lock()
         self._callback = C.llama_log_callback(self._write)
@@ -55,6 +60,8 @@ class _Log:
         if match := _SIZE.search(line):
             key = (match["device"], match["kind"])
             self.sizes[key] = self.sizes.get(key, 0) + round(float(match["mebibytes"]) * 2**20)
+        elif copies := _COPIES.search(line):
+            self.copies = int(copies[1])
         if level == _ERROR:
             self.complaints = [*self.complaints[-19:], line]
         # its warnings and errors explain failures that we put into sentences ourselves: they go to the debug log
@@ -88,6 +95,11 @@ def counting() -> Iterator[None]:
 def sizes() -> dict[tuple[str, str], int]:
     """The buffers that llama.cpp has told of: device and kind (model, KV, compute, output) to bytes."""
     return dict(_log.sizes)
+
+
+def copies() -> int:
+    """How many copies of what goes from card to card the context keeps that was made last."""
+    return _log.copies
 
 
 def give_back() -> None:

@@ -11,8 +11,9 @@ from loaders.knobs import knob
 from loaders.params import LoadOptions, Text
 
 _F16 = BeforeValidator(lambda value: "f16" if value == "fp16" else value)  # the original's spelling
-CacheType = Annotated[Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"], _F16]
-PartType = Annotated[Literal["same", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"], _F16]
+Kept = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+CacheType = Annotated[Kept, _F16]
+PartType = Annotated[Literal["same", Kept], _F16]
 
 
 class GGUFOptions(LoadOptions):
@@ -59,7 +60,7 @@ class GGUFOptions(LoadOptions):
     split_mode: Literal["layer", "none", "row"] = knob(
         "layer", group="memory",
         help="Several GPUs: layer gives each whole layers, none puts all on main_gpu, row cuts every matrix over all "
-        "(CUDA's GPUs alone).",
+        "(CUDA's and SYCL's alone).",
     )  # fmt: skip
     row_split: bool = knob(False, group="memory", help="The older spelling of split_mode row.")
     main_gpu: int = knob(
@@ -72,7 +73,7 @@ class GGUFOptions(LoadOptions):
     fit_target: Text = knob(
         "", group="memory",
         help="MiB to keep free on each GPU where layers are chosen by what fits, with commas between; the last one "
-        "holds for all further GPUs. Empty: 572, or an eighth of a smaller GPU.",
+        "holds for all further GPUs. Empty: 572, or an eighth of a smaller GPU, until loads have shown what they need.",
     )  # fmt: skip
     no_mmap: bool = knob(
         False, group="memory",

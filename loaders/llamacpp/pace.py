@@ -21,6 +21,7 @@ _OLDEST = 1e-3  # and no less than so much
 #: Which of the three numbers are not 0: the simplest first, for what was measured may not tell rows from depth.
 _CHOICES = ((0, 1), (1,), (0,), (0, 1, 2), (1, 2), (0, 2), (2,))
 _BETTER = 0.8  # a later choice must make so much less of an error
+_ENOUGH = 24  # steps, after which what one takes is known
 _CELLS = 256  # llama.cpp passes over the cache in blocks of so many cells
 
 
@@ -72,6 +73,13 @@ class StepCost:
         """What such a step is expected to take; 0 while nothing was measured."""
         a, b, c = self._fitted()
         return a + b * rows + c * rows * cells
+
+    def of_one(self) -> float:
+        """The seconds that steps of one row took; 0 before enough of them were measured."""
+        if self._steps < _ENOUGH:
+            return 0.0
+        found = [kind for (rows, _), kind in self._kinds.items() if rows == 1]
+        return max(found, key=lambda kind: kind.at).seconds if found else 0.0
 
     def _fitted(self) -> tuple[float, float, float]:
         if self._fit is None:

@@ -6,7 +6,7 @@ would do is asked in a process of its own (dry_run.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,12 +14,14 @@ import psutil
 
 from errors import InvalidInput, ModelFileError
 from loaders.forecast import Forecast
-from loaders.llamacpp import attention, dry_run, embedding_size, fit, memory
+from loaders.llamacpp import attention, dry_run, embedding_size, fit, memory, speed
 from loaders.llamacpp.context_params import attention_params, context_params, key_type
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.limits import Limits
+from loaders.llamacpp.measured import Measured
 from loaders.llamacpp.options import GGUFOptions
-from loaders.llamacpp.placement import BySize, Card, Placement, titles
+from loaders.llamacpp.placement import MEMORY, BySize, Card, Placement, titles
+from loaders.llamacpp.threads import threads_and_reason
 
 #: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
 LARGEST_DEFAULT_CONTEXT = 8192
@@ -60,9 +62,10 @@ class Placed:
     placement: Placement
     reason: str
     cards: tuple[Card, ...] = ()
-    margins: dict[str, int] = field(default_factory=dict)
+    margins: Mapping[str, int] = field(default_factory=dict)
     sizes: BySize | None = None
     embedding: int = 0  # bytes that the shortest embeddings would take besides
+    bandwidths: Mapping[str, float] = field(default_factory=dict)  # bytes a second by device, 0 where not known
 
 
 def plan(header: GGUFHeader, options: GGUFOptions, limits: Limits, copies: int) -> Plan:
@@ -131,7 +134,8 @@ def placed(found: Plan, cards: Sequence[Card] | None = None, *, most: int = 0) -
     """
     asked = wish(found.options)
     if cards is not None and (not cards or asked.layers == 0):
-        return Placed(Placement(), _why_none(found, cards), tuple(cards))
+        bandwidths = {MEMORY: Measured().known_bandwidth(None)}
+        return Placed(Placement(), _why_none(found, cards), tuple(cards), bandwidths=bandwidths)
     header = found.header
     answer = dry_run.asked(
         dry_run.Question(
@@ -142,17 +146,17 @@ def placed(found: Plan, cards: Sequence[Card] | None = None, *, most: int = 0) -
             _embedding(found),
             header.path.stat().st_mtime,
             most,
+            threads=threads_and_reason(found.options.threads)[0],
         ),
         cards,
     )
     if answer is None:
         return _by_arithmetic(found, asked, cards or (), most)
-    margins = fit.margins(asked, answer.cards)
     reason = (
         _in_words(found, answer.placement, answer.cards) if answer.placement.layers else _why_none(found, answer.cards)
     )
     embedding = sum((answer.embedding or {}).values())
-    return Placed(answer.placement, reason, answer.cards, margins, answer.sizes, embedding)
+    return Placed(answer.placement, reason, answer.cards, answer.margins, answer.sizes, embedding, answer.bandwidths)
 
 
 def _embedding(found: Plan) -> tuple[tuple[str, Any], ...]:
@@ -163,7 +167,7 @@ def _embedding(found: Plan) -> tuple[tuple[str, Any], ...]:
 def _by_arithmetic(found: Plan, asked: fit.Wish, cards: Sequence[Card], most: int) -> Placed:
     """By the header alone, where llama.cpp does not tell: the cards as if they were one."""
     used = fit.chosen(asked, cards)
-    margins = fit.margins(asked, used)
+    margins = fit.margins(replace(asked, kept=Measured().margins(used)), used)
     available = psutil.virtual_memory().available
     free = sum(max(fit.room(card, available) - margins[card.name], 0) for card in used)
     on_cpu = found.options.no_offload_kqv
@@ -196,11 +200,13 @@ def _why_none(found: Plan, cards: Sequence[Card]) -> str:
     none = _none_of(found)
     if found.options.cpu:
         return f"{none}: the option cpu is on"
+    if found.options.n_gpu_layers == 0 or wish(found.options).layers == 0:
+        return f"{none}, as asked"
     if not cards:
         if found.options.n_gpu_layers > 0:
             return f"{none}: llama.cpp finds none, so n_gpu_layers has no effect"
         return "the CPU computes: llama.cpp finds no GPU"
-    if found.options.n_gpu_layers == 0 or found.options.devices:
+    if found.options.devices:
         return f"{none}, as asked"
     names = " and ".join(titles(cards).values())
     return f"{none}: {names} {'has' if len(cards) == 1 else 'have'} too little memory free"
@@ -228,8 +234,31 @@ def forecast(found: Plan) -> Forecast:
     if place.placement.layers and found.flash != found.options.flash_attn:  # on a card llama.cpp knows best
         place = placed(found.attended(found.options.flash_attn))
     reason = f"{place.reason}; {found.notes[0]}"
+    if pace := _pace(found, place):
+        reason += f"; {pace}"
     if place.embedding:
         reason += f"; embeddings of short texts take {place.embedding / 1e9:.2f} GB more while they are made"
     return memory.by_device(
         found.header, found.estimate, place, reason, psutil.virtual_memory().available, found.options
     )
+
+
+def used_cards(place: Placed) -> tuple[Card, ...]:
+    return tuple(card for card in place.cards if card.name in place.placement.cards)
+
+
+def seconds_a_token(found: Plan, place: Placed) -> float:
+    """By the bandwidths alone, not corrected; 0 where they are not known."""
+    return _reading(found, place).seconds(place.bandwidths)
+
+
+def _reading(found: Plan, place: Placed) -> speed.Reading:
+    sizes = place.sizes or {MEMORY: memory.by_header(found.header, found.estimate, place.placement)[0]}
+    return speed.reading(found.header, place.placement, sizes, found.n_ctx)
+
+
+def _pace(found: Plan, place: Placed) -> str:
+    """The tokens a second to expect, with the reason; "" where they are not known."""
+    called = {MEMORY: "the machine's memory", **titles(place.cards)}
+    ratio = Measured().pace(used_cards(place), found.header.quantization)
+    return speed.in_words(_reading(found, place), place.bandwidths, ratio, called)

@@ -116,7 +116,7 @@ class _Asker:
 @lru_cache(maxsize=256)
 def _passes(question: Question, asker: _Asker) -> bool:
     """True where it was got through. What crashes or is cancelled is not remembered. Raises: as child.run."""
-    child.run("loaders.llamacpp.trial", asdict(question), asker.go_on)
+    child.run("loaders.llamacpp.trial", asdict(question), asker.go_on, cards=False)
     return True
 
 
@@ -129,7 +129,7 @@ def _try(question: Question) -> None:
     weights = native.Weights(
         question.parts,
         placement=Placement(),
-        mmap=True,
+        mmap=question.compute,  # llama.cpp ends the program where it is to map a file and to take nothing
         mlock=False,
         progress=lambda _: True,
         pretend=not question.compute,

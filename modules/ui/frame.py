@@ -59,7 +59,8 @@ class Frame:
     def _look(self, seen: Seen, model: str) -> Any:
         state = self._app.models.state
         queue = self._app.generator.queue()
-        told = parts(queue_text(queue), self._app.machine.warning())
+        loaded = self._app.models.loaded
+        told = parts(queue_text(queue), self._app.machine.warning(), loaded.warning() if loaded else "")
         now = Seen(chip_text(self._app), told, progress_html(self._app), queue_html(queue))
         key = f"{state.phase} {state.name} {state.loader} {id(self._app.models.loaded)} {state.error}"
         if now == seen and key == model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from loaders.base import Finish, Request
@@ -30,6 +31,11 @@ def test_the_queue_shows_who_is_answered_and_ends_whom_one_likes(web: Web) -> No
         pass
     assert stream.report.finish is Finish.CANCELLED
     expect(web.page.locator("#queue-view")).to_contain_text("Nothing is being written")
+
+
+def test_a_card_that_is_nearly_full_is_told(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web.app.models.current(), "warning", lambda: "RTX 3060 is nearly full: 0.2 GB left")
+    expect(web.page.locator("#queue")).to_contain_text("RTX 3060 is nearly full")
 
 
 def test_light_and_dark_are_remembered(web: Web) -> None:

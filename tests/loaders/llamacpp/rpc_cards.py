@@ -24,36 +24,43 @@ from loaders.llamacpp.placement import BySize
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 SERVERS = "TEXTGEN_TEST_RPC_SERVERS"
+_COUNTS = "TEXTGEN_TEST_RPC_COUNTS"  # the ports where the servers tell what is taken in them
 
 
 class Cards:
     """So many cards."""
 
     def __init__(self, number: int) -> None:
-        self._ports = [_free_port() for _ in range(number)]
+        ports = [(_free_port(), _free_port()) for _ in range(number)]
         module = "tests.loaders.llamacpp.rpc_server"
         self._servers = [
             subprocess.Popen(
-                [sys.executable, "-m", module, str(port)],
+                [sys.executable, "-m", module, str(port), str(other)],
                 cwd=ROOT,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            for port in self._ports
+            for port, other in ports
         ]
-        for port, server in zip(self._ports, self._servers, strict=True):
-            _wait_for(port, server)
-        addresses = ",".join(f"127.0.0.1:{port}" for port in self._ports)
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start, (addresses,))
+        for pair, server in zip(ports, self._servers, strict=True):
+            for port in pair:
+                _wait_for(port, server)
+        addresses = ",".join(f"127.0.0.1:{port}" for port, _ in ports)
+        self._counts = ",".join(str(other) for _, other in ports)
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, _start, (addresses, self._counts))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         return self._pool.submit(function, *arguments).result(timeout=300)
 
-    def memory(self) -> list[int]:
-        """Resident bytes of each server."""
-        import psutil
+    def taken(self) -> list[int]:
+        """Bytes that are taken in each server."""
+        return taken(self._counts)
 
-        return [psutil.Process(server.pid).memory_info().rss for server in self._servers]
+    def kill(self, number: int) -> None:
+        """End a server, as a card that vanishes."""
+        self._servers[number].kill()
+        self._servers[number].wait()
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -76,8 +83,18 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the RPC server on port {port} did not start")
 
 
-def _start(addresses: str) -> None:
-    os.environ[SERVERS] = addresses
+def _start(addresses: str, counts: str) -> None:
+    os.environ[SERVERS], os.environ[_COUNTS] = addresses, counts
+
+
+def taken(counts: str = "") -> list[int]:
+    """Bytes that are taken in each server; -1 where its C library does not count them, or it is gone."""
+    found = []
+    for port in (counts or os.environ[_COUNTS]).split(","):
+        found.append(-1)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), timeout=60) as server:
+            found[-1] = int(server.makefile().read())
+    return found
 
 
 def has_rpc() -> bool:
@@ -87,14 +104,26 @@ def has_rpc() -> bool:
     return hasattr(ggml, "ggml_backend_rpc_add_server")
 
 
+def _settled() -> list[int]:
+    """The same, when the servers have let go of what the last process took."""
+    found: list[int] = []
+    while found != (now := taken()):
+        found = now
+        time.sleep(0.2)
+    return found
+
+
 @dataclass(frozen=True)
 class Told:
-    """A load: what was forecast, what llama.cpp took by device, the notes, and a greedy reply."""
+    """A load: what was forecast, what llama.cpp took by device, the notes, and a greedy reply. `reported`: the bytes
+    that each server says were taken in it meanwhile.
+    """
 
     forecast: Forecast
     taken: BySize
     notes: tuple[str, ...]
     reply: tuple[int, ...]
+    reported: tuple[int, ...] = ()
 
 
 def load(path: Path, options: Mapping[str, Any], prompt: Sequence[int] = (), length: int = 8) -> Told:
@@ -107,12 +136,22 @@ def load(path: Path, options: Mapping[str, Any], prompt: Sequence[int] = (), len
     parsed = LlamaCpp.Options.parse(options)
     forecast = LlamaCpp.forecast(path, parsed)
     assert forecast
+    before = _settled()
     with LlamaCpp.load(path, parsed, lambda *_: True) as model:
-        taken = devices.account(model._context.pointer)  # type: ignore[attr-defined]
-        assert taken
+        account = devices.account(model._context.pointer)  # type: ignore[attr-defined]
+        assert account
+        reported = tuple(after - then for after, then in zip(taken(), before, strict=True))
         greedy = SamplingParams(do_sample=False, temperature=0, ban_eos_token=True)
         reply = [token.id for token in model.generate(Request(list(prompt), greedy, length))] if prompt else []
-        return Told(forecast, taken, model.notes, tuple(reply))
+        return Told(forecast, account, model.notes, tuple(reply), reported)
+
+
+def load_and_count(path: Path, options: Mapping[str, Any]) -> int:
+    """Load, close, and count the bytes that are taken in this process then; -1 where that is not known."""
+    from tests.loaders.llamacpp import rpc_server
+
+    load(path, options)
+    return rpc_server.taken()
 
 
 def load_on_full_cards(path: Path, options: Mapping[str, Any], most: int) -> tuple[str, list[int], tuple[str, ...]]:
@@ -156,3 +195,41 @@ def cards() -> list[Any]:
 
     native.start(False)
     return devices.cards()
+
+
+def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast, Forecast]:
+    """The forecasts before and after two loads with replies, each of which takes 50 MiB more of the card than llama.cpp
+    tells of (servers are not asked what they have free while others compute on them).
+    """
+    from loaders.base import Request
+    from loaders.llamacpp import devices, dry_run, measured
+    from loaders.llamacpp.loader import LlamaCpp
+    from loaders.params import SamplingParams
+
+    parsed = LlamaCpp.Options.parse(options)
+    real = devices.cards, devices.free, measured._FAR
+    measured._FAR = 1e9  # machines that run tests may be very busy
+    os.environ[measured.VARIABLE] = str(file)
+    try:
+        first = LlamaCpp.forecast(path, parsed)
+        assert first is not None
+        empty, took = [card._replace(free=card.total) for card in devices.cards()], first.devices[1].total
+        devices.cards = lambda: empty
+        devices.free = lambda _: empty[0].total - took - 50 * 2**20
+        for _ in range(2):
+            with LlamaCpp.load(path, parsed, lambda *_: True) as model:
+                list(model.generate(Request([100, 200, 300], SamplingParams(ban_eos_token=True), 32)))
+        dry_run._remembered.cache_clear()
+        later = LlamaCpp.forecast(path, parsed)
+    finally:
+        devices.cards, devices.free, measured._FAR = real
+        del os.environ[measured.VARIABLE]
+    assert later is not None
+    return first, later
+
+
+def bandwidth() -> float:
+    from loaders.llamacpp import devices
+
+    cards()
+    return devices.bandwidth("RPC0")

@@ -100,18 +100,32 @@ def test_one_card_gets_the_best_that_there_is() -> None:
 
 
 def test_two_cards_are_never_over_the_limit_and_within_a_layer_of_the_best() -> None:
+    """Neither two layers more fit, nor, with all layers there, the experts of two layers more, wherever it is cut."""
     numbers = random.Random(2)
+    seen = set()
     for _ in range(100):
         model = made(numbers)
         cards = [card("C0", numbers.uniform(4, 24) * GB), card("C1", numbers.uniform(4, 24) * GB)]
         found, sizes = fit.best(Wish(), model.shape, cards, 10**12, model.measure)
         if found.layers:
             assert over(sizes, cards) <= 0
-        experts = model.shape.experts
-        for layers in range(found.layers + 2, model.shape.blocks + 2):
-            for share in range(1, 64):
-                way = Placement(layers, experts, ("C0", "C1"), (share / 64, 1 - share / 64))
+        everything = model.shape.blocks + 1
+        better = [(layers, model.shape.experts) for layers in range(found.layers + 2, everything + 1)]
+        if found.layers == everything:
+            better += [(everything, experts) for experts in range(found.experts - 1)]
+        seen.add((found.layers == everything, bool(found.experts)))
+        for layers, experts in better:
+            for first in range(layers + 1):
+                way = Placement(layers, experts, ("C0", "C1"), (first / layers, 1 - first / layers))
                 assert over(model.measure(way), cards) > 0, (found, way)
+    assert len(seen) == 4
+
+
+def test_a_card_that_gets_no_layer_takes_no_part() -> None:
+    model = Made(10**8, 0, 10**7, 10**8, 10**8, Shape(10))
+    cards = [card("C0", GB // 4)._replace(total=GB), card("C1", 8 * GB)]  # room for a buffer and no layer besides
+    found, _ = fit.best(Wish(), model.shape, cards, 10**12, model.measure)
+    assert found == Placement(11, 0, ("C1",))
 
 
 def test_what_was_asked_for_is_done() -> None:

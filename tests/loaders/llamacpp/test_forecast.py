@@ -95,6 +95,21 @@ def test_an_integrated_cards_memory_is_the_machines(demo_model_path: Path) -> No
     assert not shown(header, place(card, total=890), 930).fits  # 890 and 50 are more than 930
 
 
+def test_pages_of_the_file_that_are_not_read_again_need_no_room(demo_model_path: Path) -> None:
+    """What is rearranged for the processor is a copy: the pages that it was made from are the system's to take back."""
+    header = read_header(demo_model_path)
+    where = Placed(Placement(), "", sizes={MEMORY: Sizes(100, rearranged=60)})
+    found = memory.estimate(header, 1024, "f16", "f16")
+
+    def made(**values: Any) -> Forecast:
+        return memory.by_device(header, found, where, "so", 120, GGUFOptions.parse(values))
+
+    assert made().total == 160
+    assert made().fits
+    assert not made(mlock=True).fits
+    assert made(no_mmap=True).total == 100
+
+
 @pytest.mark.parametrize(
     ("descriptions", "called"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ import pytest
 from errors import EngineFailed, InvalidInput, ModelFileError
 from loaders.base import Finish, Request
 from loaders.lists import quoted_strings
+from loaders.llamacpp.context_params import _GGML_TYPES
 from loaders.llamacpp.loader import LlamaCpp
+from loaders.llamacpp.memory import CACHE_BYTES
+from loaders.llamacpp.options import GGUFOptions, Kept
 from loaders.llamacpp.sequences import Sequences
 from loaders.params import SamplingParams
 from tests.loaders.llamacpp.gguf_writer import write_gguf
@@ -115,3 +119,11 @@ def test_far_numbers_are_as_good_as_infinite(load: Load) -> None:
     likely = ids_of(stream)[0]
     again = model.generate(Request(ids, SamplingParams(do_sample=False), 1, logit_bias={likely: -1e300}))
     assert ids_of(again)[0] != likely
+
+
+def test_every_cache_type_is_known_everywhere() -> None:
+    types = set(get_args(Kept))
+    assert types == set(CACHE_BYTES) == set(_GGML_TYPES)
+    for part in ("cache_type", "cache_type_k", "cache_type_v"):
+        choices = set(GGUFOptions.knobs()[part].choices)
+        assert choices == (types if part == "cache_type" else {"same", *types})

@@ -8,17 +8,18 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
-from errors import LoadCancelled, ModelFileError
+from errors import LoadCancelled, ModelFileError, NotEnoughMemory
 from loaders import loader_named
 from loaders.base import Lora
 from loaders.llamacpp import child, trial
 from tests.conftest import keep_going
-from tests.zoo import ggufs
+from tests.zoo import families, ggufs
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,12 @@ def test_the_forecast_says_so_too(tmp_path: Path) -> None:
 def test_a_file_is_tried_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, tried = ggufs.make("llama", tmp_path), []
     real = child.run
-    monkeypatch.setattr(child, "run", lambda module, *rest: (tried.append(module), real(module, *rest))[1])
+
+    def run(module: str, *rest: Any, **more: Any) -> Any:
+        tried.append(module)
+        return real(module, *rest, **more)
+
+    monkeypatch.setattr(child, "run", run)
     params = {"flash_attn_type": -1, "type_k": 1, "type_v": 1}
     for _ in range(2):
         trial.check([path], params, 10**10, lambda: True)
@@ -135,3 +141,13 @@ def test_how_a_process_ended_is_said(code: int, complaints: str, said: str) -> N
 def test_what_ends_without_an_answer_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/true")
     assert child.run("anything", {}) is None
+
+
+def test_a_file_larger_than_memory_is_tried_without_its_weights(tmp_path: Path) -> None:
+    """llama.cpp asserted in that trial, and so every such file was called damaged, also with all of it on a card."""
+    path = families.write(families.FAMILIES["GLM 4.5 Air"], tmp_path / "large.gguf", words=True)
+    context = {"flash_attn_type": -1, "type_k": 1, "type_v": 1}
+    assert not trial.check([path], context, 10**9, lambda: True)
+    loader = loader_named("llama.cpp")
+    with pytest.raises(NotEnoughMemory, match="needs about"):
+        loader.load(path, loader.Options.parse({"cpu": True, "n_ctx": 512, "no_mmap": True}), lambda *_: True)
