@@ -18,6 +18,7 @@ from modules.chat.conversation import Conversation, Message
 from modules.chat.file_form import title_of
 from modules.families.kept import Kept
 from modules.families.kept import split as split_reply
+from modules.ui.markdown_text import shown as as_written
 from modules.ui.picker import Entry, entries
 from modules.ui.words import day, escape, parts, plural
 
@@ -76,9 +77,12 @@ class View:
     can_remove: bool
 
 
-def bubble(role: str, text: str) -> Bubble:
-    """A message for gr.Chatbot. As a part of its own, so that its spaces and newlines are kept as they are."""
-    return {"role": role, "content": [{"type": "text", "text": text}]}
+def bubble(role: str, text: str, *, markup: bool = False) -> Bubble:
+    """A message for gr.Chatbot. As a part of its own, so that its spaces and newlines are kept as they are.
+
+    `markup`: the text is HTML beside Markdown; else each of its characters is shown.
+    """
+    return {"role": role, "content": [{"type": "text", "text": text if markup else as_written(text)}]}
 
 
 def bubbles_of(
@@ -93,12 +97,12 @@ def bubbles_of(
     begun = text[: kept.length]
     answer = _code_unescaped(visible.removeprefix(html.escape(begun))) if visible else text[len(begun) :]
     if not kept.thought:
-        return [bubble(role, answer.lstrip() if kept.length else answer)]
+        return [bubble(role, answer.lstrip() if kept.length else answer, markup=bool(visible))]
     done = kept.done or not growing
     thought = bubble(role, kept.thought)
     title = parts("Thought" if done else "Thinking", *_thought_facts(facts or {}))
     thought["metadata"] = {"title": title, "status": "done" if done else "pending"}
-    return [thought, bubble(role, answer.lstrip())] if kept.done else [thought]
+    return [thought, bubble(role, answer.lstrip(), markup=bool(visible))] if kept.done else [thought]
 
 
 def _of(message: Message) -> list[Bubble]:
