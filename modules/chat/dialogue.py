@@ -26,6 +26,7 @@ from modules.families.kept import thought_keys
 from modules.families.reading import TAIL, Reading
 from modules.families.table import family_of
 from modules.generation.generator import Generator
+from modules.generation.prompt_text import PromptText
 from modules.generation.session import ModelSession
 from modules.prompts.json_grammar import json_grammar, literal
 from modules.prompts.templates import Templates
@@ -98,14 +99,16 @@ class Dialogues:
         if last:
             last["content"], _ = self._extensions.message(last["content"], html.escape(last["content"]), context)
         if dialogue.mode == "instruct":
-            opened = self._instructed(dialogue, lines, session)
+            opened = self._instructed(dialogue, lines, session, params)
         else:
             opened = self._played(dialogue, lines, context, session)
         return replace(opened, context=context, session=session)
 
     # --- instruct ---
 
-    def _instructed(self, dialogue: Dialogue, lines: list[Line], session: ModelSession) -> Opened:
+    def _instructed(
+        self, dialogue: Dialogue, lines: list[Line], session: ModelSession, params: SamplingParams
+    ) -> Opened:
         tokenizer = session.model.tokenizer
         tools = _tools(dialogue)
         template = self._template(dialogue, session)
@@ -119,7 +122,8 @@ class Dialogues:
             # the client has named the values, so they cannot be keywords: one of them may be called `name`
             return self._templates.render_with(template, messages, {**values, **more}, name=name)
 
-        script = Script(render, template, "of the instructions", tools=list(tools) or None)
+        literal = session.literally(params)
+        script = Script(render, template, "of the instructions", tools=list(tools) or None, literally=literal)
         begun = ""
         if lines and lines[-1]["role"] == "assistant" and "tool_calls" not in lines[-1]:
             begun = (
@@ -127,7 +131,7 @@ class Dialogues:
             )  # it is gone on with: a second turn of the same side would make no sense
         elif dialogue.continue_:
             raise InvalidInput(_NOTHING_BEGUN)
-        text = script.opened(lines, begun)
+        text = PromptText.of(script.opened(lines, begun))
         notes += script.notes
         ignored = (tokenizer.bos_token, tokenizer.eos_token, "<s>", "</s>")
         return Opened(
@@ -208,6 +212,7 @@ class Dialogues:
             room=room,
             begun=begun,
             lead="" if dialogue.continue_ else self._hooks.lead(name2, hooks),
+            literally=session.literally(params),
         )
         return Opened(prompt.text, prompt.stop, notes=(*notes, *prompt.notes))
 

@@ -18,6 +18,7 @@ from modules.chat.script import Renderer, Script
 from modules.families.kept import as_line, continued, split
 from modules.families.reading import TAIL, Reading
 from modules.families.table import GENERAL, family_of
+from modules.generation.prompt_text import PromptText
 
 Mode = Literal["instruct", "chat", "chat-instruct"]
 _KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system"}
@@ -95,14 +96,15 @@ def build(
     begun: str = "",
     role: Role = "assistant",
     lead: str = "",
+    literally: Callable[[Any], Any] = lambda value: value,
 ) -> Prompt:
     """The prompt after which `role` goes on with what is `begun` of its message (which is not in the history).
 
     `lead` stands before it and is no part of the message: the model only reads it.
-    `count` tells a text's tokens as a prompt, `room` how many may be used.
+    `count` tells a text's tokens as a prompt, `room` how many may be used. `literally`: see `ModelSession.literally`.
     Raises: PromptTooLong, when not even the last message fits; TemplateFailed.
     """
-    writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role)
+    writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role, literally)
     template = stage.instruction_template if stage.mode == "instruct" else ""
     lines: list[Line] = [as_line(message.role, message.text.strip(), template) for message in history]
     lines = [line for line in lines if line["content"]]
@@ -128,23 +130,30 @@ def build(
 class _Writer:
     """Writes the prompt for any part of the history."""
 
-    def __init__(self, stage: Stage, render: Renderer, begun: str, role: Role) -> None:
+    def __init__(self, stage: Stage, render: Renderer, begun: str, role: Role, literally: Callable[[Any], Any]) -> None:
         values = {
             "name1": stage.name1,
             "name2": stage.name2,
             "bos_token": stage.bos_token,
             "eos_token": stage.eos_token,
         }
-        self._render = render
+        self._render, self._literally = render, literally
         self._stage, self._begun, self._role = stage, begun, role
         self._written = begun  # as it stands in the prompt
         self._family = GENERAL if stage.mode == "chat" else family_of(stage.instruction_template)
         self._instruction = Script(
-            render, stage.instruction_template, "of the instructions", {**stage.values, **values}
+            render,
+            stage.instruction_template,
+            "of the instructions",
+            {**stage.values, **values},
+            literally=literally,
         )
-        self._chat = Script(render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values)
+        self._chat = Script(render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values, literally=literally)
 
-    def text(self, lines: Sequence[Line]) -> str:
+    def text(self, lines: Sequence[Line]) -> PromptText:
+        return PromptText.of(self._text(lines))
+
+    def _text(self, lines: Sequence[Line]) -> str:
         stage = self._stage
         if stage.mode == "instruct":
             said = [*_system(stage.system), *lines]
@@ -174,7 +183,7 @@ class _Writer:
 
         def again() -> str:
             told = [{**line, "content": marked(_KINDS[line["role"]], line["content"])} for line in lines]
-            return _Writer(same, self._render, self._begun, self._role).text(told)
+            return _Writer(same, self._render, self._begun, self._role, self._literally).text(told)
 
         return parts_of(text, said, self._written, again)
 

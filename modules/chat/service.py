@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
 from modules.chat.characters import Characters, with_names
@@ -338,10 +339,7 @@ class Chats:
         **how: bool,
     ) -> Prompt:
         """Without a `context` extensions are not asked: nothing is going to be sent. `how` is told to them."""
-
-        def count(text: str) -> int:
-            return session.count_prompt(text, turn.params)
-
+        count = partial(session.count_prompt, params=turn.params)
         stage = turn.stage(session.model, self._templates, self._characters)
         path = self._hooks.history(history, context)
         spoken = role == "assistant" and turn.mode != "instruct" and not how.get("_continue")
@@ -354,6 +352,7 @@ class Chats:
             begun=begun,
             role=role,
             lead=self._hooks.lead(stage.name2, context) if spoken else "",
+            literally=session.literally(turn.params),
         )
         return self._hooks.prompt(prompt, path, context, count, **how)
 

@@ -22,6 +22,7 @@ from loaders.params import SamplingParams, quoted_strings
 from modules.extensions import Extensions, HookContext
 from modules.generation.place import Place
 from modules.generation.prompt_ids import prompt_ids
+from modules.generation.prompt_text import literally
 from modules.generation.stream import TextStream
 from modules.generation.told import told
 
@@ -79,7 +80,8 @@ class ModelSession:
         if context is None or not context.state or not isinstance(prompt, str):
             return self._ids(prompt, params)
         if not context.is_chat:
-            prompt = self._extensions.prompt(prompt, context)
+            changed = self._extensions.prompt(prompt, context)
+            prompt = prompt if changed == prompt else changed  # which knows its control tokens
         return self._checked(self._extensions.ids(prompt, self._ids(prompt, params), context))
 
     def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]:
@@ -91,6 +93,12 @@ class ModelSession:
         with self.start(prompt, params, stop=stop, label="extension", context=context) as stream:
             for _ in stream:
                 yield stream.text
+
+    def literally(self, params: SamplingParams) -> Callable[[Any], Any]:
+        """What makes text of the control tokens in messages, unless the knobs say that they count."""
+        if self.params(params).control_tokens_in_messages:
+            return lambda value: value
+        return literally(self.model.tokenizer)
 
     def context(self, params: SamplingParams) -> int:
         """How many tokens prompt and reply may have together. Raises: ModelClosed."""

@@ -177,7 +177,7 @@ class Turns:
 
     def prompt(self, place: Place, *values: Any) -> str:
         """The whole chat as the text that the model would go on with. Raises: UserError."""
-        return self.app.chats.prompt(place.id, self.turn(place, values), going_on=True).text
+        return str(self.app.chats.prompt(place.id, self.turn(place, values), going_on=True).text)
 
     # --- settle: what is stored ---
 
