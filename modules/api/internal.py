@@ -65,6 +65,11 @@ def routes(app: App, workers: Workers) -> APIRouter:
         whose = "" if request.scope.get("is_admin") else LABEL
         return {"stopped": await workers.short(lambda: app.completions.stop(whose))}
 
+    @router.post("/end-thought")
+    async def end_thought() -> dict[str, Any]:
+        """Lets the replies of the API that are thinking come to their answers now."""
+        return {"ended": await workers.short(app.completions.end_thoughts)}
+
     @router.get("/queue")
     async def queue() -> dict[str, Any]:
         entries = app.generator.queue()

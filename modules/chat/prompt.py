@@ -109,10 +109,13 @@ def build(
     lines: list[Line] = [as_line(message.role, message.text.strip(), template) for message in history]
     lines = [line for line in lines if line["content"]]
     start, text, tokens = _fit(lines, writer, count, room)
-    notes: tuple[str, ...] = ()
+    notes = writer.notes()
     if start:
         many = "message is" if start == 1 else "messages are"
-        notes = (f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",)
+        notes = (
+            *notes,
+            f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",
+        )
     return Prompt(
         text,
         tuple(writer.stops()),
@@ -204,6 +207,13 @@ class _Writer:
         if stage.mode != "chat":
             found += self._instruction.stops(ignored)
         return list(dict.fromkeys(found))
+
+    def notes(self) -> tuple[str, ...]:
+        """In which form the template got the messages."""
+        used = {"chat": (self._chat,), "instruct": (self._instruction,)}.get(
+            self._stage.mode, (self._chat, self._instruction)
+        )
+        return tuple(dict.fromkeys(note for script in used for note in script.notes))
 
     def others(self) -> tuple[str, ...]:
         """Who else speaks in a dialogue."""

@@ -186,9 +186,9 @@ class Chats:
 
             return self._reply(session, conversation, live, prompt, turn, context, place)
 
-    def stop(self, id: str) -> bool:
-        """End the reply that is being written into this conversation, whoever asked for it; False without one."""
-        return self._live.stop(id)
+    def stop(self, id: str, *, thought: bool = False) -> bool:
+        """End the reply that is being written here, or its `thought` alone, whoever asked; False without one."""
+        return self._live.stop(id, thought=thought)
 
     def keep(self) -> None:
         """Write down all replies that are being written, as far as they have come."""
@@ -369,7 +369,8 @@ class Chats:
     ) -> Reply:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
-        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context, keep=prompt.keeps)
+        start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
+        stream = start(prompt.text, params, label=id, context=context)
         self._keep(conversation)
         try:
             message = place()

@@ -6,6 +6,7 @@ It starts streams and sums them up; it must not know of HTTP, nor how an answer 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +19,6 @@ from modules.generation.echo import Echo
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.generation.stream import Piece, TextStream
-from modules.generation.thought_end import ThoughtEnd
 
 #: How many replies one request may ask for.
 MOST_REPLIES = 128
@@ -192,6 +192,7 @@ class Completions:
     def __init__(self, generator: Generator, extensions: Extensions | None = None) -> None:
         self._generator = generator
         self._extensions = extensions or Extensions()
+        self._running: weakref.WeakSet[TextStream] = weakref.WeakSet()
 
     def start(self, ask: Ask) -> Answers:
         """Ask for all replies; they are in the queue when this returns. Raises: UserError, and then none is."""
@@ -230,10 +231,12 @@ class Completions:
                         alternatives=alternatives,
                         logit_bias=bias,
                         label=ask.label,
-                        processors=_ending(ask, model),
+                        reading=ask.reading,
+                        thinking_budget=ask.thinking_budget,
                         keep=ask.reading.family.keeps if ask.reading else None,
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
+                    self._running.add(stream)
                     answers.append(Answer(len(answers), stream, echo))
         except BaseException:
             for answer in answers:
@@ -247,6 +250,10 @@ class Completions:
         for entry in entries:
             entry.cancel.set()
         return len(entries)
+
+    def end_thoughts(self) -> int:
+        """Let all that think come to their answers; how many there were."""
+        return sum(stream.end_thought() for stream in tuple(self._running))
 
     def _bans(self, model: Model, strings: Sequence[str], warnings: list[str]) -> dict[int, float]:
         """Strings that are one token are never chosen; longer ones cannot be kept out by a bias."""
@@ -275,13 +282,6 @@ class Completions:
                 return f"{before}{prompt}{after}{suffix}{middle}"
         warnings.append("suffix has no effect: this model was not made to fill a gap.")
         return prompt
-
-
-def _ending(ask: Ask, model: Model) -> tuple[ThoughtEnd, ...]:
-    """What ends the thought of one reply, where it is to be ended."""
-    if ask.thinking_budget is None or ask.reading is None:
-        return ()
-    return (ThoughtEnd(ask.reading, model.tokenizer, ask.thinking_budget),)
 
 
 def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:

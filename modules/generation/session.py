@@ -17,13 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
-from loaders.base import LogitsProcessor, Model, Request
+from loaders.base import Model, Request
 from loaders.params import SamplingParams, quoted_strings
 from modules.extensions import Extensions, HookContext
+from modules.families.reading import Reading
 from modules.generation.place import Place
 from modules.generation.prompt_ids import prompt_ids
 from modules.generation.prompt_text import literally
 from modules.generation.stream import TextStream
+from modules.generation.thought_end import ThoughtEnd
 from modules.generation.told import told
 
 #: How many texts one request may have embedded.
@@ -190,12 +192,14 @@ class ModelSession:
         label: str = "",
         context: HookContext | None = None,
         keep: Callable[[str], bool] | None = None,
-        processors: Sequence[LogitsProcessor] = (),
+        reading: Reading | None = None,
+        thinking_budget: int | None = None,
     ) -> TextStream:
         """Ask for a reply; it is in the queue when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
         `context`: where extensions have begun with this reply already; its knobs are the ones that count. `keep`: the
-        control tokens that stay in the text. `processors` come after those of extensions.
+        control tokens that stay in the text. `reading`: how it is taken apart, so that its thought can be ended, after
+        `thinking_budget` tokens at the latest. A grammar leaves no room for that.
         Raises: ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
         extensions = self._extensions
@@ -215,6 +219,10 @@ class ModelSession:
             new = _context(model, params) - len(ids)
         else:
             new = params.max_new_tokens if max_tokens is None else max_tokens
+        thought = None
+        if reading and not params.grammar_string.strip():
+            thought = ThoughtEnd(reading, model.tokenizer, thinking_budget)
+        changing = extensions.processors(ids, context) if context.state else ()
         request = Request(
             ids=ids,
             params=params,
@@ -222,7 +230,7 @@ class ModelSession:
             negative_ids=_negative_ids(model, params),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,
-            processors=(*(extensions.processors(ids, context) if context.state else ()), *processors),
+            processors=(*changing, *([thought] if thought else ())),
             label=label,
         )
         return TextStream(
@@ -236,6 +244,7 @@ class ModelSession:
             warnings=warnings(model, params),
             notes=context.notes,
             model=model.name,
+            thought=thought,
         )
 
     def _ids(self, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:

@@ -221,6 +221,11 @@ class Turns:
         if self.app.chats.stop(place.id):
             window.stopped.discard(place.id)
 
+    def end_thought(self, place: Place) -> None:
+        """Let the reply that is being written come to its answer."""
+        if not self.app.chats.stop(place.id, thought=True):
+            say("The model does not think just now.")
+
     def remove(self, place: Place, typed: str) -> list[Any]:
         """Take the last exchange out; what the user had said in it can be mended and sent again."""
         try:

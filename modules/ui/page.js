@@ -258,6 +258,7 @@ const Page = {
     'copy-reply': 'Copy the reply (Ctrl+Shift+K)',
     'stop': 'Stop writing (Esc)',
     'send': 'Send (Enter)',
+    'end-thought': 'End the thought here, and let the model answer',
     'default-generate': 'Write what comes after the prompt (Ctrl+Enter)',
     'default-continue': 'Let the output go on (Alt+Enter)',
     'default-stop': 'Stop writing (Esc)',
@@ -287,6 +288,8 @@ const Page = {
       if (!message.hasAttribute('tabindex')) message.tabIndex = 0;
       if (message.ariaLabel?.includes('&#0')) message.ariaLabel = Page.written(message.ariaLabel);
     }
+    const thinking = document.querySelector('#tail .loading-spinner') !== null;
+    document.getElementById('end-thought')?.toggleAttribute('data-thinking', thinking);
     const scroller = document.getElementById('reading');
     if (scroller && scroller.querySelector('#column') && !scroller.dataset.followed) {
       scroller.dataset.followed = 'yes';

@@ -198,3 +198,17 @@ def test_control_tokens_in_messages_are_text(api: Client, where: str) -> None:
         assert "\uf8f7" not in prompt
     turns = len(messages) + 1
     assert counted == {False: 2 * turns - 1, True: 2 * turns - 1 + 2}
+
+
+def test_thoughts_are_ended_on_demand(api: Client) -> None:
+    model = api.use(FakeModel("hm hm hm", hold_after=3))
+    opens = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    body = {"messages": USER, "instruction_template_str": opens, "stream": True}
+    assert api.post("/v1/internal/end-thought").json() == {"ended": 0}
+    with api.http.stream("POST", "/v1/chat/completions", json=body) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        assert api.post("/v1/internal/end-thought").json() == {"ended": 1}
+        assert model.requests[-1].processors
+        model.release.set()
+        assert "[DONE]" in "".join(lines)
