@@ -16,12 +16,13 @@ from modules.chat.forms import Line
 from modules.chat.prompt_parts import Kind, Part, marked, parts_of
 from modules.chat.script import Renderer, Script
 from modules.families.kept import as_line, continued, split
+from modules.families.kept_calls import as_lines
 from modules.families.reading import TAIL, Reading
 from modules.families.table import GENERAL, family_of
 from modules.generation.prompt_text import PromptText
 
 Mode = Literal["instruct", "chat", "chat-instruct"]
-_KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system"}
+_KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system", "tool": "user"}
 
 #: Plain dialogue: a context, then lines that begin with the speaker's name.
 CHAT_TEMPLATE = """\
@@ -106,8 +107,9 @@ def build(
     """
     writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role, literally)
     template = stage.instruction_template if stage.mode == "instruct" else ""
-    lines: list[Line] = [as_line(message.role, message.text.strip(), template) for message in history]
-    lines = [line for line in lines if line["content"]]
+    as_kept = as_lines if stage.mode == "instruct" else lambda *said: [as_line(*said)]
+    lines: list[Line] = [line for message in history for line in as_kept(message.role, message.text.strip(), template)]
+    lines = [line for line in lines if line["content"] or line.get("tool_calls")]
     start, text, tokens = _fit(lines, writer, count, room)
     notes = writer.notes()
     if start:
