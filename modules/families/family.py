@@ -78,6 +78,11 @@ class Family:
         """Its own, and the one that models of every family have been taught by others."""
         return tuple({each.opening: each for each in (*self.thoughts, THINK)}.values())
 
+    @property
+    def own_thought(self) -> Thought:
+        """In which marks a thought is written for it."""
+        return self.thoughts[0] if self.thoughts and self.signs else THINK
+
     @cached_property
     def all_calls(self) -> tuple[Calls, ...]:
         """Its own, and the one that models are told of where their template knows no tools."""

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.base import Tokenizer
-from modules.families.family import THINK
 from modules.families.reading import Reading
 
 
@@ -29,19 +28,16 @@ class ThoughtEnd:
         self._tokenizer = tokenizer
         self._budget = budget
         self._parser = reading.parser()
-        thought = reading.opened or next(iter(self._family.all_thoughts), THINK)
-        closing = self._family.closes(thought)
-        self._due = tokenizer.encode(closing, add_bos=False, special=True)
+        self._due: list[int] | None = None  # of the mark, once it is to be written
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._seen: int | None = None  # tokens that were there already
         self._spent = 0
-        self._closing = False
         self._wanted = threading.Event()
 
     @property
     def thinking(self) -> bool:
         """Whether a thought is open that could be ended."""
-        return bool(self._due) and not self._closing and self._parser.kind == "thought"
+        return self._due is None and self._parser.kind == "thought"
 
     def end(self) -> bool:
         """End the thought now; whether there was one."""
@@ -52,16 +48,18 @@ class ThoughtEnd:
 
     def __call__(self, ids: Sequence[int], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits of the next token, shape (n_vocab,)."""
-        if not self._due:  # it has been closed, once and for all
+        if self._due == []:  # it has been closed, once and for all
             return logits
         if self._seen is None:
             self._seen = len(ids)
-        if not self._closing:
+        if self._due is None:
             self._read(ids[self._seen :])
             self._seen = len(ids)
             spent = self._budget is not None and self._spent >= self._budget
-            self._closing = self._parser.kind == "thought" and (spent or self._wanted.is_set())
-        if not self._closing:
+            if self._parser.kind == "thought" and (spent or self._wanted.is_set()):
+                closing = self._family.closes(self._parser.thought or self._family.own_thought)
+                self._due = self._tokenizer.encode(closing, add_bos=False, special=True)
+        if not self._due:
             return logits
         forced = np.full_like(logits, -np.inf)
         forced[self._due.pop(0)] = 0

@@ -58,3 +58,9 @@ def test_an_answer_is_not_looked_at_for_long() -> None:
         ids.append(int(end(ids, logits).argmax()))
     assert bytes(ids[1:]) == b"Hello <think>hm"
     assert not end.thinking
+
+
+def test_it_is_closed_with_the_mark_of_what_is_open() -> None:
+    """Also where the template tells nothing of the marks that the model writes."""
+    assert written(Reading(), "<think>abcdef", 3, 24).startswith("<think>abc\n</think>\n\n")
+    assert written(Reading(), "[THINK]abcdef", 3, 24).startswith("[THINK]abc\n[/THINK]\n\n")
