@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
@@ -174,11 +175,17 @@ class Answers:
             answer.changed = changed if changed != answer.stream.text else None
         return kept
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens of all prompts (each once) and of all replies, those that were not kept included."""
         prompts = sum(answer.report.prompt_tokens for answer in self.answers[:: self.per_prompt])
         new = sum(answer.report.new_tokens for answer in self.answers)
-        return {"prompt_tokens": prompts, "completion_tokens": new, "total_tokens": prompts + new}
+        reused = sum(answer.report.reused_tokens for answer in self.answers[:: self.per_prompt])
+        return {
+            "prompt_tokens": prompts,
+            "completion_tokens": new,
+            "total_tokens": prompts + new,
+            "prompt_tokens_details": {"cached_tokens": reused},
+        }
 
     def all_warnings(self) -> list[str]:
         """What was asked for and could not be done, each sentence once."""

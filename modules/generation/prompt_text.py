@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from errors import InvalidInput
 from loaders.base import Tokenizer
 
 #: Stands within a control token's name that is none. No template touches it.
@@ -50,7 +51,10 @@ def _names(control: frozenset[str]) -> re.Pattern[str] | None:
 
 
 def literally(tokenizer: Tokenizer) -> Callable[[Any], Any]:
-    """What makes text of the control tokens in a value: a text, or a JSON value with all texts and keys in it."""
+    """What makes text of the control tokens in a value: a text, or a JSON value with all texts and keys in it.
+
+    The function raises InvalidInput for one that is nested too deeply.
+    """
     names = _names(tokenizer.control)
 
     def text(value: str) -> str:
@@ -65,7 +69,13 @@ def literally(tokenizer: Tokenizer) -> Callable[[Any], Any]:
             return {made(key): made(each) for key, each in value.items()}
         return [made(each) for each in value] if isinstance(value, list | tuple) else value
 
-    return made
+    def whole(value: Any) -> Any:
+        try:
+            return made(value)
+        except RecursionError:
+            raise InvalidInput("A message or a tool is nested too deeply.") from None
+
+    return whole
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:

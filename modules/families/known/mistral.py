@@ -42,5 +42,6 @@ FAMILY = Family(
     signs=("[INST]",),
     thoughts=(thought("[THINK]", "[/THINK]"),),
     calls=(ARGS,),
+    forced=('[TOOL_CALLS][{"name": "NAME", "arguments": ', "}]"),
     others=("[INST]",),
 )
