@@ -18,6 +18,7 @@ from modules.chat.forms import Form, Line, forms, probe, shape
 from modules.families.table import family_of
 
 _MARK = "\uf8f0{}\uf8f1"  # from the private use area: no template touches it, no text holds it
+_BEGUN: Any = object()  # the key of a line that a reply begins with: no message from outside can have it
 _BRACKETED = re.compile(r"\s*(<[^<>\s][^<>\n]{0,60}>|\[/?[A-Z_]{2,20}\])")
 _LOST = "The template leaves out some of these messages, in whatever form they are given to it."
 _HEADER = re.compile(r"(\s*)([^\s:][^\n:]{0,60}:)")
@@ -68,8 +69,8 @@ class Script:
 
     def _protected(self, line: Line) -> Line:
         """A line whose words are words; what is begun of a reply may hold marks."""
-        if isinstance(line["content"], str) and _MARK[0] in line["content"]:
-            return line
+        if _BEGUN in line:
+            return {key: value for key, value in line.items() if key is not _BEGUN}
         return {key: value if key in ("role", "type") else self.literally(value) for key, value in line.items()}
 
     def _order(self, lines: Sequence[Line], open: bool) -> list[tuple[Form, int]]:
@@ -114,7 +115,7 @@ class Script:
         if role == "assistant" and self._opens():
             return self.text(lines, open=True) + begun
         mark = _MARK.format("")
-        text = self.text([*lines, {"role": role, "content": begun + mark}])
+        text = self.text([*lines, {"role": role, "content": begun + mark, _BEGUN: True}])
         place = text.rfind(mark)
         if place < 0:  # it shows nothing of an unfinished turn
             return self.text(lines) + begun

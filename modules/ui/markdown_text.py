@@ -13,6 +13,7 @@ import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 
 from markdown_it import MarkdownIt
 
@@ -38,6 +39,9 @@ _FORMULA_SIGN = re.compile(r"\$\$|\\[\[\]()]")
 _WHOLE = re.compile(r"\$\$[^$&]+\$\$|\\\[[^\\&]*\\\]|\\\([^\\&]*\\\)")
 #: In words, what would be read as something else, and stars.
 _SIGNS = re.compile(r"[&<]|(?<!~)~(?!~)|\$\$|\\[\[\]()]|%%%LATEX|\*+")
+#: Without any of these a text is shown as it is.
+_ANY = re.compile(r"[&<~\\*]|\$\$|%%%LATEX")
+_KEPT = 8000  # characters of a text whose Markdown is kept
 #: Letters and marks of Chinese, Japanese and Korean, between which no spaces stand.
 _WIDE = re.compile(r"[\u2E80-\u9FFF\uAC00-\uD7AF\uF900-\uFAFF\uFE30-\uFE4F\uFF00-\uFFEF]")
 #: Nothing that is seen: two signs beside it are no pair, and a star beside it stands at the end of a word.
@@ -46,7 +50,19 @@ _NOTHING = '<span class="nil"></span>'
 
 def shown(text: str) -> str:
     """Markdown for the page in which every character of the text is seen that is not Markdown's own."""
+    if not _ANY.search(text):
+        return text
+    return _short(text) if len(text) <= _KEPT else _written(text)
+
+
+def _written(text: str) -> str:
     return "".join(_code_block(part) if code else _prose(part, starts) for part, code, starts in _stretches(text))
+
+
+@lru_cache(maxsize=2048)
+def _short(text: str) -> str:
+    """A chat is shown again and again, whole."""
+    return _written(text)
 
 
 def _stretches(text: str) -> Iterator[tuple[str, bool, list[int]]]:
