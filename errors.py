@@ -219,10 +219,10 @@ class EmptyPrompt(InvalidInput):
 class PromptTooLong(InvalidInput):
     """The prompt does not fit into the context. Both numbers are tokens."""
 
-    def __init__(self, prompt_tokens: int, room: int) -> None:
+    def __init__(self, prompt_tokens: int, room: int, advice: str = "") -> None:
+        usual = "ask for a shorter reply (max_new_tokens, max_tokens), or load the model with a larger n_ctx."
         super().__init__(
-            f"The prompt is {prompt_tokens:,} tokens long, and {room:,} fit. "
-            "Shorten it, lower max_new_tokens, or load the model with a larger n_ctx."
+            f"The prompt is {prompt_tokens:,} tokens long, and {room:,} fit. {advice or f'Shorten it, {usual}'}"
         )
 
 

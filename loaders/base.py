@@ -117,6 +117,7 @@ class Tokenizer(Protocol):
     eos_token: str
     chat_template: str | None
     end_ids: frozenset[int]  # the tokens that end a reply
+    control: frozenset[str]  # the names of control tokens
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
         """The ids of a text. `special`: control tokens written out in the text count as those tokens."""

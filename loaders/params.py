@@ -309,6 +309,10 @@ class SamplingParams(Knobs):
         True, neutral=True, group="stopping", help="Leave control tokens such as <|im_end|> out of the text.",
         help_off="Show control tokens such as <|im_end|> in the text.",
     )  # fmt: skip
+    control_tokens_in_messages: bool = knob(
+        False, group="stopping", advanced=True,
+        help="A control token that is written in a message, such as <|im_end|>, counts as that token; else it is text.",
+    )  # fmt: skip
 
     # --- order and seed ---
     seed: int = knob(

@@ -39,6 +39,7 @@ class ByteTokenizer:
     bos_token = "<s>"
     eos_token = "</s>"
     end_ids = frozenset({EOS})
+    control = frozenset(CONTROL.values())
 
     def __init__(self, chat_template: str | None = None, adds_bos: bool = True) -> None:
         self.chat_template = chat_template

@@ -47,6 +47,7 @@ class FolderTokenizer:
         added = self._tokenizer.get_added_tokens_decoder()
         self._added = {token: each.content for token, each in added.items()}
         self._control = frozenset(token for token, each in added.items() if each.special)
+        self.control = frozenset(self._added[token] for token in self._control)
         decoder = json.dumps(parts.get("decoder"))
         self._byte_level = _bytes_of_characters() if '"ByteLevel"' in decoder else None
         own = _read(path / "tokenizer_config.json")

@@ -55,7 +55,7 @@ class Embedder:
             if not ids:
                 raise EmptyPrompt
             if len(ids) > self._longest:
-                raise PromptTooLong(len(ids), self._longest)
+                raise PromptTooLong(len(ids), self._longest, "A text for a vector may have no more: split it.")
             for token in (min(ids), max(ids)):
                 if not 0 <= token < self._weights.n_vocab:
                     raise InvalidToken(token, self._weights.n_vocab)

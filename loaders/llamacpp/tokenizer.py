@@ -33,6 +33,7 @@ class LlamaTokenizer:
         self.bos_token = self._text(self.bos_id)
         self.eos_token = self._text(self.eos_id)
         self.adds_bos: bool = C.llama_vocab_get_add_bos(self._vocab)
+        self.control = frozenset(self._text(i) for i in range(self.n_vocab) if C.llama_vocab_is_control(self._vocab, i))
         self.end_ids = frozenset(i for i in range(self.n_vocab) if C.llama_vocab_is_eog(self._vocab, i))
 
     def close(self) -> None:

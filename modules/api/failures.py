@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -44,6 +45,11 @@ _TABLE: tuple[tuple[type[UserError], int, str, str | None], ...] = (
     (Unavailable, 503, "server_error", "unavailable"),
     (UserError, 400, "invalid_request_error", None),
 )
+#: What a sentence begins with that is about a field.
+_PLACE = re.compile(
+    r"(?:messages|tools|tool_choice|response_format|json_schema|guided_\w+|structured_outputs|logit_bias|best_of|n|input|"
+    r"prompt|dimensions)(?:\.\w+)*(?=[ :,])"
+)
 _INTERNAL = "Something broke inside the program; its log has the details."
 
 
@@ -54,7 +60,8 @@ def failure(error: BaseException) -> tuple[int, dict[str, Any]]:
             message = str(error)
             if isinstance(error, NoModelLoaded):
                 message += " Over the API: POST /v1/internal/model/load."
-            return status, _body(message, name, code, getattr(error, "param", None))
+            place = _PLACE.match(message)
+            return status, _body(message, name, code, place[0] if place else None)
     return 500, _body(_INTERNAL, "server_error", "internal_error", None)
 
 
@@ -82,13 +89,23 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        message = (
-            f"There is no {request.method} {request.url.path[:200]} here." if error.status_code in (404, 405) else ""
-        )
+        message = ""
+        if error.status_code in (404, 405):
+            message = f"There is no {request.method} {request.url.path[:200]} here.{_hint(request)}"
         body = _body(message or str(error.detail), "invalid_request_error", None, None)
         response = answer(error.status_code, body)
         response.headers.update(error.headers or {})
         return response
+
+
+def _hint(request: Request) -> str:
+    """The route that was probably meant: the most common mistake is an address without /v1, or with two of them."""
+    routes = request.app.openapi()["paths"]
+    path = "/" + "/".join(part for part in request.url.path.split("/") if part and part != "v1")
+    meant = next((each for each in (path, f"/v1{path}", f"/v1/internal{path}") if each in routes), "")
+    if not meant or meant == request.url.path:
+        return " /docs lists what there is." if request.url.path == "/" else ""
+    return f" Did you mean {meant}?"
 
 
 def _sentence(detail: Any) -> str:

@@ -86,7 +86,6 @@ _FOREIGN: Mapping[str, tuple[Any, ...]] = {
     "prediction": ({},),
     "add_generation_prompt": (True,),
     "continue_final_message": (False,),
-    "stop_token_ids": ([],),
     "logits_processors": ([],),
     "include_stop_str_in_output": (False,),
     "include_obfuscation": (True, False),  # of events' sizes: none is hidden here
@@ -143,6 +142,8 @@ class Generation(Body):
     stop: Texts = Field([], description="The reply ends before any of these.")
     stopping_strings: Texts = Field([], description="The same as stop.")
     banned_strings: Texts = Field([], description="Words that never appear.")
+    bad_words: Texts = Field([], description="The same as banned_strings.")
+    stop_token_ids: Ids = Field([], description="Control tokens that end the reply.")
     logit_bias: Biases = Field({}, description="Token id to what is added to its logit; -100 is never.")
     preset: str = Field("", description="A preset's name: its values, then those of this request.")
     response_format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
@@ -221,6 +222,11 @@ class ChatFields(Generation):
     parallel_tool_calls: bool = Field(True, description="Whether one reply may call several tools; false: one.")
     include_reasoning: bool = Field(True, description="Give what the model thought, in reasoning_content.")
     thinking_budget: int | None = Field(None, ge=0, description="End a thought after so many tokens.")
+    thinking_budget_tokens: int | None = Field(None, ge=0, description="The same as thinking_budget.")
+    thinking: dict[str, Any] | None = Field(None, description="type enabled or disabled, and budget_tokens.")
+    reasoning: dict[str, Any] | None = Field(None, description="effort, as reasoning_effort.")
+    continue_final_message: bool = Field(False, description="The same as continue_.")
+    add_generation_prompt: bool | None = Field(None, description="Always: the reply's turn is opened.")
     functions: Any = Field(None, description="Not supported: use tools.")
     function_call: Any = Field(None, description="Not supported: use tool_choice.")
     logprobs: bool = Field(False, description="Give log-probabilities.")
@@ -245,7 +251,41 @@ class ChatFields(Generation):
     def idle(self) -> list[str]:
         """A sentence for each field that has no effect in this mode."""
         names = _IDLE[self.mode]
-        return [f"{name} has no effect in the mode {self.mode}." for name in self._set(names)]
+        said = self._idle_values()
+        return said + [f"{name} has no effect in the mode {self.mode}." for name in self._set(names)]
+
+    def values(self) -> dict[str, Any]:
+        """What is handed to the template, by whichever name it was given."""
+        enabled = {"enabled": True, "disabled": False}.get(str((self.thinking or {}).get("type")))
+        effort = (self.reasoning or {}).get("effort")
+        given = {
+            "enable_thinking": self.enable_thinking if self.enable_thinking is not None else enabled,
+            "reasoning_effort": self.reasoning_effort or (effort if isinstance(effort, str) else None),
+        }
+        return {**self.chat_template_kwargs, **{name: each for name, each in given.items() if each is not None}}
+
+    def budget(self) -> int | None:
+        """Tokens that a thought may have, by whichever name."""
+        given = (self.thinking or {}).get("budget_tokens")
+        told = given if type(given) is int and given >= 0 else None
+        return next(
+            (each for each in (self.thinking_budget, self.thinking_budget_tokens, told) if each is not None), None
+        )
+
+    def _idle_values(self) -> list[str]:
+        """A sentence for each key within these objects that means nothing."""
+        known = {"thinking": ("type", "budget_tokens"), "reasoning": ("effort",)}
+        said = [
+            f"{name}.{str(key)[:60]} has no effect: it is not a field here."
+            for name, keys in known.items()
+            for key in getattr(self, name) or ()
+            if key not in keys
+        ]
+        if self.add_generation_prompt is False and not (self.continue_ or self.continue_final_message):
+            said.append(
+                "add_generation_prompt has no effect: a reply is always begun; continue_ goes on with the last one."
+            )
+        return said[:20]
 
 
 #: Fields of a chat that say nothing to a mode.

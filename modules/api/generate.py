@@ -103,7 +103,7 @@ def completion_ask(app: App, body: CompletionFields, label: str) -> tuple[Ask, l
         suffix=body.suffix,
         echo=body.echo,
         label=label,
-        **_shared(body, params),
+        **_shared(app, body, params, notes),
     )
     if body.echo and ask.alternatives:
         notes.append("top_logprobs of the prompt's tokens hold only the token itself.")
@@ -120,10 +120,6 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
     if body.top_logprobs and not body.logprobs:
         notes.append("top_logprobs has no effect without logprobs.")
     notes += body.idle()
-    values = dict(body.chat_template_kwargs)
-    for name in ("enable_thinking", "reasoning_effort"):
-        if getattr(body, name) is not None:
-            values[name] = getattr(body, name)
     opened = app.dialogues.open(
         Dialogue(
             messages=body.messages,
@@ -137,10 +133,10 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
             instruction_template_str=body.instruction_template_str,
             chat_template_str=body.chat_template_str,
             command=body.chat_instruct_command,
-            continue_=body.continue_,
+            continue_=body.continue_ or body.continue_final_message,
             tools=body.tools,
             tool_choice=body.tool_choice,
-            template_values=values,
+            template_values=body.values(),
         ),
         params,
     )
@@ -153,7 +149,7 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
             )
         params = params.changed(grammar_string=opened.grammar)
     limit = body.limit()
-    shared = _shared(body, params)
+    shared = _shared(app, body, params, notes)
     shared["stop"] = [*opened.stop, *shared["stop"]]
     ask = Ask(
         prompts=[opened.text],
@@ -173,10 +169,11 @@ def chat_ask(app: App, body: ChatFields, label: str) -> tuple[Opened, Ask, list[
 
 def _budget(body: ChatFields, params: SamplingParams, notes: list[str]) -> int | None:
     """How many tokens a thought may have. A grammar leaves no room for the mark that would end it."""
-    if body.thinking_budget is not None and params.grammar_string.strip():
+    budget = body.budget()
+    if budget is not None and params.grammar_string.strip():
         notes.append("thinking_budget has no effect: the reply is bound by a grammar.")
         return None
-    return body.thinking_budget
+    return budget
 
 
 def _asked(params: SamplingParams, limit: int | None) -> int | None:
@@ -206,7 +203,7 @@ def asked_params(app: App, body: Generation) -> tuple[SamplingParams, list[str]]
     return params, [*body.strangers(), *body.doubled(), *notes]
 
 
-def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
+def _shared(app: App, body: Generation, params: SamplingParams, notes: list[str]) -> dict[str, Any]:
     try:
         bias = body.biases()
     except ValueError:
@@ -214,8 +211,20 @@ def _shared(body: Generation, params: SamplingParams) -> dict[str, Any]:
     return {
         "params": params,
         "stream": body.stream,
-        "stop": [string for string in [*body.stop, *body.stopping_strings] if string],
+        "stop": [string for string in [*body.stop, *body.stopping_strings, *_ends(app, body, notes)] if string],
         "n": body.n,
         "logit_bias": bias,
-        "banned_strings": body.banned_strings,
+        "banned_strings": [*body.banned_strings, *body.bad_words],
     }
+
+
+def _ends(app: App, body: Generation, notes: list[str]) -> list[str]:
+    """The names of the control tokens that are to end the reply."""
+    if not body.stop_token_ids:
+        return []
+    tokenizer = app.generator.session().model.tokenizer
+    control = [each for each in body.stop_token_ids if 0 <= each < tokenizer.n_vocab and tokenizer.is_special(each)]
+    others = [each for each in body.stop_token_ids if each not in control]
+    if others:
+        notes.append(f"stop_token_ids: {others[0]} is no control token, so it ends nothing. Send a text in stop.")
+    return [tokenizer.piece(each, special=True).decode("utf-8", "replace") for each in control]

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from errors import InvalidInput
+from loaders import LOADERS
 from modules.api.completions import warned
 from modules.api.fields import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody
 from modules.api.generate import LABEL, asked_chat, asked_params, label_of
@@ -65,6 +66,11 @@ def routes(app: App, workers: Workers) -> APIRouter:
         whose = "" if request.scope.get("is_admin") else LABEL
         return {"stopped": await workers.short(lambda: app.completions.stop(whose))}
 
+    @router.post("/end-thought")
+    async def end_thought() -> dict[str, Any]:
+        """Lets the replies of the API that are thinking come to their answers now."""
+        return {"ended": await workers.short(app.completions.end_thoughts)}
+
     @router.get("/queue")
     async def queue() -> dict[str, Any]:
         entries = app.generator.queue()
@@ -75,7 +81,8 @@ def routes(app: App, workers: Workers) -> APIRouter:
     async def model_info() -> dict[str, Any]:
         model = app.models.loaded
         names = [each.path.stem for each in model.loras] if model else []
-        return {"model_name": model.name if model else "None", "lora_names": names}
+        known = {"context_length": model.context_length} if model else {}
+        return {"model_name": model.name if model else "None", "lora_names": names, **known}
 
     @router.get("/model/list")
     async def model_list() -> dict[str, Any]:
@@ -83,13 +90,16 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.post("/model/load")
     async def model_load(request: Request, body: LoadBody) -> dict[str, Any]:
-        options = {**body.args, **body.settings}
+        loads = {name for loader in LOADERS.values() for name in (*loader.Options.spellings(), "loader")}
+        options = {**body.args, **{name: value for name, value in body.settings.items() if name in loads}}
+        idle = [f"settings.{name[:60]} has no effect: send it with each request." for name in body.settings
+                if name not in loads]  # fmt: skip
         loader = options.pop("loader", None) or body.loader
         if loader is not None and not isinstance(loader, str):
             raise InvalidInput("args.loader is the name of a loader.")
         cancel = threading.Event()  # a load goes on when its client goes away
         model = await workers.long(request, lambda: app.models.load(body.model_name, loader, options), cancel)
-        return {"model_name": model.name, "notes": list(app.models.state.notes), **warned(body.strangers())}
+        return {"model_name": model.name, "notes": list(app.models.state.notes), **warned([*body.strangers(), *idle])}
 
     @router.post("/model/unload")
     async def model_unload(request: Request) -> dict[str, Any]:

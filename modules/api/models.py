@@ -21,8 +21,11 @@ def routes(app: App, workers: Workers) -> APIRouter:
     since = int(time.time())
 
     def entry(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": since, "owned_by": "user"}
+        model = app.models.loaded
+        known = {"max_model_len": model.context_length} if model and model.name == name else {}  # as vLLM calls it
+        return {"id": name, "object": "model", "created": since, "owned_by": "user", **known}
 
+    @router.head("/models", include_in_schema=False)
     @router.get("/models")
     async def models() -> dict[str, Any]:
         """The model in memory. Others on the disk are in /v1/internal/model/list."""
@@ -31,6 +34,8 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.get("/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
+        if not name:  # /v1/models/
+            return await models()
         model = app.models.loaded
         known = [*([model.name] if model else []), *await workers.short(app.shelf.names)]
         if name not in known and f"{name}.gguf" not in known:

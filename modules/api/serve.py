@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse
 from errors import InvalidInput, Unavailable
 from modules.api import docs_page, failures, generate, internal, models
 from modules.api.ascii_json import AsciiJSON
+from modules.api.description import describe
 from modules.api.gate import Gate
 from modules.api.keys import Keys
 from modules.api.room import Room
@@ -69,6 +70,7 @@ def build(app: App) -> FastAPI:
         return HTMLResponse(text, headers=headers)
 
     failures.install(api)
+    describe(api)
     keys = Keys(flags.api_key, flags.admin_key)
     # the last one added is the first one passed
     api.add_middleware(Gate, keys=keys, most_body=flags.api_max_body, room=room)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from loaders import plain_json
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters, with_names
 from modules.chat.conversation import Message
+from modules.chat.forced import forced
 from modules.chat.forms import THOUGHTS, Line
 from modules.chat.hooks import ChatHooks
 from modules.chat.prompt import Mode, Stage, build
@@ -26,8 +28,8 @@ from modules.families.kept import thought_keys
 from modules.families.reading import TAIL, Reading
 from modules.families.table import family_of
 from modules.generation.generator import Generator
+from modules.generation.prompt_text import PromptText
 from modules.generation.session import ModelSession
-from modules.prompts.json_grammar import json_grammar, literal
 from modules.prompts.templates import Templates
 
 MOST_MESSAGES, MOST_TOOLS = 4096, 128
@@ -89,7 +91,7 @@ class Dialogues:
             raise InvalidInput("messages is empty. Send at least one message.")
         if len(dialogue.messages) > MOST_MESSAGES:
             raise TooMany("messages", MOST_MESSAGES)
-        lines = [_line(message, place) for place, message in enumerate(dialogue.messages)]
+        lines = [_line(message, place) for place, message in enumerate(_renewed(dialogue.messages))]
         session = self._generator.session()
         context = self._extensions.begin(
             params, is_chat=True, words=session, mode=dialogue.mode, name1=dialogue.name1 or "You"
@@ -98,20 +100,23 @@ class Dialogues:
         if last:
             last["content"], _ = self._extensions.message(last["content"], html.escape(last["content"]), context)
         if dialogue.mode == "instruct":
-            opened = self._instructed(dialogue, lines, session)
+            opened = self._instructed(dialogue, lines, session, params)
         else:
             opened = self._played(dialogue, lines, context, session)
         return replace(opened, context=context, session=session)
 
     # --- instruct ---
 
-    def _instructed(self, dialogue: Dialogue, lines: list[Line], session: ModelSession) -> Opened:
+    def _instructed(
+        self, dialogue: Dialogue, lines: list[Line], session: ModelSession, params: SamplingParams
+    ) -> Opened:
         tokenizer = session.model.tokenizer
         tools = _tools(dialogue)
         template = self._template(dialogue, session)
         notes: list[str] = []
         keys = thought_keys(template)
         lines = [_with_thought(line, keys) for line in lines]
+        notes += _strangers(dialogue.messages, lines, template)
         values = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token, **dialogue.template_values}
         notes += self._unasked(dialogue, template)
 
@@ -119,7 +124,8 @@ class Dialogues:
             # the client has named the values, so they cannot be keywords: one of them may be called `name`
             return self._templates.render_with(template, messages, {**values, **more}, name=name)
 
-        script = Script(render, template, "of the instructions", tools=list(tools) or None)
+        literal = session.literally(params)
+        script = Script(render, template, "of the instructions", tools=list(tools) or None, literally=literal)
         begun = ""
         if lines and lines[-1]["role"] == "assistant" and "tool_calls" not in lines[-1]:
             begun = (
@@ -127,21 +133,17 @@ class Dialogues:
             )  # it is gone on with: a second turn of the same side would make no sense
         elif dialogue.continue_:
             raise InvalidInput(_NOTHING_BEGUN)
-        text = script.opened(lines, begun)
+        text = PromptText.of(script.opened(lines, begun))
         notes += script.notes
         ignored = (tokenizer.bos_token, tokenizer.eos_token, "<s>", "</s>")
-        return Opened(
-            text,
-            tuple(script.stops(ignored)),
-            _forced(dialogue, tools, notes),
-            Reading(
-                family_of(template),
-                text.removesuffix(begun)[-TAIL:],
-                begun,
-                {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools},
-            ),
-            notes=tuple(notes),
+        reading = Reading(
+            family_of(template),
+            text.removesuffix(begun)[-TAIL:],
+            begun,
+            {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools},
         )
+        grammar = forced(dialogue.tool_choice, tools, reading, notes, known="tools" in template)
+        return Opened(text, tuple(script.stops(ignored)), grammar, reading, notes=tuple(notes))
 
     def _unasked(self, dialogue: Dialogue, template: str) -> list[str]:
         """A sentence for each of the client's values that changes nothing."""
@@ -175,7 +177,7 @@ class Dialogues:
         said = [line for line in lines if line["role"] in ("user", "assistant")]
         if dialogue.continue_ and not (said and said[-1]["role"] == "assistant"):
             raise InvalidInput(_NOTHING_BEGUN)
-        notes = []
+        notes = _strangers(dialogue.messages, lines, "")
         if any(line["role"] == "tool" or "tool_calls" in line for line in lines):
             notes.append(f"Calls of tools and their results are left out: the mode {dialogue.mode} knows no tools.")
         begun = said.pop()["content"] if said and said[-1]["role"] == "assistant" else ""
@@ -208,6 +210,7 @@ class Dialogues:
             room=room,
             begun=begun,
             lead="" if dialogue.continue_ else self._hooks.lead(name2, hooks),
+            literally=session.literally(params),
         )
         return Opened(prompt.text, prompt.stop, notes=(*notes, *prompt.notes))
 
@@ -237,12 +240,73 @@ def _line(message: Mapping[str, Any], place: int) -> Line:
     return line
 
 
+def _renewed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Calls in the form that came before tools: `function_call`, and results by name alone."""
+    made: list[Mapping[str, Any]] = []
+    last = ""
+    for place, message in enumerate(messages):
+        old = message.get("function_call")
+        more: dict[str, Any] = {}
+        if old and message.get("role") == "assistant" and not message.get("tool_calls"):
+            last = f"call_{place}"
+            more = {"tool_calls": [{"id": last, "type": "function", "function": old}]}
+        elif message.get("role") == "function" and last and "tool_call_id" not in message:
+            more = {"tool_call_id": last}
+        made.append({**message, **more})
+    return made
+
+
+#: Fields of a message that mean something here, or nothing anywhere.
+_KNOWN = frozenset(
+    ["role", "content", "tool_calls", "tool_call_id", "function_call", "refusal", "annotations", "id", *THOUGHTS]
+)
+
+
+def _strangers(messages: Sequence[Mapping[str, Any]], lines: Sequence[Line], template: str) -> list[str]:
+    """Give the template the fields that it asks for, and a sentence for each of the others."""
+    idle: dict[str, int] = {}
+    asked: dict[str, bool] = {}
+    for place, (message, line) in enumerate(zip(messages, lines, strict=True)):
+        for key, value in message.items():
+            if key in _KNOWN or value in (None, [], "", False) or (key == "name" and line["role"] == "tool"):
+                continue
+            if key in ("images", "audio", "videos", "files"):
+                raise Unsupported(f"messages.{place}: this model reads text only, and the message holds {_short(key)}.")
+            if key not in asked:
+                asked[key] = re.search(rf"[.'\"]{re.escape(key)}\b", template) is not None
+            if asked[key]:
+                line[key] = value
+            else:
+                idle.setdefault(key, place)
+    why = "has no effect: the template does not ask for it."
+    said = [f"messages.{place}.{key[:60]} {why}" for key, place in itertools.islice(idle.items(), 20)]
+    return said
+
+
 _ROLES = {"developer": "system", "function": "tool"}
+
+
+_MEDIA = frozenset(
+    [
+        "image_url",
+        "input_image",
+        "image",
+        "input_audio",
+        "audio",
+        "audio_url",
+        "video",
+        "video_url",
+        "file",
+        "input_file",
+    ]
+)
 
 
 def _content(content: Any, place: int) -> str | None:
     if content is None or isinstance(content, str):
         return content
+    if not isinstance(content, list):
+        raise InvalidInput(f"messages.{place}.content is a text or a list of parts (it was {_short(content)}).")
     texts = []
     for part in _list(content, place):
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -252,7 +316,9 @@ def _content(content: Any, place: int) -> str | None:
             texts.append(part["text"])
         elif kind == "refusal":
             texts.append(str(part.get("refusal", "")))
-        elif kind in ("image_url", "input_image", "image", "input_audio", "file"):
+        elif kind in ("text", "input_text", "output_text"):
+            raise InvalidInput(f"messages.{place}.content: a part of the type {_short(kind)} has no text.")
+        elif kind in _MEDIA:
             raise Unsupported(f"messages.{place}: this model reads text only, and the message holds {_short(kind)}.")
         else:
             raise InvalidInput(f"messages.{place}.content: a part of it has the unknown type {_short(kind)}.")
@@ -298,42 +364,6 @@ def _with_thought(line: Line, keys: Sequence[str]) -> Line:
         return line
     thought = line.pop("thought")
     return {**line, **dict.fromkeys(keys, thought)}
-
-
-def _forced(dialogue: Dialogue, tools: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
-    """A grammar by which the reply is a call, where the client wants one; nothing where it is free."""
-    choice = dialogue.tool_choice
-    function = choice.get("function") if isinstance(choice, Mapping) else None
-    named = function.get("name") if isinstance(function, Mapping) else None
-    if choice in (None, "auto", "none"):
-        return ""
-    if choice != "required" and not isinstance(named, str):
-        raise InvalidInput(
-            'tool_choice is "auto", "none", "required" or {"type": "function", "function": {"name": ...}}.'
-        )
-    wanted = [tool["function"] for tool in tools if named is None or tool["function"]["name"] == named]
-    if not wanted:
-        raise InvalidInput(f"tool_choice wants a call, and there is no tool{f' {_short(named)}' if named else ''}.")
-    schema = {
-        "anyOf": [
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": each["name"]},
-                    "arguments": each.get("parameters") or {"type": "object"},
-                },
-                "required": ["name", "arguments"],
-            }
-            for each in wanted
-        ],
-        **{key: value for each in wanted for key, value in (each.get("parameters") or {}).items() if key == "$defs"},
-    }
-    grammar, unsaid = json_grammar(schema)
-    notes += unsaid
-    opening, closing = literal("<tool_call>\n"), literal("\n</tool_call>")
-    _, _, rules = grammar.partition("\n")
-    root = grammar.partition("\n")[0].removeprefix("root ::= ")
-    return f"root ::= {opening} {root} {closing}\n{rules}"
 
 
 def _list(value: Any, place: int) -> list[Any]:

@@ -16,6 +16,7 @@ from errors import InvalidInput
 from loaders import plain_json
 from modules.chat.conversation import Conversation, Message
 from modules.chat.file_form import NotAConversation, from_text
+from modules.families import kept_calls
 
 #: Messages of a chat that is imported, all versions counted: many times what anyone writes.
 MOST = 100_000
@@ -57,6 +58,9 @@ def to_lines(conversation: Conversation, user: str, character: str) -> str:
         }
         versions = [conversation.message(each) for each in conversation.versions(message.id)]
         texts = [each.text for each in versions if each.role == message.role]
+        if len(texts) == 1 and (invoked := _invoked(message, character)):
+            lines += invoked
+            continue
         if len(texts) > 1:
             line["swipes"], line["swipe_id"] = texts, [each.id for each in versions].index(message.id)
         lines.append(line)
@@ -83,10 +87,13 @@ def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversat
             continue
         if line.get("mes") is None and not line.get("swipes"):  # the first line, or one of another program's
             named = named or _words(line.get("character_name"))
+        elif called := _called(line):
+            said.append({**line, "is_user": False, "mes": called, "calls": True})
         elif _true(line.get("is_system")):
             hidden += 1
         else:
             said.append(line)
+    said = _with_calls(said)
     names = [_words(line.get("name")) for line in said if not _true(line.get("is_user"))]
     character = named if named in names else next(iter(names), "")
     for line in said:
@@ -96,6 +103,71 @@ def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversat
     if notes is not None:
         notes += _left_out(broken, hidden)
     return made
+
+
+def _called(line: Mapping[str, Any]) -> str:
+    """The calls of tools that a line of SillyTavern's tells of, with their results, as a reply keeps them."""
+    extra = line.get("extra")
+    calls = extra.get("tool_invocations") if isinstance(extra, Mapping) else None
+    kept = []
+    for each in calls if isinstance(calls, list) else ():
+        if isinstance(each, Mapping) and each.get("name"):
+            name, id = _words(each["name"]), _words(each.get("id"))
+            try:
+                arguments = plain_json.loads(_words(each.get("parameters")) or "{}")
+            except ValueError:
+                arguments = _words(each.get("parameters"))
+            kept += [kept_calls.call(name, arguments, id), kept_calls.result(name, _words(each.get("result")), id)]
+    return "\n".join(kept)
+
+
+def _with_calls(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is said before calls of tools and behind them is one reply."""
+    made: list[dict[str, Any]] = []
+    for line in said:
+        last = made[-1] if made else None
+        calls = line.get("calls")
+        if last and not _true(last.get("is_user")) and not _true(line.get("is_user")) and (calls or last.get("calls")):
+            before = _words(last.get("mes"))
+            name = last.get("name") if calls else line.get("name")
+            swipes = [f"{before}\n\n{_words(each)}" for each in line.get("swipes") or ()]
+            made[-1] = {**(last if calls else line), "name": name, "calls": True,
+                        "mes": f"{before}\n\n{_words(line.get('mes'))}", "swipes": swipes}  # fmt: skip
+        else:
+            made.append({**line, "name": ""} if calls else line)
+    return made
+
+
+def _invoked(message: Message, name: str) -> list[dict[str, Any]]:
+    """A reply with calls of tools as lines of SillyTavern's; none for one without."""
+    parts = kept_calls.said_in(message.text)
+    if message.role == "user" or all(each.kind == "text" for each in parts):
+        return []
+    lines: list[dict[str, Any]] = []
+    results = [each for each in parts if each.kind == "result"]
+    for each in parts:
+        value = each.value or {}
+        if each.kind == "text":
+            lines.append({"name": name, "is_user": False, "is_system": False, "mes": each.text, "extra": {}})
+        elif each.kind == "call":
+            id = value.get("id")
+            given = next((one for one in results if (one.value or {}).get("id") == id and one.name == each.name), None)
+            if given:
+                results.remove(given)
+            arguments = value["arguments"]
+            invoked = {
+                "id": id or "",
+                "displayName": each.name,
+                "name": each.name,
+                "parameters": arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
+                "result": str((given.value or {}).get("content", "")) if given else "",
+            }
+            if not lines or not lines[-1]["is_system"]:
+                extra: dict[str, Any] = {"isSmallSys": True, "tool_invocations": []}
+                lines.append({"name": "System", "is_user": False, "is_system": True, "mes": "", "extra": extra})
+            lines[-1]["extra"]["tool_invocations"].append(invoked)
+            lines[-1]["mes"] = "Tool calls: " + ", ".join(one["name"] for one in lines[-1]["extra"]["tool_invocations"])
+    return [{**line, "send_date": _date(message.created)} for line in lines]
 
 
 def _left_out(broken: list[int], hidden: int) -> list[str]:

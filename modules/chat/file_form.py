@@ -15,6 +15,7 @@ from loaders import plain_json
 from modules.chat.conversation import Conversation, Message
 from modules.chat.pairs import GREETING, Rows, adopt, metadata_of, rows_of, said_in
 from modules.chat.times import seconds
+from modules.families.kept_calls import typed
 
 _OURS = ("about", "internal", "visible", "metadata", "tree", "data", "data_visible")
 _LONGEST_TITLE = 60
@@ -162,6 +163,8 @@ def _node(message: Message) -> dict[str, Any]:
         "text": message.text,
         "created": round(message.created, 3),
     }
+    if message.role == "assistant" and (parts := typed(message.text)):
+        node["parts"] = parts  # for others to read: the text counts
     if message.model:
         node["model"] = message.model
     if message.meta:

@@ -49,6 +49,16 @@ class Form:
         }
         return tuple(text for text, true in said.items() if true)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it changes how something is spelt that is not there any more."""
+        return self.calls == "told" and (self.text_arguments or self.short_ids)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is spelt in another way."""
+        return not (self.empty or self.text_arguments or self.short_ids or (self.empty_tools and not self.tools_told))
+
     def applied(self, lines: Sequence[Line], tools: Sequence[Mapping[str, Any]] | None) -> tuple[list[Line], Any]:
         """The conversation in this form, and the tools that the template gets."""
         result = [dict(line) for line in lines]
@@ -106,7 +116,11 @@ def forms(lines: Sequence[Line], tools: Any) -> list[Form]:
         "tools_told": (False, True) if tools else (False,),
     }  # fmt: skip
     made = [Form(**dict(zip(choices, each, strict=True))) for each in itertools.product(*choices.values())]
-    return sorted(made, key=_cost)[:_MOST] + [made[-1]]
+    made = sorted((form for form in made if not form.is_idle), key=_cost)
+    # each change of the words themselves at least once in its plain spelling, and of the rest the most faithful
+    plain = [form for form in made if form.is_plain]
+    others = [form for form in made if not form.is_plain]
+    return sorted([*plain, *others[: max(0, _MOST - len(plain))]], key=_cost) + made[-1:]
 
 
 def _cost(form: Form) -> int:

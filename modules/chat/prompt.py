@@ -16,11 +16,13 @@ from modules.chat.forms import Line
 from modules.chat.prompt_parts import Kind, Part, marked, parts_of
 from modules.chat.script import Renderer, Script
 from modules.families.kept import as_line, continued, split
+from modules.families.kept_calls import as_lines
 from modules.families.reading import TAIL, Reading
 from modules.families.table import GENERAL, family_of
+from modules.generation.prompt_text import PromptText
 
 Mode = Literal["instruct", "chat", "chat-instruct"]
-_KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system"}
+_KINDS: Mapping[str, Kind] = {"user": "user", "assistant": "assistant", "system": "system", "tool": "user"}
 
 #: Plain dialogue: a context, then lines that begin with the speaker's name.
 CHAT_TEMPLATE = """\
@@ -95,22 +97,27 @@ def build(
     begun: str = "",
     role: Role = "assistant",
     lead: str = "",
+    literally: Callable[[Any], Any] = lambda value: value,
 ) -> Prompt:
     """The prompt after which `role` goes on with what is `begun` of its message (which is not in the history).
 
     `lead` stands before it and is no part of the message: the model only reads it.
-    `count` tells a text's tokens as a prompt, `room` how many may be used.
+    `count` tells a text's tokens as a prompt, `room` how many may be used. `literally`: see `ModelSession.literally`.
     Raises: PromptTooLong, when not even the last message fits; TemplateFailed.
     """
-    writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role)
+    writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role, literally)
     template = stage.instruction_template if stage.mode == "instruct" else ""
-    lines: list[Line] = [as_line(message.role, message.text.strip(), template) for message in history]
-    lines = [line for line in lines if line["content"]]
+    as_kept = as_lines if stage.mode == "instruct" else lambda *said: [as_line(*said)]
+    lines: list[Line] = [line for message in history for line in as_kept(message.role, message.text.strip(), template)]
+    lines = [line for line in lines if line["content"] or line.get("tool_calls")]
     start, text, tokens = _fit(lines, writer, count, room)
-    notes: tuple[str, ...] = ()
+    notes = writer.notes()
     if start:
         many = "message is" if start == 1 else "messages are"
-        notes = (f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",)
+        notes = (
+            *notes,
+            f"{start} older {many} left out: the context has no room for more than {room:,} tokens of prompt.",
+        )
     return Prompt(
         text,
         tuple(writer.stops()),
@@ -128,23 +135,30 @@ def build(
 class _Writer:
     """Writes the prompt for any part of the history."""
 
-    def __init__(self, stage: Stage, render: Renderer, begun: str, role: Role) -> None:
+    def __init__(self, stage: Stage, render: Renderer, begun: str, role: Role, literally: Callable[[Any], Any]) -> None:
         values = {
             "name1": stage.name1,
             "name2": stage.name2,
             "bos_token": stage.bos_token,
             "eos_token": stage.eos_token,
         }
-        self._render = render
+        self._render, self._literally = render, literally
         self._stage, self._begun, self._role = stage, begun, role
         self._written = begun  # as it stands in the prompt
         self._family = GENERAL if stage.mode == "chat" else family_of(stage.instruction_template)
         self._instruction = Script(
-            render, stage.instruction_template, "of the instructions", {**stage.values, **values}
+            render,
+            stage.instruction_template,
+            "of the instructions",
+            {**stage.values, **values},
+            literally=literally,
         )
-        self._chat = Script(render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values)
+        self._chat = Script(render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values, literally=literally)
 
-    def text(self, lines: Sequence[Line]) -> str:
+    def text(self, lines: Sequence[Line]) -> PromptText:
+        return PromptText.of(self._text(lines))
+
+    def _text(self, lines: Sequence[Line]) -> str:
         stage = self._stage
         if stage.mode == "instruct":
             said = [*_system(stage.system), *lines]
@@ -174,7 +188,7 @@ class _Writer:
 
         def again() -> str:
             told = [{**line, "content": marked(_KINDS[line["role"]], line["content"])} for line in lines]
-            return _Writer(same, self._render, self._begun, self._role).text(told)
+            return _Writer(same, self._render, self._begun, self._role, self._literally).text(told)
 
         return parts_of(text, said, self._written, again)
 
@@ -195,6 +209,13 @@ class _Writer:
         if stage.mode != "chat":
             found += self._instruction.stops(ignored)
         return list(dict.fromkeys(found))
+
+    def notes(self) -> tuple[str, ...]:
+        """In which form the template got the messages."""
+        used = {"chat": (self._chat,), "instruct": (self._instruction,)}.get(
+            self._stage.mode, (self._chat, self._instruction)
+        )
+        return tuple(dict.fromkeys(note for script in used for note in script.notes))
 
     def others(self) -> tuple[str, ...]:
         """Who else speaks in a dialogue."""

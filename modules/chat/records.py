@@ -46,6 +46,7 @@ class Record:
     character: str = ""
     template: str = ""  # where the instruction template came from
     params: Mapping[str, Any] = field(default_factory=dict)  # the knobs that differ from neutral
+    notes: tuple[str, ...] = ()  # what was changed for the template, or left out
 
 
 class Records:
@@ -74,7 +75,7 @@ class Records:
         try:
             value = plain_json.loads(gzip.decompress(self._file(message_id).read_bytes()))
             value["parts"] = tuple(Part(*each) for each in value["parts"])
-            value["stop"] = tuple(value["stop"])
+            value["stop"], value["notes"] = tuple(value["stop"]), tuple(value.get("notes", ()))
             return Record(**value)
         except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError):
             raise NotFound(_GONE) from None

@@ -74,6 +74,10 @@ class Live:
         if self.stream is not None:
             self.stream.cancel()
 
+    def end_thought(self) -> bool:
+        """Let it come to its answer; False where it does not think."""
+        return self.stream is not None and self.stream.end_thought()
+
     def attach(self, stream: TextStream) -> None:
         """The stream is there now; it may have been stopped before."""
         self.stream = stream

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from modules.chat.forms import Form, Line, forms, probe, shape
 from modules.families.table import family_of
 
 _MARK = "\uf8f0{}\uf8f1"  # from the private use area: no template touches it, no text holds it
+_BEGUN: Any = object()  # the key of a line that a reply begins with: no message from outside can have it
 _BRACKETED = re.compile(r"\s*(<[^<>\s][^<>\n]{0,60}>|\[/?[A-Z_]{2,20}\])")
 _LOST = "The template leaves out some of these messages, in whatever form they are given to it."
 _HEADER = re.compile(r"(\s*)([^\s:][^\n:]{0,60}:)")
@@ -38,6 +39,7 @@ class Script:
     name: str  # what it is called when it fails
     values: Mapping[str, Any] = field(default_factory=dict)
     tools: Sequence[Mapping[str, Any]] | None = None
+    literally: Callable[[Any], Any] = lambda value: value  # makes text of control tokens that stand in messages
     notes: tuple[str, ...] = ()  # what is to be said about the form of the last text
     _orders: dict[Any, list[tuple[Form, int]]] = field(default_factory=dict)  # by the shape of a conversation
     _prompts: bool | None = None  # whether it honours add_generation_prompt
@@ -47,6 +49,7 @@ class Script:
 
         In the most faithful form in which the template leaves none of them out.
         """
+        lines = [self._protected(line) for line in lines]
         shapes = (open, *map(shape, lines))
         order = self._orders.get(shapes)
         if order is None:
@@ -54,7 +57,7 @@ class Script:
         first: TemplateFailed | None = None
         for form, lost in order:
             try:
-                text = self._rendered(form, lines, self.tools, open)
+                text = self._rendered(form, lines, self.literally(self.tools), open)
             except TemplateTooSlow:
                 raise
             except TemplateFailed as error:
@@ -63,6 +66,12 @@ class Script:
             self.notes = (*form.notes, *([_LOST] if lost else []))
             return text
         raise first or self._refused(lines, open)
+
+    def _protected(self, line: Line) -> Line:
+        """A line whose words are words; what is begun of a reply may hold marks."""
+        if _BEGUN in line:
+            return {key: value for key, value in line.items() if key is not _BEGUN}
+        return {key: value if key in ("role", "type") else self.literally(value) for key, value in line.items()}
 
     def _order(self, lines: Sequence[Line], open: bool) -> list[tuple[Form, int]]:
         """The forms that the template takes, those that lose the least first; found out with other words."""
@@ -106,7 +115,7 @@ class Script:
         if role == "assistant" and self._opens():
             return self.text(lines, open=True) + begun
         mark = _MARK.format("")
-        text = self.text([*lines, {"role": role, "content": begun + mark}])
+        text = self.text([*lines, {"role": role, "content": begun + mark, _BEGUN: True}])
         place = text.rfind(mark)
         if place < 0:  # it shows nothing of an unfinished turn
             return self.text(lines) + begun

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
 from modules.chat.characters import Characters, with_names
@@ -185,9 +186,9 @@ class Chats:
 
             return self._reply(session, conversation, live, prompt, turn, context, place)
 
-    def stop(self, id: str) -> bool:
-        """End the reply that is being written into this conversation, whoever asked for it; False without one."""
-        return self._live.stop(id)
+    def stop(self, id: str, *, thought: bool = False) -> bool:
+        """End the reply that is being written here, or its `thought` alone, whoever asked; False without one."""
+        return self._live.stop(id, thought=thought)
 
     def keep(self) -> None:
         """Write down all replies that are being written, as far as they have come."""
@@ -338,10 +339,7 @@ class Chats:
         **how: bool,
     ) -> Prompt:
         """Without a `context` extensions are not asked: nothing is going to be sent. `how` is told to them."""
-
-        def count(text: str) -> int:
-            return session.count_prompt(text, turn.params)
-
+        count = partial(session.count_prompt, params=turn.params)
         stage = turn.stage(session.model, self._templates, self._characters)
         path = self._hooks.history(history, context)
         spoken = role == "assistant" and turn.mode != "instruct" and not how.get("_continue")
@@ -354,6 +352,7 @@ class Chats:
             begun=begun,
             role=role,
             lead=self._hooks.lead(stage.name2, context) if spoken else "",
+            literally=session.literally(turn.params),
         )
         return self._hooks.prompt(prompt, path, context, count, **how)
 
@@ -370,7 +369,8 @@ class Chats:
     ) -> Reply:
         """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
         id, params = conversation.id, turn.params
-        stream = session.start(prompt.text, params, stop=prompt.stop, label=id, context=context, keep=prompt.keeps)
+        start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
+        stream = start(prompt.text, params, label=id, context=context)
         self._keep(conversation)
         try:
             message = place()

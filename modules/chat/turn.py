@@ -46,6 +46,7 @@ class Turn:
             character=self.character if self.mode != "instruct" else "",
             template=prompt.why,
             params=self.params.differing(),
+            notes=prompt.notes,
         )
 
     def stage(self, model: Model, templates: Templates, characters: Characters) -> Stage:

@@ -55,9 +55,11 @@ class UnderWay:
         finally:
             self.release(id, live)
 
-    def stop(self, id: str) -> bool:
-        """End the reply, whoever asked for it; False without one."""
+    def stop(self, id: str, *, thought: bool = False) -> bool:
+        """End the reply, or its thought alone, whoever asked for it; False without one."""
         live = self._live.get(id)
+        if live and thought:
+            return live.end_thought()
         if live:
             live.stop()
         return live is not None

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 #: The tools that may be called: a name, and the JSON schema of its arguments.
 Tools = Mapping[str, Mapping[str, Any]]
@@ -122,9 +122,16 @@ def read_named(name: str, inside: str, tools: Tools, id: str = "") -> list[Call]
     return [made(name, values, id)] if name in tools and values is not None else []
 
 
-def read_row(
-    inside: str, match: Callable[[str, int], re.Match[str] | None], read: Callable[[re.Match[str]], list[Call]]
-) -> list[Call]:
+class Found(Protocol):
+    """Something that was found in a text, and where it ends: a regular expression's match, for one."""
+
+    def end(self) -> int: ...
+
+
+F = TypeVar("F", bound=Found)
+
+
+def read_row(inside: str, match: Callable[[str, int], F | None], read: Callable[[F], list[Call]]) -> list[Call]:
     """Calls one after the other: `match` finds the next one at a place, `read` gives it; none where one is no call."""
     calls: list[Call] = []
     at = 0

@@ -60,6 +60,7 @@ class Family:
     `around`: pairs of marks that stand around an answer and are not shown. `ends`: what ends its turn, beside the
     model's own end token; `others`: what begins the other side's. `bare`: how a call without any mark is read.
     `answer`: what is written after a thought that is ended from outside, where the closing mark is not enough.
+    `forced`: what stands around the arguments of a call that has to be made, as JSON; NAME is the tool's.
     """
 
     name: str
@@ -72,11 +73,17 @@ class Family:
     others: tuple[str, ...] = ()
     bare: tuple[Read, ...] = (read_bare,)
     answer: str = ""
+    forced: tuple[str, str] | None = None
 
     @cached_property
     def all_thoughts(self) -> tuple[Thought, ...]:
         """Its own, and the one that models of every family have been taught by others."""
         return tuple({each.opening: each for each in (*self.thoughts, THINK)}.values())
+
+    @property
+    def own_thought(self) -> Thought:
+        """In which marks a thought is written for it."""
+        return self.thoughts[0] if self.thoughts and self.signs else THINK
 
     @cached_property
     def all_calls(self) -> tuple[Calls, ...]:

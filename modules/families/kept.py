@@ -61,7 +61,7 @@ def continued(text: str, reading: Reading) -> str:
         return text
     family = reading.family
     opened = reading.opened
-    thought = opened or family.all_thoughts[0]
+    thought = opened or family.own_thought
     if not kept.thought and kept.done:
         return kept.answer if opened is None else family.closes(thought).lstrip("\n") + kept.answer
     begun = kept.thought

@@ -82,6 +82,11 @@ class Parser:
         """How many tools have been called."""
         return self._calls
 
+    @property
+    def thought(self) -> Thought | None:
+        """The thought that is open, by the marks that end it."""
+        return Thought("", self._closing) if self.kind == "thought" and self._closing else None
+
     def push(self, text: str) -> list[Part]:
         """The parts that are certain by now."""
         self._held += text

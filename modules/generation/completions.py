@@ -6,8 +6,10 @@ It starts streams and sums them up; it must not know of HTTP, nor how an answer 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
@@ -19,7 +21,6 @@ from modules.generation.echo import Echo
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.generation.stream import Piece, TextStream
-from modules.generation.thought_end import ThoughtEnd
 
 #: How many replies one request may ask for.
 MOST_REPLIES = 128
@@ -175,11 +176,17 @@ class Answers:
             answer.changed = changed if changed != answer.stream.text else None
         return kept
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens of all prompts (each once) and of all replies, those that were not kept included."""
         prompts = sum(answer.report.prompt_tokens for answer in self.answers[:: self.per_prompt])
         new = sum(answer.report.new_tokens for answer in self.answers)
-        return {"prompt_tokens": prompts, "completion_tokens": new, "total_tokens": prompts + new}
+        reused = sum(answer.report.reused_tokens for answer in self.answers[:: self.per_prompt])
+        return {
+            "prompt_tokens": prompts,
+            "completion_tokens": new,
+            "total_tokens": prompts + new,
+            "prompt_tokens_details": {"cached_tokens": reused},
+        }
 
     def all_warnings(self) -> list[str]:
         """What was asked for and could not be done, each sentence once."""
@@ -193,6 +200,7 @@ class Completions:
     def __init__(self, generator: Generator, extensions: Extensions | None = None) -> None:
         self._generator = generator
         self._extensions = extensions or Extensions()
+        self._running: weakref.WeakSet[TextStream] = weakref.WeakSet()
 
     def start(self, ask: Ask) -> Answers:
         """Ask for all replies; they are in the queue when this returns. Raises: UserError, and then none is."""
@@ -233,10 +241,12 @@ class Completions:
                         alternatives=alternatives,
                         logit_bias=bias,
                         label=ask.label,
-                        processors=_ending(ask, model),
+                        reading=ask.reading,
+                        thinking_budget=ask.thinking_budget,
                         keep=ask.reading.family.keeps if ask.reading else None,
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
+                    self._running.add(stream)
                     answers.append(Answer(len(answers), stream, echo))
         except BaseException:
             for answer in answers:
@@ -250,6 +260,10 @@ class Completions:
         for entry in entries:
             entry.cancel.set()
         return len(entries)
+
+    def end_thoughts(self) -> int:
+        """Let all that think come to their answers; how many there were."""
+        return sum(stream.end_thought() for stream in tuple(self._running))
 
     def _bans(self, model: Model, strings: Sequence[str], warnings: list[str]) -> dict[int, float]:
         """Strings that are one token are never chosen; longer ones cannot be kept out by a bias."""
@@ -278,13 +292,6 @@ class Completions:
                 return f"{before}{prompt}{after}{suffix}{middle}"
         warnings.append("suffix has no effect: this model was not made to fill a gap.")
         return prompt
-
-
-def _ending(ask: Ask, model: Model) -> tuple[ThoughtEnd, ...]:
-    """What ends the thought of one reply, where it is to be ended."""
-    if ask.thinking_budget is None or ask.reading is None:
-        return ()
-    return (ThoughtEnd(ask.reading, model.tokenizer, ask.thinking_budget),)
 
 
 def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from errors import utf8
 from loaders.base import Tokenizer
+from modules.generation.prompt_text import ids_of
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
@@ -17,7 +18,7 @@ def prompt_ids(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
     Raises: InvalidInput, for text that no encoder takes.
     """
     utf8(text)
-    ids = tokenizer.encode(text, add_bos=False, special=True)
+    ids = ids_of(tokenizer, text)
     start = _start(tokenizer)
     if not start:
         return ids

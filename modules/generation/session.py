@@ -17,13 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
-from loaders.base import LogitsProcessor, Model, Request
+from loaders.base import Model, Request
 from loaders.lists import quoted_strings
 from loaders.params import SamplingParams
 from modules.extensions import Extensions, HookContext
+from modules.families.reading import Reading
 from modules.generation.place import Place
 from modules.generation.prompt_ids import prompt_ids
+from modules.generation.prompt_text import literally
 from modules.generation.stream import TextStream
+from modules.generation.thought_end import ThoughtEnd
 from modules.generation.told import told
 
 #: How many texts one request may have embedded.
@@ -80,7 +83,8 @@ class ModelSession:
         if context is None or not context.state or not isinstance(prompt, str):
             return self._ids(prompt, params)
         if not context.is_chat:
-            prompt = self._extensions.prompt(prompt, context)
+            changed = self._extensions.prompt(prompt, context)
+            prompt = prompt if changed == prompt else changed  # which knows its control tokens
         return self._checked(self._extensions.ids(prompt, self._ids(prompt, params), context))
 
     def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]:
@@ -92,6 +96,12 @@ class ModelSession:
         with self.start(prompt, params, stop=stop, label="extension", context=context) as stream:
             for _ in stream:
                 yield stream.text
+
+    def literally(self, params: SamplingParams) -> Callable[[Any], Any]:
+        """What makes text of the control tokens in messages, unless the knobs say that they count."""
+        if self.params(params).control_tokens_in_messages:
+            return lambda value: value
+        return literally(self.model.tokenizer)
 
     def context(self, params: SamplingParams) -> int:
         """How many tokens prompt and reply may have together. Raises: ModelClosed."""
@@ -183,12 +193,14 @@ class ModelSession:
         label: str = "",
         context: HookContext | None = None,
         keep: Callable[[str], bool] | None = None,
-        processors: Sequence[LogitsProcessor] = (),
+        reading: Reading | None = None,
+        thinking_budget: int | None = None,
     ) -> TextStream:
         """Ask for a reply; it is in the queue when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
         `context`: where extensions have begun with this reply already; its knobs are the ones that count. `keep`: the
-        control tokens that stay in the text. `processors` come after those of extensions.
+        control tokens that stay in the text. `reading`: how it is taken apart, so that its thought can be ended, after
+        `thinking_budget` tokens at the latest. A grammar leaves no room for that.
         Raises: ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
         extensions = self._extensions
@@ -208,6 +220,10 @@ class ModelSession:
             new = _context(model, params) - len(ids)
         else:
             new = params.max_new_tokens if max_tokens is None else max_tokens
+        thought = None
+        if reading and not params.grammar_string.strip():
+            thought = ThoughtEnd(reading, model.tokenizer, thinking_budget)
+        changing = extensions.processors(ids, context) if context.state else ()
         request = Request(
             ids=ids,
             params=params,
@@ -215,7 +231,7 @@ class ModelSession:
             negative_ids=_negative_ids(model, params),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,
-            processors=(*(extensions.processors(ids, context) if context.state else ()), *processors),
+            processors=(*changing, *([thought] if thought else ())),
             label=label,
         )
         return TextStream(
@@ -229,6 +245,7 @@ class ModelSession:
             warnings=warnings(model, params),
             notes=context.notes,
             model=model.name,
+            thought=thought,
         )
 
     def _ids(self, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from loaders.base import Finish, Report, Token, Tokenizer, TokenStream
 from modules.generation.text import TextAssembler
+from modules.generation.thought_end import ThoughtEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,15 @@ class TextStream:
         warnings: Sequence[str] = (),
         notes: Sequence[str] = (),
         model: str = "",
+        thought: ThoughtEnd | None = None,
     ) -> None:
         """`keep` says of a control token's text whether it stays in the text all the same: whoever reads the reply
-        knows it as a mark. `warnings` are known by now; `notes` is a list that others may add to until the end.
+        knows it as a mark. `thought` can end what the model thinks. `warnings` are known by now; `notes` is a list that
+        others may add to until the end.
         """
         self.model = model  # its name: another one may be loaded by the time that it is asked for
         self._tokens = tokens
+        self._thought = thought
         self._tokenizer = tokenizer
         self._cancel = cancel
         self._assembler = TextAssembler(stop)
@@ -124,6 +128,10 @@ class TextStream:
     def cancel(self) -> None:
         """End it within one token; what is there stays. From any thread, at any time, as often as one likes."""
         self._cancel.set()
+
+    def end_thought(self) -> bool:
+        """Let the model come to its answer; False where it does not think. From any thread."""
+        return self._thought is not None and self._thought.end()
 
     def close(self) -> None:
         """Give the engine free at once and show nothing more. Calling it again does nothing."""

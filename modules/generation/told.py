@@ -65,6 +65,7 @@ class _PlainText:
     bos_token = eos_token = ""
     chat_template: str | None = None
     end_ids: frozenset[int] = frozenset()
+    control: frozenset[str] = frozenset()
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
         del text, add_bos, special

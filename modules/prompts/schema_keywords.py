@@ -13,6 +13,7 @@ from typing import Any
 
 from errors import InvalidSchema
 from modules.prompts.schema_facts import TYPES
+from modules.prompts.schema_formats import FORMATS
 from modules.prompts.schema_pattern import engine_pattern
 
 #: What describes a schema and asks for nothing.
@@ -35,17 +36,6 @@ _BEYOND = frozenset(
      "$dynamicRef", "$recursiveRef", "$recursiveAnchor", "contentEncoding", "contentMediaType", "contentSchema"]
 )  # fmt: skip
 
-#: Formats that llguidance knows, some with what it lets through: 29 February in each year, second 60 in each minute.
-_LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
-_DAY = f"^(?:[0-9]{{4}}-(?:0[13-9]|1[0-2])|[0-9]{{4}}-02-(?:[01]|2[0-8])|{_LEAP})"
-_UTC = r"(?:\.[0-9]+)?(?:[zZ]|[+-]00:00)$"
-_SECOND = "[0-9]{2}:[0-9]{2}:[0-5]|23:59:60" + _UTC
-_FORMATS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"), ()),
-    "date": (_DAY,),
-    "time": (f"^(?:{_SECOND})",),
-    "date-time": (_DAY, f"[tT](?:{_SECOND})"),
-}
 #: OpenAPI's formats: bounds of whole numbers, and those that a number or a text has of itself.
 _WHOLE: Mapping[str, int] = {"int8": 7, "int16": 15, "int32": 31, "int64": 63}
 _NO_FORM = frozenset(["float", "double", "password", "string"])
@@ -91,8 +81,8 @@ def text_keyword(key: str, value: Any, place: str) -> list[Any] | None:
     if key == "pattern":
         pattern = engine_pattern(value)
         return None if pattern is None else [{key: pattern}]
-    if value in _FORMATS:
-        return [{key: value}, *({"pattern": each} for each in _FORMATS[value])]
+    if value in FORMATS:
+        return [dict(each) for each in FORMATS[value]]
     if value in _WHOLE:
         most = 2 ** _WHOLE[value]
         return [{"minimum": -most, "maximum": most - 1}]

@@ -59,6 +59,8 @@ class Examples:
     dropped: int = 0  # beyond the cutoff, and left out
     unlearned: int = 0  # left out, since nothing of them is learned
     unmarked: int = 0  # without the text of train_only_after: learned as a whole
+    unfit: int = 0  # left out, since they do not fit
+    why_unfit: str = ""  # the first of these, and why
     longest: Example | None = None  # by its length before it was cut
 
     @property
@@ -90,6 +92,8 @@ class Examples:
                 f"{_of(self.unlearned, self.rows)} left out: nothing that is learned lies within "
                 f"{settings.cutoff_len} tokens."
             )
+        if self.unfit:
+            told.append(f"{_of(self.unfit, self.rows)} left out: {self.why_unfit}.")
         if self.unmarked:
             told.append(f"{_of(self.unmarked, self.rows)} without {settings.train_only_after!r}, and learned whole.")
         if settings.train_only_after and self.kind == _CHATS:
@@ -130,8 +134,10 @@ def from_rows(
             wrong.append((number, str(error)))
         except UserError as error:  # the template refuses it, or it is no text
             wrong.append((number, f"cannot be used: {str(error).rstrip('.')}"))
-    if wrong:
+    if wrong and (len(wrong) == len(rows) or not settings.leave_out_unfit):
         raise InvalidInput(_unfit(wrong, len(rows), name, form))
+    found.unfit = len(wrong)
+    found.why_unfit = f"row {wrong[0][0]} {wrong[0][1]}" if wrong else ""
     found.rows = len(rows)
     return _checked(found, name, settings)
 
@@ -225,7 +231,9 @@ def _unfit(wrong: Sequence[tuple[int, str]], rows: int, name: str, form: Format 
         return f"No row of {name} can be learned: row {number} {why}. Choose a format, or mend the file."
     others = [str(number) for number, _ in wrong[1:_NAMED]]
     more = f" The same holds for {_list(others, len(wrong) - 1 - len(others))}." if others else ""
-    return f"Row {number} of {name} {why}.{more} Mend or remove {'them' if others else 'it'}."
+    return (
+        f"Row {number} of {name} {why}.{more} Mend or remove {'them' if others else 'it'}, or have such rows left out."
+    )
 
 
 def _list(names: Sequence[str], more: int) -> str:

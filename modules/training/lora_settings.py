@@ -122,6 +122,10 @@ class LoraSettings(Knobs):
     add_eos_token: bool = knob(
         False, group="data", label="Add the end token", help="Ends each row with it, so that the model learns to stop."
     )
+    leave_out_unfit: bool = knob(
+        False, group="data", label="Leave out rows that do not fit",
+        help="A row with nothing to learn, or of another form, is left out and counted; else it stops the training.",
+    )  # fmt: skip
     overlap_len: int = knob(
         128, ge=0, range=(0, 512, 16), group="data", label="Overlap",
         help="Tokens that a block of a text file repeats of the block before. Must be less than the cutoff length.",

@@ -22,7 +22,7 @@ from modules.library.shelf import Shelf
 from modules.prompts.templates import Templates
 from modules.training import base_model, lora_forecast
 from modules.training.base_model import Base
-from modules.training.chats import Message
+from modules.training.chats import Message, for_template
 from modules.training.checkpoints import Beginning, base_of, beginning
 from modules.training.data_folder import read_text, text_files
 from modules.training.examples import Examples, from_rows, from_text
@@ -152,7 +152,8 @@ class _Reader:
             self._template, why = self._templates.detect_for(name, self._tokenizer.chat_template, "the model's folder")
             self.why = f"Chats are written by the template {why}."
         tokenizer = self._tokenizer
+        said = [for_template(each, self._template) for each in messages]
         return self._templates.render(
-            self._template, messages, add_generation_prompt=reply, bos_token=tokenizer.bos_token,
+            self._template, said, add_generation_prompt=reply, bos_token=tokenizer.bos_token,
             eos_token=tokenizer.eos_token, tools=tools,
         )  # fmt: skip

@@ -121,6 +121,7 @@ class ChatTab:
                     lines=1, max_lines=10, autofocus=True, elem_id="message",
                 )  # fmt: skip
                 self.send = gr.Button("Generate", variant="primary", elem_id="send")
+                self.end_thought = gr.Button("Answer now", elem_id="end-thought", size="sm")
                 self.stop = gr.Button("Stop", variant="stop", elem_id="stop", visible="hidden")
             gr.HTML(_KEYS, elem_id="keys")
 
@@ -142,6 +143,7 @@ class ChatTab:
         self._action(self.regenerate.click, turns.begin_again, lambda id, _, turn: chats.regenerate(id, turn), given)
         self._action(self.continue_.click, turns.begin_more, lambda id, _, turn: chats.continue_(id, turn), given)
         on(self.stop.click, turns.stop, [window, self.place], queue=False)
+        on(self.end_thought.click, turns.end_thought, [self.place], queue=False)
         on(self.remove.click, turns.remove, [self.place, self.input], [*self.screen, self.input])
         opens = _OPENS.format
         choice, picked = [window, self.character_menu, scope[0], scope[2]], [window, self.controls.mode]

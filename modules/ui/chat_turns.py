@@ -178,7 +178,7 @@ class Turns:
 
     def prompt(self, place: Place, *values: Any) -> str:
         """The whole chat as the text that the model would go on with. Raises: UserError."""
-        return self.app.chats.prompt(place.id, self.turn(place, values), going_on=True).text
+        return str(self.app.chats.prompt(place.id, self.turn(place, values), going_on=True).text)
 
     # --- settle: what is stored ---
 
@@ -224,6 +224,11 @@ class Turns:
         window.stopped.add(place.id)  # first: it may begin right now
         if self.app.chats.stop(place.id):
             window.stopped.discard(place.id)
+
+    def end_thought(self, place: Place) -> None:
+        """Let the reply that is being written come to its answer."""
+        if not self.app.chats.stop(place.id, thought=True):
+            say("The model does not think just now.")
 
     def remove(self, place: Place, typed: str) -> list[Any]:
         """Take the last exchange out; what the user had said in it can be mended and sent again."""

@@ -7,6 +7,7 @@ The last exchange, which is the one that grows, stands in a component of its own
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from modules.chat.conversation import Conversation, Message
 from modules.chat.file_form import title_of
 from modules.families.kept import Kept
 from modules.families.kept import split as split_reply
+from modules.families.kept_calls import Said, said_in
+from modules.ui.markdown_text import shown as as_written
 from modules.ui.picker import Entry, entries
 from modules.ui.words import day, escape, parts, plural
 
@@ -80,15 +83,19 @@ class View:
     can_remove: bool
 
 
-def bubble(role: str, text: str) -> Bubble:
-    """A message for gr.Chatbot. As a part of its own, so that its spaces and newlines are kept as they are."""
-    return {"role": role, "content": [{"type": "text", "text": text}]}
+def bubble(role: str, text: str, *, markup: bool = False) -> Bubble:
+    """A message for gr.Chatbot. As a part of its own, so that its spaces and newlines are kept as they are.
+
+    `markup`: the text is HTML beside Markdown; else each of its characters is shown.
+    """
+    return {"role": role, "content": [{"type": "text", "text": text if markup else as_written(text)}]}
 
 
 def bubbles_of(
     role: str, text: str, visible: str = "", facts: Mapping[str, Any] | None = None, *, growing: bool = True
 ) -> list[Bubble]:
-    """A message for gr.Chatbot; what the model thought before it answered is a bubble of its own, that folds.
+    """A message for gr.Chatbot; what the model thought, which tools it called and what they gave are
+    bubbles of their own, that fold.
 
     `visible` is HTML that is shown in the text's place: an extension made it. `facts`: `tokens` and `seconds` of the
     thought. `growing`: it is still being written.
@@ -96,13 +103,30 @@ def bubbles_of(
     kept = split_reply(text) if role == "assistant" else Kept("", text)
     begun = text[: kept.length]
     answer = _code_unescaped(visible.removeprefix(html.escape(begun))) if visible else text[len(begun) :]
+    said = [bubble(role, answer.lstrip() if kept.length else answer, markup=bool(visible))]
+    found = said_in(kept.answer) if role == "assistant" and not visible else []
+    if any(each.kind != "text" for each in found):
+        said = [_part(each) for each in found]
     if not kept.thought:
-        return [bubble(role, answer.lstrip() if kept.length else answer)]
+        return said
     done = kept.done or not growing
     thought = bubble(role, kept.thought)
     title = parts("Thought" if done else "Thinking", *_thought_facts(facts or {}))
     thought["metadata"] = {"title": title, "status": "done" if done else "pending"}
-    return [thought, bubble(role, answer.lstrip())] if kept.done else [thought]
+    return [thought, *said] if kept.done else [thought]
+
+
+def _part(part: Said) -> Bubble:
+    """A part of a reply; a call of a tool, or what it gave, folds."""
+    if part.value is None:
+        return bubble("assistant", part.text)
+    content = part.value["arguments" if part.kind == "call" else "content"]
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=2)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    shown = bubble("assistant", f"{fence}{'json' if not isinstance(content, str) else ''}\n{text}\n{fence}")
+    name = re.sub(r"[^\w.\-]", "", part.name)[:80]
+    shown["metadata"] = {"title": f"Called {name}" if part.kind == "call" else f"Result of {name}", "status": "done"}
+    return shown
 
 
 def _of(message: Message) -> list[Bubble]:

@@ -17,6 +17,7 @@ from modules.generation.token_view import token_view
 from modules.ui.events import on, report
 from modules.ui.latex import LATEX
 from modules.ui.looks import Looks, text_choice
+from modules.ui.markdown_text import shown
 from modules.ui.paper import Paper, Sheet
 from modules.ui.parameters_tab import ParametersTab
 from modules.ui.token_marks import tokens_html, tokens_line
@@ -30,6 +31,8 @@ _FRAME = (
     "style-src 'unsafe-inline'\"><style>body { font: 16px/1.6 Georgia, serif; max-width: 68ch; margin: 24px auto; "
     "padding: 0 16px; color: #23211e; background: #ffffff; overflow-wrap: anywhere } img { max-width: 100% }</style>"
 )
+#: Before Markdown: gradio takes away the spaces that all lines but the first begin with.
+_MARGIN = "<!---->\n<!---->\n\n"
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 
 
@@ -104,7 +107,7 @@ class OutputTabs:
         at = list(self._papers).index(which) if page == "Tokens" else -1
         text = self._app.drafts.open(sheets[at].id).text
         if page == "Markdown":
-            return [text, *skips[1:]]
+            return [_MARGIN + shown(text), *skips[1:]]
         if page == "HTML":
             return [skips[0], frame_html(text), *skips[2:]]
         session = self._app.generator.session()

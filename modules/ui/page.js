@@ -127,9 +127,29 @@ const Page = {
     label.dataset.done = 'yes';
     setTimeout(() => delete label.dataset.done, 1600);
   },
+  written(shown) { // what was written, of what markdown_text.py made of it for the renderer
+    return shown.replace(/<pre data-was="([^"]*)">.*?<\/pre>\n\n/gs, '$1')
+      .replace(/<(code|span) data-was="([^"]*)">.*?<\/\1>/gs, '$2')
+      .replace(/<span class="nil"><\/span>/g, '')
+      .replace(/&#(\d{7});/g, (entity, number) => String.fromCodePoint(Number(number)));
+  },
+  copiesWhatWasWritten() { // gradio's own buttons copy what it was given
+    const clipboard = navigator.clipboard;
+    if (!clipboard) {
+      document.addEventListener('copy', (event) => {
+        const text = event.target.tagName === 'TEXTAREA' ? event.target.value : '';
+        if (Page.written(text) === text) return;
+        event.clipboardData.setData('text/plain', Page.written(text));
+        event.preventDefault();
+      });
+      return;
+    }
+    const real = clipboard.writeText.bind(clipboard);
+    clipboard.writeText = (text) => real(Page.written(text));
+  },
   copyReply(tail) {
     const reply = [...(tail || [])].reverse().find((message) => message.role === 'assistant');
-    if (reply) Page.copy(reply.content.map((part) => part.text ?? '').join('\n'), 'copy-reply');
+    if (reply) Page.copy(Page.written(reply.content.map((part) => part.text ?? '').join('\n')), 'copy-reply');
   },
 
   // --- papers: when something was typed, and where the cursor stands (-1: nowhere), in characters as Python counts ---
@@ -238,6 +258,7 @@ const Page = {
     'copy-reply': 'Copy the reply (Ctrl+Shift+K)',
     'stop': 'Stop writing (Esc)',
     'send': 'Send (Enter)',
+    'end-thought': 'End the thought here, and let the model answer',
     'default-generate': 'Write what comes after the prompt (Ctrl+Enter)',
     'default-continue': 'Let the output go on (Alt+Enter)',
     'default-stop': 'Stop writing (Esc)',
@@ -263,7 +284,12 @@ const Page = {
       const control = document.getElementById(id);
       if (control && control.title !== tip) control.title = tip;
     }
-    for (const message of document.querySelectorAll('#column .selectable:not([tabindex])')) message.tabIndex = 0;
+    for (const message of document.querySelectorAll('#column .selectable')) {
+      if (!message.hasAttribute('tabindex')) message.tabIndex = 0;
+      if (message.ariaLabel?.includes('&#0')) message.ariaLabel = Page.written(message.ariaLabel);
+    }
+    const thinking = document.querySelector('#tail .loading-spinner') !== null;
+    document.getElementById('end-thought')?.toggleAttribute('data-thinking', thinking);
     const scroller = document.getElementById('reading');
     if (scroller && scroller.querySelector('#column') && !scroller.dataset.followed) {
       scroller.dataset.followed = 'yes';
@@ -275,6 +301,7 @@ window.Page = Page;
 
 Page.paint();
 Page.tellLoginWait();
+Page.copiesWhatWasWritten();
 document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('selectionchange', Page.place);
 document.addEventListener('input', Page.typed);

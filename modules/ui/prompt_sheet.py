@@ -5,6 +5,7 @@ It asks the service for the record of a reply; `sheet_html` is plain text made i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from modules.ui.words import escape, number, parts, plural
 
 #: How the parts are called in the legend, in its order.
 _NAMES = {"system": "system", "user": "you", "assistant": "the model", "begun": "beginning of the reply"}
+
+
+_LEFT_OUT = re.compile(r"^\d+ older ")  # said already
 
 
 class PromptSheet:
@@ -55,6 +59,7 @@ def sheet_html(record: Record, message: Message) -> str:
             f"<p class='cut'>{plural(record.left_out, 'older message')} {verb} not in it: the prompt may have "
             f"{record.room:,} tokens.</p>"
         )
+    notes = "".join(f"<p class='cut'>{escape(note)}</p>" for note in record.notes if not _LEFT_OUT.search(note))
     rows = "".join(f"<tr><th scope='row'>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in
                    _facts(record, message).items() if value)  # fmt: skip
     used = {part.kind for part in record.parts}
@@ -62,7 +67,7 @@ def sheet_html(record: Record, message: Message) -> str:
     return (
         f"<h2>What the model got</h2>{facts_line(message.meta)}"
         f"<table class='facts'><tbody>{rows}</tbody></table>"
-        f"<ul class='legend' aria-label='Whose words'>{legend}<li>the template</li></ul>{left_out}"
+        f"<ul class='legend' aria-label='Whose words'>{legend}<li>the template</li></ul>{left_out}{notes}"
         f"<pre class='sample' tabindex='0'>{_coloured(record.text, record.parts)}</pre>"
     )
 

@@ -150,7 +150,9 @@ def test_the_model_is_loaded_and_unloaded_over_the_api(api: Client, demo_model_p
     assert api.post("/v1/internal/model/load", {"model_name": "nowhere"}).status_code == 404
     bad = api.post("/v1/internal/model/load", {"model_name": demo_model_path.name, "args": {"wobble": 1}})
     assert bad.status_code == 400
-    good = api.post("/v1/internal/model/load", {"model_name": demo_model_path.name, "args": {"n_ctx": 512}})
+    good = api.post("/v1/internal/model/load", {"model_name": demo_model_path.name, "args": {"n_ctx": 512},
+                                                   "settings": {"instruction_template": "Alpaca"}})  # fmt: skip
+    assert "settings.instruction_template has no effect" in " ".join(good.json()["warnings"])
     assert good.status_code == 200, good.text
     assert api.app.models.loaded.context_length == 512
     assert api.post("/v1/internal/model/unload").status_code == 200

@@ -47,7 +47,7 @@ def test_the_status_is_the_model_s_name(api: Client) -> None:
     listed = api.get("/v1/models", headers=HEADERS)
     assert isinstance(listed.json()["data"], list)
     assert "x-powered-by" not in listed.headers
-    assert api.get("/v1/internal/model/info").json() == {"model_name": "fake", "lora_names": []}
+    assert api.get("/v1/internal/model/info").json() == {"model_name": "fake", "lora_names": [], "context_length": 4096}
 
 
 def test_tokens_are_counted_while_the_model_is_busy(api: Client) -> None:

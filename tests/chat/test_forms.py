@@ -105,3 +105,24 @@ def test_what_a_template_takes_is_given_as_it_is() -> None:
     script = Script(render, templates()["google-gemma-2-2b-it"], "x", values)
     script.text(SHAPES["later system"][0], open=True)
     assert any("system" in note for note in script.notes)
+
+
+@pytest.mark.parametrize("knows", ["", "{# tools tool_calls #}"])
+@pytest.mark.parametrize("refuses", ["", "{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"])
+def test_a_thought_stays_where_the_template_writes_it_whatever_else_is_changed(knows: str, refuses: str) -> None:
+    """Calls and tools in words are one thing, a thought another."""
+    template = (
+        f"{knows}{{% for m in messages %}}{refuses}<|{{{{m.role}}}}|>{{% if m.reasoning_content %}}<think>"
+        "{{m.reasoning_content}}</think>{% endif %}{{m.content}}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    lines = [
+        user("Weather?"),
+        said("", "Oslo", reasoning_content="I need the tool."),
+        {"role": "tool", "tool_call_id": "call_Oslo", "content": "5 degrees"},
+    ]
+    script = Script(render, template, "x", tools=TOOLS)
+    text = script.text(lines, open=True)
+    for words in ("<think>I need the tool.</think>", "5 degrees", "get_weather", "Weather?"):
+        assert words in text
+    assert not any("thought" in note for note in script.notes)

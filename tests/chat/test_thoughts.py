@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modules.chat.service import Turn
 from modules.ui.chat_view import view
+from modules.ui.prompt_sheet import sheet_html
 from tests.chat.test_service import House, house
 from tests.fake_engine import FakeModel
 
@@ -68,3 +70,32 @@ def test_a_thought_alone_is_said_to_be_one(tmp_path: Path) -> None:
     assert "without an answer" in str(message.meta["notes"])
     assert view(home.chats.open(id)).tail[-1]["metadata"]["status"] == "done"
     assert home.chats.prompt(id, Turn(instruction_template=OPENS), going_on=True).text.endswith("<think>\nhm")
+
+
+def test_a_thought_is_ended_when_somebody_says_so(tmp_path: Path) -> None:
+    model = FakeModel("a b c d e f g h")
+    home = house(tmp_path, model)
+    conversation = home.chats.new()
+    with home.chats.send(conversation.id, "Hi", Turn(instruction_template=OPENS)) as live:
+        next(live)
+        assert home.chats.stop(conversation.id, thought=True)
+        end = model.requests[-1].processors[-1]
+        logits = np.zeros(300, np.float32)
+        ids = list(model.requests[-1].ids)
+        for _ in range(len("\n</think>\n\n")):
+            ids.append(int(end(ids, logits).argmax()))
+        assert bytes(ids[len(model.requests[-1].ids) :]) == b"\n</think>\n\n"
+        assert not home.chats.stop(conversation.id, thought=True)  # it answers by now
+
+
+def test_what_was_changed_for_the_template_is_kept_with_the_prompt(tmp_path: Path) -> None:
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + PLAIN
+    home = house(tmp_path, FakeModel("Hello."))
+    conversation = home.chats.new()
+    turn = Turn(instruction_template=refuses, custom_system_message="Be terse.")
+    with home.chats.send(conversation.id, "Hi", turn) as live:
+        last = list(live)[-1]
+    assert any("system message" in note for note in last.notes)
+    record = home.chats.record(conversation.id, last.message_id)
+    assert any("system message" in note for note in record.notes)
+    assert "system message" in sheet_html(record, home.chats.open(conversation.id).path()[-1])

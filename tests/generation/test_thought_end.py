@@ -33,3 +33,34 @@ def test_it_is_closed_after_its_budget_and_only_once() -> None:
 
 def test_what_thinks_nothing_is_left_alone() -> None:
     assert written(Reading(named("qwen")), "a", 0, 9) == "a" * 9
+
+
+def test_it_is_ended_when_somebody_says_so() -> None:
+    end = ThoughtEnd(Reading(named("qwen"), "<think>\n"), ByteTokenizer())  # type: ignore[arg-type]
+    logits = np.zeros(300, np.float32)
+    logits[97] = 1
+    ids, told = [72], []
+    for number in range(20):
+        if number == 4:
+            told.append(end.end())
+        ids.append(int(end(ids, logits).argmax()))
+    assert bytes(ids[1:]) == b"aaaa\n</think>\n\n" + b"a" * 5
+    assert told == [True]
+    assert not end.end()
+
+
+def test_an_answer_is_not_looked_at_for_long() -> None:
+    end = ThoughtEnd(Reading(named("qwen")), ByteTokenizer(), 0)  # type: ignore[arg-type]
+    ids = [72]
+    for letter in b"Hello <think>hm":
+        logits = np.zeros(300, np.float32)
+        logits[letter] = 1
+        ids.append(int(end(ids, logits).argmax()))
+    assert bytes(ids[1:]) == b"Hello <think>hm"
+    assert not end.thinking
+
+
+def test_it_is_closed_with_the_mark_of_what_is_open() -> None:
+    """Also where the template tells nothing of the marks that the model writes."""
+    assert written(Reading(), "<think>abcdef", 3, 24).startswith("<think>abc\n</think>\n\n")
+    assert written(Reading(), "[THINK]abcdef", 3, 24).startswith("[THINK]abc\n[/THINK]\n\n")

@@ -27,11 +27,8 @@ CASES = json.loads((Path(__file__).parent / "json_schema_suite" / "cases.json").
 #: Schemas of other addresses, which nobody fetches.
 ELSEWHERE = "only references within the schema"
 #: What the format keyword says is enforced here, and the suite's main part holds it to be a remark. A custom vocabulary
-#: is not looked up. Of a few formats llguidance knows the usual forms only, and leap seconds are written in UTC.
-BEYOND = (
-    "draft2020-12/format", "draft2020-12/vocabulary", "draft2020-12/optional/format/email",
-    "draft2020-12/optional/format/ipv6", "draft2020-12/optional/format/time", "draft2020-12/optional/format/date-time",
-)  # fmt: skip
+#: is not looked up.
+BEYOND = ("draft2020-12/format", "draft2020-12/vocabulary")
 
 
 @cache

@@ -47,7 +47,7 @@ def asker(path: Path) -> tuple[fit.Shape, Any]:
     names = [card.name for card in devices.cards()]
     options = LlamaCppOptions.parse(OPTIONS)
     limits = limits_of(options)
-    plan = planning.plan(read_header(path), options, limits, limits.copies)
+    plan = planning.plan(read_header(path), options, limits, limits.copies).attended(options.flash_attn)
     shape = fit.Shape(plan.header.n_layers, plan.header.n_expert_blocks)
     question = dry_run.Question((str(path),), tuple(sorted(plan.context.items())))
 

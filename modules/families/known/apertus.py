@@ -8,6 +8,7 @@ FAMILY = Family(
     signs=("<|tools_prefix|>",),
     thoughts=(thought("<|inner_prefix|>", "<|inner_suffix|>"),),
     calls=(Calls("<|tools_prefix|>", ("<|tools_suffix|>",), read_json),),
+    forced=('<|tools_prefix|>[{"NAME": ', "}]<|tools_suffix|>"),
     ends=("<|assistant_end|>",),
     others=("<|user_start|>",),
 )

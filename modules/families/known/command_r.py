@@ -15,6 +15,7 @@ FAMILY = Family(
         Calls("Action:```json", ("```",), read_json),
     ),
     around=(("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>")),
+    forced=('<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "NAME", "parameters": ', "}]<|END_ACTION|>"),
     ends=("<|END_OF_TURN_TOKEN|>",),
     others=("<|START_OF_TURN_TOKEN|>",),
     answer="<|END_THINKING|><|START_RESPONSE|>",

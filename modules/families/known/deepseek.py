@@ -28,6 +28,7 @@ FAMILY = Family(
         Calls("<｜DSML｜function_calls>", ("</｜DSML｜function_calls>",), read_invoke),
         Calls("<｜DSML｜tool_calls>", ("</｜DSML｜tool_calls>",), read_invoke),
     ),
+    forced=("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>", "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"),
     ends=("<｜end▁of▁sentence｜>",),
     others=("<｜User｜>",),
 )

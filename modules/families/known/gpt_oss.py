@@ -35,5 +35,6 @@ FAMILY = Family(
         stops=("<|end|>", "<|return|>", "<|call|>"),
     ),
     others=("<|start|>user", "<|start|>system", "<|start|>developer"),
+    forced=("<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>", ""),
     answer="<|end|><|start|>assistant<|channel|>final<|message|>",
 )

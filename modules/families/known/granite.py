@@ -9,6 +9,7 @@ FAMILY = Family(
     signs=("<|start_of_role|>",),
     thoughts=(thought("Here is my thought process:", "Here is my response:"),),
     calls=(Calls("<|tool_call|>", (), read_json), Calls("<tool_calls>", ("</tool_calls>",), read_any)),
+    forced=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]"),
     around=(("<response>", "</response>"),),
     ends=("<|end_of_text|>",),
     others=("<|start_of_role|>",),

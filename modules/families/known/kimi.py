@@ -46,6 +46,10 @@ FAMILY = Family(
     name="kimi",
     signs=("<|im_middle|>",),
     calls=(Calls("<|tool_calls_section_begin|>", ("<|tool_calls_section_end|>",), read_section),),
+    forced=(
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>",
+        "<|tool_call_end|><|tool_calls_section_end|>",
+    ),
     ends=("<|im_end|>",),
     others=("<|im_user|>", "<|im_system|>", "<|im_assistant|>"),
 )

@@ -14,6 +14,7 @@ FAMILY = Family(
         Calls("functools", (), read_json),
     ),
     bare=(read_bare, read_python),
+    forced=('{"name": "NAME", "parameters": ', "}"),
     ends=("<|eot_id|>", "<|eom_id|>"),
     others=("<|start_header_id|>",),
 )
@@ -22,6 +23,7 @@ LLAMA4 = Family(
     signs=("<|header_start|>",),
     calls=(Calls("<|python_start|>", ("<|python_end|>",), first_of(read_python, read_json)),),
     bare=(read_bare, read_python),
+    forced=('{"name": "NAME", "parameters": ', "}"),
     ends=("<|eot|>", "<|eom|>"),
     others=("<|header_start|>",),
 )

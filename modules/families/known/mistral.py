@@ -4,36 +4,50 @@ Ministral 3), thoughts in `[THINK]` (Magistral, Ministral 3).
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
 
-from modules.families.calls import MOST, Call, Tools, object_in, read_json, read_named
+from modules.families.calls import Call, Tools, read_json, read_named, read_row
 from modules.families.family import Calls, Family, thought
 
 _ONE = re.compile(
     r"\s*(?:\[TOOL_CALLS\])?\s*(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\](?P<id>[A-Za-z0-9]+))?\s*(?:\[ARGS\])?\s*(?=\{)"
 )
 
+_JSON = json.JSONDecoder(strict=False)  # models write line ends into strings as they are
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A call's name and id, and its arguments up to `stop`."""
+
+    name: str
+    id: str
+    body: str
+    stop: int
+
+    def end(self) -> int:
+        return self.stop
+
+
+def _next(inside: str, at: int) -> _Named | None:
+    """The call that begins here; its arguments end where their JSON does."""
+    match = _ONE.match(inside, at)
+    if not match:
+        return None
+    try:
+        _, stop = _JSON.raw_decode(inside, match.end())
+    except (ValueError, RecursionError):
+        return None
+    return _Named(match["name"], match["id"] or "", inside[match.end() : stop], stop)
+
 
 def read_args(inside: str, tools: Tools) -> list[Call]:
     """A list of calls in JSON, or `NAME[CALL_ID]ID[ARGS]{...}` once or more."""
     if inside.lstrip()[:1] in ("[", "{"):
         return read_json(inside, tools)
-    calls: list[Call] = []
-    at = 0
-    while at < len(inside.rstrip()) and len(calls) < MOST:
-        match = _ONE.match(inside, at)
-        if not match:
-            return []
-        follows = _ONE.search(inside, match.end())
-        while follows and object_in(inside[match.end() : follows.start()]) is None:
-            follows = _ONE.search(inside, follows.end())  # it stood within the arguments
-        end = follows.start() if follows else len(inside)
-        found = read_named(match["name"], inside[match.end() : end], tools, match["id"] or "")
-        if not found:
-            return []
-        calls += found
-        at = end
-    return calls
+    return read_row(inside, _next, lambda one: read_named(one.name, one.body, tools, one.id))
 
 
 ARGS = Calls("[TOOL_CALLS]", (), read_args)
@@ -42,5 +56,6 @@ FAMILY = Family(
     signs=("[INST]",),
     thoughts=(thought("[THINK]", "[/THINK]"),),
     calls=(ARGS,),
+    forced=('[TOOL_CALLS][{"name": "NAME", "arguments": ', "}]"),
     others=("[INST]",),
 )

@@ -7,6 +7,7 @@ FAMILY = Family(
     name="nemotron",
     signs=("<TOOLCALL>",),
     calls=(Calls("<TOOLCALL>", ("</TOOLCALL>",), read_json),),
+    forced=('<TOOLCALL>[{"name": "NAME", "arguments": ', "}]</TOOLCALL>"),
     ends=("<SPECIAL_12>",),
     others=("<SPECIAL_11>",),
 )

@@ -13,6 +13,7 @@ FAMILY = Family(
         Calls("functools", (), read_any),
     ),
     bare=(read_bare, read_python),
+    forced=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]<|/tool_call|>"),
     ends=("<|end|>",),
     others=("<|user|>", "<|system|>"),
 )

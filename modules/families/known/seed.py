@@ -8,6 +8,7 @@ FAMILY = Family(
     signs=("<seed:",),
     thoughts=(thought("<seed:think>", "</seed:think>"),),
     calls=(Calls("<seed:tool_call>", ("</seed:tool_call>",), read_any),),
+    forced=('<seed:tool_call>\n{"name": "NAME", "arguments": ', "}\n</seed:tool_call>"),
     ends=("<seed:eos>",),
     others=("<seed:bos>",),
 )

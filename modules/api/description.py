@@ -1,0 +1,84 @@
+"""The API's description (OpenAPI) as it truly is: what fails is OpenAI's error object, keys are bearer tokens, and a
+reply may be a stream of events. FastAPI makes the rest of it from the routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+_ERRORS = {
+    "400": "What was asked for makes no sense, or does not fit.",
+    "401": "The key is missing or wrong.",
+    "403": "A page of another origin asked.",
+    "404": "There is no such thing.",
+    "409": "It is in use, or was cancelled.",
+    "413": "The body is too large.",
+    "429": "Too many requests at once.",
+    "503": "No model is loaded, or it cannot be done now.",
+}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_STREAMED = ("/v1/completions", "/v1/chat/completions")
+_TEXTS = ("stop", "stopping_strings", "banned_strings", "bad_words")
+
+
+def describe(api: FastAPI) -> None:
+    """Let the application give this description."""
+    made = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            _complete(made())
+        assert api.openapi_schema is not None
+        return api.openapi_schema
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    schema["servers"] = [{"url": "/"}]
+    parts = schema.setdefault("components", {})
+    parts.setdefault("schemas", {})["Error"] = _ERROR
+    for unused in ("HTTPValidationError", "ValidationError"):
+        parts["schemas"].pop(unused, None)
+    parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    errors = {
+        status: {
+            "description": why,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+        for status, why in _ERRORS.items()
+    }
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"].update(errors)
+            operation["security"] = [{}, {"key": []}]  # where keys are set
+            if told := operation.get("description"):
+                operation["summary"] = told.partition("\n")[0].rstrip(".")
+            if path in _STREAMED:
+                content = operation["responses"]["200"].setdefault("content", {})
+                content["application/json"] = {"schema": {"type": "object"}}
+                content["text/event-stream"] = {"schema": {"type": "string"}}
+    for each in parts["schemas"].values():
+        for name in _TEXTS:
+            given = each.get("properties", {}).get(name)
+            if given:  # one text is as good as a list of one
+                texts = {key: given.pop(key) for key in ("type", "items", "$ref") if key in given}
+                given["anyOf"] = [{"type": "string"}, texts]

@@ -1,0 +1,104 @@
+"""What is shown is what was written: in the chat from either side, and in the Markdown view of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from modules.chat.conversation import Conversation
+from modules.chat.store import Store
+from modules.ui.chat_view import bubble
+from tests.ui.conftest import Web
+
+#: What is written, and what is to be read on the page where that is something else.
+TEXTS = (
+    ("if a<b and c>d then stop.", ""),
+    ("The <title> tag comes first. Then the <body>. All this is to be seen.", ""),
+    ("use the <script> tag or the <style> tag for that", ""),
+    ("Use <br> or <hr> or <p> here, </div> and <!-- this --> too.", ""),
+    ("use <?php echo 1 ?> here, <![CDATA[x]]> and <!DOCTYPE html>", ""),
+    ("Write <textarea> and more text. <svg> and <math> and <int> and List<object> too", ""),
+    ("<div>\nat the beginning\n</div>", ""),
+    ("<table><tr><td>cells</td></tr></table>", ""),
+    ("&amp; &lt;b&gt; &copy; &nbsp; &#65; & and AT&T", ""),
+    ("see https://example.invalid/?a=1&b=2&copy=3 there", ""),
+    ("`&amp;` and `<b>` and `a && b` in a line", "&amp; and <b> and a && b in a line"),
+    ("```html\n&amp; &lt;b&gt; &copy; <b>x</b> a && b\n```", "&amp; &lt;b&gt; &copy; <b>x</b> a && b"),
+    ("- a list:\n\n  ```\n  x < y && z\n  ```", "a list:\nx < y && z"),
+    ("words:\n\n    x < y && z", "words:\nx < y && z"),
+    ("- a ` b <i>\n- c ` d <x>", "a ` b <i>\nc ` d <x>"),
+    ("~5 to ~10 minutes, H~2~O, ~~gone~~", "~5 to ~10 minutes, H~2~O, gone"),
+    ("It costs $$5 and then $$6 more.", ""),
+    ("`echo $$` and `kill $$` and <b>", "echo $$ and kill $$ and <b>"),
+    ("```\necho $$ <a>\n```\n\nand\n\n```\nkill $$ &amp;\n```", "echo $$ <a>\nand\nkill $$ &amp;"),
+    ("这是**「重点」**的词，**注意：**看", "这是「重点」的词，注意：看"),
+    ("a \\< b, \\*no\\* and a\\b", "a < b, *no* and a\\b"),
+    ("a | b\n-|-\n<i> | `<c>`", "a\tb\n<i>\t<c>"),
+    ("an address: <https://example.invalid/x>", "an address: https://example.invalid/x"),
+    ("> quoted <b>\n> `<c>`", "quoted <b>\n<c>"),
+)  # fmt: skip
+
+#: The texts of messages as they are seen, spaces and line ends aside.
+_READ = """
+() => [...document.querySelectorAll('#column .message .prose')].map((each) => {
+  const copy = each.cloneNode(true);
+  copy.querySelectorAll('button').forEach((button) => button.remove());
+  copy.querySelectorAll('br, td, th').forEach((part) => part.after(' '));
+  return copy.textContent;
+})
+"""
+
+
+def plain(text: str) -> str:
+    """Spaces and line ends are the renderer's."""
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def said(web: Web) -> Iterator[Web]:
+    """A chat in which both sides say all of them."""
+    made = Conversation(web.app.chats.new().id)
+    parent = None
+    for written, _ in TEXTS:
+        for role in ("user", "assistant"):
+            parent = made.add(role, written, parent).id
+    Store(web.app.paths).save(made)
+    web.page.reload()
+    web.ready()
+    web.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
+    web.page.wait_for_function(f"document.querySelectorAll('#column .message-row').length === {2 * len(TEXTS)}")
+    yield web
+    web.app.chats.delete(made.id)
+
+
+def test_both_sides_see_what_was_written(said: Web) -> None:
+    said.page.wait_for_timeout(500)
+    read = [plain(each) for each in said.page.evaluate(_READ)]
+    wanted = [plain(expected or written) for written, expected in TEXTS for _ in range(2)]
+    assert len(read) == len(wanted)
+    wrong = [(want, got) for want, got in zip(wanted, read, strict=True) if want != got]
+    assert not wrong, "\n".join(map(repr, wrong))
+    assert said.page.locator("#column .prose s, #column .prose del").count() == 2  # of ~~gone~~, on each side
+    assert said.page.locator("#column .prose .katex").count() == 0
+    assert said.page.locator("#column .prose strong").count() == 4
+
+
+def test_what_is_copied_is_what_was_written(said: Web) -> None:
+    shown = [bubble("user", written)["content"][0]["text"] for written, _ in TEXTS]
+    copied = said.page.evaluate("(texts) => texts.map(Page.written)", shown)
+    assert copied == [written for written, _ in TEXTS]
+    labels = said.page.evaluate("[...document.querySelectorAll('#column .selectable')].map((each) => each.ariaLabel)")
+    assert not [label for label in labels if "&#0" in label]
+
+
+def test_a_formula_is_still_one(web: Web) -> None:
+    made = Conversation(web.app.chats.new().id)
+    made.add("assistant", "So $$a<b$$, \\(x_1 < y\\) and **bold**.", None)
+    Store(web.app.paths).save(made)
+    web.page.reload()
+    web.ready()
+    web.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
+    web.page.locator("#column .prose .katex").nth(1).wait_for()
+    assert web.page.locator("#column .prose strong").inner_text() == "bold"
+    web.app.chats.delete(made.id)
