@@ -16,7 +16,7 @@ from loaders.base import Finish, Request
 from loaders.grammar.follow import Grammars
 from loaders.grammar.messages import Ask
 from loaders.grammar.process import Session
-from loaders.llamacpp.engine import TURN
+from loaders.llamacpp.turns import TURN
 from loaders.params import SamplingParams
 from tests.conftest import keep_going
 from tests.loaders.hostile_grammars import HOSTILE

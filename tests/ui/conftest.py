@@ -111,6 +111,7 @@ class Web:
         self.page.locator("#new-chat").click()
         self.opened()
         expect(self.page.locator("#welcome")).to_contain_text("What is on your mind?")
+        expect(self.page.locator("#column .user-row")).to_have_count(0)  # drawn later than the welcome
 
     def opened(self) -> None:
         """Until the chat that was asked for is there: the welcome of an empty one before it looks the same."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from modules.web.bodies import Bodies
 from modules.web.faults import Faults
+from tests.in_thread import in_thread
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -45,7 +45,7 @@ def test_an_error_ends_its_own_request_with_one_line(
 
     scope = {"type": "http", "method": "GET", "path": "/x\n" * 1000, "headers": []}
     with caplog.at_level(logging.INFO):
-        asyncio.run(Faults(Bodies(app, 1, "--max-upload"))(scope, receive, send))
+        in_thread(Faults(Bodies(app, 1, "--max-upload"))(scope, receive, send))
     assert [each["status"] for each in answers if "status" in each] == statuses
     assert [each["type"] for each in answers].count("http.response.start") == 1
     last = [each for each in answers if each["type"] == "http.response.body"]
