@@ -1,8 +1,8 @@
 """Which of llama.cpp's two kernels computes attention on the processor: the one that is faster here.
 
 A model of one layer with the heads of the model in question is timed for both, some tenths of a second once for a
-processor and a shape of heads. One thread computes, and its own time counts: with several, each step would wait for
-whatever else runs on the machine. It must not know of engines.
+processor and a shape of heads, in the pieces and by the number of threads that prompts are read with: the plain kernel
+writes more to memory, and gains less from a second thread. It must not know of engines.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ from errors import UserError
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.options import GGUFOptions
 from loaders.llamacpp.placement import Placement
+from loaders.llamacpp.threads import physical_cores
 
 #: The chat that is to be fast: tokens of its prompt and of its reply. The prompt is the depth that is measured at.
 PROMPT, REPLY = 1536, 256
 #: The plain kernel must take at most so much of the other's time: it needs more memory.
-_WORTH = 0.95
-_PIECE, _ROUNDS = 128, 3  # rows of the steps that stand for prompts, and how often each step is timed
+_WORTH = 0.9
+_PIECE, _ROUNDS = 512, 3  # rows of the steps that stand for prompts, and how often each step is timed
 _WIDTH, _VOCAB = 64, 32
+_MOST = 16  # query heads of the trial: the scores of so many leave the processor's caches, as a model's do
 _UINT32, _FLOAT32, _STRING = 4, 6, 8  # of GGUF metadata
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The attention of a layer: query heads for each key head, values in a head."""
+    """The attention of a layer: query heads for each key head, values in a head, key heads."""
 
     group: int
     size: int
+    keys: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def choose(header: GGUFHeader, options: GGUFOptions, *, card: bool, exact: bool)
     if exact:
         return "auto", "attention with the flash kernel: with contexts of their own, replies do not depend on others"
     heads = heads_of(header)
-    timing = measured(heads, processor()) if heads else None
+    threads = options.threads_batch or options.threads or physical_cores()
+    timing = measured(heads, processor(), threads) if heads else None
     if timing is None:
         return "auto", "attention as llama.cpp chooses: the heads of this model cannot be tried alone"
     return timing.choice, timing.in_words()
@@ -98,7 +102,8 @@ def heads_of(header: GGUFHeader) -> Heads | None:
         size = min(header.head_sizes)
         if not (0 < keys <= count <= 1024 and 0 < size <= 1024 and size % 2 == 0 and count % keys == 0):
             return None
-        return Heads(min(count // keys, 32), size)
+        group = min(count // keys, 32)
+        return Heads(group, size, min(keys, max(_MOST // group, 1)))
     except (TypeError, ValueError):
         return None
 
@@ -114,7 +119,7 @@ def processor() -> str:
 
 
 @lru_cache(maxsize=64)
-def measured(heads: Heads, on: str) -> Timing | None:  # noqa: ARG001 - what was measured holds for it alone
+def measured(heads: Heads, on: str, threads: int) -> Timing | None:  # noqa: ARG001 - what was measured holds for it alone
     """Time both kernels on the processor `on`; None where llama.cpp cannot run the trial's model."""
     from loaders.llamacpp import native
 
@@ -128,8 +133,8 @@ def measured(heads: Heads, on: str) -> Timing | None:  # noqa: ARG001 - what was
             )  # fmt: skip
         except UserError:
             return None
-    size = {"n_ctx": PROMPT + 256, "n_batch": 512, "n_ubatch": 512, "n_seq_max": 1, "n_threads": 1}
-    size |= {"n_threads_batch": 1, "offload_kqv": False, "op_offload": False}
+    size = {"n_ctx": PROMPT + 512, "n_batch": 512, "n_ubatch": 512, "n_seq_max": 1, "n_threads": threads}
+    size |= {"n_threads_batch": threads, "offload_kqv": False, "op_offload": False}
     contexts: list[native.Context] = []
     try:
         for kernel in (1, 0):
@@ -143,8 +148,9 @@ def measured(heads: Heads, on: str) -> Timing | None:  # noqa: ARG001 - what was
         for _ in range(_ROUNDS):
             for number, rows in enumerate((_PIECE, 1)):
                 for which, context in enumerate(contexts):  # in turn: what disturbs one disturbs the other
-                    best[which][number] = min(best[which][number], _step(context, batch, rows, PROMPT))
-                    context.forget(0, PROMPT)
+                    start = PROMPT - rows + 1  # what stands there is read anew
+                    context.forget(0, start)
+                    best[which][number] = min(best[which][number], _step(context, batch, rows, start))
     except UserError:
         return None
     finally:
@@ -159,27 +165,27 @@ def _step(context: Any, batch: Any, rows: int, position: int) -> float:
     """Decode so many tokens; returns the seconds. Raises: UserError."""
     batch.clear()
     batch.add([1] * rows, position, 0, last=True, all_rows=False)
-    started = time.thread_time()
+    started = time.perf_counter()
     if context.decode(batch):
         raise UserError("The trial of attention did not compute.")
-    return max(time.thread_time() - started, 1e-6)
+    return max(time.perf_counter() - started, 1e-6)
 
 
 def _write(path: Path, heads: Heads) -> None:
-    """A GGUF (version 3) of a Llama with one layer, one key head and no vocabulary, weights by chance."""
-    queries = heads.group * heads.size
+    """A GGUF (version 3) of a Llama with one layer, few heads and no vocabulary, weights by chance."""
+    queries, keys = heads.group * heads.keys * heads.size, heads.keys * heads.size
     shapes = {  # as ggml counts: columns, rows
         "token_embd.weight": (_WIDTH, _VOCAB), "output_norm.weight": (_WIDTH,), "blk.0.attn_norm.weight": (_WIDTH,),
-        "blk.0.attn_q.weight": (_WIDTH, queries), "blk.0.attn_k.weight": (_WIDTH, heads.size),
-        "blk.0.attn_v.weight": (_WIDTH, heads.size), "blk.0.attn_output.weight": (queries, _WIDTH),
+        "blk.0.attn_q.weight": (_WIDTH, queries), "blk.0.attn_k.weight": (_WIDTH, keys),
+        "blk.0.attn_v.weight": (_WIDTH, keys), "blk.0.attn_output.weight": (queries, _WIDTH),
         "blk.0.ffn_norm.weight": (_WIDTH,), "blk.0.ffn_gate.weight": (_WIDTH, _WIDTH),
         "blk.0.ffn_up.weight": (_WIDTH, _WIDTH), "blk.0.ffn_down.weight": (_WIDTH, _WIDTH),
     }  # fmt: skip
     metadata: Mapping[str, str | int | float] = {
         "general.architecture": "llama", "tokenizer.ggml.model": "none", "llama.vocab_size": _VOCAB,
         "llama.context_length": 2 * PROMPT, "llama.embedding_length": _WIDTH, "llama.block_count": 1,
-        "llama.feed_forward_length": _WIDTH, "llama.attention.head_count": heads.group,
-        "llama.attention.head_count_kv": 1, "llama.attention.key_length": heads.size,
+        "llama.feed_forward_length": _WIDTH, "llama.attention.head_count": heads.group * heads.keys,
+        "llama.attention.head_count_kv": heads.keys, "llama.attention.key_length": heads.size,
         "llama.attention.value_length": heads.size, "llama.rope.dimension_count": heads.size,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
     }  # fmt: skip

@@ -54,7 +54,7 @@ def test_the_choice_and_its_reason(
 @pytest.mark.parametrize(
     ("values", "heads"),
     [
-        (ALIKE, Heads(4, 128)),
+        (ALIKE, Heads(4, 128, 4)),
         ({**ALIKE, "attention.head_count_kv": 1}, Heads(32, 128)),
         ({**ALIKE, "attention.head_count_kv": [8, 0, 8]}, None),
         ({**ALIKE, "attention.head_count_kv": 0}, None),
@@ -69,11 +69,11 @@ def test_what_is_tried_are_the_models_own_heads(values: dict[str, Any], heads: H
 
 def test_both_kernels_are_timed(demo_model_path: Path) -> None:
     heads = heads_of(read_header(demo_model_path))
-    assert heads == Heads(3, 64)
-    timing = attention.measured(heads, attention.processor())
+    assert heads == Heads(3, 64, 3)
+    timing = attention.measured(heads, attention.processor(), 1)
     assert timing is not None
     assert timing.flash > 0 < timing.plain
-    assert attention.measured(heads, attention.processor()) is timing
+    assert attention.measured(heads, attention.processor(), 1) is timing
 
 
 @pytest.mark.parametrize(
