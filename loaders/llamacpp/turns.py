@@ -22,7 +22,7 @@ def tired(runs: Sequence[Run], line: Line[Job | Run], places: int) -> list[Run]:
     One that asks for twenty replies takes turns with itself, and not with those who ask for one.
     """
     running = Counter(map(client, runs))
-    share = places // len({*running, *map(client, line.jobs())}) if runs else places
+    share = places // max(len({*running, *map(client, line.jobs())}), 1)
     found = [run for run in runs if run.turn >= TURN and run.replying and running[client(run)] > share]
     return sorted(found, key=lambda run: -run.turn)
 
@@ -32,6 +32,8 @@ def call_next(runs: Sequence[Run], line: Line[Job | Run]) -> Job | Run | None:
 
     Nobody passes an errand: what came before it is answered before it, and what came later after it.
     """
+    if not len(line):  # as at nearly every step
+        return None
     running = Counter(map(client, runs))
     line.prefer(lambda item: running[client(item)], lambda item: isinstance(item, Errand))
     return line.first

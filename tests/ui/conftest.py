@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from modules.app import App
+from modules.chat.conversation import Conversation
+from modules.chat.store import Store
 from modules.generation.session import ModelSession
 from modules.ui import launch
 
@@ -134,6 +136,23 @@ class Web:
         """Until no reply is being written, and its facts are there."""
         expect(self.page.locator("#reply-facts")).to_contain_text("token")
         expect(self.page.locator("#send")).to_be_visible()
+
+    @contextlib.contextmanager
+    def both_say(self, texts: Sequence[str], title: str = "") -> Iterator[None]:
+        """Meanwhile a chat is open in which both sides say all of them."""
+        made = Conversation(self.app.chats.new().id)
+        parent = None
+        for text in texts:
+            for role in ("user", "assistant"):
+                parent = made.add(role, text, parent).id
+        made.title = title or made.title
+        Store(self.app.paths).save(made)
+        self.page.reload()
+        self.ready()
+        self.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
+        self.page.wait_for_function(f"document.querySelectorAll('#column .message-row').length === {2 * len(texts)}")
+        yield
+        self.app.chats.delete(made.id)
 
     def slow_down(self) -> None:
         """Let replies of this test take their time: a busy machine's browser is slower than the model."""

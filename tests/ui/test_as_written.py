@@ -58,18 +58,8 @@ def plain(text: str) -> str:
 @pytest.fixture
 def said(web: Web) -> Iterator[Web]:
     """A chat in which both sides say all of them."""
-    made = Conversation(web.app.chats.new().id)
-    parent = None
-    for written, _ in TEXTS:
-        for role in ("user", "assistant"):
-            parent = made.add(role, written, parent).id
-    Store(web.app.paths).save(made)
-    web.page.reload()
-    web.ready()
-    web.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
-    web.page.wait_for_function(f"document.querySelectorAll('#column .message-row').length === {2 * len(TEXTS)}")
-    yield web
-    web.app.chats.delete(made.id)
+    with web.both_say([written for written, _ in TEXTS]):
+        yield web
 
 
 def test_both_sides_see_what_was_written(said: Web) -> None:

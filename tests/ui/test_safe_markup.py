@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from modules.chat.characters import Characters
-from modules.chat.conversation import Conversation
-from modules.chat.store import Store
 from tests.ui.conftest import Web
 
 PAYLOADS = (
@@ -72,19 +70,8 @@ _LEFT = """
 @pytest.fixture
 def told(web: Web) -> Iterator[Web]:
     """A chat in which both sides say all of them."""
-    made = Conversation(web.app.chats.new().id)
-    parent = None
-    for payload in PAYLOADS:
-        for role in ("user", "assistant"):
-            parent = made.add(role, payload, parent).id
-    made.title = "<img src=x onerror=window.broken=1>"
-    Store(web.app.paths).save(made)
-    web.page.reload()
-    web.ready()
-    web.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
-    web.page.wait_for_function(f"document.querySelectorAll('#column .message-row').length === {2 * len(PAYLOADS)}")
-    yield web
-    web.app.chats.delete(made.id)
+    with web.both_say(PAYLOADS, "<img src=x onerror=window.broken=1>"):
+        yield web
 
 
 def test_no_payload_runs_or_stays(told: Web) -> None:
