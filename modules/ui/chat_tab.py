@@ -15,7 +15,8 @@ import gradio as gr
 from modules.app import App
 from modules.ui.chat_controls import ChatControls
 from modules.ui.chat_files import ChatFiles
-from modules.ui.chat_turns import Start, Turns, shown
+from modules.ui.chat_screen import shown
+from modules.ui.chat_turns import Start, Turns
 from modules.ui.chat_view import Place
 from modules.ui.chat_window import Draft, Window
 from modules.ui.events import on, then

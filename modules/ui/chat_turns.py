@@ -8,65 +8,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from errors import Conflict, ConversationChanged, NothingToDo, UserError, utf8
-from modules.app import App
-from modules.chat.conversation import Conversation, Role
+from modules.chat.conversation import Role
 from modules.chat.service import Turn, Update
-from modules.library.demo import NAME as DEMO
-from modules.ui.chat_view import Place, bubble, bubbles_before, bubbles_of, chat_list, found_list, view, who_html
+from modules.ui.chat_screen import SCREEN, WORKING, Screen, shown
+from modules.ui.chat_view import Place, bubble, bubbles_before, bubbles_of, chat_list, found_list, view
 from modules.ui.chat_window import Draft, Window, fitting, paced, scope_of
 from modules.ui.events import report, say, tell
 from modules.ui.knob_controls import params_from
-from modules.ui.pictures import face_style
 from modules.ui.words import escape
 
 #: Seconds between two looks at a reply that somebody else has asked for.
 WATCHING = 0.15
 
-#: How many components `Turns.screen` returns values for.
-SCREEN = 20
-
 #: Starts a reply: conversation id, what was written, the turn.
 Start = Callable[[str, str, Turn], AbstractContextManager[Iterator[Update]]]
-
-#: The style sheet shows the first word until there is text, then the second.
-_WORKING = (
-    "<span role='status' class='working'><span class='reading'>Reading the prompt</span>"
-    "<span class='writing'>Writing</span></span>"
-)
-
-WELCOME = (
-    "<h2>What is on your mind?</h2><p>Write below. Everything stays on this machine: the model runs here, and your "
-    "chats are files in the folder logs.</p>"
-)
-NO_MODEL = "<h2>No model is loaded</h2><p>A model is the file that does the writing. Choose one in the Model tab.</p>"
-DEMO_NOTICE = (
-    "This is SmolLM2 135M, a very small model to try things out with; its answers are often wrong."
-    "<span class='more'> Choose a better one in the Model tab.</span>"
-)
-
-
-def shown(visible: bool, *, kept: bool = False) -> Any:
-    """A component in the page, or not. `kept`: it stays there unseen, which is quicker to come back."""
-    return gr.update(visible=visible or ("hidden" if kept else False))
-
 
 #: What `begin` returns where nothing is on its way.
 _NOTHING = [Draft(), *[gr.skip()] * 8]
 
 
-class Turns:
+class Turns(Screen):
     """The functions behind the chat's buttons."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
 
     # --- begin: what is shown until the first words come ---
 
@@ -107,7 +75,7 @@ class Turns:
 
     def _busy(self, draft: Draft, history: Any, tail: Any) -> list[Any]:
         # never the box: the browser emptied it, and what stands there by now was typed after that
-        return [draft, gr.skip(), history, tail, _WORKING, shown(False), "", shown(False, kept=True), shown(True)]
+        return [draft, gr.skip(), history, tail, WORKING, shown(False), "", shown(False, kept=True), shown(True)]
 
     # --- stream: the last exchange grows ---
 
@@ -337,68 +305,8 @@ class Turns:
             return chat_list(self.app.archive.around(place.id), place.id)
         return found_list(self.app.archive.search(words), place.id)
 
-    def look(self, place: Place) -> list[Any]:
-        """What the model's coming and going changes here: the empty page, and the line above the input."""
-        state = self.app.models.state
-        empty = place.id and not self.app.chats.open(place.id).path()
-        welcome = "" if not empty else NO_MODEL if state.phase == "none" else WELCOME
-        if state.phase == "none":
-            return [welcome, "No model is loaded.", shown(True)]
-        if state.phase == "loaded" and state.name == DEMO:
-            return [welcome, DEMO_NOTICE, shown(True)]
-        return [welcome, "", shown(False)]
-
     # --- inside ---
-
-    def _who(self, kind: str, character: str) -> tuple[str, Path | None]:
-        """What the one who answers is called, and their picture."""
-        if kind != "chat":
-            return "Assistant", None
-        try:
-            who = self.app.characters.load(character)
-        except UserError:  # its file was deleted; the chat is still there
-            return character, None
-        return who.name, who.picture
-
-    def _character_menu(self, character: str) -> Any:
-        """The menu with this one chosen: it may have come since the page was loaded, or its file may be gone."""
-        names = self.app.characters.names()
-        return gr.update(value=character, choices=names if character in names else [*names, character], visible=True)
 
     def _name(self, given: str) -> str:
         """What the user is called."""
         return (given or "").strip() or self.app.settings.name1
-
-    def screen(self, conversation: Conversation, mode: str = "") -> list[Any]:
-        """Everything that shows a conversation, in the order of `ChatTab.screen`; `mode` is what the controls say."""
-        now = view(conversation)
-        path = conversation.path()
-        kind, _, character = scope_of(now.place).partition("/")
-        called, picture = self._who(kind, character)
-        versions = conversation.versions(path[-1].id) if now.tail else []
-        at = versions.index(path[-1].id) if versions else 0
-        empty = not now.history and not now.tail
-        writing = self.app.chats.writing(now.place.id) is not None
-        loaded = self.app.models.state.phase != "none"
-        return [
-            replace(now.place, writing=writing),
-            now.place.id,
-            f"<h1>{escape(now.title)}</h1>{face_style('reply', called, picture)}",
-            (WELCOME if loaded else NO_MODEL) if empty else "",
-            now.history,
-            now.tail,
-            _WORKING if writing else now.meta,
-            shown((now.can_remove or len(versions) > 1) and not writing),
-            gr.update(interactive=now.can_regenerate),
-            gr.update(interactive=now.can_continue),
-            shown(not writing),
-            shown(writing, kept=True),
-            chat_list(self.app.archive.around(now.place.id), now.place.id),
-            fitting(mode, now.place) if mode else gr.skip(),
-            self._character_menu(character) if kind == "chat" else gr.update(visible=False),
-            gr.update(visible=len(versions) > 1, interactive=at > 0, value=f"‹ {at + 1} of {len(versions)}"),
-            gr.update(visible=len(versions) > 1, interactive=at < len(versions) - 1),
-            who_html(called, picture) if kind == "chat" else "",
-            gr.update(value="Unpin" if conversation.pinned else "Pin", interactive=bool(conversation.revision)),
-            shown(bool(path) and "prompt_tokens" in path[-1].meta),
-        ]

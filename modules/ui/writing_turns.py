@@ -13,7 +13,7 @@ import gradio as gr
 
 from modules.app import App
 from modules.generation.writing import Growth
-from modules.ui.chat_turns import shown
+from modules.ui.chat_screen import shown
 from modules.ui.events import on, report, then
 from modules.ui.knob_controls import params_from
 from modules.ui.output_tabs import OutputTabs
