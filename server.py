@@ -1,6 +1,6 @@
-"""The composition root: flags and settings become the App, the App gets its page and its API, the model loads beside.
+"""The composition root: flags and settings become the App, which gets a web UI and an API; a model loads meanwhile.
 
-Nothing is decided here. Start it with ./start_linux.sh or start_windows.bat, which bring their own Python.
+No decisions are made here. Start it with ./start_linux.sh or start_windows.bat, which install their own Python.
 """
 
 from __future__ import annotations
@@ -15,30 +15,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modules.config.ending import Ending
+    from modules.config.shutdown import Shutdown
 
 ROOT = Path(__file__).resolve().parent
 
-#: Set in the environment of a run that another one has become: its page is open in a browser already.
+#: Set in the environment of a process that a restart replaced: its page is already open in a browser.
 RESTARTED = "WEBUI_RESTARTED"
 
-#: Nothing is sent anywhere: said to the libraries before any of them is imported.
+#: Tells the libraries to send nothing anywhere, before any of them is imported.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-def main(argv: Sequence[str], ending: Ending | None = None) -> int:
-    """Run until Ctrl+C. The exit code is 2, after one sentence, when the start cannot be as it was asked for."""
+def main(argv: Sequence[str], ending: Shutdown | None = None) -> int:
+    """Run until Ctrl+C. The exit code is 2, after one sentence, if the program cannot start as requested."""
     os.environ.update(QUIET)
-    from errors import UserError
-    from modules.config.ending import Ending
+    from installer.console import tolerate_encodings
+    from modules.config.standby import stand_by
 
-    ending = ending or Ending()
+    tolerate_encodings()
+    stand_by()
+    from errors import UserError
+    from modules.config.shutdown import Shutdown
+
+    ending = ending or Shutdown()
     ending.listen()
     try:
         again = serve(argv, ending)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except (ImportError, SyntaxError) as error:  # a damaged package or file
+        from installer.project import script_name
+
+        logging.getLogger(__name__).exception("The program could not be imported:")
+        sys.stderr.write(
+            f"\nA package or program file is damaged or missing ({type(error).__name__}: {error}). Run "
+            f"{script_name('start')} --repair to reinstall the packages; in a git clone, git status lists program "
+            "files that were changed.\n"
+        )
+        return 1
     except KeyboardInterrupt:
         return 0
     finally:
@@ -46,8 +61,8 @@ def main(argv: Sequence[str], ending: Ending | None = None) -> int:
     return restart(again)
 
 
-def serve(argv: Sequence[str], ending: Ending) -> Sequence[str]:
-    """Build the App, let the model load while the page is made, and serve until a restart is asked for.
+def serve(argv: Sequence[str], ending: Shutdown) -> Sequence[str]:
+    """Build the App, load the model while the page is built, and serve until a restart is requested.
 
     Returns the arguments of the next start. Raises: UserError, KeyboardInterrupt.
     """
@@ -60,49 +75,49 @@ def serve(argv: Sequence[str], ending: Ending) -> Sequence[str]:
         tell(verbose=app.launch.server.verbose)
         for note in app.notes:
             print(note, flush=True)
-        startup = Startup(app.paths, app.shelf, app.models, app.launch, loaded=app.use_named_loras)
+        startup = Startup(app.paths, app.catalog, app.models, app.launch, loaded=app.use_named_loras)
         startup.begin(startup.choose())
 
         if app.launch.server.serves_api:
             from modules.api import launch as launch_api
 
-            print(f"The API is at {launch_api(app).address}/v1", flush=True)
+            print(f"API: {launch_api(app).address}/v1", flush=True)
         if not app.launch.server.nowebui:
-            from modules.ui import launch  # Gradio takes seconds to import: the model loads meanwhile
+            from modules.ui import launch  # importing Gradio takes seconds: the model loads meanwhile
 
-            print(f"The page is at {launch(app)}", flush=True)
-        while not app.session.asked.wait(0.5):  # in steps: on Windows a wait without an end cannot be interrupted
+            print(f"Web UI: {launch(app)}", flush=True)
+        while not app.session.asked.wait(0.5):  # in steps: on Windows a wait without a timeout cannot be interrupted
             pass
-        print("Starting again, as the Session tab asked for.", flush=True)
-        time.sleep(0.5)  # for the answer to the page that asked
+        print("Restarting, as requested in the Session tab.", flush=True)
+        time.sleep(0.5)  # so that the page gets its response
         return app.session.argv
     finally:
         ending.clean = app.close()
 
 
 def restart(argv: Sequence[str]) -> int:
-    """Become the next run: nothing of this one stays, ports and memory included."""
+    """Replace this process by the next run, releasing its ports and memory."""
     os.environ[RESTARTED] = "1"
     command = [sys.executable, str(ROOT / "server.py"), *argv]
     sys.stdout.flush()
-    if os.name == "nt":  # Windows would hand the terminal back at once: wait for it instead
+    if os.name == "nt":  # Windows would return to the terminal at once: wait for it instead
         return subprocess.call(command)
     os.execv(sys.executable, command)
     return 0
 
 
 def tell(*, verbose: bool) -> None:
-    """Let our own log lines reach the terminal, and of others only what went wrong."""
+    """Show our own log lines in the terminal, and only errors of others."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for ours in ("loaders", "modules"):
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def run(argv: Sequence[str]) -> None:
-    """As `main`, and end the process, whatever still runs in it."""
-    from modules.config.ending import Ending
+    """As `main`, and then end the process, whatever still runs in it."""
+    from modules.config.shutdown import Shutdown
 
-    ending = Ending()
+    ending = Shutdown()
     ending.leave(main(argv, ending))
 
 

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Starts the web UI. The first start installs everything into installer_files/ next to this file; nothing outside
-# of it is touched but the package client's own cache. Deleting installer_files/ and starting again repairs it.
+# of it changes except the package client's own cache. Deleting installer_files/ and starting again repairs it.
 #
-# This shell only finds a Python that can do the rest, which is one_click.py. Where the machine has none, a private
-# one is fetched: python-build-standalone, pinned by version and SHA-256. PYTHON_MIRROR=URL replaces the address
-# below, for machines that reach a mirror only; the files below it must have the same names.
-# start_macos.sh is this same file. Plain POSIX shell, so that dash and busybox run it too.
+# This script only finds a Python and runs one_click.py with it. If the machine has none, a private one is downloaded:
+# python-build-standalone, pinned by version and SHA-256. PYTHON_MIRROR=URL replaces the address below, for machines
+# that can only reach a mirror; the files there must have the same names.
+# start_macos.sh runs this file. Plain POSIX shell, so that dash and busybox can run it too.
 set -u
 
 release=20261110
@@ -18,17 +18,17 @@ fail() {
 }
 
 self=$(readlink -f -- "$0" 2>/dev/null) || self=$0
-here=$(CDPATH='' cd -- "$(dirname -- "$self")" && pwd -P) || fail "The folder of $0 cannot be entered; check its permissions."
+here=$(CDPATH='' cd -- "$(dirname -- "$self")" && pwd -P) || fail "The folder of $0 cannot be opened. Check its permissions."
 cd -- "$here" || exit 1
 
-# What Python environments really cannot live with (tried one by one); spaces, accents, quotes and so on are fine.
-# one_click.py checks the same; here it comes before anything is downloaded.
+# Paths that do not work with Python environments (each was tested); spaces, accents, quotes and so on are fine.
+# one_click.py checks the same; here it is checked before anything is downloaded.
 case $here in
-*:*) fail "The folder name contains a colon, which Python environments cannot work with. Move it to another path and start again: $here" ;;
-*[[:cntrl:]]*) fail "The folder name contains a tab, a line break or another control character. Move it to another path and start again: $here" ;;
+*:*) fail "The folder path contains a colon, which does not work with Python environments. Move the folder to another path, then start again: $here" ;;
+*[[:cntrl:]]*) fail "The folder path contains a tab, a line break or another control character. Move the folder to another path, then start again: $here" ;;
 esac
 for part in one_click.py installer/__init__.py; do
-    [ -f "$part" ] || fail "$part is missing in $here; get the complete project (git clone) and start again."
+    [ -f "$part" ] || fail "$part is missing in $here. Download the complete project (git clone), then start again."
 done
 
 # Debian's python3 without python3-venv has no ensurepip; such a Python does not count.
@@ -37,7 +37,7 @@ usable() {
 sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1
 }
 
-# 3.12 and 3.11 first: ready-made GPU packages exist for them most often.
+# 3.12 and 3.11 first: prebuilt GPU packages exist for them most often.
 find_python() {
     for python in "$here/installer_files/python/bin/python3" \
         python3.12 python3.11 python3.13 python3.10 python3 python; do
@@ -82,44 +82,45 @@ fetch_python() {
         target=x86_64-apple-darwin
         sha256=b78a4c479f1964ec484880bee567568266f68da102269fb93a05fe8716b45f91
         ;;
-    *) fail "There is no ready-made Python for this machine ($(uname -s) $(uname -m)). Install Python 3.10 to 3.13 with venv and start again." ;;
+    *) fail "No prebuilt Python is available for this machine ($(uname -s) $(uname -m)). Install Python 3.10 to 3.13 with venv, then start again." ;;
     esac
-    command -v tar >/dev/null 2>&1 || fail "No Python 3.10 to 3.13 is installed, and tar is missing to unpack one. Install either and start again."
+    command -v tar >/dev/null 2>&1 || fail "No Python 3.10 to 3.13 is installed, and tar is missing to unpack one. Install either, then start again."
     command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
-        fail "No Python 3.10 to 3.13 is installed, and neither curl nor wget is there to fetch one. Install one of the three and start again."
+        fail "No Python 3.10 to 3.13 is installed, and neither curl nor wget is available to download one. Install one of the three, then start again."
 
-    echo "No Python 3.10 to 3.13 with venv is installed: fetching a private Python $version (35 MB) into installer_files/ ..."
-    mkdir -p installer_files 2>/dev/null || fail "This folder cannot be written to: $here. Change its owner or permissions, or move it, and start again."
+    echo "No Python 3.10 to 3.13 with venv is installed: downloading a private Python $version (35 MB) into installer_files/ ..."
+    mkdir -p installer_files 2>/dev/null || fail "This folder is not writable: $here. Change its owner or permissions, or move it, then start again."
     unpack=installer_files/python.part
     rm -rf "$unpack"
-    # Whatever ends this early leaves nothing behind.
+    # Clean up if this ends early.
     trap 'rm -rf "$unpack"; rmdir installer_files 2>/dev/null' EXIT
     trap 'exit 130' INT TERM HUP
-    mkdir "$unpack" || fail "This folder cannot be written to: $here/installer_files. Change its owner or permissions and start again."
+    mkdir "$unpack" || fail "This folder is not writable: $here/installer_files. Change its owner or permissions, then start again."
     download "$mirror/$release/cpython-$version%2B$release-$target-install_only_stripped.tar.gz" "$unpack/python.tar.gz" ||
-        fail "Python could not be downloaded: check the network connection (and HTTPS_PROXY, if you need a proxy) and the space on the disk, then start again. Or install Python 3.10 to 3.13 yourself."
+        fail "Python could not be downloaded. Check the network connection (and HTTPS_PROXY, if you need a proxy) and the disk space, then start again. Or install Python 3.10 to 3.13 yourself."
     [ "$(sha256_of "$unpack/python.tar.gz")" = "$sha256" ] ||
-        fail "The downloaded Python is not the expected file (its SHA-256 differs), so it was thrown away. Start again; if it happens again, something on the way changes downloads."
-    (cd "$unpack" && tar -xzf python.tar.gz) || fail "The downloaded Python could not be unpacked; is the disk full?"
+        fail "The downloaded Python has the wrong checksum (SHA-256) and was deleted. Start again; if it happens again, something in your network changes downloads."
+    (cd "$unpack" && tar -xzf python.tar.gz) || fail "The downloaded Python could not be unpacked. Check the disk space, then start again."
     usable "$unpack/python/bin/python3" ||
-        fail "The downloaded Python does not run on this system. Install Python 3.10 to 3.13 with venv by your package manager and start again."
+        fail "The downloaded Python does not run on this system. Install Python 3.10 to 3.13 with venv from your package manager, then start again."
     rm -rf installer_files/python
-    mv "$unpack/python" installer_files/python || fail "installer_files/python could not be written; check permissions and start again."
+    mv "$unpack/python" installer_files/python || fail "installer_files/python could not be written. Check its permissions, then start again."
     rm -rf "$unpack"
     trap - EXIT INT TERM HUP
     python=$here/installer_files/python/bin/python3
 }
 
-# What changes where a Python finds its modules is meant for other programs (installer/variables.py has the same list).
+# Variables that change where Python finds its modules are meant for other programs (same list as in
+# installer/environment/variables.py).
 unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONOPTIMIZE
 
-# A finished environment starts by itself; one_click.py goes back to the Python beneath it when there is work to do.
-# WEBUI_NEVER_INSTALL=yes (containers): what is there is started or nothing is, and nothing is fetched.
+# A finished environment is started directly; one_click.py switches to the system's Python if something must be installed.
+# WEBUI_NEVER_INSTALL=yes (containers): start what is installed, and download nothing.
 python=$here/installer_files/env/bin/python
 if ! "$python" -I -c '' >/dev/null 2>&1; then
     case ${WEBUI_NEVER_INSTALL:-no} in
     [yY] | [yY][eE][sS] | 1 | [tT] | [tT][rR][uU][eE] | [oO][nN])
-        fail "There is no environment here that runs ($here/installer_files/env), and WEBUI_NEVER_INSTALL forbids to make one. Unset it and start once, where this folder can be written to."
+        fail "No working environment was found ($here/installer_files/env), and WEBUI_NEVER_INSTALL is set. Unset it and start once with write access to this folder."
         ;;
     esac
     find_python || fetch_python

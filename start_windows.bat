@@ -1,12 +1,12 @@
 @echo off
 rem Starts the web UI. The first start installs everything into installer_files\ next to this file; nothing outside of it
-rem is touched but the package client's own cache. Deleting installer_files\ and starting again repairs it.
+rem changes except the package client's own cache. Deleting installer_files\ and starting again repairs it.
 rem
-rem This file only finds a Python that can do the rest, which is one_click.py: a private one, which is fetched and is the
-rem same everywhere, as ready-made packages exist for few versions. It is python-build-standalone, pinned by version and
-rem SHA-256. PYTHON_MIRROR=URL replaces the address below. Where it cannot be had, an installed Python 3.12 serves.
-rem Programs are called by "call", so that one that is a .bat itself comes back.
-rem Delayed expansion stays off, so that ! in a path is an ordinary letter; no block holds a path, so that ( ) are, too.
+rem This script only finds a Python and runs one_click.py with it: a private one, which is downloaded and the same
+rem everywhere, because prebuilt packages exist for few versions. It is python-build-standalone, pinned by version and
+rem SHA-256. PYTHON_MIRROR=URL replaces the address below. If it is not available, an installed Python 3.12 is used.
+rem Programs are run with "call", so that one that is itself a .bat returns.
+rem Delayed expansion stays off, so that ! in a path is a normal character; no block contains a path, so that ( ) are, too.
 setlocal EnableExtensions DisableDelayedExpansion
 
 set "release=20261110"
@@ -15,7 +15,7 @@ set "sha256=355ee61b8207b91574491b1c6dc9b0ebb4408fc56bfafe498f3ef439314b52dc"
 set "mirror=https://github.com/astral-sh/python-build-standalone/releases/download"
 if defined PYTHON_MIRROR set "mirror=%PYTHON_MIRROR%"
 
-rem Every "call" would take a percent sign in the path for one of its own. Before and after, as it disturbs "cd" itself.
+rem Every "call" would expand a percent sign in the path. Checked before and after, because it affects "cd" itself.
 set "find=%SystemRoot%\System32\find.exe"
 cd | "%find%" "%%" >nul
 if not errorlevel 1 goto percent
@@ -25,21 +25,21 @@ cd | "%find%" "%%" >nul
 if not errorlevel 1 goto percent
 set "here=%cd%"
 
-rem What Python environments really cannot live with; one_click.py looks again.
+rem Does not work with Python environments; one_click.py checks it again.
 if not "%here:;=%"=="%here%" goto semicolon
-rem What stands in the path besides plain letters, digits and a few signs: it works here, but trips some packages.
+rem Characters in the path other than letters, digits and a few signs: they work here, but cause errors in some packages.
 set "odd="
 for /f "delims=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:\/._- eol=" %%a in ("%here%") do set "odd=%%a"
-if not "%here: =%"=="%here%" echo The path of this folder holds a space: "%here%"
-if defined odd echo The path of this folder holds letters or signs that some Windows packages cannot read: "%here%"
+if not "%here: =%"=="%here%" echo The path of this folder contains a space: "%here%"
+if defined odd echo The path of this folder contains characters that some Windows packages cannot handle: "%here%"
 if defined odd goto warned
 if "%here: =%"=="%here%" goto path_is_fine
 :warned
-echo The web UI itself works there. If something fails to install or to load, move the folder to a plain path,
-echo such as C:\text-generation-webui, delete installer_files in it, and start again.
+echo The web UI itself works there. If something fails to install or load, move the folder to a plain path,
+echo such as C:\text-generation-webui, delete installer_files in it, then start again.
 :path_is_fine
 
-rem Windows allows 260 characters in all, and files of the packages need 136 of them; one_click.py warns from 50 on.
+rem Windows allows 260 characters, of which the packages' files need 136; one_click.py warns from 50 on.
 set "long=%here:~124%"
 if not defined long goto short_enough
 reg query "HKLM\SYSTEM\CurrentControlSet\Control\FileSystem" /v LongPathsEnabled 2>nul | "%find%" "0x1" >nul
@@ -49,10 +49,11 @@ if errorlevel 1 goto too_long
 if not exist "one_click.py" goto incomplete
 if not exist "installer\__init__.py" goto incomplete
 
-rem What changes where a Python finds its modules is meant for other programs (installer/variables.py has the same list).
+rem Variables that change where Python finds its modules are meant for other programs (same list as in
+rem installer/environment/variables.py).
 for %%v in (PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONOPTIMIZE) do set "%%v="
 
-rem A finished environment starts by itself, unless it is to be exchanged.
+rem A finished environment is started directly, unless it is to be replaced.
 set "python=%here%\installer_files\env\Scripts\python.exe"
 if defined WEBUI_EXCHANGE goto find
 if not exist "%python%" goto find
@@ -62,7 +63,7 @@ if not errorlevel 1 goto run
 :find
 if /i "%WEBUI_NEVER_INSTALL%"=="yes" goto never
 if "%WEBUI_NEVER_INSTALL%"=="1" goto never
-rem Only a 64-bit Python 3.12 with venv counts. The Store's stand-in for python fails here, as it should.
+rem Only a 64-bit Python 3.12 with venv counts. The Microsoft Store's placeholder for python fails here, as it should.
 set "test=import sys, ssl, ctypes, venv, ensurepip; sys.exit(not (sys.version_info[:2] == (3, 12) and sys.maxsize > 2**32))"
 set "python=%here%\installer_files\python\python.exe"
 if not exist "%python%" goto fetch
@@ -70,14 +71,14 @@ call "%python%" -I -c "%test%" >nul 2>nul
 if not errorlevel 1 goto run
 
 :fetch
-echo Fetching a private Python %version% (20 MB) into installer_files ...
+echo Downloading a private Python %version% (20 MB) into installer_files ...
 if not exist "installer_files" mkdir "installer_files"
 if not exist "installer_files" goto read_only
 set "part=%here%\installer_files\python.part"
 if exist "%part%" rmdir /s /q "%part%"
 mkdir "%part%"
 if not exist "%part%" goto read_only
-rem The address goes in a file: "call" would take the percent sign in it for one of its own.
+rem The address is passed in a file: "call" would expand the percent sign in it.
 >"%part%\address.txt" echo url = "%mirror%/%release%/cpython-%version%%%2B%release%-x86_64-pc-windows-msvc-install_only_stripped.tar.gz"
 set "why=no_network"
 call curl -fL -# --connect-timeout 20 --retry 2 -o "%part%\python.tar.gz" -K "%part%\address.txt"
@@ -98,7 +99,7 @@ call "%python%" -I -c "%test%" >nul 2>nul
 if errorlevel 1 goto does_not_run
 goto run
 
-rem What was begun is taken away, the folder too where nothing else is in it. Without a network an installed 3.12 serves.
+rem Delete what was begun, and the folder if it is empty. Without a network, an installed 3.12 is used.
 :without
 if exist "%part%" rmdir /s /q "%part%"
 rmdir "installer_files" >nul 2>nul
@@ -117,12 +118,12 @@ set "hash=%hash: =%"
 exit /b
 
 :run_launcher
-echo The private Python could not be had; the installed Python 3.12 is used.
+echo The private Python could not be downloaded; using the installed Python 3.12.
 call py -3.12 "%here%\one_click.py" %*
 goto ended
 
 :run_installed
-echo The private Python could not be had; the installed Python 3.12 is used.
+echo The private Python could not be downloaded; using the installed Python 3.12.
 
 :run
 call "%python%" "%here%\one_click.py" %*
@@ -131,41 +132,41 @@ call "%python%" "%here%\one_click.py" %*
 set "code=%errorlevel%"
 if "%code%"=="0" exit /b 0
 echo.
-echo It ended with the error code %code%; the reason stands above.
+echo Failed with error code %code%. See the message above.
 goto stop
 
 :no_folder
-echo The folder of this file cannot be entered. A network drive needs a letter: map it, and start again from there.
+echo The folder of this file cannot be opened. If it is on a network drive, map the drive to a letter, then start again from there.
 goto failed
 :percent
-echo The path of this folder holds a percent sign, which the Windows command line takes for one of its own. Move the folder to a path without one, such as C:\text-generation-webui, and start again.
+echo The path of this folder contains a percent sign, which does not work in the Windows command line. Move the folder to a path without one, such as C:\text-generation-webui, then start again.
 goto failed
 :too_long
-echo The path of this folder is too long: with the files of the packages it would pass the 260 characters that Windows allows. Move the folder to a short path, such as C:\text-generation-webui, and start again.
+echo The path of this folder is too long: with the package files, it would exceed the 260 characters that Windows allows. Move the folder to a short path, such as C:\text-generation-webui, then start again.
 goto failed
 :never
-echo There is no environment here that runs, and WEBUI_NEVER_INSTALL forbids to make one. Unset it and start once.
+echo No working environment was found, and WEBUI_NEVER_INSTALL is set. Unset it and start once.
 goto failed
 :semicolon
-echo The folder name contains a semicolon, which separates paths: Python environments cannot work with it. Move the folder and start again: "%here%"
+echo The folder path contains a semicolon, which separates paths and does not work with Python environments. Move the folder, then start again: "%here%"
 goto failed
 :incomplete
-echo one_click.py or the folder installer is missing in "%here%". Get the complete project (git clone, or unpack the whole archive) and start again.
+echo one_click.py or the folder installer is missing in "%here%". Download the complete project (git clone, or unpack the whole archive), then start again.
 goto failed
 :read_only
-echo This folder cannot be written to: "%here%". Move it out of Program Files, or change its permissions, and start again.
+echo This folder is not writable: "%here%". Move it out of Program Files, or change its permissions, then start again.
 goto failed
 :no_network
-echo Python could not be downloaded: check the network connection (and HTTPS_PROXY, if you need a proxy) and the space on the disk, then start again. Or install Python 3.12 yourself.
+echo Python could not be downloaded. Check the network connection (and HTTPS_PROXY, if you need a proxy) and the disk space, then start again. Or install Python 3.12 yourself.
 goto failed
 :wrong_hash
-echo The downloaded Python is not the expected file (its SHA-256 differs), so it was thrown away. Start again; if it happens again, something on the way changes downloads.
+echo The downloaded Python has the wrong checksum (SHA-256) and was deleted. Start again; if it happens again, something in your network changes downloads.
 goto failed
 :not_unpacked
-echo The downloaded Python could not be unpacked: is the disk full? Free some space and start again.
+echo The downloaded Python could not be unpacked. Check the disk space, then start again.
 goto failed
 :does_not_run
-echo The downloaded Python does not run on this system. Install Python 3.12 (64 bit) yourself and start again.
+echo The downloaded Python does not run on this system. Install Python 3.12 (64-bit) yourself, then start again.
 goto failed
 
 :failed

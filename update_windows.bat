@@ -1,6 +1,6 @@
 @echo off
-rem Brings the web UI up to date: the project by git, then its environment. The old environment is kept;
-rem "update_windows.bat --go-back" brings it back, "update_windows.bat --repair" makes a new one of the same version.
+rem Updates the web UI: the project with git, then its environment. The old environment is kept;
+rem "update_windows.bat --go-back" restores it, "update_windows.bat --repair" creates the same version again.
 setlocal EnableExtensions DisableDelayedExpansion
 set "WEBUI_EXCHANGE=1"
 set "what=%*"

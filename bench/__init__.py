@@ -1,5 +1,5 @@
-"""Measured figures, each in a module of its own: `python -m bench NAME` runs one and writes it to docs/benchmarks.md.
+"""Benchmarks, one per module: `python -m bench NAME` runs one and writes its figures to docs/benchmarks.md.
 
-Every figure is measured beside its peer in the same run, in turn, and told as a ratio of medians with the spread:
-the machines are shared and noisy.
+Both sides of a comparison are measured alternately in the same run and reported as a ratio of medians with the spread,
+because the machines are shared and noisy.
 """

@@ -1,4 +1,6 @@
-"""`python -m bench NAME [NAME ...]`: measure, print, and write to docs/benchmarks.md. Without a name: the list."""
+"""`python -m bench NAME [NAME ...]`: measure, print, and write to docs/benchmarks.md. Without a name: list the
+names.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,11 @@ import sys
 
 import bench
 
-names = [m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "figure", "plain_lora")]
+names = [
+    m.name
+    for m in pkgutil.iter_modules(bench.__path__)
+    if m.name not in ("__main__", "bare_steps", "figure", "plain_lora")
+]
 unknown = [name for name in sys.argv[1:] if name not in names]
 if unknown or len(sys.argv) == 1:
     print(f"usage: python -m bench NAME ...\nfigures: {', '.join(names)}")

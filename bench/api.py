@@ -1,7 +1,7 @@
-"""The API against llama-server, HTTP to HTTP; what it costs a token; and 64 clients at once.
+"""The API compared with llama-server, both over HTTP; the API's cost per token; and 64 clients at once.
 
-`python -m bench api` measures all of it, with a soak of SOAK_SECONDS (300). The peer is the one of bench.llama_server.
-`python -m bench.api soak 60` and `python -m bench.api overhead` do one part, and write nothing.
+`python -m bench api` measures all of it, with a soak test of SOAK_SECONDS (300). The peer is that of
+bench.llama_server. `python -m bench.api soak 60` and `python -m bench.api overhead` measure one part and write nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bench.figure import ROOT, Figure, Side, in_turn, write
 from bench.llama_server import SAMPLING, TOKENS, Run, ask_peer, llama_server, together
 from bench.one_stream import default_threads, model_file
 
-#: Tokens of the measurement of the overhead, and the pace of the fake engine: each token wakes the server by itself.
+#: Tokens of the overhead measurement, and the pace of the fake engine: each token wakes the server separately.
 COUNTED, PACE = 1500, 0.004
 JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
 def our_server(threads: int, *, parallel: int = 4, n_ctx: int = 8192) -> Iterator[tuple[str, psutil.Process]]:
-    """Our program as a user starts it, without the page; its host:port and its process."""
+    """Start our program without the page; yields its host:port and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,7 +73,7 @@ def body_of(prompt: object, tokens: int) -> dict[str, object]:
 
 
 def ask_api(host: str, prompt: object, tokens: int = TOKENS) -> Run:
-    """One streamed reply; every event with text is a token, and the sum is checked against the usage."""
+    """One streamed reply; every event with text is a token, and the total is checked against the usage."""
     run = Run()
     connection = http.client.HTTPConnection(host, timeout=600)
     body = {**body_of(prompt, tokens), "stream_options": {"include_usage": True}}
@@ -89,7 +89,7 @@ def ask_api(host: str, prompt: object, tokens: int = TOKENS) -> Run:
     connection.close()
     if not usage or answer.status != 200:
         raise SystemExit(f"our server answered {answer.status} with {usage} tokens")
-    run.count = usage  # a token that completes no character has no event
+    run.count = usage  # an incomplete character produces no event
     return run
 
 
@@ -97,14 +97,14 @@ def ask_api(host: str, prompt: object, tokens: int = TOKENS) -> Run:
 
 
 def overhead() -> tuple[float, float]:
-    """Milliseconds of CPU a token: over HTTP with everything, and read from the generator in this process."""
+    """CPU milliseconds per token: over HTTP with everything, and read from the generator in this process."""
     from loaders.params import SamplingParams
     from modules.api import launch
     from modules.app import App
     from tests.fake_engine import FakeModel
 
     app = App.build(ROOT, ["--nowebui", "--api-port", "5987", "--model", "none"])
-    app.models._model = FakeModel(["word "] * COUNTED, delay=PACE)
+    app.models.adopt(FakeModel(["word "] * COUNTED, delay=PACE))
     served = launch(app)
     host = served.address.removeprefix("http://")
     client = "import sys; from bench.api import ask_api; ask_api(sys.argv[1], 'x', int(sys.argv[2]))"
@@ -134,7 +134,7 @@ def overhead() -> tuple[float, float]:
 
 @dataclass
 class Soak:
-    """What the clients saw."""
+    """What the clients measured."""
 
     waits: list[float] = field(default_factory=list)  # seconds to the first token
     replies: int = 0
@@ -143,7 +143,7 @@ class Soak:
 
 
 def soak(host: str, process: psutil.Process, seconds: float, clients: int = 64) -> tuple[Soak, str]:
-    """`clients` ask again and again; a third of the requests is hung up at random."""
+    """`clients` send requests in a loop; a third of them, chosen at random, are disconnected early."""
     seen, lock = Soak(), threading.Lock()
     end = time.monotonic() + seconds
     before = process.memory_info().rss, process.num_threads()
@@ -189,13 +189,13 @@ def soak(host: str, process: psutil.Process, seconds: float, clients: int = 64) 
     time.sleep(2)
     after = process.memory_info().rss, process.num_threads()
     if not seen.waits:
-        raise SystemExit(f"nobody was answered: {seen.failures[:3]}")
+        raise SystemExit(f"no request was answered: {seen.failures[:3]}")
     left = len(get(host, "/v1/internal/queue")["queue"])
     notes = (
         f"{clients} clients for {seconds:.0f} s: {seen.replies} replies, {seen.hung_up} hung up, "
-        f"{len(seen.failures)} failures {seen.failures[:3] or ''}; {left} left in the queue; threads {before[1]} to "
-        f"{after[1]}; memory {before[0] / 2**20:.0f} MiB at the start, {middle / 2**20:.0f} early in it, "
-        f"{after[0] / 2**20:.0f} at the end."
+        f"{len(seen.failures)} failures {seen.failures[:3] or ''}; {left} left in the queue; "
+        f"threads: {before[1]} at the start, {after[1]} at the end; memory {before[0] / 2**20:.0f} MiB at the start, "
+        f"{middle / 2**20:.0f} early in it, {after[0] / 2**20:.0f} at the end."
     )
     return seen, notes
 
@@ -221,17 +221,17 @@ def main() -> None:
             found.append(figure("4 streams, total", "tokens/s", a, b))
         seen, notes = soak(host, process, seconds)
     slowest, median = Side("slowest", [max(seen.waits)]), Side("median", [statistics.median(seen.waits)])
-    found.append(Figure("api", "64 clients: the first token", "s", slowest, median, 2.0, at_most=True))
+    found.append(Figure("api", "64 clients: time to the first token", "s", slowest, median, 2.0, at_most=True))
     http_cost, direct_cost = overhead()
-    cost = Side("HTTP less generator", [http_cost - direct_cost])
-    found.append(Figure("api", "CPU a token, overhead", "ms", cost, Side("allowed", [0.15]), 1.0, at_most=True))
-    write("api", found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens a reply. {notes}")
+    cost = Side("HTTP minus generator", [http_cost - direct_cost])
+    found.append(Figure("api", "CPU time per token, overhead", "ms", cost, Side("allowed", [0.15]), 1.0, at_most=True))
+    write("api", found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens per reply. {notes}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["overhead"]:
         over, inside = overhead()
-        print(f"{over:.3f} ms a token over HTTP, {inside:.3f} from the generator: {over - inside:.3f} of overhead")
+        print(f"{over:.3f} ms per token over HTTP, {inside:.3f} from the generator: {over - inside:.3f} of overhead")
     elif sys.argv[1:2] == ["soak"]:
         with our_server(1) as (address, running):
             result, words = soak(address, running, float(sys.argv[2]))

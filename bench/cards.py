@@ -1,4 +1,4 @@
-"""Twenty loads and unloads with all layers on a card that is an RPC server: what is left there, and in our process.
+"""Twenty loads and unloads with all layers on an RPC server as the GPU: memory still in use there and in our process.
 
 python -m bench cards
 """
@@ -28,10 +28,8 @@ def main() -> None:
         values = [each[which] / MIB for each in left]
         figures.append(
             Figure(
-                "", f"{LOADS} loads and unloads: taken in {where}", "MiB", Side("most later", [max(values[FIRST:])]),
+                "", f"{LOADS} loads and unloads: memory in {where}", "MiB", Side("most later", [max(values[FIRST:])]),
                 Side(f"after the first {FIRST}", [values[FIRST - 1]]), 1.02, at_most=True,
             )
         )  # fmt: skip
-    write(
-        "cards", figures, "The demo model (98 MB) on an RPC server, by the C library's own count of what was asked for."
-    )
+    write("cards", figures, "The demo model (98 MB) on an RPC server, by the C library's own count of allocations.")

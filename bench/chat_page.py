@@ -1,7 +1,7 @@
-"""The chat in a real browser with 1,000 messages against 2: opening it, typing in it, the page's own work per update.
+"""The chat in a real browser with 1,000 messages compared with 2: opening, typing, and CPU time per update.
 
-A scripted model speaks at a steady pace, so that both chats get the same updates. Chromium's own counters (DevTools'
-Performance domain) say how long the page's main thread worked while a reply streamed.
+A scripted model writes at a steady pace, so that both chats get the same updates. Chromium's own counters (the DevTools
+Performance domain) report how long the page's main thread worked during a reply.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.fake_engine import FakeModel
 ROUNDS, MESSAGES = 3, (1000, 2)
 OPENING, TYPING = 1000.0, 1.5  # milliseconds; times
 
-#: Milliseconds from the click on a chat to the frame after its last message stands in the page.
+#: Milliseconds from the click on a chat to the frame after its last message is displayed.
 _OPEN = """
 ([id, count]) => new Promise((done) => {
   const start = performance.now();
@@ -33,7 +33,7 @@ _OPEN = """
   requestAnimationFrame(look);
 })
 """
-#: From here on: milliseconds from each key to the frame that shows it.
+#: From now on: milliseconds from each key press to the frame that shows it.
 _KEYS = """
 () => {
   window.keys = [];
@@ -55,7 +55,7 @@ def counted(session: Any) -> float:
 
 
 def measure(page: Any, session: Any, id: str, messages: int) -> tuple[float, float, float]:
-    """Opening, a key, an update; each in milliseconds. The other chat is open before."""
+    """Opening, a key press, an update; each in milliseconds. The other chat is open before."""
     opening = page.evaluate(_OPEN, [id, messages])
     page.wait_for_timeout(2500)
     page.evaluate(_KEYS)
@@ -124,10 +124,10 @@ def main() -> None:
         [
             Figure("opening", "1,000 messages, from the click to the frame", "ms", Side("opening", many[0]),
                    Side("allowed", [OPENING]), 1.0, at_most=True),
-            Figure("typing", "from a key to its frame", "ms", Side("1,000 messages", many[1]),
+            Figure("typing", "from a key press to its frame", "ms", Side("1,000 messages", many[1]),
                    Side("2 messages", few[1]), TYPING, at_most=True),
             Figure("work", "the page's main thread, per update", "ms", Side("1,000 messages", many[2]),
                    Side("2 messages", few[2]), 1.5, at_most=True),
         ],
-        f"Chromium without a graphics card, on the same two cores as the server. Medians of {ROUNDS} rounds.",
+        f"Chromium without a GPU, on the same two cores as the server. Medians of {ROUNDS} rounds.",
     )  # fmt: skip

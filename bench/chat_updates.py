@@ -1,7 +1,7 @@
-"""Server time and bytes on the wire per streamed update of the chat, with 1,000 messages against 2.
+"""Server time and transferred bytes per streamed update of the chat, with 1,000 messages compared with 2.
 
-The page's own function is driven through gradio's own machinery (`Blocks.process_api`, which also makes the difference
-that goes over the wire), with a scripted model: what is measured is the chat and the page, not the engine.
+The page's own function runs through gradio's machinery (`Blocks.process_api`, which also computes the difference that
+is sent), with a scripted model: this measures the chat and the page, not the engine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from bench.figure import Figure, Side, write
 from modules.app import App
 from modules.chat.conversation import Conversation
-from modules.chat.store import Store
-from modules.ui.chat_view import Place
+from modules.chat.store.store import ConversationStore
+from modules.ui.chat.view import ChatRef
 from tests.fake_engine import FakeModel
 
 ROUNDS = 7
@@ -26,32 +26,37 @@ WORDS = "The lighthouse keeper counted **forty** ships, wrote them down, and clo
 
 
 def conversation(app: App, messages: int) -> Conversation:
-    """A stored conversation of this many messages, the last one the assistant's."""
+    """A stored conversation of this many messages; the last one is the assistant's."""
     chat = app.chats.new()
     parent = None
     for i in range(messages):
         parent = chat.add("assistant" if i % 2 else "user", f"{WORDS * 4}({i})", parent).id
-    Store(app.paths).save(chat)
+    ConversationStore(app.paths).save(chat)
     return app.chats.open(chat.id)
 
 
-async def stream(page: Any, fn: Any, *states: Any) -> tuple[list[float], list[int]]:
-    """Milliseconds and bytes of each update of one streamed reply; `states` in the order of the function's inputs."""
+async def stream(page: Any, fn: Any, text: str, *states: Any) -> tuple[list[float], list[int]]:
+    """Milliseconds and bytes of each update of one reply, as the page gets it; `states` are passed to the function's
+    inputs of their types.
+    """
     from gradio.state_holder import SessionState
 
-    session, left = SessionState(page), iter(states)
+    session, named = SessionState(page), {type(state): state for state in states}
     inputs = []
     for component in fn.inputs:
-        name = type(component).__name__
-        if name == "State":
-            session[component._id] = next(left)
+        if type(component).__name__ == "State":
+            session[component._id] = named[type(component.value)]
             inputs.append(None)
+        elif component.elem_id == "message":
+            inputs.append(text)
         else:
             inputs.append(component.postprocess(component.value) if component.value is not None else None)
     iterator, times, sizes = None, [], []
     while True:
         started = time.perf_counter()
-        answer = await page.process_api(fn, inputs, state=session, iterator=iterator, session_hash="bench")
+        answer = await page.process_api(
+            fn, inputs, state=session, iterator=iterator, session_hash="bench", event_id="bench"
+        )
         took = (time.perf_counter() - started) * 1000
         if not answer["is_generating"]:
             return times, sizes
@@ -64,25 +69,28 @@ async def measure(root: Path) -> tuple[list[Figure], str]:
     import shutil
 
     from bench.figure import ROOT
-    from modules.ui import build_page, chat_window
+    from modules.ui import build_page
+    from modules.ui.chat import window_state
 
     for folder in ("presets", "instruction-templates", "characters"):
         shutil.copytree(ROOT / folder, root / folder)
     app = App.build(root, [])
     model = FakeModel(reply=WORDS * 36, context_length=200_000)
     app.models.current = lambda: model  # type: ignore[method-assign]
-    chat_window.UPDATES_PER_SECOND = 10**9  # every token is an update here
+    # every token is one update here
+    window_state.UPDATES_PER_SECOND = window_state.CHARACTERS_PER_SECOND = 10**9
     page = build_page(app)
-    fn = next(fn for fn in page.fns.values() if fn.name == "stream_send")
+    fn = next(fn for fn in page.fns.values() if fn.name == "send")
     times: dict[int, list[float]] = {2: [], 1000: []}
     sizes: dict[int, list[float]] = {2: [], 1000: []}
     for _ in range(ROUNDS):
         for messages in (2, 1000):
             chat = conversation(app, messages)
-            place, draft = Place(chat.id, chat.revision), chat_window.Draft("Go on.", wanted=True)
-            took, wire = await stream(page, fn, chat_window.Window(), place, draft)
-            times[messages].append(statistics.median(took[5:]))
-            sizes[messages].append(statistics.median(wire[5:]))
+            place = ChatRef(chat.id, chat.revision)
+            took, wire = await stream(page, fn, "Go on.", window_state.WindowState(), place)
+            # without the first and last updates, which show the whole screen
+            times[messages].append(statistics.median(took[5:-2]))
+            sizes[messages].append(statistics.median(wire[5:-2]))
             print(
                 f"  {messages} messages: {len(took)} updates, {times[messages][-1]:.2f} ms, {sizes[messages][-1]} bytes"
             )
@@ -92,9 +100,9 @@ async def measure(root: Path) -> tuple[list[Figure], str]:
     return (
         [
             Figure("", "server time per streamed update", "ms", a, b, 1.2, at_most=True),
-            Figure("", "bytes on the wire per streamed update", "bytes", wire_a, wire_b, 1.0, at_most=True),
+            Figure("", "bytes sent per streamed update", "bytes", wire_a, wire_b, 1.0, at_most=True),
         ],
-        f"Medians of {ROUNDS} replies of some 500 updates each; every token is one (the page gets 30 a second).",
+        f"Medians of {ROUNDS} replies of about 500 updates each, one per token (the page gets 30 per second).",
     )
 
 

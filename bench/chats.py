@@ -1,4 +1,4 @@
-"""1,000 conversations on disk: what listing and searching them takes, the first time and later."""
+"""1,000 conversations on disk: the time to list and search them, the first time and later."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.figure import Figure, Side, write
 from modules.chat.conversation import Conversation
-from modules.chat.search import search
-from modules.chat.store import Store
+from modules.chat.store.search import search_chats
+from modules.chat.store.store import ConversationStore
 from modules.config.paths import Paths
 
 CHATS, MESSAGES, ROUNDS = 1000, 20, 7
@@ -19,8 +19,8 @@ ALLOWED = 300.0  # milliseconds
 WORDS = ["the", "lighthouse", "keeper", "counted", "forty", "ships", "and", "wrote", "them", "down"]
 
 
-def fill(store: Store) -> None:
-    """Conversations of 20 messages with 100 words each."""
+def fill(store: ConversationStore) -> None:
+    """Create conversations of 20 messages with 100 words each."""
     chance = random.Random(0)
     for number in range(CHATS):
         made = Conversation(f"instruct/2024-{number:04}")
@@ -37,27 +37,27 @@ def milliseconds(doing: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def measured(store: Store) -> tuple[float, float, float, float]:
+def measured(store: ConversationStore) -> tuple[float, float, float, float]:
     """The times in a program that has just started."""
     return (
         milliseconds(lambda: store.list("instruct")),
         milliseconds(lambda: store.list("instruct")),
-        milliseconds(lambda: search(store, "number777 lighthouse")),
-        milliseconds(lambda: search(store, "lighthouse keeper")),
+        milliseconds(lambda: search_chats(store, "number777 lighthouse")),
+        milliseconds(lambda: search_chats(store, "lighthouse keeper")),
     )
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         paths = Paths.under(Path(root))
-        fill(Store(paths))
+        fill(ConversationStore(paths))
         allowed = Side("allowed", [ALLOWED])
-        times = [measured(Store(paths)) for _ in range(ROUNDS)]
-    names = ("the list, first time", "the list, later", "a search that one chat meets", "a search that all meet")
+        times = [measured(ConversationStore(paths)) for _ in range(ROUNDS)]
+    names = ("the list, first time", "the list, later", "a search with one match", "a search that matches all")
     rows = zip(names, zip(*times, strict=True), strict=True)
     write(
         "chats",
         [Figure(name, f"{CHATS:,} chats of {MESSAGES} messages", "ms", Side(name, values), allowed, 1.0, at_most=True)
          for name, values in rows],
-        "The files are in the system's cache. A search shows the newest 100 of what it finds.",
+        "The files are in the system's cache. A search shows the newest 100 matches.",
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Cold prompts, and tokens/s behind them, against llama-server with its defaults: alone, and with idle chats beside.
+"""Cold prompts and the speed after them, compared with llama-server's defaults: alone, and next to idle chats.
 
-`python -m bench depth` measures prompts of 1,500 tokens with one thread and all cores; `python -m bench.depth 6000`
-those of another length, and writes nothing. The peer is the one of bench.llama_server.
+`python -m bench depth` measures prompts of 1,500 tokens with one thread and with all cores; `python -m bench.depth
+6000` uses another length and writes nothing. The peer is that of bench.llama_server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ask = Callable[[list[int], int], Run]
 
 
 def figures(threads: int, length: int) -> list[Figure]:
-    """Raises: SystemExit where the peer is not there."""
+    """Measure both sides. Raises: SystemExit if the peer is not installed."""
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"threads": threads, "threads_batch": threads, "n_ctx": N_CTX, "parallel": 4})
     found: list[Figure] = []
@@ -57,7 +57,7 @@ def figures(threads: int, length: int) -> list[Figure]:
                 return run.to_first
 
             first = in_turn(ROUNDS, lambda: measured(ours), lambda: measured(peer))
-            beside = f", {idle} idle chats beside" if idle else ""
+            beside = f", {idle} idle chats" if idle else ""
             where = f"{threads} thread{'s' * (threads > 1)}{beside}"
             sides = Side("ours", first[0]), Side("llama-server", first[1])
             found.append(
@@ -66,7 +66,7 @@ def figures(threads: int, length: int) -> list[Figure]:
                 )
             )
             sides = Side("ours", speeds[ours]), Side("llama-server", speeds[peer])
-            found.append(Figure("", f"tokens/s behind {length:,} tokens, {where}", "tokens/s", *sides, 1.5))
+            found.append(Figure("", f"tokens/s after {length:,} tokens, {where}", "tokens/s", *sides, 1.5))
     return found
 
 

@@ -1,6 +1,6 @@
-"""Fetching a file over loopback: our downloads against `hf download`, from the same hub server in the same run.
+"""Downloading a file over loopback: our downloads compared with `hf download`, from the same local server.
 
-Then 100 downloads with connections cut at random: every file must be whole, and no byte may come twice.
+Then 100 downloads with connections cut at random: every file must be complete, and no byte may be sent twice.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from pathlib import Path
 
 from bench.figure import Figure, Side, in_turn, write
 from modules.config.paths import Paths
-from modules.library import fetch
-from modules.library.downloads import Downloads
-from modules.library.hub import Hub
-from modules.library.hub_address import Address
+from modules.library import file_download
+from modules.library.downloads import DownloadManager
+from modules.library.hub import HubClient
+from modules.library.hub_address import HubAddress
 from tests.library.hub_server import HubServer, Repo
 
 SIZE, ROUNDS, RUNS = 400_000_000, 5, 100
-REPO = Address("ann/tiny")
+REPO = HubAddress("ann/tiny")
 NAME = "tiny.Q4_K_M.gguf"
 
-#: A process of its own for each side, as a person has it; both say how long the transfer took, without their imports.
+#: Each side runs in its own process, as for a user; both print the duration of the transfer without their imports.
 _OURS = """
 import sys, time
 from pathlib import Path
 from modules.config.paths import Paths
-from modules.library.downloads import Downloads
-from modules.library.hub import Hub
-from modules.library.hub_address import Address
+from modules.library.downloads import DownloadManager
+from modules.library.hub import HubClient
+from modules.library.hub_address import HubAddress
 import huggingface_hub.hf_api
-downloads = Downloads(Paths.under(Path(sys.argv[1])), lambda token: Hub(token, sys.argv[2]))
+downloads = DownloadManager(Paths.under(Path(sys.argv[1])), lambda token: HubClient(token, sys.argv[2]))
 start = time.perf_counter()
-downloads.wait(downloads.start(Address("ann/tiny"), [sys.argv[3]]))
+downloads.wait(downloads.start(HubAddress("ann/tiny"), [sys.argv[3]]))
 print(time.perf_counter() - start)
 """
 _THEIRS = """
@@ -60,8 +60,8 @@ def megabytes_per_second(script: str, url: str) -> float:
 
 
 def with_cuts() -> tuple[int, float]:
-    """How many of RUNS were whole, and the bytes served for each byte of the files."""
-    fetch._PAUSE = 0.01  # the cuts are ours: there is nothing to wait for
+    """How many of RUNS were complete, and the bytes sent per byte of the files."""
+    file_download._PAUSE = 0.01  # the interruptions are ours: no need to wait before a retry
     data = random.Random(0).randbytes(3_000_000)
     whole = served = 0
     for seed in range(RUNS):
@@ -69,7 +69,7 @@ def with_cuts() -> tuple[int, float]:
         with HubServer({"ann/tiny": Repo({NAME: data})}, cuts=0.8, chance=random.Random(seed)) as hub:
             paths = Paths.under(folder)
             paths.ensure()
-            downloads = Downloads(paths, lambda token, url=hub.url: Hub(token, url))  # type: ignore[misc]
+            downloads = DownloadManager(paths, lambda token, url=hub.url: HubClient(token, url))  # type: ignore[misc]
             downloads.wait(downloads.start(REPO, [NAME]))
             whole += (paths.models / NAME).read_bytes() == data
             served += hub.served[NAME]
@@ -87,10 +87,10 @@ def main() -> None:
     write(
         "downloads",
         [
-            Figure("speed", f"a file of {SIZE / 1e6:.0f} MB", "MB/s", Side("ours, checked", ours),
-                   Side("hf_hub_download, not checked", theirs), 0.95),
-            Figure("cuts", f"{RUNS} downloads, cut", "files", Side("whole", [whole]), Side("begun", [RUNS]), 1.0),
-            Figure("cuts", "bytes handed out for each byte of the file", "times", Side("served", [times]),
+            Figure("speed", f"a file of {SIZE / 1e6:.0f} MB", "MB/s", Side("ours, verified", ours),
+                   Side("hf_hub_download, not verified", theirs), 0.95),
+            Figure("cuts", f"{RUNS} cut downloads", "files", Side("whole", [whole]), Side("begun", [RUNS]), 1.0),
+            Figure("cuts", "bytes sent per byte of the file", "times", Side("served", [times]),
                    Side("once", [1.0]), 1.1, at_most=True),
         ],
         f"The hub server is Python's own, on the same two cores. {time.perf_counter() - start:.0f} s in all.",

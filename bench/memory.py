@@ -21,12 +21,12 @@ from loaders.base import Model, Request
 from loaders.params import SamplingParams
 
 LOADS, REQUESTS = 200, 2000
-FIRST = 20  # of each kind, after which memory is to stay where it is
+FIRST = 20  # of each kind, after which memory should stay constant
 AT_ONCE = 6
 
 
 def resident() -> float:
-    """MB of this process in main memory."""
+    """Resident MB of this process."""
     gc.collect()
     return float(psutil.Process().memory_info().rss / 1e6)
 
@@ -40,7 +40,7 @@ def load(**options: object) -> Model:
 
 
 def over(count: int, once: Callable[[int], None]) -> tuple[float, float]:
-    """MB after the first ones, and the most that any later look finds."""
+    """MB after the first rounds, and the highest later value."""
     for i in range(FIRST):
         once(i)
     after_first = most = resident()
@@ -54,13 +54,13 @@ def over(count: int, once: Callable[[int], None]) -> tuple[float, float]:
 
 
 def one_load(i: int) -> None:
-    """A load, two words, an unload."""
+    """One load, two words, one unload."""
     with load(parallel=1 + i % 4) as model:
         list(model.generate(Request(model.tokenizer.encode("Once upon"), SamplingParams(seed=i), 2)))
 
 
 def some_requests(model: Model, i: int) -> None:
-    """As many requests at once as this engine takes and two more, each of a length by chance."""
+    """As many requests at once as this engine has slots and two more, each of random length."""
     chance = random.Random(i)
 
     def ask() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
     write(
         "memory",
         found,
-        "The demo model, context 2,048, 16 MiB for copies of idle chats, which are full before the counting begins.",
+        "The demo model, context 2,048, 16 MiB for copies of idle chats, which are full before measuring begins.",
     )
 
 

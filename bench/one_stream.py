@@ -1,7 +1,7 @@
-"""Tokens per second of one conversation, model to text, against llama-cpp-python's own high-level loop.
+"""Tokens per second of one conversation, from model to text, compared with llama-cpp-python's high-level loop.
 
-Same file, same threads, same prompt, same samplers, in one process, in turn. Ours goes the whole way that a message
-goes: generator, queue, stop strings, UTF-8.
+Same file, same threads, same prompt, same samplers, in one process, alternately. Ours goes the whole way of a message:
+generator, queue, stop strings, UTF-8.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from loaders import LOADERS
 from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.generation.generator import Generator
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
-from modules.library.models import Models
-from modules.library.shelf import Shelf
 
 TOKENS = 256
 PROMPT = "<|im_start|>user\nWrite a long story about a lighthouse.<|im_end|>\n<|im_start|>assistant\n"
@@ -30,11 +30,11 @@ def model_file() -> Path:
     for folder in (ROOT / "models", ROOT / "cache" / "test-models"):
         for path in folder.glob("SmolLM2-135M-Instruct.Q4_1.gguf"):
             return path
-    raise SystemExit("The demo model is not there yet: start the program once, or run ./run_tests.sh.")
+    raise SystemExit("The demo model does not exist yet: start the program once, or run ./run_tests.sh.")
 
 
 def default_threads() -> int:
-    """All cores, for both sides: what the loader measures for itself depends on what else runs."""
+    """All cores for both sides: what the loader measures for itself depends on the other load."""
     return psutil.cpu_count(logical=False) or 1
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     path = model_file()
     threads = default_threads()
     paths = Paths.under(ROOT, model_dir=path.parent)
-    models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, {})
+    models = ModelManager(paths, ModelCatalog(paths), ModelSettings(paths), LOADERS, {})
     models.load(path.name, options={"threads": threads, "threads_batch": threads, "n_ctx": 2048})
     session = Generator(models).session()
     peer_model = Llama(

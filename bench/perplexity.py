@@ -1,6 +1,7 @@
-"""Perplexity against llama-perplexity: the same file, text, context and windows; the figures themselves, and the speed.
+"""Perplexity compared with llama-perplexity: same file, text, context and windows; the values and the speed.
 
-And Transformers against a plain loop over the same weights, in the folder that tests make of the demo model.
+Also Transformers compared with a plain loop over the same weights, in the folder that the tests create from the demo
+model.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from bench.figure import ROOT, Figure, Side, in_turn, write
 from bench.llama_programs import environment, program
 from loaders import loader_named
 from loaders.base import Model
-from modules.training.perplexity import Plan, measure
+from modules.training.perplexity.measure import WindowPlan, measure_perplexity
 
 TEXT = Path("/usr/share/common-licenses/GPL-3")
 CONTEXT = 512
-#: As llama.cpp's log counts from its start: minutes, seconds, thousandths, millionths.
+#: As in llama.cpp's log, from its start: minutes, seconds, thousandths, millionths.
 _CLOCK = r"(\d+)\.(\d+)\.(\d+)\.(\d+)"
 FOLDER = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
 
@@ -27,12 +28,12 @@ FOLDER = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
 def ours(model: Model, text: str) -> tuple[float, float]:
     """(perplexity, tokens per second)."""
     started = time.perf_counter()
-    *_, result = measure(model, text, Plan(max_length=CONTEXT, way="halves"))
+    *_, result = measure_perplexity(model, text, WindowPlan(max_length=CONTEXT, way="halves"))
     return result.perplexity, result.windows * CONTEXT / (time.perf_counter() - started)
 
 
 def theirs(model: Path, text: Path) -> tuple[float, float]:
-    """(perplexity, tokens per second) as llama-perplexity says them."""
+    """(perplexity, tokens per second) as llama-perplexity prints them."""
     path = program("llama-perplexity")
     command = [path, "-m", str(model), "-f", str(text), "-c", str(CONTEXT), "-b", str(CONTEXT), "-t", "2"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(path))
@@ -51,13 +52,13 @@ def _seconds(clock: re.Match[str]) -> float:
 
 
 def by_transformers(text: str) -> tuple[float, float]:
-    """The perplexity by our loader, and by the loop of transformers' documents; the same windows."""
+    """The perplexity by our loader, and by the loop of transformers' documentation; the same windows."""
     import torch
     from transformers import AutoModelForCausalLM
 
     loader = loader_named("Transformers")
     with loader.load(FOLDER, loader.Options.parse({"max_seq_len": CONTEXT}), lambda _fraction, _doing: True) as model:
-        *_, result = measure(model, text, Plan(stride=CONTEXT // 2))
+        *_, result = measure_perplexity(model, text, WindowPlan(stride=CONTEXT // 2))
     bare = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
     ids = torch.tensor([list(result.ids)])
     total, count, before = 0.0, 0, 0
@@ -116,6 +117,6 @@ def main() -> None:
                 at_most=True,
             ),
         ],
-        f"llama.cpp's are {apart:.4f} % apart (at most 0.2 % asked for), transformers' "
+        f"llama.cpp's are {apart:.4f} % apart (at most 0.2 % required), transformers' "
         f"{abs(both[0] / both[1] - 1) * 100:.4f} % (at most 0.1 %).",
     )

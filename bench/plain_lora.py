@@ -1,4 +1,5 @@
-"""The peer of `bench training`: a plain script of peft and Trainer, as their documents show it. Prints one JSON object.
+"""The peer of `bench training`: a plain script with peft and Trainer, as in their documentation. Prints one JSON
+object.
 
 usage: plain_lora.py MODEL_FOLDER ROWS.json OUTPUT_FOLDER PARAMETERS.json
 """

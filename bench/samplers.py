@@ -1,6 +1,6 @@
-"""The sampler stack, per token on one core, against the time that is allowed for it and against llama.cpp's own chain.
+"""The sampler chain, per token on one core, compared with its time limit and with llama.cpp's own chain.
 
-No model, made-up logits. What counts is the processor time of the one thread: the machine may have other work.
+No model, random logits. The figure is the CPU time of one thread: the machine may have other work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from bench.figure import Figure, Side, in_turn, write
 from loaders.params import SAMPLERS, SamplingParams
 from loaders.sampling import SamplerChain
-from loaders.sampling.candidates import Scratch
+from loaders.sampling.candidates import SamplerBuffers
 
 ROUNDS, TOKENS = 9, 60
 
@@ -30,19 +30,21 @@ ALL: dict[str, Any] = {
     "tfs": 0.99, "top_a": 0.01, "min_p": 0.001, "mirostat_mode": 2, "xtc_probability": 0.5,
     "encoder_repetition_penalty": 1.1, "no_repeat_ngram_size": 4,
 }  # fmt: skip
-#: The bending steps first and the costly cuts before the cheap ones: each works on the whole vocabulary.
+#: The transforming steps first and the costly truncations before the cheap ones: each works on the whole vocabulary.
 HARD = ("dynamic_temperature", "quadratic_sampling", "typical_p", "tfs", "eta_cutoff", "top_n_sigma", "top_p")
 
 
 def model_like(n_vocab: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A wide bulk of tokens that do not fit and sixty that do."""
+    """A wide bulk of unlikely tokens and sixty likely ones."""
     rng = np.random.default_rng(seed)
     z = rng.standard_normal(n_vocab) * 2.5
     z[rng.choice(n_vocab, 60, replace=False)] += np.linspace(15, 3, 60)
     return z.astype(np.float32)
 
 
-def chain(n_vocab: int, knobs: dict[str, Any], prompt: list[int], scratch: Scratch | None = None) -> SamplerChain:
+def chain(
+    n_vocab: int, knobs: dict[str, Any], prompt: list[int], scratch: SamplerBuffers | None = None
+) -> SamplerChain:
     """One request's samplers."""
     return SamplerChain(
         SamplingParams(**knobs), n_vocab=n_vocab, seed=1, prompt_ids=prompt, newline_ids=[5], scratch=scratch
@@ -50,13 +52,13 @@ def chain(n_vocab: int, knobs: dict[str, Any], prompt: list[int], scratch: Scrat
 
 
 def prompt_of(n_vocab: int) -> list[int]:
-    """1,500 tokens, all alike likely."""
+    """1,500 tokens, all equally likely."""
     found: list[int] = np.random.default_rng(0).integers(0, n_vocab, 1500).tolist()
     return found
 
 
 def timed(choose: Callable[[int], object]) -> float:
-    """Milliseconds a token: the median of TOKENS calls."""
+    """Milliseconds per token: the median of TOKENS calls."""
     times = []
     for i in range(TOKENS):
         started = time.thread_time()
@@ -66,8 +68,8 @@ def timed(choose: Callable[[int], object]) -> float:
 
 
 def measure(n_vocab: int, knobs: dict[str, Any], requests: int = 1) -> list[float]:
-    """Milliseconds a token, `choose` and `accept`, after a prompt of 1,500 tokens: the median of each round."""
-    scratch = Scratch(n_vocab)
+    """Milliseconds per token, `choose` and `accept`, after a prompt of 1,500 tokens: the median of each round."""
+    scratch = SamplerBuffers(n_vocab)
     chains = [chain(n_vocab, knobs, prompt_of(n_vocab), scratch) for _ in range(requests)]
     places = [model_like(n_vocab, seed) for seed in range(8)]
 
@@ -79,7 +81,7 @@ def measure(n_vocab: int, knobs: dict[str, Any], requests: int = 1) -> list[floa
 
 
 class Peer:
-    """llama.cpp's chain of the preset simple-1: penalties, temperature, top-k, top-p, the draw."""
+    """The chain of llama.cpp for the preset simple-1: penalties, temperature, top-k, top-p, the draw."""
 
     def __init__(self, n_vocab: int) -> None:
         known = SIMPLE_1
@@ -112,7 +114,7 @@ class Peer:
 
 
 def beside_peer(n_vocab: int) -> Figure:
-    """Preset simple-1, both in turn."""
+    """Preset simple-1, both alternately."""
     peer = Peer(n_vocab)
     mine = chain(n_vocab, SIMPLE_1, prompt_of(n_vocab))
     places = [model_like(n_vocab, seed) for seed in range(8)]
@@ -125,7 +127,7 @@ def beside_peer(n_vocab: int) -> Figure:
     finally:
         peer.close()
     sides = Side("loaders/sampling", ours), Side("llama.cpp's chain", theirs)
-    return Figure("samplers", f"preset simple-1, {n_vocab:,} tokens", "ms a token", *sides, 1.0, at_most=True)
+    return Figure("samplers", f"preset simple-1, {n_vocab:,} tokens", "ms per token", *sides, 1.0, at_most=True)
 
 
 def main() -> None:
@@ -136,19 +138,19 @@ def main() -> None:
         (f"{every}, 150,000 tokens", 150_000, ALL, 0.94, 1),
         (f"{every}, 256,000 tokens", 256_000, ALL, 1.5, 1),
         (f"{every}, 256,000 tokens, four requests a step", 256_000, ALL, 1.5, 4),
-        ("all samplers, costly ones first, 256,000 tokens", 256_000, hard, 1.5, 1),
+        ("all samplers, expensive ones first, 256,000 tokens", 256_000, hard, 1.5, 1),
         ("min_p 0.05, 49,152 tokens", 49_152, {"min_p": 0.05}, 0.15, 1),
         ("greedy, 49,152 tokens", 49_152, {"do_sample": False}, 0.03, 1),
     ]
     figures = [
         Figure(
-            "samplers", what, "ms a token", Side("loaders/sampling", measure(n, knobs, requests)),
+            "samplers", what, "ms per token", Side("loaders/sampling", measure(n, knobs, requests)),
             Side("allowed", [bound]), 1.0, at_most=True,
         )
         for what, n, knobs, bound, requests in cases
     ]  # fmt: skip
     figures += [beside_peer(n) for n in (50_000, 150_000, 256_000)]
-    write("samplers", figures, "Processor time of one thread; NumPy alone. Each value is the median of 60 tokens.")
+    write("samplers", figures, "CPU time of one thread; NumPy only. Each value is the median of 60 tokens.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A shelf of 500 models: what listing it takes in a program that has just started, and later.
+"""A catalog of 500 models: the time to list it in a program that has just started, and later.
 
-Each model is the demo model's header with its whole vocabulary; the weights are a hole, for none is read.
+Each model is the demo model's header with its whole vocabulary; the weights are a sparse hole, because none are read.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from bench.figure import ROOT, Figure, Side, write
 from modules.config.paths import Paths
-from modules.library.demo import NAME
-from modules.library.shelf import Shelf
+from modules.library.demo_model import NAME
+from modules.library.model_catalog import ModelCatalog
 
 MODELS, ROUNDS = 500, 5
-HEADER = 6_000_000  # bytes that hold the header with the vocabulary
+HEADER = 6_000_000  # bytes that contain the header with the vocabulary
 
 
 def fill(folder: Path) -> None:
-    """Files of the demo model's size; after the header they are holes."""
+    """Files of the demo model's size; after the header they are sparse."""
     source = ROOT / "models" / NAME
     size = source.stat().st_size
     with source.open("rb") as file:
@@ -31,7 +31,7 @@ def fill(folder: Path) -> None:
             os.truncate(file.fileno(), size)
 
 
-def milliseconds(shelf: Shelf) -> float:
+def milliseconds(shelf: ModelCatalog) -> float:
     start = time.perf_counter()
     items = shelf.items()
     took = (time.perf_counter() - start) * 1000
@@ -47,7 +47,7 @@ def main() -> None:
         fill(paths.models)
         cold, warm = [], []
         for _ in range(ROUNDS):
-            shelf = Shelf(paths)
+            shelf = ModelCatalog(paths)
             cold.append(milliseconds(shelf))
             warm.append(milliseconds(shelf))
     write(
@@ -57,5 +57,5 @@ def main() -> None:
                    at_most=True),
             Figure(f"{MODELS} models", "later", "ms", Side("warm", warm), Side("allowed", [100.0]), 1.0, at_most=True),
         ],
-        "The files are in the system's cache; nothing of a shelf is kept from one start to the next.",
+        "The files are in the system's cache; nothing of a catalog is kept from one start to the next.",
     )  # fmt: skip

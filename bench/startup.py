@@ -1,4 +1,6 @@
-"""From process start to the page answering with the demo model loaded, against `python -c "import gradio"`."""
+"""Time from process start to the page answering with the demo model loaded, compared with `python -c "import
+gradio"`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def import_gradio() -> float:
 
 
 def start_server() -> float:
-    """Seconds until the page answers 200 and the program has said that the model is loaded."""
+    """Seconds until the page answers 200 and the program has reported that the model is loaded."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,5 +75,5 @@ def main() -> None:
                 at_most=True,
             )
         ],
-        f"Of torch and transformers, imported on this way: {heavy.stdout.strip()}.",
+        f"Which of torch and transformers were imported: {heavy.stdout.strip()}.",
     )

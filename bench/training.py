@@ -1,6 +1,7 @@
-"""Training a LoRA against a plain script of peft and Trainer: the same model, rows and settings, in turn.
+"""Training a LoRA compared with a plain script of peft and Trainer: the same model, rows and settings, alternately.
 
-Tokens a second without loading, and the course of the loss. The base is the folder that tests make of the demo model.
+Tokens per second without loading, and the course of the loss. The base is the folder that the tests create from the
+demo model.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 
 from bench.figure import ROOT, Figure, Side, in_turn, write
 from modules.config.paths import Paths
-from modules.library.shelf import Shelf
-from modules.training.lora_settings import LoraSettings
-from modules.training.workshop import Workshop
+from modules.library.model_catalog import ModelCatalog
+from modules.training.lora.settings import LoraSettings
+from modules.training.manager import TrainingManager
 
 MODEL = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
 TEXT = Path("/usr/share/common-licenses/GPL-3")
@@ -28,8 +29,8 @@ SETTINGS = LoraSettings.parse({
 })  # fmt: skip
 
 
-def killed(shop: Workshop) -> float:
-    """The last loss of a training that was killed after its second update, and went on from its checkpoint."""
+def killed(shop: TrainingManager) -> float:
+    """The last loss of a training that was killed after its second update and resumed from its checkpoint."""
     settings = SETTINGS.changed(lora_name="killed", save_steps=SETTINGS.accumulation)
     shop.start(settings)
     while shop.state.checkpoint < 2 and shop.state.active:
@@ -39,7 +40,7 @@ def killed(shop: Workshop) -> float:
         raise SystemExit("it ended before it could be killed")
     shop.start(settings.changed(always_override=False))
     state = shop.wait()
-    if state.end is None or "Goes on after update" not in state.notes[0]:
+    if state.end is None or "Resumes after update" not in state.notes[0]:
         raise SystemExit(state.error or state.notes[0])
     return state.steps[-1].loss or 0.0
 
@@ -61,7 +62,7 @@ def main() -> None:
         (root / "given.json").write_text(json.dumps(SETTINGS.model_dump()), "utf-8")
 
         def ours() -> float:
-            shop = Workshop(paths, Shelf(paths))
+            shop = TrainingManager(paths, ModelCatalog(paths))
             shop.start(SETTINGS)
             state = shop.wait()
             if state.end is None:
@@ -78,7 +79,7 @@ def main() -> None:
             return float(said["tokens_per_second"])
 
         speeds = in_turn(3, ours, plain)
-        again = killed(Workshop(paths, Shelf(paths)))
+        again = killed(TrainingManager(paths, ModelCatalog(paths)))
     mine, theirs = courses["ours"][0], courses["plain"][0]
     apart = max(abs(a / b - 1) for a, b in zip(mine, theirs, strict=True)) * 100
     write(
@@ -86,10 +87,10 @@ def main() -> None:
         [
             Figure("SmolLM2 in float32, rank 8", "tokens trained", "tokens/s",
                    Side("ours", speeds[0]), Side("plain peft and Trainer", speeds[1]), 1.0),
-            Figure("the same seed", "loss of the steps, the largest difference", "%",
+            Figure("the same seed", "largest difference in a step's loss", "%",
                    Side("apart", [apart]), Side("allowed", [1.0]), 1.0, at_most=True),
-            Figure("kill -9 after update 2, gone on with", "the last loss, the difference", "%",
+            Figure("kill -9 after update 2, resumed", "difference in the last loss", "%",
                    Side("apart", [abs(again / mine[-1] - 1) * 100]), Side("allowed", [1.0]), 1.0, at_most=True),
         ],
-        f"The losses of ours: {', '.join(f'{loss:.4f}' for loss in mine)}.",
+        f"Our losses: {', '.join(f'{loss:.4f}' for loss in mine)}.",
     )  # fmt: skip

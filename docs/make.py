@@ -1,4 +1,4 @@
-"""What in the documents is made by the program: tables from the declarations, pictures of the samplers at work.
+"""Generates the tables and pictures in the documents: tables from the declarations, pictures of the samplers at work.
 
 python docs/make.py             the tables, also that of the flags in README.md
 python docs/make.py --check     exit code 1 when a table is out of date
@@ -21,8 +21,8 @@ from loaders.params import GROUPS, SamplingParams  # noqa: E402
 from modules.config.atomic import write_text  # noqa: E402
 from modules.config.flag_table import render_table  # noqa: E402
 from modules.extensions.hooks import HOOKS  # noqa: E402
-from modules.training.lora_settings import GROUPS as TRAINING_GROUPS  # noqa: E402
-from modules.training.lora_settings import LoraSettings  # noqa: E402
+from modules.training.lora.settings import GROUPS as TRAINING_GROUPS  # noqa: E402
+from modules.training.lora.settings import LoraSettings  # noqa: E402
 
 #: A prompt after which many tokens are likely, and the knobs of each picture.
 PROMPT = "My favourite animal is the"
@@ -83,7 +83,7 @@ def flags_table() -> str:
     return render_table(LOADERS)
 
 
-#: The file, the name of its place in it, and what stands there.
+#: The file, the name of the marker, and the contents.
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "flags", flags_table),
     ("docs/getting-started.md", "cards", cards_table),
@@ -125,8 +125,8 @@ def main(arguments: list[str]) -> int:
 def pictures() -> None:
     """What each setting does to the next token, drawn as the page draws it."""
     from modules.app import App
-    from modules.generation.stages import inside
-    from modules.ui.river import inside_html
+    from modules.generation.sampler_trace import trace_samplers
+    from modules.ui.editor.sampler_flow import sampler_flow_html
     from modules.ui.theme import _BANDS
 
     app = App.build(ROOT, ["--threads", "1", "--n-ctx", "512"])
@@ -142,7 +142,7 @@ def pictures() -> None:
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(exist_ok=True)
     for name, knobs in PICTURES.items():
-        html = inside_html(inside(place, SamplingParams(**{"temperature": 1.0, **knobs})))  # type: ignore[arg-type]
+        html = sampler_flow_html(trace_samplers(place, SamplingParams(**{"temperature": 1.0, **knobs})))  # type: ignore[arg-type]
         found = re.search(r"<svg.*?</svg>", html, re.DOTALL)
         assert found
         svg = found[0].replace("<svg ", "<svg xmlns='http://www.w3.org/2000/svg' ", 1)

@@ -1,7 +1,7 @@
-"""How an installation ends early. Imports nothing."""
+"""The error that ends an installation early. Imports nothing."""
 
 from __future__ import annotations
 
 
-class Stop(Exception):
-    """Ends the installation with a sentence for the user: what happened, and what to do. Never a traceback."""
+class InstallStopped(Exception):
+    """Ends the installation with a sentence for the user that says what happened and what to do. Never a traceback."""

@@ -1,4 +1,6 @@
-"""Where everything lies, from the project's folder alone. It makes and reads nothing, and imports nothing of ours."""
+"""All paths of an installation, from the project's folder. It creates and reads nothing, and imports nothing of
+ours.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from pathlib import Path
 
 
 class Layout:
-    """Where everything lies, from the project's folder alone."""
+    """All paths of an installation, from the project's folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -16,17 +18,17 @@ class Layout:
         self.env = self.files / "env"
         self.python = self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.tmp = self.files / "tmp"
-        self.log = self.files / "install.log"  # all that was said unseen since the last installation began
+        self.log = self.files / "install.log"  # output of hidden commands since the last installation began
         self.state = self.files / "state.json"
-        self.last = self.files / "env.last"  # the environment before this one
+        self.last = self.files / "env.last"  # the previous environment
         self.last_state = self.files / "state.last.json"
-        self.older = self.files / "env.older"  # the one before that, until an update is done
+        self.older = self.files / "env.older"  # the one before that, until an update is finished
         self.older_state = self.files / "state.older.json"
-        self.between = self.files / "env.between"  # while the two change places
+        self.between = self.files / "env.between"  # while the two are swapped
         self.between_state = self.files / "state.between.json"
-        self.part = self.files / "env.part"  # the environment as it was, while it is changed in place
+        self.part = self.files / "env.part"  # the environment before an in-place change
         self.part_state = self.files / "state.part.json"
-        self.attempt = self.files / "env.attempt"  # the same for a step that may fail
+        self.attempt = self.files / "env.attempt"  # the same for an optional step
 
     @property
     def site_packages(self) -> Path:

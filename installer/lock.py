@@ -1,4 +1,4 @@
-"""One installation at a time in a folder. It must not know what an installation does."""
+"""Allows one installation at a time in a folder. It must not know what an installation does."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ else:
 
 
 @contextlib.contextmanager
-def only_one(layout: Layout) -> Iterator[tuple[int, ...]]:
-    """Lets one installation at a time into the folder; a second one waits. Gives what children inherit of the lock."""
+def install_lock(layout: Layout) -> Iterator[tuple[int, ...]]:
+    """Hold the lock while inside; a second process waits. Yields what child processes inherit of the lock."""
     with (layout.files / "lock").open("a+") as file:
         if sys.platform == "win32":
-            take_on_windows(file.fileno(), msvcrt)
-            yield ()  # Windows lets go when this process ends; its children cannot hold it
+            lock_on_windows(file.fileno(), msvcrt)
+            yield ()  # Windows releases it when this process ends; its children cannot hold it
         else:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,8 +32,8 @@ def only_one(layout: Layout) -> Iterator[tuple[int, ...]]:
             yield (file.fileno(),)
 
 
-def take_on_windows(number: int, msvcrt: Any, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Locks the first byte of the open file of this number; waits as long as another process has it."""
+def lock_on_windows(number: int, msvcrt: Any, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Lock the first byte of the open file of this number; waits as long as another process holds it."""
     said = False
     while True:
         try:
@@ -48,4 +48,4 @@ def take_on_windows(number: int, msvcrt: Any, sleep: Callable[[float], None] = t
 
 
 def _waiting() -> None:
-    print("Another installation is at work in this folder; waiting for it ...", flush=True)
+    print("Another installation is running in this folder; waiting for it to finish ...", flush=True)

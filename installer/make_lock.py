@@ -1,8 +1,8 @@
-"""`python -m installer.make_lock`: makes each requirements*.txt of its .in: every package exactly, with its hashes.
+"""`python -m installer.make_lock`: creates each requirements*.txt from its .in file, with exact versions and hashes.
 
-For developers, after a change of a .in file; it needs uv and the package index. What stands in one file is left out
-of those that are installed after it, and so is torch with all that it brings: which build of it fits depends on the
-machine (torch_builds.py). `--upgrade` takes the newest versions that the .in files allow.
+For developers, after changing a .in file; it needs uv and the package index. Packages of one file are omitted from
+those that are installed after it, and so is torch with its dependencies: which build of it fits depends on the machine
+(torch_builds.py). `--upgrade` takes the newest versions that the .in files allow.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON = "3.10"  # the oldest that is promised; --universal goes on from it
+PYTHON = "3.10"  # the oldest that is supported; --universal covers later ones
 DEV_PYTHON = "3.11"  # the oldest that the test tools run on
-#: In the order of installation, with the oldest Python and what is there by then.
+#: In the order of installation, with the oldest Python and what is installed by then.
 LOCKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("requirements", PYTHON, ()),
     ("requirements-torch", PYTHON, ("requirements", "torch")),
@@ -26,25 +26,24 @@ LOCKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-#: A package of a lock: its name, and its version with a marker. What it is with extras constrains it without them.
-#: modules/extensions/installing.py has the same, for it must not import the installer.
+#: A package of a lock file: its name, and its version with a marker. A constraint for it is written without extras.
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]\n]*\])?(==[^\\\n#]+)", re.MULTILINE)
 
 
-def names(text: str) -> set[str]:
-    """The packages that a lock names."""
+def package_names(text: str) -> set[str]:
+    """The packages that a lock file names."""
     return {name for name, _ in _PIN.findall(text)}
 
 
-def pins(text: str) -> str:
-    """A lock without its hashes and comments: what others may be held to."""
+def strip_hashes(text: str) -> str:
+    """A lock file without hashes and comments, to be used as constraints."""
     return "".join(f"{name}{version.rstrip()}\n" for name, version in _PIN.findall(text))
 
 
-def compiled(
+def compile_lock(
     source: Path, target: Path | None, python: str, constraints: Sequence[Path] = (), left_out: Iterable[str] = ()
 ) -> str:
-    """What uv makes of it; into the target, whose versions are kept, with hashes. Raises: SystemExit."""
+    """Run uv and write the target with hashes, keeping its versions. Raises: SystemExit."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", python]
     command += [str(source), "--no-header"]
     for each in constraints:
@@ -68,19 +67,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         torch = Path(folder) / "torch.in"
         torch.write_text("torch\n", "utf-8")
-        known = {"torch": names(compiled(torch, None, PYTHON))}
+        known = {"torch": package_names(compile_lock(torch, None, PYTHON))}
         constraints: list[Path] = []
         for name, python, there in LOCKS:
             target = ROOT / f"{name}.txt"
-            compiled(ROOT / f"{name}.in", target, python, constraints, set().union(*(known[each] for each in there)))
+            compile_lock(
+                ROOT / f"{name}.in", target, python, constraints, set().union(*(known[each] for each in there))
+            )
             text = f"# Made of {name}.in by `python -m installer.make_lock`: change that file.\n" + target.read_text(
                 "utf-8"
             )
             target.write_text(text, "utf-8")
-            known[name] = names(text)
+            known[name] = package_names(text)
             print(f"{target.name}: {len(known[name])} packages")
             constraints.append(Path(folder) / target.name)
-            constraints[-1].write_text(pins(text), "utf-8")
+            constraints[-1].write_text(strip_hashes(text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The project's own files brought up to date, by git. It must not know what an installation is made of."""
+"""Updates the project's own files with git. It must not know what an installation is made of."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ import subprocess
 import sys
 from pathlib import Path
 
-from installer.errors import Stop
+from installer.errors import InstallStopped
 
 
-def update(root: Path) -> bool:
-    """Fetch the newest version of the branch that is checked out; whether anything is another one now. Raises: Stop.
+def update_project(root: Path) -> bool:
+    """Fetch the newest version of the current branch; returns whether any file changed. Raises: InstallStopped.
 
-    The user's own changes of the project's files stay: git puts them aside and back. Their files (models, chats,
-    settings) are not under git and are not touched.
+    The user's own changes to the project's files stay: git stashes them and applies them again. The user's files
+    (models, chats, settings) are not under git and are not touched.
     """
     if not (root / ".git").exists():
-        raise Stop(
-            "This folder did not come from git clone, so it cannot be updated by itself. Download the newest version, "
-            "unpack it over this folder, and start again: models, chats and settings stay."
+        raise InstallStopped(
+            "This folder was not created by git clone, so it cannot update itself. Download the latest version "
+            "and unpack it over this folder, then start again: models, chats and settings are kept."
         )
     if not shutil.which("git"):
-        raise Stop("git is not installed, and the update needs it. Install it and try again.")
+        raise InstallStopped("The update requires git, which is not installed. Install it, then try again.")
     before = _git(root, "rev-parse", "HEAD")
-    print("Fetching the newest version ...", flush=True)
+    print("Downloading the latest version ...", flush=True)
     _git(root, "pull", "--ff-only", "--autostash", "--quiet")
     after = _git(root, "rev-parse", "HEAD")
-    print("There is no newer version." if before == after else f"Updated from {before[:9]} to {after[:9]}.", flush=True)
+    print(
+        "This is already the latest version." if before == after else f"Updated from {before[:9]} to {after[:9]}.",
+        flush=True,
+    )
     return before != after
 
 
-def commit(root: Path) -> str:
-    """The commit of the program that is checked out; "" where git does not know."""
+def current_commit(root: Path) -> str:
+    """The commit that is checked out; "" if git does not know."""
     if not (root / ".git").exists() or not shutil.which("git"):
         return ""
-    with contextlib.suppress(Stop, OSError):
+    with contextlib.suppress(InstallStopped, OSError):
         return _git(root, "rev-parse", "HEAD")
     return ""
 
 
-def script(what: str, root: Path | None = None) -> str:
+def script_name(what: str, root: Path | None = None) -> str:
     """The script's name on this system: "start" or "update".
 
-    With `root`: the command that makes the environment anew there; what did not come from git can be repaired only.
+    With `root`: the command that creates the environment again; an installation that did not come from git can only be
+    repaired.
     """
     system = {"win32": "windows.bat", "darwin": "macos.sh"}.get(sys.platform, "linux.sh")
     name = f"{'' if os.name == 'nt' else './'}{what}_{system}"
@@ -61,6 +65,6 @@ def _git(root: Path, *command: str) -> str:
         said = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1]).strip()
         todo = "Check the network connection, then try again"
         if "dubious ownership" in said:
-            todo = "The folder belongs to another account: update it as that one"
-        raise Stop(f"git could not do it ({said}). {todo}; nothing was changed.")
+            todo = "The folder belongs to another account: run the update as that account"
+        raise InstallStopped(f"git failed ({said}). {todo}; nothing was changed.")
     return ran.stdout.strip()

@@ -1,6 +1,6 @@
 """What is remembered of the last installation: installer_files/state.json.
 
-It writes and reads, and must not judge what the values mean; that is work.py's.
+It reads and writes the file and must not interpret the values; plan.py does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from installer.layout import Layout
 
-#: What kind of value each entry has. One of another kind, by whatever wrote it, counts as missing.
+#: The type of each entry. An entry of another type counts as missing.
 KINDS: dict[str, type] = {
     **dict.fromkeys(("complete", "cuda118", "cuda128", "torch"), bool),
     **dict.fromkeys(("gpu", "cuda118_driver", "llama", "llama_how", "processor", "root", "python"), str),
@@ -26,9 +26,9 @@ KINDS: dict[str, type] = {
 
 
 def read_state(layout: Layout, path: Path | None = None) -> dict[str, Any]:
-    """The last run's state.json, or what lies at `path`.
+    """The last run's state.json, or the file at `path`.
 
-    An unreadable one counts as none, so that the installation is repaired.
+    An unreadable file counts as missing, so that the installation is repaired.
     """
     try:
         state = json.loads((path or layout.state).read_text("utf-8"))
@@ -49,7 +49,7 @@ def _sound(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_state(layout: Layout, state: Mapping[str, Any], path: Path | None = None) -> None:
-    """All of it or nothing: after a crash the old file is there, or the new one. `path`: another place for it.
+    """Write it atomically: after a crash there is the old file or the new one. `path`: another file.
 
     Raises: OSError.
     """
@@ -65,7 +65,7 @@ def write_state(layout: Layout, state: Mapping[str, Any], path: Path | None = No
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    with contextlib.suppress(OSError):  # the name, too; Windows opens no folders, and needs it not
+    with contextlib.suppress(OSError):  # sync the name as well; Windows cannot open folders and does not need it
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

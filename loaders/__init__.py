@@ -1,4 +1,4 @@
-"""The registry of loaders, made from the classes themselves. Listing it imports no engine."""
+"""The registry of loaders, built from their classes. Listing it imports no engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loaders.llamacpp_hf.loader import LlamaCppHF
 
 _ALL: tuple[type[Loader], ...] = (LlamaCpp, ExLlamaV2, Transformers, LlamaCppHF, ExLlamaV2HF)
 
-#: Every loader by the name that users know, in the order in which menus show them.
+#: Every loader by its name for users, in menu order.
 LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in _ALL})
 
 

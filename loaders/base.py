@@ -1,7 +1,7 @@
-"""The contract of the ground floor: what a loader is, what a model is, what a request is, what comes back.
+"""The contract between loaders and the application: what a loader, a model, a request and a token are.
 
-Everything above talks to models through these types alone and never asks for a loader's name. Nothing here knows of
-a user interface, of HTTP, of chats or of templates; nothing here imports an engine.
+Everything above uses models through these types only and never asks for a loader's name. Nothing here knows of a user
+interface, HTTP, chats or templates, and nothing imports an engine.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
 from errors import Unsupported
+from loaders.cancel import CancelEvent
 from loaders.forecast import Forecast
+from loaders.gpus import Gpu
 from loaders.params import LoadOptions, SamplingParams
 
-#: Called while loading with the fraction done (0 to 1) and what is being done; False asks the loader to give up.
+#: Called while loading with the fraction done (0 to 1) and the current step; returning False cancels the load.
 Progress = Callable[[float, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A candidate for a place: its token id, its bytes and its natural-log probability before sampling."""
+    """An alternative at a position: its token id, its bytes and its natural-log probability before sampling."""
 
     id: int
     data: bytes
@@ -38,7 +40,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token of a reply. `data` may be an incomplete piece of UTF-8; `logprob` and `alternatives` on request."""
+    """One token of a reply. `data` may be an incomplete part of UTF-8; `logprob` and `alternatives` on request."""
 
     id: int
     data: bytes
@@ -56,35 +58,57 @@ class Finish(str, Enum):
 
 @dataclass(slots=True)
 class Report:
-    """What is to be said about a reply; complete when its stream has ended. Seconds are wall time."""
+    """Statistics and warnings of a reply; complete when its stream has ended. Seconds are wall time."""
 
     prompt_tokens: int = 0
-    reused_tokens: int = 0  # prompt tokens that were in the cache already
+    reused_tokens: int = 0  # prompt tokens that were cached
     reuse_reason: str = ""  # where they came from, or why there are none
     new_tokens: int = 0
     prompt_seconds: float = 0.0  # from leaving the queue to the first token
     decode_seconds: float = 0.0  # from the first token to the last
     queued_seconds: float = 0.0
-    seed: int = -1  # the seed that was used, also when one was drawn
+    seed: int = -1  # the seed that was used, also if it was random
     finish: Finish | None = None
     warnings: list[str] = field(default_factory=list)
 
 
 class LogitsProcessor(Protocol):
-    """Something from outside that changes logits before the samplers see them."""
+    """An external function that changes logits before the samplers see them."""
 
     def __call__(self, ids: Sequence[int], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits in place of these, shape (n_vocab,); `ids` are the tokens so far, prompt first. Must not raise."""
+        """Returns the new logits, shape (n_vocab,); `ids` are the tokens so far, prompt first. Must not raise."""
+        ...
+
+
+@runtime_checkable
+class TokenForcer(Protocol):
+    """A processor that needs no logits: it sometimes forces a token. As a LogitsProcessor it does the same by itself;
+    an engine in another process asks it for the token, and only when there may be one.
+    """
+
+    #: To be called, from any thread, if it must be asked sooner than `patience` says.
+    wake: Callable[[], None]
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Process the tokens so far, prompt first."""
+        ...
+
+    def forced(self, ids: Sequence[int]) -> int | None:
+        """The forced next token, None for the model's own choice. Must not raise."""
+        ...
+
+    def patience(self) -> int:
+        """After how many more tokens it must be asked: 0 for the next one, -1 for never."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to generate from. Token ids are the model's own; `max_tokens` counts new tokens.
+    """A request to generate text. Token ids are the model's own; `max_tokens` counts new tokens.
 
     `cancel` may be set by anyone at any time: the reply ends within one token. `logit_bias` is added to the logits.
-    `alternatives` asks for that many candidates per token (None: no log-probabilities at all). `processors` change
-    the logits of each token, in their order.
+    `alternatives` requests that many alternatives per token (None: no log-probabilities at all). `processors` change
+    the logits of each token, in order.
     """
 
     ids: Sequence[int]
@@ -93,14 +117,14 @@ class Request:
     negative_ids: Sequence[int] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     alternatives: int | None = None
-    cancel: threading.Event = field(default_factory=threading.Event)
+    cancel: threading.Event = field(default_factory=CancelEvent)
     processors: Sequence[LogitsProcessor] = ()
-    label: str = ""  # who asked, for the queue's view
-    id: int = field(default_factory=itertools.count(1).__next__)  # of this run of the program
+    label: str = ""  # who sent it, for the queue view
+    id: int = field(default_factory=itertools.count(1).__next__)  # in this run of the program
 
 
 class TokenStream(Protocol):
-    """An iterator of the reply's tokens, with a report that is complete once it ends."""
+    """An iterator of the reply's tokens, with a report that is complete at its end."""
 
     report: Report
 
@@ -110,7 +134,7 @@ class TokenStream(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back, as the model's own vocabulary has it."""
+    """Converts text to token ids and back with the model's own vocabulary."""
 
     n_vocab: int
     bos_token: str
@@ -118,9 +142,10 @@ class Tokenizer(Protocol):
     chat_template: str | None
     end_ids: frozenset[int]  # the tokens that end a reply
     control: frozenset[str]  # the names of control tokens
+    special_ids: frozenset[int]  # and their ids
 
     def encode(self, text: str, *, add_bos: bool = False, special: bool = True) -> list[int]:
-        """The ids of a text. `special`: control tokens written out in the text count as those tokens."""
+        """The ids of a text. `special`: control tokens written out in the text become those tokens."""
         ...
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
@@ -134,7 +159,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """One request as the queue's view shows it. `place` 0 is running; 1 is next. Speeds in tokens per second."""
+    """One request in the queue view. `place` 0 is running; 1 is next. Speeds in tokens per second."""
 
     id: int
     label: str
@@ -147,31 +172,31 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """An adapter and how strongly it acts: 1 as it was trained, 0 not at all."""
+    """An adapter and its scale: 1 as trained, 0 no effect."""
 
     path: Path
     scale: float = 1.0
 
 
 class Model(ABC):
-    """A model in memory. Its methods may be called from several threads at once."""
+    """A loaded model. Its methods may be called from several threads at once."""
 
     name: str
     loader: str
     tokenizer: Tokenizer
     context_length: int
-    #: Bytes that it takes in memory, weights and cache together; 0 where that is not known.
+    #: Bytes in memory, weights and cache together; 0 if unknown.
     memory: int = 0
     options: LoadOptions
     #: What was decided while loading, each with its reason: ("33 of 33 layers on the GPU", "5.9 of 7.4 GB free").
     notes: Sequence[str] = ()
     #: Knobs and features that this model cannot honour, each with the reason in one sentence.
     unsupported: Mapping[str, str] = {}
-    #: The adapters that act, in the order in which they were given.
+    #: The active adapters, in the order in which they were given.
     loras: Sequence[Lora] = ()
 
     def supports(self, name: str) -> bool:
-        """Whether this knob or feature is honoured; if not, `unsupported[name]` says why."""
+        """Whether this knob or feature is supported; if not, `unsupported[name]` says why."""
         return name not in self.unsupported
 
     @abstractmethod
@@ -180,7 +205,7 @@ class Model(ABC):
 
     @abstractmethod
     def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
-        """The raw logits after the request's prompt (guidance mixed in, if asked for), shape (n_vocab,).
+        """The raw logits after the request's prompt (with guidance, if requested), shape (n_vocab,).
 
         Raises: UserError, as `generate` does.
         """
@@ -191,7 +216,7 @@ class Model(ABC):
         Raises: InvalidGrammar, Unsupported, ModelClosed.
         """
         del grammar
-        raise Unsupported(self.unsupported.get("grammar_string", f"{self.loader} cannot keep to a grammar."))
+        raise Unsupported(self.unsupported.get("grammar_string", f"{self.loader} does not support grammars."))
 
     @abstractmethod
     def score(
@@ -199,39 +224,45 @@ class Model(ABC):
     ) -> npt.NDArray[np.float32]:
         """The natural-log probability of each token but the first, given those before it; shape (len(ids) - 1,).
 
-        `start` leaves the first so many of them out, and what they would have cost.
-
-        Raises: UserError, as `generate` does; EngineFailed when cancelled.
+        `start` skips that many of them, and the time to compute them. Raises: UserError, as `generate` does;
+        EngineFailed when cancelled.
         """
 
     def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
-        """A vector of length 1 for each of the texts' ids, shape (texts, dimensions).
+        """One normalized vector per text, shape (texts, dimensions).
 
         Raises: Unsupported, PromptTooLong, ModelClosed, Cancelled.
         """
         del texts, cancel
-        raise Unsupported(self.unsupported.get("embeddings", f"{self.loader} cannot make embeddings."))
+        raise Unsupported(self.unsupported.get("embeddings", f"{self.loader} does not support embeddings."))
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
-        """Let these adapters act and no others, from the next request on; with none, the base model's exact output
-        comes back. What was cached under other adapters is not reused.
+        """Apply exactly these adapters from the next request on; without any, the output is exactly the base model's.
+        Cached sequences of other adapters are not reused.
 
-        Raises: UserError (not an adapter, not of this model), and nothing has changed then.
+        Raises: UserError (not an adapter, or not for this model), and nothing changes then.
         """
         if loras:
-            raise Unsupported(self.unsupported.get("lora", f"{self.loader} cannot apply LoRA adapters."))
+            raise Unsupported(self.unsupported.get("lora", f"{self.loader} does not support LoRA adapters."))
 
     def warning(self) -> str:
-        """A few words when what it runs on is about to be full, else nothing."""
+        """A short warning when its device is almost full, else empty."""
         return ""
 
     def queue(self) -> Sequence[QueueEntry]:
-        """Who is running and who waits, first come first."""
+        """The running and waiting requests, in order of arrival."""
         return ()
+
+    def on_lost(self, lost: Callable[[str], None]) -> None:
+        """Call this once, from any thread, with the reason as a clause, if the model ends without being closed.
+
+        A model in this process never does.
+        """
+        del lost
 
     @abstractmethod
     def close(self) -> None:
-        """End all requests and give all memory back. Calling it again does nothing."""
+        """End all requests and free all memory. Calling it again does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -250,22 +281,24 @@ class Loader(ABC):
     @classmethod
     @abstractmethod
     def accepts(cls, path: Path) -> int:
-        """How well this loader suits the path, 0 (not at all) to 100, from file names and headers alone."""
+        """How well this loader suits the path, 0 (not at all) to 100, by file names and headers only."""
 
     @classmethod
     def refuses(cls, path: Path) -> str | None:
-        """Why it takes no such model although the files are of its kind, as the end of a sentence; None otherwise."""
+        """Why it cannot load this model although the files are of its kind, as the end of a sentence; None
+        otherwise.
+        """
         del path
         return None
 
     @classmethod
     @abstractmethod
     def missing(cls) -> str | None:
-        """One sentence that names what has to be installed and how, or None when it can run."""
+        """A sentence that says what must be installed and how, or None if it can run."""
 
     @classmethod
     def forecast(cls, path: Path, options: LoadOptions) -> Forecast | None:
-        """What it will take in memory with these options; None where that is not known. May take a second.
+        """The memory that it will take with these options; None if unknown. May take a second.
 
         Raises: UserError, for a file that cannot be loaded.
         """
@@ -273,6 +306,14 @@ class Loader(ABC):
         return None
 
     @classmethod
+    def quick_forecast(cls, path: Path, options: LoadOptions, cards: Sequence[Gpu]) -> Forecast | None:
+        """As `forecast`, roughly, in milliseconds: for the badges of hundreds of files. It reads only the file's
+        header; `cards` are the GPUs. Raises: UserError.
+        """
+        del path, options, cards
+        return None
+
+    @classmethod
     @abstractmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
-        """Bring the model into memory. Raises: UserError (a broken file, too little memory, cancelled)."""
+        """Load the model. Raises: UserError (a damaged file, too little memory, cancelled)."""

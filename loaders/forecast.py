@@ -1,4 +1,4 @@
-"""What a model will take in memory, device by device, before it is loaded. Sizes in bytes. Pure."""
+"""What a model will take in memory, per device, before it is loaded. Sizes in bytes. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeviceForecast:
-    """One device: what goes to it, what stays free on purpose (`margin`), and what is free there now. `spare`: of what
-    goes to it, pages of a file that is not read again, which the system takes back as it needs them.
+    """One device: what is loaded onto it, what stays free on purpose (`margin`), and what is free there now. `spare`:
+    the part of it that is pages of a file not read again, which the system frees when needed.
     """
 
-    name: str  # "memory", or the card's name
+    name: str  # "memory", or the GPU's name
     weights: int
     cache: int
     buffers: int
@@ -26,7 +26,7 @@ class DeviceForecast:
 
     @property
     def needed(self) -> int:
-        """What must be there for it."""
+        """What must be free for it."""
         return self.total - self.spare
 
     @property
@@ -34,8 +34,8 @@ class DeviceForecast:
         return self.needed + (self.margin if self.total else 0) <= self.free
 
 
-def in_words(devices: tuple[DeviceForecast, ...], reason: str) -> str:
-    """Whether it fits, what of what is free, and why it goes where it goes."""
+def describe_forecast(devices: tuple[DeviceForecast, ...], reason: str) -> str:
+    """Whether it fits, how much of what is free, and the reason for the placement."""
     parts = [f"{each.needed / 1e9:.2f} of {each.free / 1e9:.1f} GB free {_where(each)}" for each in devices]
     tight = [each for each in devices if not each.fits]
     verdict = f"Too big for {_where(tight[0]).partition(' ')[2]}" if tight else "It fits"
@@ -43,15 +43,16 @@ def in_words(devices: tuple[DeviceForecast, ...], reason: str) -> str:
 
 
 def _where(device: DeviceForecast) -> str:
-    return "in the machine's memory" if device.name == "memory" else f"on {device.name}"
+    return "in main memory" if device.name == "memory" else f"on {device.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """All devices, and in a sentence what goes where and why."""
+    """All devices, and a sentence about what goes where and why. `whole`: everything that can be on a GPU is."""
 
     devices: tuple[DeviceForecast, ...]
     sentence: str
+    whole: bool = False
 
     @property
     def total(self) -> int:

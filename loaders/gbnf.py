@@ -1,4 +1,4 @@
-"""Is a GBNF grammar sound, and if not, where: every problem with its line, before any engine sees the text.
+"""Validates a GBNF grammar and reports every problem with its line, before any engine sees the text.
 
 Text in, problems out; it knows no model.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loaders.grammar.parser import Mistake, parse
-from loaders.grammar.soundness import endless, missing
+from loaders.grammar.parser import GrammarSyntaxError, parse_grammar
 from loaders.grammar.tree import Grammar
+from loaders.grammar.validation import find_endless_rules, find_undefined_rules
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
-    """What is wrong and where; lines and columns count from 1."""
+class GrammarProblem:
+    """A problem and its position; lines and columns count from 1."""
 
     line: int
     column: int
@@ -24,34 +24,34 @@ class Problem:
         return f"Line {self.line}, column {self.column}: {self.message}"
 
 
-def read(text: str) -> tuple[Grammar, list[Problem]]:
-    """The tree of a grammar, and what is wrong with it, in the order of its lines; nothing when it is sound.
+def read_grammar(text: str) -> tuple[Grammar, list[GrammarProblem]]:
+    """The tree of a grammar, and its problems in the order of lines; none if it is valid.
 
-    A mistake in the writing ends the search; rules that are missing or never end are all found.
+    A syntax error ends the check; missing and endless rules are all reported.
     """
     try:
-        grammar = parse(text)
-    except Mistake as mistake:
+        grammar = parse_grammar(text)
+    except GrammarSyntaxError as mistake:
         return Grammar(), [_problem(text, mistake.at, str(mistake))]
-    found = missing(grammar) or endless(grammar)
+    found = find_undefined_rules(grammar) or find_endless_rules(grammar)
     return grammar, sorted({_problem(text, at, message) for at, message in found[:_MOST_SAID]})
 
 
-def check(text: str) -> list[Problem]:
-    """What is wrong with a grammar, as `read` says. An empty one is not checked."""
-    return read(text)[1] if text.strip() else []
+def check_grammar(text: str) -> list[GrammarProblem]:
+    """The problems of a grammar, as `read_grammar` reports them. An empty one is not checked."""
+    return read_grammar(text)[1] if text.strip() else []
 
 
-def rule_count(text: str) -> int:
-    """How many rules a sound grammar has."""
-    return len(parse(text).rules)
+def count_rules(text: str) -> int:
+    """The number of rules of a valid grammar."""
+    return len(parse_grammar(text).rules)
 
 
-#: Problems that are told of one grammar.
+#: The most problems reported for one grammar.
 _MOST_SAID = 100
 
 
-def _problem(text: str, at: int, message: str) -> Problem:
+def _problem(text: str, at: int, message: str) -> GrammarProblem:
     before = text[:at].replace("\r\n", "\n").replace("\r", "\n")
     sentence = message if message.endswith(".") else f"{message}."
-    return Problem(before.count("\n") + 1, at - max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)), sentence)
+    return GrammarProblem(before.count("\n") + 1, at - max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)), sentence)

@@ -1,8 +1,8 @@
-"""What a knob is: one field of a pydantic model that carries all that its faces need.
+"""What a knob is: one field of a pydantic model with everything that its users need.
 
-A knob is declared once, with `knob(...)` in a subclass of `Knobs`. Its control in the browser, its command-line flag,
-its field in the API, its key in a preset and its row in the documents are all made from the `Knob` records that
-`Knobs.knobs()` returns. This module must not know which knobs there are, nor who shows them.
+A knob is declared once, with `knob(...)` in a subclass of `Knobs`. Its control in the browser, command-line flag, API
+field, preset key and documentation are all generated from the `Knob` records of `Knobs.knobs()`. This module must not
+know which knobs there are, or who shows them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Kind = Literal["bool", "int", "float", "str", "choice", "list"]
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One knob as its faces see it. `minimum`, `maximum` and `step` are the control's range, not the hard bounds."""
+    """One knob as its users see it. `minimum`, `maximum` and `step` are the control's range, not the hard bounds."""
 
     name: str
     kind: Kind
@@ -50,7 +50,7 @@ class Knob:
         return "--" + self.name.replace("_", "-")
 
     def is_neutral(self, value: Any) -> bool:
-        """Whether this value changes nothing about the model's own distribution or the engine's own choice."""
+        """Whether this value changes nothing about the model's own distribution or the engine's default."""
         return bool(value == self.neutral)
 
 
@@ -73,10 +73,10 @@ def knob(
 ) -> Any:
     """Declare a knob. `ge` and `le` are hard bounds; `range` is (minimum, maximum, step) of the control.
 
-    `neutral` is the value that changes nothing (the default, unless said); `preset` says that presets hold it;
-    `advanced` folds it away; `aliases` are other spellings that users' files and clients have; `start_only`: it opens
-    the machine to others' code, so nothing but a flag of the start can switch it on; `help_off`: what `--no-NAME` does,
-    for a switch that is on by default.
+    `neutral` is the value that changes nothing (the default, unless given); `preset`: part of presets; `advanced`:
+    collapsed by default; `aliases`: other spellings in users' files and clients; `start_only`: it lets code run on this
+    machine, so only a flag at startup can switch it on; `help_off`: what `--no-NAME` does, for a switch that is on by
+    default.
     """
     extra = {
         "label": label,
@@ -101,13 +101,13 @@ class Knobs(BaseModel):
     @classmethod
     @cache
     def knobs(cls) -> Mapping[str, Knob]:
-        """Every knob of this set by name, in the order of declaration."""
+        """Every knob of this set by name, in declaration order."""
         return types.MappingProxyType({name: _view(name, info) for name, info in cls.model_fields.items()})
 
     @classmethod
     @cache
     def spellings(cls) -> Mapping[str, str]:
-        """Every accepted spelling (names and aliases) and the knob that it means."""
+        """Every accepted spelling (names and aliases) and its knob."""
         known = {name: name for name in cls.knobs()}
         for name, each in cls.knobs().items():
             known.update(dict.fromkeys(each.aliases, name))
@@ -115,7 +115,7 @@ class Knobs(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Build from untrusted values; a bad one becomes a sentence that names the knob and its bounds.
+        """Build from untrusted values; an invalid one becomes a sentence with the knob and its bounds.
 
         Raises: InvalidInput.
         """
@@ -129,7 +129,7 @@ class Knobs(BaseModel):
         return type(self).parse({**self.model_dump(), **values})
 
     def differing(self) -> dict[str, Any]:
-        """The knobs whose value is not their default: what is worth writing to a file."""
+        """The knobs whose value is not their default: what is worth saving."""
         known = type(self).knobs()
         return {name: value for name, value in self.model_dump().items() if value != known[name].default}
 
@@ -190,8 +190,10 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
 def _sentence(detail: Any) -> str:
     name = ".".join(str(part) for part in detail["loc"]) or "the input"
     if detail["type"] == "extra_forbidden":
-        return f"{name} is not a knob here."
+        return f"Unknown option {name}."
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "int_parsing_size":
+        message = "is too large"
     given = repr(detail["input"])
     shown = given if len(given) <= 60 else f"{given[:57]}..."
-    return f"{name} {message} (it was {shown})."
+    return f"{name} {message} (got {shown})."

@@ -1,7 +1,7 @@
-"""The sampling knobs, each declared once, and the base that every loader's load options share.
+"""The sampling parameters, each declared once, and the base of all loaders' load options.
 
-From these fields come the Parameters tab, the presets' keys, the API's fields and the documents' tables. This module
-must not know how a knob is shown, nor how an engine honours it.
+The Parameters tab, the presets' keys, the API's fields and the documentation's tables are generated from these fields.
+This module must not know how a knob is shown, or how an engine implements it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from pydantic import BeforeValidator, model_validator
 from loaders import cache_types
 from loaders.knobs import Knobs, knob
 
-#: The groups of the Parameters tab: what a person wants to change. Name to title and plain sentence.
+#: The groups of the Parameters tab by purpose. Name to title and description.
 GROUPS: Mapping[str, tuple[str, str]] = {
-    "length": ("Length", "How much may be written, and how fast it is shown."),
-    "randomness": ("Randomness", "How far the choice may stray from the most likely token."),
-    "tail": ("Cutting the tail", "Which unlikely tokens are never chosen."),
-    "repetition": ("Repetition", "How strongly what was said before is avoided."),
-    "guidance": ("Guidance", "Steering away from a negative prompt, and search instead of chance."),
-    "stopping": ("Stopping and tokens", "Where a reply ends, and which tokens it may hold."),
-    "order": ("Order and seed", "In which order the samplers work, and how to repeat a reply."),
-    "grammar": ("Grammar", "A form that the reply must keep to."),
+    "length": ("Length", "How long replies can be, and how fast they are shown."),
+    "randomness": ("Randomness", "How far the choice can deviate from the most likely token."),
+    "truncation": ("Truncation", "Which unlikely tokens are excluded."),
+    "repetition": ("Repetition", "How strongly repetition is avoided."),
+    "guidance": (
+        "Guidance and beam search",
+        "Steer away from a negative prompt, or search for the best reply instead of sampling.",
+    ),
+    "stopping": ("Stopping and tokens", "Where a reply ends, and which tokens it can contain."),
+    "order": ("Order and seed", "The order of the samplers, and how to reproduce a reply."),
+    "grammar": ("Grammar", "A format that the reply must follow."),
 }
 
 #: The steps that `sampler_priority` orders, in the default order.
@@ -54,7 +57,7 @@ SAMPLERS: tuple[str, ...] = (
 
 
 def _names(value: Any) -> Any:
-    """A list of sampler names from a list, or from text with one name a line (or commas)."""
+    """Sampler names from a list, or from text with one name per line (or commas)."""
     if isinstance(value, str):
         value = value.replace(",", "\n").split("\n")
     if isinstance(value, list | tuple):
@@ -63,14 +66,16 @@ def _names(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A text, also where a client sends a list of strings or numbers in its place."""
+    """A text, also if a client or a YAML file has a number, or a list of strings or numbers, instead."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     if isinstance(value, list | tuple):
         return json.dumps(list(value), ensure_ascii=False)
     return "" if value is None else value
 
 
 def _not_negative(value: Any) -> Any:
-    """Below 0 is off, as at 0: so some clients say it."""
+    """Negative values mean off, like 0: some clients send them."""
     negative = isinstance(value, int | float) and not isinstance(value, bool) and value < 0
     return 0 if negative else value
 
@@ -82,161 +87,165 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
 class SamplingParams(Knobs):
-    """How a reply is drawn from the model's distributions. Defaults are neutral: they change nothing."""
+    """How a reply is sampled from the model's distributions. Defaults are neutral: they change nothing."""
 
     # --- length ---
     max_new_tokens: int = knob(
         512, ge=1, range=(1, 4096, 1), group="length",
-        help="The most tokens that a reply may have. The prompt may use what is left of the context.",
+        help="Maximum length of a reply in tokens. The rest of the context is available for the prompt.",
     )  # fmt: skip
     auto_max_new_tokens: bool = knob(
-        False, group="length", help="Let a reply use all of the context that the prompt leaves free."
+        False, group="length", help="Let a reply use all of the context that the prompt does not need."
     )
     truncation_length: int = knob(
         0, ge=0, range=(0, 200_000, 256), group="length",
-        help="Use at most this much of the model's context for prompt and reply. 0 is all of it.",
+        help="Maximum tokens of prompt and reply together. 0 is the model's full context.",
     )  # fmt: skip
     min_length: int = knob(
         0, ge=0, range=(0, 2000, 1), group="length", preset=True, aliases=("min_tokens",),
-        help="Do not let the reply end before it has this many tokens.",
+        help="Minimum length of a reply in tokens.",
     )  # fmt: skip
     max_tokens_second: float = knob(
         0, ge=0, range=(0, 20, 1), group="length", advanced=True,
-        help="Show at most this many tokens per second, to read along. 0 is as fast as it comes.",
+        help="Maximum tokens per second, for reading along. 0 is unlimited.",
     )  # fmt: skip
     max_updates_second: float = knob(
         0, ge=0, range=(0, 24, 1), group="length", advanced=True,
-        help="Update the page at most this often per second. 0 is at every token.",
+        help="Maximum updates of the page per second. 0 is every token.",
     )  # fmt: skip
     stream: bool = knob(
-        True, group="length", help="Show the reply while it is being written.",
+        True, group="length", help="Show a reply while it is being generated.",
         help_off="Show a reply only when it is complete.",
     )  # fmt: skip
 
     # --- randomness ---
     temperature: float = knob(
         1.0, ge=0, range=(0.01, 5, 0.01), group="randomness", preset=True,
-        help="Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
+        help="Below 1, likely tokens become more likely; above 1, less. 0 always picks the most likely token.",
     )  # fmt: skip
     temperature_last: bool = knob(
         False, group="randomness", preset=True,
-        help="Apply temperature after all other samplers, so that they cut the model's own distribution.",
+        help="Apply temperature after all other samplers instead of in the order below.",
     )  # fmt: skip
     dynamic_temperature: bool = knob(
         False, group="randomness", preset=True,
-        help="Choose the temperature for each token between low and high by how unsure the model is.",
+        help="Choose the temperature for each token between the minimum and the maximum, by how uncertain the model "
+        "is.",
     )  # fmt: skip
     dynatemp_low: float = knob(
         1.0, ge=0, range=(0.01, 5, 0.01), group="randomness", preset=True, advanced=True,
-        help="Dynamic temperature where the model is certain.",
+        help="Minimum of dynamic temperature (at lowest entropy).",
     )  # fmt: skip
     dynatemp_high: float = knob(
         1.0, ge=0, range=(0.01, 5, 0.01), group="randomness", preset=True, advanced=True,
-        help="Dynamic temperature where the model knows nothing.",
+        help="Maximum of dynamic temperature (at highest entropy).",
     )  # fmt: skip
     dynatemp_exponent: float = knob(
         1.0, ge=0, range=(0.01, 5, 0.01), group="randomness", preset=True, advanced=True,
-        help="How the temperature grows between low and high: T = low + (high - low) * (H / H_max)^exponent.",
+        help="Shape of dynamic temperature: T = low + (high - low) * (H / H_max)^exponent, with the entropy H.",
     )  # fmt: skip
     smoothing_factor: float = knob(
         0.0, ge=0, range=(0, 10, 0.01), group="randomness", preset=True,
-        help="Quadratic sampling: lowers each logit by the square of its distance from the best. 0 is off.",
+        help="Quadratic sampling: lowers each logit by the square of its distance from the highest one. 0 is off.",
     )  # fmt: skip
     smoothing_curve: float = knob(
         1.0, ge=1, range=(1, 10, 0.01), group="randomness", preset=True, advanced=True,
-        help="Adds a cubic term to quadratic sampling: higher values cut the far tail more steeply.",
+        help="Curve of quadratic sampling: higher values suppress unlikely tokens more strongly.",
     )  # fmt: skip
     do_sample: bool = knob(
-        True, group="randomness", preset=True, help="Draw by chance. Off: always take the most likely token.",
-        help_off="Do not sample: always take the most likely token.",
+        True, group="randomness", preset=True, help="Sample tokens at random by their probability. Off: always pick "
+        "the most likely token.",
+        help_off="Disable sampling: always pick the most likely token.",
     )  # fmt: skip
     mirostat_mode: int = knob(
         0, ge=0, le=2, range=(0, 2, 1), group="randomness", preset=True,
-        help="Mirostat keeps the surprise of the text near a target. 0 is off, 2 the simpler form.",
+        help="Mirostat keeps the perplexity of the text near a target. 0 is off; 1 and 2 are its versions.",
     )  # fmt: skip
     mirostat_tau: float = knob(
         5.0, ge=0, range=(0, 10, 0.01), group="randomness", preset=True, advanced=True,
-        help="Mirostat's target of surprise, in bits per token.",
+        help="Target of Mirostat: surprise in bits per token.",
     )  # fmt: skip
     mirostat_eta: float = knob(
         0.1, ge=0, range=(0, 1, 0.01), group="randomness", preset=True, advanced=True,
-        help="How fast mirostat corrects itself.",
+        help="Learning rate of Mirostat.",
     )  # fmt: skip
     adaptive_target: Share = knob(
         0.0, ge=0, le=1, range=(0, 1, 0.01), group="randomness", preset=True,
-        help="Adaptive-p: prefer tokens whose probability is near this value. 0 is off.",
+        help="Adaptive-p: prefer tokens with a probability near this value. 0 is off.",
     )  # fmt: skip
     adaptive_decay: float = knob(
         0.9, ge=0, le=0.99, range=(0, 0.99, 0.01), group="randomness", preset=True, advanced=True,
-        help="How long adaptive-p remembers the probabilities of the tokens that it chose.",
+        help="How long Adaptive-p takes the probabilities of earlier tokens into account.",
     )  # fmt: skip
 
-    # --- cutting the tail ---
+    # --- truncation ---
     top_p: float = knob(
-        1.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True,
-        help="Keep the smallest set of tokens whose probabilities add up to this. 1 is off.",
+        1.0, ge=0, le=1, range=(0, 1, 0.01), group="truncation", preset=True,
+        help="Keep the most likely tokens whose probabilities add up to this value. 1 is off.",
     )  # fmt: skip
     min_p: float = knob(
-        0.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True,
-        help="Drop tokens less likely than this share of the likeliest one's probability. 0 is off.",
+        0.0, ge=0, le=1, range=(0, 1, 0.01), group="truncation", preset=True,
+        help="Exclude tokens below this fraction of the most likely token's probability. 0 is off.",
     )  # fmt: skip
     top_k: Count = knob(
-        0, ge=0, range=(0, 200, 1), group="tail", preset=True,
-        help="Keep only the k likeliest tokens. 0 is off.",
+        0, ge=0, range=(0, 200, 1), group="truncation", preset=True,
+        help="Keep only this many of the most likely tokens. 0 is off.",
     )  # fmt: skip
     typical_p: float = knob(
-        1.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True, aliases=("typical",),
-        help="Keep the tokens whose surprise is closest to the expected one, up to this mass. 1 is off.",
+        1.0, ge=0, le=1, range=(0, 1, 0.01), group="truncation", preset=True, aliases=("typical",),
+        help="Keep the tokens whose information content is closest to the entropy, up to this total probability. 1 is "
+        "off.",
     )  # fmt: skip
     tfs: float = knob(
-        1.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True, advanced=True,
-        help="Tail-free sampling: cut where the curve of sorted probabilities becomes flat. 1 is off.",
+        1.0, ge=0, le=1, range=(0, 1, 0.01), group="truncation", preset=True, advanced=True,
+        help="Tail-free sampling: exclude tokens where the sorted probabilities level off. 1 is off.",
     )  # fmt: skip
     top_a: float = knob(
-        0.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True, advanced=True,
-        help="Drop tokens less likely than this times the square of the likeliest one's probability. 0 is off.",
+        0.0, ge=0, le=1, range=(0, 1, 0.01), group="truncation", preset=True, advanced=True,
+        help="Exclude tokens below this value times the square of the highest probability. 0 is off.",
     )  # fmt: skip
     epsilon_cutoff: float = knob(
-        0.0, ge=0, range=(0, 9, 0.01), group="tail", preset=True, advanced=True,
-        help="Drop tokens below this probability, in units of 1e-4. 0 is off.",
+        0.0, ge=0, range=(0, 9, 0.01), group="truncation", preset=True, advanced=True,
+        help="Exclude tokens below this probability, in units of 1e-4. 0 is off.",
     )  # fmt: skip
     eta_cutoff: float = knob(
-        0.0, ge=0, range=(0, 20, 0.01), group="tail", preset=True, advanced=True,
-        help="Like epsilon_cutoff, but softer where the model is unsure; in units of 1e-4. 0 is off.",
+        0.0, ge=0, range=(0, 20, 0.01), group="truncation", preset=True, advanced=True,
+        help="Like epsilon_cutoff, but with a lower limit where the model is uncertain; in units of 1e-4. 0 is off.",
     )  # fmt: skip
     top_n_sigma: float = knob(
-        0.0, ge=0, range=(0, 5, 0.01), group="tail", preset=True, aliases=("nsigma",),
-        help="Keep logits within this many standard deviations of the best one. 0 is off.",
+        0.0, ge=0, range=(0, 5, 0.01), group="truncation", preset=True, aliases=("nsigma",),
+        help="Keep logits within this many standard deviations of the highest one. 0 is off.",
     )  # fmt: skip
     xtc_threshold: float = knob(
-        0.1, ge=0, le=1, range=(0, 0.5, 0.01), group="tail", preset=True,
-        help="Exclude top choices: with xtc_probability, drop all tokens above this but the least likely of them.",
+        0.1, ge=0, le=1, range=(0, 0.5, 0.01), group="truncation", preset=True,
+        help="Exclude Top Choices: of the tokens above this probability, keep only the least likely one.",
     )  # fmt: skip
     xtc_probability: float = knob(
-        0.0, ge=0, le=1, range=(0, 1, 0.01), group="tail", preset=True,
-        help="How often XTC acts. 0 is off.",
+        0.0, ge=0, le=1, range=(0, 1, 0.01), group="truncation", preset=True,
+        help="Probability that XTC is applied to a token. 0 is off.",
     )  # fmt: skip
 
     # --- repetition ---
     repetition_penalty: float = knob(
         1.0, ge=0.01, range=(1, 1.5, 0.01), group="repetition", preset=True, aliases=("rep_pen", "repeat_penalty"),
-        help="Divides the logits of tokens that were used already (multiplies negative ones). 1 is off.",
+        help="Penalty factor for tokens that have been used before. 1 is off.",
     )  # fmt: skip
     presence_penalty: float = knob(
         0.0, range=(0, 2, 0.05), group="repetition", preset=True,
-        help="Subtracted once from the logit of every token that was used already. 0 is off.",
+        help="Subtracted once from the logit of each token that has been used before. 0 is off.",
     )  # fmt: skip
     frequency_penalty: float = knob(
         0.0, range=(0, 2, 0.05), group="repetition", preset=True,
-        help="Subtracted from a token's logit for each time that it was used. 0 is off.",
+        help="Subtracted from a token's logit for each time it has been used. 0 is off.",
     )  # fmt: skip
     repetition_penalty_range: int = knob(
         1024, ge=0, range=(0, 4096, 64), group="repetition", preset=True, aliases=("rep_pen_range", "repeat_last_n"),
-        help="How many of the last tokens, prompt included, the three penalties above and DRY look at. 0 is all.",
+        help="How many of the most recent tokens, including the prompt, the penalties above and DRY consider. 0 is "
+        "all.",
     )  # fmt: skip
     encoder_repetition_penalty: float = knob(
         1.0, ge=0.01, range=(0.8, 1.5, 0.01), group="repetition", preset=True, advanced=True,
-        help="Above 1 favours tokens that are in the prompt, below 1 avoids them. 1 is off.",
+        help="Above 1, tokens of the prompt are more likely; below 1, less. 1 is off.",
     )  # fmt: skip
     no_repeat_ngram_size: int = knob(
         0, ge=0, range=(0, 20, 1), group="repetition", preset=True, advanced=True,
@@ -244,19 +253,19 @@ class SamplingParams(Knobs):
     )  # fmt: skip
     dry_multiplier: float = knob(
         0.0, ge=0, range=(0, 5, 0.01), group="repetition", preset=True,
-        help="DRY lowers tokens that would extend a repetition, more the longer it is. 0 is off; try 0.8.",
+        help="DRY penalizes tokens that would extend a repetition, more strongly the longer it is. 0 is off; try 0.8.",
     )  # fmt: skip
     dry_base: float = knob(
         1.75, ge=1, range=(1, 4, 0.01), group="repetition", preset=True, advanced=True,
-        help="How fast DRY's penalty grows: multiplier * base^(length - allowed length).",
+        help="Growth of the DRY penalty: multiplier * base^(length - allowed length).",
     )  # fmt: skip
     dry_allowed_length: int = knob(
         2, ge=0, range=(1, 20, 1), group="repetition", preset=True, advanced=True,
-        help="Repeats up to this many tokens go unpunished by DRY.",
+        help="Length of repetitions in tokens that DRY does not penalize.",
     )  # fmt: skip
     dry_sequence_breakers: Text = knob(
         '"\\n", ":", "\\"", "*"', group="repetition", preset=True, advanced=True,
-        help="Quoted strings, with commas between, at which DRY starts counting afresh.",
+        help="Quoted strings, separated by commas, across which DRY does not match repetitions.",
     )  # fmt: skip
 
     # --- guidance ---
@@ -266,91 +275,91 @@ class SamplingParams(Knobs):
     )  # fmt: skip
     negative_prompt: Text = knob(
         "", lines=3, group="guidance",
-        help="What the reply should not be like, written as an instruction. It acts when guidance_scale is not 1.",
+        help="What the reply should not be like, as an instruction. Used when guidance_scale is not 1.",
     )  # fmt: skip
     penalty_alpha: float = knob(
         0.0, ge=0, range=(0, 5, 0.01), group="guidance", preset=True, advanced=True,
-        help="Contrastive search, with do_sample off and top_k above 1. 0 is off.",
+        help="Contrastive search; needs do_sample off and top_k above 1. 0 is off.",
     )  # fmt: skip
     num_beams: int = knob(
         1, ge=1, range=(1, 20, 1), group="guidance", preset=True, advanced=True,
-        help="Beam search: follow this many candidates at once. 1 is off.",
+        help="Beam search: number of beams. 1 is off.",
     )  # fmt: skip
     length_penalty: float = knob(
         1.0, range=(-5, 5, 0.1), group="guidance", preset=True, advanced=True,
-        help="With beam search: above 0 favours longer replies, below 0 shorter ones.",
+        help="Beam search: above 0 favors longer replies, below 0 shorter ones.",
     )  # fmt: skip
     early_stopping: bool = knob(
         False, group="guidance", preset=True, advanced=True,
-        help="With beam search: stop as soon as enough candidates are complete.",
+        help="Beam search: stop as soon as there are enough complete candidates.",
     )  # fmt: skip
     prompt_lookup_num_tokens: int = knob(
         0, ge=0, range=(0, 10, 1), group="guidance", advanced=True,
-        help="Guess this many tokens ahead by looking for the same words in the prompt. 0 is off.",
+        help="Prompt lookup: draft this many tokens ahead from matching text in the prompt. 0 is off.",
     )  # fmt: skip
 
     # --- stopping and tokens ---
     custom_stopping_strings: Text = knob(
         "", lines=2, group="stopping",
-        help='The reply ends before any of these. Quoted, with commas between: "\\n", "\\nYou:"',
+        help='Stop a reply before any of these strings. Quoted, separated by commas: "\\n", "\\nYou:"',
     )  # fmt: skip
     custom_token_bans: Text = knob(
-        "", lines=2, group="stopping", help="Token ids that never appear, with commas between."
+        "", lines=2, group="stopping", help="IDs of tokens that are never generated, separated by commas."
     )
     ban_eos_token: bool = knob(
         False, group="stopping", aliases=("ignore_eos",),
-        help="Do not let the model end its reply by itself: it goes on to max_new_tokens.",
+        help="Ban the end-of-sequence token: replies continue up to max_new_tokens.",
     )  # fmt: skip
     add_bos_token: bool = knob(
-        True, neutral=True, group="stopping", help="Begin the prompt with the model's own start token.",
+        True, neutral=True, group="stopping", help="Add the model's start token (BOS) to the prompt.",
         help_off="Do not add the model's start token (BOS) to the prompt.",
     )  # fmt: skip
     skip_special_tokens: bool = knob(
-        True, neutral=True, group="stopping", help="Leave control tokens such as <|im_end|> out of the text.",
+        True, neutral=True, group="stopping", help="Hide control tokens such as <|im_end|> in the text.",
         help_off="Show control tokens such as <|im_end|> in the text.",
     )  # fmt: skip
     control_tokens_in_messages: bool = knob(
         False, group="stopping", advanced=True,
-        help="A control token that is written in a message, such as <|im_end|>, counts as that token; else it is text.",
+        help="Treat a control token written in a message, such as <|im_end|>, as that token and not as text.",
     )  # fmt: skip
 
     # --- order and seed ---
     seed: int = knob(
-        -1, ge=-1, group="order", help="The same seed, prompt and settings give the same reply. -1 draws one."
+        -1, ge=-1, group="order", help="The same seed, prompt and parameters give the same reply. -1 is random."
     )
     sampler_priority: Names = knob(
         SAMPLERS, lines=12, group="order", preset=True, advanced=True,
-        help="The order in which the samplers work, one name a line. Those left out come at their usual place.",
+        help="Order of the samplers, one name per line. Samplers not listed keep their usual place.",
     )  # fmt: skip
 
     # --- grammar ---
-    grammar_string: Text = knob("", lines=12, group="grammar", help="A GBNF grammar: the reply always conforms to it.")
+    grammar_string: Text = knob("", lines=12, group="grammar", help="A GBNF grammar that every reply must follow.")
 
 
 class LoadOptions(Knobs):
-    """How a model is brought into memory: the base of every loader's options, and what they all share."""
+    """How a model is loaded: the base of every loader's options, and what they all share."""
 
     @model_validator(mode="before")
     @classmethod
     def _nearest_cache_types(cls, values: Any) -> Any:
-        """Cache types in the spellings of other programs and versions, for whichever option is one."""
+        """Accept cache types in the spellings of other programs and versions."""
         if not isinstance(values, Mapping):
             return values
         knobs, spellings = cls.knobs(), cls.spellings()
         return {
-            key: cache_types.nearest(value, knobs[spellings[key]].choices)
+            key: cache_types.nearest_cache_type(value, knobs[spellings[key]].choices)
             if key in spellings and cache_types.is_cache_type(knobs[spellings[key]].choices)
             else value
             for key, value in values.items()
         }
 
 
-#: The groups of load options: what most people need, and the rest, which is folded.
+#: The groups of load options: the common ones, and the rest, which is collapsed.
 LOAD_GROUPS: Mapping[str, tuple[str, str]] = {
-    "main": ("Main options", "What most people need."),
-    "memory": ("Memory", "Where weights and cache live, and how exactly they are kept."),
-    "speed": ("Speed", "How the work is cut and spread."),
-    "quantization": ("Quantization while loading", "Fewer bits a weight, through bitsandbytes."),
-    "rope": ("Longer context (RoPE)", "Stretching the model's context beyond what it was trained for."),
-    "other": ("Other", "Switches that few people need."),
+    "main": ("Main options", "The options that most people need."),
+    "memory": ("Memory", "Where weights and cache are stored, and at what precision."),
+    "speed": ("Speed", "How the work is batched and distributed."),
+    "quantization": ("Quantization while loading", "Fewer bits per weight, with bitsandbytes."),
+    "rope": ("Longer context (RoPE)", "Extend the context beyond the length that the model was trained for."),
+    "other": ("Other", "Options that few people need."),
 }

@@ -1,4 +1,4 @@
-"""How much of one list of tokens begins like another: what a cache need not compute again."""
+"""The common prefix of two lists of tokens: what a cache need not compute again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """The length of the longest common beginning, by halving: slices of one type compare at C speed."""
+    """The length of the longest common prefix, by bisection: slices of one type compare at C speed."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,7 +1,7 @@
-"""Worker processes: programs of ours that answer questions by pipes, and may be ended at any moment.
+"""Worker processes: programs of ours that answer requests through pipes and may be killed at any moment.
 
-Both sides: how the program starts and ends one, and how the worker bounds its own memory and processor time. It must
-not know what is asked.
+Both sides: how the program starts and ends one, and how the worker limits its own memory and CPU time. It must not know
+what is requested.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,15 +17,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: Exit codes of SIGKILL and SIGTERM: a person or the system ended it, and not what it computed.
+#: Exit codes of SIGKILL and SIGTERM: a person or the system ended it, not its own computation.
 KILLED = (-9, -15)
+
+#: Last messages of ggml: "/path/ggml.c:123: GGML_ASSERT(n > 0) failed", or the same with a sentence.
+_GGML = re.compile(r"^\S+?[/\\]?([\w.-]+\.\w+):(\d+): (.+)$", re.MULTILINE)
 
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(module: str) -> subprocess.Popen[bytes]:
-    """`python -m MODULE` with pipes to and from it. It ends by itself when its input does. Raises: OSError."""
-    # in this program's session: Linux weighs sessions against each other (autogroup), and `nice` only inside of one
+def start_worker(module: str) -> subprocess.Popen[bytes]:
+    """`python -m MODULE` with pipes to and from it. It ends when its input is closed. Raises: OSError."""
+    # in this program's session: Linux schedules sessions against each other (autogroup), and `nice` only has an effect
+    # inside one
     more: dict[str, Any] = {}
     if sys.platform == "win32":
         more = {"creationflags": subprocess.CREATE_NO_WINDOW}
@@ -39,27 +44,34 @@ def start(module: str) -> subprocess.Popen[bytes]:
     )
 
 
-def end(process: subprocess.Popen[bytes]) -> int:
-    """End it at once. Its exit code: the one it had, if it ended before."""
+def stop_worker(process: subprocess.Popen[bytes]) -> int:
+    """Kill it. Returns its exit code, also if it had ended before."""
     process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe:
-            with contextlib.suppress(OSError):  # what was left to write finds no reader
+            with contextlib.suppress(OSError):  # pending output has no reader
                 pipe.close()
     return process.wait()
 
 
-def stand_back(memory: int) -> None:
-    """What a worker does first: whoever decodes comes before it, and its memory is bounded, in bytes."""
+def ggml_last_words(printed: str) -> tuple[str, str] | None:
+    """Why ggml ended a process, from its output: (the sentence, "FILE:LINE"); None if it does not say."""
+    words = _GGML.findall(printed)
+    said = [each for each in words if "GGML_ASSERT" in each[2]] or words
+    return (said[-1][2], f"{said[-1][0]}:{said[-1][1]}") if said else None
+
+
+def lower_priority(memory: int) -> None:
+    """Called first by a worker: gives decoding priority, and limits the worker's memory, in bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the program, which ends this by closing the pipe
     if hasattr(os, "nice"):
         os.nice(10)
-    bound_memory(memory)
+    limit_memory(memory)
 
 
-def bound_memory(most: int) -> None:
-    """Bound this process as far as the system allows, each bound by itself: macOS refuses the first, and Windows
-    knows neither.
+def limit_memory(most: int) -> None:
+    """Limit this process's memory as far as the system allows: macOS refuses one of the limits, and Windows has
+    neither.
     """
     try:
         import resource
@@ -74,10 +86,10 @@ def bound_memory(most: int) -> None:
 
 
 @contextlib.contextmanager
-def bounded(seconds: float) -> Iterator[None]:
-    """End this process when the block takes longer: in processor time, or in time where that is not to be had."""
+def limit_time(seconds: float) -> Iterator[None]:
+    """Kill this process if the block takes longer: in CPU time, or in wall time if that is not available."""
     if hasattr(signal, "ITIMER_PROF"):
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends a process that does not handle it
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends a process without a handler
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The application: its services, made once and handed to the user interface and the API. Nothing else is global.
+"""The application: its services, created once and passed to the web UI and the API. Nothing else is global.
 
 This module knows which services there are and what each needs; it must not know how anything is shown.
 """
@@ -18,165 +18,186 @@ from errors import UnknownName
 from loaders import LOADERS
 from loaders.base import Lora
 from loaders.params import SamplingParams
-from modules.chat.archive import Archive
+from loaders.process import load_in_this_process, load_model
 from modules.chat.characters import Characters
-from modules.chat.dialogue import Dialogues
-from modules.chat.edits import Edits
-from modules.chat.person import Person
-from modules.chat.service import Chats
-from modules.chat.store import Store
-from modules.config.flags import Launch, read
-from modules.config.leftovers import clear_temporaries
+from modules.chat.edits import ConversationEdits
+from modules.chat.prompt.client_chat import ChatPromptBuilder
+from modules.chat.service import ChatService
+from modules.chat.store.archive import ChatArchive
+from modules.chat.store.store import ConversationStore
+from modules.chat.user_profile import UserProfile
+from modules.config.cleanup import delete_temporaries
+from modules.config.flags import LaunchOptions, read_flags
 from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
-from modules.config.settings import Settings, locate
-from modules.config.user_data import bring, paths_of
+from modules.config.settings import Settings, find_settings_file
+from modules.config.user_data import copy_shipped_files, user_paths
 from modules.extensions import Extensions
-from modules.extensions.original import stands
-from modules.generation.completions import Completions
+from modules.extensions.compat import build_shims
+from modules.generation.completions import CompletionService
+from modules.generation.draft_generation import DraftWriter
 from modules.generation.generator import Generator
-from modules.generation.places import Places
-from modules.generation.writing import Writing
-from modules.library.downloads import Downloads
+from modules.generation.snapshot_cache import SnapshotCache
+from modules.library.downloads import DownloadManager
+from modules.library.fit_badges import FitBadges
 from modules.library.hub_token import HubToken
-from modules.library.machine import Machine
+from modules.library.idle_timer import IdleTimer
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_manager import ModelManager
+from modules.library.model_memory import ModelLimits
+from modules.library.model_router import ModelRouter, RoutingRules
 from modules.library.model_settings import ModelSettings
-from modules.library.models import Models
-from modules.library.shelf import Shelf
+from modules.library.system_memory import SystemMemory
 from modules.prompts.drafts import Drafts
+from modules.prompts.named_texts import NamedTexts
 from modules.prompts.presets import Presets
 from modules.prompts.templates import Templates
-from modules.prompts.text_files import TextFiles
-from modules.training.evaluations import Evaluations
-from modules.training.measuring import Measuring
-from modules.training.texts import Texts
-from modules.training.workshop import Workshop
+from modules.training.manager import TrainingManager
+from modules.training.perplexity.evaluations import Evaluations
+from modules.training.perplexity.manager import PerplexityManager
+from modules.training.perplexity.texts import PerplexityTexts
 
-_PATIENCE = 3.0  # seconds for everything to end; a training that is left saves what it has learned by itself
+_PATIENCE = 3.0  # seconds for everything to end; a training left running saves its progress by itself
 
 
 @dataclass(frozen=True)
 class App:
-    """All services. `notes` are lines about flags and settings that are worth printing at the start."""
+    """All services. `notes` are lines about flags and settings to print at startup."""
 
-    launch: Launch
+    launch: LaunchOptions
     settings: Settings
     notes: tuple[str, ...]
     paths: Paths
-    shelf: Shelf
-    models: Models
+    catalog: ModelCatalog
+    models: ModelManager
+    router: ModelRouter
+    idle_timer: IdleTimer
     extensions: Extensions
     session: Session
-    components: dict[str, Any]  # of the page, by the original's names: extensions look them up
-    downloads: Downloads
+    components: dict[str, Any]  # of the page, under the original's names: used by extensions
+    downloads: DownloadManager
     hub_token: HubToken
-    machine: Machine
+    system_memory: SystemMemory
+    badges: FitBadges
     presets: Presets
     templates: Templates
-    prompts: TextFiles
-    grammars: TextFiles
+    prompts: NamedTexts
+    grammars: NamedTexts
     drafts: Drafts
     generator: Generator
-    completions: Completions
-    places: Places
-    writing: Writing
+    completions: CompletionService
+    snapshots: SnapshotCache
+    draft_writer: DraftWriter
     characters: Characters
-    person: Person
-    dialogues: Dialogues
-    chats: Chats
-    edits: Edits
-    archive: Archive
-    measuring: Measuring
-    workshop: Workshop
+    user_profile: UserProfile
+    chat_prompts: ChatPromptBuilder
+    chats: ChatService
+    edits: ConversationEdits
+    archive: ChatArchive
+    perplexity: PerplexityManager
+    training: TrainingManager
 
     @classmethod
     def build(cls, root: Path, argv: Sequence[str]) -> Self:
-        """Read flags and settings, make the services. Raises: UserError for a flag or file that cannot be read."""
-        launch = read(argv, root, LOADERS)
-        paths = paths_of(root, launch.server)
-        bring(root, paths.root)
+        """Read flags and settings and create the services. Raises: UserError for a flag or file that cannot be read."""
+        launch = read_flags(argv, root, LOADERS)
+        paths = user_paths(root, launch.server)
+        copy_shipped_files(root, paths.root)
         paths.ensure()
         ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
-        clear_temporaries(
+        delete_temporaries(
             (paths.root, paths.cache), deep=(*ours, paths.grammars, paths.prompts, paths.logs, paths.training)
         )
         extensions = Extensions(paths.extensions)
-        settings_file = locate(paths.root, launch.server.settings)
+        settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
-        shelf = Shelf(paths)
+        shelf = ModelCatalog(paths)
         model_settings = ModelSettings(paths)
-        models = Models(
+        models = ModelManager(
             paths,
             shelf,
             model_settings,
             LOADERS,
             launch.load_options,
             preferred_loader=launch.server.loader,
+            load=load_in_this_process if launch.server.in_process else load_model,
+            limits=ModelLimits(launch.server.max_models, round(launch.server.max_models_memory * 1e9)),
         )
-        generator = Generator(models, extensions, model_settings.sampling_for)
+        flags = launch.server
+        router = ModelRouter(
+            models, shelf, RoutingRules(flags.load_on_demand, flags.strict_model, flags.embedding_model)
+        )
+        generator = Generator(models, extensions, model_settings.sampling_for, router)
         templates = Templates(paths, model_settings.matches, settings.model_dump())
         characters = Characters(paths)
-        store = Store(paths)
-        chats = Chats(store, characters, templates, generator, extensions)
+        store = ConversationStore(paths)
+        chats = ChatService(store, characters, templates, generator)
         drafts = Drafts(paths.logs / "drafts")
         components: dict[str, Any] = {}
         given = {**launch.server.model_dump(), **launch.load_options}
-        modules = stands(given, settings.model_dump(), lambda: models.loaded, generator.session, components)
+        modules = build_shims(given, settings.model_dump(), lambda: models.loaded, generator.session, components)
         troubles = extensions.load([*settings.default_extensions, *launch.server.extensions], settings.kept, modules)
+        machine = SystemMemory()
         return cls(
             launch=launch,
             settings=settings,
             notes=(*launch.notes, *notes, *troubles),
             paths=paths,
-            shelf=shelf,
+            catalog=shelf,
             models=models,
+            router=router,
+            idle_timer=IdleTimer(models.unload_idle, flags.idle_timeout),
             extensions=extensions,
             session=Session(root, argv, launch, LOADERS, settings_file),
             components=components,
-            downloads=Downloads(paths),
+            downloads=DownloadManager(paths),
             hub_token=HubToken(paths),
-            machine=Machine(),
+            system_memory=machine,
+            badges=FitBadges(models, model_settings, machine, LOADERS),
             presets=Presets(paths),
             templates=templates,
-            prompts=TextFiles(paths.prompts, ".txt", "prompt"),
-            grammars=TextFiles(paths.grammars, ".gbnf", "grammar"),
+            prompts=NamedTexts(paths.prompts, ".txt", "prompt"),
+            grammars=NamedTexts(paths.grammars, ".gbnf", "grammar"),
             drafts=drafts,
             generator=generator,
-            completions=Completions(generator, extensions),
-            places=Places(generator),
-            writing=Writing(generator, drafts, extensions),
+            completions=CompletionService(generator),
+            snapshots=SnapshotCache(generator),
+            draft_writer=DraftWriter(generator, drafts),
             characters=characters,
-            person=Person(paths),
-            dialogues=Dialogues(templates, characters, generator, extensions),
+            user_profile=UserProfile(paths),
+            chat_prompts=ChatPromptBuilder(templates, characters, generator),
             chats=chats,
-            edits=Edits(chats, store),
-            archive=Archive(store),
-            measuring=Measuring(
-                models, Texts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")
+            edits=ConversationEdits(chats, store),
+            archive=ChatArchive(store),
+            perplexity=PerplexityManager(
+                models, PerplexityTexts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")
             ),
-            workshop=Workshop(paths, shelf),
+            training=TrainingManager(paths, shelf),
         )
 
     def starting_params(self) -> SamplingParams:
-        """The sampling knobs that the interface starts with: the preset, then settings.yaml, then the flags.
+        """The start values of the web UI's sampling parameters: the preset, then settings.yaml, then the flags.
 
-        Raises: UserError, when the preset of the settings is not there or a value is out of bounds.
+        Raises: UserError if the settings' preset does not exist or a value is out of bounds.
         """
         params = self.presets.apply(SamplingParams(), self.settings.preset)
         return params.changed(**{**self.settings.sampling, **self.launch.sampling})
 
     def launch_params(self) -> SamplingParams:
-        """The sampling knobs that a request of the API starts with: neutral, but for the flags."""
+        """The start values of the API's sampling parameters: neutral, except for the flags."""
         return SamplingParams.parse(dict(self.launch.sampling))
 
     def settings_with(self, values: Mapping[str, Any], params: SamplingParams) -> Settings:
-        """The settings with these values: of the knobs only what differs from the preset's, and what extensions keep.
+        """The settings with these values: of the knobs only what differs from the preset, and extensions' params.
 
-        Raises: UserError.
+        None, from a menu in which nothing is selected, leaves a setting as it is. Raises: UserError.
         """
-        settings = self.settings.changed(**values)
-        start = self.presets.apply(SamplingParams(), settings.preset).model_dump()
-        knobs = {name: value for name, value in params.model_dump().items() if value != start[name]}
+        settings = self.settings.changed(**{name: value for name, value in values.items() if value is not None})
+        start = SamplingParams()
+        if settings.preset in self.presets.names():  # it may have been deleted
+            start = self.presets.apply(start, settings.preset)
+        usual = start.model_dump()
+        knobs = {name: value for name, value in params.model_dump().items() if value != usual[name]}
         theirs = tuple(f"{each.name}-" for each in self.extensions.active)
         kept = (
             {key: value for key, value in settings.kept.items() if not key.startswith(theirs)}
@@ -186,28 +207,30 @@ class App:
         return settings.with_sampling(knobs).with_kept({**kept, **self.extensions.settings()})
 
     def lora_names(self) -> list[str]:
-        """The adapters in the folder of the LoRAs."""
+        """The adapters in the LoRA folder."""
         folder = self.paths.loras
         files = folder.iterdir() if folder.is_dir() else ()
         return sorted(file.name for file in files if file.suffix == ".gguf" or (file.is_dir() and file.name[0] != "."))
 
     def install_extension(self, name: str, user: str | None = None) -> Iterator[str]:
-        """Install what an extension needs; what pip says. `user`: the account of who asks. Raises: UserError."""
+        """Install what an extension needs; yields pip's output. `user`: the account of the request. Raises:
+        UserError.
+        """
         self.session.rights.check(user)
         return self.extensions.install(name)
 
     def use_named_loras(self) -> None:
-        """Let the adapters of --lora act, if there are any. Raises: as `use_loras`."""
+        """Apply the adapters of --lora, if there are any. Raises: as `use_loras`."""
         if names := self.launch.server.lora:
             self.use_loras(names)
 
     def load_with_lora(self, model: str, lora: str, strength: float) -> None:
-        """Let this adapter act on its base, which is loaded unless it is there already. Raises: UserError."""
+        """Apply this adapter to its base model, loading that if necessary. Raises: UserError."""
         base = self.models.named(model, "Transformers") or self.models.load(model, "Transformers")
         base.set_loras(self._loras([lora], strength))
 
     def use_loras(self, names: Sequence[str], strength: float = 1.0) -> None:
-        """Let these adapters act and no others. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
+        """Apply exactly these adapters. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
         loras = self._loras(names, strength)
         self.models.current().set_loras(loras)
 
@@ -220,18 +243,27 @@ class App:
         return [Lora(self.paths.loras / name, strength) for name in names]
 
     def keep(self) -> None:
-        """Write down all texts that are growing, as far as they have come."""
+        """Save all texts that are being generated."""
         self.chats.keep()
-        self.writing.keep()
+        self.draft_writer.keep()
 
     def close(self) -> bool:
-        """Keep the growing texts, stop what is running, and give the model's memory back. False where that takes too
-        long: whoever ends the process then loses nothing.
+        """Save texts that are being generated, stop everything, and free the model's memory. False if that takes too
+        long: the process can then be ended without losing anything.
         """
         self.keep()
         deadline = time.monotonic() + _PATIENCE
-        parts = (self.chats, self.writing, self.downloads, self.workshop, self.measuring, self.models, self.templates)
-        # beside each other: none waits for the time that another one takes
+        parts = (
+            self.chats,
+            self.draft_writer,
+            self.downloads,
+            self.training,
+            self.perplexity,
+            self.idle_timer,
+            self.models,
+            self.templates,
+        )
+        # in parallel, so that their waiting times do not add up
         threads = [threading.Thread(target=part.close, name="closing", daemon=True) for part in parts]
         for thread in threads:
             thread.start()

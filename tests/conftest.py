@@ -1,8 +1,9 @@
-"""What all tests share: the real demo model, fetched once and loaded once per session."""
+"""Shared by all tests: the real demo model, downloaded once and loaded once per session."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,17 +17,17 @@ import pytest
 from loaders import loader_named
 from loaders.base import Model
 from modules.config.paths import Paths
-from modules.library.demo import DemoModel
+from modules.library.demo_model import DemoModel
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# no test asserts on wall time: these machines are shared
+# no test asserts on wall time, because the machines are shared
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
 def alone() -> filelock.FileLock:
-    """For what is made once and kept in the checkout: several processes run the tests."""
+    """For what is created once and kept in the checkout: several processes run the tests."""
     folder = ROOT / "cache" / "test-models"
     folder.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder / "lock")
@@ -36,9 +37,19 @@ def keep_going(_fraction: float, _doing: str) -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def same_working_folder() -> Iterator[None]:
+    """A test that leaves another working folder behind would break later ones on the same worker."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd() if Path().exists() else None
+    os.chdir(before)
+    assert after == before, "the test leaves another working folder: use monkeypatch.chdir"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_measured_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What loads teach (loaders/llamacpp/measured.py) goes into a file of this session."""
+    """What loads learn (loaders/llamacpp/placement/measurements.py) goes into a temporary file of this session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEXTGEN_MEASURED", str(tmp_path_factory.mktemp("measured") / "measured.json"))
         yield
@@ -46,7 +57,7 @@ def nothing_measured_before(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def demo_model_path() -> Path:
-    """SmolLM2-135M-Instruct as a GGUF: from models/, or fetched once into cache/test-models/."""
+    """SmolLM2-135M-Instruct as a GGUF: from models/, or downloaded once into cache/test-models/."""
     own = DemoModel(Paths.under(ROOT))
     if own.present():
         return own.path
@@ -59,12 +70,12 @@ def demo_model_path() -> Path:
 
 @pytest.fixture(scope="session")
 def hf_folder(demo_model_path: Path) -> Path:
-    """The demo model's weights in float32; making them takes half a minute, once."""
+    """The demo model's weights in float32; creating them takes half a minute, once."""
     folder = ROOT / "cache" / "test-models" / "SmolLM2-135M-Instruct"
     with alone():
         if not (folder / "tokenizer.json").is_file():
             subprocess.run(
-                [sys.executable, ROOT / "tests" / "loaders" / "hf" / "dequantize.py", demo_model_path, folder],
+                [sys.executable, ROOT / "tests" / "loaders" / "hf_common" / "dequantize.py", demo_model_path, folder],
                 check=True,
             )
     return folder
@@ -92,10 +103,9 @@ def tiny_folder(hf_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def demo_model(demo_model_path: Path) -> Iterator[Model]:
-    """The demo model in memory, one for all tests: requests from several tests may share it."""
+    """The loaded demo model, one for all tests: requests from several tests may share it."""
     loader = loader_named("llama.cpp")
-    # one thread: two that wait for each other stand still where the browser takes a core
-    # the flash kernel: with the plain one, the last bits of the logits depend on what else is in the cache
+    # one thread: two that wait for each other would stall when the browser takes a core
     options = loader.Options.parse({"n_ctx": 2048, "threads": 1, "threads_batch": 1, "flash_attn": "on"})
     with loader.load(demo_model_path, options, keep_going) as model:
         yield model

@@ -1,4 +1,4 @@
-"""Reads hostile nesting with one reader after the other, and prints what each said. Run as a program by its test.
+"""Passes deeply nested input to one parser after the other, and prints each result. Run as a program by its test.
 
 A reader that recurses in C ends the process: so this is one of its own.
 """
@@ -18,29 +18,29 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from errors import UserError
-from loaders import gbnf, plain_json
+from loaders import gbnf, safe_json
 from loaders.exllamav2 import folder as exllama_folder
 from loaders.huggingface import folder as hf_folder
-from loaders.lists import quoted_strings
+from loaders.list_parsing import parse_quoted_strings
 from loaders.llamacpp.gguf import read_header
-from modules.chat import cards, exchange, file_form
 from modules.chat.characters import Characters
-from modules.chat.journal import read_journal
+from modules.chat.formats import character_cards, conversation_file, import_export
+from modules.chat.store.journal import read_journal
 from modules.config.paths import Paths
 from modules.config.settings import Settings
 from modules.config.yaml_file import parse_mapping
 from modules.library.hf_folder import read_folder
-from modules.library.last_model import Memory
+from modules.library.last_model import LastModelFile
 from modules.library.model_settings import ModelSettings
 from modules.prompts.drafts import Drafts
-from modules.prompts.jinja import Sandbox
+from modules.prompts.json_schema.text import schema_grammar
 from modules.prompts.presets import Presets
-from modules.prompts.schema_text import schema_grammar
+from modules.prompts.sandbox.sandbox import Sandbox
 from modules.prompts.templates import Templates
-from modules.training.chats import tools_of
-from modules.training.formats import Formats
-from modules.training.lora_settings import LoraSettings
-from modules.training.rows import read_rows
+from modules.training.data.chats import read_tools
+from modules.training.data.datasets import read_rows
+from modules.training.data.formats import RowFormats
+from modules.training.lora.settings import LoraSettings
 
 N = 100_000
 
@@ -98,7 +98,7 @@ def gguf() -> bytes:
 
 
 def rows() -> dict[str, Callable[[], Any]]:
-    """Each reader with its input. One that answers with a value instead of an error says so in its row."""
+    """Each parser with its input. One that returns a value instead of an error says so in its row."""
     root = Path(tempfile.mkdtemp(prefix="deep-"))
     paths = Paths.under(root)
     paths.ensure()
@@ -117,7 +117,7 @@ def rows() -> dict[str, Callable[[], Any]]:
         found[f"template file {name}"] = lambda name=name: Templates(paths, lambda _: []).load(name)
         put(paths.characters, f"{name}.yaml", text)
         found[f"character file {name}"] = lambda name=name: Characters(paths).load(name)
-        found[f"character brought {name}"] = lambda text=text: Characters(paths).bring(
+        found[f"character brought {name}"] = lambda text=text: Characters(paths).import_card(
             ("name: x\n" + text).encode(), "x.yaml"
         )
         file = put(root, f"{name}.settings.yaml", text)
@@ -126,52 +126,52 @@ def rows() -> dict[str, Callable[[], Any]]:
     found["model settings, passed over"] = lambda: ModelSettings(paths).options_for("x.gguf", "llama.cpp")[0] == {}
     for name, text in JSON.items():
         held = f'{{"name": "x", "greeting": "hi", "data": {{"name": "x", "more": {text}}}}}'
-        found[f"json {name}"] = lambda text=text: plain_json.loads(text)
-        found[f"json first {name}"] = lambda text=text: plain_json.first(text)
-        found[f"chat {name}"] = lambda text=text: file_form.from_text("x", text, 0.0)
-        found[f"chat texts, none {name}"] = lambda text=text: file_form.texts_in(text) == []
-        found[f"chat exchange {name}"] = lambda text=text: exchange.read_chat("x", '{"user_name": "a"}\n' + text)
+        found[f"json {name}"] = lambda text=text: safe_json.loads(text)
+        found[f"json first {name}"] = lambda text=text: safe_json.decode_first(text)
+        found[f"chat {name}"] = lambda text=text: conversation_file.parse_conversation("x", text, 0.0)
+        found[f"chat texts, none {name}"] = lambda text=text: conversation_file.conversation_texts(text) == []
+        found[f"chat exchange {name}"] = lambda text=text: import_export.import_chat("x", '{"user_name": "a"}\n' + text)
         found[f"schema {name}"] = lambda text=text: schema_grammar(text)
-        found[f"card {name}"] = lambda held=held: cards.read_card(held.encode())
-        found[f"card in a picture {name}"] = lambda held=held: cards.read_card(png("chara", held))
-        found[f"new card in a picture {name}"] = lambda held=held: cards.read_card(png("ccv3", held))
+        found[f"card {name}"] = lambda held=held: character_cards.read_card(held.encode())
+        found[f"card in a picture {name}"] = lambda held=held: character_cards.read_card(png("chara", held))
+        found[f"new card in a picture {name}"] = lambda held=held: character_cards.read_card(png("ccv3", held))
         put(paths.characters, f"j{name}.json", held)
         found[f"character json {name}"] = lambda name=name: Characters(paths).load(f"j{name}")
         put(paths.logs / "drafts", f"{name}.json", text)
         found[f"draft {name}"] = lambda name=name: Drafts(paths.logs / "drafts").open(name)
         put(root / "formats", f"{name}.json", text)
-        found[f"format {name}"] = lambda name=name: Formats(root / "formats").load(name)
+        found[f"format {name}"] = lambda name=name: RowFormats(root / "formats").load(name)
         file = put(root, f"{name}.rows.json", text)
         found[f"rows {name}"] = lambda file=file: read_rows(file)
         lines = put(root, f"{name}.rows.jsonl", text)
         found[f"rows by line {name}"] = lambda lines=lines: read_rows(lines)
-        found[f"tools of a row {name}"] = lambda text=text: tools_of({"tools": text})
+        found[f"tools of a row {name}"] = lambda text=text: read_tools({"tools": text})
         found[f"LoRA parameters {name}"] = lambda text=text: LoraSettings.from_json(text, "x")
         model = root / "hf" / name
         put(model, "config.json", text)
         found[f"model folder, a problem {name}"] = lambda model=model: bool(read_folder(model).problem)
-        found[f"Transformers folder {name}"] = lambda model=model: hf_folder.read(model)
-        found[f"ExLlamaV2 folder {name}"] = lambda model=model: exllama_folder.read(model)
+        found[f"Transformers folder {name}"] = lambda model=model: hf_folder.read_folder(model)
+        found[f"ExLlamaV2 folder {name}"] = lambda model=model: exllama_folder.read_folder(model)
         journal = put(root, f"{name}.journal.json", text)
         found[f"journal, none {name}"] = lambda journal=journal: read_journal(journal) is None
     put(paths.cache, "last_model.json", JSON["objects"])
-    found["last model, none"] = lambda: Memory(paths).read().name == ""
+    found["last model, none"] = lambda: LastModelFile(paths).read().name == ""
     for name, text in JINJA.items():
         found[f"jinja {name}"] = lambda text=text: Sandbox().render("x", text, {})
         found[f"jinja's variables, any {name}"] = lambda text=text: Sandbox().variables(text) is not None
     for sign in ("-", "not ", "[", "(", "lambda:", "1**"):
-        found[f"strings {sign}"] = lambda sign=sign: quoted_strings(f"'a',{sign * N}1")
+        found[f"strings {sign}"] = lambda sign=sign: parse_quoted_strings(f"'a',{sign * N}1")
     header = root / "deep.gguf"
     header.write_bytes(gguf())
     found["gguf"] = lambda: read_header(header)
-    found["gbnf, a problem"] = lambda: bool(gbnf.check("root ::= " + "(" * N + '"a"' + ")" * N))
+    found["gbnf, a problem"] = lambda: bool(gbnf.check_grammar("root ::= " + "(" * N + '"a"' + ")" * N))
     return found
 
 
 def said(read: Callable[[], Any]) -> str:
     try:
         value = read()
-    except (UserError, file_form.NotAConversation, plain_json.TooDeep, json.JSONDecodeError) as error:
+    except (UserError, conversation_file.InvalidConversation, safe_json.JsonTooDeep, json.JSONDecodeError) as error:
         return f"refused: {str(error)[:300]!a}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:200]!a}"

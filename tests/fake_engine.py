@@ -1,4 +1,4 @@
-"""A model that needs no file: scripted replies through the real contract, for tests where the model is not the point.
+"""A model without a file: scripted replies through the real contract, for tests in which the model does not matter.
 
     FakeModel(reply="Paris.")                  one token a byte; then the end
     FakeModel(reply=["Pa", "ris", b"\\xe2"])    these tokens, as text or bytes (UTF-8 may be split between them)
@@ -34,12 +34,13 @@ Reply = str | Sequence[str | bytes]
 
 
 class ByteTokenizer:
-    """One token a byte, but for control tokens; counts how often and how much it was asked to encode."""
+    """One token per byte, except for control tokens; counts how often and how much it was asked to encode."""
 
     bos_token = "<s>"
     eos_token = "</s>"
     end_ids = frozenset({EOS})
     control = frozenset(CONTROL.values())
+    special_ids = frozenset(CONTROL)
 
     def __init__(self, chat_template: str | None = None, adds_bos: bool = True) -> None:
         self.chat_template = chat_template
@@ -60,7 +61,7 @@ class ByteTokenizer:
             for part in self._control.split(text) if special else [text]:
                 ids.extend([self._ids[part]] if special and part in self._ids else part.encode())
         except UnicodeEncodeError:
-            raise InvalidInput("The text holds half a character (a lone surrogate).") from None
+            raise InvalidInput("The text holds lone surrogate (a lone surrogate).") from None
         return ids
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
@@ -133,7 +134,7 @@ class FakeStream:
 
 
 class FakeModel(Model):
-    """See the top of this file. All of it may be changed between two requests."""
+    """See the top of this file. Everything may be changed between two requests."""
 
     loader = "fake"
 
@@ -179,7 +180,7 @@ class FakeModel(Model):
         return stream
 
     def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
-        """`logits` where they were set (by id; 0 elsewhere), else all for the first token of the reply."""
+        """`logits` if they were set (by id; 0 elsewhere), otherwise all weight on the first token of the reply."""
         if self.closed:
             raise ModelClosed
         logits = np.zeros(self.tokenizer.n_vocab, np.float32)
@@ -192,13 +193,13 @@ class FakeModel(Model):
     def score(
         self, ids: Sequence[int], cancel: threading.Event | None = None, start: int = 0
     ) -> npt.NDArray[np.float32]:
-        """Every token as likely as the next."""
+        """Every token has the same probability."""
         if self.closed:
             raise ModelClosed
         return np.full(max(0, len(ids) - 1 - start), -np.log(self.tokenizer.n_vocab), np.float32)
 
     def queue(self) -> list[QueueEntry]:
-        """Those that have neither ended nor been told to; what has given no token yet waits."""
+        """The unfinished requests; one without any token yet is waiting."""
         pairs = zip(self.streams, self.requests, strict=True)
         live = [(s, r) for s, r in pairs if not s.ended and not r.cancel.is_set()]
         live.sort(key=lambda pair: not pair[0].report.new_tokens)
@@ -213,7 +214,7 @@ class FakeModel(Model):
 
     @property
     def running(self) -> int:
-        """How many streams have neither ended nor been told to."""
+        """How many streams are unfinished."""
         pairs = zip(self.streams, self.requests, strict=True)
         return sum(not stream.ended and not request.cancel.is_set() for stream, request in pairs)
 
@@ -240,7 +241,7 @@ class FakeModel(Model):
 
 
 class FakeModels:
-    """What a Generator asks for the model: `current()`, which raises when there is none."""
+    """What a Generator gets the model from: `current()`, which raises if there is none."""
 
     def __init__(self, model: Model | None) -> None:
         self.loaded = model

@@ -1,4 +1,4 @@
-"""Runs coroutines in a thread of their own: the browser's tests keep an event loop in the main one for the session."""
+"""Runs coroutines in a separate thread, because the browser tests keep an event loop in the main thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that are replaced while a request is on its way, and what notices who was asked.
+"""Models that are replaced during a request, and detection of which model was used.
 
 with looked_up(models) as looks:     the n-th look at what is loaded finds the n-th of these models
 with replaced_after(first, second, touches):

@@ -1,4 +1,4 @@
-"""No file or text of a stranger ends the program, however deeply it is nested: every reader answers in a sentence.
+"""No file or text from outside crashes the program, however deeply nested: every parser reports an error.
 
 The readers run in a process of their own. Where one ends it, its row fails, and another process goes on behind it.
 """

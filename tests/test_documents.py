@@ -1,4 +1,4 @@
-"""The documents are true: links lead somewhere, tables are the program's, commands are there, the tutorial runs."""
+"""The documents are correct: links work, tables match the program, commands exist, the tutorial runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from loaders import LOADERS
 from loaders.base import Model
 from loaders.params import SamplingParams
-from modules.chat.service import Turn
-from modules.config.catalogue import Catalogue
-from modules.extensions.hooks import Passing
+from modules.chat.service import ReplySettings
+from modules.config.flag_catalog import FlagCatalog
+from modules.extensions.hooks import HookCall
 from tests.extensions.conftest import Home, home  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +52,17 @@ def test_every_document_is_named_in_the_readme() -> None:
     assert [each.name for each in DOCUMENTS[2:] if f"docs/{each.name}" not in readme] == []
 
 
+def test_the_files_to_change_are_there() -> None:
+    """docs/contributing.md names files, and names in them, from the repository's root."""
+    text = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    files = re.findall(r"`((?:loaders|modules|tests|docs)/[\w/.]+\.\w+)`", text)
+    assert len(files) > 20
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    named = " ".join((ROOT / name).read_text("utf-8") for name in files if name.endswith(".py"))
+    plain = re.findall(r"`(\w*[_A-Z]\w*)`", text.replace("parse_...", ""))
+    assert [name for name in plain if not re.search(rf"\b{name}\b", named)] == []
+
+
 def test_tables_are_those_of_the_program() -> None:
     ran = subprocess.run(
         [sys.executable, "docs/make.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -62,7 +73,7 @@ def test_tables_are_those_of_the_program() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.name)
 def test_commands_and_flags_are_there(document: Path) -> None:
     text = document.read_text("utf-8")
-    known = {each.removeprefix("--").split()[0] for each in Catalogue.of(LOADERS).spellings()}
+    known = {each.removeprefix("--").split()[0] for each in FlagCatalog.of(LOADERS).spellings()}
     own = {"install-torch", "update", "repair", "go-back"}
     wrong = []
     for script, rest in re.findall(r"(?:\./|`)((?:start|update|cmd)_(?:linux|macos)\.sh)\b([^`\n]*)", text):
@@ -88,7 +99,7 @@ def test_commands_and_flags_are_there(document: Path) -> None:
 def test_the_pirate(home: Callable[..., Home]) -> None:  # noqa: F811
     there = home({"pirate": TUTORIAL[0]}, settings={"pirate-begin": "Ahoy!"}, reply="Fine day.")
     chat = there.chats.new("chat", "Assistant")
-    list(there.chats.send(chat.id, "Hello", Turn(params=SamplingParams(max_new_tokens=64), mode="chat")))
+    list(there.chats.send(chat.id, "Hello", ReplySettings(params=SamplingParams(max_new_tokens=64), mode="chat")))
     assert there.models.loaded.prompt.endswith("AI: Ahoy!")
     reply = there.chats.open(chat.id).path()[-1]
     assert reply.text == "Fine day."
@@ -106,7 +117,7 @@ def test_silence(home: Callable[..., Home], demo_model: Model) -> None:  # noqa:
 def test_the_switch(home: Callable[..., Home]) -> None:  # noqa: F811
     there = home({"loud": TUTORIAL[2]}, reply="quiet")
     page = there.script("loud").gr = MagicMock()  # the page's own tests have the real one
-    there.extensions.active[0].hook("ui", Passing(None))
+    there.extensions.active[0].hook("ui", HookCall(None))
     page.Checkbox.assert_called_once_with(False, label="Loud")
     assert there.extensions.active[0].problem == ""
     there.script("loud").params["loud"] = True

@@ -1,10 +1,12 @@
-"""A newcomer has none of the packages that torch brings: everything starts without them, and says what is missing."""
+"""Without torch and its dependencies, everything starts and says what is missing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,7 +30,7 @@ from modules.ui import build_page
 
 app = App.build(Path(sys.argv[1]), [])
 build_page(app)
-print("models to train:", app.workshop.models(), "texts:", app.workshop.texts())
+print("models to train:", app.training.models(), "texts:", app.training.texts())
 
 from modules.training import __main__ as command
 
@@ -54,5 +56,24 @@ def test_it_starts_without_what_torch_brings(tmp_path: Path) -> None:
     assert "models to train: [] texts: []" in ran.stdout
     assert [line for line in ran.stdout.splitlines() if line[-2:] == " 2"] == ["lora 2", "merge 2", "gguf 2"]
     said = ran.stderr.splitlines()
-    assert len([line for line in said if line.startswith("Training needs the package ")]) == 3, ran.stderr
+    assert len([line for line in said if line.startswith("Training requires the package ")]) == 3, ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+_BROKEN = """import sys, server
+def serve(*_):
+    {failure}
+server.serve = serve
+sys.exit(server.main([]))
+"""
+
+
+@pytest.mark.parametrize("failure", ["import no_such_package", "compile('a b', 'x.py', 'exec')"])
+def test_what_cannot_be_imported_ends_in_a_sentence(failure: str) -> None:
+    script = _BROKEN.format(failure=failure)
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith("A package or program file is damaged or missing (")
+    assert "no_such_package" in last or "invalid syntax" in last
+    assert "--repair" in last

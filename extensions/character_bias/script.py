@@ -1,4 +1,4 @@
-"""Lets a character begin its reply in a mood: words that only the model reads, between its name and what it says."""
+"""Starts a character's reply in a mood: text that only the model sees, between the character's name and its reply."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ MOODS = Path(__file__).with_name("bias_options.txt")
 
 
 def moods():
-    """The moods of the file, a line each."""
+    """The moods in the file, one per line."""
     lines = MOODS.read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip()]
 
 
 def bot_prefix_modifier(string, state):
-    """The mood after the character's name."""
+    """Add the mood after the character's name."""
     if not params["activate"]:
         return string
     chosen = params["custom string"] if params["use custom string"] else params["bias string"]
@@ -36,9 +36,9 @@ def ui():
     activate = gr.Checkbox(params["activate"], label="Activate character bias", elem_id="bias-activate")
     mood = gr.Dropdown(
         choices, value=params["bias string"], label="Mood", elem_id="bias-string",
-        info=f"Stands after the character's name, unseen, in the chat modes. More lines: {MOODS.name} in its folder.",
+        info=f"Inserted after the character's name in the chat modes, hidden. More moods: {MOODS.name} in its folder.",
     )  # fmt: skip
-    custom = gr.Checkbox(params["use custom string"], label="Use these words instead", elem_id="bias-use-custom")
+    custom = gr.Checkbox(params["use custom string"], label="Use this text instead", elem_id="bias-use-custom")
     words = gr.Textbox(
         params["custom string"], show_label=False, placeholder="*I speak in rhymes*", elem_id="bias-custom"
     )

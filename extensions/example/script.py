@@ -1,7 +1,7 @@
-"""The tutorial's extension: every function that an extension may have, each doing something small that one can see.
+"""The tutorial's example: every function that an extension may have, each with a small visible effect.
 
-Copy this folder, rename it, and take out what you do not need. Start it with --extensions example, or in the Session
-tab. docs/extensions.md goes through it step by step.
+Copy this folder, rename it, and remove what you do not need. Start it with --extensions example, or in the Session tab.
+docs/extensions.md explains it step by step.
 """
 
 import gradio as gr
@@ -10,7 +10,7 @@ from modules.logging_colors import logger
 
 from modules import shared
 
-#: What users may set in settings.yaml, as `example-shout: true` and so on. The first two are for the page.
+#: What users can set in settings.yaml, as `example-shout: true` and so on. The first two are for the page.
 params = {
     "display_name": "Example",
     "is_tab": False,
@@ -36,23 +36,23 @@ class NeverSay:
 
 
 def setup():
-    """Called once, when the params are what settings.yaml says."""
+    """Called once, after the params are set from settings.yaml."""
     logger.info("The example extension is at work with %s", params)
 
 
 def state_modifier(state):
-    """Called when a reply begins: the settings that it will be made with."""
+    """Called when a reply begins, with its settings."""
     state["temperature"] = min(5.0, state["temperature"] + params["more_surprise"])
     return state
 
 
 def history_modifier(history):
-    """Called in a chat when a reply begins; what is changed here is what the model reads, not what is stored."""
+    """Called in a chat when a reply begins; changes affect what the model reads, not what is stored."""
     return history
 
 
 def chat_input_modifier(text, visible_text, state):
-    """Called in a chat with the new message: what the model reads, and the HTML that the page shows."""
+    """Called in a chat with the new message: the text for the model, and the HTML for the page."""
     return text, visible_text
 
 
@@ -62,7 +62,7 @@ def input_modifier(string, state, is_chat=False):
 
 
 def bot_prefix_modifier(string, state):
-    """Called in the chat modes with what the reply begins with, such as "Assistant:"."""
+    """Called in the chat modes with the start of the reply, such as "Assistant:"."""
     return f"{string} {params['reply_begins']}" if params["reply_begins"] else string
 
 
@@ -72,25 +72,25 @@ def tokenizer_modifier(state, prompt, input_ids, input_embeds):
 
 
 def logits_processor_modifier(processor_list, input_ids):
-    """Called before the first token. What is appended here is called at every token."""
+    """Called before the first token. Processors appended here are called for every token."""
     if params["never_say"]:
         processor_list.append(NeverSay(params["never_say"]))
 
 
 def output_modifier(string, state, is_chat=False):
-    """Called with the finished reply. In a chat it is HTML, and only what is shown changes."""
+    """Called with the finished reply. In a chat it is HTML, and only the displayed text changes."""
     if params["shout"]:
         string = string.upper()
     return f"{string}\n\n{params['footer']}" if params["footer"] else string
 
 
 def custom_generate_chat_prompt(user_input, state, **kwargs):
-    """Called in a chat: the whole prompt, or None to leave it to the program."""
+    """Called in a chat: returns the whole prompt, or None for the default."""
     return None
 
 
 def custom_generate_reply(question, original_question, seed, state, stopping_strings, is_chat=False):
-    """Called in the model's place: an iterator of the reply so far, or None to leave it to the model."""
+    """Called instead of the model: an iterator of the reply so far, or None to use the model."""
     if not params["parrot"]:
         return None
     words = question.strip().splitlines()[-1].split()
@@ -98,7 +98,7 @@ def custom_generate_reply(question, original_question, seed, state, stopping_str
 
 
 def custom_tokenized_length(prompt):
-    """Called when a prompt is measured: its tokens, or None to leave it to the model's tokenizer."""
+    """Called to count a prompt's tokens; None for the model's tokenizer."""
     return None
 
 
@@ -113,13 +113,15 @@ def custom_js():
 
 
 def ui():
-    """Called while the page is built. Components made here appear under the chat, or in a tab if `is_tab` is true."""
-    shout = gr.Checkbox(params["shout"], label="Shout", info="Replies in capital letters.", elem_id="example-shout")
-    never = gr.Textbox(params["never_say"], label="Never say", info="A word that replies must not begin to say.")
-    surprise = gr.Slider(0, 2, params["more_surprise"], step=0.1, label="More surprise", info="Adds to temperature.")
-    begins = gr.Textbox(params["reply_begins"], label="Replies begin", info="In the chat modes; it is not shown.")
+    """Called while the page is built. Components created here appear next to the chat, or in a tab if `is_tab` is
+    true.
+    """
+    shout = gr.Checkbox(params["shout"], label="Shout", info="Shows replies in capitals.", elem_id="example-shout")
+    never = gr.Textbox(params["never_say"], label="Never say", info="A word that is banned in replies.")
+    surprise = gr.Slider(0, 2, params["more_surprise"], step=0.1, label="More surprise", info="Added to the temperature.")
+    begins = gr.Textbox(params["reply_begins"], label="Start of replies", info="In the chat modes; hidden.")
     footer = gr.Textbox(params["footer"], label="Footer", info="Shown below each reply; the model never sees it.")
-    parrot = gr.Checkbox(params["parrot"], label="Parrot", info="Repeats the last line instead of asking the model.")
+    parrot = gr.Checkbox(params["parrot"], label="Parrot", info="Repeats the last line; the model is not used.")
     for name, component in (
         ("shout", shout), ("never_say", never), ("more_surprise", surprise), ("reply_begins", begins),
         ("footer", footer), ("parrot", parrot),

@@ -1,4 +1,4 @@
-"""The characters as a wall of pictures beside the chat: one click chooses who answers."""
+"""Shows the characters as pictures next to the chat: click one to chat with it."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FOLDER = Path("characters")
 
 
 def names(words=""):
-    """The characters whose name holds these words."""
+    """The characters whose name contains these words."""
     if not FOLDER.is_dir():
         return []
     found = {each.stem for each in FOLDER.iterdir() if each.suffix in (".yaml", ".yml", ".json")}
@@ -24,7 +24,7 @@ def names(words=""):
 
 
 def picture(name):
-    """A character's picture, or one of its first letter."""
+    """A character's picture, or one with its first letter."""
     for suffix in (".png", ".jpg", ".jpeg"):
         file = FOLDER / f"{name}{suffix}"
         if file.is_file():

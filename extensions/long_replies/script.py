@@ -1,4 +1,4 @@
-"""Keeps a reply from ending, and from starting a new line, before it has a least number of tokens."""
+"""Keeps a reply from ending, or starting a new line, before a minimum number of tokens."""
 
 import gradio as gr
 import numpy as np
@@ -13,7 +13,7 @@ params = {
 
 
 class KeepWriting:
-    """Takes newlines and the end of the reply away from the choice, for the first tokens."""
+    """Bans newlines and the end of the reply for the first tokens."""
 
     def __init__(self, prompt_length, least):
         self.until = prompt_length + least
@@ -34,8 +34,8 @@ def logits_processor_modifier(processor_list, input_ids):
 def ui():
     activate = gr.Checkbox(params["activate"], label="Activate long replies", elem_id="long-activate")
     least = gr.Slider(
-        0, 1000, params["min_length"], step=10, label="Least length", elem_id="long-length",
-        info="A reply has no new line and no end before it has so many tokens.",
+        0, 1000, params["min_length"], step=10, label="Minimum length", elem_id="long-length",
+        info="A reply does not end or start a new line before it has this many tokens.",
     )  # fmt: skip
     activate.change(lambda value: params.update(activate=value), activate, None, show_progress="hidden")
     least.release(lambda value: params.update(min_length=int(value)), least, None, show_progress="hidden")

@@ -1,7 +1,8 @@
-"""Colours each word of a reply by how sure the model was of it: by perplexity, by probability, or by both.
+"""Colors each word of a reply by how certain the model was: by perplexity, by probability, or by both.
 
-Perplexity here is exp(entropy) of the distribution that the token was drawn from: among how many equally likely tokens
-the model hesitated. Both are of the model's own distribution, before the samplers.
+Perplexity here is exp(entropy) of the distribution that the token was drawn from: the number of equally likely tokens
+between which the model would be equally uncertain. Both values are of the model's own distribution, before the
+samplers.
 """
 
 import html
@@ -24,11 +25,11 @@ params = {
 
 
 class Watcher:
-    """Looks at each distribution and changes nothing. The token of a place is known when the next one is asked for."""
+    """Reads each distribution and changes nothing. The token at a position is known when the next one is requested."""
 
     def __init__(self, prompt_length):
         self.start = prompt_length
-        self.seen = []  # (probabilities, perplexity) of each place
+        self.seen = []  # (probabilities, perplexity) at each position
         self.ids = []
 
     def __call__(self, input_ids, scores):
@@ -42,13 +43,13 @@ class Watcher:
         self.seen.append(
             (share.astype(np.float16), float(np.exp(entropy)), [(int(each), float(share[each])) for each in best])
         )
-        if len(self.ids) and len(self.seen) > 1:  # only the number of the token that was chosen is needed any more
+        if len(self.ids) and len(self.seen) > 1:  # only the probability of the chosen token is still needed
             share, perplexity, top = self.seen[len(self.ids) - 1]
             if share is not None:
                 self.seen[len(self.ids) - 1] = (None, perplexity, top, float(share[self.ids[-1]]))
 
     def words(self):
-        """(text, probability, perplexity, best) of each token that is known."""
+        """(text, probability, perplexity, best) of each known token."""
         found = []
         for token, seen in zip(self.ids, self.seen, strict=False):
             probability = seen[3] if len(seen) > 3 else float(seen[0][token])
@@ -57,7 +58,7 @@ class Watcher:
 
 
 _lock = threading.Lock()
-_watchers = deque(maxlen=16)  # of the last replies: several may be under way
+_watchers = deque(maxlen=16)  # of the last replies: several may be in progress
 
 
 def logits_processor_modifier(processor_list, input_ids):
@@ -69,7 +70,7 @@ def logits_processor_modifier(processor_list, input_ids):
 
 
 def output_modifier(string, state, is_chat=False):
-    """The reply with its words in colour; only in a chat, where it is shown as HTML."""
+    """The reply with its words in color; only in a chat, where it is shown as HTML."""
     if not (params["active"] and is_chat):
         return string
     with _lock:
@@ -83,7 +84,7 @@ def output_modifier(string, state, is_chat=False):
 
 
 def colored(string, words):
-    """The string with each word that is found in it, in order, wrapped in a colour. Lines and Markdown stay."""
+    """The string with each word found in it, in order, wrapped in a color. Lines and Markdown are kept."""
     made, at = [], 0
     for text, probability, perplexity, best in words:
         plain = html.escape(text).strip()
@@ -101,7 +102,7 @@ def colored(string, words):
 
 
 def color(probability, perplexity):
-    """A hue from green (sure) to red (a guess); where both count, doubt by either turns it."""
+    """A hue from green (certain) to red (a guess); if both count, the less certain value decides."""
     doubt = 0.0
     if params["color_by_perplexity"]:
         doubt = max(doubt, min(1.0, np.log(max(perplexity, 1.0)) / np.log(1 + params["ppl_scale"])))
@@ -112,17 +113,17 @@ def color(probability, perplexity):
 
 def ui():
     active = gr.Checkbox(
-        params["active"], label="Color replies", info="Green: sure. Red: a guess.", elem_id="ppl-active"
+        params["active"], label="Color replies", info="Green: certain. Red: a guess.", elem_id="ppl-active"
     )
     by_perplexity = gr.Checkbox(
-        params["color_by_perplexity"], label="By perplexity", info="Among how many tokens the model hesitated."
+        params["color_by_perplexity"], label="By perplexity", info="How many tokens the model hesitated between."
     )
     by_probability = gr.Checkbox(
-        params["color_by_probability"], label="By probability", info="How likely the token was that was drawn."
+        params["color_by_probability"], label="By probability", info="How likely the chosen token was."
     )
-    scale = gr.Slider(1, 100, params["ppl_scale"], step=1, label="Perplexity that is red")
+    scale = gr.Slider(1, 100, params["ppl_scale"], step=1, label="Perplexity shown in red")
     others = gr.Checkbox(
-        params["probability_dropdown"], label="Tell the other candidates", info="On pointing at a word."
+        params["probability_dropdown"], label="Show alternatives", info="As a tooltip on each word."
     )
     for name, component in (
         ("active", active), ("color_by_perplexity", by_perplexity), ("color_by_probability", by_probability),

@@ -1,1 +1,3 @@
-"""ExLlamaV2: EXL2, GPTQ and unquantized folders on CUDA. Importing this imports neither torch nor exllamav2."""
+"""The ExLlamaV2 loader: EXL2, GPTQ and unquantized folders on CUDA. Importing this imports neither torch nor
+exllamav2.
+"""

@@ -1,6 +1,6 @@
-"""LoRA adapters on ExLlamaV2's weights: brought in when they are to act, taken out again when not.
+"""LoRA adapters on ExLlamaV2's weights: loaded when they are applied, and unloaded afterwards.
 
-Used by the engine's thread alone, while nothing is being computed.
+Used by the engine's thread only, while nothing is being computed.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 from exllamav2 import ExLlamaV2Lora
 
-from errors import AdapterUnfit
+from errors import IncompatibleAdapter
 from loaders.base import Lora
 
 
-class Adapters:
-    """The adapters that are in memory, by path and scale."""
+class ExLlamaV2Adapters:
+    """The loaded adapters, by path and scale."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._loaded: dict[Lora, Any] = {}
 
     def set(self, wanted: Sequence[Lora]) -> list[Any] | None:
-        """Have these in memory and no others; returns exllamav2's objects, or None for none.
+        """Load exactly these; returns exllamav2's objects, or None for none.
 
-        With an error, those that were there before still are. Raises: AdapterUnfit.
+        On an error, the previous ones stay loaded. Raises: IncompatibleAdapter.
         """
         fresh: dict[Lora, Any] = {}
         try:
@@ -37,25 +37,27 @@ class Adapters:
             raise
         self._drop({lora: each for lora, each in self._loaded.items() if lora not in wanted})
         self._loaded = {lora: each for lora, each in {**self._loaded, **fresh}.items() if lora in wanted}
-        # an empty list is not the same: exllamav2's output layer looks at the first of them
+        # an empty list is not the same: exllamav2's output layer reads its first element
         return [self._loaded[lora] for lora in dict.fromkeys(wanted) if lora in self._loaded] or None
 
     def _read(self, lora: Lora) -> Any:
         folder, name = lora.path, lora.path.name
         config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
         if not config.is_file():
-            raise AdapterUnfit(name, "it is not a folder with an adapter_config.json")
+            raise IncompatibleAdapter(name, "it is not a folder with an adapter_config.json")
         if not weights.is_file():
             # exllamav2 would unpickle adapter_model.bin, which can run any code
-            raise AdapterUnfit(name, "it has no adapter_model.safetensors, and other files are not read for safety")
+            raise IncompatibleAdapter(
+                name, "it has no adapter_model.safetensors; other formats are not loaded for security reasons"
+            )
         before = self._tensors()
         try:
             return ExLlamaV2Lora(self._model, str(config), str(weights), lora.scale)
         except (AssertionError, ValueError, KeyError, IndexError, OSError, TypeError) as error:
             self._restore(before)
             told = str(error).strip(" #'\"").removeprefix("Error: ")[:200]
-            why = f"it was made for another model, or it changes what ExLlamaV2 cannot ({type(error).__name__}: {told})"
-            raise AdapterUnfit(name, why) from error
+            why = "it was made for another model, or it changes parts that ExLlamaV2 does not support"
+            raise IncompatibleAdapter(name, f"{why} ({type(error).__name__}: {told})") from error
         except BaseException:
             self._restore(before)
             raise
@@ -73,13 +75,13 @@ class Adapters:
         return [dict(holder) for holder in self._holders()]
 
     def _restore(self, before: list[dict[Any, Any]]) -> None:
-        """Take out what an adapter that failed half-way has left in the layers."""
+        """Remove what a partly loaded adapter has left in the layers."""
         for holder, held in zip(self._holders(), before, strict=True):
             holder.clear()
             holder.update(held)
         self._model.update_loras()
 
 
-def sensible(loras: Sequence[Lora]) -> list[Lora]:
-    """The adapters with whole paths, so that the same one is known again under another spelling."""
+def resolve_paths(loras: Sequence[Lora]) -> list[Lora]:
+    """The adapters with absolute paths, so that another spelling of a path is recognized."""
     return [Lora(Path(lora.path).resolve(), lora.scale) for lora in loras]

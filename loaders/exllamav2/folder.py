@@ -1,4 +1,4 @@
-"""What a model folder says of itself to ExLlamaV2: config.json and file sizes. Nothing heavy is imported."""
+"""What ExLlamaV2 needs to know of a model folder before it loads it. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -7,43 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelFileError
-from loaders import plain_json
-from loaders.hf.architecture import refusal
+from loaders.hf_common.model_folder import ModelFolder, list_files, read_config, sum_sizes
 
-#: Bytes for a value of the KV cache, the quantized ones with their scales.
+#: Bytes per value of the KV cache, for quantized ones including their scales.
 CACHE_BYTES = {"f16": 2.0, "q8_0": 1 + 2 / 32, "q6_0": 0.75 + 2 / 32, "q4_0": 0.5 + 2 / 32}
 
-#: What ExLlamaV2 takes beside weights and cache: buffers for a prompt's piece, the libraries' own.
+#: ExLlamaV2's memory besides weights and cache: buffers for a chunk of the prompt, and the libraries.
 OVERHEAD = 700_000_000
 
 
 @dataclass(frozen=True)
-class Folder:
-    """The folder's own words. `quantization` is "exl2", "gptq", "" for none, or another method's name."""
+class ExLlamaV2Folder(ModelFolder):
+    """A folder as ExLlamaV2 loads it. `quantization` is "exl2", "gptq", "" for none, or another method's name."""
 
-    path: Path
-    config: dict[str, Any]
     quantization: str
-    bits: float
-    weights: int  # bytes of safetensors
-
-    def number(self, *names: str) -> int:
-        """The first of these whole numbers that config.json has, also one level down in text_config; 0 without."""
-        inner = self.config.get("text_config")
-        for holder in (self.config, inner if isinstance(inner, dict) else {}):
-            for name in names:
-                value = holder.get(name)
-                if isinstance(value, int) and value > 0:
-                    return value
-        return 0
+    bits: float  # per weight, 0 where the folder does not say
 
     @property
     def context_length(self) -> int:
-        """The context that the model was trained for; 0 where it does not say."""
+        """The context length of training; 0 if unknown."""
         return self.number("max_sequence_length", "model_max_length", "max_position_embeddings", "max_seq_len")
 
     def cache_bytes(self, tokens: int, kind: str) -> int:
-        """What the KV cache takes for that many tokens; 0 where config.json does not say enough."""
+        """The KV cache's size for this many tokens; 0 if config.json is incomplete."""
         heads = self.number("num_attention_heads", "n_heads", "n_head")
         width = self.number("head_dim") or self.number("hidden_size", "d_model", "n_embd") // max(heads, 1)
         layers = self.number("num_hidden_layers", "n_layers", "n_layer")
@@ -51,40 +37,29 @@ class Folder:
         return int(tokens * per_token * CACHE_BYTES[kind])
 
     @property
-    def described(self) -> str:
-        """The weights in a few words: "EXL2, 4.0 bits per weight"."""
+    def description(self) -> str:
+        """A description of the weights: "EXL2, 4.0 bits per weight"."""
         if not self.quantization:
             return "unquantized weights"
         return f"{self.quantization.upper()}, {self.bits:g} bits per weight" if self.bits else self.quantization.upper()
 
 
-def read(path: Path) -> Folder:
-    """Read a folder. Raises: ModelFileError, where ExLlamaV2 could not load it."""
-    if not path.is_dir():
-        raise ModelFileError(path.name, "ExLlamaV2 loads folders with config.json and safetensors, not single files.")
-    try:
-        config = plain_json.loads((path / "config.json").read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ModelFileError(path.name, "the folder has no config.json. Download it again, complete.") from None
-    except (OSError, ValueError):
-        raise ModelFileError(path.name, "its config.json cannot be read. Download it again.") from None
-    if not isinstance(config, dict):
-        raise ModelFileError(path.name, "its config.json is not what it should be. Download it again.")
-    if why := refusal(config):
-        raise ModelFileError(path.name, why)
-    files = [each for each in path.glob("*.safetensors") if each.is_file()]
+def read_folder(path: Path) -> ExLlamaV2Folder:
+    """Read a folder. Raises: ModelFileError if ExLlamaV2 cannot load it."""
+    config = read_config(path, "ExLlamaV2", "safetensors")
+    files = list_files(path, "*.safetensors")
     if not files:
-        raise ModelFileError(path.name, "it holds no .safetensors files, and ExLlamaV2 reads no others.")
+        raise ModelFileError(path.name, "it contains no .safetensors files, the only format that ExLlamaV2 loads.")
     method, bits = _quantization(path, config)
-    return Folder(path, config, method, bits, sum(each.stat().st_size for each in files))
+    return ExLlamaV2Folder(path, config, sum_sizes(files), method, bits)
 
 
-def suits(path: Path) -> int:
+def rate_folder(path: Path) -> int:
     """How well ExLlamaV2 suits a path, 0 to 95: its own format best, GPTQ well, unquantized folders after others."""
     if not path.is_dir():
         return 0
     try:
-        folder = read(path)
+        folder = read_folder(path)
     except ModelFileError:
         return 0
     if not isinstance(folder.config.get("architectures"), list):

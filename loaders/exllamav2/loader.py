@@ -1,8 +1,9 @@
-"""From a folder to a running ExLlamaV2Model. exllamav2 and torch are imported when a model is loaded, not before."""
+"""Loads a folder as an ExLlamaV2Model. exllamav2 and torch are imported when a model is loaded, not before."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,122 +19,124 @@ from errors import (
     Unavailable,
 )
 from loaders.base import Loader, Model, Progress
-from loaders.cards import free_card_memory
 from loaders.exllamav2 import folder, package
 from loaders.exllamav2.options import ExLlamaV2Options
-from loaders.forecast import DeviceForecast, Forecast, in_words
+from loaders.forecast import DeviceForecast, Forecast, describe_forecast
+from loaders.gpus import nvidia_free_memory
+from loaders.hf_common.model_folder import choose_context_length
 from loaders.params import LoadOptions
 
 if TYPE_CHECKING:  # these import what may be missing
-    from loaders.exllamav2.native import Weights
-    from loaders.hf.tokenizer import FolderTokenizer
+    from loaders.exllamav2.native import ExLlamaV2Weights
+    from loaders.hf_common.tokenizer import FolderTokenizer
 
 log = logging.getLogger(__name__)
 
-#: Without a wish of the user's, no more context than this: the model's own maximum can take all memory.
-LARGEST_DEFAULT_CONTEXT = 8192
-_PAGE = 256
+_PAGE = 256  # tokens
 
-_ADVICE = "Choose a stronger quantization, a smaller max_seq_len or cache_type, or close what else uses the cards."
+_ADVICE = "Use a stronger quantization, a smaller max_seq_len or cache_type, or close other programs that use the GPUs."
 
 
 class ExLlamaV2(Loader):
-    """EXL2, GPTQ and unquantized folders on graphics cards."""
+    """EXL2, GPTQ and unquantized folders on GPUs."""
 
     name = "ExLlamav2"
-    summary = "EXL2, GPTQ and unquantized folders on NVIDIA and AMD cards, several requests at once."
+    summary = "EXL2, GPTQ and unquantized folders on NVIDIA and AMD GPUs, several requests at once."
     Options = ExLlamaV2Options
 
     @classmethod
     def accepts(cls, path: Path) -> int:
         """95 for EXL2, 85 for GPTQ, 30 for unquantized safetensors."""
-        return folder.suits(path)
+        return folder.rate_folder(path)
 
     @classmethod
     def missing(cls) -> str | None:
-        return package.missing(cls.name)
+        return package.explain_missing(cls.name)
 
     @classmethod
     def forecast(cls, path: Path, options: LoadOptions) -> Forecast:
         """Raises: ModelFileError, InvalidInput."""
         assert isinstance(options, ExLlamaV2Options)
-        return forecast(path, options)
+        return forecast_folder(path, options)
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
-        """Raises: Unavailable (package, card or memory lacks), ModelFileError, InvalidInput, LoadCancelled."""
+        """Load the model. Raises: Unavailable (package, GPU or memory missing), ModelFileError, InvalidInput,
+        LoadCancelled.
+        """
         assert isinstance(options, ExLlamaV2Options)
-        return opened(cls.name, path, options, progress, build)
+        return load_folder(cls.name, path, options, progress, build_model)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A folder on the cards, and what is to be said about it."""
+class LoadedFolder:
+    """A loaded folder, and notes about it."""
 
     path: Path
-    weights: Weights
+    weights: ExLlamaV2Weights
     tokenizer: FolderTokenizer
     notes: list[str]
     memory: int  # bytes
 
 
-def forecast(path: Path, options: ExLlamaV2Options) -> Forecast:
-    """What a folder takes on the cards. Raises: ModelFileError, InvalidInput."""
-    read = folder.read(path)
+def forecast_folder(path: Path, options: ExLlamaV2Options) -> Forecast:
+    """The memory of a folder on the GPUs. Raises: ModelFileError, InvalidInput."""
+    read = folder.read_folder(path)
     notes: list[str] = []
-    tokens = max(options.cache_size, context(read, options, notes))
-    cache = read.cache_bytes(tokens, options.cache())
-    device = DeviceForecast("the card", read.weights, cache, folder.OVERHEAD, free_card_memory() or 0)
-    return Forecast((device,), in_words((device,), f"{read.described}; {notes[0] if notes else f'{tokens:,} tokens'}"))
+    tokens = max(options.cache_size, choose_context(read, options, notes))
+    cache = read.cache_bytes(tokens, options.choose_cache_type())
+    device = DeviceForecast("the GPU", read.weights, cache, folder.OVERHEAD, nvidia_free_memory() or 0)
+    return Forecast(
+        (device,), describe_forecast((device,), f"{read.description}; {notes[0] if notes else f'{tokens:,} tokens'}")
+    )
 
 
-def build(found: Opened, options: ExLlamaV2Options) -> Model:
-    """The native loader's model of what was opened."""
+def build_model(found: LoadedFolder, options: ExLlamaV2Options) -> Model:
+    """The native loader's model for a loaded folder."""
     from loaders.exllamav2.model import ExLlamaV2Model
 
     return ExLlamaV2Model(found.path.name, found.weights, found.tokenizer, options, found.notes, found.memory)
 
 
-def opened(
+def load_folder(
     name: str,
     path: Path,
     options: ExLlamaV2Options,
     progress: Progress,
-    build: Callable[[Opened, ExLlamaV2Options], Model],
+    build: Callable[[LoadedFolder, ExLlamaV2Options], Model],
 ) -> Model:
-    """Bring a folder onto the cards and build the model on it; nothing stays there where that fails.
+    """Load a folder onto the GPUs and build the model; on an error, nothing stays in memory.
 
-    Raises: Unavailable (package, card or memory lacks), ModelFileError, InvalidInput, LoadCancelled.
+    Raises: Unavailable (package, GPU or memory missing), ModelFileError, InvalidInput, LoadCancelled.
     """
-    read = folder.read(path)
-    options.cache(), options.split(), options.drafted()  # what makes no sense is said before anything heavy
+    read = folder.read_folder(path)
+    # contradictions are reported before anything slow begins
+    options.choose_cache_type(), options.parse_gpu_split(), options.count_draft_tokens()
     import_native(name, progress)
     from loaders.exllamav2 import native
-    from loaders.hf.tokenizer import FolderTokenizer
+    from loaders.hf_common.tokenizer import FolderTokenizer
 
-    cards = native.cards()
+    cards = native.list_gpus()
     if not cards:
-        raise NoGraphicsCard(name, "torch finds none that it can use")
-    if len(options.split()) > len(cards):
-        count = "one graphics card" if len(cards) == 1 else f"{len(cards)} graphics cards"
-        raise InvalidInput(f"gpu_split {options.gpu_split} names more cards than there are: {count}.")
+        raise NoGraphicsCard(name, "torch finds no usable one")
+    if len(options.parse_gpu_split()) > len(cards):
+        count = "one GPU" if len(cards) == 1 else f"{len(cards)} GPUs"
+        raise InvalidInput(f"gpu_split {options.gpu_split} lists more GPUs than this machine has: {count}.")
     free = sum(each for each, _ in cards)
     notes: list[str] = []
-    max_seq_len = context(read, options, notes)
-    cache = read.cache_bytes(max(options.cache_size, max_seq_len), options.cache())
+    max_seq_len = choose_context(read, options, notes)
+    cache = read.cache_bytes(max(options.cache_size, max_seq_len), options.choose_cache_type())
     if (need := read.weights + cache + folder.OVERHEAD) > free:
         raise NotEnoughMemory(path.name, need, free, _ADVICE)
     tokenizer = FolderTokenizer(path, read.number("vocab_size"))
-    opening = Opening(progress, parts=2 if options.draft_model.strip() else 1)
+    opening = LoadProgress(progress, parts=2 if options.draft_model.strip() else 1)
     weights = None
     try:
-        weights = native.opened(read, options, max_seq_len, opening.step)
-        memory = max(free - sum(each for each, _ in native.cards()), 0)
-        notes = [read.described, *notes, *weights.notes]
-        notes.append(
-            f"memory: {memory / 1e9:.1f} GB of the graphics cards, about {cache / 1e9:.2f} of it for the cache"
-        )
-        model = build(Opened(path, weights, tokenizer, notes, memory), options)
+        weights = native.load_weights(read, options, max_seq_len, opening.step)
+        memory = max(free - sum(each for each, _ in native.list_gpus()), 0)
+        notes = [read.description, *notes, *weights.notes]
+        notes.append(f"memory: {memory / 1e9:.1f} GB of GPU memory, about {cache / 1e9:.2f} GB of it for the cache")
+        model = build(LoadedFolder(path, weights, tokenizer, notes, memory), options)
     except BaseException as error:
         if weights:
             weights.close()
@@ -145,8 +148,8 @@ def opened(
     return model
 
 
-class Opening:
-    """Passes exllamav2's steps on as progress, and the wish to stop back."""
+class LoadProgress:
+    """Passes exllamav2's progress on, and cancels it on request."""
 
     def __init__(self, progress: Progress, parts: int) -> None:
         self._progress = progress
@@ -164,35 +167,26 @@ class Opening:
                 raise LoadCancelled
 
 
-def context(read: folder.Folder, options: ExLlamaV2Options, notes: list[str]) -> int:
-    """The context in tokens, whole pages; the reason goes to the notes."""
-    own = read.context_length
-    if options.max_seq_len:
-        tokens = -(-options.max_seq_len // _PAGE) * _PAGE
-        notes.append(f"context: {tokens:,} tokens, as asked")
-        if own and tokens > own * max(options.compress_pos_emb, 1) and options.alpha_value == 1:
-            notes.append(f"the model was trained for {own:,} tokens: expect worse text beyond them")
-        return tokens
-    own = own or 2048
-    tokens = max(min(own, LARGEST_DEFAULT_CONTEXT) // _PAGE, 1) * _PAGE
-    notes.append(f"context: {tokens:,} tokens" + (f" of the model's {own:,}" if own > tokens else ", the model's own"))
-    return tokens
+def choose_context(read: folder.ExLlamaV2Folder, options: ExLlamaV2Options, notes: list[str]) -> int:
+    """The context in tokens, in whole pages of the cache; the reason is appended to the notes."""
+    reach = max(options.compress_pos_emb, 1) if options.alpha_value == 1 else math.inf
+    return choose_context_length(options.max_seq_len, read.context_length, notes, reach=reach, step=_PAGE)
 
 
 def import_native(loader: str, progress: Progress) -> None:
-    """Import exllamav2 through our module, which may compile it. Raises: Unavailable, LoadCancelled."""
-    if not progress(0.02, "starting ExLlamaV2 (the first time it may compile for minutes)"):
+    """Import exllamav2 through our module; this may compile it. Raises: Unavailable, LoadCancelled."""
+    if not progress(0.02, "starting ExLlamaV2 (the first start may compile it, which takes minutes)"):
         raise LoadCancelled
-    why = package.missing(loader)
+    why = package.explain_missing(loader)
     if why:
         raise Unavailable(why)
     try:
         import loaders.exllamav2.native
     except ModuleNotFoundError as error:
         raise MissingPackage(loader, error.name or "exllamav2", f"pip install {error.name}") from error
-    except Exception as error:  # a compiler that is not there, a wheel for another torch: any kind of error
+    except Exception as error:  # a missing compiler, a wheel for another torch: any kind of error
         log.warning("exllamav2 cannot be imported", exc_info=True)
-        raise package.broken(loader, error) from error
+        raise package.wrap_import_error(loader, error) from error
     assert loaders.exllamav2.native
     if not progress(0.1, "reading the folder"):
         raise LoadCancelled

@@ -1,4 +1,4 @@
-"""A folder on the graphics cards, as the floors above see it: the contract of `loaders.base.Model` over the engine."""
+"""The contract of `loaders.base.Model` for a folder on GPUs, over the engine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from collections.abc import Mapping, Sequence
 
 from errors import PromptTooLong, Unsupported
 from loaders.base import Lora
-from loaders.exllamav2.adapters import sensible
-from loaders.exllamav2.engine import Engine
-from loaders.exllamav2.native import Weights
+from loaders.engine.engine_model import QueuedModel
+from loaders.exllamav2.adapters import resolve_paths
+from loaders.exllamav2.engine import ExLlamaV2Engine
+from loaders.exllamav2.native import ExLlamaV2Weights
 from loaders.exllamav2.options import ExLlamaV2Options
-from loaders.hf.tokenizer import FolderTokenizer
-from loaders.job import Job, Scoring
-from loaders.queued import QueuedModel
+from loaders.hf_common.tokenizer import FolderTokenizer
+from loaders.job import Job, ScoreRequest
 
 #: Knobs that this loader does not honour, and why.
 UNSUPPORTED: Mapping[str, str] = {
-    "penalty_alpha": "Contrastive search needs hidden states of many candidates: load the model with Transformers.",
-    **dict.fromkeys(
-        ("num_beams", "length_penalty", "early_stopping"), "Beam search is for models of the Transformers loader."
-    ),
-    "prompt_lookup_num_tokens": "ExLlamaV2 looks ahead with the load option ngram_draft instead.",
-    "grammar_string": "GBNF grammars need llama.cpp: load a GGUF version of the model.",
+    "penalty_alpha": "Contrastive search needs hidden states of many candidates. Load the model with Transformers.",
+    **dict.fromkeys(("num_beams", "length_penalty", "early_stopping"), "Beam search requires the Transformers loader."),
+    "prompt_lookup_num_tokens": "ExLlamaV2 has the load option ngram_draft instead.",
+    "grammar_string": "GBNF grammars require llama.cpp. Load a GGUF version of the model.",
 }
 
 
@@ -30,12 +28,12 @@ class ExLlamaV2Model(QueuedModel):
     """One model, one generator, one engine."""
 
     loader = "ExLlamav2"
-    _engine: Engine
+    _engine: ExLlamaV2Engine
 
     def __init__(
         self,
         name: str,
-        weights: Weights,
+        weights: ExLlamaV2Weights,
         tokenizer: FolderTokenizer,
         options: ExLlamaV2Options,
         notes: Sequence[str],
@@ -50,26 +48,31 @@ class ExLlamaV2Model(QueuedModel):
         self.memory = memory
         self.unsupported: Mapping[str, str] = dict(UNSUPPORTED)
         if options.enable_tp:
-            self.unsupported = {**UNSUPPORTED, "lora": "LoRA adapters do not act where enable_tp spreads the layers."}
+            self.unsupported = {**UNSUPPORTED, "lora": "LoRA adapters have no effect with enable_tp."}
         self._weights = weights
         self._closing = threading.Lock()
-        self._engine = Engine(weights, tokenizer, tokenizer.end_ids, options.parallel, options.cache())
+        self._engine = ExLlamaV2Engine(
+            weights, tokenizer, tokenizer.end_ids, options.parallel, options.choose_cache_type()
+        )
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
-        """Waits for the requests that came before. Raises: AdapterUnfit, Unsupported, ModelClosed."""
+        """Waits for earlier requests. Raises: IncompatibleAdapter, Unsupported, ModelClosed."""
         if loras and not self.supports("lora"):
             raise Unsupported(self.unsupported["lora"])
-        loras = sensible(loras)
-        self._engine.set_loras(loras)
+        loras = resolve_paths(loras)
+        self._between_requests(lambda: self._engine.change_loras(loras), label="changing adapters")
         self.loras = tuple(loras)
 
     def _check_room(self, job: Job) -> None:
-        # a reply's room is the engine's to know: it depends on pages
-        if isinstance(job, Scoring) and len(job.request.ids) > self.context_length:
-            raise PromptTooLong(len(job.request.ids), self.context_length)
+        if isinstance(job, ScoreRequest):
+            if len(job.request.ids) > self.context_length:
+                raise PromptTooLong(len(job.request.ids), self.context_length)
+        elif (room := self._engine.room(job.prompts)) < 1:
+            tokens = sum(len(ids) for ids in job.prompts)
+            raise PromptTooLong(tokens, max(tokens + room - 1, 0))
 
     def close(self) -> None:
-        """Ends all requests and gives the cards' memory back. Calling it again does nothing."""
+        """Ends all requests and frees the GPUs' memory. Calling it again does nothing."""
         with self._closing:
             self._engine.close()
             self._weights.close()

@@ -1,7 +1,7 @@
-"""ExLlamaV2 as a decoder, and as a true PreTrainedModel on it: what ExLlamav2_HF stands on.
+"""ExLlamaV2 as a decoder and as a PreTrainedModel: the basis of ExLlamav2_HF.
 
-Two branches: the prompt's cache is that of the weights, the negative prompt's is made when it is first read. It must
-not know of requests or the contract of models.
+Two branches: the prompt's cache is that of the weights, the negative prompt's is created when first needed. It must not
+know of requests or the contract of models.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig
 
-from loaders.exllamav2.native import ROWS, Weights, make_cache
+from loaders.exllamav2.native import ROWS, ExLlamaV2Weights, make_cache
 from loaders.exllamav2.options import Bits
-from loaders.hf.decoder import Decoder
-from loaders.hf.pretrained import DecoderForCausalLM
+from loaders.hf_common.decoder import Decoder
+from loaders.hf_common.pretrained import DecoderForCausalLM
 from loaders.logits import Floats
 
 
 class ExLlamaV2Decoder(Decoder):
-    """Weights on the graphics cards, decoded one sequence at a time."""
+    """Weights on GPUs, decoded one sequence at a time."""
 
-    def __init__(self, weights: Weights, kind: Bits, n_vocab: int, *, cfg_cache: bool = False) -> None:
-        """`cfg_cache`: make the negative prompt's cache at once."""
+    def __init__(self, weights: ExLlamaV2Weights, kind: Bits, n_vocab: int, *, cfg_cache: bool = False) -> None:
+        """`cfg_cache`: create the negative prompt's cache at once."""
         super().__init__()
         self._weights = weights
         self._kind = kind
@@ -43,7 +43,7 @@ class ExLlamaV2Decoder(Decoder):
 
     def _forward(self, branch: int, ids: Sequence[int], keep: int) -> Floats:
         cache, found = self._cache(branch), []
-        cache.current_seq_len = len(self.held(branch))
+        cache.current_seq_len = len(self.cached_ids(branch))
         at, first = 0, len(ids) - keep
         with torch.inference_mode():
             while at < len(ids):
@@ -55,8 +55,8 @@ class ExLlamaV2Decoder(Decoder):
                 at = end
         return np.concatenate(found) if found else np.zeros((0, self.n_vocab), np.float32)
 
-    def _cut(self, branch: int, length: int) -> bool:  # noqa: ARG002
-        return True  # the next forward says where it begins
+    def _truncate(self, branch: int, length: int) -> bool:  # noqa: ARG002
+        return True  # the next forward pass says where it begins
 
     def _empty(self, branch: int) -> None: ...
 
@@ -67,7 +67,9 @@ class ExLlamaV2Decoder(Decoder):
 
 
 class ExLlamaV2ForCausalLM(DecoderForCausalLM):
-    """Weights on the graphics cards behind transformers' interface. Closing the weights is their owner's affair."""
+    """Weights on GPUs behind transformers' interface. Closing the weights is up to their owner."""
 
-    def __init__(self, config: PretrainedConfig, weights: Weights, kind: Bits, *, cfg_cache: bool = False) -> None:
+    def __init__(
+        self, config: PretrainedConfig, weights: ExLlamaV2Weights, kind: Bits, *, cfg_cache: bool = False
+    ) -> None:
         super().__init__(config, ExLlamaV2Decoder(weights, kind, config.vocab_size, cfg_cache=cfg_cache))

@@ -1,8 +1,8 @@
-"""The positions' settings as transformers 5 writes them, brought to exllamav2, which knows only the older spelling.
+"""Converts RoPE settings as transformers 5 writes them for exllamav2, which knows only the older keys.
 
-Since version 5 `rope_theta`, `rope_scaling` and `partial_rotary_factor` stand together in config.json's
-`rope_parameters`. exllamav2 0.3.2 overlooks that and takes base 10,000 without scaling: a folder saved by a new
-transformers would speak nonsense. Knows no engine but the names of the fields of its config.
+Since version 5, `rope_theta`, `rope_scaling` and `partial_rotary_factor` are together in config.json's
+`rope_parameters`. exllamav2 0.3.2 ignores that and uses base 10,000 without scaling: a folder saved by a new
+transformers would produce nonsense. Knows no engine except the field names of its config.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from errors import ModelFileError
 
 
-def mend(config: Any, declared: Mapping[str, Any], name: str) -> None:
-    """Set what `rope_parameters` says and the older keys do not. Raises: ModelFileError, for an unknown scaling."""
+def apply_rope_parameters(config: Any, declared: Mapping[str, Any], name: str) -> None:
+    """Set what `rope_parameters` contains and the older keys do not. Raises: ModelFileError for an unknown scaling."""
     inner = declared.get("text_config")
     holder = inner if isinstance(inner, dict) and "rope_parameters" in inner else declared
     found = holder.get("rope_parameters")
@@ -31,7 +31,7 @@ def mend(config: Any, declared: Mapping[str, Any], name: str) -> None:
     try:
         _scale(config, found, name)
     except (KeyError, TypeError, ValueError):
-        raise ModelFileError(name, "its config.json does not say all of its rope_parameters.") from None
+        raise ModelFileError(name, "its config.json has incomplete rope_parameters.") from None
 
 
 def _scale(config: Any, found: Mapping[str, Any], name: str) -> None:
@@ -56,4 +56,4 @@ def _scale(config: Any, found: Mapping[str, Any], name: str) -> None:
             config.original_max_seq_len = int(found["original_max_position_embeddings"])
             config.alt_rope_method = "su"
         case other:
-            raise ModelFileError(name, f"ExLlamaV2 does not know its way to stretch the context ({other!r}).")
+            raise ModelFileError(name, f"ExLlamaV2 does not support its RoPE scaling ({other!r}).")

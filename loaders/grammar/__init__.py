@@ -1,1 +1,1 @@
-"""GBNF grammars, the same for all loaders: read, checked, and followed by llguidance in processes of their own."""
+"""GBNF grammars for all loaders: parsed, validated, and matched by llguidance in separate processes."""

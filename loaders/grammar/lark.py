@@ -1,8 +1,8 @@
-"""A grammar's tree in llguidance's own language, which is like Lark's.
+"""Translates a grammar's tree to llguidance's own language, which resembles Lark's.
 
-Each character of GBNF becomes a lexeme of one character, for its lexer takes the longest lexeme that matches and GBNF
-may end one anywhere: where all lexemes are as long as each other, the two languages mean the same. Groups become rules
-of their own, so that nothing is nested. It must not know of matchers or processes.
+Each character of GBNF becomes a lexeme of one character, because llguidance's lexer takes the longest lexeme that
+matches and GBNF may end one anywhere: if all lexemes have the same length, both languages mean the same. Groups become
+separate rules, so that nothing is nested. It must not know of matchers or processes.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loaders.grammar.tree import Alternatives, Characters, Grammar, Item, TokenName
+from loaders.grammar.free_text import free_text_regex
+from loaders.grammar.tree import Alternatives, CharacterSet, Grammar, GrammarItem, TokenReference
 
-#: Code points that are no characters: the surrogates; and NUL, which no engine writes.
+#: Code points that are not characters: the surrogates; and NUL, which no engine writes.
 _HOLES = ((0, 0), (0xD800, 0xDFFF))
 _LAST = 0x10FFFF
 
-#: Where only one text can follow, each way to write it in tokens is allowed, not only the tokenizer's.
+#: If only one text can follow, all its tokenizations are allowed, not only the tokenizer's own.
 _OPTIONS = '%llguidance {"no_forcing": true}'
 
 
-#: Where JSON may have blanks: one, or a new line and its indent. Without a bound small models write no end of them.
+#: Allowed whitespace in JSON: one space, or a new line and its indentation. Without a limit, small models write it
+#: endlessly.
 _JSON = {"whitespace_pattern": " |\\n[ \\t]{0,20}"}
 
 
-class NoSuchToken(Exception):
-    """A grammar names a token that is not one token of the vocabulary."""
+class UnknownToken(Exception):
+    """A grammar names a token that is not a single token of the vocabulary."""
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """What a grammar has to know of a vocabulary.
+class GrammarTokens:
+    """What a grammar must know of a vocabulary.
 
-    `named`: the id of a token by its text; `control`: the control tokens among them, which a text of a grammar may
-    mean as well; `ends`: those that end a reply, which no grammar can contain; `never`: an id that is never offered.
+    `named`: the id of a token by its text; `control`: the control tokens among them, which a text in a grammar may mean
+    as well; `ends`: those that end a reply, which no grammar can contain; `never`: an id that is never allowed.
     """
 
     named: Callable[[str], int | None]
@@ -44,18 +46,19 @@ class Tokens:
     never: int
 
 
-def translate(grammar: Grammar, tokens: Tokens) -> str:
-    """The same grammar in llguidance's language. Raises: NoSuchToken."""
+def to_lark(grammar: Grammar, tokens: GrammarTokens) -> str:
+    """The same grammar in llguidance's language. Raises: UnknownToken."""
     return _Writer(grammar, tokens).text()
 
 
 @dataclass
 class _Writer:
     grammar: Grammar
-    tokens: Tokens
+    tokens: GrammarTokens
     lines: list[str] = field(default_factory=list)
-    sets: dict[Characters, str] = field(default_factory=dict)
+    sets: dict[CharacterSet, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -69,18 +72,20 @@ class _Writer:
         return "\n".join([_OPTIONS, f"start: {self.names['root']}", *self.lines, *self._terminals()]) + "\n"
 
     def _terminals(self) -> Iterable[str]:
+        for written, name in self.words.items():
+            yield f"{name}: {written}"
         for characters, name in self.sets.items():
-            if ranges := visible(characters):
+            if ranges := character_ranges(characters):
                 inside = "".join([f"\\x{{{low:X}}}-\\x{{{high:X}}}" for low, high in ranges])
                 yield f"{name}: /[{inside}]/"
 
     def _rule(self, name: str, rule: Alternatives) -> None:
         self.lines.append(f"{name}: " + " | ".join([self._sequence(sequence) for sequence in rule]))
 
-    def _sequence(self, sequence: Sequence[Item]) -> str:
+    def _sequence(self, sequence: Sequence[GrammarItem]) -> str:
         return " ".join([self._item(item) for item in sequence if not item.empty]) or '""'
 
-    def _item(self, item: Item) -> str:
+    def _item(self, item: GrammarItem) -> str:
         if item.group is not None:
             once = self._new_rule()
             self._rule(once, item.group)
@@ -89,7 +94,8 @@ class _Writer:
         elif item.token:
             once = self._token(item.token)
         else:
-            once = self._schema(item.schema) if item.schema else self._literal(item.text)
+            written = self._schema(item.schema) if item.schema else ""
+            once = written or (self._free(item.free) if item.free else self._literal(item.text))
             if item.repeated and " " in once:
                 name = self._new_rule()
                 self.lines.append(f"{name}: {once}")
@@ -107,12 +113,29 @@ class _Writer:
         return f"g{self.count}"
 
     def _schema(self, text: str) -> str:
-        """JSON is followed by llguidance itself. It refuses a schema that it cannot keep to."""
+        """JSON is matched by llguidance itself. It refuses a schema that it cannot enforce."""
         schema = json.loads(text)
         schema.setdefault("x-guidance", _JSON)
         return f"%json {json.dumps(schema)}"
 
-    def _literal(self, text: Sequence[Characters]) -> str:
+    def _free(self, text: str) -> str:
+        """Text up to its end. If the end begins with a control token's text, it may be that token as well."""
+        value = json.loads(text)
+        name = self._new_rule()
+        ways = [self._terminal(free_text_regex(value, ended=True))]
+        end = value["end"]
+        if self.control and self.control.match(end):
+            before = self._terminal(free_text_regex(value, ended=False))
+            after = self._literal(tuple(CharacterSet(((ord(each), ord(each)),)) for each in end))
+            ways.append(f"{before} {after}")
+        self.lines.append(f"{name}: {' | '.join(ways)}")
+        return name
+
+    def _terminal(self, written: str) -> str:
+        """The name of a terminal."""
+        return self.words.setdefault(written, f"T{len(self.words)}")
+
+    def _literal(self, text: Sequence[CharacterSet]) -> str:
         """A text; a control token's own text may also be that token."""
         if len(text) < 2 or not self.control:
             return self._letters(text)
@@ -126,31 +149,31 @@ class _Writer:
             at = match.end()
         return " ".join([part for part in [*parts, self._letters(text[at:])] if part])
 
-    def _letters(self, text: Sequence[Characters]) -> str:
+    def _letters(self, text: Sequence[CharacterSet]) -> str:
         return " ".join([self._set(characters) for characters in text])
 
-    def _set(self, characters: Characters) -> str:
+    def _set(self, characters: CharacterSet) -> str:
         if characters not in self.sets:
-            # what no text can match must stand all the same: there may be other alternatives
-            self.sets[characters] = f"C{len(self.sets)}" if visible(characters) else self._never
+            # a rule that cannot match must exist all the same: there may be other alternatives
+            self.sets[characters] = f"C{len(self.sets)}" if character_ranges(characters) else self._never
         return self.sets[characters]
 
     @property
     def _never(self) -> str:
         return f"<[{self.tokens.never}]>"
 
-    def _token(self, token: TokenName) -> str:
+    def _token(self, token: TokenReference) -> str:
         number = self.tokens.named(token.text) if token.id is None else token.id
         if number is None or number >= self.tokens.never:
             what = token.text if token.id is None else f"number {token.id}"
-            raise NoSuchToken(f"the token {what} is none of this model's vocabulary")
+            raise UnknownToken(f"the token {what} is not in this model's vocabulary")
         if token.negated:
             return f"<[^{','.join(map(str, sorted({number, self.tokens.never} | self.tokens.ends)))}]>"
         return self._never if number in self.tokens.ends else f"<[{number}]>"
 
 
-def visible(characters: Characters) -> list[tuple[int, int]]:
-    """The ranges of a set that are characters, in order, without overlaps and holes."""
+def character_ranges(characters: CharacterSet) -> list[tuple[int, int]]:
+    """The valid characters in a set's ranges, in order, without overlaps and gaps."""
     ranges = sorted((low, min(high, _LAST)) for low, high in characters.ranges if low <= min(high, _LAST))
     merged: list[tuple[int, int]] = []
     for low, high in ranges:

@@ -1,4 +1,4 @@
-"""What the program and its grammar processes say to each other, as bytes: kind, session, length, payload."""
+"""The messages between the program and its grammar processes, as bytes: kind, session, length, payload."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ _HEAD = struct.Struct("<BII")
 _TOKEN = struct.Struct("<BI")
 
 
-class Ask(IntEnum):
-    """Questions. Tokens are given as four bytes each, least significant first."""
+class RequestKind(IntEnum):
+    """Requests. Tokens are four bytes each, little-endian."""
 
     VOCABULARY = 0
     OPEN = 1  # a grammar's text
-    TRY = 2  # a token: go on with it if the grammar allows it, else give the mask
+    TRY = 2  # a token: accept it if the grammar allows it, else return the mask
     MASK = 3
     ALLOWS = 4  # a token
     ACCEPT = 5  # tokens
     CLOSE = 6
 
 
-class Reply(IntEnum):
-    """Answers. The mask has a bit for each token of the vocabulary."""
+class ResponseKind(IntEnum):
+    """Responses. The mask has one bit per token of the vocabulary."""
 
     YES = 0
-    NO = 1  # with the mask, where one was asked for
+    NO = 1  # with the mask, if requested
     INVALID = 2  # with a sentence
     TOO_COMPLEX = 3
 
 
-def write(target: BinaryIO, kind: int, session: int, payload: bytes) -> None:
+def write_message(target: BinaryIO, kind: int, session: int, payload: bytes) -> None:
     target.write(_HEAD.pack(kind, session, len(payload)) + payload)
     target.flush()
 
 
-def read(source: BinaryIO) -> tuple[int, int, bytes] | None:
-    """The next message; None where there is no whole one any more."""
+def read_message(source: BinaryIO) -> tuple[int, int, bytes] | None:
+    """The next message; None if there is no complete one."""
     head = source.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
@@ -48,7 +48,7 @@ def read(source: BinaryIO) -> tuple[int, int, bytes] | None:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class GrammarVocabulary:
     """Each token's text as bytes (of a control token its name), which are control tokens, which end a reply."""
 
     texts: tuple[bytes, ...]
@@ -64,7 +64,7 @@ class Vocabulary:
         )
 
     @classmethod
-    def unpacked(cls, data: bytes) -> Vocabulary:
+    def unpacked(cls, data: bytes) -> GrammarVocabulary:
         texts: list[bytes] = []
         control: list[int] = []
         ends: list[int] = []

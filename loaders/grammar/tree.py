@@ -1,6 +1,6 @@
-"""A GBNF grammar as a tree: what the parser makes of a text, and what the check and the translation read.
+"""The syntax tree of a GBNF grammar: created by the parser, read by validation and translation.
 
-Data alone; it must not know how a grammar is written or followed.
+Data only; it must not know how a grammar is written or matched.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True)
-class Characters:
-    """A set of characters by their code points, first and last of each range; `negated`: all others."""
+class CharacterSet:
+    """A set of characters by the code points of its ranges; `negated`: all others."""
 
     ranges: tuple[tuple[int, int], ...]
     negated: bool = False
 
 
 #: What `.` matches.
-ANY = Characters((), negated=True)
+ANY = CharacterSet((), negated=True)
 
 
 @dataclass(frozen=True)
-class TokenName:
+class TokenReference:
     """A token of the model's vocabulary, by its id or its text; `negated`: any other one."""
 
     id: int | None
@@ -32,48 +32,52 @@ class TokenName:
 
 
 @dataclass
-class Item:
-    """Something in a sequence, and how often: a name, a group, a token, characters, or the JSON that a schema allows.
+class GrammarItem:
+    """An item of a sequence and its repetition: a name, a group, a token, characters, the JSON that a schema allows, or
+    free text up to its end.
 
-    `at` is where it stands; `schema` is a JSON object's text.
+    `at` is its position; `schema` and `free` are a JSON object's text.
     """
 
     at: int
     name: str = ""
     group: Alternatives | None = None
-    token: TokenName | None = None
-    text: tuple[Characters, ...] = ()
+    token: TokenReference | None = None
+    text: tuple[CharacterSet, ...] = ()
     schema: str = ""
+    free: str = ""
     low: int = 1
-    high: int | None = 1  # None: without end
-    optional: bool = False  # what it repeats was optional already
-    vain: bool = False  # it was optional already when it was repeated without end
-    size: int = 1  # what it unfolds to, for the limit on repetitions
+    high: int | None = 1  # None: unlimited
+    optional: bool = False  # what it repeats was already optional
+    vain: bool = False  # it was already optional when it was repeated without a limit
+    size: int = 1  # its size when expanded, for the limit on repetitions
 
     @property
     def empty(self) -> bool:
-        """Whether it matches nothing by itself: an empty literal."""
-        return not (self.name or self.text or self.token or self.schema or self.group is not None)
+        """Whether it matches only the empty text: an empty literal."""
+        return not (self.name or self.text or self.token or self.schema or self.free or self.group is not None)
 
     @property
     def repeated(self) -> bool:
         return (self.low, self.high) != (1, 1)
 
 
-Alternatives: TypeAlias = list[list[Item]]
+Alternatives: TypeAlias = list[list[GrammarItem]]
 
 
 @dataclass
 class Grammar:
-    """The rules by name (of two with one name the later one counts), all as they were written, and where they begin."""
+    """The rules by name (a later one replaces an earlier one of the same name), all rules as written, and the start
+    position.
+    """
 
     rules: dict[str, Alternatives] = field(default_factory=dict)
     written: list[Alternatives] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
 
 
-def items_of(alternatives: Alternatives) -> Iterator[Item]:
-    """All items, those within groups too."""
+def all_items(alternatives: Alternatives) -> Iterator[GrammarItem]:
+    """All items, including those in groups."""
     todo = [item for sequence in alternatives for item in sequence]
     while todo:
         item = todo.pop()

@@ -1,7 +1,7 @@
-"""LoRA adapters on a model of transformers, by peft: several at once, each with its own strength.
+"""LoRA adapters on a transformers model, through peft: several at once, each with its own scale.
 
-Used by the engine's thread alone, while nothing is computed. Taken off, the base model's exact output comes back: the
-adapters work beside the weights and never change them.
+Used by the engine's thread only, while nothing is computed. Without adapters the output is exactly the base model's:
+adapters are separate from the weights and never change them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import AdapterUnfit, Unavailable
+from errors import IncompatibleAdapter, Unavailable
 from loaders.base import Lora
-from loaders.hf.packages import INSTALL
+from loaders.hf_common.packages import INSTALL
 
 
-class Adapters:
-    """The adapters that are on the model, by name."""
+class PeftAdapters:
+    """The adapters on the model, by name."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -26,7 +26,7 @@ class Adapters:
         self._made = 0
 
     def set(self, wanted: Sequence[Lora]) -> None:
-        """Let these act and no others. With an error, those that acted before still do. Raises: AdapterUnfit."""
+        """Apply exactly these. On an error, the previous ones stay active. Raises: IncompatibleAdapter."""
         wanted = [lora for lora in dict.fromkeys(wanted) if lora.scale != 0]
         fresh: dict[Lora, str] = {}
         try:
@@ -45,37 +45,37 @@ class Adapters:
     def _add(self, lora: Lora) -> str:
         folder = lora.path
         if importlib.util.find_spec("peft") is None:
-            raise Unavailable(f"LoRA adapters need the package peft. Install it with: {INSTALL}")
+            raise Unavailable(f"LoRA adapters require the package peft. Install it with: {INSTALL}")
         if not (folder / "adapter_config.json").is_file():
-            raise AdapterUnfit(folder.name, "it is not a folder with an adapter_config.json")
+            raise IncompatibleAdapter(folder.name, "it is not a folder with an adapter_config.json")
         if not (folder / "adapter_model.safetensors").is_file():
-            raise AdapterUnfit(
-                folder.name, "it has no adapter_model.safetensors, and other files are not read for safety"
+            raise IncompatibleAdapter(
+                folder.name, "it has no adapter_model.safetensors; other formats are not loaded for security reasons"
             )
         self._made += 1
         name = f"lora{self._made}"
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there is another adapter already is what we want
+                warnings.simplefilter("ignore")  # another adapter already exists on purpose
                 found = self._model.load_adapter(str(folder), adapter_name=name)
             self._check(folder, found)
             self._scale(name, lora.scale)
-        except AdapterUnfit:
+        except IncompatibleAdapter:
             self._drop([name])
             raise
         except Exception as error:
             if name in (getattr(self._model, "peft_config", None) or {}):
                 self._drop([name])
             told = " ".join(str(error).split())[:200].rstrip(".")
-            raise AdapterUnfit(folder.name, f"it was made for another model ({told})") from None
+            raise IncompatibleAdapter(folder.name, f"it was made for another model ({told})") from None
         return name
 
     def _check(self, folder: Path, found: Any) -> None:
-        """Transformers reports tensors without a place instead of refusing them."""
+        """Transformers only reports tensors that do not fit instead of refusing them."""
         strange = getattr(found, "unexpected_keys", None)
         wrong = getattr(found, "mismatched_keys", None)
         if strange or wrong:
-            raise AdapterUnfit(folder.name, "it was made for another model: its tensors have no place in this one")
+            raise IncompatibleAdapter(folder.name, "it was made for another model: its tensors do not match this one")
 
     def _scale(self, name: str, scale: float) -> None:
         if scale == 1:
@@ -87,7 +87,7 @@ class Adapters:
                 module.set_scale(name, scale)
 
     def _switch(self) -> None:
-        """Let those that are wanted act; with none, the layers are the base's again."""
+        """Activate the requested ones; without any, the layers behave like the base model's."""
         if self._names:
             self._model.set_adapter(list(self._names.values()))
             self._model.enable_adapters()
@@ -96,6 +96,6 @@ class Adapters:
 
     def _drop(self, names: Iterable[str]) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # which one acts instead is said right after
+            warnings.simplefilter("ignore")  # the active ones are set right after
             for name in list(names):
                 self._model.delete_adapter(name)

@@ -1,4 +1,4 @@
-"""What a model of transformers keeps of the tokens that it has read, under whatever name it has for it."""
+"""The cache of a transformers model, whatever name and form the model has for it."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from typing import Any, Literal
 import torch
 from transformers import DynamicCache
 
-#: What a forward takes and gives back. The first is that of attention; Mamba and RWKV have names of their own.
+#: Names of the forward pass's cache argument and result. The first is that of attention; Mamba and RWKV have their own.
 _NAMES = ("past_key_values", "cache_params", "state")
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a cache is used. `layers`: those that the config asks for, whatever the model makes by itself, or such as
-    keep all keys, also where the config speaks of windows. `positions`: the model is told where the new tokens stand.
+class CacheUsage:
+    """How a cache is used. `layers`: those of the config, the model's own default, or layers that keep all keys even if
+    the config has windows. `positions`: the model is told the positions of new tokens.
     """
 
     layers: Literal["config", "own", "all"] = "config"
     positions: bool = False
 
 
-def cache_name(model: Any) -> str:
-    """The name of the model's cache; "" where its forward takes none."""
+def cache_argument_name(model: Any) -> str:
+    """The name of the model's cache argument; "" if its forward pass has none."""
     known = inspect.signature(model.forward).parameters
     return next((name for name in _NAMES if name in known), "")
 
 
-def can_repeat(model: Any) -> bool:
-    """Whether its cache can be copied for several next tokens at once: that of attention can, a recurrent state not."""
-    cache = _empty(model) if cache_name(model) == "past_key_values" else None
+def can_copy_cache(model: Any) -> bool:
+    """Whether its cache can be copied for several next tokens at once: that of attention can, a recurrent state
+    cannot.
+    """
+    cache = _empty(model) if cache_argument_name(model) == "past_key_values" else None
     layers = getattr(cache, "layers", None) or []
     return bool(layers) and all(hasattr(layer, "batch_repeat_interleave") for layer in layers)
 
 
-class Cache:
-    """The tokens of one text as a model keeps them. Used by one thread at a time."""
+class TransformersCache:
+    """The tokens of one text and their cache. Used by one thread at a time."""
 
-    def __init__(self, model: Any, *, keeps: bool = True, way: Way = Way()) -> None:
-        """`keeps`: without it nothing is kept, and each text that is read is a text of its own."""
+    def __init__(self, model: Any, *, keeps: bool = True, way: CacheUsage = CacheUsage()) -> None:
+        """`keeps`: if False, nothing is kept, and each text is read independently."""
         self._model = model
-        self._name = cache_name(model) if keeps else ""
+        self._name = cache_argument_name(model) if keeps else ""
         self._kept: Any = None
         known = inspect.signature(model.forward).parameters
         self._last_alone = "logits_to_keep" in known
@@ -53,7 +55,7 @@ class Cache:
         self._length = 0
 
     def read(self, ids: Sequence[int], keep: int = 0) -> Any:
-        """Append tokens; logits of (at least) the last `keep` of them, of all where it is 0."""
+        """Append tokens; returns the logits of (at least) the last `keep` of them, of all if it is 0."""
         more: dict[str, Any] = {self._name: self._kept} if self._name else {}
         if self._last_alone:
             more["logits_to_keep"] = keep
@@ -73,18 +75,18 @@ class Cache:
         return out.logits
 
     def cut(self, to: int) -> bool:
-        """Forget the tokens from `to` on. False where that cannot be: the cache is of no use then."""
+        """Drop the tokens from `to` on. False if that is not possible: the cache is useless then."""
         try:
-            self._kept.crop(to - self._length)  # as many tokens fewer: all versions read it so
+            self._kept.crop(to - self._length)  # remove this many tokens: all versions interpret it so
             self._length = to
             return bool(self._kept.get_seq_length() == to)
         except (RuntimeError, ValueError, NotImplementedError, AttributeError, TypeError):
-            return False  # a window moved on, a recurrent state
+            return False  # a window has moved on, or the state is recurrent
 
 
 def _empty(model: Any) -> Any:
-    """A cache with the layers that the config asks for; None leaves it to the model."""
+    """A cache with the config's layers; None leaves it to the model."""
     try:
         return DynamicCache(config=model.config)
-    except Exception:  # a folder's own code may name layers that transformers has no cache for
+    except Exception:  # a folder's own code may name layers for which transformers has no cache
         return None

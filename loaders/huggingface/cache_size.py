@@ -1,8 +1,8 @@
-"""How large a model's cache of keys and values becomes, by its config.json: by arithmetic, without torch.
+"""Computes the size of a model's KV cache from its config.json, without torch.
 
-Families have names of their own for the same numbers, layers that keep no keys (recurrent ones, those that use an
-earlier layer's), and layers that keep those of a window alone. States of recurrent layers are not counted: their size
-does not grow with the text, and next to the weights it is nothing.
+Families have different names for the same numbers, layers that keep no keys (recurrent ones, those that use an earlier
+layer's), and layers that keep only a window. States of recurrent layers are not counted: their size does not grow with
+the text and is negligible next to the weights.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ _KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads", 
 _WIDTH = ("hidden_size", "n_embd", "d_model", "model_dim")
 _HEAD_WIDTH = ("head_dim", "kv_channels", "d_head", "attention_head_dim")
 
-#: What kinds of layers are written as, where they are listed one by one.
+#: The names of layer kinds, if they are listed one by one.
 _LISTS = ("layer_types", "layers_block_type", "block_types", "_block_types")
 _NO_KEYS = ("linear", "mamba", "conv", "recurrent", "ssm", "mlp", "moe")
 _IN_WINDOW = ("sliding", "chunked", "local")
 
-#: Every so many layers one sees the whole text, where the config gives a window and does not say it.
+#: The interval of layers that see the whole text, if the config has a window and does not say it.
 _PERIODS = {
     "gemma2": 2, "gpt_oss": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "exaone4": 4, "llama4": 4, "llama4_text": 4,
     "olmo3": 4,
 }  # fmt: skip
 
-#: Every so many layers is one of attention, the others being linear, where the config does not say it.
+#: The interval of attention layers among linear ones, if the config does not say it.
 _INTERVALS = {"qwen3_next": 4, "qwen3_5": 4, "qwen3_5_text": 4, "qwen3_5_moe": 4, "qwen3_5_moe_text": 4}
 
-#: One head of keys for all, unless the config says that there are more.
+#: One key head for all, unless the config says that there are more.
 _ONE_HEAD = frozenset(("falcon", "RefinedWebModel", "RefinedWeb", "gpt_bigcode"))
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer that keeps keys: `values` for each token, of the last `window` tokens, or of all where it is 0."""
+class CachedLayer:
+    """A layer that keeps keys: `values` per token, of the last `window` tokens, or of all if it is 0."""
 
     values: int
     window: int
 
     def at(self, tokens: int) -> int:
-        """What it keeps of so many tokens. A window's own token is computed with, not kept."""
+        """What it keeps of this many tokens. The current token itself is computed with, not kept."""
         return self.values * (min(tokens, self.window - 1) if self.window else tokens)
 
 
-def cache_values(config: Mapping[str, Any], tokens: int) -> int:
-    """Keys and values of that many tokens over all layers; 0 where config.json says too little or nothing is kept."""
-    return sum(layer.at(tokens) for layer in layers(config))
+def count_cache_values(config: Mapping[str, Any], tokens: int) -> int:
+    """Keys and values of this many tokens over all layers; 0 if config.json is incomplete or nothing is kept."""
+    return sum(layer.at(tokens) for layer in cached_layers(config))
 
 
-def layers(config: Mapping[str, Any]) -> list[Layer]:
+def cached_layers(config: Mapping[str, Any]) -> list[CachedLayer]:
     """The layers that keep keys and values."""
     inner = config.get("text_config")
     own = {**config, **inner} if isinstance(inner, Mapping) else dict(config)
@@ -60,10 +60,10 @@ def layers(config: Mapping[str, Any]) -> list[Layer]:
     if not 0 < count <= 10_000:
         return []
     if not _number(own, *_HEADS[:-1]) and _number(own, "state_size"):
-        return []  # Mamba: its heads are no attention's
+        return []  # Mamba: its heads are not attention heads
     count -= min(_number(own, "num_kv_shared_layers"), count)
     found = zip(range(count), _kinds(own, count), strict=False)
-    return [Layer(_values(_of_layer(own, at), at, window), window) for at, window in found if window is not None]
+    return [CachedLayer(_values(_of_layer(own, at), at, window), window) for at, window in found if window is not None]
 
 
 def _number(own: Mapping[str, Any], *names: str) -> int:
@@ -80,19 +80,19 @@ def _numbers(own: Mapping[str, Any], name: str) -> list[int] | None:
 
 
 def _of_layer(own: Mapping[str, Any], at: int) -> Mapping[str, Any]:
-    """The config as it is for one layer, where layers differ."""
+    """The config for one layer, if layers differ."""
     differing = own.get("per_layer_config")
     other = differing.get(str(at)) if isinstance(differing, Mapping) else None
     return {**own, **other} if isinstance(other, Mapping) else own
 
 
 def _listing(own: Mapping[str, Any]) -> list[Any]:
-    """The layers' kinds, where they are listed one by one or as a pattern that repeats."""
+    """The kinds of the layers, if they are listed one by one or as a repeating pattern."""
     return next((own[name] for name in _LISTS if isinstance(own.get(name), list)), [])
 
 
 def _kinds(own: Mapping[str, Any], count: int) -> Iterator[int | None]:
-    """For each layer its window, 0 for the whole text, None where it keeps no keys."""
+    """For each layer its window, 0 for the whole text, None if it keeps no keys."""
     window = _window(own)
     if listed := _listing(own):
         for at in range(count):
@@ -127,7 +127,7 @@ def _window(own: Mapping[str, Any]) -> int:
 
 
 def _attention(own: Mapping[str, Any], count: int) -> Sequence[int]:
-    """The layers of attention, where others are between them and are not listed by name."""
+    """The attention layers, if there are others between them and they are not listed by name."""
     if period := _number(own, "attn_layer_period"):
         offset = own.get("attn_layer_offset")
         return range(offset if isinstance(offset, int) and 0 <= offset < period else 0, count, period)
@@ -167,7 +167,7 @@ def _key_heads(own: Mapping[str, Any], at: int, heads: int) -> int:
             return listed[at]
     if str(own.get("model_type")) in _ONE_HEAD:
         if own.get("new_decoder_architecture"):
-            return heads  # Falcon's are copied to all heads before they are kept
+            return heads  # Falcon's are copied to all heads before they are stored
         if own.get("multi_query", True):
             return 1
     return _number(own, *_KEY_HEADS) or heads

@@ -1,4 +1,4 @@
-"""A model of transformers as a decoder: its own cache for each branch, used as far as it may be."""
+"""A transformers model as a decoder: with its own cache per branch, as far as it can be reused."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from loaders.hf.decoder import Decoder
-from loaders.huggingface.cache import Cache
-from loaders.huggingface.continuation import Continuation
+from loaders.hf_common.decoder import Decoder
+from loaders.huggingface.cache import TransformersCache
+from loaders.huggingface.cache_probe import Continuation
 from loaders.logits import Floats
 
 
@@ -17,10 +17,10 @@ class TransformersDecoder(Decoder):
     """A causal model that transformers runs."""
 
     def __init__(self, model: Any, n_ctx: int, n_vocab: int, continuation: Continuation | None = None) -> None:
-        """`continuation` says how the model may go on from what it has read; without it, with any number of tokens."""
+        """`continuation` says how the model can continue from its cache; without it, with any number of tokens."""
         super().__init__()
         self._model = model
-        self._caches: dict[int, Cache] = {}
+        self._caches: dict[int, TransformersCache] = {}
         self._how = how = continuation or Continuation()
         self.follow = how.follow
         self.n_ctx = n_ctx
@@ -29,14 +29,14 @@ class TransformersDecoder(Decoder):
     def _forward(self, branch: int, ids: Sequence[int], keep: int) -> Floats:
         cache = self._caches.get(branch)
         if cache is None:
-            cache = self._caches[branch] = Cache(self._model, keeps=self.follow != 0, way=self._how.way)
+            cache = self._caches[branch] = TransformersCache(self._model, keeps=self.follow != 0, way=self._how.way)
         logits = cache.read(ids, max(keep, 1))
         if not keep:
             return np.zeros((0, self.n_vocab), np.float32)
         rows: Floats = logits[0, -keep:, : self.n_vocab].float().cpu().numpy()
         return rows
 
-    def _cut(self, branch: int, length: int) -> bool:
+    def _truncate(self, branch: int, length: int) -> bool:
         cache = self._caches.get(branch)
         if cache is None or length == 0 or not self._how.cuts:
             return False

@@ -1,56 +1,41 @@
-"""What a model folder says of itself to transformers: config.json and file sizes. Nothing heavy is imported."""
+"""What Transformers needs to know of a model folder before it loads it. Nothing heavy is imported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from errors import ModelFileError
-from loaders import plain_json
-from loaders.hf.architecture import refusal
-from loaders.huggingface.cache_size import cache_values, layers
+from loaders.hf_common.model_folder import ModelFolder, list_files, read_config, sum_sizes
+from loaders.huggingface.cache_size import cached_layers, count_cache_values
 
-#: Formats that have loaders of their own, or need packages that are not here.
+#: Formats that have their own loaders, or need packages that are not available here.
 _ELSEWHERE = {"exl2": "ExLlamav2", "exl3": "another program", "gptq": "ExLlamav2"}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 
 @dataclass(frozen=True)
-class Folder:
-    """The folder's own words. `weights` is in bytes as they lie on disk."""
+class TransformersFolder(ModelFolder):
+    """A folder as Transformers loads it. `weights` counts safetensors, or .bin files where there are none."""
 
-    path: Path
-    config: dict[str, Any]
-    weights: int
     pickled: bool
-
-    def number(self, *names: str) -> int:
-        """The first of these whole numbers that config.json has, also one level down in text_config; 0 without."""
-        inner = self.config.get("text_config")
-        for holder in (self.config, inner if isinstance(inner, dict) else {}):
-            for name in names:
-                value = holder.get(name)
-                if isinstance(value, int) and value > 0:
-                    return value
-        return 0
 
     @property
     def context_length(self) -> int:
-        """The context that the model was trained for; 0 where it does not say."""
+        """The context length of training; 0 if unknown."""
         return self.number(
             "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx",
             "context_length",
         )  # fmt: skip
 
     def cache_values(self, tokens: int) -> int:
-        """Keys and values that the cache holds of that many tokens; 0 where config.json says too little."""
-        return cache_values(self.config, tokens)
+        """Keys and values that the cache holds for this many tokens; 0 if config.json is incomplete."""
+        return count_cache_values(self.config, tokens)
 
     @property
-    def has_no_end(self) -> bool:
-        """Whether nothing in it depends on the length of a text: a model of recurrent layers alone."""
-        return bool(self.number("num_hidden_layers")) and not layers(self.config)
+    def has_unlimited_context(self) -> bool:
+        """Whether nothing in it depends on the length of a text: a model with recurrent layers only."""
+        return bool(self.number("num_hidden_layers")) and not cached_layers(self.config)
 
     @property
     def bytes_per_weight(self) -> int:
@@ -59,50 +44,47 @@ class Folder:
 
     @property
     def has_code(self) -> bool:
-        """Whether it brings Python code of its own."""
+        """Whether it includes Python code."""
         return bool(self.config.get("auto_map"))
 
 
-def read(path: Path, *, pickles: bool = False, code: bool = False) -> Folder:
-    """Read a folder; `pickles` and `code` allow what is refused otherwise. Raises: ModelFileError."""
-    if not path.is_dir():
-        raise ModelFileError(path.name, "Transformers loads folders with config.json and weights, not single files.")
-    try:
-        config = plain_json.loads((path / "config.json").read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ModelFileError(path.name, "the folder has no config.json. Download it again, complete.") from None
-    except (OSError, ValueError):
-        raise ModelFileError(path.name, "its config.json cannot be read. Download it again.") from None
-    if not isinstance(config, dict):
-        raise ModelFileError(path.name, "its config.json is not what it should be. Download it again.")
-    if why := refusal(config):
-        raise ModelFileError(path.name, why)
-    tensors = [each for each in path.glob("*.safetensors") if each.is_file()]
-    pickled = [] if tensors else [each for each in path.glob("*.bin") if each.is_file()]
-    found = Folder(path, config, sum(each.stat().st_size for each in tensors or pickled), bool(pickled))
+def read_folder(path: Path, *, pickles: bool = False, code: bool = False) -> TransformersFolder:
+    """Read a folder; `pickles` and `code` allow what is otherwise refused. Raises: ModelFileError."""
+    config = read_config(path, "Transformers", "weights")
+    tensors = list_files(path, "*.safetensors")
+    pickled = [] if tensors else list_files(path, "*.bin")
+    found = TransformersFolder(path, config, sum_sizes(tensors or pickled), bool(pickled))
     if not tensors and not pickled:
-        raise ModelFileError(path.name, "the folder holds no weights (.safetensors). Download it again, complete.")
+        raise ModelFileError(
+            path.name, "the folder contains no weights (.safetensors). Download the complete model again."
+        )
     if pickled and not pickles:
         raise ModelFileError(
             path.name,
-            "its weights are pickled (.bin), a format that can carry code. Take a version with safetensors, or switch "
-            "allow_pickle on if you trust where it comes from.",
+            "its weights are pickled (.bin), a format that can contain code. Use a version with safetensors, or "
+            "turn allow_pickle on if you trust the source.",
         )
     if found.has_code and not code:
         raise ModelFileError(
             path.name,
-            "it brings Python code of its own. Start the program with --trust-remote-code, or switch "
-            "trust_remote_code on, if you trust where it comes from.",
+            "it requires its own Python code. Start the program with --trust-remote-code, or turn "
+            "trust_remote_code on, if you trust the source.",
         )
     return found
 
 
-def suits(path: Path) -> int:
+def wrap_load_error(path: Path, error: BaseException) -> ModelFileError:
+    """The error that Transformers raised for a folder, as a sentence."""
+    message = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return ModelFileError(path.name, f"transformers reported: {message}.")
+
+
+def rate_folder(path: Path) -> int:
     """How well Transformers suits a path, 0 to 60."""
     if not path.is_dir():
         return 0
     try:
-        found = read(path, pickles=True, code=True)
+        found = read_folder(path, pickles=True, code=True)
     except ModelFileError:
         return 0
     if not isinstance(found.config.get("architectures"), list):

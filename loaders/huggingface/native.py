@@ -1,6 +1,6 @@
-"""transformers and torch behind one function that opens a folder. Imported when a model loads, not before.
+"""transformers and torch behind a function that loads a folder. Imported when a model loads, not before.
 
-Nothing is fetched: only files on this machine are read.
+Nothing is downloaded: only files on this machine are read.
 """
 
 from __future__ import annotations
@@ -20,33 +20,32 @@ from transformers.utils import logging as hub_logging
 
 from errors import LoadCancelled, ModelFileError, OutOfGpuMemory, Unavailable, UserError
 from loaders.base import Model, Progress
-from loaders.hf.model import Backend, HFModel
-from loaders.hf.search import BeamsAndContrast
-from loaders.hf.tokenizer import FolderTokenizer
+from loaders.hf_common.model import HFBackend, HFModel
+from loaders.hf_common.search import BeamAndContrastiveSearch
+from loaders.hf_common.tokenizer import FolderTokenizer
 from loaders.huggingface import rope
-from loaders.huggingface.adapters import Adapters
-from loaders.huggingface.cache import cache_name, can_repeat
-from loaders.huggingface.continuation import Continuation, find_out, is_plain
+from loaders.huggingface.adapters import PeftAdapters
+from loaders.huggingface.cache import cache_argument_name, can_copy_cache
+from loaders.huggingface.cache_probe import Continuation, is_known_to_continue, probe_continuation
 from loaders.huggingface.decoder import TransformersDecoder
-from loaders.huggingface.folder import Folder
-from loaders.huggingface.loader import refuse
+from loaders.huggingface.folder import TransformersFolder, wrap_load_error
 from loaders.huggingface.options import TransformersOptions
 
 log = logging.getLogger(__name__)
 
-hub_logging.disable_progress_bar()  # ours takes its place
+hub_logging.disable_progress_bar()  # replaced by ours
 
 Made = TypeVar("Made")
 
-#: Beams of a search: each has a cache of its own.
+#: Beams of a search: each has its own cache.
 MOST_BEAMS = 16
 
-_NO_CONTRAST = "Contrastive search copies the cache for each candidate, and the cache of this model cannot be copied."
+_NO_CONTRAST = "Contrastive search copies the cache for each candidate, which this model does not support."
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where the weights go and in which precision. `more` are arguments of from_pretrained."""
+class DevicePlan:
+    """The device and dtype of the weights. `more` are arguments of from_pretrained."""
 
     cuda: bool
     dtype: Any
@@ -57,40 +56,41 @@ class Plan:
         return int(torch.finfo(self.dtype).bits // 8)
 
 
-def plan(options: TransformersOptions, notes: list[str]) -> Plan:
-    """Decide on devices and precision; the reasons go to the notes. Raises: Unavailable."""
+def plan_devices(options: TransformersOptions, notes: list[str]) -> DevicePlan:
+    """Decide on devices and dtype; the reasons go to the notes. Raises: Unavailable."""
     device = None if options.cpu else _device()
     quantized = options.load_in_4bit or options.load_in_8bit
     if quantized and device != "cuda":
         raise Unavailable(
-            "load_in_8bit and load_in_4bit need an NVIDIA graphics card, and torch finds none that it can use. Take "
-            "bf16, or a quantized GGUF version of the model with llama.cpp."
+            "load_in_8bit and load_in_4bit require an NVIDIA GPU, but torch finds no usable one. Use bf16, or a "
+            "quantized GGUF version of the model with llama.cpp."
         )
     if options.bf16:
         dtype, why = torch.bfloat16, "bf16 is on"
     elif device:
-        dtype, why = torch.float16, "the usual on a graphics card"
+        dtype, why = torch.float16, "the default on a GPU"
     else:
-        dtype, why = torch.float32, "the fastest and most exact on a CPU"
+        dtype, why = torch.float32, "the fastest and most accurate on a CPU"
     more: dict[str, Any] = {"dtype": dtype}
-    spread = options.gpu_limits() or options.cpu_limit() or options.auto_devices or options.disk or quantized
+    limited = options.parse_gpu_memory() or options.parse_cpu_memory()
+    spread = limited or options.auto_devices or options.disk or quantized
     if device and spread:
         more["device_map"] = "auto"
-        limits: dict[Any, str] = dict(enumerate(options.gpu_limits()))
-        if options.cpu_limit():
-            limits["cpu"] = options.cpu_limit()
+        limits: dict[Any, str] = dict(enumerate(options.parse_gpu_memory()))
+        if options.parse_cpu_memory():
+            limits["cpu"] = options.parse_cpu_memory()
         if limits:
             more["max_memory"] = limits if "cpu" in limits else {**limits, "cpu": "999GiB"}
         if options.disk:
             more["offload_folder"] = str(Path(options.disk_cache_dir).absolute())
-        notes.append("layers spread over " + ("the limits given" if limits else "what is free"))
+        notes.append("layers distributed by " + ("the given limits" if limits else "free memory"))
     elif device:
         more["device_map"] = {"": device if device != "cuda" else 0}
-        notes.append(f"on the graphics card ({device})")
+        notes.append(f"on the GPU ({device})")
     else:
-        notes.append("on the CPU: " + ("the option cpu is on" if options.cpu else "torch finds no graphics card"))
+        notes.append("on the CPU: " + ("the option cpu is on" if options.cpu else "torch finds no GPU"))
         if spread:
-            notes.append("gpu_memory, cpu_memory, auto_devices and disk have no effect without a graphics card")
+            notes.append("gpu_memory, cpu_memory, auto_devices and disk have no effect without a GPU")
     notes.append(f"weights in {str(dtype).removeprefix('torch.')}: {why}")
     if quantized:
         from transformers import BitsAndBytesConfig
@@ -104,9 +104,9 @@ def plan(options: TransformersOptions, notes: list[str]) -> Plan:
             llm_int8_enable_fp32_cpu_offload=options.load_in_8bit,
         )
         notes.append("quantized while loading: 4 bits" if options.load_in_4bit else "quantized while loading: 8 bits")
-    if options.attention():
-        more["attn_implementation"] = options.attention()
-    return Plan(device == "cuda", dtype, more)
+    if options.choose_attention():
+        more["attn_implementation"] = options.choose_attention()
+    return DevicePlan(device == "cuda", dtype, more)
 
 
 def _device() -> str | None:
@@ -119,22 +119,31 @@ def _device() -> str | None:
     return None
 
 
-def opened(
-    read: Folder, options: TransformersOptions, plan: Plan, n_ctx: int, notes: list[str], progress: Progress
+def open_model(
+    read: TransformersFolder,
+    options: TransformersOptions,
+    plan: DevicePlan,
+    n_ctx: int,
+    notes: list[str],
+    progress: Progress,
 ) -> Model:
     """Raises: ModelFileError, OutOfGpuMemory, LoadCancelled."""
     tokenizer = FolderTokenizer(read.path, read.number("vocab_size"))
     return _guarded(
-        read, lambda: _model(read, options, weights(read, options, plan, notes, progress), tokenizer, n_ctx, notes)
+        read, lambda: _model(read, options, load_weights(read, options, plan, notes, progress), tokenizer, n_ctx, notes)
     )
 
 
-def opened_to_train(read: Folder, options: TransformersOptions, plan: Plan, progress: Progress) -> Any:
+def open_for_training(
+    read: TransformersFolder, options: TransformersOptions, plan: DevicePlan, progress: Progress
+) -> Any:
     """The bare PreTrainedModel. Raises: ModelFileError, OutOfGpuMemory, LoadCancelled."""
-    return _guarded(read, lambda: weights(read, options, plan, [], progress))
+    return _guarded(read, lambda: load_weights(read, options, plan, [], progress))
 
 
-def weights(read: Folder, options: TransformersOptions, plan: Plan, notes: list[str], progress: Progress) -> Any:
+def load_weights(
+    read: TransformersFolder, options: TransformersOptions, plan: DevicePlan, notes: list[str], progress: Progress
+) -> Any:
     """The PreTrainedModel of a folder. Raises: ModelFileError, LoadCancelled, and whatever transformers raises."""
     with _quiet(), _progress(progress):
         config = AutoConfig.from_pretrained(
@@ -154,48 +163,53 @@ def weights(read: Folder, options: TransformersOptions, plan: Plan, notes: list[
     return model
 
 
-def _guarded(read: Folder, make: Callable[[], Made]) -> Made:
-    """What `make` makes; where it fails, in words and with all memory given back."""
+def _guarded(read: TransformersFolder, make: Callable[[], Made]) -> Made:
+    """The result of `make`; an error is converted to a sentence, and all memory is freed."""
     try:
         return make()
     except (UserError, KeyboardInterrupt):
-        give_back()
+        release_memory()
         raise
     except Exception as error:
         log.warning("loading %s", read.path.name, exc_info=True)
-        give_back()
-        raise explain(error) or refuse(read.path, error) from None
+        release_memory()
+        raise explain_error(error) or wrap_load_error(read.path, error) from None
 
 
 def _model(
-    read: Folder, options: TransformersOptions, model: Any, tokenizer: FolderTokenizer, n_ctx: int, notes: list[str]
+    read: TransformersFolder,
+    options: TransformersOptions,
+    model: Any,
+    tokenizer: FolderTokenizer,
+    n_ctx: int,
+    notes: list[str],
 ) -> HFModel:
-    if fixed := rope.fix(model, n_ctx):
+    if fixed := rope.freeze_rope(model, n_ctx):
         notes.append(fixed)
-    continuation = Continuation() if is_plain(model) else find_out(model, tokenizer.encode, n_ctx)
+    continuation = Continuation() if is_known_to_continue(model) else probe_continuation(model, tokenizer.encode, n_ctx)
     if continuation.note:
         notes.append(continuation.note)
     decoder = TransformersDecoder(model, n_ctx, tokenizer.n_vocab, continuation)
-    # what transformers does by itself uses the cache that the config asks for, and all that is known of that one
+    # transformers' own generate uses the config's cache, and all that is known of that one
     as_configured = continuation.follow != 0 and continuation.way.layers == "config"
-    repeats = as_configured and continuation.follow is None and can_repeat(model)
-    adapters = Adapters(model)
+    repeats = as_configured and continuation.follow is None and can_copy_cache(model)
+    adapters = PeftAdapters(model)
     memory = int(model.get_memory_footprint())
-    backend = Backend(
+    backend = HFBackend(
         decoder,
         model,
-        give_back,
-        search=BeamsAndContrast(
+        release_memory,
+        search=BeamAndContrastiveSearch(
             model,
             tokenizer,
             tokenizer.end_ids,
             n_ctx,
             most_beams=MOST_BEAMS,
             hidden=repeats,
-            caches=as_configured and cache_name(model) != "state",  # transformers cannot sort that by beams
+            caches=as_configured and cache_argument_name(model) != "state",  # transformers cannot reorder it for beams
         ),
         set_loras=adapters.set,
-        explain=explain,
+        explain=explain_error,
         unsupported={} if repeats else {"penalty_alpha": _NO_CONTRAST},
     )
     notes.append(f"transformers {transformers.__version__}, torch {torch.__version__}")
@@ -204,31 +218,32 @@ def _model(
 
 
 def _stretch(config: Any, options: TransformersOptions, notes: list[str]) -> None:
-    """Apply the RoPE options to a config. Raises: ModelFileError, where the model has no RoPE."""
+    """Apply the RoPE options to a config. Raises: ModelFileError if the model has no RoPE."""
     linear, alpha = options.compress_pos_emb, options.alpha_value
     if linear == 1 and alpha == 1 and not options.rope_freq_base:
         return
     given = getattr(config, "rope_parameters", None)
     if not isinstance(given, dict) or "rope_theta" not in given:
         raise ModelFileError(
-            "The model", "alpha_value, rope_freq_base and compress_pos_emb do not fit it: it has no RoPE, or several."
+            "The model",
+            "alpha_value, rope_freq_base and compress_pos_emb cannot be used: it has no RoPE, or several kinds.",
         )
     changed = dict(given)
     if options.rope_freq_base > 0:
         changed["rope_theta"] = options.rope_freq_base
-        notes.append(f"RoPE base {options.rope_freq_base:,.0f}, as asked")
+        notes.append(f"RoPE base {options.rope_freq_base:,.0f}, as requested")
     if linear != 1:
         changed.update(rope_type="linear", factor=linear)
-        notes.append(f"positions divided by {linear:g}, as asked")
+        notes.append(f"positions divided by {linear:g}, as requested")
     elif alpha != 1 and not options.rope_freq_base:
         changed.update(rope_type="dynamic", factor=alpha)
-        notes.append(f"NTK scaling by {alpha:g}, as asked")
+        notes.append(f"NTK scaling by {alpha:g}, as requested")
     config.rope_parameters = changed
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let transformers say only what matters: its progress bars are ours."""
+    """Let transformers print only important messages: we show the progress."""
     before = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()
     try:
@@ -239,7 +254,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(progress: Progress) -> Iterator[None]:
-    """Pass transformers' progress on, and the wish to stop back. Versions without a hook load in one step."""
+    """Pass transformers' progress on, and cancel on request. Versions without a hook load in one step."""
     if not progress(0.1, "loading weights"):
         raise LoadCancelled
     set_hook: Callable[[Any], Any] | None = getattr(hub_logging, "set_tqdm_hook", None)
@@ -254,7 +269,7 @@ def _progress(progress: Progress) -> Iterator[None]:
 
 
 class _Bar:
-    """What stands in the place of a tqdm bar. Only the pages of weights are told, not what is read around them."""
+    """Replaces a tqdm bar. Only the loading of weights is reported, not what is read around it."""
 
     def __init__(self, progress: Progress, iterable: Any = None, total: int | None = None, **_: Any) -> None:
         self._progress = progress
@@ -283,16 +298,16 @@ class _Bar:
         return lambda *_args, **_kwargs: None
 
 
-def explain(error: Exception) -> UserError | None:
-    """Our error for one of torch's, where it is known what it means."""
+def explain_error(error: Exception) -> UserError | None:
+    """Our error for one of torch's, if its meaning is known."""
     if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error):
-        give_back()
+        release_memory()
         return OutOfGpuMemory()
     return None
 
 
-def give_back() -> None:
-    """Hand freed memory to the system and the card."""
+def release_memory() -> None:
+    """Return freed memory to the system and the GPU."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

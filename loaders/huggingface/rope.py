@@ -1,8 +1,8 @@
-"""RoPE that depends on the length of the text, fixed for the whole context.
+"""Fixes RoPE that depends on the length of the text to the whole context.
 
-With dynamic NTK scaling and LongRoPE transformers chooses the frequencies anew as the text grows, so that what a cache
-holds was computed with others than what follows: replies would hang on how a text was read, and on what was read
-before it. llama.cpp chooses once, by the size of the context, and so do we. It knows transformers' modules alone.
+With dynamic NTK scaling and LongRoPE, transformers changes the frequencies while the text grows, so that cached keys
+were computed with other frequencies than later ones: replies would depend on how a text was read, and on what was read
+before it. llama.cpp chooses them once, by the size of the context, and so do we. It knows transformers' modules only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 
-def fix(model: Any, n_ctx: int) -> str:
-    """Let all layers keep the frequencies that a text of `n_ctx` tokens has. What was done in words, "" if nothing."""
+def freeze_rope(model: Any, n_ctx: int) -> str:
+    """Let all layers keep the frequencies for a text of `n_ctx` tokens. Returns what was done as text, "" if
+    nothing.
+    """
     found = set()
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
@@ -30,7 +32,7 @@ def fix(model: Any, n_ctx: int) -> str:
             module.rope_type = {layer: "default" if _varies(kind) else kind for layer, kind in kinds.items()}
     if not found:
         return ""
-    return f"RoPE ({', '.join(sorted(found))}) is fixed for {n_ctx:,} tokens, so that what was read can be used again"
+    return f"RoPE ({', '.join(sorted(found))}) is fixed for {n_ctx:,} tokens, so that cached tokens can be reused"
 
 
 def _varies(kind: Any) -> bool:

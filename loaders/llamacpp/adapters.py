@@ -1,6 +1,6 @@
-"""LoRA adapters over llama.cpp weights: files loaded once, and set on a context with a strength each.
+"""LoRA adapters on llama.cpp weights: files loaded once, and applied to a context with a scale each.
 
-Used on the engine's thread alone, while nothing is decoded. It must not know of requests.
+Used on the engine's thread only, while nothing is decoded. It must not know of requests.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ from errors import ModelFileError
 from loaders.base import Lora
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.library import C
-from loaders.llamacpp.native import Context, Weights, forget_complaints, why_it_failed
+from loaders.llamacpp.native import LlamaContext, LlamaWeights, clear_last_errors, last_error
 
-#: Types of tensors that are for counts and indices.
+#: Tensor types for counts and indices.
 _NO_WEIGHTS = ("I8", "I16", "I32", "I64", "F64")
 
 
-def check_file(path: Path) -> None:
-    """Refuse what llama.cpp would take and then compute nonsense with, or crash over. Raises: ModelFileError."""
+def check_adapter_file(path: Path) -> None:
+    """Refuse files with which llama.cpp would compute nonsense or crash. Raises: ModelFileError."""
     header = read_header(path)
     strange = next((tensor for tensor in header.tensors if tensor.type in _NO_WEIGHTS), None)
     if strange:
-        raise ModelFileError(path.name, f"its tensor {strange.name} is of type {strange.type}, and weights never are.")
+        raise ModelFileError(
+            path.name, f"its tensor {strange.name} has the type {strange.type}, which is not valid for weights."
+        )
     alpha = header.metadata.get("adapter.lora.alpha", 1.0)
     if not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise ModelFileError(path.name, f"its alpha is no number ({alpha}).")
+        raise ModelFileError(path.name, f"its alpha is not a number ({alpha}).")
 
 
-class Adapters:
-    """The adapters that act on one context."""
+class LlamaCppAdapters:
+    """The adapters applied to one context."""
 
-    def __init__(self, weights: Weights, context: Context) -> None:
+    def __init__(self, weights: LlamaWeights, context: LlamaContext) -> None:
         self._weights = weights
         self._context = context
         self._loaded: dict[str, Any] = {}  # by path: llama_adapter_lora pointers
 
     def set(self, loras: Sequence[Lora]) -> None:
-        """Let these act and no others. Raises: ModelFileError, and nothing has changed then."""
+        """Apply exactly these. Raises: ModelFileError, and nothing changes then."""
         new: dict[str, Any] = {}
         try:
             for path in {str(lora.path) for lora in loras} - self._loaded.keys():
@@ -56,17 +58,15 @@ class Adapters:
         _free({path: self._loaded.pop(path) for path in [*self._loaded] if path not in wanted})
 
     def close(self) -> None:
-        """Give their memory back; the context must be gone or have none set."""
+        """Free their memory; the context must be closed or have none applied."""
         _free(self._loaded)
         self._loaded = {}
 
     def _load(self, path: str) -> Any:
-        forget_complaints()
+        clear_last_errors()
         pointer = C.llama_adapter_lora_init(self._weights.pointer, os.fsencode(path))
         if not pointer:
-            raise ModelFileError(
-                path.replace("\\", "/").rpartition("/")[2], why_it_failed("it is no adapter of this model")
-            )
+            raise ModelFileError(path.replace("\\", "/").rpartition("/")[2], last_error("it does not match this model"))
         return pointer
 
     def _apply(self, adapters: Sequence[tuple[Any, float]]) -> None:

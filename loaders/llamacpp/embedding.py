@@ -1,8 +1,8 @@
-"""Embeddings from the weights that are in memory anyway: a second context, made when it is asked for, as large as the
-texts need, and given back after a minute without a request.
+"""Computes embeddings with the loaded weights: in a second context, created on request, as large as the texts need, and
+freed after a minute without a request.
 
-The engine's context cannot do both: one that pools computes no logits. Texts go one after the other; a lock keeps
-callers apart, and the engine's thread is not touched.
+The engine's context cannot do both: a context that pools computes no logits. Texts are processed one after the other; a
+lock separates callers, and the engine's thread is not involved.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from errors import (
     PromptTooLong,
     Unavailable,
 )
-from loaders.llamacpp import embedding_size
+from loaders.llamacpp import embedding_size, openmp
 from loaders.llamacpp.library import C
-from loaders.llamacpp.native import Batch, Context, Floats, Weights, give_back
+from loaders.llamacpp.native import Floats, LlamaBatch, LlamaContext, LlamaWeights, trim_heap
 
-_IDLE = 60.0  # seconds after which the context is given back
+_IDLE = 60.0  # seconds after which the context is freed
 
 
 class Embedder:
-    """Makes vectors. May be used from several threads."""
+    """Computes embeddings. May be used from several threads."""
 
-    def __init__(self, weights: Weights, *, n_ctx: int, threads: int, **params: Any) -> None:
-        """`params`: further fields of llama_context_params, as the engine's context has them."""
+    def __init__(self, weights: LlamaWeights, *, n_ctx: int, threads: int, **params: Any) -> None:
+        """`params`: further fields of llama_context_params, as in the engine's context."""
         self._weights = weights
         self._params = params
         self._n_ctx = n_ctx
-        self._longest = embedding_size.longest(n_ctx)
+        self._longest = embedding_size.max_embedding_tokens(n_ctx)
         self._threads = threads
         self._lock = threading.Lock()
-        self._context: Context | None = None
-        self._batch = Batch(0)
+        self._context: LlamaContext | None = None
+        self._batch = LlamaBatch(0)
         self._pooling = C.LLAMA_POOLING_TYPE_UNSPECIFIED
-        self._used = 0  # counts the uses, so that an old alarm does not end a context in use
+        self._used = 0  # counts the uses, so that an old timer does not free a context in use
         self._alarm: threading.Timer | None = None
         self._closed = False
 
@@ -55,13 +55,13 @@ class Embedder:
             if not ids:
                 raise EmptyPrompt
             if len(ids) > self._longest:
-                raise PromptTooLong(len(ids), self._longest, "A text for a vector may have no more: split it.")
+                raise PromptTooLong(len(ids), self._longest, "Split the text: it exceeds the limit for embeddings.")
             for token in (min(ids), max(ids)):
                 if not 0 <= token < self._weights.n_vocab:
                     raise InvalidToken(token, self._weights.n_vocab)
-        size = embedding_size.step(max(map(len, texts), default=1), self._n_ctx)
+        size = embedding_size.embedding_context_size(max(map(len, texts), default=1), self._n_ctx)
         try:
-            return np.stack([self._one(ids, size, cancel) for ids in texts])
+            return openmp.run_in_short_thread(lambda: np.stack([self._one(ids, size, cancel) for ids in texts]))
         finally:
             self._set_alarm()
 
@@ -76,21 +76,24 @@ class Embedder:
             context.clear()
             batch.clear()
             batch.add(ids, 0, 0, last=True, all_rows=True)
-            code = context.decode(batch)
+            with context.stop.unless(lambda: not (self._closed or (cancel and cancel.is_set()))):
+                code = context.decode(batch)
+            if code == 2:
+                raise ModelClosed if self._closed else Cancelled
             if code:
                 raise EngineFailed(f"llama.cpp could not compute the embedding (code {code}).")
             pointer = C.llama_get_embeddings_seq(context.pointer, 0)
             if not pointer:
-                raise EngineFailed("llama.cpp gives no embedding for this model.")
+                raise EngineFailed("llama.cpp does not support embeddings for this model.")
             vector: Floats = np.ctypeslib.as_array(pointer, (C.llama_model_n_embd_out(self._weights.pointer),)).copy()
         length = float(np.linalg.norm(vector))
         if not np.isfinite(length):
-            raise EngineFailed("the embedding holds values that are not numbers.")
+            raise EngineFailed("the embedding contains NaN values.")
         vector /= length or 1.0
         return vector
 
-    def _opened(self, size: int) -> Context:
-        """The context, of at least so many tokens. Raises: Unavailable."""
+    def _opened(self, size: int) -> LlamaContext:
+        """The context, for at least this many tokens. Raises: Unavailable."""
         if self._context and self._batch.capacity >= size:
             return self._context
         self._give_back()
@@ -98,7 +101,7 @@ class Embedder:
             made = self._make(size)
             if self._pooling == C.LLAMA_POOLING_TYPE_UNSPECIFIED:
                 own = C.llama_pooling_type(made.pointer)
-                # a model that was made to write has none of its own
+                # a text generation model has no pooling type of its own
                 self._pooling = C.LLAMA_POOLING_TYPE_MEAN if own == C.LLAMA_POOLING_TYPE_NONE else own
                 if self._pooling != own:
                     made.close()
@@ -106,16 +109,16 @@ class Embedder:
         except ModelFileError as error:
             said = str(error).rpartition("llama.cpp says: ")[2].rstrip(".")
             raise Unavailable(
-                f"There is no room for embeddings of texts of up to {size} tokens beside the model ({said}). Shorter "
-                "texts need less; a model with fewer layers on the graphics card, or a smaller n_ctx, leaves more."
+                f"Not enough memory for embeddings of up to {size} tokens next to the model ({said}). Use shorter "
+                "texts, or load the model with fewer GPU layers or a smaller n_ctx."
             ) from None
-        self._context, self._batch = made, Batch(size)
+        self._context, self._batch = made, LlamaBatch(size)
         return made
 
-    def _make(self, size: int) -> Context:
-        return Context(
+    def _make(self, size: int) -> LlamaContext:
+        return LlamaContext(
             self._weights,
-            **embedding_size.fields(size, self._n_ctx),
+            **embedding_size.embedding_context_params(size, self._n_ctx),
             pooling_type=self._pooling,
             n_threads=self._threads,
             n_threads_batch=self._threads,
@@ -123,7 +126,7 @@ class Embedder:
         )
 
     def _set_alarm(self) -> None:
-        """Give the context back, should nobody ask for a while."""
+        """Free the context if nobody uses it for a while."""
         with self._lock:
             if self._alarm:
                 self._alarm.cancel()
@@ -142,12 +145,12 @@ class Embedder:
         if self._context:
             self._context.close()
             self._context = None
-            give_back()
+            trim_heap()
 
     def close(self) -> None:
-        """Wait for who is computing, and give the memory back."""
+        """Cancel a running computation and free the memory."""
+        self._closed = True  # without the lock: a running computation holds it
         with self._lock:
-            self._closed = True
             if self._alarm:
                 self._alarm.cancel()
             self._give_back()

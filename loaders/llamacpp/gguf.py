@@ -1,8 +1,10 @@
-"""The header of a GGUF file: metadata and tensor list, without the weights and without the vocabulary.
+"""Reads the header of a GGUF file: metadata and tensor list, without the weights and without the vocabulary.
 
-Reading it takes about a millisecond per megabyte of vocabulary, needs no engine, and tells a broken, truncated or
-foreign file by a sentence before llama.cpp sees it. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-This module must not import llama_cpp: the shelf lists hundreds of files through it.
+Reading it takes about a millisecond per megabyte of vocabulary, needs no engine, and reports a damaged, truncated or
+non-GGUF file with a sentence before llama.cpp sees it. Format:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+This module must not import llama_cpp: the catalog lists hundreds of files through it.
 """
 
 from __future__ import annotations
@@ -44,17 +46,17 @@ _SCALARS: Mapping[int, str] = {
 _FORMS = {code: struct.Struct("<" + code) for code in _SCALARS.values()}
 _STRING, _ARRAY = 8, 9
 _LONGEST_ARRAY_KEPT = 1024  # vocabularies are skipped; per-layer lists (heads, windows) are kept
-_LONGEST_WORD = 64  # bytes that a word of a vocabulary takes on average, at most, with its length
+_LONGEST_WORD = 64  # maximum average bytes of a word in a vocabulary, including its length
 _NEXT_KEY = re.compile(rb"tokenizer\.(?:ggml\.[a-z_]{3,40}|chat_template)")
 _BROKEN = (struct.error, IndexError, OverflowError, UnicodeDecodeError, ValueError, TypeError, RecursionError)
-#: What llama.cpp's --n-cpu-moe moves.
+#: The tensors that llama.cpp's --n-cpu-moe moves.
 _EXPERTS = re.compile(r"blk\.(\d{1,4})\.ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
 _SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor's place in the file. `size` in bytes; `offset` from the start of the file's data section."""
+class GGUFTensor:
+    """The position of one tensor. `size` in bytes; `offset` from the start of the file's data section."""
 
     name: str
     shape: tuple[int, ...]
@@ -65,16 +67,16 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """What a GGUF says of itself. `size` sums the bytes of all parts of a split model."""
+    """The contents of a GGUF header. `size` is the total bytes of all parts of a split model."""
 
     path: Path
     parts: tuple[Path, ...]
     size: int
     metadata: Mapping[str, Any]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[GGUFTensor, ...]
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value below the architecture's own prefix: `get("context_length")`."""
+        """A metadata value with the architecture's prefix: `get("context_length")`."""
         return self.metadata.get(f"{self.architecture}.{key}", default)
 
     @property
@@ -84,7 +86,7 @@ class GGUFHeader:
 
     @property
     def context_length(self) -> int:
-        """The context in tokens that the model was trained for; 0 when the file does not say."""
+        """The context length of training in tokens; 0 if unknown."""
         return int(self.get("context_length", 0))
 
     @property
@@ -94,7 +96,7 @@ class GGUFHeader:
 
     @property
     def n_expert_blocks(self) -> int:
-        """The blocks up to the last one whose weights are experts; 0 for a dense model."""
+        """The blocks up to the last one that contains experts; 0 for a dense model."""
         found = (_EXPERTS.match(tensor.name) for tensor in self.tensors)
         return max((int(match[1]) + 1 for match in found if match), default=0)
 
@@ -108,13 +110,13 @@ class GGUFHeader:
 
     @property
     def n_heads(self) -> int:
-        """Query heads of the layer that has most; 0 when the file does not say."""
+        """Query heads of the layer that has the most; 0 if unknown."""
         heads = self.get("attention.head_count", 0)
         return int(max(heads, default=0) if isinstance(heads, list) else heads)
 
     @property
     def scales_keys(self) -> bool:
-        """Whether RoPE makes keys longer, not only turns them (YaRN, LongRoPE): a shift would do it once more."""
+        """Whether RoPE also scales keys (YaRN, LongRoPE): a shift would scale them again."""
         factor = float(self.get("rope.scaling.attn_factor", 1.0) or 1.0)
         return self.get("rope.scaling.type") in ("yarn", "longrope") or factor != 1.0
 
@@ -142,7 +144,7 @@ class GGUFHeader:
 
 
 def split_parts(path: Path) -> tuple[Path, ...]:
-    """All parts of a split GGUF, given any of them; the path itself when it is a single file."""
+    """All parts of a split GGUF, given any of them; the path itself if it is a single file."""
     match = _SPLIT_NAME.match(path.name)
     if not match or not 1 <= int(match["part"]) <= int(match["count"]):
         return (path,)
@@ -155,8 +157,8 @@ def read_header(path: Path) -> GGUFHeader:
     parts = split_parts(path)
     absent = [part.name for part in parts if not part.is_file()]
     if absent:
-        what = f"the part {absent[0]} is missing" if len(parts) > 1 else "there is no such file"
-        raise ModelFileError(path.name, f"{what}. Download the model again, complete.")
+        what = f"the part {absent[0]} is missing" if len(parts) > 1 else "the file does not exist"
+        raise ModelFileError(path.name, f"{what}. Download the complete model again.")
     headers = [_read_part(part) for part in parts]
     header = GGUFHeader(
         path=parts[0],
@@ -168,15 +170,15 @@ def read_header(path: Path) -> GGUFHeader:
     try:
         _ = header.context_length, header.n_layers, header.quantization, header.scales_keys
         epsilons = [header.get(f"attention.layer_norm{kind}_epsilon", 0.0) for kind in ("", "_rms")]
-        sound = all(math.isfinite(epsilon) and epsilon >= 0 for epsilon in epsilons)  # llama.cpp aborts otherwise
+        sound = all(math.isfinite(epsilon) and epsilon >= 0 for epsilon in epsilons)  # llama.cpp would abort
     except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
-        raise ModelFileError(path.name, "it has a broken header: its metadata make no sense. Download it again.")
+        raise ModelFileError(path.name, "its header is damaged: the metadata is invalid. Download it again.")
     return header
 
 
-def _read_part(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
+def _read_part(path: Path) -> tuple[dict[str, Any], tuple[GGUFTensor, ...]]:
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
@@ -186,10 +188,10 @@ def _read_part(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 try:
                     return _Reader(data, path.name).header()
-                except (*_BROKEN, ModelFileError):  # unless it was only the jump that went wrong
+                except (*_BROKEN, ModelFileError):  # unless only the skipping went wrong
                     return _Reader(data, path.name, jumps=False).header()
     except _BROKEN:
-        raise ModelFileError(path.name, "its header is broken or cut short. Download it again.") from None
+        raise ModelFileError(path.name, "its header is damaged or incomplete. Download it again.") from None
     except OSError as error:
         raise ModelFileError(path.name, f"it cannot be read ({error.strerror}).") from None
 
@@ -200,19 +202,19 @@ class _Reader:
     def __init__(self, data: mmap.mmap, name: str, *, jumps: bool = True) -> None:
         self.data = data
         self.name = name
-        self.jumps = jumps  # over vocabularies, to the next key that is recognised
+        self.jumps = jumps  # skip vocabularies up to the next recognized key
         self.at = 4
         version = self.scalar("I")
         if version & 0xFFFF == 0:
-            raise ModelFileError(name, "it is a big-endian GGUF, and this machine is little-endian.")
+            raise ModelFileError(name, "it is a big-endian GGUF file, but this machine is little-endian.")
         if version not in (2, 3):
-            raise ModelFileError(name, f"its GGUF version {version} is not known. Update this program.")
+            raise ModelFileError(name, f"its GGUF version {version} is not supported. Update this program.")
 
-    def header(self) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
+    def header(self) -> tuple[dict[str, Any], tuple[GGUFTensor, ...]]:
         n_tensors, n_pairs = self.scalar("Q"), self.scalar("Q")
-        # 24 and 13 bytes are the least that a tensor and a pair can take: an absurd count fails here, not in a loop
+        # 24 and 13 bytes are the minimum of a tensor and a key-value pair: an absurd count fails here, not in a loop
         if n_tensors * 24 + n_pairs * 13 > len(self.data):
-            raise ModelFileError(self.name, "its header is broken (absurd counts). Download it again.")
+            raise ModelFileError(self.name, "its header is damaged (implausible counts). Download it again.")
         metadata: dict[str, Any] = {}
         for _ in range(n_pairs):
             if not (key := self.string()):
@@ -225,7 +227,7 @@ class _Reader:
         if end > len(self.data):
             raise ModelFileError(
                 self.name,
-                f"it is cut short ({len(self.data) / 1e6:,.0f} of {end / 1e6:,.0f} MB). Download it again.",
+                f"it is incomplete ({len(self.data) / 1e6:,.0f} of {end / 1e6:,.0f} MB). Download it again.",
             )
         return metadata, tensors
 
@@ -277,10 +279,11 @@ class _Reader:
         return [self.value(kind) for _ in range(count)]
 
     def _jump(self, count: int) -> bool:
-        """Go to the key after a vocabulary without walking through its words; False where none is recognised.
+        """Skip a vocabulary to the next key without reading its words; False if no key is recognized.
 
-        That is a key which begins as those after vocabularies do, with its own length before it. Should a word say
-        just that, or another key come before it, then what follows makes no sense, and the file is read in full.
+        A key is recognized if it begins like the keys that follow vocabularies, with its own length before it. If a
+        word looks exactly like that, or another key comes before it, the following data is invalid, and the file is
+        read in full.
         """
         if not self.jumps:
             return False
@@ -295,7 +298,7 @@ class _Reader:
             start += 1
         return False
 
-    def tensor(self) -> Tensor:
+    def tensor(self) -> GGUFTensor:
         name = self.string()
         n_dims = self.scalar("I")
         if not 0 <= n_dims <= 8:
@@ -303,4 +306,4 @@ class _Reader:
         *shape, type_number, offset = struct.unpack_from(f"<{n_dims}QIQ", self.data, self.at)
         self.at += 8 * n_dims + 12
         type_name, block, block_bytes = TENSOR_TYPES.get(type_number, (f"type {type_number}", 1, 0))
-        return Tensor(name, tuple(shape), type_name, offset, math.prod(shape) // block * block_bytes)
+        return GGUFTensor(name, tuple(shape), type_name, offset, math.prod(shape) // block * block_bytes)

@@ -1,9 +1,9 @@
-"""llama.cpp's libraries as the binding has loaded them: their folder, their backends, and whether they fit the binding.
+"""llama.cpp's libraries as loaded by the binding: their folder, their backends, and whether they match the binding.
 
-ctypes believes what the binding says of structs and functions: a library of another commit would write beside them, and
-compute garbage. So what can be asked is asked before anything else is: the commit, the size and the values of the
-structs that llama.cpp fills, the functions. Importing this module imports llama_cpp, and may raise BrokenPackage. It
-must not know of models, nor where the libraries came from: the binding takes LLAMA_CPP_LIB_PATH, or its own.
+ctypes trusts the binding's declarations of structs and functions: a library of another commit would write to wrong
+addresses and compute garbage. So everything that can be checked is checked first: the commit, the size and values of
+the structs that llama.cpp fills, the functions. Importing this module imports llama_cpp, and may raise BrokenPackage.
+It must not know of models, or where the libraries came from: the binding uses LLAMA_CPP_LIB_PATH, or its own.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from pathlib import Path
 from typing import Any
 
 from errors import BrokenPackage
-from loaders.llamacpp.child import SERVERS
+from loaders.llamacpp import openmp
+from loaders.llamacpp.child_process import SERVERS
 
-_ADVICE = (
-    "Start the start script with --repair; where you have set LLAMA_CPP_LIB_PATH yourself, take that away instead."
-)
+_ADVICE = "Run the start script with --repair. If you set LLAMA_CPP_LIB_PATH yourself, unset it instead."
 
 
 def _misfit(why: str) -> BrokenPackage:
     return BrokenPackage("llama.cpp", "llama-cpp-python", why, _ADVICE)
 
 
+openmp.limit_spinning()
 try:
     import llama_cpp
-except (OSError, RuntimeError, AttributeError) as error:  # no such file, cannot be loaded, lacks a function
+except (OSError, RuntimeError, AttributeError) as error:  # no such file, not loadable, or a function is missing
     where = f" (in {os.environ['LLAMA_CPP_LIB_PATH']})" if "LLAMA_CPP_LIB_PATH" in os.environ else ""
-    raise _misfit(f"llama.cpp's library{where} is missing or does not fit it: {error}") from None
+    raise _misfit(f"llama.cpp's library{where} is missing or incompatible: {error}") from None
 
 C = llama_cpp
 _lib = C.llama_cpp._lib
-#: Where the library lies that the binding has loaded; the backends lie beside it.
+#: The folder of the library that the binding has loaded, with its backends.
 FOLDER = Path(_lib._name).absolute().parent
 
-#: The binding whose structs are known here, and the commit of llama.cpp that it was written for.
+#: The supported version of the binding, and the commit of llama.cpp that it was written for.
 BINDING, COMMIT = "0.3.36", "0c1e57098bba43ac29e6e3b677cdceebdd22334f"
 
-#: What that commit's functions return, less the pointers.
+#: The default values of that commit's functions, without pointers.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "llama_model_default_params": {
         "n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "lazy_mode": 1, "main_gpu": 0, "vocab_only": False,
@@ -60,22 +60,22 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "llama_batch_get_one": {"n_tokens": 1},
 }  # fmt: skip
-_ROOM = 512  # bytes behind a struct, for a library whose struct is longer
+_ROOM = 512  # bytes after a struct, for a library whose struct is longer
 
 
 def _handle(name: str) -> Any:
-    """A handle to a library of ggml's that loading libllama has loaded.
+    """A handle to one of ggml's libraries that were loaded with libllama.
 
-    libllama's own handle finds the functions of all that it was linked with, except on Windows. (To load libggml.so
-    would be to load it again wherever libllama was linked with a copy of it, libggml.so.0: two lists of cards.)
+    libllama's own handle finds the functions of everything it was linked with, except on Windows. (Loading libggml.so
+    would load it a second time if libllama was linked with a copy of it, libggml.so.0: two lists of GPUs.)
     """
     if os.name == "nt":
         return C.llama_cpp.load_shared_library(name, FOLDER)
     return ctypes.CDLL(_lib._name, handle=_lib._handle)
 
 
-def declared(handle: Any, name: str, result: Any, *arguments: Any) -> Any:
-    """A function that the binding does not declare. Raises: BrokenPackage."""
+def declare_function(handle: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Declare a function that the binding lacks. Raises: BrokenPackage."""
     try:
         function = getattr(handle, name)
     except AttributeError:
@@ -86,90 +86,103 @@ def declared(handle: Any, name: str, result: Any, *arguments: Any) -> Any:
 
 ggml, base = _handle("ggml"), _handle("ggml-base")
 _SIZE = ctypes.POINTER(ctypes.c_size_t)
-reg_count = declared(ggml, "ggml_backend_reg_count", ctypes.c_size_t)
-load_all = declared(ggml, "ggml_backend_load_all_from_path", None, ctypes.c_char_p)
-dev_count = declared(ggml, "ggml_backend_dev_count", ctypes.c_size_t)
-dev_get = declared(ggml, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-dev_type = declared(base, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-dev_name = declared(base, "ggml_backend_dev_name", ctypes.c_void_p, ctypes.c_void_p)
-dev_memory = declared(base, "ggml_backend_dev_memory", None, ctypes.c_void_p, _SIZE, _SIZE)
+reg_count = declare_function(ggml, "ggml_backend_reg_count", ctypes.c_size_t)
+load_all = declare_function(ggml, "ggml_backend_load_all_from_path", None, ctypes.c_char_p)
+dev_count = declare_function(ggml, "ggml_backend_dev_count", ctypes.c_size_t)
+dev_get = declare_function(ggml, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+dev_type = declare_function(base, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+dev_name = declare_function(base, "ggml_backend_dev_name", ctypes.c_void_p, ctypes.c_void_p)
+dev_memory = declare_function(base, "ggml_backend_dev_memory", None, ctypes.c_void_p, _SIZE, _SIZE)
 
 
 def load_runtime(folder: Path) -> None:
-    """Load CUDA's own libraries that lie beside the backend, so that it takes these.
+    """Load the CUDA libraries beside the backend first, so that it uses these.
 
-    LD_LIBRARY_PATH goes before the backend's own folder, and names torch's, which may be older than it wants.
+    LD_LIBRARY_PATH is searched before the backend's own folder and contains torch's libraries, which may be older than
+    it needs.
     """
     for name in ("libcudart", "libcublasLt", "libcublas"):
         for path in sorted(folder.glob(f"{name}.so*")):
-            with suppress(OSError):  # the backend will miss it, and stay out
+            with suppress(OSError):  # the backend will not load then and stays unused
                 ctypes.CDLL(str(path))
 
 
 def load_backends() -> None:
-    """Load the backends that lie beside the library, where it has none built in. Calling it again does nothing.
+    """Load the backends in the library's folder, if it has none built in. Calling it again does nothing.
 
-    llama.cpp by itself would look beside the program, which is Python, and in the working folder. Raises:
+    llama.cpp itself would look in the program's folder, which is Python's, and in the working folder. Raises:
     BrokenPackage.
     """
     if not reg_count():
         load_runtime(FOLDER)
         load_all(os.fsencode(FOLDER))
     if not reg_count():
-        raise _misfit(f"the llama.cpp in {FOLDER} finds nothing there that computes on this machine")
+        raise _misfit(f"the llama.cpp in {FOLDER} finds no backend that runs on this machine")
     for server in os.environ.get(SERVERS, "").split(","):
         if server:
             _add_server(server)
 
 
+def load_rpc() -> Any:
+    """The library with the RPC functions: a backend, if these are separate libraries.
+
+    Raises: BrokenPackage if there is none.
+    """
+    if hasattr(ggml, "ggml_backend_rpc_add_server"):
+        return ggml
+    for path in sorted(FOLDER.glob("*ggml-rpc.*")):
+        return ctypes.CDLL(str(path))
+    raise _misfit(f"the llama.cpp in {FOLDER} was built without RPC")
+
+
 @lru_cache
 def _add_server(address: str) -> None:
-    """Let an RPC server of llama.cpp's count as a graphics card. Raises: BrokenPackage."""
-    add = declared(ggml, "ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
+    """Add one of llama.cpp's RPC servers as a GPU. Raises: BrokenPackage."""
+    add = declare_function(load_rpc(), "ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
     found = add(address.encode())
     if not found:
-        raise _misfit(f"no RPC server of llama.cpp answers at {address}")
-    declared(ggml, "ggml_backend_register", None, ctypes.c_void_p)(found)
+        raise _misfit(f"no llama.cpp RPC server responds at {address}")
+    declare_function(ggml, "ggml_backend_register", None, ctypes.c_void_p)(found)
 
 
-def check() -> None:
-    """Raises: BrokenPackage, where the library is not what the binding was written for."""
+def check_library() -> None:
+    """Raises: BrokenPackage if the library is not the one the binding was written for."""
     known = C.__version__ == BINDING
-    if known and (why := other_commit()):
+    if known and (why := explain_commit_mismatch()):
         raise _misfit(why)
     tokens = (C.llama_token * 1)(7)
     for name, values in DEFAULTS.items():
         arguments = (tokens, 1) if name == "llama_batch_get_one" else ()
         size, struct = _filled(name, *arguments)
         mine = ctypes.sizeof(struct)
-        if size > mine or size < mine - 7:  # a struct ends in up to seven bytes that nobody writes
-            raise _misfit(f"{name} of the llama.cpp in {FOLDER} fills {size} bytes, and {mine} are known")
+        if size > mine or size < mine - 7:  # a struct ends with up to seven bytes of padding
+            raise _misfit(f"{name} of the llama.cpp in {FOLDER} writes {size} bytes, but {mine} were expected")
         wrong = [field for field, value in values.items() if getattr(struct, field, value) != value]
         if known and wrong:
-            raise _misfit(f"{name} of the llama.cpp in {FOLDER} gives other values for {', '.join(wrong)}")
+            raise _misfit(f"{name} of the llama.cpp in {FOLDER} returns other values for {', '.join(wrong)}")
 
 
-def other_commit() -> str:
-    """Why the library is of another commit than the binding; "" where it is the same one, or does not tell."""
+def explain_commit_mismatch() -> str:
+    """Why the library is of another commit than the binding; "" if it is the same, or unknown."""
     try:
-        told = declared(base, "ggml_commit", ctypes.c_char_p)()
+        told = declare_function(base, "ggml_commit", ctypes.c_char_p)()
     except BrokenPackage:
         return ""
     found = re.match(r"[0-9a-f]{7,40}(?=-dirty$|$)", (told or b"").decode("ascii", "replace"))
     if found is None or COMMIT.startswith(found[0]):
         return ""
-    return f"the llama.cpp in {FOLDER} was built from commit {found[0][:9]}, and it needs {COMMIT[:9]}"
+    return f"the llama.cpp in {FOLDER} was built from commit {found[0][:9]}, but {COMMIT[:9]} is required"
 
 
 def _filled(name: str, *arguments: Any) -> tuple[int, Any]:
-    """The struct that a function of llama.cpp returns: (the bytes that it has written, the struct)."""
+    """The struct that a function of llama.cpp returns: (the bytes that it wrote, the struct)."""
     function = getattr(C, name)
     kind = function.restype
     size = ctypes.sizeof(kind)
-    if platform.machine().lower() not in ("x86_64", "amd64"):  # elsewhere no argument says where it is written to
+    if platform.machine().lower() not in ("x86_64", "amd64"):  # on other platforms no argument contains its address
         padded = type("Padded", (ctypes.Structure,), {"_fields_": [("known", kind), ("rest", ctypes.c_ubyte * _ROOM)]})
         return size, _call(function, padded, *arguments).known
-    # A struct of this size is written to where a hidden first argument points: twice, over bytes that differ.
+    # A struct of this size is written to the address in a hidden first argument: call it twice, over different bytes.
     buffers = [(ctypes.c_ubyte * (size + _ROOM))(*[byte] * (size + _ROOM)) for byte in (0xA5, 0x5A)]
     for buffer in buffers:
         _call(function, ctypes.c_void_p, buffer, *arguments)
@@ -178,11 +191,11 @@ def _filled(name: str, *arguments: Any) -> tuple[int, Any]:
 
 
 def _call(function: Any, result: Any, *arguments: Any) -> Any:
-    """Call a function of the library, arrays by their address, with another declaration than the binding's."""
+    """Call a function of the library with another declaration than the binding's, passing arrays by address."""
     kinds = [ctypes.c_int32 if isinstance(each, int) else ctypes.c_void_p for each in arguments]
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return ctypes.CFUNCTYPE(result, *kinds)(address)(*arguments)
 
 
-check()
+check_library()

@@ -1,9 +1,9 @@
-"""Where a text is cut before llama.cpp splits it into words: in words and blanks that are longer than any honest one.
+"""Splits texts with extremely long words or runs of spaces before llama.cpp tokenizes them.
 
-llama.cpp takes a text apart with regular expressions before it makes tokens of it. For many vocabularies (gpt-oss,
-DeepSeek, Mistral Nemo, Bloom) the C++ library's engine does that, which calls itself for each character of a match:
-some ten thousand letters or blanks in a row exhaust the stack of the thread, and with that the program is gone. Only
-such texts are cut; all others stay whole. Pure: it must not know of vocabularies.
+llama.cpp first splits a text with regular expressions. For many vocabularies (gpt-oss, DeepSeek, Mistral Nemo, Bloom)
+it uses the C++ library's engine, which recurses for each character of a match: some ten thousand letters or spaces in a
+row exhaust the thread's stack and crash the program. Only such texts are split; all others stay whole. Pure: it must
+not know of vocabularies.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-#: Characters in a row: twenty thousand are safe with the usual 8 MB of stack. Blanks may follow a word in one match.
+#: Characters in a row: twenty thousand are safe with the usual 8 MB of stack. Spaces may follow a word in one match.
 LONGEST = 2000
 
 _LOOKED_AT = 1 << 16  # characters at a time: the search holds Python's lock
-#: Words; blanks; and words with blanks between them, which some vocabularies (EXAONE's) take for one. What is a blank
-#: for some engines only (the one between ideographs, say) belongs to all of them.
+#: Words; spaces; and words with spaces between them, which some vocabularies (EXAONE's) treat as one. A character that
+#: only some engines treat as a space (such as the ideographic one) belongs to all of them.
 _KINDS = (r"[^ \t\n\r\v\f]", r"\s", r"[^\d!-/:-@\[-`{-~\t\n\r\v\f]")
 _RUNS = [
     (re.compile(rf"(?<!{kind}){kind}{{{LONGEST + 1},}}"), re.compile(rf"{kind}{{{LONGEST + 1},}}")) for kind in _KINDS
 ]
-#: Where words end for nearly all vocabularies: Chinese has no blanks.
+#: Where words end for nearly all vocabularies: Chinese has no spaces.
 _WORD_END = re.compile(r"[^\W\d_](?=[.,!?…。，、।۔،\d]| [^\W\d_])")
-_MARK = re.compile(r"[<\[][^<\[]{0,100}\Z")  # a control token may begin here, and is not cut
+_MARK = re.compile(r"[<\[][^<\[]{0,100}\Z")  # a control token may begin here, and must not be split
 
 
-def pieces(text: str) -> Iterator[str]:
-    """The text in pieces, none of which has a word or a run of blanks that is too long."""
+def split_long_words(text: str) -> Iterator[str]:
+    """The text in pieces, none of which contains a word or a run of spaces that is too long."""
     if len(text) <= LONGEST:
         yield text
         return
@@ -39,7 +39,7 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def _cuts(text: str, run: re.Pattern[str], rest: re.Pattern[str]) -> Iterator[int]:
-    """The places in runs of one kind: `run` finds one from its beginning, `rest` goes on behind a cut."""
+    """The split positions in runs of one kind: `run` finds one from its beginning, `rest` continues after a split."""
     at = 0
     while at < len(text):
         until = min(len(text), at + _LOOKED_AT)
@@ -54,7 +54,7 @@ def _cuts(text: str, run: re.Pattern[str], rest: re.Pattern[str]) -> Iterator[in
 
 
 def _good_place(text: str, begin: int) -> int:
-    """The end of the next piece of a run: where a word ends, else in front of what may be a control token."""
+    """The end of the next piece of a run: where a word ends, else before what may be a control token."""
     end = begin + LONGEST
     ends = [match.end() for match in _WORD_END.finditer(text, begin + LONGEST // 2, end + 2)]  # two are looked ahead
     if ends := [each for each in ends if each <= end]:

@@ -1,4 +1,4 @@
-"""A GGUF in memory, as the floors above see it: the contract of `loaders.base.Model` over the engine."""
+"""The contract of `loaders.base.Model` for a GGUF, over the engine."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ import psutil
 
 from errors import PromptTooLong, Unsupported
 from loaders.base import Lora
-from loaders.grammar.follow import Grammars
-from loaders.job import Errand, Job, Scoring
-from loaders.llamacpp import trial
-from loaders.llamacpp.adapters import Adapters, check_file
+from loaders.engine.engine_model import QueuedModel
+from loaders.grammar.matcher import GrammarEngine
+from loaders.job import Job, ScoreRequest
+from loaders.llamacpp import load_trial
+from loaders.llamacpp.adapters import LlamaCppAdapters, check_adapter_file
 from loaders.llamacpp.context_params import F16, attention_params
 from loaders.llamacpp.embedding import Embedder
-from loaders.llamacpp.engine import Engine
-from loaders.llamacpp.limits import Limits
-from loaders.llamacpp.mapped import MappedFiles
-from loaders.llamacpp.native import Context, Weights, give_back
+from loaders.llamacpp.engine.engine import BatchEngine
+from loaders.llamacpp.engine.limits import EngineLimits
+from loaders.llamacpp.engine.threads import choose_threads
+from loaders.llamacpp.mapped_files import MappedFiles
+from loaders.llamacpp.native import LlamaContext, LlamaWeights, trim_heap
 from loaders.llamacpp.options import LlamaCppOptions
-from loaders.llamacpp.threads import threads_and_reason
+from loaders.llamacpp.placement.memory_watch import MemoryWatch
 from loaders.llamacpp.tokenizer import LlamaTokenizer
-from loaders.llamacpp.watch import Watch
-from loaders.queued import QueuedModel
 
 #: Knobs that this loader does not honour, and why.
 UNSUPPORTED: Mapping[str, str] = {
-    "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not give.",
-    **dict.fromkeys(
-        ("num_beams", "length_penalty", "early_stopping"), "Beam search is for models of the Transformers loader."
-    ),
-    "prompt_lookup_num_tokens": "Prompt lookup is for models of the Transformers loader.",
+    "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not provide.",
+    **dict.fromkeys(("num_beams", "length_penalty", "early_stopping"), "Beam search requires the Transformers loader."),
+    "prompt_lookup_num_tokens": "Prompt lookup requires the Transformers loader.",
 }
 
 
@@ -43,23 +41,23 @@ class LlamaCppModel(QueuedModel):
     """One model, one context, one engine."""
 
     loader = "llama.cpp"
-    _engine: Engine
+    _engine: BatchEngine
     unsupported: Mapping[str, str] = UNSUPPORTED
 
     def __init__(
         self,
         name: str,
-        weights: Weights,
-        context: Context,
+        weights: LlamaWeights,
+        context: LlamaContext,
         tokenizer: LlamaTokenizer,
         options: LlamaCppOptions,
-        limits: Limits,
+        limits: EngineLimits,
         notes: Sequence[str],
         memory: int,
         only_embeds: str = "",
-        watch: Watch | None = None,
+        watch: MemoryWatch | None = None,
     ) -> None:
-        """`only_embeds`: why the model writes no text, "" where it does."""
+        """`only_embeds`: why the model generates no text, "" if it does."""
         super().__init__()
         self.name = name
         self.tokenizer: LlamaTokenizer = tokenizer
@@ -73,30 +71,30 @@ class LlamaCppModel(QueuedModel):
         self._context = context
         self._closing = threading.Lock()
         self._mapped = MappedFiles(() if options.no_mmap else weights.paths)
-        self._adapters = Adapters(weights, context)
-        threads = options.threads_batch or threads_and_reason(options.threads)[0]
+        self._adapters = LlamaCppAdapters(weights, context)
+        threads = options.threads_batch or choose_threads(options.threads)[0]
         self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=threads, **attention_params(options))
-        self._grammars = Grammars(tokenizer, tokenizer.end_ids)
-        self._engine = Engine(context, tokenizer, limits, self._grammars)
+        self._grammars = GrammarEngine(tokenizer, tokenizer.end_ids)
+        self._engine = BatchEngine(context, tokenizer, limits, self._grammars)
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
         return self._grammars.start(grammar)
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
-        """Takes its place in the queue: what was asked for before it is answered without it."""
+        """Waits in the queue: earlier requests are answered without the change."""
         for lora in loras:
             if lora not in self.loras:
                 self._try_adapter(lora.path)
-        errand = Errand(lambda: self._change_loras(tuple(loras)), label="changing adapters")
-        self._engine.submit(errand)
-        self._wait(errand)
+        self._between_requests(lambda: self._change_loras(tuple(loras)), label="changing adapters")
 
     def _try_adapter(self, path: Path) -> None:
-        """In another process, for an adapter may end the one that it acts in. Raises: ModelFileError."""
-        check_file(path)
+        """Test it in another process, because an adapter may crash the process that applies it. Raises:
+        ModelFileError.
+        """
+        check_adapter_file(path)
         flash = attention_params(self.options)["flash_attn_type"]
         parts = [Path(os.fsdecode(part)) for part in self._weights.paths]
-        trial.check_adapter(
+        load_trial.try_adapter(
             parts,
             path,
             {"flash_attn_type": flash, "type_k": F16, "type_v": F16},
@@ -119,7 +117,7 @@ class LlamaCppModel(QueuedModel):
         if self._only_embeds:
             raise Unsupported(self._only_embeds)
         self._mapped.check()
-        scored = isinstance(job, Scoring)  # then the last token is never decoded, as nothing follows it
+        scored = isinstance(job, ScoreRequest)  # the last token is never decoded, because nothing follows it
         for ids in job.prompts:
             most = self.context_length - (0 if scored else 1)
             if len(ids) > most:
@@ -136,10 +134,10 @@ class LlamaCppModel(QueuedModel):
             self._embedder.close()
             self._engine.close()
             if self._watch:
-                self._watch.end(self._engine.seconds_a_token())
+                self._watch.end(self._engine.seconds_per_token())
                 self._watch = None
             self.tokenizer.close()
             self._context.close()
             self._adapters.close()
             self._weights.close()
-            give_back()
+            trim_heap()

@@ -1,8 +1,8 @@
-"""llama.cpp's C API behind a few typed objects: weights, context, batch. The only module that holds C pointers for
-longer than one call. It must not know of requests, of threads or of sampling order.
+"""Typed objects over llama.cpp's C API: weights, context, batch. The only module that keeps C pointers longer than one
+call. It must not know of requests, threads or sampling order.
 
-Importing it imports llama_cpp (0.3 s), so only `loader.load` does. Every object is freed by `close()`; nothing is
-left to the garbage collector.
+Importing it imports llama_cpp (0.3 s), so only `loader.load` does. Every object is freed by `close()`; nothing is left
+to the garbage collector.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import ModelFileError
-from loaders.llamacpp import devices, library
+from loaders.llamacpp import library
+from loaders.llamacpp.engine.abort import AbortSwitch
 from loaders.llamacpp.library import C
-from loaders.llamacpp.placement import Placement
-from loaders.llamacpp.stopping import StopSwitch
+from loaders.llamacpp.placement import devices
+from loaders.llamacpp.placement.placement import Placement
 
 log = logging.getLogger("llama.cpp")
 
@@ -32,22 +33,17 @@ Floats = npt.NDArray[np.float32]
 
 _ERROR = 4  # ggml_log_level
 _LAYERS, _ROWS = 1, 2  # llama_split_mode
-#: What llama.cpp and its backends say where there is no room.
+#: Messages of llama.cpp and its backends if memory is insufficient.
 _FULL = re.compile(r"(?i)(?:unable|failed) to alloc|out ?of ?(?:device ?|host ?)?memory|alloc\w*( \w+)? failed")
 
 _SIZE = re.compile(r"(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mebibytes>[\d.]+) MiB")
 
 
-#: How many copies of what goes from card to card are kept, so that several batches are under way.
-_COPIES = re.compile(r"sched copies = (\d+)")
-
-
 class _Log:
-    """llama.cpp's log, sent to Python's; the last complaints are kept, for they say why a load failed."""
+    """llama.cpp's log, sent to Python's; the last errors are kept, because they explain why a load failed."""
 
     def __init__(self) -> None:
         self.complaints: list[str] = []
-        self.copies = 1
         self.sizes: dict[tuple[str, str], int] = {}
         self.counting = threading.Lock()
         self._callback = C.llama_log_callback(self._write)
@@ -60,74 +56,67 @@ class _Log:
         if match := _SIZE.search(line):
             key = (match["device"], match["kind"])
             self.sizes[key] = self.sizes.get(key, 0) + round(float(match["mebibytes"]) * 2**20)
-        elif copies := _COPIES.search(line):
-            self.copies = int(copies[1])
         if level == _ERROR:
             self.complaints = [*self.complaints[-19:], line]
-        # its warnings and errors explain failures that we put into sentences ourselves: they go to the debug log
+        # its warnings and errors explain failures that we report ourselves: they go to the debug log
         log.debug("%s", line)
 
 
 _log = _Log()
 
 
-def start(numa: bool) -> None:
-    """Start llama.cpp, with the backends beside its library. Calling it again does nothing. Raises: BrokenPackage."""
+def initialize(numa: bool) -> None:
+    """Start llama.cpp with the backends beside its library. Calling it again does nothing. Raises: BrokenPackage."""
     library.load_backends()
     C.llama_backend_init()
     if numa:
         C.llama_numa_init(1)  # GGML_NUMA_STRATEGY_DISTRIBUTE
 
 
-def forget_complaints() -> None:
-    """To be called before what may fail, so that `why_it_failed` tells of that alone."""
+def clear_last_errors() -> None:
+    """Called before something that may fail, so that `last_error` covers only that."""
     _log.complaints.clear()
 
 
 @contextmanager
-def counting() -> Iterator[None]:
-    """While what takes memory is made, so that `sizes` tells of that alone: two that load at once take turns."""
+def track_allocations() -> Iterator[None]:
+    """While inside, `allocated_sizes` covers only this allocation: two loads at once take turns."""
     with _log.counting:
         _log.sizes.clear()
         yield
 
 
-def sizes() -> dict[tuple[str, str], int]:
-    """The buffers that llama.cpp has told of: device and kind (model, KV, compute, output) to bytes."""
+def allocated_sizes() -> dict[tuple[str, str], int]:
+    """The buffers that llama.cpp has reported: device and kind (model, KV, compute, output) to bytes."""
     return dict(_log.sizes)
 
 
-def copies() -> int:
-    """How many copies of what goes from card to card the context keeps that was made last."""
-    return _log.copies
-
-
-def give_back() -> None:
-    """Return to the system what was freed: the C library keeps it else, and every load would leave some behind."""
-    with suppress(OSError, AttributeError):  # of glibc alone
+def trim_heap() -> None:
+    """Return freed memory to the system: the C library would keep it, and every load would leave some behind."""
+    with suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def why_it_failed(default: str) -> str:
-    """llama.cpp's own last complaint, as a clause without its function prefix."""
+def last_error(default: str) -> str:
+    """llama.cpp's last error, as a clause without the function name."""
     for line in reversed(_log.complaints):
         _, _, clause = line.partition(": ")
         if clause and "failed to load model" not in line:
-            return f"llama.cpp says: {' '.join(clause.split())}"  # in it may stand what the file says
+            return f"llama.cpp says: {' '.join(clause.split())}"  # it may contain text from the file
     return default
 
 
-class OutOfMemory(ModelFileError):
-    """llama.cpp found no room for a buffer."""
+class LlamaOutOfMemory(ModelFileError):
+    """llama.cpp could not allocate a buffer."""
 
 
 def _failure(name: str, default: str) -> ModelFileError:
-    """What llama.cpp's complaints mean."""
+    """The error for llama.cpp's messages."""
     full = any(_FULL.search(line) for line in _log.complaints)
-    return (OutOfMemory if full else ModelFileError)(name, why_it_failed(default))
+    return (LlamaOutOfMemory if full else ModelFileError)(name, last_error(default))
 
 
-class Weights:
+class LlamaWeights:
     """A model's weights and vocabulary in memory."""
 
     def __init__(
@@ -141,21 +130,21 @@ class Weights:
         pretend: bool = False,
         trial: bool = False,
     ) -> None:
-        """Load; `progress` gets 0 to 1 and returns False to give up. Raises: ModelFileError, OutOfMemory.
+        """Load; `progress` gets 0 to 1 and returns False to cancel. Raises: ModelFileError, LlamaOutOfMemory.
 
-        `pretend`: read the vocabulary and plan the tensors, but take no memory for them. `trial`: without the copies
-        of weights that llama.cpp rearranges for the processor.
+        `pretend`: read the vocabulary and plan the tensors, but allocate no memory for them. `trial`: without the
+        copies of weights that llama.cpp rearranges for the CPU.
         """
         params = C.llama_model_default_params()
         params.no_alloc = pretend
         params.use_extra_bufts = not trial
         layers = placement.layers if placement.cards else 0
-        listed = devices.device_list(placement.cards if layers else ())
+        listed = devices.make_device_list(placement.cards if layers else ())
         params.devices = ctypes.cast(listed, ctypes.c_void_p)
         params.n_gpu_layers = layers
         params.split_mode = _ROWS if placement.rows else _LAYERS
         if layers and placement.experts:
-            overrides = devices.experts_in_memory(placement.experts)
+            overrides = devices.keep_experts_in_memory(placement.experts)
             params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
         params.load_mode = {
             (True, False): C.LLAMA_LOAD_MODE_MMAP,
@@ -168,7 +157,7 @@ class Weights:
             params.tensor_split = shares
         callback = C.llama_progress_callback(lambda fraction, _: progress(fraction))
         params.progress_callback = callback
-        forget_complaints()
+        clear_last_errors()
         names = (ctypes.c_char_p * len(paths))(*(os.fsencode(path) for path in paths))
         self.pointer: Any = C.llama_model_load_from_splits(names, len(paths), params)
         self.paths = tuple(paths)
@@ -183,7 +172,7 @@ class Weights:
             self.pointer = None
 
 
-class Batch:
+class LlamaBatch:
     """The tokens of one decode step: a llama_batch over NumPy arrays, filled by `add` and emptied by `clear`."""
 
     def __init__(self, capacity: int) -> None:
@@ -210,9 +199,9 @@ class Batch:
         self.struct = struct
 
     def add(self, tokens: Sequence[int], position: int, sequence: int, *, last: bool, all_rows: bool) -> int:
-        """Append tokens of one sequence from `position` on, asking for the logits of the last one, all, or none.
+        """Append tokens of one sequence from `position` on, requesting the logits of the last one, all, or none.
 
-        Returns: the row of the last token, by which `Context.logits` finds them.
+        Returns: the row of the last token, for `LlamaContext.logits`.
         """
         start, end = self.size, self.size + len(tokens)
         self._token[start:end] = tokens
@@ -229,52 +218,53 @@ class Batch:
         self.struct.n_tokens = 0
 
 
-class Context:
+class LlamaContext:
     """A llama.cpp context: the KV cache of all sequences, and decoding."""
 
-    def __init__(self, weights: Weights, **params: Any) -> None:
+    def __init__(self, weights: LlamaWeights, **params: Any) -> None:
         """`params` are fields of llama_context_params. Raises: ModelFileError."""
         struct = C.llama_context_default_params()
         for name, value in params.items():
             setattr(struct, name, value)
-        forget_complaints()
+        clear_last_errors()
         self.pointer: Any = C.llama_init_from_model(weights.pointer, struct)
         if not self.pointer:
-            raise _failure("The model", "llama.cpp cannot make a context with these options")
+            raise _failure("The model", "llama.cpp cannot create a context with these options")
         self.memory: Any = C.llama_get_memory(self.pointer)
-        self.n_ctx: int = C.llama_n_ctx_seq(self.pointer)  # of one sequence: all of it where they share
+        self.n_ctx: int = C.llama_n_ctx_seq(self.pointer)  # of one sequence: all of it if they share
         recurrent = C.llama_model_is_recurrent(weights.pointer) or C.llama_model_is_hybrid(weights.pointer)
         self.can_cut = not recurrent
-        # llama.cpp says so of recurrent models, too; but nothing can be taken out of the middle of a recurrent state
+        # llama.cpp allows it for recurrent models, too; but nothing can be removed from the middle of a recurrent state
         self.can_shift: bool = self.can_cut and C.llama_memory_can_shift(self.memory)
         #: Tokens that a layer with a sliding window looks back to; 0 for a model without such layers.
         self.window = max(int(C.llama_model_n_swa(weights.pointer)), 0)
+        self._n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.n_vocab = weights.n_vocab
-        #: Ends the step that is being computed, where the backend asks (the processor's does).
-        self.stop = StopSwitch()
+        #: Ends the current step, if the backend checks it (the CPU backend does).
+        self.stop = AbortSwitch()
         asked = ctypes.cast(self.stop.function, C.ggml_abort_callback)
         C.llama_set_abort_callback(self.pointer, asked, self.stop.address)
-        self._views: dict[int, Floats] = {}  # by address, where llama.cpp keeps its rows of logits
+        self._views: dict[int, Floats] = {}  # the address of llama.cpp's rows of logits
 
-    def decode(self, batch: Batch) -> int:
+    def decode(self, batch: LlamaBatch) -> int:
         """Compute one step and wait for it. 0 is success, 1 no room in the KV cache, 2 stopped by `stop`.
 
         Anything else is a failure.
         """
         code = int(C.llama_decode(self.pointer, batch.struct))
         if code == 0:
-            C.llama_synchronize(self.pointer)  # a card may still be at it
+            C.llama_synchronize(self.pointer)  # a GPU may still be computing
         return code
 
     def set_threads(self, one: int, several: int) -> None:
-        """How many threads compute a step of one token, and one of several. Between two steps."""
+        """The number of threads for a step of one token, and for one of several. Between two steps."""
         C.llama_set_n_threads(self.pointer, one, several)
 
     def logits(self, row: int) -> Floats:
         """The logits of a batch row, shape (n_vocab,): a view that is valid until the next decode."""
         address = ctypes.addressof(C.llama_get_logits_ith(self.pointer, row).contents)
         view = self._views.get(address)
-        if view is None:  # to make one takes longer than all that is done with it
+        if view is None:  # creating one takes longer than everything done with it
             if len(self._views) > 1024:
                 self._views.clear()
             memory = (ctypes.c_float * self.n_vocab).from_address(address)
@@ -282,34 +272,41 @@ class Context:
         return view
 
     def forget(self, sequence: int, position: int = 0) -> bool:
-        """Drop a sequence from a position on. False when the memory cannot be cut there (recurrent models)."""
+        """Drop a sequence from a position on. False if the memory cannot be truncated there (recurrent models)."""
         return bool(C.llama_memory_seq_rm(self.memory, sequence, position, -1))
 
     def first_held(self, sequence: int) -> int:
-        """The first position from which on every layer holds a sequence; -1 when it holds nothing.
+        """The first position from which every layer holds a sequence; -1 when it holds nothing.
 
-        Not 0 where layers have a sliding window and what lies outside it was given to another sequence, or was not
-        in a copy. (llama.cpp keeps no holes: a position that is lost takes those before it along.)
+        Not 0 if layers have a sliding window and the cells outside of it were reused, or were not part of a copy.
+        (llama.cpp keeps no holes: a lost position removes those before it, too.)
         """
         return int(C.llama_memory_seq_pos_min(self.memory, sequence))
 
     def holds(self, sequence: int, length: int) -> bool:
-        """Whether a sequence that has been cut to `length` tokens holds all that the next one looks at."""
+        """Whether a sequence truncated to `length` tokens holds everything that the next token needs."""
         if length == 0:
             return True
         last = int(C.llama_memory_seq_pos_max(self.memory, sequence))
         return last == length - 1 and self.serves(self.first_held(sequence), length)
 
     def serves(self, first: int, length: int) -> bool:
-        """Whether `length` tokens, held from position `first` on, are all that the token after them looks at."""
-        return not self.can_cut or 0 <= first <= needed_from(length, self.window)
+        """Whether `length` tokens, held from position `first` on, are everything that the token after them needs."""
+        return not self.can_cut or 0 <= first <= first_needed_position(length, self.window)
+
+    def goes_back(self, rows: int) -> bool:
+        """Whether a sequence still holds its tokens when a step of this many rows that appends to it is stopped.
+
+        A recurrent state is overwritten; with a sliding window, from the second chunk on, so are cells outside it.
+        """
+        return self.can_cut and (not self.window or rows <= self._n_ubatch)
 
     def fork(self, source: int, target: int, length: int) -> None:
         """Let an empty sequence share the first `length` tokens of another (of a cache whose cells are shared)."""
         C.llama_memory_seq_cp(self.memory, source, target, 0, length)
 
     def shift(self, sequence: int, keep: int, drop: int) -> None:
-        """Drop `drop` tokens after the first `keep` and renumber those behind."""
+        """Drop `drop` tokens after the first `keep` and renumber those after them."""
         C.llama_memory_seq_rm(self.memory, sequence, keep, keep + drop)
         C.llama_memory_seq_add(self.memory, sequence, keep + drop, -1, -drop)
 
@@ -318,17 +315,17 @@ class Context:
         return int(C.llama_state_seq_get_size(self.pointer, sequence))
 
     def save(self, sequence: int) -> npt.NDArray[np.uint8]:
-        """A copy of what the cache holds of a sequence."""
+        """A copy of a sequence's cache."""
         state = np.empty(self.state_size(sequence), np.uint8)
         C.llama_state_seq_get_data(self.pointer, _bytes(state), state.size, sequence)
         return state
 
     def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
-        """Put a copy back into an empty sequence. False when the cache has no room for it."""
+        """Restore a copy into an empty sequence. False when the cache has no room for it."""
         return bool(C.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, sequence))
 
     def clear(self, *, data: bool = True) -> None:
-        """Drop all sequences; `data`: write zeros over what they held, too."""
+        """Drop all sequences; `data`: also overwrite their cells with zeros."""
         C.llama_memory_clear(self.memory, data)
 
     def close(self) -> None:
@@ -337,7 +334,7 @@ class Context:
             self.pointer = None
 
 
-def needed_from(length: int, window: int) -> int:
+def first_needed_position(length: int, window: int) -> int:
     """The first position that layers with a sliding window need for the token at position `length`: 0 without one."""
     return max(length - window + 1, 0) if window else 0
 

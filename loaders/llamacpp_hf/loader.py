@@ -1,23 +1,25 @@
-"""From a GGUF to a model behind transformers' interface. llama_cpp and torch are imported when a model is loaded."""
+"""Loads a GGUF behind transformers' interface. llama_cpp and torch are imported when a model is loaded."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from errors import MissingPackage, ModelFileError, Unavailable
 from loaders.base import Loader, Model, Progress, Tokenizer
 from loaders.forecast import Forecast
-from loaders.hf import packages
+from loaders.gpus import Gpu
+from loaders.hf_common import packages
 from loaders.llamacpp import architecture
+from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
-from loaders.llamacpp.limits import Limits
-from loaders.llamacpp.loader import LlamaCpp, Opened, file_of, forecast, opened
+from loaders.llamacpp.loader import LlamaCpp, LoadedGGUF, forecast_gguf, gguf_file, load_gguf, quick_forecast_gguf
 from loaders.llamacpp.options import LlamaCppHFOptions
 from loaders.params import LoadOptions
 
-#: The tokenizer that users of the original have beside their GGUFs of the Llama family.
+#: The tokenizer that users of the original have beside their Llama-family GGUFs.
 _SHARED_TOKENIZER = "oobabooga_llama-tokenizer"
 
 #: Sequences of the context: those of beams, or the two of guidance.
@@ -25,22 +27,27 @@ BRANCHES = 8
 
 
 class LlamaCppHF(Loader):
-    """GGUF files decoded by llama.cpp, so that transformers' own generate and its processors work on them."""
+    """GGUF files decoded by llama.cpp, for transformers' own generate and its processors."""
 
     name = "llamacpp_HF"
-    summary = "GGUF files on llama.cpp behind transformers' interface: beams, and other programs' logits processors."
+    summary = (
+        "GGUF files on llama.cpp through the Transformers interface: beam search, and logits processors of other "
+        "programs."
+    )
     Options = LlamaCppHFOptions
 
     @classmethod
     def accepts(cls, path: Path) -> int:
-        """50 where llama.cpp itself has 90 and more; it makes no embeddings, so nothing where that is all."""
+        """50, where llama.cpp itself has 90 or more; 0 for models that only create embeddings, which it does not
+        support.
+        """
         return 50 if LlamaCpp.accepts(path) >= 90 else 0
 
     @classmethod
     def missing(cls) -> str | None:
         if importlib.util.find_spec("llama_cpp") is None:
             return str(MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python"))
-        return packages.missing(cls.name, ("torch", "transformers", "tokenizers"))
+        return packages.explain_missing(cls.name, ("torch", "transformers", "tokenizers"))
 
     @classmethod
     def forecast(cls, path: Path, options: LoadOptions) -> Forecast | None:
@@ -48,9 +55,16 @@ class LlamaCppHF(Loader):
         assert isinstance(options, LlamaCppHFOptions)
         if cls.missing():
             return None
-        return forecast(
-            path, options, Limits(parallel=BRANCHES, n_batch=options.n_batch), 2 if options.cfg_cache else 1
+        return forecast_gguf(
+            path, options, EngineLimits(parallel=BRANCHES, n_batch=options.n_batch), 2 if options.cfg_cache else 1
         )
+
+    @classmethod
+    def quick_forecast(cls, path: Path, options: LoadOptions, cards: Sequence[Gpu]) -> Forecast | None:
+        """Raises: ModelFileError, InvalidInput."""
+        assert isinstance(options, LlamaCppHFOptions)
+        limits = EngineLimits(parallel=BRANCHES, n_batch=options.n_batch)
+        return quick_forecast_gguf(path, options, limits, 2 if options.cfg_cache else 1, cards)
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
@@ -58,20 +72,20 @@ class LlamaCppHF(Loader):
         assert isinstance(options, LlamaCppHFOptions)
         if why := cls.missing():
             raise Unavailable(why)
-        limits = Limits(parallel=BRANCHES, n_batch=options.n_batch)
-        if why := architecture.only_embeds(read_header(file_of(path))):
-            raise ModelFileError(path.name, f"it {why} Load it with llama.cpp to have embeddings.")
-        return opened(path, options, limits, 2 if options.cfg_cache else 1, progress, build)
+        limits = EngineLimits(parallel=BRANCHES, n_batch=options.n_batch)
+        if why := architecture.explain_embedding_only(read_header(gguf_file(path))):
+            raise ModelFileError(path.name, f"it {why} Load it with llama.cpp to create embeddings.")
+        return load_gguf(path, options, limits, 2 if options.cfg_cache else 1, progress, build_hf_model)
 
 
-def build(found: Opened, options: LlamaCppHFOptions, limits: Limits) -> Model:
-    """The model of what was opened."""
+def build_hf_model(found: LoadedGGUF, options: LlamaCppHFOptions, limits: EngineLimits) -> Model:
+    """The model for a loaded GGUF."""
     from transformers import PretrainedConfig
 
-    from loaders.hf.model import Backend, HFModel
-    from loaders.hf.pretrained import DecoderForCausalLM
-    from loaders.hf.search import BeamsAndContrast
-    from loaders.llamacpp.native import give_back
+    from loaders.hf_common.model import HFBackend, HFModel
+    from loaders.hf_common.pretrained import DecoderForCausalLM
+    from loaders.hf_common.search import BeamAndContrastiveSearch
+    from loaders.llamacpp.native import trim_heap
     from loaders.llamacpp_hf.decoder import LlamaCppDecoder
 
     n_ctx = found.context.n_ctx // (2 if options.cfg_cache else 1)
@@ -79,31 +93,34 @@ def build(found: Opened, options: LlamaCppHFOptions, limits: Limits) -> Model:
     decoder = LlamaCppDecoder(found.context, n_ctx, limits.n_batch, BRANCHES)
     config = PretrainedConfig(vocab_size=decoder.n_vocab, max_position_embeddings=n_ctx, is_decoder=True)
     pretrained = DecoderForCausalLM(config, decoder)
-    search = BeamsAndContrast(pretrained, tokenizer, ends, n_ctx, most_beams=BRANCHES, hidden=False)
+    search = BeamAndContrastiveSearch(pretrained, tokenizer, ends, n_ctx, most_beams=BRANCHES, hidden=False)
 
     def release() -> None:
+        if found.watch:
+            found.watch.end(decoder.cost.of_one())
         found.tokenizer.close()
         found.context.close()
         found.weights.close()
-        give_back()
+        trim_heap()
 
-    backend = Backend(
+    backend = HFBackend(
         decoder,
         pretrained,
         release,
         search=search,
+        warning=found.watch.warning if found.watch else lambda: "",
         unsupported={
-            "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not give.",
-            "lora": "llamacpp_HF applies no LoRA adapters: load the model with llama.cpp.",
+            "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not provide.",
+            "lora": "llamacpp_HF does not support LoRA adapters. Load the model with llama.cpp.",
         },
     )
     notes = [*found.notes, reason]
     return HFModel(found.name, LlamaCppHF.name, backend, tokenizer, ends, options, notes, found.memory)
 
 
-def _tokenizer(found: Opened) -> tuple[Tokenizer, frozenset[int], str]:
-    """The folder's tokenizer, else the shared one of the Llama family where it fits, else the GGUF's own."""
-    from loaders.hf.tokenizer import FolderTokenizer
+def _tokenizer(found: LoadedGGUF) -> tuple[Tokenizer, frozenset[int], str]:
+    """The folder's tokenizer, else the shared one of the Llama family if it matches, else the GGUF's own."""
+    from loaders.hf_common.tokenizer import FolderTokenizer
 
     own = found.tokenizer
     folder = found.path if found.path.is_dir() else found.path.parent / _SHARED_TOKENIZER
@@ -115,5 +132,5 @@ def _tokenizer(found: Opened) -> tuple[Tokenizer, frozenset[int], str]:
             ):
                 other.chat_template = other.chat_template or own.chat_template
                 return other, other.end_ids | own.end_ids, f"tokenizer: from the folder {folder.name}"
-            return own, own.end_ids, f"tokenizer: from the GGUF (that of {folder.name} is for another vocabulary)"
-    return own, own.end_ids, "tokenizer: from the GGUF's own metadata"
+            return own, own.end_ids, f"tokenizer: from the GGUF file (the one in {folder.name} has another vocabulary)"
+    return own, own.end_ids, "tokenizer: from the GGUF file's metadata"

@@ -1,9 +1,17 @@
-"""The sampler stack: logits in, a token out, the same under every loader. NumPy alone; no engine is imported."""
+"""The sampler chain for all loaders: logits in, a token out. NumPy only; no engine is imported."""
 
 from __future__ import annotations
 
-from loaders.sampling.candidates import Scratch
-from loaders.sampling.chain import ELSEWHERE, SamplerChain, Stage, draw_seed, order
-from loaders.sampling.dry import breaker_ids
+from loaders.sampling.candidates import SamplerBuffers
+from loaders.sampling.chain import NON_SAMPLER_PARAMS, SamplerChain, SamplerStage, choose_seed, sampler_order
+from loaders.sampling.dry import find_breaker_ids
 
-__all__ = ["ELSEWHERE", "SamplerChain", "Scratch", "Stage", "breaker_ids", "draw_seed", "order"]
+__all__ = [
+    "NON_SAMPLER_PARAMS",
+    "SamplerBuffers",
+    "SamplerChain",
+    "SamplerStage",
+    "choose_seed",
+    "find_breaker_ids",
+    "sampler_order",
+]

@@ -1,7 +1,7 @@
-"""Adaptive-p (llama.cpp, 2026): prefer tokens whose probability is near a target that follows what was chosen.
+"""Adaptive-p (llama.cpp, 2026): prefers tokens whose probability is near a target that depends on earlier choices.
 
-The chosen tokens' probabilities are averaged with a decay, S over W; the next target is 2 * target - S / W. With
-x = |p - next target| / 0.3 each candidate's logit becomes 5 - 10 x^2 / (1 + x).
+The chosen tokens' probabilities are averaged with a decay, S over W; the next target is 2 * target - S / W. With x = |p
+- next target| / 0.3 each candidate's logit becomes 5 - 10 x^2 / (1 + x).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from loaders.sampling.selection import Floats
 _WIDTH = np.float32(0.3)
 
 
-class Adaptive:
-    """The step that comes before the draw, and learns from it."""
+class AdaptiveP:
+    """The step before the draw, which also learns from its result."""
 
     name = "adaptive_p"
 
@@ -31,7 +31,7 @@ class Adaptive:
         return min(max(2 * self._target - self._sum / self._weight, 0.0), 1.0)
 
     def apply(self, c: Candidates) -> Floats:
-        """Bend the logits; returns the probabilities before that, for `learn`."""
+        """Transform the logits; returns the probabilities before that, for `learn`."""
         before = c.probabilities
         x = np.abs(before - np.float32(self.next_target)) / _WIDTH
         logits = 5 - 10 * x * x / (1 + x)
@@ -40,11 +40,11 @@ class Adaptive:
         return before
 
     def learn(self, probability: float) -> None:
-        """Add the probability that the chosen token had."""
+        """Add the probability of the chosen token."""
         self._sum = probability + self._decay * self._sum
         self._weight = 1 + self._decay * self._weight
 
 
-def make(p: SamplingParams) -> Adaptive | None:
-    """The request's adaptive-p, or None where it is off."""
-    return Adaptive(p.adaptive_target, p.adaptive_decay) if p.adaptive_target > 0 else None
+def make_adaptive_p(p: SamplingParams) -> AdaptiveP | None:
+    """The request's adaptive-p, or None if it is off."""
+    return AdaptiveP(p.adaptive_target, p.adaptive_decay) if p.adaptive_target > 0 else None

@@ -1,8 +1,8 @@
-"""The tokens that may still be chosen, with their logits: what every sampler takes and changes.
+"""The tokens that may still be chosen, with their logits: the input and output of every sampler.
 
 It starts as a view of the model's whole vocabulary, which it never writes to, and becomes a short list at the first
-cut. Exponentials are computed when asked for and kept until a logit changes. Probabilities are always those among the
-candidates that are left. It must not know of any sampler or knob.
+truncation. Exponentials are computed on demand and kept until a logit changes. Probabilities are always relative to the
+remaining candidates. It must not know of any sampler or knob.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from loaders.sampling.selection import SORTABLE, Floats, Mask, Positions, descending
+from loaders.sampling.selection import SORTABLE, Floats, Mask, Positions, argsort_descending
 
 Ids = npt.NDArray[np.int64]
 
-#: A probability this close to a bound, relatively, counts as on it: float32 logits are no finer.
+#: A probability this close to a limit, relatively, counts as equal: float32 logits are no more precise.
 SLACK = 2e-6
-_LARGEST = np.float32(1e37)  # no sampler raises a logit above it, so that none becomes infinite
-_EXACT = 256.0  # below this a float32 logit plus a bound is exact enough to compare with
+_LARGEST = np.float32(1e37)  # no sampler raises a logit above this, so that none becomes infinite
+_EXACT = 256.0  # below this a float32 logit plus a limit is precise enough to compare with
 
 
-class Scratch:
-    """Arrays of the vocabulary's size, made once for a request: only one full set of candidates may use them."""
+class SamplerBuffers:
+    """Arrays of the vocabulary's size, created once per request: only one full set of candidates may use them."""
 
     def __init__(self, n_vocab: int) -> None:
         self.logits: Floats = np.empty(n_vocab, np.float32)
@@ -42,11 +42,11 @@ class Scratch:
 
 
 class Candidates:
-    """Token ids and logits. A logit of -inf is a removed token that still stands in the list."""
+    """Token ids and logits. A logit of -inf is a removed token that is still in the list."""
 
-    def __init__(self, logits: Floats, scratch: Scratch | None = None) -> None:
+    def __init__(self, logits: Floats, scratch: SamplerBuffers | None = None) -> None:
         """`logits` holds the whole vocabulary in the order of ids; it is only read."""
-        self._scratch = scratch or Scratch(len(logits))
+        self._scratch = scratch or SamplerBuffers(len(logits))
         self._logits = logits
         self._borrowed = True
         self._ids: Ids | None = None  # all of the vocabulary
@@ -70,12 +70,12 @@ class Candidates:
 
     @property
     def logits(self) -> Floats:
-        """To be read, never written to: changes go through `put`, `scale` and `replace`."""
+        """Read-only: changes go through `put`, `scale` and `replace`."""
         return self._logits
 
     @property
     def count(self) -> int:
-        """How many candidates are left (those at -inf are not)."""
+        """How many candidates are left (without those at -inf)."""
         return int(np.count_nonzero(self._logits > -np.inf))
 
     @property
@@ -115,8 +115,8 @@ class Candidates:
     def entropy(self) -> float:
         """H = -sum(p ln p), in nats."""
         if self._entropy is None:
-            moment = float(np.add.reduce(np.multiply(self.exps, self.shifted, out=self.spare)))
-            if math.isnan(moment):  # 0 * -inf: the removed ones have no part in it
+            moment = float(np.add.reduce(np.multiply(self.exps, self.shifted, out=self.scratch_temp)))
+            if math.isnan(moment):  # 0 * -inf: removed tokens contribute nothing
                 moment = float((self.exps * np.maximum(self.shifted, -1e4)).sum())
             self._entropy = max(math.log(self.total) - moment / self.total, 0.0)
         return self._entropy
@@ -124,7 +124,7 @@ class Candidates:
     def sort(self) -> None:
         """Order from the best to the worst; equal ones keep their order."""
         if not self.sorted:
-            self.cut(descending(self._logits))
+            self.cut(argsort_descending(self._logits))
             self.sorted = True
 
     def cut(self, keep: Positions | Mask | slice, *, best_stays: bool = True) -> None:
@@ -136,7 +136,7 @@ class Candidates:
             kept = int(np.count_nonzero(keep))
             if kept == len(self):
                 return
-            if self._ids is None and kept > max(len(self) // 8, SORTABLE):  # cheaper than to gather so many
+            if self._ids is None and kept > max(len(self) // 8, SORTABLE):  # cheaper than gathering this many
                 self._blank(np.asarray(keep, np.bool_), best_stays)
                 return
             keep = keep.nonzero()[0]
@@ -152,7 +152,7 @@ class Candidates:
         self._ids = ids
 
     def _blank(self, keep: Mask, best_stays: bool) -> None:
-        """Leave the others in the list as removed ones. Without branches: these masks are hard to foretell."""
+        """Keep the others in the list as removed ones. Without branches, because these masks are hard to predict."""
         limit = np.subtract(keep, np.float32(0.5), out=self._scratch.spare)
         limit *= np.inf
         self.replace(np.minimum(self._logits, limit, out=self._scratch.logits), best_stays=best_stays)
@@ -178,17 +178,17 @@ class Candidates:
         return at[which], which
 
     @property
-    def room(self) -> Floats | None:
-        """Where new logits for all candidates may be computed, where there is such room already."""
+    def scratch_logits(self) -> Floats | None:
+        """A buffer for new logits of all candidates, if one exists already."""
         return self._scratch.logits if self._ids is None else None
 
     @property
-    def spare(self) -> Floats | None:
-        """Room for what is not kept."""
+    def scratch_temp(self) -> Floats | None:
+        """A buffer for temporary values."""
         return self._scratch.spare if self._ids is None else None
 
     def copied(self) -> Floats:
-        """The logits in an array of our own, to be changed and given back to `replace`."""
+        """The logits in a separate array, to be changed and passed to `replace`."""
         if self._borrowed:
             np.copyto(self._scratch.logits, self._logits)
             self._logits = self._scratch.logits
@@ -196,7 +196,7 @@ class Candidates:
         return self._logits
 
     def put(self, positions: Ids, logits: Floats) -> None:
-        """Write a few logits. Should no candidate be left, the best of these is put back."""
+        """Write a few logits. If no candidate would be left, the best of these is restored."""
         out = self.copied()
         old = out[positions]
         out[positions] = logits = np.minimum(logits, _LARGEST)
@@ -207,15 +207,15 @@ class Candidates:
             self._changed()
 
     def scale(self, factor: float) -> None:
-        """Multiply the logits by a positive factor: the order stays."""
+        """Multiply the logits by a positive factor: the order does not change."""
         best = self.best * factor
-        if abs(best) > _LARGEST:  # only the differences matter: begin at zero instead
+        if abs(best) > _LARGEST:  # only the differences matter: shift them to begin at zero
             self.replace(self.shifted * np.float32(min(factor, 1e30)), order_stays=True)
             return
-        self.replace(np.multiply(self._logits, np.float32(factor), out=self.room), order_stays=True)
+        self.replace(np.multiply(self._logits, np.float32(factor), out=self.scratch_logits), order_stays=True)
 
     def replace(self, logits: Floats, *, order_stays: bool = False, best_stays: bool = False) -> None:
-        """New logits for all candidates, in an array that the caller gives away."""
+        """New logits for all candidates, in an array that the caller no longer uses."""
         ordered, best = self.sorted and order_stays, self._best if best_stays else None
         self._logits = logits
         self._borrowed = False
@@ -223,13 +223,13 @@ class Candidates:
         self.sorted, self._best = ordered, best
 
     def pick(self, chance: float) -> int:
-        """The position at which the running sum of the probabilities passes `chance` (0 to 1, exclusive)."""
+        """The position at which the cumulative probability exceeds `chance` (0 to 1, exclusive)."""
         exps = self.exps
         if len(exps) == 1:
             return 0
         start = 0
         if len(exps) > 4096:
-            # float32 running sums would lose the tail, float64 ones are slow: find the block first
+            # float32 cumulative sums would lose the tail, float64 ones are slow: find the block first
             width = 512
             edges = np.arange(0, len(exps), width)
             blocks = np.cumsum(np.add.reduceat(exps, edges), dtype=np.float64)
@@ -249,6 +249,6 @@ class Candidates:
 
 
 def _passes(sums: npt.NDArray[np.float64], target: float) -> int:
-    """The first position whose running sum is above the target; at the very end, the last one that adds to it."""
+    """The first position whose cumulative sum exceeds the target; at the very end, the last one that adds to it."""
     at = int(np.searchsorted(sums, target, side="right"))
     return at if at < len(sums) else int(np.searchsorted(sums, sums[-1]))

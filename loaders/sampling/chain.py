@@ -1,8 +1,8 @@
-"""From SamplingParams to a token: the one sampler stack that every loader uses, in the user's order, for one request.
+"""The sampler chain of one request: from SamplingParams and logits to a token, in the user's order, for every loader.
 
-It sees logits and token ids only: nothing of texts, contexts or engines. All state and all chance belong to the
+It sees logits and token ids only: nothing of texts, contexts or engines. All state and randomness belong to the
 request, so the same seed, prompt and settings give the same choices whatever else is running. `choose` and `stages`
-change nothing; only `accept` moves on.
+change nothing; only `accept` advances.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from errors import EngineFailed, InvalidInput, NotNumbers
-from loaders.lists import token_ids
+from errors import EngineFailed, InvalidInput, NonFiniteLogits
+from loaders.list_parsing import parse_token_ids
 from loaders.params import SAMPLERS, SamplingParams
-from loaders.sampling import adaptive, cuts, dry, mirostat, penalties, temperature, xtc
-from loaders.sampling.candidates import Candidates, Ids, Scratch
-from loaders.sampling.run import Run, Step
-from loaders.sampling.selection import Floats, largest
+from loaders.sampling import adaptive, dry, mirostat, penalties, temperature, truncation, xtc
+from loaders.sampling.candidates import Candidates, Ids, SamplerBuffers
+from loaders.sampling.selection import Floats, argmax_k
+from loaders.sampling.state import SamplerState, SamplerStep
 
-#: Knobs that shape what is sampled from, or search instead of drawing: the loaders' business, not the stack's.
-ELSEWHERE: frozenset[str] = frozenset(
+#: Knobs of SamplingParams that are not samplers: the loaders honor them.
+NON_SAMPLER_PARAMS: frozenset[str] = frozenset(
     (
         "guidance_scale",
         "negative_prompt",
@@ -37,50 +37,50 @@ ELSEWHERE: frozenset[str] = frozenset(
     )
 )
 
-_BUILDERS: Mapping[str, Callable[[SamplingParams, Run], Step | None]] = {
+_BUILDERS: Mapping[str, Callable[[SamplingParams, SamplerState], SamplerStep | None]] = {
     **penalties.BUILDERS,
     **dry.BUILDERS,
     **temperature.BUILDERS,
-    **cuts.BUILDERS,
+    **truncation.BUILDERS,
     **xtc.BUILDERS,
 }
-_GREEDY_TOO = {**penalties.BUILDERS, **dry.BUILDERS}  # what acts where nothing is left to chance
-_DRAWING = ("mirostat", "adaptive_p")  # they learn from the draw, so they come right before it
+_GREEDY_BUILDERS = {**penalties.BUILDERS, **dry.BUILDERS}  # without sampling, only these change which token is best
+_DRAWING = ("mirostat", "adaptive_p")  # not in BUILDERS: they learn from each draw, so they always come last
 
 
-#: Beyond it a bias is as good as infinite.
-_FAR = 1e30
+#: Larger biases are cut to it; lower ones than its negative ban the token.
+_LARGEST_BIAS = 1e30
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What one step did: for a look inside the samplers. Tokens come with their probabilities, best first."""
+class SamplerStage:
+    """What one step did, for the sampler inspector. Tokens come with their probabilities, best first."""
 
     name: str  # as in sampler_priority, or "model", "bans", "grammar", "greedy"
     value: str  # its setting
     kept: int
     removed: int
-    top: tuple[tuple[int, float], ...]  # the best that are left, with the probabilities they have now
-    gone: tuple[tuple[int, float], ...]  # the best that were removed, with the probabilities they had before
-    taken: float  # the probability that all removed ones had before, together
-    moved: float  # the probability that went from some tokens to others: the total variation distance, 0 to 1
+    top: tuple[tuple[int, float], ...]  # the best remaining ones, with their probabilities now
+    dropped: tuple[tuple[int, float], ...]  # the best removed ones, with their probabilities before
+    dropped_mass: float  # the total probability of all removed ones before
+    tv_distance: float  # the probability moved between tokens: the total variation distance, 0 to 1
     probabilities: Floats = field(repr=False, compare=False)  # after it, of the whole vocabulary: shape (n_vocab,)
 
 
-def draw_seed(seed: int) -> int:
+def choose_seed(seed: int) -> int:
     """The seed to use: the given one, or a random one for -1."""
     return seed if seed >= 0 else random.SystemRandom().randint(1, 2**31 - 1)
 
 
-def order(params: SamplingParams, warnings: list[str] | None = None) -> list[str]:
-    """The steps in the order in which they work: the user's; those that it leaves out stand at their usual place.
+def sampler_order(params: SamplingParams, warnings: list[str] | None = None) -> list[str]:
+    """The samplers' names in the order of `sampler_priority`.
 
-    A step that is left out comes right after the one that it follows in the default order.
+    One that is not listed there comes right after the one that it follows in the default order.
     """
     steps = list(dict.fromkeys(name for name in params.sampler_priority if name in SAMPLERS))
     strange = [name for name in params.sampler_priority if name not in SAMPLERS]
     if strange and warnings is not None:
-        warnings.append(f"sampler_priority names no sampler with {', '.join(strange)[:100]}: this was left out.")
+        warnings.append(f"sampler_priority: unknown samplers were ignored: {', '.join(strange)[:100]}.")
     for i, name in enumerate(SAMPLERS):
         if name not in steps:
             steps.insert(steps.index(SAMPLERS[i - 1]) + 1 if i else 0, name)
@@ -104,17 +104,17 @@ class SamplerChain:
         breaker_ids: frozenset[int] = frozenset(),
         logit_bias: Mapping[int, float] | None = None,
         warnings: list[str] | None = None,
-        scratch: Scratch | None = None,
+        scratch: SamplerBuffers | None = None,
     ) -> None:
-        """`context_length` stands for a range of "all"; `breaker_ids` come from `dry.breaker_ids`.
+        """`context_length` replaces a repetition range of 0; `breaker_ids` come from `dry.find_breaker_ids`.
 
         Chains that one thread uses in turn may share a `scratch`, which then stays in the processor's cache.
-        What cannot be honoured is appended to `warnings`. Raises: InvalidInput.
+        Warnings about knobs without effect are appended to `warnings`. Raises: InvalidInput.
         """
         warnings = [] if warnings is None else warnings
-        self.seed = draw_seed(seed)
+        self.seed = choose_seed(seed)
         self._params = params
-        self._run = Run(
+        self._state = SamplerState(
             n_vocab=n_vocab,
             prompt_ids=prompt_ids,
             window=penalties.window_size(params, context_length),
@@ -122,73 +122,72 @@ class SamplerChain:
             end_ids=end_ids,
             breaker_ids=breaker_ids,
         )
-        self._bias = _bias(n_vocab, params, logit_bias or {}, self._run.end, warnings)
-        self._min_length = params.min_length if len(self._run.end) else 0
-        self._greedy = temperature.without_chance(params)
-        self._draw: mirostat.Mirostat | adaptive.Adaptive | None = None
+        self._bias = _combine_biases(n_vocab, params, logit_bias or {}, self._state.end, warnings)
+        self._min_length = params.min_length if len(self._state.end) else 0
+        self._greedy = temperature.is_greedy(params)
+        self._draw: mirostat.Mirostat | adaptive.AdaptiveP | None = None
         if not self._greedy:
-            self._draw = mirostat.make(params, self._run)
-            adapts = adaptive.make(params)
+            self._draw = mirostat.make_mirostat(params, self._state)
+            adapts = adaptive.make_adaptive_p(params)
             if self._draw and adapts:
-                warnings.append("adaptive-p does nothing while mirostat is on: both would choose the token.")
+                warnings.append("adaptive-p has no effect while mirostat is on.")
             self._draw = self._draw or adapts
-        builders = _GREEDY_TOO if self._greedy else _BUILDERS
-        built = (builders[name](params, self._run) for name in order(params, warnings) if name in builders)
+        builders = _GREEDY_BUILDERS if self._greedy else _BUILDERS
+        built = (builders[name](params, self._state) for name in sampler_order(params, warnings) if name in builders)
         self._steps = [step for step in built if step]
-        self._scratch = scratch or Scratch(n_vocab)
+        self._scratch = scratch or SamplerBuffers(n_vocab)
         self._new_tokens = 0
-        self._chance = np.random.Generator(np.random.PCG64(self.seed))
+        self._random = np.random.Generator(np.random.PCG64(self.seed))
         self._chosen: tuple[int, float] | None = None  # the last choice and the probability to learn from
-        self._next_place()
+        self._draw_chances()
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The names of the steps that act, in their order. Neutral knobs have none."""
+        """The names of the active steps, in order. Neutral knobs have none."""
         return tuple(step.name for step in self._steps) + ((self._draw.name,) if self._draw else ())
 
     def choose(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> int:
         """Choose the next token from the model's logits, shape (n_vocab,), which are only read.
 
-        `allowed`, of the same shape, leaves only these tokens to choose from. Until `accept` is called, the same
-        logits give the same token, so a caller may look at a choice and then choose again among what it allows.
-
-        Raises: EngineFailed, when logits are not numbers or no token is left.
+        `allowed`, of the same shape, restricts the choice to these tokens. Until `accept` is called, the same logits
+        give the same token, so a caller may check a choice and then choose again among the allowed ones. Raises:
+        EngineFailed if logits are not numbers or no token is left.
         """
         with np.errstate(all="ignore"):
-            c = self._begin(logits, allowed)
+            c = self._start_candidates(logits, allowed)
             if self._greedy and not self._steps:
-                at = int(c.logits.argmax())  # which is that of a NaN, if there is any
-                _check(float(c.logits[at]))
+                at = int(c.logits.argmax())  # NaN, if any logit is NaN
+                _check_finite(float(c.logits[at]))
                 return at
-            _check(c.best)
+            _check_finite(c.best)
             for step in self._steps:
                 step.apply(c)
             if self._greedy:
                 return int(c.ids[c.logits.argmax()])
             before = self._draw.apply(c) if self._draw else None
-            # what was refused was refused for where its chance fell: the same again would favour its neighbours
+            # the grammar refused the first draw; drawing with the same random number again would prefer its neighbors
             at = c.pick(self._draw_chance if allowed is None else self._second_chance)
             token = int(c.ids[at])
             self._chosen = None if before is None else (token, float(before[at]))
             return token
 
     def accept(self, token: int) -> None:
-        """Go on to the next place. A token other than the last choice teaches mirostat and adaptive-p nothing."""
+        """Go to the next position. Mirostat and adaptive-p only learn from the token that `choose` last returned."""
         if self._draw and self._chosen and self._chosen[0] == token:
             self._draw.learn(self._chosen[1])
         self._chosen = None
-        self._run.accept(token)
+        self._state.accept(token)
         self._new_tokens += 1
-        self._next_place()
+        self._draw_chances()
 
     def distribution(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Ids, Floats]:
-        """What `choose` draws from at this place: token ids and their probabilities, in no certain order.
+        """What `choose` draws from: token ids and their probabilities, in no particular order.
 
         Raises: EngineFailed, as `choose` does.
         """
         with np.errstate(all="ignore"):
-            c = self._begin(logits, allowed)
-            _check(c.best)
+            c = self._start_candidates(logits, allowed)
+            _check_finite(c.best)
             for _, _, apply in self._all_steps():
                 apply(c)
             left = np.flatnonzero(c.logits > -np.inf)
@@ -197,41 +196,41 @@ class SamplerChain:
     def processed(self, logits: Floats) -> Floats:
         """The logits after all steps, shape (n_vocab,), a new array; a removed token has -inf.
 
-        Without chance (do_sample off) these are the penalties' alone: nothing is cut to the best one.
-        Raises: EngineFailed, as `choose` does.
+        In greedy decoding (do_sample off) only penalties are applied: nothing is reduced to the best token. Raises:
+        EngineFailed, as `choose` does.
         """
         with np.errstate(all="ignore"):
-            c = self._begin(logits, None)
-            _check(c.best)
+            c = self._start_candidates(logits, None)
+            _check_finite(c.best)
             for step in self._steps:
                 step.apply(c)
             if self._draw:
                 self._draw.apply(c)
-            out = np.full(self._run.n_vocab, -np.inf, np.float32)
+            out = np.full(self._state.n_vocab, -np.inf, np.float32)
             out[c.ids] = c.logits
             return out
 
-    def stages(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None, top: int = 20) -> list[Stage]:
-        """Every step with what it did to these logits: first the model's own distribution, then in the user's order.
+    def stages(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None, top: int = 20) -> list[SamplerStage]:
+        """The effect of every step on these logits: first the model's own distribution, then in the user's order.
 
-        XTC is shown at work, whatever the coin of this place says. Raises: EngineFailed, as `choose` does.
+        XTC is always shown as applied, whatever its probability. Raises: EngineFailed, as `choose` does.
         """
-        coin, self._run.coin = self._run.coin, 0.0
+        xtc_draw, self._state.xtc_draw = self._state.xtc_draw, 0.0
         try:
             with np.errstate(all="ignore"):
-                c = Candidates(self._given(logits), self._scratch)
-                _check(c.best)
-                found = [Stage("model", "", c.count, 0, _top(c, top), (), 0.0, 0.0, c.probabilities)]
+                c = Candidates(self._require_shape(logits), self._scratch)
+                _check_finite(c.best)
+                found = [SamplerStage("model", "", c.count, 0, _top(c, top), (), 0.0, 0.0, c.probabilities)]
                 steps: list[tuple[str, str, Callable[[Candidates], object]]] = []
                 if self._restricts(None):
                     steps.append(("bans", "", lambda c: self._restrict(c, None)))
                 if allowed is not None:
-                    steps.append(("grammar", "", lambda c: _only(c, allowed)))
+                    steps.append(("grammar", "", lambda c: _keep_only(c, allowed)))
                 for name, value, apply in [*steps, *self._all_steps()]:
-                    found.append(_watch(c, name, value, apply, top, found[-1].probabilities))
+                    found.append(_apply_and_record(c, name, value, apply, top, found[-1].probabilities))
                 return found
         finally:
-            self._run.coin = coin
+            self._state.xtc_draw = xtc_draw
 
     def _all_steps(self) -> Iterable[tuple[str, str, Callable[[Candidates], object]]]:
         for step in self._steps:
@@ -241,19 +240,19 @@ class SamplerChain:
         if self._greedy:
             yield "greedy", "", lambda c: c.cut(np.array([c.logits.argmax()]))
 
-    def _next_place(self) -> None:
-        # always both, so that switching XTC on does not shift what is drawn elsewhere
-        self._run.coin, self._draw_chance, self._second_chance = self._chance.random(3).tolist()
+    def _draw_chances(self) -> None:
+        # always all three, so that switching XTC on does not change the other draws
+        self._state.xtc_draw, self._draw_chance, self._second_chance = self._random.random(3).tolist()
 
-    def _given(self, logits: Floats) -> Floats:
+    def _require_shape(self, logits: Floats) -> Floats:
         logits = np.ascontiguousarray(logits, np.float32)
-        if logits.shape != (self._run.n_vocab,):
-            raise ValueError(f"logits of shape {logits.shape}, not ({self._run.n_vocab},)")
+        if logits.shape != (self._state.n_vocab,):
+            raise ValueError(f"logits of shape {logits.shape}, not ({self._state.n_vocab},)")
         return logits
 
-    def _begin(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None) -> Candidates:
-        """The candidates after biases, bans and the least length, which come before all samplers."""
-        c = Candidates(self._given(logits), self._scratch)
+    def _start_candidates(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None) -> Candidates:
+        """The candidates after biases, bans and min_length, which come before all samplers."""
+        c = Candidates(self._require_shape(logits), self._scratch)
         if self._restricts(allowed):
             self._restrict(c, allowed)
         return c
@@ -262,51 +261,51 @@ class SamplerChain:
         return self._bias is not None or allowed is not None or self._new_tokens < self._min_length
 
     def _restrict(self, c: Candidates, allowed: npt.NDArray[np.bool_] | None) -> None:
-        if allowed is not None and self._over(allowed):
-            _only(c, allowed)  # a ban of the end, or a least length, cannot make a finished grammar go on
+        if allowed is not None and self._grammar_is_complete(allowed):
+            _keep_only(c, allowed)  # neither min_length nor a ban of the end can continue a complete grammar
             return
         logits = c.copied()
         if self._bias:
             logits[self._bias[0]] += self._bias[1]
         if self._new_tokens < self._min_length:
-            logits[self._run.end] = -np.inf
+            logits[self._state.end] = -np.inf
         c.replace(logits)
         if allowed is not None:
-            _only(c, allowed)
+            _keep_only(c, allowed)
 
-    def _over(self, allowed: npt.NDArray[np.bool_]) -> bool:
-        """Whether a grammar allows nothing but the end."""
+    def _grammar_is_complete(self, allowed: npt.NDArray[np.bool_]) -> bool:
+        """Whether a grammar allows only the end of the reply."""
         count = int(np.count_nonzero(allowed))
-        return count > 0 and count == int(np.count_nonzero(allowed[self._run.end]))
+        return count > 0 and count == int(np.count_nonzero(allowed[self._state.end]))
 
 
-def _check(best: float) -> None:
+def _check_finite(best: float) -> None:
     """Check the largest logit, which is NaN if any is. Raises: EngineFailed."""
     if best == -np.inf:
-        raise EngineFailed("no allowed token is left to choose from. Loosen the bans or the grammar.")
+        raise EngineFailed("all tokens are banned by the current settings. Remove some bans, or change the grammar.")
     if not math.isfinite(best):
-        raise NotNumbers
+        raise NonFiniteLogits
 
 
-def _only(c: Candidates, allowed: npt.NDArray[np.bool_]) -> None:
-    """Leave the allowed tokens of the whole vocabulary."""
+def _keep_only(c: Candidates, allowed: npt.NDArray[np.bool_]) -> None:
+    """Keep only the allowed tokens of the whole vocabulary."""
     logits = c.copied()
     logits[~allowed] = -np.inf
     c.replace(logits)
 
 
 def _top(c: Candidates, count: int) -> tuple[tuple[int, float], ...]:
-    best = largest(c.logits, count)[0]
+    best = argmax_k(c.logits, count)[0]
     best = best[np.argsort(-c.logits[best], kind="stable")][:count]
     return tuple(zip(c.ids[best].tolist(), (c.exps[best] / c.total).tolist(), strict=True))
 
 
-def _watch(
+def _apply_and_record(
     c: Candidates, name: str, value: str, apply: Callable[[Candidates], object], top: int, before: Floats
-) -> Stage:
+) -> SamplerStage:
     had = c.count
     apply(c)
-    _check(c.best)
+    _check_finite(c.best)
     after = np.zeros(c.n_vocab, np.float32)
     after[c.ids] = c.probabilities
     kept, taken = c.count, 0.0
@@ -318,31 +317,31 @@ def _watch(
         taken = float(removed.sum(dtype=np.float64))
         some = np.flatnonzero(removed)
         if len(some):
-            best = some[largest(removed[some], top)[0][:top]]
+            best = some[argmax_k(removed[some], top)[0][:top]]
             gone = list(zip(best.tolist(), removed[best].tolist(), strict=True))
     moved = float(np.abs(after - before).sum(dtype=np.float64)) / 2
-    return Stage(name, value, kept, had - kept, _top(c, top), tuple(gone), taken, moved, after)
+    return SamplerStage(name, value, kept, had - kept, _top(c, top), tuple(gone), taken, moved, after)
 
 
-def _bias(
+def _combine_biases(
     n_vocab: int, params: SamplingParams, logit_bias: Mapping[int, float], end: Ids, warnings: list[str]
 ) -> tuple[Ids, Floats] | None:
-    """Token ids and what is added to their logits: the request's bias, bans, and the end tokens if banned."""
+    """Token ids and the values added to their logits: the request's bias, bans, and the end tokens if banned."""
     if len(logit_bias) > n_vocab:
-        raise InvalidInput(f"logit_bias names {len(logit_bias):,} tokens, and this model has {n_vocab:,}.")
+        raise InvalidInput(f"logit_bias lists {len(logit_bias):,} tokens, but this model has only {n_vocab:,}.")
     bias = {int(token): float(value) for token, value in logit_bias.items()}
     if any(np.isnan(value) for value in bias.values()):
-        raise InvalidInput("A logit bias is not a number (NaN). Give each token a number, such as -100 or 5.")
-    bias.update(dict.fromkeys(token_ids(params.custom_token_bans), -np.inf))
+        raise InvalidInput("logit_bias must not contain NaN. Use numbers such as -100 or 5.")
+    bias.update(dict.fromkeys(parse_token_ids(params.custom_token_bans), -np.inf))
     if params.ban_eos_token:
         bias.update(dict.fromkeys(end.tolist(), -np.inf))
     known = {token: value for token, value in bias.items() if 0 <= token < n_vocab}
     if len(known) < len(bias):
         strange = next(token for token in bias if token not in known)
-        warnings.append(f"Token id {strange} does not exist in this model: its ban or bias was left out.")
+        warnings.append(f"Token id {strange} does not exist in this model, so its ban or bias was ignored.")
     if not known:
         return None
     values = np.fromiter(known.values(), np.float64)
-    # an infinite raise would leave no differences to choose by; what is that far down is banned
-    values = np.where(values < -_FAR, -np.inf, np.minimum(values, _FAR))
+    # an infinite bias would make all biased tokens equal; one of minus infinity bans
+    values = np.where(values < -_LARGEST_BIAS, -np.inf, np.minimum(values, _LARGEST_BIAS))
     return np.fromiter(known, np.int64), values.astype(np.float32)

@@ -1,7 +1,7 @@
-"""DRY (p-e-w, 2024): lower the tokens that would prolong a repetition, more the longer it has become.
+"""DRY (p-e-w, 2024): penalizes tokens that would extend a repetition, more so the longer it has become.
 
-A token that followed an earlier stretch of n tokens equal to the last n ones is lowered by
-multiplier * base^(n - allowed length), for n from the allowed length on. A stretch does not reach over a breaker.
+A token that followed an earlier sequence of n tokens equal to the last n ones is lowered by
+multiplier * base^(n - allowed length), for n from the allowed length on. A sequence does not extend across a breaker.
 """
 
 from __future__ import annotations
@@ -10,37 +10,37 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from loaders.lists import quoted_strings
+from loaders.list_parsing import parse_quoted_strings
 from loaders.params import SamplingParams
 from loaders.sampling.candidates import Candidates, Ids
-from loaders.sampling.penalties import additive
-from loaders.sampling.run import Run, Step
+from loaders.sampling.penalties import apply_additive_penalty
 from loaders.sampling.selection import Floats
+from loaders.sampling.state import SamplerState, SamplerStep
 
-_LONGEST = 50  # a longer match counts as one of this length, as in the original
+_LONGEST = 50  # a longer match counts as this length, as in the original
 
 
-class Repeats:
-    """The lengths of all earlier stretches that equal the end of the text, kept up with each new token.
+class RepeatIndex:
+    """The lengths of all earlier sequences that equal the end of the text, updated with each new token.
 
-    `_lengths[d - 1]` belongs to the stretch that ends d tokens back. When a token comes, every stretch ends d tokens
-    back from it too, one longer where the tokens agree and gone where they do not: one pass over bytes.
+    `_lengths[d - 1]` belongs to the sequence that ends d tokens back. When a token is added, every sequence ends d
+    tokens back from it too, one longer if the tokens are equal and of length 0 if not: one pass over bytes.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._history = run.history
-        self._size = run.window_size
-        self._breakers = run.breaker_ids
-        self._lengths = np.zeros(min(self._size, len(run.history.tokens) + 1024), np.uint8)
+    def __init__(self, state: SamplerState) -> None:
+        self._history = state.history
+        self._size = state.window_size
+        self._breakers = state.breaker_ids
+        self._lengths = np.zeros(min(self._size, len(state.history.tokens) + 1024), np.uint8)
         self._found: tuple[Ids, Ids] | None = None
-        # as no match counts beyond 50, the last 50 tokens tell all lengths
-        length = len(run.history.tokens)
+        # because no match counts beyond 50, the last 50 tokens determine all lengths
+        length = len(state.history.tokens)
         for end in range(max(length - _LONGEST, 0), length):
             self._follow(end)
-        run.listen(self._listen)
+        state.listen(self._listen)
 
     def found(self) -> tuple[Ids, Ids]:
-        """The tokens that would prolong a repetition, each once, and the length of the longest one before it."""
+        """The tokens that would extend a repetition, each once, and the length of the longest one before it."""
         if self._found is None:
             tokens = self._history.tokens
             back = np.flatnonzero(self._lengths[: self._reach(len(tokens) - 1)]) + 1
@@ -62,7 +62,7 @@ class Repeats:
         return max(min(end, self._size - 1), 0)
 
     def _follow(self, end: int) -> None:
-        """Bring the lengths to where the text ends with the token at this place."""
+        """Update the lengths to the text that ends with the token at this position."""
         tokens = self._history.tokens
         reach = self._reach(end)
         if reach > len(self._lengths):
@@ -76,12 +76,12 @@ class Repeats:
         np.minimum(lengths, _LONGEST, out=lengths)
 
 
-def dry(c: Candidates, repeats: Repeats, multiplier: float, base: float, allowed: int) -> None:
+def apply_dry(c: Candidates, repeats: RepeatIndex, multiplier: float, base: float, allowed: int) -> None:
     """Apply the module's formula. Off: multiplier 0."""
     tokens, lengths = repeats.found()
     enough = lengths >= allowed
     if enough.any():
-        additive(c, tokens[enough], _amounts(lengths[enough] - allowed, multiplier, base))
+        apply_additive_penalty(c, tokens[enough], _amounts(lengths[enough] - allowed, multiplier, base))
 
 
 def _amounts(excess: Ids, multiplier: float, base: float) -> Floats:
@@ -89,7 +89,7 @@ def _amounts(excess: Ids, multiplier: float, base: float) -> Floats:
     return np.minimum(multiplier * powers, 1e30).astype(np.float32)
 
 
-def breaker_ids(
+def find_breaker_ids(
     params: SamplingParams,
     encode: Callable[[str], Sequence[int]],
     piece: Callable[[int], bytes] | None = None,
@@ -97,14 +97,13 @@ def breaker_ids(
 ) -> frozenset[int]:
     """The tokens at which matches end, from the user's strings: the last token of "a" + string, as in the original.
 
-    With `piece` also every token of the vocabulary whose bytes contain one of the strings, as in llama.cpp. That asks
-    for every token once: keep the answer for as long as model and strings stay the same. Empty where DRY is off.
-
-    Raises: InvalidInput, when the strings cannot be read.
+    With `piece`, also every token of the vocabulary whose bytes contain one of the strings, as in llama.cpp. This reads
+    every token once: keep the result for as long as model and strings stay the same. Empty if DRY is off. Raises:
+    InvalidInput if the strings cannot be parsed.
     """
     if params.dry_multiplier <= 0:
         return frozenset()
-    strings = quoted_strings(params.dry_sequence_breakers, bare=True)
+    strings = parse_quoted_strings(params.dry_sequence_breakers, bare=True)
     ids = {encoded[-1] for string in strings if (encoded := encode("a" + string))}
     if piece:
         wanted = [string.encode("utf-8", "surrogatepass") for string in strings]
@@ -115,13 +114,13 @@ def breaker_ids(
     return frozenset(ids)
 
 
-def _dry(p: SamplingParams, run: Run) -> Step | None:
+def _dry(p: SamplingParams, state: SamplerState) -> SamplerStep | None:
     multiplier, base, allowed = p.dry_multiplier, p.dry_base, p.dry_allowed_length
     if multiplier <= 0:
         return None
-    repeats = Repeats(run)
+    repeats = RepeatIndex(state)
     value = f"{multiplier:g} * {base:g}^(n - {allowed})"
-    return Step("dry", value, lambda c: dry(c, repeats, multiplier, base, allowed))
+    return SamplerStep("dry", value, lambda c: apply_dry(c, repeats, multiplier, base, allowed))
 
 
-BUILDERS: Mapping[str, Callable[[SamplingParams, Run], Step | None]] = {"dry": _dry}
+BUILDERS: Mapping[str, Callable[[SamplingParams, SamplerState], SamplerStep | None]] = {"dry": _dry}

@@ -1,7 +1,7 @@
-"""Mirostat (Basu 2020): hold the surprise of the text near tau bits per token by cutting more or less of the tail.
+"""Mirostat (Basu 2020): keeps the surprise of the text near tau bits per token by truncating more or less of the tail.
 
-Both forms keep mu, which begins at 2 tau and after each token goes down by eta * (its surprise - tau). The surprise is
-that of the token among the candidates it was drawn from.
+Both versions keep mu, which begins at 2 tau and after each token decreases by eta * (its surprise - tau). The surprise
+is that of the token among the candidates it was drawn from.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 from loaders.params import SamplingParams
 from loaders.sampling.candidates import Candidates
-from loaders.sampling.cuts import top_k
-from loaders.sampling.run import Run
-from loaders.sampling.selection import Floats, largest
+from loaders.sampling.selection import Floats, argmax_k
+from loaders.sampling.state import SamplerState
+from loaders.sampling.truncation import top_k
 
 _FARTHEST = 500.0
-_SEEN = 100  # how many of the best tokens the first form estimates the distribution from
+_SEEN = 100  # how many of the best tokens version 1 uses for its estimate
 
 
 class Mirostat:
-    """The step that comes before the draw, and learns from it."""
+    """The step before the draw, which also learns from its result."""
 
     name = "mirostat"
 
@@ -31,33 +31,33 @@ class Mirostat:
         self.mu = _bounded(2 * tau)
 
     def apply(self, c: Candidates) -> Floats:
-        """Cut by the present mu; returns the probabilities of what is left, for `learn`."""
+        """Truncate by the current mu; returns the remaining probabilities, for `learn`."""
         if self._mode == 1:
-            zipf(c, self.mu, self._n_vocab)
+            cut_by_zipf(c, self.mu, self._n_vocab)
         else:
             # -log2 p <= mu, and always the best
             c.keep_above(math.log(c.total) - self.mu * math.log(2))
         return c.probabilities
 
     def learn(self, probability: float) -> None:
-        """Correct mu by the probability that the chosen token had."""
+        """Correct mu by the probability of the chosen token."""
         surprise = -math.log2(max(probability, 1e-30))
         self.mu = _bounded(self.mu - self._eta * (surprise - self._tau))
 
 
 def _bounded(mu: float) -> float:
-    """Bits; beyond these bounds it cuts nothing, or all but the best, and 2^mu would be no number."""
+    """Bits; beyond these limits it truncates nothing, or all but the best, and 2^mu would overflow."""
     return max(-_FARTHEST, min(mu, _FARTHEST))
 
 
-def zipf(c: Candidates, mu: float, n_vocab: int) -> None:
-    """Mirostat 1's cut: take the distribution for Zipf's, estimate its exponent, and keep the k that gives mu.
+def cut_by_zipf(c: Candidates, mu: float, n_vocab: int) -> None:
+    """The truncation of Mirostat 1: assume Zipf's distribution, estimate its exponent, and keep the k that gives mu.
 
     The estimate is the paper's least-squares one, as in llama.cpp.
     """
-    best, _ = largest(c.logits, _SEEN)
+    best, _ = argmax_k(c.logits, _SEEN)
     logs = np.sort(c.logits[best])[::-1][:_SEEN].astype(np.float64)
-    logs = logs[logs > -np.inf]  # what was removed before has no rank
+    logs = logs[logs > -np.inf]  # removed tokens have no rank
     if len(logs) < 2:
         return
     ranks = np.arange(1, len(logs))
@@ -75,8 +75,8 @@ def zipf(c: Candidates, mu: float, n_vocab: int) -> None:
     top_k(c, max(int(min(k, n_vocab)), 1))
 
 
-def make(p: SamplingParams, run: Run) -> Mirostat | None:
-    """The request's mirostat, or None where it is off."""
+def make_mirostat(p: SamplingParams, state: SamplerState) -> Mirostat | None:
+    """The request's mirostat, or None if it is off."""
     if not p.mirostat_mode:
         return None
-    return Mirostat(p.mirostat_mode, p.mirostat_tau, p.mirostat_eta, run.n_vocab)
+    return Mirostat(p.mirostat_mode, p.mirostat_tau, p.mirostat_eta, state.n_vocab)

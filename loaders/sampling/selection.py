@@ -1,6 +1,7 @@
-"""The best of a long array without sorting it: by number, or by the mass that they carry.
+"""Selects the largest values of a long array without sorting it: by number, or by their cumulative weight.
 
-Only a part that provably holds the answer is sorted. Arrays in, positions or a mask out; nothing here knows of tokens.
+Only a part that provably contains the answer is sorted. Arrays in, positions or a mask out; nothing here knows of
+tokens.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
-SORTABLE = 2048  # up to here a stable sort costs less than looking for a smaller part
+SORTABLE = 2048  # up to here a stable sort costs less than searching for a smaller part
 _ROWS = 64
 _SAMPLE = 512
-_MARGIN = 24  # of the sample's places, on either side of the guess
+_MARGIN = 24  # positions in the sample, on either side of the estimate
 
 
-def descending(values: Floats) -> Positions:
-    """Positions from the largest value to the smallest; equal values stay in their order."""
+def argsort_descending(values: Floats) -> Positions:
+    """Positions from the largest value to the smallest; equal values keep their order."""
     return np.argsort(-values, kind="stable")
 
 
-def largest(values: Floats, count: int) -> tuple[Positions, bool]:
+def argmax_k(values: Floats, count: int) -> tuple[Positions, bool]:
     """Positions of the `count` largest values and of those equal to the last of them, without any -inf.
 
-    Returns them with whether they are in descending order; a very long answer stays in the order of positions.
+    Returns them and whether they are in descending order; a very long result stays in the order of positions.
     """
     if len(values) <= SORTABLE:
-        order = descending(values)
+        order = argsort_descending(values)
     else:
         part = (values >= _bound(values, count)).nonzero()[0]
         some = values[part]
@@ -43,7 +44,7 @@ def largest(values: Floats, count: int) -> tuple[Positions, bool]:
                 return finite, False
             part = finite if len(finite) else part[:1]
             some = values[part]
-        order = part[descending(some)]
+        order = part[argsort_descending(some)]
     ranked = -values[order]
     end = int(np.searchsorted(ranked, ranked[min(count, len(ranked)) - 1], side="right"))
     if ranked[end - 1] == np.inf:
@@ -52,9 +53,10 @@ def largest(values: Floats, count: int) -> tuple[Positions, bool]:
 
 
 def _bound(values: Floats, count: int) -> np.float32:
-    """A value that at least `count` values reach, and not many more if they lie scattered.
+    """A value that at least `count` values reach, and not many more if they are distributed evenly.
 
-    The array is laid out as a table; of the maxima of its columns, `count` are as large as the count-th of them.
+    The array is treated as a table; of the maxima of its columns, `count` are at least as large as the count-th of
+    them.
     """
     columns = max(len(values) // _ROWS, 4 * count)
     rows = len(values) // columns
@@ -65,23 +67,23 @@ def _bound(values: Floats, count: int) -> np.float32:
     return np.float32(np.partition(best, columns - count)[columns - count])
 
 
-def heaviest(keys: Floats, weights: Floats, mass: float) -> tuple[Positions | Mask, bool]:
+def smallest_top_mass(keys: Floats, weights: Floats, mass: float) -> tuple[Positions | Mask, bool]:
     """The fewest positions with the largest keys whose weights add up to `mass`; at least one.
 
-    Returns positions in descending order of their keys and True; or, where they may be many, a mask and False.
+    Returns positions in descending order of their keys and True; or, if they may be many, a mask and False.
     """
     if len(keys) <= SORTABLE:
-        order = descending(keys)
+        order = argsort_descending(keys)
         return order[: _reach(weights[order], mass)], True
     part = (keys >= _bound(keys, 256)).nonzero()[0]
     head = float(weights[part].sum(dtype=np.float64))
-    mass = min(mass, float(weights.sum(dtype=np.float64)) * (1 - 1e-9))  # to be reached in spite of rounding
-    if head < mass:  # all of these are taken: what is left is even enough to be guessed from a sample
+    mass = min(mass, float(weights.sum(dtype=np.float64)) * (1 - 1e-9))  # must be reached despite rounding
+    if head < mass:  # all of these are taken: the rest is even enough to be estimated from a sample
         weights = weights.copy()
         weights[part] = 0
         mass -= head
     elif len(part) <= SORTABLE:
-        order = part[descending(keys[part])]
+        order = part[argsort_descending(keys[part])]
         return order[: _reach(weights[order], mass)], True
     edge, equals = _edge(keys, weights, mass)
     chosen = keys > edge
@@ -94,7 +96,7 @@ def _reach(weights: Floats, mass: float) -> int:
 
 
 def _edge(keys: Floats, weights: Floats, mass: float) -> tuple[np.float32, int]:
-    """The smallest key of those that `heaviest` takes, and how many of the keys equal to it are taken.
+    """The smallest key that `smallest_top_mass` takes, and how many of the keys equal to it are taken.
 
     Quickselect with two pivots, which an evenly spaced sample places on either side of the answer.
     """
@@ -102,7 +104,7 @@ def _edge(keys: Floats, weights: Floats, mass: float) -> tuple[np.float32, int]:
     while len(keys) > SORTABLE:
         step = len(keys) // _SAMPLE
         sample = keys[::step]
-        order = descending(sample)
+        order = argsort_descending(sample)
         guess = np.cumsum(weights[::step][order], dtype=np.float64)
         at = int(np.searchsorted(guess, mass / total * guess[-1])) if total > 0 else 0
         above = keys >= sample[order[max(at - _MARGIN, 0)]]
@@ -122,6 +124,6 @@ def _edge(keys: Floats, weights: Floats, mass: float) -> tuple[np.float32, int]:
         if len(left) == len(keys):
             break  # many equal keys: sort what is left
         keys, weights = keys[left], weights[left]
-    order = descending(keys)
+    order = argsort_descending(keys)
     taken = keys[order[: _reach(weights[order], mass)]]
     return taken[-1], int(np.count_nonzero(taken == taken[-1]))

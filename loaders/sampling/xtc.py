@@ -1,4 +1,6 @@
-"""XTC, exclude top choices (p-e-w, 2024): now and then drop all likely tokens but the least likely of them."""
+"""XTC, exclude top choices (p-e-w, 2024): with some probability, removes all likely tokens except the least likely of
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ import numpy as np
 
 from loaders.params import SamplingParams
 from loaders.sampling.candidates import SLACK, Candidates
-from loaders.sampling.run import Run, Step
+from loaders.sampling.state import SamplerState, SamplerStep
 
 
-def xtc(c: Candidates, threshold: float, protected: frozenset[int]) -> None:
-    """Remove every candidate with p >= threshold but the least likely of these.
+def apply_xtc(c: Candidates, threshold: float, protected: frozenset[int]) -> None:
+    """Remove every candidate with p >= threshold except the least likely of these.
 
-    Nothing happens where one of the removed would be a protected token (newlines and the end of the text), as in the
+    Nothing happens if one of the removed would be a protected token (newlines and the end of the text), as in the
     original; llama.cpp has no such rule.
     """
     if threshold > 0:
@@ -33,16 +35,16 @@ def xtc(c: Candidates, threshold: float, protected: frozenset[int]) -> None:
     c.cut(~above, best_stays=False)
 
 
-def _xtc(p: SamplingParams, run: Run) -> Step | None:
+def _xtc(p: SamplingParams, state: SamplerState) -> SamplerStep | None:
     threshold, probability = p.xtc_threshold, p.xtc_probability
     if probability <= 0:
         return None
 
     def apply(c: Candidates) -> None:
-        if run.coin < probability:
-            xtc(c, threshold, run.structure)
+        if state.xtc_draw < probability:
+            apply_xtc(c, threshold, state.structure)
 
-    return Step("xtc", f"{threshold:g}, in {probability:.0%} of the places", apply)
+    return SamplerStep("xtc", f"{threshold:g}, in {probability:.0%} of the places", apply)
 
 
-BUILDERS: Mapping[str, Callable[[SamplingParams, Run], Step | None]] = {"xtc": _xtc}
+BUILDERS: Mapping[str, Callable[[SamplingParams, SamplerState], SamplerStep | None]] = {"xtc": _xtc}

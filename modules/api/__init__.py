@@ -1,6 +1,6 @@
-"""The HTTP API: OpenAI's routes and our own. Routes parse, ask a service, and shape the answer; nothing else is here.
+"""The HTTP API: OpenAI's routes and our own. Routes parse, call a service, and shape the response; nothing else.
 
-It never touches an engine or the page. Importing this package imports no FastAPI.
+It never touches an engine or the page. Importing this package does not import FastAPI.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modules.api.serve import Served
+    from modules.api.serve import ApiServer
     from modules.app import App
 
 __all__ = ["launch"]
 
 
-def launch(app: App) -> Served:
-    """Serve the API in a thread of its own. Raises: UserError, when it cannot be served."""
-    from modules.api.serve import serve
+def launch(app: App) -> ApiServer:
+    """Serve the API in its own thread. Raises: UserError if it cannot be served."""
+    from modules.api.serve import serve_api
 
-    return serve(app)
+    return serve_api(app)

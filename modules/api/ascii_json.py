@@ -1,4 +1,4 @@
-"""JSON as it is answered everywhere here: ASCII alone, so that half a character from anywhere breaks nothing."""
+"""The JSON encoding of all responses: ASCII only, so that lone surrogates cannot break anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 
 class AsciiJSON(JSONResponse):
-    """What is not ASCII is escaped: UTF-8 has no form for a lone surrogate, a JSON text has."""
+    """Non-ASCII characters are escaped: UTF-8 cannot encode a lone surrogate, JSON can."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")

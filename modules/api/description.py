@@ -1,5 +1,5 @@
-"""The API's description (OpenAPI) as it truly is: what fails is OpenAI's error object, keys are bearer tokens, and a
-reply may be a stream of events. FastAPI makes the rest of it from the routes.
+"""The API's OpenAPI description, with corrections: errors are OpenAI's error object, keys are bearer tokens, and a
+reply may be an event stream. FastAPI generates the rest from the routes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from typing import Any
 from fastapi import FastAPI
 
 _ERRORS = {
-    "400": "What was asked for makes no sense, or does not fit.",
-    "401": "The key is missing or wrong.",
-    "403": "A page of another origin asked.",
-    "404": "There is no such thing.",
-    "409": "It is in use, or was cancelled.",
-    "413": "The body is too large.",
-    "429": "Too many requests at once.",
-    "503": "No model is loaded, or it cannot be done now.",
+    "400": "Invalid request, or a prompt that does not fit into the context.",
+    "401": "Missing or wrong API key.",
+    "403": "Request from an origin that is not allowed.",
+    "404": "Not found.",
+    "409": "In use, or cancelled.",
+    "413": "Request body too large.",
+    "429": "Too many requests at the same time.",
+    "503": "No model loaded, or temporarily unavailable.",
 }
 _ERROR = {
     "type": "object",
@@ -38,8 +38,8 @@ _STREAMED = ("/v1/completions", "/v1/chat/completions")
 _TEXTS = ("stop", "stopping_strings", "banned_strings", "bad_words")
 
 
-def describe(api: FastAPI) -> None:
-    """Let the application give this description."""
+def install_description(api: FastAPI) -> None:
+    """Let the application return this description."""
     made = api.openapi
 
     def openapi() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _complete(schema: dict[str, Any]) -> None:
         for operation in operations.values():
             operation["responses"].pop("422", None)
             operation["responses"].update(errors)
-            operation["security"] = [{}, {"key": []}]  # where keys are set
+            operation["security"] = [{}, {"key": []}]  # if keys are set
             if told := operation.get("description"):
                 operation["summary"] = told.partition("\n")[0].rstrip(".")
             if path in _STREAMED:
@@ -79,6 +79,6 @@ def _complete(schema: dict[str, Any]) -> None:
     for each in parts["schemas"].values():
         for name in _TEXTS:
             given = each.get("properties", {}).get(name)
-            if given:  # one text is as good as a list of one
+            if given:  # a text is accepted like a list of one
                 texts = {key: given.pop(key) for key in ("type", "items", "$ref") if key in given}
                 given["anyOf"] = [{"type": "string"}, texts]

@@ -1,7 +1,7 @@
-"""GET /docs: the API's routes and their fields as one page, made from its OpenAPI description. It loads nothing.
+"""GET /docs: the API's routes and fields on one page, generated from its OpenAPI description. It loads nothing.
 
-FastAPI's own page takes its script and style from other hosts, so it is empty without the internet, and tells them who
-reads it. This one is plain HTML: no script runs, and its policy lets the browser ask nobody. Pure: a description in, a
+FastAPI's own page loads scripts and styles from other hosts, so it is empty without internet access and reveals its
+readers. This one is plain HTML without scripts, and its policy forbids requests to other hosts. Pure: a description in,
 text out.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 _METHODS = ("get", "post", "put", "patch", "delete")
-_DEEPEST = 3  # objects in objects that are written out
+_DEEPEST = 3  # levels of nested objects that are shown
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fbfaf8; --raised: #fff; --text: #26231f; --soft: #6d675f; --line: #e2ded7;
@@ -44,15 +44,15 @@ th { color: var(--soft); font-weight: 600; border-top: 0; } td:first-child { whi
 """
 
 
-def page(description: Mapping[str, Any], address: str) -> str:
-    """The page for an OpenAPI description; `address` is where the API is, for the example."""
+def render_docs_page(description: Mapping[str, Any], address: str) -> str:
+    """The page for an OpenAPI description; `address` is the API's URL, for the example."""
     info = description.get("info", {})
     title = _text(info.get("title", "API"))
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
         f"<title>{title}: API</title><style>{_STYLE}</style></head><body><main>",
-        f"<h1>{title}: API</h1><p>{_text(info.get('description', ''))} All of it as a file for programs: ",
+        f"<h1>{title}: API</h1><p>{_text(info.get('description', ''))} OpenAPI document: ",
         "<a href=openapi.json>openapi.json</a>.</p>",
         f"<pre>{_text(_example(address))}</pre>",
     ]
@@ -98,7 +98,7 @@ def _route(description: Mapping[str, Any], path: str, method: str, route: Mappin
     if answer and _resolved(description, answer).get("properties"):
         parts.append("<h3>Answer</h3>" + _fields(description, answer))
     elif schema is None and not given:
-        parts.append("<p class=soft>It takes nothing.</p>")
+        parts.append("<p class=soft>No parameters.</p>")
     return "".join([*parts, "</div></details>"])
 
 
@@ -163,13 +163,16 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     low = next((f"{each['minimum']:g}" for each in choices if "minimum" in each), "")
     high = next((f"{each['maximum']:g}" for each in choices if "maximum" in each), "")
     if low and high:
-        return f"From {low} to {high}."
-    return f"At least {low}." if low else f"At most {high}." if high else ""
+        return f"{low} to {high}."
+    return f"Minimum: {low}." if low else f"Maximum: {high}." if high else ""
 
 
 def _resolved(description: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema without a reference at its top."""
-    for _ in range(8):  # a reference to a reference; never a circle for ever
+    """A schema with the reference at its top resolved; for an optional one, the schema of the value if present."""
+    for _ in range(8):  # a reference to a reference; limited, in case of a cycle
+        choices = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+        if len(choices) == 1 and "$ref" in choices[0]:
+            schema = choices[0]
         name = schema.get("$ref", "").rpartition("/")[2]
         if not name:
             break

@@ -1,7 +1,8 @@
-"""Our own routes below /v1/internal: tokens, the prompt of a chat, the next token, the model in memory."""
+"""Our own routes under /v1/internal: tokens, a chat's prompt, the next token, the loaded model."""
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any
 
@@ -9,19 +10,19 @@ from fastapi import APIRouter, Request
 
 from errors import InvalidInput
 from loaders import LOADERS
-from modules.api.completions import warned
-from modules.api.fields import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody
-from modules.api.generate import LABEL, asked_chat, asked_params, label_of
-from modules.api.work import Workers
+from modules.api.completions import warnings_field
+from modules.api.generate import LABEL, client_label, prepare_chat, request_params
+from modules.api.request_models import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody, UnloadBody
+from modules.api.threadpools import Threadpools
 from modules.app import App
 
 
 async def health() -> dict[str, str]:
-    """That the server is there: also while a model loads, and without a key."""
+    """Whether the server is up: also while a model loads, and without a key."""
     return {"status": "ok"}
 
 
-def routes(app: App, workers: Workers) -> APIRouter:
+def routes(app: App, workers: Threadpools) -> APIRouter:
     router = APIRouter(prefix="/v1/internal", tags=["internal"])
 
     router.add_api_route("/health", health)
@@ -29,46 +30,52 @@ def routes(app: App, workers: Workers) -> APIRouter:
     @router.post("/encode")
     async def encode(body: TextBody) -> dict[str, Any]:
         tokens = await workers.short(lambda: app.generator.session().encode(body.text))
-        return {"tokens": tokens, "length": len(tokens), **warned(body.strangers())}
+        return {"tokens": tokens, "length": len(tokens), **warnings_field(body.unknown_fields())}
 
     @router.post("/decode")
     async def decode(body: TokensBody) -> dict[str, Any]:
         text = await workers.short(lambda: app.generator.session().decode(body.tokens))
-        return {"text": text, **warned(body.strangers())}
+        return {"text": text, **warnings_field(body.unknown_fields())}
 
     @router.post("/token-count")
     async def token_count(body: TextBody) -> dict[str, Any]:
         length = await workers.short(lambda: app.generator.session().count(body.text))
-        return {"length": length, **warned(body.strangers())}
+        return {"length": length, **warnings_field(body.unknown_fields())}
 
     @router.post("/logits")
     async def logits(request: Request, body: LogitsFields) -> dict[str, Any]:
         cancel = threading.Event()
 
         def look() -> tuple[dict[str, float], list[str]]:
-            params, notes = asked_params(app, body)
-            found, warnings = app.generator.session().next_tokens(
-                body.prompt, params, body.top_logits, sampled=body.use_samplers, label=label_of(request), cancel=cancel
+            params, notes = request_params(app, body)
+            session = app.generator.session(body.model)
+            found, warnings = session.next_tokens(
+                body.prompt,
+                params,
+                body.top_logits,
+                sampled=body.use_samplers,
+                label=client_label(request),
+                cancel=cancel,
             )
-            return found, [*notes, *body.idle(), *warnings]
+            return found, [*notes, *body.idle(), *session.notes, *warnings]
 
         found, warnings = await workers.long(request, look, cancel)
-        return {"logits": found, **warned(warnings)}
+        return {"logits": found, **warnings_field(warnings)}
 
     @router.post("/chat-prompt")
     async def chat_prompt(request: Request, body: ChatRequest) -> dict[str, Any]:
-        opened, _, notes = await asked_chat(app, workers, request, body)
-        return {"prompt": opened.text, **warned(notes)}
+        ask = await prepare_chat(app, workers, request, body)
+        return {"prompt": ask.prompts[0], **warnings_field([*ask.notes, *(ask.session.notes if ask.session else ())])}
 
     @router.post("/stop-generation")
     async def stop_generation(request: Request) -> dict[str, Any]:
-        """Stops what the API runs; with the admin key (or where there is no key) also what the page runs."""
+        """Stop the API's requests; with the admin key (or if there is no key) also the page's."""
         whose = "" if request.scope.get("is_admin") else LABEL
         return {"stopped": await workers.short(lambda: app.completions.stop(whose))}
 
     @router.post("/end-thought")
     async def end_thought() -> dict[str, Any]:
-        """Lets the replies of the API that are thinking come to their answers now."""
+        """End the reasoning of the API's running replies, so that they continue with their answers."""
         return {"ended": await workers.short(app.completions.end_thoughts)}
 
     @router.get("/queue")
@@ -79,32 +86,40 @@ def routes(app: App, workers: Workers) -> APIRouter:
 
     @router.get("/model/info")
     async def model_info() -> dict[str, Any]:
-        model = app.models.loaded
+        model, memory = app.models.loaded, app.models.memory
         names = [each.path.stem for each in model.loras] if model else []
         known = {"context_length": model.context_length} if model else {}
-        return {"model_name": model.name if model else "None", "lora_names": names, **known}
+        # a model unloaded as idle is available for the next request, but clients stop if the name is None
+        name = model.name if model else next((each.model_name for each in memory.all_idle), "None")
+        return {"model_name": name, "lora_names": names, **known}
 
     @router.get("/model/list")
     async def model_list() -> dict[str, Any]:
-        return {"model_names": await workers.short(app.shelf.names)}
+        return {"model_names": await workers.short(app.catalog.names)}
 
     @router.post("/model/load")
     async def model_load(request: Request, body: LoadBody) -> dict[str, Any]:
         loads = {name for loader in LOADERS.values() for name in (*loader.Options.spellings(), "loader")}
         options = {**body.args, **{name: value for name, value in body.settings.items() if name in loads}}
-        idle = [f"settings.{name[:60]} has no effect: send it with each request." for name in body.settings
+        idle = [f"settings.{name[:60]} was ignored: send it with each request instead." for name in body.settings
                 if name not in loads]  # fmt: skip
         loader = options.pop("loader", None) or body.loader
         if loader is not None and not isinstance(loader, str):
-            raise InvalidInput("args.loader is the name of a loader.")
-        cancel = threading.Event()  # a load goes on when its client goes away
+            raise InvalidInput("args.loader must be the name of a loader.")
+        cancel = threading.Event()  # a load continues if its client disconnects
         model = await workers.long(request, lambda: app.models.load(body.model_name, loader, options), cancel)
-        return {"model_name": model.name, "notes": list(app.models.state.notes), **warned([*body.strangers(), *idle])}
+        return {
+            "model_name": model.name,
+            "notes": list(app.models.state.notes),
+            **warnings_field([*body.unknown_fields(), *idle]),
+        }
 
     @router.post("/model/unload")
-    async def model_unload(request: Request) -> dict[str, Any]:
-        await workers.long(request, app.models.unload, threading.Event())
-        return {"status": "ok"}
+    async def model_unload(request: Request, body: UnloadBody | None = None) -> dict[str, Any]:
+        asked = body or UnloadBody()
+        unload = functools.partial(app.models.unload, asked.model_name, wait=asked.wait)
+        await workers.long(request, unload, threading.Event())
+        return {"status": "ok", **warnings_field(asked.unknown_fields())}
 
     @router.get("/lora/list")
     async def lora_list() -> dict[str, Any]:
@@ -113,7 +128,7 @@ def routes(app: App, workers: Workers) -> APIRouter:
     @router.post("/lora/load")
     async def lora_load(request: Request, body: LorasBody) -> dict[str, Any]:
         await workers.long(request, lambda: app.use_loras(body.lora_names), threading.Event())
-        return {"status": "ok", **warned(body.strangers())}
+        return {"status": "ok", **warnings_field(body.unknown_fields())}
 
     @router.post("/lora/unload")
     async def lora_unload(request: Request) -> dict[str, Any]:

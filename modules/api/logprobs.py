@@ -1,4 +1,4 @@
-"""Log-probabilities in OpenAI's two shapes. Numbers are finite, texts are whole characters."""
+"""Log-probabilities in OpenAI's two formats. Numbers are finite, texts contain whole characters only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from loaders.base import Token
 _LEAST = -9999.0  # JSON has no infinity
 
 
-def text_of(data: bytes) -> str:
-    """A token's text; a part of a character is written as its bytes."""
+def token_text(data: bytes) -> str:
+    """A token's text; part of a character is written as its bytes."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def number(logprob: float | None) -> float | None:
+def finite_logprob(logprob: float | None) -> float | None:
     return None if logprob is None else min(max(logprob, _LEAST), 0.0)
 
 
-def for_completion(tokens: Sequence[Token], offsets: Sequence[int]) -> dict[str, Any]:
+def completion_logprobs(tokens: Sequence[Token], offsets: Sequence[int]) -> dict[str, Any]:
     """Lists of equal length. `offsets`: the characters of the text before each of these tokens."""
     return {
-        "tokens": [text_of(token.data) for token in tokens],
-        "token_logprobs": [number(token.logprob) for token in tokens],
+        "tokens": [token_text(token.data) for token in tokens],
+        "token_logprobs": [finite_logprob(token.logprob) for token in tokens],
         "top_logprobs": [_top(token) for token in tokens],
         "text_offset": list(offsets),
     }
@@ -37,12 +37,12 @@ def _top(token: Token) -> dict[str, float | None] | None:
         return None
     top: dict[str, float | None] = {}
     for other in token.alternatives:
-        top.setdefault(text_of(other.data), number(other.logprob))  # of the same text, the likelier
-    top.setdefault(text_of(token.data), number(token.logprob))
+        top.setdefault(token_text(other.data), finite_logprob(other.logprob))  # for equal texts, the more likely token
+    top.setdefault(token_text(token.data), finite_logprob(token.logprob))
     return top
 
 
-def for_chat(tokens: Sequence[Token]) -> dict[str, Any]:
+def chat_logprobs(tokens: Sequence[Token]) -> dict[str, Any]:
     return {
         "content": [
             {
@@ -56,4 +56,4 @@ def for_chat(tokens: Sequence[Token]) -> dict[str, Any]:
 
 
 def _entry(data: bytes, logprob: float | None) -> dict[str, Any]:
-    return {"token": text_of(data), "logprob": number(logprob), "bytes": list(data)}
+    return {"token": token_text(data), "logprob": finite_logprob(logprob), "bytes": list(data)}

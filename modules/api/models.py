@@ -10,34 +10,35 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from errors import InvalidInput, UnknownName
-from modules.api.completions import warned
-from modules.api.fields import EmbeddingsRequest, ModerationsRequest
-from modules.api.work import Workers
+from modules.api.completions import warnings_field
+from modules.api.request_models import EmbeddingsRequest, ModerationsRequest
+from modules.api.threadpools import Threadpools
 from modules.app import App
 
 
-def routes(app: App, workers: Workers) -> APIRouter:
+def routes(app: App, workers: Threadpools) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["models"])
     since = int(time.time())
 
     def entry(name: str) -> dict[str, Any]:
-        model = app.models.loaded
-        known = {"max_model_len": model.context_length} if model and model.name == name else {}  # as vLLM calls it
-        return {"id": name, "object": "model", "created": since, "owned_by": "user", **known}
+        found = app.models.memory.find(name)
+        known = {"max_model_len": found.model.context_length} if found else {}  # vLLM's name for it
+        return {
+            "id": name, "object": "model", "created": since, "owned_by": "user", "loaded": found is not None, **known
+        }  # fmt: skip
 
     @router.head("/models", include_in_schema=False)
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        """The model in memory. Others on the disk are in /v1/internal/model/list."""
-        model = app.models.loaded
-        return {"object": "list", "data": [entry(model.name)] if model else []}
+        """The models that answer: those in memory; with --load-on-demand, also those in the models folder."""
+        names = await workers.short(app.router.api_names)
+        return {"object": "list", "data": [entry(name) for name in names]}
 
     @router.get("/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         if not name:  # /v1/models/
             return await models()
-        model = app.models.loaded
-        known = [*([model.name] if model else []), *await workers.short(app.shelf.names)]
+        known = [*(each.model.name for each in app.models.memory.all), *await workers.short(app.catalog.names)]
         if name not in known and f"{name}.gguf" not in known:
             raise UnknownName("model", name[:200], known)
         return entry(name)
@@ -47,9 +48,10 @@ def routes(app: App, workers: Workers) -> APIRouter:
         given: Any = body.input
         inputs = [given] if isinstance(given, str) or (given and isinstance(given[0], int)) else given
         cancel = threading.Event()
-        found = await workers.long(request, lambda: app.generator.session().embed(inputs, cancel), cancel)
+        session = await workers.long(request, lambda: app.generator.embedding_session(body.model), cancel)
+        found = await workers.long(request, lambda: session.embed(inputs, cancel), cancel)
         if body.dimensions is not None and body.dimensions != found.vectors.shape[1]:
-            raise InvalidInput(f"dimensions: this model's vectors have {found.vectors.shape[1]}, and no other number.")
+            raise InvalidInput(f"dimensions: this model only returns {found.vectors.shape[1]} dimensions.")
         as_text = body.encoding_format == "base64"
         data = [
             {
@@ -65,12 +67,12 @@ def routes(app: App, workers: Workers) -> APIRouter:
             "data": data,
             "model": found.model,
             "usage": usage,
-            **warned(body.strangers()),
+            **warnings_field([*body.unknown_fields(), *session.notes]),
         }
 
     @router.post("/moderations")
     async def moderations(body: ModerationsRequest) -> dict[str, Any]:
-        """Nothing is judged: there is no moderation model here, and the answer says so."""
+        """Always unflagged: there is no moderation model here, and the response says so."""
         inputs = [body.input] if isinstance(body.input, str) else body.input
         result = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
         return {
@@ -78,8 +80,8 @@ def routes(app: App, workers: Workers) -> APIRouter:
             "model": "none",
             "results": [result for _ in inputs[:10_000]],
             "warnings": [
-                "Nothing was judged: this program has no moderation model, so nothing is ever flagged.",
-                *body.strangers(),
+                "No moderation model is available, so nothing was checked or flagged.",
+                *body.unknown_fields(),
             ],
         }
 

@@ -1,4 +1,4 @@
-"""The API as a server: the FastAPI application with its gate, in a thread of its own under uvicorn."""
+"""The API server: the FastAPI application with its middleware, in its own thread under uvicorn."""
 
 from __future__ import annotations
 
@@ -14,77 +14,78 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from errors import InvalidInput, Unavailable
-from modules.api import docs_page, failures, generate, internal, models
+from modules.api import docs_page, errors, generate, internal, models
 from modules.api.ascii_json import AsciiJSON
-from modules.api.description import describe
-from modules.api.gate import Gate
-from modules.api.keys import Keys
-from modules.api.room import Room
-from modules.api.work import Workers
+from modules.api.description import install_description
+from modules.api.keys import ApiKeys
+from modules.api.reply_limit import ReplyLimit
+from modules.api.request_middleware import RequestMiddleware
+from modules.api.threadpools import Threadpools
 from modules.app import App
-from modules.web.connections import watch_over
-from modules.web.guard import Guard
+from modules.web.connections import limit_connections
+from modules.web.origin_middleware import OriginMiddleware
+from modules.web.origins import OriginRules
 from modules.web.port import free_port
-from modules.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Served:
-    """A running server. `address` is what a client is told."""
+class ApiServer:
+    """A running server. `address` is the URL for clients."""
 
     address: str
     server: uvicorn.Server
     thread: threading.Thread
 
     def close(self) -> None:
-        """End it; connections that are open get a second to end."""
+        """Stop it; open connections get a second to end."""
         self.server.should_exit = True
         self.thread.join(5)
 
 
-def build(app: App) -> FastAPI:
+def build_api(app: App) -> FastAPI:
     """The application with its middleware, without a server. Raises: InvalidInput."""
     flags = app.launch.server
-    visitors = Visitors(flags.cors_origin)
-    workers = Workers(flags.api_max_requests)
-    room = Room(flags.api_max_requests)
+    visitors = OriginRules(flags.cors_origin)
+    workers = Threadpools(flags.api_max_requests)
+    room = ReplyLimit(flags.api_max_requests)
     api = FastAPI(
         title="text-generation-webui",
-        description="OpenAI's routes and our own.",
+        description="OpenAI-compatible routes and the program's own.",
         version="1",
         default_response_class=AsciiJSON,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the middleware has removed a trailing slash
     )
     for routes in (generate.routes, models.routes, internal.routes):
         api.include_router(routes(app, workers))
-    api.add_api_route("/health", internal.health, tags=["internal"])  # where other servers have it, and clients look
+    api.add_api_route("/health", internal.health, tags=["internal"])  # the path that other servers use
 
     @api.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        """The API's description for people."""
-        text = docs_page.page(api.openapi(), str(request.base_url).rstrip("/"))
+        """The API's documentation for people."""
+        text = docs_page.render_docs_page(api.openapi(), str(request.base_url).rstrip("/"))
         headers = {"Content-Security-Policy": docs_page.POLICY, "X-Content-Type-Options": "nosniff"}
         return HTMLResponse(text, headers=headers)
 
-    failures.install(api)
-    describe(api)
-    keys = Keys(flags.api_key, flags.admin_key)
-    # the last one added is the first one passed
-    api.add_middleware(Gate, keys=keys, most_body=flags.api_max_body, room=room)
-    api.add_middleware(Guard, visitors=visitors, keys=keys)
+    errors.install_error_handlers(api)
+    install_description(api)
+    keys = ApiKeys(flags.api_key, flags.admin_key)
+    # the last one added is called first
+    api.add_middleware(RequestMiddleware, keys=keys, most_body=flags.api_max_body, room=room)
+    api.add_middleware(OriginMiddleware, visitors=visitors, keys=keys)
     return api
 
 
-def serve(app: App) -> Served:
-    """Raises: UserError."""
+def serve_api(app: App) -> ApiServer:
+    """Start the server. Raises: UserError."""
     flags = app.launch.server
     fixed = "api_port" in flags.model_fields_set
     port = free_port(flags.host, flags.api_port, what="API", flag="--api-port", fixed=fixed)
     config = uvicorn.Config(
-        build(app),
+        build_api(app),
         host=flags.host,
         port=port,
         log_config=None,
@@ -96,14 +97,14 @@ def serve(app: App) -> Served:
         **_certificates(flags.ssl_keyfile, flags.ssl_certfile),
     )
     server = uvicorn.Server(config)
-    watch_over(server)
+    limit_connections(server)
     thread = threading.Thread(target=server.run, name="api", daemon=True)
     thread.start()
     while not server.started:
         if not thread.is_alive():
-            raise Unavailable(f"The API cannot be served on {flags.host}:{port}; the log has the details.")
+            raise Unavailable(f"Cannot start the API on {flags.host}:{port}. See the log for details.")
         time.sleep(0.01)
-    return Served(flags.address_of(port), server, thread)
+    return ApiServer(flags.address_of(port), server, thread)
 
 
 def _certificates(keyfile: str, certfile: str) -> dict[str, Any]:
@@ -111,5 +112,5 @@ def _certificates(keyfile: str, certfile: str) -> dict[str, Any]:
         return {}
     for file in (keyfile, certfile):
         if not Path(file).expanduser().is_file():
-            raise InvalidInput(f"There is no file {file} for https.")
+            raise InvalidInput(f"HTTPS file not found: {file}.")
     return {"ssl_keyfile": str(Path(keyfile).expanduser()), "ssl_certfile": str(Path(certfile).expanduser())}

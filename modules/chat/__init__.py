@@ -1,4 +1,4 @@
-"""Conversations: what they are, where they are kept, how they become a prompt, and how a reply comes into them."""
+"""Conversations: their structure, storage, conversion to prompts, and replies in progress."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         """What scripts for the original program use of its module of this name."""
-        from modules.extensions.original import beside
+        from modules.extensions.compat import package_attribute
 
-        return beside(__name__, name)
+        return package_attribute(__name__, name)

@@ -1,7 +1,7 @@
-"""Characters: who the model plays in the chat modes. characters/NAME.yaml (.yml, .json), a picture beside it.
+"""Characters, which the model plays in the chat modes: characters/NAME.yaml (.yml, .json) and a picture beside it.
 
-Files of older programs are understood: their spellings mean the same things. A file without a context gets one from
-its persona, its scenario and its example dialogue. This module knows nothing of prompts.
+Files of older programs are read: their different keys mean the same. A file without a context gets one from its
+persona, scenario and example dialogue. This module knows nothing of prompts.
 """
 
 from __future__ import annotations
@@ -12,21 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import BadFile, Conflict, InvalidInput, InvalidName, Unavailable, UnknownName
-from loaders import plain_json
-from modules.chat.cards import LARGEST, Card, as_png, card_of, is_card, read_card, read_json, write_card
+from errors import BadFile, Conflict, InvalidInput, InvalidName, Unavailable
+from loaders import safe_json
+from modules.chat.formats.character_cards import (
+    LARGEST,
+    CharacterCard,
+    card_from_mapping,
+    is_card,
+    read_card,
+    read_card_json,
+    to_png,
+    write_card,
+)
 from modules.config.atomic import write_bytes
+from modules.config.named_files import NamedFiles
 from modules.config.paths import Paths, safe_child
 from modules.config.yaml_file import parse_mapping, read_mapping, write_mapping
 
-#: The character that is always there, also when its file is not.
+#: The character that always exists, even without a file.
 DEFAULT = "Assistant"
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _NAME = ("name", "bot", "<|bot|>", "char_name")
 _GREETING = ("greeting", "char_greeting")
-#: The fields that every card of version 2 has.
+#: The fields that every version 2 card has.
 _EMPTY_CARD: Mapping[str, Any] = {
     **dict.fromkeys(
         ("description", "personality", "scenario", "mes_example", "creator_notes", "system_prompt",
@@ -34,45 +44,41 @@ _EMPTY_CARD: Mapping[str, Any] = {
     ),
     "alternate_greetings": [], "tags": [], "extensions": {},
 }  # fmt: skip
-_LONGEST_FILE = 80, 200  # characters, and bytes: room for a number, the suffix, and what other files add to it
+_LONGEST_FILE = 80, 200  # characters, and bytes: leaves room for a number, the suffix, and what other files add to it
 _YOUR_NAME = ("your_name", "user", "<|user|>")
 
 
 @dataclass(frozen=True)
 class Character:
-    """`name` is what it is called in the dialogue; `file` what its file is called."""
+    """`name` is its name in the dialogue; `file` its file's name."""
 
     file: str
     name: str
     greeting: str = ""
     context: str = ""
-    your_name: str = ""  # what the user is called, where the file says it
+    your_name: str = ""  # the user's name, if the file gives one
     picture: Path | None = None
-    greetings: tuple[str, ...] = ()  # other ways to begin
-    after: str = ""  # said to the model after the history
+    greetings: tuple[str, ...] = ()  # alternate greetings
+    after: str = ""  # text for the model after the history
 
 
-class Characters:
+class Characters(NamedFiles):
     """The characters in one folder."""
 
     def __init__(self, paths: Paths) -> None:
-        self._folder = paths.characters
+        super().__init__(paths.characters, _SUFFIXES, "character")
 
     def names(self) -> list[str]:
-        """The names of all characters' files, sorted without regard to case."""
-        files = self._folder.iterdir() if self._folder.is_dir() else ()
-        found = {file.stem for file in files if file.suffix in _SUFFIXES and not file.name.startswith(".")}
-        return sorted(found | {DEFAULT}, key=str.casefold)
+        """The names of all characters' files and the default's, sorted without regard to case."""
+        return sorted({*super().names(), DEFAULT}, key=str.casefold)
 
     def load(self, name: str) -> Character:
-        """Raises: UnknownName, InvalidName, BadFile."""
-        path = next(filter(Path.is_file, (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)), None)
-        if path is None:
-            if name == DEFAULT:
-                return Character(DEFAULT, "AI")
-            raise UnknownName("character", name, self.names())
+        """Load a character. Raises: UnknownName, InvalidName, BadFile."""
+        if name == DEFAULT and self.find(name) is None:
+            return Character(DEFAULT, "AI")
+        path = self.require(name)
         values = _read(path)
-        card = Card(values["card"]) if isinstance(values.get("card"), dict) else None
+        card = CharacterCard(values["card"]) if isinstance(values.get("card"), dict) else None
         return Character(
             file=name,
             name=_first(values, _NAME).strip() or name,
@@ -85,16 +91,18 @@ class Characters:
         )
 
     def save(self, name: str, *, called: str, greeting: str, context: str, as_new: bool = False) -> None:
-        """Write a character; what else its file holds stays.
+        """Write a character; other keys of its file are kept.
 
         Raises: InvalidInput, InvalidName, Conflict, Unavailable.
         """
-        path = safe_child(self._folder, name, ".yaml")
-        known = self._file(name)
+        path = self.new_path(name)
+        known = self.find(name)
         if as_new and known is not None:
-            raise Conflict(f"There is a character {name} already. Choose another name, or save that one.")
+            raise Conflict(
+                f"A character named {name} already exists. Choose another name, or save changes to the existing one."
+            )
         if not called.strip():
-            raise InvalidInput("A character needs a name. Write one, then save again.")
+            raise InvalidInput("The character has no name. Enter one, then save again.")
         values = {}
         if known is not None:
             values = _read(known)
@@ -105,8 +113,8 @@ class Characters:
         if known is not None and known != path:
             known.unlink(missing_ok=True)
 
-    def bring(self, data: bytes, file_name: str) -> str:
-        """A character out of a card or a file of another program; the name of its file here.
+    def import_card(self, data: bytes, file_name: str) -> str:
+        """Import a character from a card or another program's file; returns its new file name.
 
         Raises: InvalidInput, BadFile, Unavailable.
         """
@@ -114,48 +122,46 @@ class Characters:
         own = _own_json(data)
         if own is not None or suffix in (".yaml", ".yml"):
             name = self._free(Path(file_name).stem)
-            path = safe_child(self._folder, name, ".yaml")
+            path = self.new_path(name)
             try:
                 values = own or parse_mapping(data.decode("utf-8-sig"), Path(Path(file_name).name))
             except UnicodeDecodeError:
                 raise InvalidInput("The file is not UTF-8 text. Save it as UTF-8, then try again.") from None
             if not any(values.get(key) for key in (*_NAME, *_GREETING, "context")):
-                raise InvalidInput("The file holds no character: it has no name, no greeting and no context.")
+                raise InvalidInput("The file does not contain a character: it has no name, greeting or context.")
             self._write(path, values)
             return name
         card = read_card(data)
         name = self._free(card.text("name") or Path(file_name).stem)
-        self._write(safe_child(self._folder, name, ".yaml"), _values(card, name))
+        self._write(self.new_path(name), _values(card, name))
         if card.picture:
             self._write_picture(name, card.picture)
         return name
 
-    def take(self, name: str) -> bytes:
+    def export_card(self, name: str) -> bytes:
         """The character as a card. Raises: UnknownName, InvalidName, BadFile, InvalidInput."""
         who = self.load(name)
-        path = self._file(name)
+        path = self.find(name)
         values = {} if path is None else _read(path)
-        kept = Card(values["card"]) if isinstance(values.get("card"), dict) else Card({})
+        kept = CharacterCard(values["card"]) if isinstance(values.get("card"), dict) else CharacterCard({})
         data = {**_EMPTY_CARD, **kept.data, "name": who.name, "first_mes": who.greeting}
-        if kept.context != who.context:  # it was edited here, or never was a card
+        if kept.context != who.context:  # it was edited here, or is not from a card
             data |= {"description": who.context, "personality": "", "scenario": "", "mes_example": "",
                      "system_prompt": ""}  # fmt: skip
         return write_card(data, who.picture.read_bytes() if who.picture else None)
 
     def set_picture(self, name: str, data: bytes | None) -> None:
-        """Give a character another picture, or none. Raises: UnknownName, InvalidInput, Unavailable."""
+        """Replace or remove a character's picture. Raises: UnknownName, InvalidInput, Unavailable."""
         self.load(name)
         if data is not None:
-            self._write_picture(name, as_png(data))
+            self._write_picture(name, to_png(data))
             return
         while (old := self._picture(name)) is not None:
             old.unlink()
 
     def delete(self, name: str) -> None:
-        """Remove a character's files; its chats stay. Raises: UnknownName, InvalidName, Unavailable."""
-        path = self._file(name)
-        if path is None:
-            raise UnknownName("character", name, self.names())
+        """Delete a character's files; its chats are kept. Raises: UnknownName, InvalidName, Unavailable."""
+        path = self.require(name)
         try:
             path.unlink()
             while (picture := self._picture(name)) is not None:
@@ -163,20 +169,17 @@ class Characters:
         except OSError as error:
             raise Unavailable(f"{path} cannot be deleted ({error.strerror}).") from None
 
-    def _file(self, name: str) -> Path | None:
-        return next(filter(Path.is_file, (safe_child(self._folder, name, suffix) for suffix in _SUFFIXES)), None)
-
     def _free(self, wished: str) -> str:
-        """A name for a file that no other character has."""
+        """A file name that no other character has."""
         longest, bytes_ = _LONGEST_FILE
         plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', " ", wished).strip(" .")[:longest]
         plain = plain.encode("utf-8", "ignore")[:bytes_].decode("utf-8", "ignore").strip(" .") or "Character"
         try:
-            safe_child(self._folder, plain, ".yaml")
-        except InvalidName:  # Windows keeps it for a device
+            self.new_path(plain)
+        except InvalidName:  # Windows reserves it for a device
             plain = f"_{plain}"
         number = 1
-        while self._file(name := plain if number == 1 else f"{plain} {number}") is not None:
+        while self.find(name := plain if number == 1 else f"{plain} {number}") is not None:
             number += 1
         return name
 
@@ -184,22 +187,22 @@ class Characters:
         try:
             write_mapping(path, dict(values))
         except (OSError, UnicodeEncodeError, ValueError) as error:
-            raise Unavailable(f"The character cannot be saved to {path} ({error}).") from None
+            raise Unavailable(f"The character could not be saved to {path} ({error}).") from None
 
     def _write_picture(self, name: str, data: bytes) -> None:
         for suffix in _PICTURES[1:]:
-            safe_child(self._folder, name, suffix).unlink(missing_ok=True)
+            safe_child(self.folder, name, suffix).unlink(missing_ok=True)
         try:
-            write_bytes(safe_child(self._folder, name, ".png"), data)
+            write_bytes(safe_child(self.folder, name, ".png"), data)
         except OSError as error:
-            raise Unavailable(f"The picture cannot be saved ({error.strerror}).") from None
+            raise Unavailable(f"The picture could not be saved ({error.strerror}).") from None
 
     def _picture(self, name: str) -> Path | None:
-        return next(filter(Path.is_file, (safe_child(self._folder, name, suffix) for suffix in _PICTURES)), None)
+        return next(filter(Path.is_file, (safe_child(self.folder, name, suffix) for suffix in _PICTURES)), None)
 
 
-def with_names(text: str, user: str, character: str) -> str:
-    """A character's text with the names put in: {{user}}, {{char}} and the older <USER>, <BOT>."""
+def insert_names(text: str, user: str, character: str) -> str:
+    """Replace the placeholders {{user}}, {{char}} and the older <USER>, <BOT> in a character's text."""
     names = {"{{user}}": user, "<user>": user, "{{char}}": character, "<bot>": character}
     return re.sub(r"\{\{(?:user|char)\}\}|<(?:USER|BOT)>", lambda mark: names[mark[0].lower()], text, flags=re.I)
 
@@ -223,26 +226,26 @@ def _text(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a character's file holds. A card that was put there as it is reads like one that was brought in."""
+    """The contents of a character's file. A card that was copied there reads like an imported one."""
     if path.suffix != ".json":
         return read_mapping(path)
     value = _read_json(path)
-    return _values(card_of(value, path.stem), path.stem) if is_card(value) else value
+    return _values(card_from_mapping(value, path.stem), path.stem) if is_card(value) else value
 
 
-def _values(card: Card, name: str) -> dict[str, Any]:
-    """A card as a file here keeps it; `name` where it has none."""
+def _values(card: CharacterCard, name: str) -> dict[str, Any]:
+    """A card in the form of our files; `name` if it has none."""
     greeting = (card.greetings or [""])[0]
     own = {"name": card.text("name") or name, "greeting": greeting, "context": card.context}
     return {**own, "card": dict(card.data)}
 
 
 def _own_json(data: bytes) -> dict[str, Any] | None:
-    """The original's own form as JSON; None for anything else."""
+    """The original's own format as JSON; None for anything else."""
     if data[:1] == b"\x89" or len(data) > LARGEST:
         return None
     try:
-        value = read_json(data)
+        value = read_card_json(data)
     except ValueError:
         return None
     if not isinstance(value, dict) or is_card(value):
@@ -251,15 +254,15 @@ def _own_json(data: bytes) -> dict[str, Any] | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """JSON by itself: tabs, which many such files have, are no YAML."""
+    """JSON parsed as such: many files contain tabs, which YAML does not allow."""
     try:
-        value = plain_json.loads(path.read_text(encoding="utf-8-sig"))
+        value = safe_json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BadFile(path, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
     except OSError as error:
-        raise BadFile(path, error.strerror or "the system refuses") from None
+        raise BadFile(path, error.strerror or "access was denied") from None
     except ValueError as error:
         raise BadFile(path, f"it is not valid JSON ({error})") from None
     if not isinstance(value, dict):
-        raise BadFile(path, "it does not hold a character")
+        raise BadFile(path, "it does not contain a character")
     return value

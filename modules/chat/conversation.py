@@ -1,7 +1,7 @@
-"""A conversation is a tree of messages: every version of every message stays, and one branch of it is shown.
+"""A conversation: a tree that keeps every version of every message, and shows one branch.
 
-Pure: it knows nothing of files, models or prompts. A message never changes its place; its text may grow while it is
-being written. What is shown is the path from the root along each message's chosen child.
+Pure: it knows nothing of files, models or prompts. A message never moves in the tree; its text may grow while it is
+being written. The shown branch is the path from the root along each message's chosen child.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Role = Literal["user", "assistant"]
 class Message:
     """One version of one message. `parent` is the id of the message that it answers; None at the beginning.
 
-    `model` wrote it ("" for a person); `meta` is what else is known: `greeting`, the report of its generation, ...
+    `model` wrote it ("" for a person); `meta` is other information: `greeting`, the report of its generation, ...
     """
 
     id: str
@@ -33,12 +33,12 @@ class Message:
 
     @property
     def is_greeting(self) -> bool:
-        """Whether it is the character's opening line, which answers nobody."""
+        """Whether it is the character's greeting, which answers no message."""
         return bool(self.meta.get("greeting"))
 
 
 class Conversation:
-    """The tree, and which branch of it is shown. `id` names it in the store, `revision` counts its savings there."""
+    """The tree and its shown branch. `id` is its name in the store, `revision` is increased with every save."""
 
     def __init__(
         self,
@@ -50,13 +50,14 @@ class Conversation:
     ) -> None:
         self.id = id
         self.revision = revision
-        self.title = title  # "" while nobody has named it
-        self.pinned = False  # stands above the others in a list
-        self.meta: dict[str, Any] = dict(meta or {})  # what the store keeps for others
+        self.title = title  # "" without a title
+        self.pinned = False  # pinned to the top of the list
+        self.model = ""  # the name of the model that answers here; "" for the one that is loaded
+        self.meta: dict[str, Any] = dict(meta or {})  # other data that the store keeps
         self._messages: dict[str, Message] = {}
         self._children: dict[str | None, list[str]] = {None: []}
-        self._chosen: dict[str | None, str | None] = {}  # parent to child; None: what is shown ends here
-        self._known: set[str] = set()  # some that are shown, each with all above it: `select` need not look further up
+        self._chosen: dict[str | None, str | None] = {}  # parent to child; None: the shown branch ends here
+        self._known: set[str] = set()  # shown messages with all their ancestors: `select` need not look further up
         self._next = 1
 
     # --- looking ---
@@ -72,14 +73,14 @@ class Conversation:
         return message_id in self._messages
 
     def message(self, message_id: str) -> Message:
-        """Raises: NotFound."""
+        """A message by its id. Raises: NotFound."""
         try:
             return self._messages[message_id]
         except KeyError:
-            raise NotFound("This message is not in the conversation any more. Look at it again.") from None
+            raise NotFound("This message no longer exists. Reload the conversation.") from None
 
     def path(self) -> list[Message]:
-        """The branch that is shown, from the beginning to its end."""
+        """The shown branch, from the beginning to its end."""
         shown: list[Message] = []
         at = self._chosen.get(None)
         while at is not None:
@@ -88,20 +89,20 @@ class Conversation:
         return shown
 
     def last(self) -> Message | None:
-        """The end of the branch that is shown."""
+        """The end of the shown branch."""
         path = self.path()
         return path[-1] if path else None
 
     def versions(self, message_id: str) -> list[str]:
-        """The ids of all messages in the same place, this one included, oldest first. Raises: NotFound."""
+        """The ids of all versions of this message, itself included, oldest first. Raises: NotFound."""
         return list(self._children[self.message(message_id).parent])
 
     def children(self, message_id: str | None) -> list[str]:
-        """The ids of what answers this message (None: of what stands at the beginning), oldest first."""
+        """The ids of the messages that answer this one (None: at the beginning), oldest first."""
         return list(self._children.get(message_id, ()))
 
     def chosen(self, message_id: str | None) -> str | None:
-        """The child of this message that is shown after it; None when the branch ends."""
+        """The child that is shown after this message; None if the branch ends."""
         return self._chosen.get(message_id)
 
     # --- changing ---
@@ -116,7 +117,7 @@ class Conversation:
         created: float | None = None,
         **meta: Any,
     ) -> Message:
-        """A new message below `parent` (None: at the beginning), which is shown from now on. Raises: NotFound."""
+        """Add a message below `parent` (None: at the beginning) and show it. Raises: NotFound."""
         while str(self._next) in self._messages:
             self._next += 1
         made = Message(str(self._next), parent, role, text, time.time() if created is None else created, model, meta)
@@ -125,22 +126,22 @@ class Conversation:
         return made
 
     def insert(self, message: Message) -> None:
-        """Put in a message as it is, without showing it. Raises: NotFound for its parent, ValueError for its id."""
+        """Insert an existing message without showing it. Raises: NotFound for its parent, ValueError for its id."""
         if message.parent is not None:
             self.message(message.parent)
         if message.id in self._messages:
-            raise ValueError(f"there is a message {message.id} already")
+            raise ValueError(f"message {message.id} already exists")
         self._messages[message.id] = message
         self._children[message.id] = []
         self._children[message.parent].append(message.id)
 
     def set_text(self, message_id: str, text: str, *, model: str | None = None, **meta: Any) -> Message:
-        """Replace a message's text (it grows while it is written); `meta` is added to its own, None takes a key out.
+        """Replace a message's text (it grows while it is written); `meta` is merged, None deletes a key.
 
         Raises: NotFound.
         """
         old = self.message(message_id)
-        # what was shown in place of the old words (by an extension, or another program) says nothing of the new ones
+        # a display text (of an extension or another program) for the old text is no longer valid
         kept = old.meta if text == old.text else {key: old.meta[key] for key in old.meta if key != "visible"}
         merged = {key: value for key, value in {**kept, **meta}.items() if value is not None}
         made = replace(old, text=text, model=old.model if model is None else model, meta=merged)
@@ -148,7 +149,9 @@ class Conversation:
         return made
 
     def select(self, message_id: str) -> None:
-        """Show this message: the branch leads to it, and on along what was chosen below it. Raises: NotFound."""
+        """Show this message: the branch leads to it and continues along the chosen children below it. Raises:
+        NotFound.
+        """
         at: str | None = message_id
         way = []
         while at is not None and at not in self._known:
@@ -157,21 +160,25 @@ class Conversation:
         self._known.update(way)
 
     def choose(self, message_id: str) -> Message:
-        """Prefer this message among its versions, whether or not the branch leads there. Raises: NotFound."""
+        """Make this message the chosen one among its versions, even if the branch does not lead there. Raises:
+        NotFound.
+        """
         message = self.message(message_id)
         self._prefer(message.parent, message.id)
         return message
 
     def end_at(self, message_id: str | None) -> None:
-        """Show nothing after this message (None: nothing at all). What is below stays in the tree. Raises: NotFound."""
+        """Show nothing after this message (None: nothing at all). The messages below stay in the tree. Raises:
+        NotFound.
+        """
         if message_id is not None:
             self.select(message_id)
         self._prefer(message_id, None)
 
     def remove(self, message_id: str) -> list[Message]:
-        """Take a message and all that answers it out of the tree; what is shown ends before it, if it was shown.
+        """Remove a message and everything that answers it; the shown branch then ends before it, if it was shown.
 
-        Returns what was taken out, for `restore`. Raises: NotFound.
+        Returns what was removed, for `restore`. Raises: NotFound.
         """
         message = self.message(message_id)
         taken = list(self._below(message))
@@ -184,10 +191,10 @@ class Conversation:
         return taken
 
     def remove_last(self) -> list[Message]:
-        """Take the last exchange that is shown out of the tree: the last thing that the user said and its replies.
+        """Remove the last exchange of the shown branch: the user's last message and its replies.
 
-        Where nobody said anything before the reply, the reply goes alone. A greeting stays.
-        Returns what was taken out. Raises: NothingToDo.
+        If there is no message of the user before the reply, only the reply is removed. A greeting stays. Returns what
+        was removed. Raises: NothingToDo.
         """
         path = self.path()
         if len(path) > 1 and path[-1].role == "assistant" and path[-2].role == "user":
@@ -197,7 +204,7 @@ class Conversation:
         return self.remove(path[-1].id)
 
     def restore(self, taken: Sequence[Message]) -> None:
-        """Put back what `remove` returned, and show it. Raises: NotFound, when what it answered is gone."""
+        """Restore what `remove` returned, and show it. Raises: NotFound if its parent no longer exists."""
         for each in taken:
             if each.id not in self._messages:
                 self.insert(each)
@@ -207,7 +214,7 @@ class Conversation:
                 self._chosen.setdefault(each.parent, each.id)
 
     def _prefer(self, parent: str | None, child: str | None) -> None:
-        """Show this child after its parent. What was shown in its place is no longer known to be."""
+        """Show this child after its parent. What was shown instead may no longer be shown."""
         before = self._chosen.get(parent)
         self._chosen[parent] = child
         while before is not None and before != child and before in self._known:

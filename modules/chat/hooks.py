@@ -1,6 +1,6 @@
-"""What extensions see of a conversation, and what becomes of their answers in it.
+"""Calls extensions for a conversation and applies their results.
 
-Between the tree of messages and the rows that extensions know; it must not store anything.
+It converts between the tree of messages and the rows that extensions know; it must not store anything.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from dataclasses import replace
 from typing import Any
 
 from modules.chat.conversation import Message
-from modules.chat.pairs import rows_of, said_in
-from modules.chat.prompt import Prompt
-from modules.chat.turn import Turn
+from modules.chat.formats.legacy_rows import read_row_messages, to_rows
+from modules.chat.prompt.build import ChatPrompt
+from modules.chat.reply_settings import ReplySettings
 from modules.extensions import Extensions, HookContext
-from modules.extensions.context import Words
+from modules.extensions.context import ModelAccess
 
 
 class ChatHooks:
-    """The extensions, as a chat asks them. Without one at work everything comes back as it went in."""
+    """The extensions, as a chat calls them. Without any, everything is returned unchanged."""
 
     def __init__(self, extensions: Extensions) -> None:
         self._extensions = extensions
 
-    def begin(self, turn: Turn, path: Sequence[Message], words: Words) -> tuple[Turn, HookContext]:
-        """The start of a reply that `words` write: the turn with the knobs as extensions want them."""
+    def begin(
+        self, turn: ReplySettings, path: Sequence[Message], words: ModelAccess
+    ) -> tuple[ReplySettings, HookContext]:
+        """The start of a reply by the model `words`: the settings with the knobs as changed by extensions."""
         if not self._extensions.active:
             return turn, HookContext(turn.params, is_chat=True, words=words)
         context = self._extensions.begin(
@@ -43,41 +45,44 @@ class ChatHooks:
         return replace(turn, params=context.params), context
 
     def message(self, text: str, context: HookContext) -> tuple[str, dict[str, Any]]:
-        """A new message: what the model gets, and what is to be kept of how it is shown."""
+        """A new message: the text for the model, and the display text to save."""
         plain = html.escape(text)
         text, visible = self._extensions.message(text, plain, context)
         return text, {"visible": visible} if html.unescape(visible) != text else {}
 
     def history(self, path: Sequence[Message], context: HookContext | None) -> list[Message]:
-        """The messages that the prompt is made of."""
+        """The messages for the prompt."""
         if context is None or not self._extensions.has("history_modifier"):
             return list(path)
         before = _rows(path)
         rows = self._extensions.history(_rows(path), context)
         if rows == before or not isinstance(rows.get("internal"), list):
             return list(path)
-        said = said_in(rows["internal"], rows.get("visible") or rows["internal"], {})
+        said = read_row_messages(rows["internal"], rows.get("visible") or rows["internal"], {})
         return [Message(f"extension-{place}", None, each.role, each.text, 0.0) for place, each in enumerate(said)]
 
     def lead(self, name: str, context: HookContext | None) -> str:
-        """What stands between a character's name and its reply."""
+        """The text between a character's name and its reply."""
         if context is None or not self._extensions.has("bot_prefix_modifier"):
             return ""
         prefix = f"{name}:"
         made = self._extensions.prefix(prefix, context)
         if not made.startswith(prefix):
-            context.notes.append(f"An extension wanted {made[:40]!r} in place of {prefix!r}; it stands after the name.")
+            context.notes.append(
+                f"An extension tried to replace {prefix!r} with {made[:40]!r}; its text was added after the name "
+                "instead."
+            )
         return made.removeprefix(prefix).strip()
 
     def prompt(
         self,
-        prompt: Prompt,
+        prompt: ChatPrompt,
         path: Sequence[Message],
         context: HookContext | None,
         count: Callable[[str], int],
         **how: Any,
-    ) -> Prompt:
-        """The prompt, or the one that an extension makes in its place."""
+    ) -> ChatPrompt:
+        """The prompt, or the one that an extension builds instead."""
         if context is None or not self._extensions.has("custom_generate_chat_prompt"):
             return prompt
         said = path[-1].text if path and path[-1].role == "user" else ""
@@ -86,7 +91,7 @@ class ChatHooks:
         return prompt if text is None else replace(prompt, text=text, parts=(), tokens=count(text), dropped=0)
 
     def shown(self, text: str, context: HookContext) -> dict[str, Any]:
-        """What is to be kept of how a finished reply is shown."""
+        """The display text to save for a finished reply."""
         if not self._extensions.has("output_modifier"):
             return {}
         plain = html.escape(text)
@@ -95,5 +100,5 @@ class ChatHooks:
 
 
 def _rows(path: Sequence[Message]) -> dict[str, Any]:
-    internal, visible = rows_of(path)
+    internal, visible = to_rows(path)
     return {"internal": internal, "visible": visible}

@@ -1,7 +1,7 @@
-"""A reply that is being written into a conversation: what its reader iterates over, and what others may know of it.
+"""A reply that is being written into a conversation: an iterator for its reader, and its state for others.
 
-Each update costs the same however long the conversation is: only the growing text is touched. Whatever ends it (the
-model, Stop, an error, a reader who went away), what is there is kept. This module knows nothing of prompts.
+The cost of an update does not depend on the conversation's length: only the growing text is touched. Whatever ends it
+(the model, Stop, an error, a client that disconnects), the text so far is kept. This module knows nothing of prompts.
 """
 
 from __future__ import annotations
@@ -20,54 +20,61 @@ from typing_extensions import Self
 from errors import ConversationChanged, UserError
 from loaders.base import Finish, Report
 from modules.chat.conversation import Conversation
-from modules.chat.journal import Journal
-from modules.chat.opening import Opening
-from modules.chat.store import Store
-from modules.families.kept import Transcript, split
-from modules.families.parser import Part
-from modules.families.reading import Reading
+from modules.chat.speaker_guard import SpeakerGuard
+from modules.chat.store.journal import Journal
+from modules.chat.store.store import ConversationStore
+from modules.families.parser import ReplyPart
+from modules.families.reply_format import ReplyFormat
+from modules.families.saved_reply import ReplyWriter, split_reply
 from modules.generation.stream import TextStream
 
 log = logging.getLogger(__name__)
 
-#: What is said of a reply that is a thought alone.
+#: The note for a reply that contains only reasoning.
 _SILENT: Mapping[Finish | None, str] = {
-    Finish.STOP: "The model thought, and ended its reply without an answer. Regenerate it, or say something more.",
-    Finish.LENGTH: "The length limit came before the answer. Press Continue, or raise max_new_tokens.",
+    Finish.STOP: "The model returned only its reasoning, no answer. Regenerate it, or send another message.",
+    Finish.LENGTH: "The length limit was reached before the answer. Press Continue, or raise max_new_tokens.",
 }
+
+#: Characters per second that are joined for watchers of a long reply; a short one is updated at once.
+_GLANCED = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """The reply so far, in full. `report` (with its warnings) and `notes` come with the last one (`done`).
+class ReplyUpdate:
+    """The whole reply so far. `report` (with its warnings) and `notes` come with the last update (`done`).
 
-    A last update without text means that the message is not there any more: the model had nothing to say.
+    A last update without text means that the message was removed: the model returned nothing.
     """
 
     conversation_id: str
     message_id: str
     text: str
     done: bool
-    revision: int  # of the conversation, as the page that sees this may name it in its next turn
+    revision: int  # of the conversation, for the page's next request
     report: Report | None = None
     notes: tuple[str, ...] = ()
-    thought: Mapping[str, Any] = field(default_factory=dict)  # `tokens` and `seconds` of what was thought so far
+    thought: Mapping[str, Any] = field(default_factory=dict)  # `tokens` and `seconds` of the reasoning so far
 
 
 @dataclass
-class Live:
-    """What others may know of a reply under way: its text so far, and how to stop it. May be used by any thread."""
+class ActiveReply:
+    """A reply in progress as others see it: its text so far, and how to stop it. May be used from any thread."""
 
     message_id: str = ""
-    text: str = ""
+    read: Callable[[], str] = field(default=str)  # its text so far, callable from any thread
     thought: Mapping[str, Any] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
     stream: TextStream | None = None
-    keep: Callable[[], None] = field(default=lambda: None)  # writes the text down as far as it has come
+    keep: Callable[[], None] = field(default=lambda: None)  # saves the text so far
 
-    def update(self, id: str) -> Update:
-        """What there is of it."""
-        return Update(id, self.message_id, self.text, False, -1, thought=self.thought)
+    @property
+    def text(self) -> str:
+        return self.read()
+
+    def update(self, id: str) -> ReplyUpdate:
+        """Its current state."""
+        return ReplyUpdate(id, self.message_id, self.text, False, -1, thought=self.thought)
 
     def stop(self) -> None:
         self.stopped.set()
@@ -75,25 +82,25 @@ class Live:
             self.stream.cancel()
 
     def end_thought(self) -> bool:
-        """Let it come to its answer; False where it does not think."""
+        """End the reasoning; False if there is none."""
         return self.stream is not None and self.stream.end_thought()
 
     def attach(self, stream: TextStream) -> None:
-        """The stream is there now; it may have been stopped before."""
+        """Set the stream, which exists now; the reply may have been stopped before."""
         self.stream = stream
         if self.stopped.is_set():
             stream.cancel()
 
 
 class Reply:
-    """An iterator of updates; closing it, or letting go of it, ends the reply and keeps what is there."""
+    """An iterator of updates; closing it or dropping the last reference ends the reply and keeps the text so far."""
 
     def __init__(
         self,
         conversation: Conversation,
-        live: Live,
+        live: ActiveReply,
         stream: TextStream,
-        store: Store,
+        store: ConversationStore,
         *,
         before: str | None = None,
         trim: bool = True,
@@ -101,29 +108,31 @@ class Reply:
         silent: bool = False,
         notes: tuple[str, ...] = (),
         others: tuple[str, ...] = (),
-        reading: Reading | None = None,
+        reading: ReplyFormat | None = None,
         about: dict[str, Any] | None = None,
         shown: Callable[[str], dict[str, Any]] = lambda _: {},
         released: Callable[[], None] = lambda: None,
     ) -> None:
         """`before` is the version to show again if this one stays empty; `trim`: no space at the beginning.
 
-        `pause`: seconds between two updates at least; `silent`: none but the last. `shown` tells what is
-        to be kept of how the finished text is shown; `released` is called once. A reply that begins with the name of
-        one of the `others` ends there: it is not theirs. `reading` takes it apart.
+        `pause`: minimum seconds between two updates; `silent`: only the last update. `shown` returns the display text
+        to save for the finished reply; `released` is called once. A reply that begins with the name of one of the
+        `others` ends there. `reading` parses it.
         """
         self._conversation = conversation
         self._live = live
         self._stream = stream
         self._store = store
         self._before = before
-        self._transcript = Transcript(reading or Reading(), stream.marks, live.text, trim=trim)
+        self._begun = live.text
+        self._transcript = ReplyWriter(reading or ReplyFormat(), stream.marks, self._begun, trim=trim)
+        self._changes = 0  # of the transcript, as last reported to others
         self._thought_began: float | None = None
         self._thought_took = 0.0
         self._pause = float("inf") if silent else pause
         self._shown_at = float("-inf") if not silent else 0.0
         self._notes = notes
-        self._opening = Opening(others)
+        self._opening = SpeakerGuard(others)
         self._about = about or {}
         self._shown = shown
         self._released = released
@@ -140,11 +149,11 @@ class Reply:
     def message_id(self) -> str:
         return self._live.message_id
 
-    def __iter__(self) -> Iterator[Update]:
+    def __iter__(self) -> Iterator[ReplyUpdate]:
         return self
 
-    def __next__(self) -> Update:
-        """The next update; the last one is `done`. Raises: UserError, when the engine or the disk gives up."""
+    def __next__(self) -> ReplyUpdate:
+        """The next update; the last one is `done`. Raises: UserError if the engine or the disk fails."""
         while not self._ended:
             try:
                 piece = next(self._stream)
@@ -155,25 +164,30 @@ class Reply:
                 raise
             if not self._take(self._transcript.push(piece.text, len(piece.tokens))):
                 return self._end()
-            if self._transcript.text == self._live.text:
+            if self._transcript.changes == self._changes:
                 continue
-            self._live.text, self._live.thought = self._transcript.text, self._thought()
-            self._journal.note(self._live.text)
+            self._changed()
             now = time.monotonic()
-            if now - self._shown_at >= self._pause:
+            if now - self._shown_at >= max(self._pause, self._transcript.size / _GLANCED):
                 self._shown_at = now
-                return Update(
+                return ReplyUpdate(
                     self.conversation_id,
                     self.message_id,
-                    self._live.text,
+                    self._transcript.text,
                     False,
                     self._revision,
                     thought=self._live.thought,
                 )
         raise StopIteration
 
-    def _take(self, parts: list[Part]) -> bool:
-        """Write down what has come; False where somebody else begins to speak."""
+    def _changed(self) -> None:
+        """Notify others of new text. The cost does not grow with the reply."""
+        self._changes = self._transcript.changes
+        self._live.read, self._live.thought = self._transcript.so_far, self._thought()
+        self._journal.note(self._transcript.so_far)
+
+    def _take(self, parts: list[ReplyPart]) -> bool:
+        """Store new text; False if another speaker begins."""
         for part in parts:
             if part.kind == "thought":
                 self._thought_began = self._thought_began or time.monotonic()
@@ -189,16 +203,16 @@ class Reply:
         return True
 
     def _thought(self) -> Mapping[str, Any]:
-        """What is to be said about the thought; nothing without one."""
+        """What to report about the reasoning; nothing without any."""
         if self._thought_began is None:
             return {}
         return {"tokens": self._transcript.tokens, "seconds": round(self._thought_took, 1)}
 
     def close(self) -> None:
-        """End it now; what is there is kept. Calling it again does nothing."""
+        """End it now and keep the text so far. Calling it again does nothing."""
         if self._ended:
             return
-        if self._journal.is_running_here:  # the collector of garbage may call this from wherever it pleases
+        if self._journal.is_running_here:  # the garbage collector may call this from any thread
             self._close_elsewhere()
             return
         self._end()
@@ -210,64 +224,75 @@ class Reply:
         self.close()
 
     def __del__(self) -> None:
-        # it may be gone before it was complete; and at the program's end the journal's thread stands still
+        # __init__ may have failed halfway; and at shutdown the journal's thread is stopped
         if not getattr(self, "_ended", True) and not sys.is_finalizing():
             self._close_elsewhere()
 
     # --- the end ---
 
     def _close_elsewhere(self) -> None:
-        """As `close`, in a thread of its own: this one may hold any lock, or be the one that is to be waited for."""
+        """As `close`, in its own thread: the current one may hold any lock, or be the one to wait for."""
         self._stream.cancel()
-        with contextlib.suppress(RuntimeError):  # the program ends: the journal has the text
+        with contextlib.suppress(RuntimeError):  # the program is ending: the journal has the text
             threading.Thread(target=self._close_alone, name="reply's end", daemon=True).start()
 
     def _close_alone(self) -> None:
         try:
             self.close()
-        except UserError as error:  # nobody is there any more to be told
-            log.warning("A reply whose reader went away could not be saved: %s", error)
+        except UserError as error:  # nobody is left to report it to
+            log.warning("A reply could not be saved after its client disconnected: %s", error)
 
-    def _end(self, error: BaseException | None = None) -> Update:
-        """Store the reply for good.
+    def _end(self, error: BaseException | None = None) -> ReplyUpdate:
+        """Store the reply permanently.
 
-        Raises: Unavailable, unless it ends by an `error` already. The journal keeps the text then.
+        Raises: Unavailable, unless it ends with an `error` already. The journal keeps the text then.
         """
         self._ended = True
         try:
             return self._settled(error)
         finally:
-            self._released()  # whatever went wrong: nobody could write into this conversation any more
+            self._released()  # always, or nobody could write into this conversation any more
 
-    def _settled(self, error: BaseException | None) -> Update:
+    def _settled(self, error: BaseException | None) -> ReplyUpdate:
         self._stream.close()
         self._journal.close()
         report = self._stream.report
-        if not self._opening.speaker and self._take(self._transcript.finish()) and (rest := self._opening.rest()):
+        if (
+            not self._opening.speaker
+            and self._take(self._transcript.finish(cut=error is not None or report.finish is not Finish.STOP))
+            and (rest := self._opening.rest())
+        ):
             self._transcript.write("text", rest)
-        if self._transcript.text != self._live.text:
-            self._live.text, self._live.thought = self._transcript.text, self._thought()
-            self._journal.note(self._live.text)
-        text = self._live.text.rstrip() if report.finish is Finish.STOP else self._live.text
+        if self._transcript.changes != self._changes:
+            self._changed()
+        text = self._transcript.text if self._transcript.changes else self._begun
+        text = text.rstrip() if report.finish is Finish.STOP else text
         notes = self._notes
         if speaker := self._opening.speaker:
-            notes = (*notes, f"The model began to speak for {speaker}, and was ended there. Regenerate, or say more.")
+            notes = (
+                *notes,
+                f"The reply was cut where the model started speaking as {speaker}. Regenerate it, or send another "
+                "message.",
+            )
         elif not text and error is None and report.finish is Finish.STOP:
-            notes = (*notes, "The model ended its reply without a word. Regenerate it, or say something more.")
+            notes = (*notes, "The model returned an empty reply. Regenerate it, or send another message.")
         elif (
-            error is None and (why := _SILENT.get(report.finish)) and (kept := split(text)).thought and not kept.answer
+            error is None
+            and (why := _SILENT.get(report.finish))
+            and (kept := split_reply(text)).thought
+            and not kept.answer
         ):
             notes = (*notes, why)
         try:
             shown = self._shown(text) if text and error is None else {}
-            report = self._stream.report  # again: an extension may have something to say by now
+            report = self._stream.report  # again: an extension may have added notes meanwhile
             self._save(text, {**self._facts(report, notes, error), **shown})
         except UserError as failure:
             self._journal.flush()
             if error is None:
                 raise
             log.warning("The reply could not be saved after an error: %s", failure)
-        return Update(
+        return ReplyUpdate(
             self.conversation_id,
             self.message_id,
             text,
@@ -283,7 +308,7 @@ class Reply:
         try:
             self._put(conversation, text, facts)
             self._store.save(conversation, self._revision)
-        except ConversationChanged:  # another program wrote to it meanwhile: the reply goes into what is there now
+        except ConversationChanged:  # another program wrote to it meanwhile: the reply is added to its current contents
             latest = self._store.open(conversation.id)
             if self.message_id not in latest:
                 last = latest.last()
@@ -301,7 +326,7 @@ class Reply:
             conversation.select(self._before)
 
     def _facts(self, report: Report, notes: tuple[str, ...], error: BaseException | None) -> dict[str, Any]:
-        """What is kept about how this reply was made: the report, and what was asked for."""
+        """What is saved about how this reply was generated: the report and the settings."""
         return {
             **{key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(report).items()},
             "finish": report.finish.value if report.finish and error is None else None,

@@ -1,8 +1,8 @@
-"""Everything that one can do with conversations. Who shows them holds an id and a revision, no contents.
+"""The service for conversations. Its callers hold an id and a revision, not contents.
 
-One reply at a time is written into a conversation; everything else that changes it waits for that to end, or is told
-so. What cannot be answered (no model, a prompt that does not fit) is refused before anything is changed.
-This module must not know how anything is shown: text in, text out, no HTML.
+One reply at a time is written into a conversation; any other change waits for its end or raises Conflict. What cannot
+be answered (no model, a prompt that does not fit) is refused before anything is changed. This module must not know how
+anything is shown: text in, text out, no HTML.
 """
 
 from __future__ import annotations
@@ -13,62 +13,58 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, utf8
-from modules.chat.characters import Characters, with_names
+from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, encode_utf8
+from modules.chat.active_replies import ActiveReplies
+from modules.chat.characters import Characters, insert_names
 from modules.chat.conversation import Conversation, Message, Role
-from modules.chat.file_form import from_text, to_text
+from modules.chat.formats.conversation_file import dump_conversation, parse_conversation
 from modules.chat.hooks import ChatHooks
-from modules.chat.opening import grown
-from modules.chat.past import Past
-from modules.chat.prompt import Prompt, build
-from modules.chat.records import Record
-from modules.chat.reply import Live, Reply, Update
-from modules.chat.store import Info, Store, scope_of
-from modules.chat.turn import Turn
-from modules.chat.under_way import UnderWay
-from modules.extensions import Extensions, HookContext
+from modules.chat.prompt.build import ChatPrompt, build_prompt
+from modules.chat.reply import ActiveReply, Reply, ReplyUpdate
+from modules.chat.reply_settings import ReplySettings
+from modules.chat.speaker_guard import guard_speaker
+from modules.chat.store.prompt_log import PromptRecord
+from modules.chat.store.store import ConversationInfo, ConversationStore, scope_of
+from modules.chat.store.undo_history import UndoHistory
+from modules.extensions import HookContext
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.prompts.templates import Templates
 
-__all__ = ["Chats", "Turn", "Update"]
+__all__ = ["ChatService", "ReplySettings", "ReplyUpdate"]
 
 _LONGEST_TITLE = 200
-_FRESH = 512  # chats that nobody has written into yet, kept in mind at most
+_FRESH = 512  # the most new, empty chats that are remembered
 
 
-class Chats:
+class ChatService:
     """The conversations of this installation. May be used from several threads."""
 
     def __init__(
         self,
-        store: Store,
+        store: ConversationStore,
         characters: Characters,
         templates: Templates,
         generator: Generator,
-        extensions: Extensions | None = None,
     ) -> None:
         self._store = store
         self._characters = characters
         self._templates = templates
         self._generator = generator
-        self._hooks = ChatHooks(extensions or Extensions())
-        self._lock = threading.RLock()  # over `_fresh`
-        self._live = UnderWay()
+        self._hooks = ChatHooks(generator.extensions)
+        self._lock = threading.RLock()  # guards `_fresh`
+        self._live = ActiveReplies()
         self._fresh: dict[str, tuple[str, ...]] = {}  # id to greetings
-        self._past = Past()
+        self._past = UndoHistory()
 
     # --- looking ---
 
-    def list(self, mode: str = "instruct", character: str = "") -> list[Info]:
+    def list(self, mode: str = "instruct", character: str = "") -> list[ConversationInfo]:
         """The conversations of this mode (and character), newest first."""
         return self._store.list(scope_of(mode, character))
 
     def open(self, id: str) -> Conversation:
-        """A conversation as it stands, with a reply that is being written as far as it has come. Only to look at.
-
-        Raises: NotFound, InvalidName, BadFile.
-        """
+        """A conversation as it is now, with a reply in progress; read-only. Raises: NotFound, InvalidName, BadFile."""
         conversation = self._load(id)
         live = self._live.get(id)
         if live and live.message_id in conversation and live.text:
@@ -76,39 +72,39 @@ class Chats:
         return conversation
 
     def latest(self, mode: str = "instruct", character: str = "", name1: str = "You") -> Conversation:
-        """The conversation of this mode that was written to last, or a new one. One that is broken is passed over."""
+        """The conversation of this mode that was changed last, or a new one. Damaged ones are skipped."""
         for info in self.list(mode, character):
             if info.problem is None:
-                with suppress(BadFile, NotFound):  # a list looks at the beginning of a file only
+                with suppress(BadFile, NotFound):  # a list reads only the beginning of a file
                     return self.open(info.id)
         return self.new(mode, character, name1)
 
-    def writing(self, id: str) -> Update | None:
-        """The reply that is being written into this conversation right now, if one is."""
+    def writing(self, id: str) -> ReplyUpdate | None:
+        """The reply that is being written into this conversation, if there is one."""
         live = self._live.get(id)
         return live.update(id) if live and live.message_id else None
 
-    def prompt(self, id: str, turn: Turn, text: str = "", *, going_on: bool = False) -> Prompt:
-        """What the model would get if this were sent now (nothing: as if the last message were to be answered).
+    def prompt(self, id: str, turn: ReplySettings, text: str = "", *, going_on: bool = False) -> ChatPrompt:
+        """The prompt that would be sent with this message (empty: to answer the last message).
 
-        `going_on`: as if the last reply were to be continued, if there is one. Raises: UserError.
+        `going_on`: to continue the last reply, if there is one. Raises: UserError.
         """
-        path = self._load(id).path()
-        session = self._generator.session()
+        conversation = self._load(id)
+        path, session = conversation.path(), self._generator.session(conversation.model)
         if going_on and path and path[-1].role == "assistant":
             return self._prompt(session, path[:-1], turn, begun=path[-1].text)
         if text.strip():
             path.append(Message("", None, "user", text, 0))
         return self._prompt(session, path, turn, begun=turn.start_with)
 
-    def record(self, id: str, message_id: str) -> Record:
-        """What the model got for a reply, to the letter. Raises: NotFound, InvalidName."""
+    def record(self, id: str, message_id: str) -> PromptRecord:
+        """The exact prompt of a reply. Raises: NotFound, InvalidName."""
         return self._store.records(id).load(message_id)
 
     # --- changing ---
 
     def new(self, mode: str = "instruct", character: str = "", name1: str = "You") -> Conversation:
-        """A new conversation, with the character's greeting in the chat modes. Its file comes with its first message.
+        """A new conversation, in the chat modes with the character's greeting; its first message creates its file.
 
         Raises: UnknownName, InvalidName, BadFile.
         """
@@ -116,7 +112,7 @@ class Chats:
         if mode != "instruct":
             who = self._characters.load(character)
             begun = (who.greeting, *who.greetings)
-            greetings = tuple(with_names(each.strip(), name1, who.name) for each in begun if each.strip())
+            greetings = tuple(insert_names(each.strip(), name1, who.name) for each in begun if each.strip())
         id = self._store.new_id(scope_of(mode, character))
         with self._lock:
             self._fresh[id] = greetings
@@ -124,17 +120,17 @@ class Chats:
                 self._fresh.pop(next(iter(self._fresh)))
         return self._load(id)
 
-    def send(self, id: str, text: str, turn: Turn) -> Reply:
-        """Say something and have it answered. The iterator gives `Update`s; the reply is under way when this returns.
+    def send(self, id: str, text: str, turn: ReplySettings) -> Reply:
+        """Send a message and start a reply: generation has begun when this returns.
 
         Raises: UserError, and then nothing has been changed.
         """
         if not text.strip():
-            raise NothingToDo("There is nothing to send. Write a message first.")
-        utf8(text, "The message")
+            raise NothingToDo("Type a message first.")
+        encode_utf8(text, "The message")
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
-            session = self._generator.session()
+            session = self._generator.session(conversation.model)
             turn, context = self._hooks.begin(turn, path, session)
             text, shown = self._hooks.message(text, context)
             history = [*path, Message("", None, "user", text, 0)]
@@ -147,8 +143,8 @@ class Chats:
 
             return self._reply(session, conversation, live, prompt, turn, context, place)
 
-    def regenerate(self, id: str, turn: Turn) -> Reply:
-        """Have the last message of the user answered anew; the reply becomes a new version, the old one stays.
+    def regenerate(self, id: str, turn: ReplySettings) -> Reply:
+        """Generate a new reply to the user's last message, as a new version; the old one is kept.
 
         Raises: UserError, and then nothing has been changed.
         """
@@ -156,8 +152,8 @@ class Chats:
             path = conversation.path()
             old = path.pop() if path and path[-1].role == "assistant" else None
             if not path:
-                raise NothingToDo("There is no message of yours to be answered yet. Write one first.")
-            session = self._generator.session()
+                raise NothingToDo("Nothing to regenerate yet. Send a message first.")
+            session = self._generator.session(conversation.model)
             turn, context = self._hooks.begin(turn, path, session)
             prompt = self._prompt(session, path, turn, turn.start_with, context=context, regenerate=True)
 
@@ -167,17 +163,17 @@ class Chats:
             before = old.id if old else None
             return self._reply(session, conversation, live, prompt, turn, context, place, before)
 
-    def continue_(self, id: str, turn: Turn) -> Reply:
-        """Let the model go on with its last reply.
+    def continue_(self, id: str, turn: ReplySettings) -> Reply:
+        """Let the model continue its last reply.
 
         Raises: UserError, and then nothing has been changed.
         """
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
             if len(path) < 2 or path[-1].role != "assistant" or path[-1].is_greeting:
-                raise NothingToDo("There is no reply to continue. Send a message first.")
+                raise NothingToDo("There is no reply to continue yet. Send a message first.")
             reply = path.pop()
-            session = self._generator.session()
+            session = self._generator.session(conversation.model)
             turn, context = self._hooks.begin(turn, path, session)
             prompt = self._prompt(session, path, turn, reply.text, context=context, _continue=True)
 
@@ -187,21 +183,23 @@ class Chats:
             return self._reply(session, conversation, live, prompt, turn, context, place)
 
     def stop(self, id: str, *, thought: bool = False) -> bool:
-        """End the reply that is being written here, or its `thought` alone, whoever asked; False without one."""
+        """Stop the reply that is being written here, or only its `thought`, whoever requested it; False if there is
+        none.
+        """
         return self._live.stop(id, thought=thought)
 
     def keep(self) -> None:
-        """Write down all replies that are being written, as far as they have come."""
+        """Save all replies that are being written."""
         self._live.keep()
 
     def close(self) -> None:
-        """End all replies, and wait a moment until they are stored; the journals keep those that nobody reads."""
+        """Stop all replies, and wait briefly until they are stored; the journals keep those without a reader."""
         self._live.close()
 
     def remove_last(self, id: str, revision: int | None = None) -> tuple[str, Conversation]:
-        """Take out the last message of the user with its replies. Returns what it said, and the conversation now.
+        """Remove the last message of the user and its replies. Raises: NothingToDo, Conflict, NotFound, BadFile.
 
-        Raises: NothingToDo, Conflict, NotFound, BadFile.
+        Returns its text, and the conversation.
         """
         with self.changing(id, revision) as conversation:
             taken = conversation.remove_last()
@@ -214,45 +212,45 @@ class Chats:
         return conversation
 
     def undo(self, id: str, revision: int | None = None) -> Conversation:
-        """Take back the last change of this conversation, whatever it was. Raises: NothingToDo, Conflict, BadFile."""
+        """Undo the last change of this conversation. Raises: NothingToDo, Conflict, BadFile."""
         with self._live.held(id):
             now = self._load(id)
             if revision is not None and revision != now.revision:
                 raise ConversationChanged
-            before = from_text(id, self._past.last(id, self._store.strangers(id)), time.time())
+            before = parse_conversation(id, self._past.last(id, self._store.external_writes(id)), time.time())
             before.revision = now.revision
             self._store.save(before, now.revision)
-            self._past.drop(id)  # only now: a full disk costs no step
+            self._past.drop(id)  # only after saving: a full disk must not lose the undo step
             return before
 
-    def impersonate(self, id: str, text: str, turn: Turn) -> Iterator[str]:
-        """Let the model write the user's next message, from what is begun of it. Nothing is stored.
+    def impersonate(self, id: str, text: str, turn: ReplySettings) -> Iterator[str]:
+        """Let the model write the user's next message, continuing what is already typed. Nothing is stored.
 
         Raises, at the first step: UserError. Closing the iterator, or `stop`, ends it.
         """
-        utf8(text, "The message")
+        encode_utf8(text, "The message")
         with self._live.held(id) as live:
-            path = self._load(id).path()
-            session = self._generator.session()
+            conversation = self._load(id)
+            path, session = conversation.path(), self._generator.session(conversation.model)
             turn, context = self._hooks.begin(turn, path, session)
             prompt = self._prompt(session, path, turn, text, role="user", context=context, impersonate=True)
             label = f"{id}: you"
             with session.start(prompt.text, turn.params, stop=prompt.stop, label=label, context=context) as stream:
                 live.attach(stream)
-                yield from grown(text, (piece.text for piece in stream), prompt.others)
+                yield from guard_speaker(text, (piece.text for piece in stream), prompt.others)
 
     def rename(self, id: str, title: str, revision: int | None = None) -> Conversation:
-        """Give a conversation a title. Raises: InvalidInput, Conflict, NotFound, BadFile."""
-        utf8(title, "The title")
+        """Set a conversation's title. Raises: InvalidInput, Conflict, NotFound, BadFile."""
+        encode_utf8(title, "The title")
         title = " ".join(title.split())
         if not title:
-            raise InvalidInput("A title needs at least one letter.")
+            raise InvalidInput("A title cannot be empty. Enter at least one letter.")
         with self.changing(id, revision) as conversation:
             conversation.title = title[:_LONGEST_TITLE]
         return conversation
 
     def pin(self, id: str, pinned: bool, revision: int | None = None) -> Conversation:
-        """Let a conversation stand above the others in the list, or no longer. Raises: Conflict, NotFound, BadFile."""
+        """Pin a conversation to the top of the list, or unpin it. Raises: Conflict, NotFound, BadFile."""
         with self.changing(id, revision) as conversation:
             conversation.pinned = pinned
         return conversation
@@ -280,12 +278,12 @@ class Chats:
         return conversation
 
     def _born(self, id: str) -> None:
-        """It has a file now. Under the lock: `new` goes through all that have none."""
+        """It has a file now. Locked, because `new` iterates over all without one."""
         with self._lock:
             self._fresh.pop(id, None)
 
     def _drop_unborn(self, conversation: Conversation) -> None:
-        """A reply that a crash ended before its first word is no message."""
+        """An empty reply that a crash left does not count as a message."""
         last = conversation.last()
         live = self._live.get(conversation.id)
         if last and not last.text and last.meta.get("unfinished") and not (live and live.message_id == last.id):
@@ -295,8 +293,8 @@ class Chats:
                 conversation.select(others[-1])
 
     @contextmanager
-    def _working(self, id: str, revision: int | None) -> Iterator[tuple[Conversation, Live]]:
-        """The conversation, reserved; it stays so when the block ends well, for the reply that was started in it."""
+    def _working(self, id: str, revision: int | None) -> Iterator[tuple[Conversation, ActiveReply]]:
+        """The conversation, reserved; it stays reserved if the block succeeds, for the reply that was started in it."""
         live = self._live.reserve(id)
         try:
             conversation = self._load(id)
@@ -309,7 +307,7 @@ class Chats:
 
     @contextmanager
     def changing(self, id: str, revision: int | None) -> Iterator[Conversation]:
-        """The conversation, to be changed in the block and saved after it; `undo` leads back to what it was.
+        """A conversation to change while inside; it is saved afterwards, and `undo` restores its previous state.
 
         Raises: Conflict, ConversationChanged, NotFound, BadFile, Unavailable.
         """
@@ -325,25 +323,25 @@ class Chats:
         self._live.release(id, live)
 
     def _keep(self, conversation: Conversation) -> None:
-        """Remember it as it is for `undo`. Not its file: greetings, or what a crash left, may not be in that yet."""
-        self._past.keep(conversation.id, to_text(conversation), self._store.strangers(conversation.id))
+        """Store its current state for `undo`. Not its file, which may lack greetings or what a crash left."""
+        self._past.keep(conversation.id, dump_conversation(conversation), self._store.external_writes(conversation.id))
 
     def _prompt(
         self,
         session: ModelSession,
         history: Sequence[Message],
-        turn: Turn,
+        turn: ReplySettings,
         begun: str,
         role: Role = "assistant",
         context: HookContext | None = None,
         **how: bool,
-    ) -> Prompt:
-        """Without a `context` extensions are not asked: nothing is going to be sent. `how` is told to them."""
+    ) -> ChatPrompt:
+        """Without a `context`, extensions are not called, because nothing will be sent. `how` is passed to them."""
         count = partial(session.count_prompt, params=turn.params)
         stage = turn.stage(session.model, self._templates, self._characters)
         path = self._hooks.history(history, context)
         spoken = role == "assistant" and turn.mode != "instruct" and not how.get("_continue")
-        prompt = build(
+        prompt = build_prompt(
             path,
             stage,
             render=self._templates.render,
@@ -360,14 +358,14 @@ class Chats:
         self,
         session: ModelSession,
         conversation: Conversation,
-        live: Live,
-        prompt: Prompt,
-        turn: Turn,
+        live: ActiveReply,
+        prompt: ChatPrompt,
+        turn: ReplySettings,
         context: HookContext,
         place: Callable[[], Message],
         before: str | None = None,
     ) -> Reply:
-        """Start the engine, then store what was said: the disk and the prompt's processing take the same time."""
+        """Start the engine, then store the message: both take time, and run in parallel."""
         id, params = conversation.id, turn.params
         start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
         stream = start(prompt.text, params, label=id, context=context)
@@ -379,7 +377,7 @@ class Chats:
             self._past.drop(id)
             stream.close()
             raise
-        live.message_id, live.text = message.id, message.text
+        live.message_id, live.read = message.id, lambda begun=message.text: begun  # type: ignore[misc]
         live.attach(stream)
         self._born(id)
         self._store.records(id).keep(message.id, turn.record(prompt))
@@ -391,7 +389,7 @@ class Chats:
             before=before,
             pause=1 / params.max_updates_second if params.max_updates_second > 0 else 0.0,
             silent=not params.stream,
-            notes=prompt.notes,
+            notes=(*session.notes, *prompt.notes),
             others=prompt.others,
             reading=prompt.reading,
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},

@@ -1,1 +1,1 @@
-"""What is read once at start and never changes after: flags, CMD_FLAGS.txt, settings.yaml and the folders."""
+"""Configuration that is read once at startup and does not change: flags, CMD_FLAGS.txt, settings.yaml and folders."""

@@ -1,42 +1,42 @@
-"""The text of `python server.py --help`, made from the catalogue of flags."""
+"""The text of `python server.py --help`, generated from the flag catalog."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 
-from modules.config.catalogue import Catalogue, Flag, not_yet
+from modules.config.flag_catalog import Flag, FlagCatalog, explain_inactive
 
-_COLUMN = 30  # where the explanations begin
+_COLUMN = 30  # column where the explanations begin
 
 
-def render_help(catalogue: Catalogue, width: int | None = None) -> str:
-    """All flags, grouped, wrapped to the terminal."""
+def render_help(catalogue: FlagCatalog, width: int | None = None) -> str:
+    """All flags, grouped and wrapped to the terminal's width."""
     width = max(60, min(width or shutil.get_terminal_size().columns, 110))
     lines = [
         "python server.py [FLAGS]      or: ./start_linux.sh [FLAGS]      or: flags in CMD_FLAGS.txt",
         "",
-        "- and _ are the same in a flag's name. The command line wins over CMD_FLAGS.txt.",
+        "Flag names may use - or _. The command line overrides CMD_FLAGS.txt.",
     ]
     for title, flags in catalogue.titles().items():
         lines += ["", f"{title}:"]
         for flag in flags:
-            lines += _entry(flag.shown, explanation(flag), width)
-    lines += ["", "Accepted for the original's sake, without a meaning here:"]
+            lines += _entry(flag.shown, describe_flag(flag), width)
+    lines += ["", "Accepted for compatibility; these flags have no effect:"]
     names = " ".join("--" + name.replace("_", "-") for name in sorted(catalogue.foreign))
     lines += textwrap.wrap(names, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(lines) + "\n"
 
 
-def explanation(flag: Flag) -> str:
+def describe_flag(flag: Flag) -> str:
     """What the flag does, with its default and other spellings."""
     text = flag.knob.help_off if flag.is_negated else flag.knob.help
     if flag.shown_default:
         text += f" Default: {flag.shown_default}."
     if flag.knob.aliases:
         text += " Also: " + ", ".join("--" + alias.replace("_", "-") for alias in flag.knob.aliases) + "."
-    if not_yet(flag):
-        text += f" Not yet: {not_yet(flag)}"
+    if explain_inactive(flag):
+        text += f" Not implemented yet: {explain_inactive(flag)}"
     return text
 
 

@@ -1,7 +1,7 @@
-"""The table of flags in README.md, made from the catalogue: `python -m modules.config.flag_table [--check]`.
+"""The table of flags in README.md, generated from the flag catalog: `python -m modules.config.flag_table [--check]`.
 
-Without an argument the README is rewritten between its two markers; with `--check` it only fails when the README says
-something else than the program.
+Without an argument it rewrites the README between its two markers; with `--check` it only fails if the README is out of
+date.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from pathlib import Path
 
 from errors import BadFile
 from modules.config.atomic import write_text
-from modules.config.catalogue import Catalogue, Loaders
-from modules.config.flag_help import explanation
+from modules.config.flag_catalog import FlagCatalog, Loaders
+from modules.config.flag_help import describe_flag
 
 BEGIN, END = "<!-- flags:begin -->", "<!-- flags:end -->"
 
 
 def render_table(loaders: Loaders) -> str:
-    """All flags as Markdown: one table a group, and the flags without a meaning with the reason."""
-    catalogue = Catalogue.of(loaders)
+    """All flags as Markdown: one table per group, and the ignored flags with the reason."""
+    catalogue = FlagCatalog.of(loaders)
     parts: list[str] = []
     for title, flags in catalogue.titles().items():
         parts.append(f"**{title}**\n")
         parts.append("| flag | meaning |\n| --- | --- |")
-        parts += [f"| `{_cell(flag.shown)}` | {_cell(explanation(flag))} |" for flag in flags]
+        parts += [f"| `{_cell(flag.shown)}` | {_cell(describe_flag(flag))} |" for flag in flags]
         parts.append("")
     reasons: dict[str, list[str]] = {}
     for flag in catalogue.foreign.values():
         reasons.setdefault(flag.why, []).append("`--" + flag.name.replace("_", "-") + "`")
-    parts.append("**Flags of the original that are accepted and do nothing here**\n")
+    parts.append("**Flags of the original that are accepted but have no effect**\n")
     parts.append("| flags | why |\n| --- | --- |")
     parts += [f"| {' '.join(names)} | {_cell(why)} |" for why, names in reasons.items()]
     return "\n".join(parts) + "\n"
 
 
-def embed(text: str, table: str) -> str:
-    """The text with the table between its markers. Raises: BadFile, when the markers are not there."""
+def embed_table(text: str, table: str) -> str:
+    """The text with the table between its markers. Raises: BadFile if the markers are missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise BadFile("README.md", f"the markers {BEGIN} and {END} are missing", "Put them where the table belongs.")
+        raise BadFile("README.md", f"the markers {BEGIN} and {END} are missing", "Add them where the table belongs.")
     return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 def main(argv: Sequence[str], readme: Path, loaders: Loaders) -> int:
-    """Rewrite or check the README; 1 when it was checked and is out of date."""
+    """Rewrite or check the README; 1 if it was checked and is out of date."""
     old = readme.read_text(encoding="utf-8")
-    new = embed(old, render_table(loaders))
+    new = embed_table(old, render_table(loaders))
     if "--check" in argv:
         if new != old:
             sys.stderr.write(f"{readme.name} is out of date. Run: python -m modules.config.flag_table\n")

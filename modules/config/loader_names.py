@@ -1,4 +1,4 @@
-"""Loaders' names as people and the original's files write them: whatever the case, the signs between, the version's v.
+"""Compares loader names in any spelling: case, punctuation and the "v" of a version do not matter.
 
 This module must not know which loaders there are.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-#: Other names that the original understands, without signs and case, and what they mean.
+#: The original's alternative names, in lower case without punctuation, and what they mean.
 _MEANING: Mapping[str, str] = {
     "hf": "transformers",
     "huggingface": "transformers",
@@ -27,8 +27,8 @@ _MEANING: Mapping[str, str] = {
 }
 
 
-def loader_key(name: str) -> str:
-    """What two spellings of one loader have in common: "exllama-2_hf" and "ExLlamav2_HF" give the same."""
+def normalize_loader_name(name: str) -> str:
+    """A normal form that is equal for spellings of the same loader, such as "exllama-2_hf" and "ExLlamav2_HF"."""
     plain = "".join(character for character in name.lower() if character.isalnum())
     plain = re.sub(r"^exll?ama(?:v?(\d))?", lambda found: f"exllamav{found[1]}" if found[1] else "exllama", plain)
     return _MEANING.get(plain, plain)

@@ -1,6 +1,6 @@
-"""Where the user's files lie, and which names may become files there.
+"""The user's folders, and which names are valid as file names there.
 
-This module must not read or write what is in the folders; it only knows their places.
+This module must not read or write the folders' contents; it only knows the paths.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing_extensions import Self
 
 from errors import InvalidInput, InvalidName
 
-#: Names that Windows keeps for devices, whatever their suffix: a file of that name could never be moved there.
+#: Names that Windows reserves for devices, with any suffix: a file of that name could never be moved there.
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
-_LONGEST_NAME = 255  # bytes: the limit of every file system in use
+_LONGEST_NAME = 255  # bytes: the limit of all common file systems
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Paths:
 
     @classmethod
     def under(cls, root: Path, model_dir: str | Path | None = None, lora_dir: str | Path | None = None) -> Self:
-        """The folders below `root`; models and LoRAs may lie elsewhere (a relative path counts from the root)."""
+        """The folders below `root`; models and LoRAs may be elsewhere (a relative path counts from the root)."""
         root = root.absolute()
         return cls(
             root=root,
@@ -56,20 +56,20 @@ class Paths:
         )
 
     def ensure(self) -> None:
-        """Make the folders that are missing. Raises: InvalidInput, naming the one that cannot be made."""
+        """Create missing folders. Raises: InvalidInput, naming the one that cannot be created."""
         for each in fields(self):
             folder: Path = getattr(self, each.name)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InvalidInput(
-                    f"The folder {folder} cannot be made ({error.strerror}). Give this program a place that it may "
-                    "write to."
+                    f"The folder {folder} could not be created ({error.strerror}). Choose a folder that this "
+                    "program may write to."
                 ) from None
 
 
 def safe_child(folder: Path, name: str, suffix: str = "") -> Path:
-    """The file `name + suffix` right inside the folder, for a name that came from outside.
+    """The file `name + suffix` directly in the folder, for a name from outside.
 
     Raises: InvalidName, for anything that is not a plain file name.
     """
@@ -83,20 +83,20 @@ def _objection(name: str, suffix: str) -> str:
     try:
         length = len((name + suffix).encode("utf-8"))
     except UnicodeEncodeError:
-        return "it holds characters that cannot be written"
+        return "it contains invalid characters"
     if not name.strip():
         return "it is empty"
     if length > _LONGEST_NAME:
         return "it is too long"
     if "/" in name or "\\" in name:
-        return "it holds a slash or a backslash"
+        return "it contains a slash or a backslash"
     if name.startswith("."):
         return "it starts with a dot"
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
-        return "it holds a control character"
+        return "it contains a control character"
     if _RESERVED.match(name):
-        return "Windows keeps this name for a device"
-    # what only Windows forbids stays allowed elsewhere: users of Linux have such files and must reach them
+        return "Windows reserves this name for a device"
+    # names that only Windows forbids stay allowed elsewhere: Linux users have such files and must reach them
     if os.name == "nt" and (re.search(r'[<>:"|?*]', name) or (name + suffix)[-1] in ". "):
         return 'Windows does not allow it (no < > : " | ? * and no dot or space at the end)'
     return ""

@@ -1,7 +1,7 @@
-"""settings.yaml: what the interface shows when it opens. Read once; the file's own spellings are the original's.
+"""settings.yaml: the start values of the web UI. Read once; keys are the original's.
 
-The sampling knobs that the file may hold are declared in loaders.params; what a newer, an older or a foreign version
-wrote is kept for the day when the file is saved again. This module must not know how a setting is shown.
+The sampling parameters that the file may contain are declared in loaders.params; unknown keys, of a newer, an older or
+another version, are kept when the file is saved again. This module must not know how a setting is shown.
 """
 
 from __future__ import annotations
@@ -14,78 +14,82 @@ from typing import Any, Literal
 from pydantic import PrivateAttr
 from typing_extensions import Self
 
-from errors import BadFile, InvalidInput, nearest
+from errors import BadFile, InvalidInput, did_you_mean
 from loaders.knobs import Knobs, knob
 from loaders.params import SamplingParams, Text
 from modules.config.atomic import write_text
 from modules.config.server_flags import Strings
-from modules.config.yaml_file import mapping_text, read_mapping
+from modules.config.yaml_file import dump_mapping, read_mapping
 
-#: A setting of the original that its next model replaces by its own: here the model's context counts from the start.
+#: A setting that the original replaces by the next model's own: here the model's context applies from the start.
 _REPLACED = "truncation_length"
-#: The same knob as this program writes it, which stays a bound for every model.
+#: The same knob as this program writes it, which stays a limit for every model.
 _BOUND = "context_limit"
 
 
 class Settings(Knobs):
-    """Start values of the interface. Immutable; `changed` keeps what the file held besides."""
+    """Start values of the web UI. Immutable; `changed` keeps everything else in the file."""
 
     mode: Literal["chat", "chat-instruct", "instruct"] = knob(
-        "instruct", group="chat", help="How the chat speaks to the model: with its own template, or as a character."
+        "instruct", group="chat", help="The chat mode: with the model's own template (instruct), or with a character."
     )
     character: str = knob("Assistant", group="chat", help="The character of a new chat.")
     name1: str = knob("You", group="chat", help="Your name in a chat.")
-    chat_style: str = knob("cai-chat", group="chat", help="How messages look.")
-    start_with: Text = knob("", group="chat", help="Every reply begins with this text.")
+    chat_style: str = knob("cai-chat", group="chat", help="The style of messages.")
+    start_with: Text = knob("", group="chat", help="Text that every reply starts with.")
     custom_system_message: Text = knob(
         "", lines=2, group="chat", help="Replaces the system message of the instruction template."
     )
     chat_instruct_command: Text = knob(
         "", lines=3, group="chat", aliases=("chat-instruct_command", "chat-instruct-command"),
-        help="The instruction that wraps the dialogue in chat-instruct mode. Empty: the usual one.",
+        help="The instruction around the dialogue in chat-instruct mode. Empty: the default one.",
     )  # fmt: skip
     instruction_template: str = knob(
-        "", group="prompts", help="The instruction template, by name, of models for which none is known."
+        "", group="prompts", help="The instruction template, by name, for models without a known one."
     )
     instruction_template_str: Text = knob(
-        "", lines=8, group="prompts", help="The same as a text, which wins over the name. A model's own replaces both."
+        "",
+        lines=8,
+        group="prompts",
+        help="An instruction template as text, instead of a name. A model's own template overrides both.",
     )
     chat_template_str: Text = knob(
-        "", lines=8, group="prompts", help="The template of chat mode. Empty: the usual one."
+        "", lines=8, group="prompts", help="The template of chat mode. Empty: the default one."
     )
     prompt_default: str = knob(
-        "QA", group="prompts", aliases=("prompt-default",), help="The prompt that the Default tab opens with."
+        "QA", group="prompts", aliases=("prompt-default",), help="The prompt shown in the Default tab at first."
     )
     prompt_notebook: str = knob(
-        "QA", group="prompts", aliases=("prompt-notebook",), help="The prompt that the Notebook tab opens with."
+        "QA", group="prompts", aliases=("prompt-notebook",), help="The prompt shown in the Notebook tab at first."
     )
-    preset: str = knob("simple-1", group="generation", help="The preset of sampling knobs.")
-    dark_theme: bool = knob(True, group="look", help="Dark colours.")
-    language: str = knob("en", group="look", help="The language of the page: en, or a file of modules/ui/languages.")
-    show_controls: bool = knob(True, group="look", help="Show the side columns of the chat.")
-    autoload_model: bool = knob(False, group="model", help="Load a model as soon as it is chosen in the Model tab.")
-    default_extensions: Strings = knob((), group="model", help="Extensions to load at the start.")
+    preset: str = knob("simple-1", group="generation", help="The preset of sampling parameters.")
+    dark_theme: bool = knob(True, group="look", help="Use the dark theme.")
+    language: str = knob(
+        "en", group="look", help="The language of the page: en, or another file in modules/ui/languages."
+    )
+    show_controls: bool = knob(True, group="look", help="Show the sidebars of the chat.")
+    autoload_model: bool = knob(False, group="model", help="Load a model as soon as it is selected in the Model tab.")
+    default_extensions: Strings = knob((), group="model", help="Extensions to load at startup.")
 
     _sampling: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _kept: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """The sampling knobs that the file sets, under their own names, checked."""
+        """The sampling parameters that the file sets, under their own names, checked."""
         return MappingProxyType(dict(self._sampling))
 
     @property
     def kept(self) -> Mapping[str, Any]:
-        """What the file holds without a meaning here."""
+        """What the file contains that has no meaning here."""
         return MappingProxyType(dict(self._kept))
 
     @classmethod
     def read(cls, path: Path, extensions: Sequence[str] = ()) -> tuple[Self, tuple[str, ...]]:
-        """The settings of a file (a missing one has none), and lines that say what was not understood.
+        """The settings of a file (none if it does not exist), and lines about what was not understood.
 
-        Keys that begin with the name of one of the `extensions` are that extension's.
-
-        A value that a setting cannot take is passed over with a note. Raises: BadFile, when it is no YAML mapping.
+        Keys that begin with the name of one of the `extensions` belong to that extension. An invalid value is skipped
+        with a note. Raises: BadFile if it is not a YAML mapping.
         """
         values: dict[str, Any] = {}
         sampling: dict[str, Any] = {}
@@ -101,7 +105,9 @@ class Settings(Knobs):
             if holder is None:
                 kept[key] = value
                 if not key.startswith(tuple(f"{name}-" for name in extensions)):
-                    strangers.append(key + nearest(key, cls.spellings()).replace(" Did you mean", " - did you mean"))
+                    strangers.append(
+                        key + did_you_mean(key, cls.spellings()).replace(" Did you mean", " - did you mean")
+                    )
                 continue
             name = holder.spellings()[key]
             try:
@@ -112,11 +118,11 @@ class Settings(Knobs):
                 continue
             (values if holder is cls else sampling)[name] = checked
         if strangers:
-            notes.append(f"{path.name}: kept, but without a meaning here: {', '.join(strangers)}")
+            notes.append(f"{path.name}: unknown settings, kept but without effect: {', '.join(strangers)}")
         return cls.parse(values)._with(sampling, kept), tuple(notes)
 
     def text(self) -> str:
-        """The file's text: what differs from the defaults, with all that was kept."""
+        """The file's text: everything that differs from the defaults, and everything that was kept."""
         spelled = {"prompt_default": "prompt-default", "prompt_notebook": "prompt-notebook"}
         spelled["chat_instruct_command"] = "chat-instruct_command"
         own = {spelled.get(name, name): value for name, value in self.differing().items()}
@@ -125,7 +131,7 @@ class Settings(Knobs):
             _BOUND if key == _REPLACED else key: list(value) if isinstance(value, tuple) else value
             for key, value in self._sampling.items()
         }
-        return mapping_text({**self._kept, **sampling, **plain})
+        return dump_mapping({**self._kept, **sampling, **plain})
 
     def write(self, path: Path) -> None:
         """Save it. Raises: OSError."""
@@ -136,7 +142,7 @@ class Settings(Knobs):
         return super().changed(**values)._with(self._sampling, self._kept)
 
     def with_sampling(self, sampling: Mapping[str, Any]) -> Self:
-        """A copy that holds these sampling knobs instead. Raises: InvalidInput."""
+        """A copy with these sampling parameters instead. Raises: InvalidInput."""
         checked = SamplingParams.parse(sampling).model_dump()
         names = {SamplingParams.spellings()[key] for key in sampling}
         return self.changed()._with({name: checked[name] for name in checked if name in names}, self._kept)
@@ -150,15 +156,15 @@ class Settings(Knobs):
         return self
 
 
-def locate(root: Path, named: str) -> Path:
-    """The settings file: the one named by --settings, else settings.yaml, else settings.json (if it is there).
+def find_settings_file(root: Path, named: str) -> Path:
+    """The settings file: the one named by --settings, else settings.yaml, else settings.json (if it exists).
 
-    Raises: BadFile, when a named file does not exist.
+    Raises: BadFile if a named file does not exist.
     """
     if named:
         path = root / Path(named).expanduser()
         if not path.is_file():
-            raise BadFile(path, "there is no such file", "Give --settings another one, or leave it out.")
+            raise BadFile(path, "there is no such file", "Use another file with --settings, or omit it.")
         return path
     older = root / "settings.json"
     return older if older.is_file() and not (root / "settings.yaml").exists() else root / "settings.yaml"

@@ -1,9 +1,9 @@
-"""The folder of the user's files, where --user-data-dir moves it away from server.py's.
+"""The folder of the user's files, if --user-data-dir moves it away from server.py's folder.
 
-All that a user has lies under it: models, LoRAs, chats, presets, characters, templates, extensions, settings.yaml and a
-CMD_FLAGS.txt of its own. What the program ships of it is copied there once, folder by folder, where there is none yet;
-so it may be the original's user_data, and the program's own folder may be one that cannot be written to.
-It must not know what is in the folders.
+It contains all files of a user: models, LoRAs, chats, presets, characters, templates, extensions, settings.yaml and its
+own CMD_FLAGS.txt. The files that the program ships are copied there once, folder by folder, if the folder does not
+exist yet; so it may be the original's user_data, and the program's own folder may be read-only. It must not know what
+is in the folders.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from errors import InvalidInput
 from modules.config.paths import Paths
 from modules.config.server_flags import ServerFlags
 
-#: What the program ships for the user to use and to change.
+#: The folders that the program ships for the user to use and change.
 SHIPPED = (
     *("presets", "characters", "instruction-templates", "grammars", "prompts", "extensions"),
     *("training/datasets", "training/formats", "models/config.yaml"),
 )
 
 
-def folder_of(root: Path, user_data_dir: str) -> Path:
-    """Where the user's files lie; `root` is server.py's folder, from which a relative path counts."""
+def user_data_folder(root: Path, user_data_dir: str) -> Path:
+    """The folder of the user's files; `root` is server.py's folder, from which a relative path counts."""
     return root.absolute() / Path(user_data_dir).expanduser() if user_data_dir else root.absolute()
 
 
-def paths_of(root: Path, server: ServerFlags) -> Paths:
-    """The user's folders as the flags have them."""
-    return Paths.under(folder_of(root, server.user_data_dir), server.model_dir, server.lora_dir)
+def user_paths(root: Path, server: ServerFlags) -> Paths:
+    """The user's folders according to the flags."""
+    return Paths.under(user_data_folder(root, server.user_data_dir), server.model_dir, server.lora_dir)
 
 
-def bring(root: Path, folder: Path) -> None:
-    """Copies what is shipped into a folder of the user's that has it not. Raises: InvalidInput."""
+def copy_shipped_files(root: Path, folder: Path) -> None:
+    """Copy the shipped folders that do not exist in the user's folder. Raises: InvalidInput."""
     if folder == root.absolute():
         return
     for name in SHIPPED:
@@ -47,12 +47,13 @@ def bring(root: Path, folder: Path) -> None:
         except OSError as error:
             why = error.strerror or error
             raise InvalidInput(
-                f"{target} cannot be made ({why}). Give --user-data-dir a folder that this account may write to."
+                f"{target} could not be created ({why}). Set --user-data-dir to a folder that this account may "
+                "write to."
             ) from None
 
 
 def _copy(source: Path, target: Path) -> None:
-    """All of it, or nothing. Raises: OSError."""
+    """Copy completely or not at all. Raises: OSError."""
     with tempfile.TemporaryDirectory(prefix=".bring-", dir=target.parent) as place:
         part = Path(place) / target.name
         if source.is_dir():

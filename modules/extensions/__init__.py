@@ -1,7 +1,7 @@
-"""Extensions: scripts of the user's that change what goes into the model and what comes out, by functions of fixed names.
+"""Extensions: users' scripts whose functions (hooks) change prompts and replies.
 
-A script that was written for the original program runs here. The services below call `Extensions`; nobody else knows
-that there are scripts. docs/extensions.md is the tutorial.
+Scripts written for the original program run here. The services call `Extensions`; no other module knows that there are
+scripts. docs/extensions.md is the tutorial.
 """
 
 from modules.extensions.context import HookContext

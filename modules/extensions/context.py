@@ -1,6 +1,6 @@
-"""One reply as extensions see it: `state`, the dictionary of settings that the original hands to its functions.
+"""One reply as extensions see it: `state`, the dictionary of settings that the original passes to its functions.
 
-Made of sampling knobs and of what the chat knows; read back into knobs after an extension has changed it.
+It is built from sampling parameters and from the chat, and converted back after an extension has changed it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from loaders.base import Model
 from loaders.params import SamplingParams
 
 
-class Words(Protocol):
-    """The way from text to tokens and to replies, over one model: `modules.generation.session.ModelSession`."""
+class ModelAccess(Protocol):
+    """What scripts may use of one model, from text to tokens and replies: `modules.generation.session.ModelSession`."""
 
     model: Model
 
@@ -28,19 +28,19 @@ class Words(Protocol):
     def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]: ...
 
 
-#: Whose function is running in this thread: scripts import a tokenizer instead of being given one, and what they
-#: encode has to go to the model that the request they work on goes to.
-_in_use: ContextVar[Words | None] = ContextVar("words", default=None)
+#: The model access of the function that runs in this thread: scripts import a tokenizer instead of being given one, and
+#: it must be that of the model which answers their request.
+_in_use: ContextVar[ModelAccess | None] = ContextVar("words", default=None)
 
 
-def words_in_use() -> Words | None:
+def current_model_access() -> ModelAccess | None:
     """The model of the request that an extension works on in this thread; None outside of any."""
     return _in_use.get()
 
 
 @contextmanager
-def using(words: Words | None) -> Iterator[None]:
-    """While inside, a script's imported functions speak to this model; None leaves it to the one that is loaded."""
+def use_model_access(words: ModelAccess | None) -> Iterator[None]:
+    """While inside, a script's imported functions use this model; None means the loaded one."""
     before = _in_use.set(words)
     try:
         yield
@@ -48,18 +48,18 @@ def using(words: Words | None) -> Iterator[None]:
         _in_use.reset(before)
 
 
-#: The prompt that the program made itself, while an extension is asked for one of its own.
+#: The program's own prompt, while an extension is asked for another.
 _usual: ContextVar[str | None] = ContextVar("usual prompt", default=None)
 
 
-def usual_prompt() -> str | None:
-    """What the chat's prompt is without the extension that is asked in this thread; None where none is asked."""
+def default_chat_prompt() -> str | None:
+    """The chat's prompt without the extension that is asked in this thread; None if none is asked."""
     return _usual.get()
 
 
 @contextmanager
-def instead_of(prompt: str | None) -> Iterator[None]:
-    """While inside, a script that makes a chat's prompt can begin with the usual one."""
+def offer_default_prompt(prompt: str | None) -> Iterator[None]:
+    """While inside, a script that builds a chat's prompt can start from the default one."""
     before = _usual.set(prompt)
     try:
         yield
@@ -69,28 +69,28 @@ def instead_of(prompt: str | None) -> Iterator[None]:
 
 @dataclass
 class HookContext:
-    """Goes with one reply from its first hook to its last. `notes` are warnings for whoever asked."""
+    """Accompanies one reply from its first hook to its last. `notes` are warnings for the client."""
 
     params: SamplingParams
     is_chat: bool = False
     state: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    words: Words | None = None  # the model that answers
+    words: ModelAccess | None = None  # the model that answers
 
 
-def state_of(params: SamplingParams, facts: Mapping[str, Any]) -> dict[str, Any]:
+def make_state(params: SamplingParams, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The settings under the original's names."""
     knobs = {name: list(value) if isinstance(value, tuple) else value for name, value in params.model_dump().items()}
     return {**knobs, **facts}
 
 
-def params_from(state: Mapping[str, Any], params: SamplingParams, notes: list[str]) -> SamplingParams:
-    """The knobs as the state has them now; what cannot be is left as it was, with a note."""
-    before = state_of(params, {})
+def params_from_state(state: Mapping[str, Any], params: SamplingParams, notes: list[str]) -> SamplingParams:
+    """The sampling parameters as the state has them now; invalid values are not applied, with a note."""
+    before = make_state(params, {})
     changed = {name: state[name] for name in before if name in state and state[name] != before[name]}
     for name, value in changed.items():
         try:
             params = params.changed(**{name: value})
         except UserError as error:
-            notes.append(f"An extension's state_modifier set {name} to what it cannot be: {error}")
+            notes.append(f"An extension's state_modifier set {name} to an invalid value: {error}")
     return params

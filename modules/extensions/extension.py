@@ -1,7 +1,7 @@
-"""One extension: its folder, its script, its params, and calls of its functions that cannot take anything else down.
+"""One extension: its folder, its script, its params, and calls of its functions that cannot break anything else.
 
-A script that raises is named in the log, in the reply's warnings and in the Session tab, and its answer is left out.
-This module must not know what a function's answer is good for.
+A script that raises is named in the log, in the reply's warnings and in the Session tab, and its result is ignored.
+This module must not know what a function's result is used for.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from types import ModuleType
 from typing import Any
 
 from errors import InvalidInput
-from modules.extensions.hooks import HOOKS, Passing
+from modules.extensions.hooks import HOOKS, HookCall
 
 log = logging.getLogger(__name__)
 
 
 class Extension:
-    """A script at work. May be called from several threads; its functions are called one at a time."""
+    """A loaded script. May be called from several threads; its functions are called one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.name = folder.name
         self.folder = folder
-        self.problem = ""  # the last thing that went wrong, as a sentence
+        self.problem = ""  # the last error, as a sentence
         self.calls = 0
         self._module: ModuleType | None = None
-        self._params: dict[str, Any] = {}  # as the script itself has them
+        self._params: dict[str, Any] = {}  # as the script itself sets them
         self._lock = threading.RLock()
 
     # --- coming to life ---
@@ -60,19 +60,19 @@ class Extension:
             self._module = None
             self._failed("import", error)
             return False
-        self.hook("setup", Passing(None))
+        self.hook("setup", HookCall(None))
         return not self.problem
 
     # --- looking ---
 
     @property
     def title(self) -> str:
-        """What it calls itself."""
+        """Its display name."""
         return str(self._now().get("display_name") or self.name)
 
     @property
     def is_tab(self) -> bool:
-        """Whether it wants a tab of its own."""
+        """Whether it has a tab of its own."""
         return bool(self._now().get("is_tab"))
 
     @property
@@ -84,19 +84,19 @@ class Extension:
 
     @property
     def hooks(self) -> list[str]:
-        """The functions that it has."""
+        """The hooks that it implements."""
         return [name for name in HOOKS if callable(getattr(self._module, name, None))]
 
     @property
     def uses_torch(self) -> bool:
-        """Whether the script imports torch; it then gets tensors where others get NumPy arrays."""
+        """Whether the script imports torch; it then gets tensors instead of NumPy arrays."""
         torch = sys.modules.get("torch")
         return torch is not None and any(value is torch for value in vars(self._module or object).values())
 
     # --- working ---
 
-    def hook(self, name: str, passing: Passing) -> Any:
-        """Call a function as far as it takes arguments. What it raises becomes a note; the answer is None then."""
+    def hook(self, name: str, passing: HookCall) -> Any:
+        """Call a function with as many arguments as it takes. An error becomes a note, and the result is None."""
         function = getattr(self._module, name, None)
         if not callable(function):
             return None
@@ -112,7 +112,7 @@ class Extension:
             return None
 
     def guarded(self, name: str, function: Callable[..., Any], notes: list[str]) -> Callable[..., Any]:
-        """A function of the script's that, once it has raised, is not called again; it answers None from then on."""
+        """A function of the script's that, once it has raised, is not called again; it returns None from then on."""
         broken = False
 
         def call(*arguments: Any) -> Any:
@@ -129,7 +129,7 @@ class Extension:
         return call
 
     def failed(self, name: str, error: BaseException) -> str:
-        """Note what went wrong in a function that was called elsewhere."""
+        """Record an error of a function that was called elsewhere."""
         return self._failed(name, error)
 
     def _now(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Extension:
             line = error.lineno
         where = f" (script.py, line {line})" if line else ""
         said = f"{type(error).__name__}: {error}".strip().rstrip(":.")
-        after = "it is not loaded" if name == "import" else "what it would have done is left out"
+        after = "it is not loaded" if name == "import" else "its effect is skipped"
         self.problem = f"The extension {self.name} failed in {name}{where}: {said}; {after}."
         log.warning("%s", self.problem)
         log.debug("The extension's traceback", exc_info=error)
@@ -154,7 +154,7 @@ def _imported(folder: Path) -> ModuleType:
     """The script as the module extensions.NAME.script; relative imports and files beside it work."""
     script = folder / "script.py"
     if not script.is_file():
-        raise InvalidInput("there is no script.py in its folder")
+        raise InvalidInput("its folder contains no script.py")
     for name, path in (("extensions", folder.parent), (f"extensions.{folder.name}", folder)):
         package = sys.modules.get(name) or ModuleType(name)
         package.__path__ = list(dict.fromkeys([*getattr(package, "__path__", []), str(path)]))
@@ -173,7 +173,7 @@ def _imported(folder: Path) -> ModuleType:
 
 
 def first_sentence(script: Path) -> str:
-    """The first sentence of a script's docstring; nothing where it has none, or cannot be read."""
+    """The first sentence of a script's docstring; empty if it has none or cannot be read."""
     try:
         said = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
     except (OSError, SyntaxError, ValueError):
@@ -194,7 +194,7 @@ def missing_requirements(folder: Path) -> list[str]:
     for line in (line.partition(" #")[0].strip() for line in lines):
         try:
             wanted = Requirement(line)
-        except InvalidRequirement:  # an option, an address, a comment: pip's business
+        except InvalidRequirement:  # an option, a URL, a comment: left to pip
             continue
         if wanted.marker and not wanted.marker.evaluate():
             continue
@@ -207,26 +207,26 @@ def missing_requirements(folder: Path) -> list[str]:
 
 
 def _needs(missing: list[str], own: Path) -> str:
-    """What is missing, and what to do: versions that the program's own rule out can never be installed."""
+    """What is missing, and what to do: versions that conflict with the program's own can never be installed."""
     from packaging.requirements import Requirement
 
-    fixed = own_versions(own)
+    fixed = locked_versions(own)
     never = [
-        f"{line} ({name} {fixed[name]} is the program's own)"
+        f"{line} ({name} {fixed[name]} is required by the program itself)"
         for line in missing
         if (name := _plain(Requirement(line).name)) in fixed
         and not Requirement(line).specifier.contains(fixed[name], prereleases=True)
     ]
     if never:
         return (
-            f"It needs {', '.join(never)}: it cannot run beside this program. A newer version of the extension may, or "
-            "another version of the package in its requirements.txt."
+            f"It requires {', '.join(never)} and cannot run in this program. Try a newer version of the "
+            "extension, or another version of the package in its requirements.txt."
         )
-    return f"It needs {', '.join(missing)}: press Install requirements in the Session tab."
+    return f"It requires {', '.join(missing)}: press Install requirements in the Session tab."
 
 
-def own_versions(requirements: Path) -> dict[str, str]:
-    """The versions that the program itself is locked to, by the packages' names."""
+def locked_versions(requirements: Path) -> dict[str, str]:
+    """The versions to which the program itself is locked, by package name."""
     try:
         text = requirements.read_text("utf-8")
     except OSError:

@@ -1,7 +1,7 @@
-"""All extensions of this installation: which there are, which are at work, and what they make of a text.
+"""All extensions of this installation: which exist, which are loaded, and what they change.
 
-Each method below is one of the functions that an extension may have, as the services of the program call it; without
-an extension it hands back what it got. This module must not know of chats, engines or pages.
+Each method below is one of the hooks, as the program's services call it; without an extension it returns what it got.
+This module must not know of chats, engines or pages.
 """
 
 from __future__ import annotations
@@ -12,45 +12,52 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from errors import UnknownName, nearest
+from errors import UnknownName, did_you_mean
 from loaders.base import LogitsProcessor
 from loaders.params import SamplingParams
-from modules.extensions.arrays import Processor, array_for, ids_from
-from modules.extensions.context import HookContext, Words, instead_of, params_from, state_of, using
+from modules.extensions.arrays import ScriptLogitsProcessor, to_script_array, from_script_ids
+from modules.extensions.context import (
+    HookContext,
+    ModelAccess,
+    offer_default_prompt,
+    params_from_state,
+    make_state,
+    use_model_access,
+)
 from modules.extensions.extension import Extension, first_sentence, missing_requirements
-from modules.extensions.hooks import HOOKS, Passing, Plugins
-from modules.extensions.installing import install
-from modules.extensions.original import provide
+from modules.extensions.hooks import HOOKS, HookCall, HookManager
+from modules.extensions.requirements import install_requirements
+from modules.extensions.compat import install_shims
 
 V = TypeVar("V")
 
-#: Extensions of the original that are a part of this program itself.
+#: Extensions of the original that are built into this program.
 BUILT_IN: Mapping[str, str] = {
-    "openai": "the API is built in: --api starts it",
-    "api": "the API is built in: --api starts it",
-    "Training_PRO": "training is built in: see the Training tab",
+    "openai": "the API is built in; start it with --api",
+    "api": "the API is built in; start it with --api",
+    "Training_PRO": "training is built in; see the Training tab",
 }
-#: Extensions of the original that cannot do anything here.
+#: Extensions of the original that cannot work here.
 IDLE: Mapping[str, str] = {
     "multimodal": "its pipelines need loaders that this program does not have",
 }
 
 
 class Extensions:
-    """Those that were asked for, in their order. May be used from several threads."""
+    """The extensions that were requested, in their order. May be used from several threads."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder`: where extensions lie."""
+        """`folder`: the extensions folder."""
         self._folder = folder or Path("extensions")
-        self._plugins = Plugins()
+        self._plugins = HookManager()
         self._having: dict[str, bool] = {}
         self.active: tuple[Extension, ...] = ()
-        self.failed: tuple[Extension, ...] = ()  # asked for, and not loaded
+        self.failed: tuple[Extension, ...] = ()  # requested, but not loaded
 
     # --- which there are ---
 
     def available(self) -> list[str]:
-        """The names of the folders that hold a script.py, without regard to case in order."""
+        """The names of the folders that contain a script.py, sorted without regard to case."""
         if not self._folder.is_dir():
             return []
         found = (each.name for each in self._folder.iterdir() if (each / "script.py").is_file())
@@ -62,40 +69,39 @@ class Extensions:
         settings: Mapping[str, Any] | None = None,
         modules: Mapping[str, ModuleType] | None = None,
     ) -> list[str]:
-        """Import these extensions, in this order; lines that say what could not be. Once, at the start.
+        """Import these extensions in this order; returns lines about those that failed. Once, at startup.
 
-        A name after a minus takes one out again that was named before it.
-        `settings`: what settings.yaml holds for them, as `NAME-param`; `modules`: what scripts import of the original
-        program, by name.
+        A name with a minus sign removes one that was named before it. `settings`: their entries in settings.yaml, as
+        `NAME-param`; `modules`: what scripts import of the original program, by name.
         """
-        provide(modules or {})
+        install_shims(modules or {})
         notes: list[str] = []
         active: list[Extension] = []
         failed: list[Extension] = []
         known = self.available()
-        for name in chosen(names):
+        for name in resolve_names(names):
             if name in BUILT_IN:
-                notes.append(f"The extension {name} is passed over; it is not needed: {BUILT_IN[name]}.")
+                notes.append(f"The extension {name} was skipped because it is not needed: {BUILT_IN[name]}.")
                 continue
             if name in IDLE:
-                notes.append(f"The extension {name} is passed over: {IDLE[name]}.")
+                notes.append(f"The extension {name} was skipped: {IDLE[name]}.")
                 continue
             if name not in known:
-                notes.append(f"There is no extension {name} in {self._folder}.{nearest(name, known)}")
+                notes.append(f"There is no extension {name} in {self._folder}.{did_you_mean(name, known)}")
                 continue
             extension = Extension(self._folder / name)
             loaded = extension.load(settings or {})
             (active if loaded or extension.hooks else failed).append(extension)
             if extension.problem:
                 notes.append(extension.problem)
-        for extension in reversed(active):  # pluggy asks the last one first
+        for extension in reversed(active):  # pluggy calls the last one first
             self._plugins.register(_Plugin(extension), name=extension.name)
         self._having = {name: any(name in each.hooks for each in active) for name in HOOKS}
         self.active, self.failed = tuple(active), tuple(failed)
         return notes
 
     def about(self, name: str) -> str:
-        """What an extension says of itself: the first sentence of its script. The script is not run."""
+        """An extension's description: the first sentence of its script. The script is not run."""
         return first_sentence(self._folder / name / "script.py")
 
     def missing(self, name: str) -> list[str]:
@@ -103,17 +109,17 @@ class Extensions:
         return missing_requirements(self._folder / name)
 
     def install(self, name: str) -> Iterator[str]:
-        """Install what an extension needs; what pip says. Raises: UnknownName, InvalidInput, Unavailable."""
+        """Install what an extension needs; yields pip's output. Raises: UnknownName, InvalidInput, Unavailable."""
         if name not in self.available():
             raise UnknownName("extension", str(name), self.available())
-        return install(self._folder / name, self._folder.parent / "requirements.txt")
+        return install_requirements(self._folder / name, self._folder.parent / "requirements.txt")
 
     def settings(self) -> dict[str, Any]:
-        """What of the extensions' params belongs into settings.yaml."""
+        """The extensions' params to be stored in settings.yaml."""
         return {key: value for each in self.active for key, value in each.settings.items()}
 
     def has(self, hook: str) -> bool:
-        """Whether an extension at work has this function."""
+        """Whether a loaded extension has this function."""
         return self._having.get(hook, False)
 
     def having(self, hook: str) -> list[Extension]:
@@ -121,27 +127,27 @@ class Extensions:
         return [each for each in self.active if hook in each.hooks]
 
     def text_of(self, hook: str) -> str:
-        """What `custom_css` and `custom_js` of all extensions say, one after the other."""
-        said = (each.hook(hook, Passing(None)) for each in self.having(hook))
+        """The results of `custom_css` and `custom_js` of all extensions, joined."""
+        said = (each.hook(hook, HookCall(None)) for each in self.having(hook))
         return "\n".join(text for text in said if isinstance(text, str))
 
     # --- one reply ---
 
     def begin(
-        self, params: SamplingParams, *, is_chat: bool = False, words: Words | None = None, **facts: Any
+        self, params: SamplingParams, *, is_chat: bool = False, words: ModelAccess | None = None, **facts: Any
     ) -> HookContext:
-        """The start of a reply, with `state_modifier`. `facts` go into the state beside the knobs.
+        """The start of a reply, with `state_modifier`. `facts` go into the state in addition to the knobs.
 
-        `words`: the model that answers; scripts see no other one while they work on this reply.
+        `words`: the model that answers; scripts see no other while they work on this reply.
         """
         context = HookContext(params, is_chat, words=words)
         if not self.active:
             return context
-        context.state = state_of(params, {"stream": params.stream, **facts})
+        context.state = make_state(params, {"stream": params.stream, **facts})
         if self.has("state_modifier"):
             changed = self._change("state_modifier", context.state, (), context)
             context.state = changed
-            context.params = params_from(changed, params, context.notes)
+            context.params = params_from_state(changed, params, context.notes)
         return context
 
     def history(self, history: dict[str, Any], context: HookContext) -> dict[str, Any]:
@@ -158,50 +164,50 @@ class Extensions:
         return self._change("input_modifier", text, (context.state, False), context)
 
     def prefix(self, text: str, context: HookContext) -> str:
-        """What a character's reply begins with, such as "Assistant:"."""
+        """The prefix of a character's reply, such as "Assistant:"."""
         return self._change("bot_prefix_modifier", text, (context.state,), context)
 
     def chat_prompt(self, text: str, context: HookContext, usual: str | None = None, **how: Any) -> str | None:
-        """A chat's prompt; None where no extension makes one. `usual`: the one that it would replace."""
-        with instead_of(usual):
+        """A chat's prompt; None if no extension builds one. `usual`: the one that it would replace."""
+        with offer_default_prompt(usual):
             return self._first("custom_generate_chat_prompt", text, (context.state,), context, str, how)
 
     def ids(self, prompt: str, ids: Sequence[int], context: HookContext) -> list[int]:
         """The token ids of a prompt."""
         for extension in self.having("tokenizer_modifier"):
-            passing = Passing((context.state, prompt, array_for(extension, ids), None), notes=context.notes)
-            with using(context.words):
+            passing = HookCall((context.state, prompt, to_script_array(extension, ids), None), notes=context.notes)
+            with use_model_access(context.words):
                 answer = extension.hook("tokenizer_modifier", passing)
             if answer is not None:
-                check = extension.guarded("tokenizer_modifier", lambda made: (made[0], ids_from(made[1])), context.notes)
+                check = extension.guarded("tokenizer_modifier", lambda made: (made[0], from_script_ids(made[1])), context.notes)
                 prompt, ids = check(answer) or (prompt, ids)
         return list(ids)
 
-    def count(self, prompt: str, words: Words | None = None) -> int | None:
-        """How many tokens a prompt has; None where no extension knows better than the tokenizer."""
+    def count(self, prompt: str, words: ModelAccess | None = None) -> int | None:
+        """How many tokens a prompt has; None if no extension counts them."""
         context = HookContext(SamplingParams(), words=words)
         return self._first("custom_tokenized_length", prompt, (), context, int)
 
     def processors(self, ids: Sequence[int], context: HookContext) -> list[LogitsProcessor]:
-        """What extensions do to the logits of each token of this reply."""
+        """The logits processors that extensions add to this reply."""
         found: list[LogitsProcessor] = []
         for extension in self.having("logits_processor_modifier"):
             given: list[Any] = []
-            passing = Passing(given, (array_for(extension, ids),), notes=context.notes)
-            with using(context.words):
+            passing = HookCall(given, (to_script_array(extension, ids),), notes=context.notes)
+            with use_model_access(context.words):
                 answer = extension.hook("logits_processor_modifier", passing)
             made = answer if isinstance(answer, list) else given
-            found += [Processor(extension, each, context) for each in made]
+            found += [ScriptLogitsProcessor(extension, each, context) for each in made]
         return found
 
     def reply(
         self, question: str, original: str, context: HookContext, stop: Sequence[str]
     ) -> tuple[Extension, Iterator[Any]] | None:
-        """Who writes the reply in the model's place, and how; None for the model itself."""
+        """The extension that writes the reply instead of the model, and how; None for the model itself."""
         others = (original, context.params.seed, context.state, list(stop), context.is_chat)
         for extension in self.having("custom_generate_reply"):
-            with using(context.words):
-                answer = extension.hook("custom_generate_reply", Passing(question, others, notes=context.notes))
+            with use_model_access(context.words):
+                answer = extension.hook("custom_generate_reply", HookCall(question, others, notes=context.notes))
             if isinstance(answer, str):
                 return extension, iter([answer])
             if answer is not None:
@@ -217,8 +223,8 @@ class Extensions:
     def _change(self, hook: str, value: V, others: tuple[Any, ...], context: HookContext) -> V:
         if not self.has(hook):
             return value
-        passing = Passing(value, others, notes=context.notes)
-        with using(context.words):
+        passing = HookCall(value, others, notes=context.notes)
+        with use_model_access(context.words):
             getattr(self._plugins.hook, hook)(passing=passing)
         made: V = passing.value
         return made
@@ -234,13 +240,13 @@ class Extensions:
     ) -> V | None:
         if not self.has(hook):
             return None
-        with using(context.words):
-            answer = getattr(self._plugins.hook, hook)(passing=Passing(value, others, named or {}, context.notes))
+        with use_model_access(context.words):
+            answer = getattr(self._plugins.hook, hook)(passing=HookCall(value, others, named or {}, context.notes))
         return answer if isinstance(answer, kind) else None
 
 
-def chosen(names: Iterable[str]) -> list[str]:
-    """The names that are left, each once, in order: "-gallery" takes "gallery" out."""
+def resolve_names(names: Iterable[str]) -> list[str]:
+    """The remaining names, each once, in order: "-gallery" removes "gallery"."""
     left: dict[str, None] = {}
     for name in names:
         if name.startswith("-"):
@@ -259,7 +265,7 @@ class _Plugin:
 
 
 def _method(extension: Extension, name: str) -> Any:
-    def method(passing: Passing) -> Any:
+    def method(passing: HookCall) -> Any:
         answer = extension.hook(name, passing)
         if HOOKS[name].kind == "change" and answer is not None:
             fits = isinstance(answer, type(passing.value))
@@ -267,7 +273,7 @@ def _method(extension: Extension, name: str) -> Any:
                 passing.value = answer
             else:
                 wanted = type(passing.value).__name__
-                wrong = TypeError(f"it returned a {type(answer).__name__} where a {wanted} is wanted")
+                wrong = TypeError(f"it returned a {type(answer).__name__} instead of a {wanted}")
                 passing.notes.append(extension.failed(name, wrong))
         return answer
 

@@ -1,1 +1,1 @@
-"""How the families of models write: their thoughts, their calls of tools, and what ends their turn. See `family`."""
+"""How model families write reasoning and tool calls, and what ends their turn. See `family`."""

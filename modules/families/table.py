@@ -1,7 +1,7 @@
-"""The table of families: which one a template is of, and what is known of it. Page, API, training and store ask here.
+"""The table of families: which one a template belongs to. Used by page, API, training and store.
 
-The first whose signs all stand in the template counts, so those that others have borrowed from come last. A template
-of no known family gives the general one.
+The first family whose signs all occur in the template counts, so families whose signs others have borrowed come last.
+An unknown template gets the general family.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ FAMILIES: Sequence[Family] = (
 
 @lru_cache(maxsize=64)
 def family_of(template: str) -> Family:
-    """The family that a template is of."""
+    """The family of a template."""
     return next((each for each in FAMILIES if all(sign in template for sign in each.signs)), GENERAL)
 
 
-def named(name: str) -> Family:
-    """A family by its name; the general one where there is none of it."""
+def family_named(name: str) -> Family:
+    """A family by its name; the general one if there is none of that name."""
     return next((each for each in FAMILIES if each.name == name), GENERAL)

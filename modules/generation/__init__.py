@@ -1,1 +1,1 @@
-"""From a request to text: the budget, stop strings, complete characters, the queue's view."""
+"""From a request to text: token budget, stop strings, complete characters, and the queue."""

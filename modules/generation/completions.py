@@ -1,6 +1,6 @@
-"""Several replies to one request: lists of prompts, n of each, the best of more, the prompt's own probabilities.
+"""Several replies to one request: lists of prompts, `n` and `best_of`, and the prompt's own log-probabilities.
 
-It starts streams and sums them up; it must not know of HTTP, nor how an answer is shaped.
+It starts streams and collects their results; it must not know of HTTP or the format of a response.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany
 from loaders.base import Finish, Model, Report, Token
-from loaders.lists import quoted_strings, token_ids
+from loaders.list_parsing import parse_quoted_strings, parse_token_ids
 from loaders.params import SamplingParams
-from modules.extensions import Extensions, HookContext
-from modules.families.reading import Reading
-from modules.generation.echo import Echo
+from modules.extensions import HookContext
+from modules.families.reply_format import ReplyFormat
+from modules.generation.echo import PromptLogprobs
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
-from modules.generation.stream import Piece, TextStream
+from modules.generation.stream import TextPiece, TextStream
 
 #: How many replies one request may ask for.
 MOST_REPLIES = 128
 
-#: What a bias of -100 means to clients: never.
+#: A bias of -100 means "never" to clients.
 _NEVER = -100.0
 
-#: The marks of models that can fill a gap, as their vocabularies spell them: prefix, suffix, middle.
+#: The marks of fill-in-the-middle models, as in their vocabularies: prefix, suffix, middle.
 _GAP_MARKS = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
@@ -37,8 +37,8 @@ _GAP_MARKS = (
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What is wanted. `max_tokens` None: what the context leaves. `alternatives` None: no log-probabilities."""
+class GenerationRequest:
+    """One request. `max_tokens` None: what the context leaves. `alternatives` None: no log-probabilities."""
 
     prompts: Sequence[str | Sequence[int]]
     params: SamplingParams = SamplingParams()
@@ -53,40 +53,43 @@ class Ask:
     echo: bool = False
     stream: bool = False  # the reply is sent while it is written
     label: str = ""
-    context: HookContext | None = None  # where extensions have begun with this already; `params` are theirs then
-    reading: Reading | None = None  # how the replies are taken apart: what of them stays in the text for that
-    thinking_budget: int | None = None  # tokens after which a thought is ended
-    session: ModelSession | None = None  # where the prompt was made for a model already: that one answers
+    context: HookContext | None = None  # if extensions have already processed the request; `params` are theirs then
+    reading: ReplyFormat | None = None  # how the replies are parsed, which decides what stays in the text
+    thinking_budget: int | None = None  # tokens after which reasoning is ended
+    session: ModelSession | None = None  # the model that the prompt was built for, which must answer
+    model: str = ""  # the model that is to answer, where there is no session yet
+    tool_grammar: str = ""  # forces a tool call; in `params` only if nothing else is forced
+    notes: Sequence[str] = ()  # warnings about the request
 
     @property
     def replies(self) -> int:
-        """How many are written for it."""
+        """How many replies are generated for it."""
         return len(self.prompts) * max(self.n, self.best_of)
 
 
 @dataclass
-class Answer:
-    """One reply on its way. `echo` is there where the prompt is to be shown with it."""
+class Completion:
+    """One reply in progress. `echo` is set if the prompt is to be returned with it."""
 
     index: int
     stream: TextStream
-    echo: Echo | None = None
-    pieces: list[Piece] = field(default_factory=list)
+    echo: PromptLogprobs | None = None
+    pieces: list[TextPiece] = field(default_factory=list)
     error: BaseException | None = None
-    changed: str | None = None  # what extensions made of the reply
+    changed: str | None = None  # the reply as changed by extensions
 
     @property
     def reply(self) -> str:
-        """What was written after the prompt."""
+        """The generated text."""
         return self.stream.text if self.changed is None else self.changed
 
     @property
     def prompt(self) -> str:
-        """What is shown before the reply."""
+        """The prompt to return before the reply."""
         return self.echo.text if self.echo else ""
 
     def prompt_tokens(self) -> list[Token]:
-        """The tokens of it, if they are wanted; the first time, it waits for the model. Raises: UserError."""
+        """The prompt's tokens, if requested; the first call waits for the model. Raises: UserError."""
         return self.echo.tokens() if self.echo else []
 
     @property
@@ -95,13 +98,18 @@ class Answer:
 
     @property
     def tokens(self) -> list[Token]:
-        """The tokens of the reply: those of a stop string are not in it."""
+        """The tokens of the reply, without those of a stop string."""
         return [token for piece in self.pieces for token in piece.tokens]
 
     @property
     def starts(self) -> list[int]:
-        """How many characters of the reply there are before each of its tokens."""
+        """How many characters of the reply precede each of its tokens."""
         return [start for piece in self.pieces for start in piece.starts]
+
+    def collect(self) -> None:
+        """Read the reply to its end, and the prompt's tokens if they are wanted. Raises: UserError."""
+        self.prompt_tokens()
+        self.pieces.extend(self.stream)
 
     def cancel(self) -> None:
         """End it within one token; also the scoring of the prompt, which its other replies wait for, too."""
@@ -115,15 +123,15 @@ class Answer:
 
 
 @dataclass
-class Answers:
-    """All replies to one request, in their order, and what is to be said about all of them."""
+class CompletionBatch:
+    """All replies to one request in order, and the warnings about them."""
 
     model: str
-    answers: list[Answer]
+    answers: list[Completion]
     warnings: list[str]
-    keep: int  # how many for each prompt
+    keep: int  # replies per prompt
     per_prompt: int
-    finished: Callable[[str], str] = str  # what extensions make of a reply
+    finished: Callable[[str], str] = str  # the reply as changed by extensions
 
     def cancel(self) -> None:
         """End all of them within one token."""
@@ -135,16 +143,19 @@ class Answers:
             answer.cancel()
             answer.stream.close()
 
-    def read(self, done: Callable[[], None]) -> None:
-        """Read all to their ends, each in a thread of its own; `done` is called once, from the last of them."""
+    def read(self, done: Callable[[], None], consume: Callable[[Completion], None] | None = None) -> None:
+        """Read all replies to their ends, each in its own thread; `done` is called once, from the last of them.
+
+        `consume` reads one reply's stream; without it the pieces are collected. If it raises, that is the reply's
+        error, and all others end.
+        """
         left = len(self.answers)
         lock = threading.Lock()
 
-        def one(answer: Answer) -> None:
+        def read_one(answer: Completion) -> None:
             nonlocal left
             try:
-                answer.prompt_tokens()
-                answer.pieces.extend(answer.stream)
+                (consume or Completion.collect)(answer)
             except BaseException as error:
                 answer.error = error
                 self.cancel()
@@ -157,14 +168,14 @@ class Answers:
                     done()
 
         for answer in self.answers:
-            threading.Thread(target=one, args=(answer,), name="reply", daemon=True).start()
+            threading.Thread(target=read_one, args=(answer,), name="reply", daemon=True).start()
 
-    def best(self) -> list[Answer]:
-        """The replies to keep, numbered. Raises: UserError, when one of them failed."""
+    def best(self) -> list[Completion]:
+        """The replies to return, numbered. Raises: UserError if one of them failed."""
         for answer in self.answers:
             if answer.error:
                 raise answer.error
-        kept: list[Answer] = []
+        kept: list[Completion] = []
         for start in range(0, len(self.answers), self.per_prompt):
             group = self.answers[start : start + self.per_prompt]
             if self.keep < len(group):
@@ -177,7 +188,7 @@ class Answers:
         return kept
 
     def usage(self) -> dict[str, Any]:
-        """Tokens of all prompts (each once) and of all replies, those that were not kept included."""
+        """Tokens of all prompts (each once) and of all replies, including those that are not returned."""
         prompts = sum(answer.report.prompt_tokens for answer in self.answers[:: self.per_prompt])
         new = sum(answer.report.new_tokens for answer in self.answers)
         reused = sum(answer.report.reused_tokens for answer in self.answers[:: self.per_prompt])
@@ -189,48 +200,49 @@ class Answers:
         }
 
     def all_warnings(self) -> list[str]:
-        """What was asked for and could not be done, each sentence once."""
+        """What was requested and could not be done, each sentence once."""
         said = [*self.warnings, *(each for answer in self.answers for each in answer.report.warnings)]
         return list(dict.fromkeys(said))
 
 
-class Completions:
-    """Starts replies to requests that ask for more than one thing. May be used from several threads."""
+class CompletionService:
+    """Starts replies to requests for one or several replies. May be used from several threads."""
 
-    def __init__(self, generator: Generator, extensions: Extensions | None = None) -> None:
+    def __init__(self, generator: Generator) -> None:
         self._generator = generator
-        self._extensions = extensions or Extensions()
+        self._extensions = generator.extensions
         self._running: weakref.WeakSet[TextStream] = weakref.WeakSet()
 
-    def start(self, ask: Ask) -> Answers:
-        """Ask for all replies; they are in the queue when this returns. Raises: UserError, and then none is."""
+    def start(self, ask: GenerationRequest) -> CompletionBatch:
+        """Start all replies; they are queued when this returns. Raises: UserError, and then none is started."""
         count = max(ask.n, ask.best_of)
         if ask.replies > MOST_REPLIES:
             raise TooMany("replies in one request", MOST_REPLIES)
         if not ask.prompts:
-            raise InvalidInput("prompt is an empty list. Send at least one text.")
-        # what has begun already has been asked about its knobs: those that are asked for now count
-        session = ask.session or self._generator.session()
+            raise InvalidInput("prompt is an empty list. Send at least one string.")
+        # if the knobs were already checked, the ones given now count
+        session = ask.session or self._generator.session(ask.model)
         begun = ask.context or self._extensions.begin(ask.params, words=session)
         context = replace(begun, params=ask.params) if ask.context else begun
         model, params = session.model, context.params
         alternatives = ask.alternatives
         if count > ask.n and alternatives is None:
-            alternatives = 0  # the best one is the likeliest
+            alternatives = 0  # the best one is the most likely one
         late = [each.name for each in self._extensions.having("output_modifier")] if ask.stream else []
-        # refused here: the engine would say so when the reply has begun
-        token_ids(params.custom_token_bans)
-        quoted_strings(params.dry_sequence_breakers, bare=True)
-        warnings = [f"The extension {name} could not change the reply: it was sent as it came." for name in late]
+        # checked here: the engine would raise only after the reply has begun
+        parse_token_ids(params.custom_token_bans)
+        parse_quoted_strings(params.dry_sequence_breakers, bare=True)
+        warnings = [*ask.notes, *session.notes]
+        warnings += [f"The extension {name} could not modify the reply, which was sent unchanged." for name in late]
         bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
         bias.update(self._bans(model, ask.banned_strings, warnings))
         room = session.context(params)
-        answers: list[Answer] = []
+        answers: list[Completion] = []
         prompts = [session.ids(self._gap(model, each, ask.suffix, warnings), params, context) for each in ask.prompts]
         limits = [_limit(ask, len(ids), room, warnings) for ids in prompts]
         try:
             for ids, limit in zip(prompts, limits, strict=True):
-                echo = Echo(model, ids, ask.alternatives) if ask.echo else None
+                echo = PromptLogprobs(model, ids, ask.alternatives) if ask.echo else None
                 for number in range(count):
                     seed = params.seed + number if params.seed >= 0 else -1
                     stream = session.start(
@@ -247,26 +259,28 @@ class Completions:
                         context=replace(context, params=params.changed(seed=seed)) if number else context,
                     )
                     self._running.add(stream)
-                    answers.append(Answer(len(answers), stream, echo))
+                    answers.append(Completion(len(answers), stream, echo))
         except BaseException:
             for answer in answers:
                 answer.stream.close()
             raise
-        return Answers(model.name, answers, warnings, ask.n, count, lambda text: self._extensions.output(text, context))
+        return CompletionBatch(
+            model.name, answers, warnings, ask.n, count, lambda text: self._extensions.output(text, context)
+        )
 
     def stop(self, whose: str = "") -> int:
-        """End all requests whose label begins so; how many there were."""
+        """Stop all requests whose label begins with this; returns how many there were."""
         entries = [entry for entry in self._generator.queue() if entry.label.startswith(whose)]
         for entry in entries:
             entry.cancel.set()
         return len(entries)
 
     def end_thoughts(self) -> int:
-        """Let all that think come to their answers; how many there were."""
+        """End the reasoning of all such requests; returns how many there were."""
         return sum(stream.end_thought() for stream in tuple(self._running))
 
     def _bans(self, model: Model, strings: Sequence[str], warnings: list[str]) -> dict[int, float]:
-        """Strings that are one token are never chosen; longer ones cannot be kept out by a bias."""
+        """Strings that are one token are never chosen; longer ones cannot be prevented by a bias."""
         banned: dict[int, float] = {}
         for string in strings:
             if not string:
@@ -276,28 +290,28 @@ class Completions:
             single = [ids[0] for ids in found if len(ids) == 1]
             banned.update(dict.fromkeys(single, float("-inf")))
             if not single:
-                warnings.append(f"banned_strings: {string[:60]!r} is more than one token, so it is not kept out.")
+                warnings.append(f"banned_strings: {string[:60]!r} is more than one token and was ignored.")
         return banned
 
     def _gap(self, model: Model, prompt: str | Sequence[int], suffix: str, warnings: list[str]) -> str | Sequence[int]:
-        """The prompt with what is to follow the reply, in the form of models that fill gaps."""
+        """The prompt with the text after the gap, in the form of fill-in-the-middle models."""
         if not suffix:
             return prompt
         if not isinstance(prompt, str):
-            warnings.append("suffix has no effect: it goes with a prompt that is a text, and this one is token ids.")
+            warnings.append("suffix has no effect: it requires a text prompt, and this prompt is token ids.")
             return prompt
         for before, after, middle in _GAP_MARKS:
             ids = [model.tokenizer.encode(mark, add_bos=False, special=True) for mark in (before, after, middle)]
             if all(len(each) == 1 and model.tokenizer.is_special(each[0]) for each in ids):
                 return f"{before}{prompt}{after}{suffix}{middle}"
-        warnings.append("suffix has no effect: this model was not made to fill a gap.")
+        warnings.append("suffix has no effect: this is not a fill-in-the-middle model.")
         return prompt
 
 
-def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:
-    """How many tokens the reply may have. Clients ask for more than fits as a matter of course: they get what fits.
+def _limit(ask: GenerationRequest, prompt_tokens: int, room: int, warnings: list[str]) -> int:
+    """The reply's token limit. Clients commonly ask for more than fits: they get what fits.
 
-    Raises: PromptTooLong, when not even one does.
+    Raises: PromptTooLong if not even one token fits.
     """
     left = room - prompt_tokens
     if left < 1:
@@ -305,16 +319,18 @@ def _limit(ask: Ask, prompt_tokens: int, room: int, warnings: list[str]) -> int:
     if ask.max_tokens is None:
         return left
     if ask.max_tokens > left:
-        warnings.append(f"max_tokens was lowered from {ask.max_tokens} to {left}: the context has no more room.")
+        warnings.append(
+            f"max_tokens was lowered from {ask.max_tokens} to {left}, which is all that the context has left."
+        )
     return min(ask.max_tokens, left)
 
 
 def finish_reason(finish: Finish | None) -> str:
-    """In OpenAI's words: who stopped it does not matter to them."""
+    """In OpenAI's terms, which do not distinguish who stopped it."""
     return "length" if finish is Finish.LENGTH else "stop"
 
 
-def _likelihood(answer: Answer) -> float:
+def _likelihood(answer: Completion) -> float:
     """The mean log-probability of a reply's tokens."""
     values = [token.logprob or 0.0 for token in answer.tokens]
     return sum(values) / len(values) if values else float("-inf")

@@ -1,6 +1,6 @@
-"""A prompt that is shown before its replies, with the probabilities that the model gives to its tokens.
+"""A prompt that is returned with its replies, with the log-probabilities of its tokens.
 
-Reading a long prompt takes the model a while, so it is scored when it is first asked for, once for all of its replies.
+Scoring a long prompt takes a while, so it is done when it is first requested, once for all of its replies.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from loaders.base import Alternative, Model, Token
 
 
-class Echo:
-    """`alternatives` None: the text alone is wanted. `score` may be called from several threads, `cancel` from any."""
+class PromptLogprobs:
+    """`alternatives` None: only the text. `score` may be called from several threads, `cancel` from any."""
 
     def __init__(self, model: Model, ids: Sequence[int], alternatives: int | None) -> None:
         added = model.tokenizer.encode("", add_bos=True, special=True)[:1]
         self._ids = list(ids)
-        # the start token is not shown: the client has not sent it
+        # the start token is not shown: the client did not send it
         self._own = self._ids[len(added) :] if added and self._ids[: len(added)] == added else self._ids
         self._pieces = [model.tokenizer.piece(token, special=True) for token in self._own]
         self._model = model
@@ -30,14 +30,14 @@ class Echo:
         self.text, self.starts = _placed(self._pieces)
 
     def tokens(self) -> list[Token]:
-        """The prompt's tokens; the first time, it waits for the model. Raises: UserError, Cancelled."""
+        """The prompt's tokens; the first call waits for the model. Raises: UserError, Cancelled."""
         with self._lock:
             if self._tokens is None:
                 self._tokens = self._scored()
             return self._tokens
 
     def cancel(self) -> None:
-        """End the scoring, or let it end as soon as it begins."""
+        """Stop the scoring, or prevent it from starting."""
         self._cancel.set()
 
     def _scored(self) -> list[Token]:
@@ -50,7 +50,7 @@ class Echo:
 
 
 def _placed(pieces: Sequence[bytes]) -> tuple[str, list[int]]:
-    """The text of all pieces, and how many whole characters there are before each."""
+    """The text of all pieces, and how many whole characters precede each."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     texts = [decoder.decode(piece) for piece in pieces]
     starts = list(itertools.accumulate(map(len, texts), initial=0))[:-1]

@@ -1,6 +1,6 @@
-"""The entrance to the model in memory: a session for each request, and the queue of all of them.
+"""The entrance to the models in memory: a session for each request, and the queue of all of them.
 
-It is the one place above `library` that asks which model is loaded, and it asks once for a request. It must not know
+It is the only place above `library` that asks which model answers, and it asks once per request. It must not know
 what a request is about.
 """
 
@@ -12,44 +12,76 @@ from typing import Any, Protocol
 from loaders.base import Model, QueueEntry
 from modules.extensions import Extensions
 from modules.generation.session import ModelSession
+from modules.library.model_leases import ModelLease
 
 
 class ModelSource(Protocol):
-    """Where the loaded model is to be had."""
+    """Provides the loaded model."""
 
     @property
     def loaded(self) -> Model | None:
-        """None while there is none."""
+        """The loaded model, or None."""
         ...
 
     def current(self) -> Model:
-        """Raises: NoModelLoaded."""
+        """The loaded model. Raises: NoModelLoaded."""
+        ...
+
+
+class Router(Protocol):
+    """Chooses the model for a request."""
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """Those in memory."""
+        ...
+
+    def choose(self, name: str = "") -> ModelLease:
+        """Raises: UserError."""
+        ...
+
+    def choose_for_embeddings(self, name: str = "") -> ModelLease:
+        """Raises: UserError."""
         ...
 
 
 class Generator:
-    """Begins requests. May be used from several threads."""
+    """Starts requests. May be used from several threads."""
 
     def __init__(
         self,
         models: ModelSource,
         extensions: Extensions | None = None,
         kept: Callable[[str], Mapping[str, Any]] = lambda _: {},
+        router: Router | None = None,
     ) -> None:
-        """`kept` gives the start values of the knobs that are kept for a model of this name."""
+        """`kept` returns the saved start values of the knobs for a model of this name. Without a `router` the
+        loaded model answers every request.
+        """
         self._models = models
         self._kept = kept
-        self._extensions = extensions or Extensions()
+        self._router = router
+        #: What extensions do to every request that starts here; used by everything that builds prompts and replies.
+        self.extensions = extensions or Extensions()
 
-    def session(self) -> ModelSession:
-        """The model that is loaded now, for the whole of one request. Raises: NoModelLoaded."""
-        model = self._models.current()
-        return ModelSession(model, self._extensions, self._kept(model.name))
+    def session(self, name: str = "") -> ModelSession:
+        """A session with the model for one whole request: the one of this name, or the one that is loaded now.
+
+        Raises: UserError.
+        """
+        return self._session(self._router.choose(name) if self._router else ModelLease(self._models.current()))
+
+    def embedding_session(self, name: str = "") -> ModelSession:
+        """As `session`, for embeddings, which may have a model of their own. Raises: UserError."""
+        return self._session(self._router.choose_for_embeddings(name)) if self._router else self.session(name)
 
     def queue(self) -> Sequence[QueueEntry]:
-        """Every request that the loaded model has not ended, whoever asked: those that run, then those that wait.
+        """Every request that the models in memory have not ended, whoever asked: those that run, then those that wait.
 
         Setting the `cancel` of one ends it within a token.
         """
-        model = self._models.loaded
-        return model.queue() if model else ()
+        models = self._router.models if self._router else [self._models.loaded]
+        return [entry for model in models if model for entry in model.queue()]
+
+    def _session(self, lease: ModelLease) -> ModelSession:
+        return ModelSession(lease.model, self.extensions, self._kept(lease.model.name), lease)

@@ -1,24 +1,24 @@
-"""A prompt's token ids: text that is already in the form that the model reads, begun as the user wants it.
+"""Encodes a prompt that is already in the form that the model reads, with at most one start token.
 
-Knows nothing of chats; templates that write the start token out themselves are common, so it is never doubled here.
+Knows nothing of chats. Templates that write the start token themselves are common, so it is never doubled here.
 """
 
 from __future__ import annotations
 
-from errors import utf8
+from errors import encode_utf8
 from loaders.base import Tokenizer
-from modules.generation.prompt_text import ids_of
+from modules.generation.prompt_text import encode_prompt_text
 
 
-def prompt_ids(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
-    """The ids of a prompt. With `add_bos` it begins with exactly one start token, where the model has one.
+def encode_prompt(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
+    """The ids of a prompt. With `add_bos` it begins with exactly one start token, if the model has one.
 
-    Without it a start token that is written out at the beginning is left away, too, unless the model never adds one
-    by itself: then what looks like a start token belongs to the template (SmolLM2's is "<|im_start|>").
-    Raises: InvalidInput, for text that no encoder takes.
+    Without it, a start token written out at the beginning is removed as well, unless the model never adds one by
+    itself: then what looks like a start token belongs to the template (SmolLM2's is "<|im_start|>"). Raises:
+    InvalidInput, for text that cannot be encoded.
     """
-    utf8(text)
-    ids = ids_of(tokenizer, text)
+    encode_utf8(text)
+    ids = encode_prompt_text(tokenizer, text)
     start = _start(tokenizer)
     if not start:
         return ids
@@ -28,7 +28,7 @@ def prompt_ids(tokenizer: Tokenizer, text: str, *, add_bos: bool) -> list[int]:
 
 
 def _start(tokenizer: Tokenizer) -> list[int]:
-    """The start token that this tokenizer adds by itself; empty when it adds none."""
+    """The start token that this tokenizer adds by itself; empty if it adds none."""
     added = tokenizer.encode("", add_bos=True, special=True)[:1]
-    # some add an end token only, or a separator: those are not ours to move
+    # some add only an end token or a separator: those stay where they are
     return added if added == tokenizer.encode(tokenizer.bos_token, add_bos=False, special=True) else []

@@ -1,8 +1,8 @@
-"""A prompt that a template made of messages, with the places at which a message's own words look like control tokens.
+"""A prompt made from messages by a template, with the places where a message's own text looks like control tokens.
 
-`literally` breaks such words with a sign from the private use area before a template gets them; `PromptText` takes the
-signs out again and remembers where they were; `ids_of` gives the ids, with those words as plain text. It must not know
-of chats or of templates.
+`escape_control_tokens` breaks such text with a private-use character before a template gets it; `PromptText` removes
+the characters again and remembers where they were; `encode_prompt_text` returns the ids, with that text as plain text.
+It must not know of chats or templates.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from typing import Any
 from errors import InvalidInput
 from loaders.base import Tokenizer
 
-#: Stands within a control token's name that is none. No template touches it.
+#: Inserted into text that only looks like a control token. No template changes it.
 BREAK = "\uf8f7"
-_ESCAPED = "\\uf8f7"  # as JSON writes it where it is ASCII
+_ESCAPED = "\\uf8f7"  # as JSON escapes it in ASCII
 
 
 class PromptText(str):
-    """The prompt as it is read. `breaks`: the places, in characters, at which a name of a control token is broken."""
+    """The prompt as it is read. `breaks`: the positions, in characters, at which the name of a control token is
+    broken.
+    """
 
     breaks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, text: str) -> PromptText:
-        """A text in which signs still stand."""
+        """From a text that still contains the characters."""
         pieces = (text.replace(_ESCAPED, BREAK) if _ESCAPED in text else text).split(BREAK)
         made = cls("".join(pieces))
         breaks, at = [], 0
@@ -38,27 +40,28 @@ class PromptText(str):
         return made
 
     def broken(self) -> str:
-        """The text with the signs."""
+        """The text with the characters."""
         ends = (*self.breaks, len(self))
         return BREAK.join(self[start:end] for start, end in zip((0, *self.breaks), ends, strict=True))
 
 
 @lru_cache(maxsize=16)
 def _names(control: frozenset[str]) -> re.Pattern[str] | None:
-    """What finds the names of control tokens."""
+    """A pattern for the names of control tokens."""
     longest_first = sorted((name for name in control if len(name) > 1), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
-def literally(tokenizer: Tokenizer) -> Callable[[Any], Any]:
-    """What makes text of the control tokens in a value: a text, or a JSON value with all texts and keys in it.
+def escape_control_tokens(tokenizer: Tokenizer) -> Callable[[Any], Any]:
+    """Returns a function that turns control tokens in a value into plain text: a string, or all strings and keys of a
+    JSON value.
 
-    The function raises InvalidInput for one that is nested too deeply.
+    The function raises InvalidInput for a value that is nested too deeply.
     """
     names = _names(tokenizer.control)
 
     def text(value: str) -> str:
-        while names and names.search(value):  # what is broken may leave the end of another one
+        while names and names.search(value):  # breaking one may leave the end of another
             value = names.sub(lambda found: found[0][0] + BREAK + found[0][1:], value)
         return value
 
@@ -78,9 +81,9 @@ def literally(tokenizer: Tokenizer) -> Callable[[Any], Any]:
     return whole
 
 
-def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a prompt without a start token. Control tokens written out are those tokens, but where a `PromptText`
-    says that they are words.
+def encode_prompt_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a prompt without a start token. Written-out control tokens become control tokens, except where a
+    `PromptText` marks them as plain text.
     """
     names = _names(tokenizer.control)
     if not isinstance(text, PromptText) or not text.breaks or not names:
@@ -98,7 +101,7 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _plain(tokenizer: Tokenizer, text: str, *, first: bool) -> list[int]:
-    """A text without control tokens; behind one, where some vocabularies put no space before the first word."""
+    """A text without control tokens; after one, some vocabularies put no space before the first word."""
     alone = tokenizer.encode("a", add_bos=False, special=False)
     mark = tokenizer.eos_token or tokenizer.bos_token
     if first or not mark or tokenizer.encode(f"{mark}a", add_bos=False, special=True)[-len(alone) :] == alone:

@@ -1,8 +1,8 @@
-"""One request's way from a prompt to a stream of text, over the one model that it was begun with.
+"""One request's way from a prompt to a stream of text, with the one model that it started with.
 
-It checks that prompt and reply fit into the context, and sums up what the model cannot honour. A session never asks
-which model is loaded: when its own is unloaded or replaced meanwhile, the request ends with ModelClosed, and no other
-model gets a prompt that was made for this one. It must not know of conversations, of templates or of HTTP.
+It checks that prompt and reply fit into the context, and collects what the model cannot honour. A session never asks
+which model is loaded: if its own is unloaded or replaced, the request ends with ModelClosed, and no other model gets a
+prompt that was built for this one. It must not know of conversations, templates or HTTP.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, utf8
+from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, encode_utf8
 from loaders.base import Model, Request
-from loaders.lists import quoted_strings
+from loaders.list_parsing import parse_quoted_strings
 from loaders.params import SamplingParams
 from modules.extensions import Extensions, HookContext
-from modules.families.reading import Reading
-from modules.generation.place import Place
-from modules.generation.prompt_ids import prompt_ids
-from modules.generation.prompt_text import literally
+from modules.families.reply_format import ReplyFormat
+from modules.generation.extension_stream import stream_extension_reply
+from modules.generation.logits_snapshot import LogitsSnapshot
+from modules.generation.prompt_ids import encode_prompt
+from modules.generation.prompt_text import escape_control_tokens
 from modules.generation.stream import TextStream
-from modules.generation.thought_end import ThoughtEnd
-from modules.generation.told import told
+from modules.generation.thought_budget import ThoughtBudget
+from modules.library.model_leases import ModelLease
 
-#: How many texts one request may have embedded.
+#: How many texts one embedding request may contain.
 _MOST_INPUTS = 2048
 
 
@@ -43,40 +44,52 @@ class Embeddings:
 
 
 class ModelSession:
-    """One model, for the length of one request. May be used from several threads."""
+    """One model for the duration of one request. May be used from several threads."""
 
     def __init__(
-        self, model: Model, extensions: Extensions | None = None, kept: Mapping[str, Any] | None = None
+        self,
+        model: Model,
+        extensions: Extensions | None = None,
+        kept: Mapping[str, Any] | None = None,
+        lease: ModelLease | None = None,
     ) -> None:
-        """`kept`: start values of knobs for this model, in place of the defaults."""
+        """`kept`: start values of knobs for this model, instead of the defaults; `lease`: what holds it."""
         self.model = model
+        self._lease = lease
         self._extensions = extensions or Extensions()
         self._kept = dict(kept or {})
+        #: The prompt that was tokenized last: it is counted while it is built, and then run.
+        self._last: tuple[str, bool, list[int]] | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """Why it is another model than the request named, if so."""
+        return [self._lease.note] if self._lease and self._lease.note else []
 
     def params(self, params: SamplingParams) -> SamplingParams:
-        """The knobs with this model's start values where they stand at their defaults."""
+        """The knobs, with this model's start values where they are at their defaults."""
         knobs = SamplingParams.knobs()
         turned = {name: value for name, value in self._kept.items() if getattr(params, name) == knobs[name].default}
         return params.changed(**turned) if turned else params
 
     def max_prompt(self, params: SamplingParams, max_tokens: int | None = None) -> int:
-        """The most tokens that a prompt may have with these settings. Raises: ModelClosed."""
+        """The maximum length of a prompt in tokens with these settings. Raises: ModelClosed."""
         return _room(self.model, self.params(params), max_tokens)
 
     def count(self, text: str) -> int:
-        """How many tokens a text has, start token not counted. Raises: InvalidInput."""
-        utf8(text)
+        """How many tokens a text has, without a start token. Raises: InvalidInput."""
+        encode_utf8(text)
         return len(self.model.tokenizer.encode(text, add_bos=False, special=True))
 
     def count_prompt(self, text: str, params: SamplingParams) -> int:
-        """How many tokens a text has as a prompt: with the start token, if one is put first."""
+        """How many tokens a text has as a prompt: with the start token, if one is added."""
         known = self._extensions.count(text, self)
         if known is not None:
             return known
-        return len(prompt_ids(self.model.tokenizer, text, add_bos=self.params(params).add_bos_token))
+        return len(self._encoded(text, params))
 
     def ids(self, prompt: str | Sequence[int], params: SamplingParams, context: HookContext | None = None) -> list[int]:
-        """A prompt as the model gets it; with a `context`, as extensions want it to be.
+        """A prompt as the model gets it; with a `context`, as changed by extensions.
 
         Raises: EmptyPrompt, InvalidInput.
         """
@@ -84,11 +97,11 @@ class ModelSession:
             return self._ids(prompt, params)
         if not context.is_chat:
             changed = self._extensions.prompt(prompt, context)
-            prompt = prompt if changed == prompt else changed  # which knows its control tokens
+            prompt = prompt if changed == prompt else changed  # the tokenizer, which knows its control tokens
         return self._checked(self._extensions.ids(prompt, self._ids(prompt, params), context))
 
     def said(self, prompt: str, params: SamplingParams, stop: Sequence[str]) -> Iterator[str]:
-        """The reply so far, again and again, without extensions: for those that write replies by the model's help.
+        """Yields the whole reply so far, without extensions: for extensions that write replies with the model's help.
 
         Raises: as `start`.
         """
@@ -98,18 +111,18 @@ class ModelSession:
                 yield stream.text
 
     def literally(self, params: SamplingParams) -> Callable[[Any], Any]:
-        """What makes text of the control tokens in messages, unless the knobs say that they count."""
+        """A function that turns control tokens in messages into plain text, unless the knobs allow them."""
         if self.params(params).control_tokens_in_messages:
             return lambda value: value
-        return literally(self.model.tokenizer)
+        return escape_control_tokens(self.model.tokenizer)
 
     def context(self, params: SamplingParams) -> int:
         """How many tokens prompt and reply may have together. Raises: ModelClosed."""
         return _context(self.model, self.params(params))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, start token not included. Raises: InvalidInput."""
-        utf8(text)
+        """The ids of a text, without a start token. Raises: InvalidInput."""
+        encode_utf8(text)
         return self.model.tokenizer.encode(text, add_bos=False, special=True)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -127,7 +140,7 @@ class ModelSession:
         label: str = "",
         cancel: threading.Event | None = None,
     ) -> tuple[dict[str, float], list[str]]:
-        """The likeliest tokens after a prompt with their probabilities, and what could not be honoured.
+        """The most likely tokens after a prompt with their probabilities, and warnings.
 
         `sampled`: after the samplers, so that only what could be chosen is left. Raises: UserError.
         """
@@ -147,8 +160,8 @@ class ModelSession:
         *,
         label: str = "",
         cancel: threading.Event | None = None,
-    ) -> Place:
-        """What the model offers after a prompt, kept for as many looks as one likes. Raises: UserError, Cancelled."""
+    ) -> LogitsSnapshot:
+        """The model's logits after a prompt, kept for any number of inspections. Raises: UserError, Cancelled."""
         model, params = self.model, self.params(params)
         ids = self._ids(prompt, params)
         negative = _negative_ids(model, params)
@@ -156,26 +169,26 @@ class ModelSession:
         logits = model.next_logits(
             Request(ids, params, negative_ids=negative, cancel=cancel or threading.Event(), label=label)
         )
-        return Place(
+        return LogitsSnapshot(
             model=model,
             text=prompt if isinstance(prompt, str) else "",
             ids=ids,
             params=params,
             logits=logits,
             seconds=time.monotonic() - began,
-            warnings=tuple(warnings(model, params)),
+            warnings=tuple(unsupported_warnings(model, params)),
         )
 
     def embed(self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None) -> Embeddings:
-        """One vector for each text. Raises: Unsupported, PromptTooLong, InvalidInput, Cancelled."""
+        """One vector per text. Raises: Unsupported, PromptTooLong, InvalidInput, Cancelled."""
         model = self.model
         if not inputs:
-            raise InvalidInput("input is empty. Send at least one text.")
+            raise InvalidInput("input is empty. Send at least one string.")
         if len(inputs) > _MOST_INPUTS:
             raise TooMany("texts", _MOST_INPUTS)
         ids = [self._ids(each, SamplingParams()) for each in inputs]
         vectors = []
-        for each in ids:  # one by one, so that it ends after a text even where the engine does not ask
+        for each in ids:  # one by one, so that cancelling takes effect after a text even if the engine does not check
             if cancel and cancel.is_set():
                 raise Cancelled
             vectors.append(model.embed([each], cancel))
@@ -193,25 +206,25 @@ class ModelSession:
         label: str = "",
         context: HookContext | None = None,
         keep: Callable[[str], bool] | None = None,
-        reading: Reading | None = None,
+        reading: ReplyFormat | None = None,
         thinking_budget: int | None = None,
     ) -> TextStream:
-        """Ask for a reply; it is in the queue when this returns. `max_tokens` replaces `params.max_new_tokens`.
+        """Start a reply; it is queued when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
-        `context`: where extensions have begun with this reply already; its knobs are the ones that count. `keep`: the
-        control tokens that stay in the text. `reading`: how it is taken apart, so that its thought can be ended, after
-        `thinking_budget` tokens at the latest. A grammar leaves no room for that.
-        Raises: ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
+        `context`: set if extensions have already processed this request; its knobs count. `keep`: the control tokens
+        that stay in the text. `reading`: how it is parsed, so that its reasoning can be ended, after `thinking_budget`
+        tokens at the latest; not possible with a grammar. Raises: ModelClosed, EmptyPrompt, PromptTooLong,
+        InvalidInput.
         """
         extensions = self._extensions
         context = context or extensions.begin(params, words=self)
         params = self.params(context.params)
         model = self.model
-        stop = [*stop, *quoted_strings(params.custom_stopping_strings)]
+        stop = [*stop, *parse_quoted_strings(params.custom_stopping_strings)]
         if extensions.has("custom_generate_reply") and context.state:
             question = prompt if isinstance(prompt, str) else self.decode(prompt)
             if writer := extensions.reply(question, question, context, stop):
-                return told(*writer, context, stop)
+                return stream_extension_reply(*writer, context, stop)
         ids = self.ids(prompt, params, context)
         room = _room(model, params, max_tokens)
         if len(ids) > room:
@@ -222,7 +235,7 @@ class ModelSession:
             new = params.max_new_tokens if max_tokens is None else max_tokens
         thought = None
         if reading and not params.grammar_string.strip():
-            thought = ThoughtEnd(reading, model.tokenizer, thinking_budget)
+            thought = ThoughtBudget(reading, model.tokenizer, thinking_budget)
         changing = extensions.processors(ids, context) if context.state else ()
         request = Request(
             ids=ids,
@@ -242,7 +255,7 @@ class ModelSession:
             skip_special=params.skip_special_tokens,
             keep=keep,
             tokens_per_second=params.max_tokens_second,
-            warnings=warnings(model, params),
+            warnings=unsupported_warnings(model, params),
             notes=context.notes,
             model=model.name,
             thought=thought,
@@ -250,11 +263,19 @@ class ModelSession:
 
     def _ids(self, prompt: str | Sequence[int], params: SamplingParams) -> list[int]:
         if isinstance(prompt, str):
-            ids = prompt_ids(self.model.tokenizer, prompt, add_bos=self.params(params).add_bos_token)
+            ids = self._encoded(prompt, params)
             if not ids:
                 raise EmptyPrompt
             return ids
         return self._checked(list(prompt))
+
+    def _encoded(self, text: str, params: SamplingParams) -> list[int]:
+        add_bos = self.params(params).add_bos_token
+        last = self._last
+        # the same object: equal texts may differ in which parts are control tokens
+        if last is None or last[0] is not text or last[1] != add_bos:
+            last = self._last = text, add_bos, encode_prompt(self.model.tokenizer, text, add_bos=add_bos)
+        return list(last[2])
 
     def _checked(self, ids: list[int]) -> list[int]:
         n_vocab = self.model.tokenizer.n_vocab
@@ -266,8 +287,8 @@ class ModelSession:
         return ids
 
 
-def warnings(model: Model, params: SamplingParams) -> list[str]:
-    """One sentence for each knob that is turned and that this model cannot honour."""
+def unsupported_warnings(model: Model, params: SamplingParams) -> list[str]:
+    """One sentence for each changed knob that this model cannot honour."""
     found = []
     for name, value in params.differing().items():
         knob = SamplingParams.knobs()[name]
@@ -277,10 +298,10 @@ def warnings(model: Model, params: SamplingParams) -> list[str]:
 
 
 def _negative_ids(model: Model, params: SamplingParams) -> Sequence[int]:
-    """The ids of the negative prompt; none where it does not act."""
+    """The ids of the negative prompt; none if it has no effect."""
     if params.guidance_scale == 1 or not params.negative_prompt or not model.supports("guidance_scale"):
         return ()
-    return prompt_ids(model.tokenizer, params.negative_prompt, add_bos=params.add_bos_token)
+    return encode_prompt(model.tokenizer, params.negative_prompt, add_bos=params.add_bos_token)
 
 
 def _context(model: Model, params: SamplingParams) -> int:
@@ -288,7 +309,7 @@ def _context(model: Model, params: SamplingParams) -> int:
 
 
 def _room(model: Model, params: SamplingParams, max_tokens: int | None) -> int:
-    """What the context leaves to the prompt, besides the reply's room."""
+    """What the context leaves for the prompt, after the reply's share."""
     automatic = params.auto_max_new_tokens and max_tokens is None
     reply = 1 if automatic else params.max_new_tokens if max_tokens is None else max(max_tokens, 0)
     return max(0, _context(model, params) - reply)

@@ -1,7 +1,7 @@
-"""A reply on its way to whoever asked for it: an iterator of text that can be stopped at any time.
+"""A reply in progress: an iterator of text that can be stopped at any time.
 
-Closing it, cancelling it, leaving its `with` block, or just letting go of it frees the engine within one token.
-Knows nothing of chats or of HTTP.
+Closing it, cancelling it, leaving its `with` block, or dropping the last reference frees the engine within one token.
+Knows nothing of chats or HTTP.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing_extensions import Self
 
 from loaders.base import Finish, Report, Token, Tokenizer, TokenStream
 from modules.generation.text import TextAssembler
-from modules.generation.thought_end import ThoughtEnd
+from modules.generation.thought_budget import ThoughtBudget
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Some text, and the tokens that begin in it; `starts` says how many characters of the reply are before each.
+class TextPiece:
+    """Some text, and the tokens that begin in it; `starts` says how many characters of the reply precede each.
 
-    A token comes as soon as a character of it does, so that those of a stop string never do.
+    A token is included as soon as one of its characters is, so tokens of a stop string never are.
     """
 
     text: str
@@ -47,13 +47,13 @@ class TextStream:
         warnings: Sequence[str] = (),
         notes: Sequence[str] = (),
         model: str = "",
-        thought: ThoughtEnd | None = None,
+        thought: ThoughtBudget | None = None,
     ) -> None:
-        """`keep` says of a control token's text whether it stays in the text all the same: whoever reads the reply
-        knows it as a mark. `thought` can end what the model thinks. `warnings` are known by now; `notes` is a list that
-        others may add to until the end.
+        """`keep` decides whether a control token's text stays in the reply, because the parser needs it as a mark.
+        `thought` can end the model's reasoning. `warnings` are known now; `notes` is a list that others may add to
+        until the end.
         """
-        self.model = model  # its name: another one may be loaded by the time that it is asked for
+        self.model = model  # its name: another model may be loaded by the time it is requested
         self._tokens = tokens
         self._thought = thought
         self._tokenizer = tokenizer
@@ -62,7 +62,7 @@ class TextStream:
         self._stop = frozenset(stop)
         self._skip_special = skip_special
         self._keep_mark = keep
-        self.marks: set[int] = set()  # how many characters there are before each control token in the text
+        self.marks: set[int] = set()  # how many characters precede each control token in the text
         self._pause = 1 / tokens_per_second if tokens_per_second > 0 else 0.0
         self._next_at = 0.0
         self._warnings = list(warnings)
@@ -76,14 +76,14 @@ class TextStream:
 
     # --- reading ---
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[TextPiece]:
         return self
 
-    def __next__(self) -> Piece:
-        """The next piece, one a token. Raises: UserError, when the engine gives up."""
+    def __next__(self) -> TextPiece:
+        """The next piece, one per token. Raises: UserError if the engine fails."""
         if not self._open:
             raise StopIteration
-        if self._cancel.is_set():  # tokens that came meanwhile are not shown: stop means now
+        if self._cancel.is_set():  # tokens that arrived meanwhile are not shown: stop takes effect at once
             return self._last(Finish.CANCELLED)
         try:
             token = next(self._tokens)
@@ -113,12 +113,12 @@ class TextStream:
 
     @property
     def stopped_by(self) -> str | None:
-        """The stop string that ended it, if one did."""
+        """The stop string that ended it, if there was one."""
         return self._assembler.stopped_by
 
     @property
     def report(self) -> Report:
-        """What is to be said about the reply so far; complete once the stream has ended."""
+        """Warnings about the reply so far; complete once the stream has ended."""
         report = self._tokens.report
         warnings = list(dict.fromkeys([*self._warnings, *self._notes, *report.warnings]))
         return replace(report, new_tokens=self._count, finish=self._finish, warnings=warnings)
@@ -126,15 +126,15 @@ class TextStream:
     # --- ending ---
 
     def cancel(self) -> None:
-        """End it within one token; what is there stays. From any thread, at any time, as often as one likes."""
+        """Stop it within one token; its text is kept. From any thread, at any time, any number of times."""
         self._cancel.set()
 
     def end_thought(self) -> bool:
-        """Let the model come to its answer; False where it does not think. From any thread."""
+        """End the model's reasoning; False if there is none. From any thread."""
         return self._thought is not None and self._thought.end()
 
     def close(self) -> None:
-        """Give the engine free at once and show nothing more. Calling it again does nothing."""
+        """Release the engine at once and show nothing more. Calling it again does nothing."""
         if self._open:
             self._end(Finish.CANCELLED)
 
@@ -145,25 +145,25 @@ class TextStream:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False):  # it may be gone before it was complete
+        if getattr(self, "_open", False):  # __init__ may have failed halfway
             self.close()
 
     # --- inside ---
 
     def _data(self, token: Token) -> bytes | None:
-        """The bytes that this token shows; None when it is a control token that ends the reply."""
+        """The bytes of this token; None for a control token that ends the reply."""
         if not self._tokenizer.is_special(token.id):
             return token.data
         data = token.data or self._tokenizer.piece(token.id, special=True)
         text = data.decode("utf-8", "replace")
         if self._skip_special and text in self._stop:
-            return None  # it would not be in the text, where a stop string is looked for
+            return None  # it would not be in the text in which stop strings are looked for
         if self._skip_special and not (self._keep_mark and self._keep_mark(text)):
             return b""
         self.marks.add(self._assembler.seen)
         return data
 
-    def _last(self, finish: Finish) -> Piece:
+    def _last(self, finish: Finish) -> TextPiece:
         """The end: what was held back. An empty last piece ends the iteration at once."""
         text = self._keep(self._assembler.finish())
         self._end(Finish.STOP if self._assembler.stopped_by is not None else finish)
@@ -177,8 +177,8 @@ class TextStream:
             self._given += len(text)
         return text
 
-    def _piece(self, text: str) -> Piece:
-        piece = Piece(text)
+    def _piece(self, text: str) -> TextPiece:
+        piece = TextPiece(text)
         while self._held and self._held[0][0] < self._given:
             start, token = self._held.popleft()
             piece.tokens.append(token)

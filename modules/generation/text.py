@@ -1,7 +1,7 @@
-"""Bytes of tokens become text: only whole characters, and never a part of a stop string.
+"""Converts the bytes of tokens to text: only whole characters, and never part of a stop string.
 
-Pure: it knows nothing of models, of threads or of time. How the bytes are cut into pieces makes no difference to the
-text that comes out; tests hold it to that.
+Pure: it knows nothing of models, threads or time. How the bytes are cut into pieces makes no difference to the text,
+which tests check.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 
 class TextAssembler:
-    """Feed it with `push`, end it with `finish`; all that they return, joined, is the text.
+    """Feed it with `push`, end it with `finish`; everything they return, joined, is the text.
 
-    The text ends before the first place where one of the stop strings begins; of several that begin there, the
-    shortest one counts. Bytes that are no UTF-8 become U+FFFD; the beginning of a character that never came whole, as
-    at a length limit, is left out.
+    The text ends before the first position where one of the stop strings begins; of several that begin there, the
+    shortest counts. Bytes that are not valid UTF-8 become U+FFFD; an incomplete last character, as at a length limit,
+    is omitted.
     """
 
     def __init__(self, stop: Iterable[str] = ()) -> None:
@@ -23,13 +23,13 @@ class TextAssembler:
         self._first = frozenset(string[0] for string in self._stop)
         self._longest = len(self._stop[-1]) if self._stop else 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""  # what could still become a part of a stop string
+        self._held = ""  # what could still become part of a stop string
         self._finished = False
-        self.seen = 0  # characters that have come whole; some of them may be held back
+        self.seen = 0  # complete characters; some may be held back
         self.stopped_by: str | None = None
 
     def push(self, data: bytes) -> str:
-        """The text that is certain by now, after these bytes."""
+        """The text that is certain after these bytes."""
         if self._finished or self.stopped_by is not None:
             return ""
         return self._release(self._decoder.decode(data), last=False)
@@ -44,19 +44,19 @@ class TextAssembler:
     def _release(self, new: str, *, last: bool) -> str:
         self.seen += len(new)
         text = self._held + new
-        if not self._held and self._first.isdisjoint(text):  # the usual case, and all of it when nothing stops
+        if not self._held and self._first.isdisjoint(text):  # the usual case, and everything if nothing stops
             return text
         place, found = self._match(text)
         pending = len(text) if last else self._pending(text)
         if found is not None and place <= pending:
             self._held, self.stopped_by = "", found
             return text[:place]
-        # an earlier stop string may still be completed: even a match behind it has to wait
+        # an earlier stop string may still be completed: even a later match has to wait
         self._held = text[pending:]
         return text[:pending]
 
     def _match(self, text: str) -> tuple[int, str | None]:
-        """The first place where a stop string stands in full, and which (the shortest there)."""
+        """The first position of a complete stop string, and which one (the shortest there)."""
         place, found = len(text), None
         for string in self._stop:
             at = text.find(string)
@@ -65,7 +65,7 @@ class TextAssembler:
         return place, found
 
     def _pending(self, text: str) -> int:
-        """The first place from which on the text could be the beginning of a longer stop string."""
+        """The first position from which the text could be the beginning of a longer stop string."""
         for place in range(max(0, len(text) - self._longest + 1), len(text)):
             if text[place] in self._first:
                 rest = text[place:]

@@ -1,4 +1,4 @@
-"""A text as the model reads it: its tokens, with what cannot be seen made visible. Tokens in, plain data out.
+"""A text as the model reads it: its tokens, with invisible characters made visible. Tokens in, plain data out.
 
 It must not know how the page shows them; nothing here runs a model.
 """
@@ -14,27 +14,27 @@ from loaders.base import Tokenizer
 
 Kind = Literal["text", "space", "mark", "bytes", "special"]
 
-#: What stands for whitespace that has no look of its own. The sign comes first: the character itself may follow it.
+#: Signs for invisible whitespace. The sign comes first: the character itself may follow it.
 _SPACES = {" ": "·", "\n": "⏎", "\t": "→", "\r": "␍"}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A piece of a token: plain text; a space; the name of an invisible character; bytes in hex; a control token."""
+class TokenPart:
+    """A piece of a token: plain text, a space, the name of an invisible character, bytes in hex, or a control token."""
 
     text: str
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A token that can be seen. `part_of`: the characters that it shares with its neighbours, "" if it is whole."""
+class VisibleToken:
+    """A token in visible form. `part_of`: the characters that it shares with its neighbours, "" if it is whole."""
 
     id: int
     data: bytes
-    parts: tuple[Part, ...]
+    parts: tuple[TokenPart, ...]
     special: bool = False
-    group: int = 0  # tokens that make up characters together have the same
+    group: int = 0  # tokens that form characters together have the same number
     part_of: str = ""
 
     @property
@@ -49,9 +49,9 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """A whole text. `characters` and `size` (bytes of UTF-8) leave control tokens out."""
+    """A whole text. `characters` and `size` (bytes of UTF-8) do not include control tokens."""
 
-    tokens: tuple[Shown, ...]
+    tokens: tuple[VisibleToken, ...]
     characters: int
     size: int
 
@@ -60,20 +60,22 @@ class TokenView:
         return [token.id for token in self.tokens]
 
 
-def shown(tokenizer: Tokenizer, token: int) -> Shown:
+def show_token(tokenizer: Tokenizer, token: int) -> VisibleToken:
     """One token by itself. Raises: InvalidToken, ModelClosed."""
     if tokenizer.is_special(token):
         data = tokenizer.piece(token, special=True)
-        return Shown(token, data, (Part(data.decode("utf-8", "replace") or f"[{token}]", "special"),), special=True)
+        return VisibleToken(
+            token, data, (TokenPart(data.decode("utf-8", "replace") or f"[{token}]", "special"),), special=True
+        )
     data = tokenizer.piece(token)
-    return Shown(token, data, tuple(parts(data)) or (Part("empty", "mark"),))
+    return VisibleToken(token, data, tuple(split_bytes(data)) or (TokenPart("empty", "mark"),))
 
 
-def token_view(tokenizer: Tokenizer, ids: Sequence[int]) -> TokenView:
-    """The tokens in their order, those that hold pieces of one character tied together. Raises: as `shown`."""
-    found: list[Shown] = []
-    known: dict[int, Shown] = {}
-    waiting: list[Shown] = []  # tokens whose bytes end in the middle of a character
+def view_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> TokenView:
+    """The tokens in order; those that contain pieces of one character are grouped. Raises: as `show_token`."""
+    found: list[VisibleToken] = []
+    known: dict[int, VisibleToken] = {}
+    waiting: list[VisibleToken] = []  # tokens whose bytes end in the middle of a character
     group = characters = size = 0
 
     def close() -> None:
@@ -82,15 +84,15 @@ def token_view(tokenizer: Tokenizer, ids: Sequence[int]) -> TokenView:
         characters += len(text)
         for token in waiting:
             of = text if len(waiting) > 1 else ""
-            found.append(Shown(token.id, token.data, token.parts, group=group, part_of=of))
+            found.append(VisibleToken(token.id, token.data, token.parts, group=group, part_of=of))
         group += bool(waiting)
         waiting.clear()
 
     for id in ids:
-        token = known.get(id) or known.setdefault(id, shown(tokenizer, id))
+        token = known.get(id) or known.setdefault(id, show_token(tokenizer, id))
         if token.special:
             close()
-            found.append(Shown(token.id, token.data, token.parts, special=True, group=group))
+            found.append(VisibleToken(token.id, token.data, token.parts, special=True, group=group))
             group += 1
             continue
         size += len(token.data)
@@ -101,8 +103,8 @@ def token_view(tokenizer: Tokenizer, ids: Sequence[int]) -> TokenView:
     return TokenView(tuple(found), characters, size)
 
 
-def parts(data: bytes) -> Iterator[Part]:
-    """Bytes of UTF-8, whole or not, as pieces that can be seen."""
+def split_bytes(data: bytes) -> Iterator[TokenPart]:
+    """Bytes of UTF-8, complete or not, as visible pieces."""
     while data:
         try:
             text, rest, bad = data.decode("utf-8"), b"", b""
@@ -110,16 +112,16 @@ def parts(data: bytes) -> Iterator[Part]:
             text, bad, rest = data[: error.start].decode("utf-8"), data[error.start : error.end], data[error.end :]
         yield from _characters(text)
         if bad:
-            yield Part(bad.hex(" ").upper(), "bytes")
+            yield TokenPart(bad.hex(" ").upper(), "bytes")
         data = rest
 
 
-def visible(text: str) -> str:
+def mark_invisible(text: str) -> str:
     """A text on one line, with its spaces and invisible characters as signs."""
     return "".join(part.text for part in _characters(text))
 
 
-def _characters(text: str) -> Iterator[Part]:
+def _characters(text: str) -> Iterator[TokenPart]:
     plain: list[str] = []
     for character in text:
         lone = unicodedata.combining(character) and not plain
@@ -127,16 +129,16 @@ def _characters(text: str) -> Iterator[Part]:
             plain.append(character)
             continue
         if plain:
-            yield Part("".join(plain), "text")
+            yield TokenPart("".join(plain), "text")
             plain = []
         if character in _SPACES:
-            yield Part(_SPACES[character], "space")
+            yield TokenPart(_SPACES[character], "space")
         elif lone:
-            yield Part(f"◌{character}", "text")
+            yield TokenPart(f"◌{character}", "text")
         else:
-            yield Part(f"U+{ord(character):04X}", "mark")
+            yield TokenPart(f"U+{ord(character):04X}", "mark")
     if plain:
-        yield Part("".join(plain), "text")
+        yield TokenPart("".join(plain), "text")
 
 
 def _unfinished(data: bytes) -> bool:

@@ -1,1 +1,1 @@
-"""What lies in models/: the shelf, the settings kept for each model, the demo model, and the model in memory."""
+"""The models in models/: catalog, downloads, per-model settings, the demo model, and the loaded model."""

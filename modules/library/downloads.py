@@ -1,7 +1,7 @@
-"""Downloads under way: several repositories at once, each with its files in parallel; paused, gone on with, cancelled.
+"""Manages downloads: several repositories at once, each with its files in parallel; paused, resumed, cancelled.
 
-What is fetched gathers in models/.fetching/NAME and moves to its place when all of it is there: half a model is never
-on the shelf. A download that the program's end cut off goes on where it stopped when it is asked for again.
+Files are collected in models/.fetching/NAME and moved to their place when all are complete: an unfinished model is
+never in the catalog. A download that was interrupted by the program's end continues when it is requested again.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Literal
 from errors import FetchFailed, NotFound, Unavailable, UserError
 from modules.config.atomic import write_text
 from modules.config.paths import Paths
-from modules.library.fetch import Stopped, fetch
-from modules.library.hub import Hub
-from modules.library.hub_address import Address, Choice, RemoteFile, choices_in, chosen
+from modules.library.file_download import DownloadStopped, fetch_file
+from modules.library.hub import HubClient
+from modules.library.hub_address import FileChoice, HubAddress, RemoteFile, list_file_choices, select_files
 
 log = logging.getLogger(__name__)
 
 Phase = Literal["fetching", "paused", "done", "failed", "cancelled"]
 
 AT_ONCE = 4  # files of one repository
-_SPARE = 100_000_000  # bytes that stay free on the disk
-_WINDOW = 5.0  # seconds over which the speed is measured
+_SPARE = 100_000_000  # bytes that must stay free on the disk
+_WINDOW = 5.0  # seconds over which the speed is averaged
 _STAGING = ".fetching"
 
 
 @dataclass(frozen=True)
-class Progress:
+class DownloadProgress:
     """A download as a page shows it. Bytes, and bytes per second."""
 
     id: str
@@ -56,19 +56,19 @@ class Progress:
 @dataclass
 class _Job:
     id: str
-    hub: Hub
-    address: Address
+    hub: HubClient
+    address: HubAddress
     files: list[RemoteFile]
-    place: Path  # where it goes when all is there: a folder, or for a lone GGUF the models folder
+    place: Path  # the final place: a folder, or for a single GGUF the models folder
     staging: Path
-    inside: str = ""  # the folder of the repository that is this model: its name is left out below `place`
+    inside: str = ""  # the folder of the repository that is the model: its name is omitted below `place`
     phase: Phase = "fetching"
     done: int = 0
     error: str = ""
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=400))
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
-    stop: threading.Event = field(default_factory=threading.Event)  # of the run under way: the next has its own
+    stop: threading.Event = field(default_factory=threading.Event)  # of the current run: the next has its own
 
     @property
     def size(self) -> int:
@@ -95,25 +95,27 @@ class _Job:
         return max(0.0, (recent[-1][1] - recent[0][1]) / max(now - recent[0][0], 0.05))
 
 
-class Downloads:
+class DownloadManager:
     """The downloads of this program. May be used from several threads."""
 
-    def __init__(self, paths: Paths, hub: Callable[[str], Hub] = Hub) -> None:
+    def __init__(self, paths: Paths, hub: Callable[[str], HubClient] = HubClient) -> None:
         self._models, self._loras = paths.models, paths.loras
         self._hub = hub
         self._jobs: dict[str, _Job] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def choices(self, address: Address, token: str = "") -> list[Choice]:
-        """What a repository holds. Raises: UserError."""
-        return choices_in(self._hub(token).files(address))
+    def choices(self, address: HubAddress, token: str = "") -> list[FileChoice]:
+        """The files of a repository. Raises: UserError."""
+        return list_file_choices(self._hub(token).files(address))
 
-    def start(self, address: Address, names: Sequence[str] = (), token: str = "") -> str:
-        """Begin to fetch these files (none named: what a loader needs); the download's id. Raises: UserError."""
+    def start(self, address: HubAddress, names: Sequence[str] = (), token: str = "") -> str:
+        """Start downloading these files (by default: what a loader needs); returns the download's id. Raises:
+        UserError.
+        """
         hub = self._hub(token)
         everything = hub.files(address)
-        files = chosen(everything, names or ([address.file] if address.file else []))
+        files = select_files(everything, names or ([address.file] if address.file else []))
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models
         lone = all(file.path.lower().endswith(".gguf") for file in files)
@@ -130,31 +132,31 @@ class Downloads:
             self._run(job)
         return job.id
 
-    def list(self) -> list[Progress]:
+    def list(self) -> list[DownloadProgress]:
         """All downloads of this run of the program, the newest first."""
         with self._lock:
             jobs = list(self._jobs.values())
         return [
-            Progress(job.id, job.name, job.phase, job.done, job.size, job.speed(), job.error, str(job.place))
+            DownloadProgress(job.id, job.name, job.phase, job.done, job.size, job.speed(), job.error, str(job.place))
             for job in reversed(jobs)
         ]
 
     def pause(self, id: str) -> None:
-        """Stop for now; what came stays. Raises: NotFound."""
+        """Pause it; downloaded data is kept. Raises: NotFound."""
         job = self._job(id)
         if job.phase == "fetching":
             job.phase = "paused"
             job.stop.set()
 
     def resume(self, id: str) -> None:
-        """Go on with what was paused or failed. Raises: NotFound, FetchFailed."""
+        """Continue a paused or failed download. Raises: NotFound, FetchFailed."""
         job = self._job(id)
         with self._lock:
             self._check_room(job)
             self._go_on(job)
 
     def cancel(self, id: str) -> None:
-        """End it, and remove what came. Raises: NotFound."""
+        """Cancel it, and delete its data. Raises: NotFound."""
         job = self._job(id)
         if job.phase == "done":
             return
@@ -163,7 +165,7 @@ class Downloads:
         threading.Thread(target=self._clear, args=(job, job.thread), daemon=True).start()
 
     def _clear(self, job: _Job, running: threading.Thread | None) -> None:
-        """Remove what a cancelled download left, as soon as nobody writes to it any more."""
+        """Delete a cancelled download's data, as soon as nothing writes to it any more."""
         if running:
             running.join()
         for file in job.files:
@@ -171,8 +173,8 @@ class Downloads:
                 path.unlink(missing_ok=True)
         _remove_empty(job.staging)
 
-    def wait(self, id: str, tick: Callable[[Progress], None] = lambda _: None) -> None:
-        """Until it is done. Raises: Unavailable, when it ends in another way."""
+    def wait(self, id: str, tick: Callable[[DownloadProgress], None] = lambda _: None) -> None:
+        """Wait until it is done. Raises: Unavailable if it ends otherwise."""
         while True:
             (now,) = (each for each in self.list() if each.id == id)
             tick(now)
@@ -180,10 +182,10 @@ class Downloads:
                 break
             time.sleep(0.1)
         if now.phase != "done":
-            raise Unavailable(now.error or f"The download of {now.name} is {now.phase}. Start it again: it goes on.")
+            raise Unavailable(now.error or f"The download of {now.name} is {now.phase}. Start it again to resume it.")
 
     def close(self) -> None:
-        """Stop all; what came stays for another time."""
+        """Stop all; their data is kept for later."""
         for job in self._jobs.values():
             if job.phase == "fetching":
                 self.pause(job.id)
@@ -196,7 +198,7 @@ class Downloads:
     def _job(self, id: str) -> _Job:
         job = self._jobs.get(id)
         if job is None:
-            raise NotFound("This download is not there any more.")
+            raise NotFound("This download no longer exists.")
         return job
 
     def _go_on(self, job: _Job) -> None:
@@ -211,7 +213,7 @@ class Downloads:
 
     def _work(self, job: _Job, stop: threading.Event, before: threading.Thread | None) -> None:
         if before:
-            before.join()  # two must not write to one file
+            before.join()  # two downloads must not write to one file
         job.done = 0
         job.seen.clear()
         pool = ThreadPoolExecutor(AT_ONCE, f"download {job.id}")
@@ -222,7 +224,7 @@ class Downloads:
             if not stop.is_set():
                 self._settle(job)
                 job.phase = "done"
-        except Stopped:
+        except DownloadStopped:
             pass
         except UserError as error:
             stop.set()
@@ -230,23 +232,23 @@ class Downloads:
         except Exception as error:
             stop.set()
             log.exception("A download failed")
-            job.error, job.phase = f"Something went wrong: {error}", "failed"
+            job.error, job.phase = f"Download failed: {error}", "failed"
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _one(self, job: _Job, file: RemoteFile, stop: threading.Event) -> None:
         target = job.staging / file.path
-        if target.is_file():  # from an earlier time: read again, for the hub may have another one by now
+        if target.is_file():  # from an earlier run: read again, because the file may have changed on the hub
             target.replace(target.with_name(f"{target.name}.part"))
 
         def report(count: int) -> bool:
             job.report(count)
             return not stop.is_set()
 
-        fetch(job.hub, job.address, file, target, report)
+        fetch_file(job.hub, job.address, file, target, report)
 
     def _settle(self, job: _Job) -> None:
-        """Everything is there and right: it gets its place."""
+        """Everything is complete: move it to its place."""
         try:
             for file in job.files:
                 name = file.path.rpartition("/")[2] if job.place in (self._models, self._loras) else file.path
@@ -258,7 +260,7 @@ class Downloads:
                 _note(job)
         except OSError as error:
             raise FetchFailed(
-                job.name, f"it cannot be moved to {job.place} ({error.strerror})", "Try it again."
+                job.name, f"it could not be moved to {job.place} ({error.strerror})", "Try again."
             ) from None
         _remove_empty(job.staging)
 
@@ -270,20 +272,20 @@ class Downloads:
         if needed > free:
             raise FetchFailed(
                 job.name,
-                f"it needs {needed / 1e9:.1f} GB on the disk, and {free / 1e9:.1f} GB are free",
-                "Make room first.",
+                f"it needs {needed / 1e9:.1f} GB of disk space, but only {free / 1e9:.1f} GB is free",
+                "Free some disk space first.",
             )
 
 
 def _own_folder(files: Sequence[RemoteFile]) -> str:
-    """The folder that holds all of these files and is a model by itself; "" for none."""
+    """The folder that contains all of these files and is a model by itself; "" for none."""
     folder = files[0].path.rpartition("/")[0]
     alone = folder and all(file.path.startswith(f"{folder}/") for file in files)
     return folder if alone and any(file.path == f"{folder}/config.json" for file in files) else ""
 
 
 def _note(job: _Job) -> None:
-    """What the original leaves in the folder, too: where it came from."""
+    """Write the file with the source that the original also writes."""
     lines = [
         f"url: {job.address.repo}",
         f"branch: {job.address.branch}",

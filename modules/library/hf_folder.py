@@ -1,4 +1,4 @@
-"""What a model folder in Hugging Face's form says of itself: config.json, and which files lie beside it.
+"""Reads the metadata of a Hugging Face model folder: config.json, and which files it contains.
 
 This module must not import transformers or torch.
 """
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loaders import plain_json
+from loaders import safe_json
 
 _WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
 class HFFolder:
-    """The folder's own words. What it does not say is "" or 0."""
+    """A folder's metadata. Unknown values are "" or 0."""
 
     format: str = ""
     architecture: str = ""
@@ -28,22 +28,24 @@ class HFFolder:
 
 
 def read_folder(path: Path) -> HFFolder:
-    """Read the folder; a broken one comes back with the problem as a sentence, never as an error."""
+    """Read the folder; a damaged one is returned with the problem as a sentence, never as an error."""
     config_path = path / "config.json"
     if not config_path.is_file():
-        return HFFolder(problem=f"The folder {path.name} holds neither a GGUF file nor a config.json.")
+        return HFFolder(problem=f"The folder {path.name} contains neither a GGUF file nor a config.json.")
     try:
-        config = plain_json.loads(config_path.read_text(encoding="utf-8-sig"))
+        config = safe_json.loads(config_path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return HFFolder(problem=f"The config.json of {path.name} cannot be read. Download it again.")
     if not isinstance(config, dict):
-        return HFFolder(problem=f"The config.json of {path.name} is not what it should be. Download it again.")
+        return HFFolder(problem=f"The config.json of {path.name} is invalid. Download it again.")
     text = config.get("text_config")
-    language = {**config, **text} if isinstance(text, dict) else config  # models with eyes nest it
+    language = {**config, **text} if isinstance(text, dict) else config  # vision models nest it
     kind, quantization = _quantization(path, config)
     problem = None
     if not any(each.suffix in _WEIGHTS for each in path.iterdir()):
-        problem = f"The folder {path.name} holds no weights (.safetensors or .bin). Download it again, complete."
+        problem = (
+            f"The folder {path.name} contains no weights (.safetensors or .bin). Download the complete model again."
+        )
     return HFFolder(
         format=kind,
         architecture=str(config.get("model_type", "")),

@@ -1,4 +1,4 @@
-"""What a person may write to name a repository of the hub, and which of its files are meant. Pure."""
+"""Parses what users type to name a repository of the hub, and selects its files. Pure."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _KINDS = {
 _VERBS = ("tree", "blob", "resolve", "raw", "blame", "edit", "commits", "delete")
 _PAGES = ("discussions", "settings", "commit", "activity", "community", "new", "upload")
 _WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth")
-_LONGEST = 2000  # characters that are looked at
+_LONGEST = 2000  # the most characters that are parsed
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _FETCHING = re.compile(r"\$|hf|huggingface-cli|git|ollama|wget|curl|llama-[a-z-]+|llama|docker|lms|vllm|python3?")
 _OPTIONS = {"--revision": "branch", "--include": "file", "--branch": "branch", "--hf-file": "file", "-hff": "file"}
 _REPO_OPTIONS = ("-hf", "-hfr", "--hf-repo", "--model")
 _TAKING = ("--local-dir", "--cache-dir", "--token", "--exclude", "--repo-type", "-o", "-O", "-P", "-b", "-c", "-ngl")
-_HOW = "Write user/repository, user/repository:branch, or the address of its page."
+_HOW = "Enter user/repository, user/repository:branch, or the URL of its page."
 _TEXTS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py", ".md", ".yaml", ".yml")
-_STATES = frozenset(  # of a training, no weights
+_STATES = frozenset(  # training checkpoints, not weights
     (
         "training_args.bin",
         "optimizer.bin",
@@ -45,8 +45,8 @@ _PICKLED = (".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class Address:
-    """A repository, its branch, and what was named of it: a file, a folder, a quantization ("" for nothing)."""
+class HubAddress:
+    """A repository, its branch, and what was named in it: a file, a folder, a quantization ("" for nothing)."""
 
     repo: str
     branch: str = "main"
@@ -61,7 +61,7 @@ class Address:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository. `sha256` is known of large files; `blob` is git's own hash of any other."""
+    """A file of a repository. `sha256` is known for large files; `blob` is git's own hash of any other."""
 
     path: str
     size: int
@@ -70,8 +70,8 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What is fetched together: one file, or all parts of a split one. `name` is its first file."""
+class FileChoice:
+    """Files downloaded together: one file, or all parts of a split one. `name` is its first file."""
 
     name: str
     files: tuple[RemoteFile, ...]
@@ -82,11 +82,12 @@ class Choice:
         return sum(file.size for file in self.files)
 
 
-def parse_address(text: str) -> Address:
-    """What a person pasted: user/repo, :branch or :QUANTIZATION behind it, the address of a page or a file with or
-    without https, hf:// and git's forms, a link in Markdown, a command that fetches. Raises: InvalidInput.
+def parse_address(text: str) -> HubAddress:
+    """Parse what a user pasted: user/repo, with :branch or :QUANTIZATION, the URL of a page or a file with or without
+    https, hf:// and git URLs, a Markdown link, a download command. Raises: InvalidInput.
 
-    `file` may be a folder or a quantization: `chosen` finds out. The host of a mirror is not asked; HF_ENDPOINT is.
+    `file` may be a folder or a quantization: `select_files` decides. The host of a mirror is ignored; HF_ENDPOINT
+    counts.
     """
     pasted = text[:_LONGEST].translate(_UNSEEN).strip()
     link = re.search(r"\]\(\s*<?([^)\s>]+)", pasted)
@@ -116,18 +117,18 @@ def parse_address(text: str) -> Address:
     file = query or more.get("file") or file
     branch = more.get("branch") or branch
     if not _BRANCH.fullmatch(branch) or ".." in branch:
-        raise InvalidInput(f"{branch[:120]!r} cannot be the name of a branch. {_HOW}")
+        raise InvalidInput(f"{branch[:120]!r} is not a valid branch name. {_HOW}")
     if file := file.rstrip("/"):
         check_path(file)
-    return Address(repo, branch, file)
+    return HubAddress(repo, branch, file)
 
 
 def _no_address(text: str, why: str = "") -> InvalidInput:
-    return InvalidInput(f"{text.strip()[:120]!r} is no model's repository: {why or 'the form is not known. '}{_HOW}")
+    return InvalidInput(f"{text.strip()[:120]!r} is not a model repository: {why or 'unknown format. '}{_HOW}")
 
 
 def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
-    """The repository, its branch and file where they stand behind its name: `repo:x`, `repo@x`."""
+    """The repository, and a branch and file after its name: `repo:x`, `repo@x`."""
     if len(words) != 2:
         raise _no_address(text)
     user, name = (unquote(word) for word in words)
@@ -147,7 +148,7 @@ def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
 
 
 def _parted(text: str) -> tuple[str, list[str], str]:
-    """The host ("" for none, "hf:" for hf://), the words of the path still escaped, the file that the query names."""
+    """The host ("" for none, "hf:" for hf://), the parts of the path, still escaped, the file in the query."""
     text = re.sub(r"^git\+", "", text, flags=re.IGNORECASE)
     text = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", text, flags=re.IGNORECASE)
     scheme, separator, behind = text.partition("://")
@@ -169,7 +170,7 @@ def _words(path: str) -> list[str]:
 
 
 def _command(text: str) -> tuple[str, dict[str, str]]:
-    """The address in a command that fetches a model, and the branch and file that the command names."""
+    """The address in a command that downloads a model, and the branch and file in the command."""
     tokens = [token.strip("'\"") for token in text.split()]
     if len(tokens) < 2 or not _FETCHING.fullmatch(tokens[0].lower()):
         return text, {}
@@ -201,50 +202,49 @@ def check_path(path: str) -> None:
     parts = path.split("/")
     if any(part in ("", ".", "..") or re.search(r'[<>:"\\|?*\x00-\x1f]', part) for part in parts):
         raise InvalidInput(
-            f"The file name {path[:120]!r} leads out of its folder, or cannot be on a disk. Nothing was fetched."
+            f"The file name {path[:120]!r} is not allowed: it points outside its folder or is not valid on this "
+            "system. Nothing was downloaded."
         )
 
 
-def choices_in(files: Iterable[RemoteFile]) -> list[Choice]:
-    """The files, parts of split ones as one, sorted by name."""
+def list_file_choices(files: Iterable[RemoteFile]) -> list[FileChoice]:
+    """The files, with split ones combined, sorted by name."""
     together: dict[str, list[RemoteFile]] = {}
     for file in sorted(files, key=lambda file: file.path):
         match = _PART.fullmatch(file.path)
         together.setdefault(f"{match['stem']}/{match['count']}" if match else file.path, []).append(file)
-    return [Choice(each[0].path, tuple(each), _quantization(each[0].path)) for each in together.values()]
+    return [FileChoice(each[0].path, tuple(each), _quantization(each[0].path)) for each in together.values()]
 
 
-def folders_in(files: Iterable[RemoteFile]) -> list[Choice]:
-    """The folders with a model of their own: weights, parts of a quantization. `name` is the folder's."""
+def list_model_folders(files: Iterable[RemoteFile]) -> list[FileChoice]:
+    """The folders that are models by themselves: weights, parts of a quantization. `name` is the folder's."""
     inside: dict[str, list[RemoteFile]] = {}
     for file in files:
         folder = file.path.rpartition("/")[0]
         if folder:
             inside.setdefault(folder, []).append(file)
     return [
-        Choice(name, tuple(each), _quantization(name))
+        FileChoice(name, tuple(each), _quantization(name))
         for name, each in sorted(inside.items())
         if any(file.path.lower().endswith((".gguf", ".safetensors")) for file in each)
     ]
 
 
-def chosen(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[RemoteFile]:
-    """What is to be fetched: the files that are named (a part means all parts, a folder all that is in it, a
-    quantization its GGUF), else what a loader needs, of each weight one form.
+def select_files(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[RemoteFile]:
+    """The files to download: the named ones (a part means all parts, a folder everything in it, a quantization its
+    GGUF), else what a loader needs, with one format of each weight.
 
-    Raises: InvalidInput: a name that is not there, nothing to fetch, or several GGUFs of which one has to be named.
+    Raises: InvalidInput: a name that does not exist, nothing to download, or several GGUFs of which one must be named.
     """
     for file in files:
         check_path(file.path)
-    choices = choices_in(files)
+    choices = list_file_choices(files)
     if wanted:
         found: list[RemoteFile] = []
         for name in wanted:
             match = _named(name, choices, files)
             if not match:
-                raise InvalidInput(
-                    f"The repository has no file {name[:120]!r}. Press Get file list to see what it has."
-                )
+                raise InvalidInput(f"The repository has no file {name[:120]!r}. Press Get file list to see its files.")
             found += match
         return list(dict.fromkeys(found))
     models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
@@ -252,21 +252,21 @@ def chosen(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[RemoteFil
         return list(models[0].files)
     if models:
         names = ", ".join(each.quantization or each.name for each in models[:12])
-        raise InvalidInput(f"The repository has {len(models)} GGUF files: choose one. It has {names}.")
+        raise InvalidInput(f"The repository has {len(models)} GGUF files. Choose one: {names}.")
     safe = any(file.path.endswith(".safetensors") and "/" not in file.path for file in files)
     needed = _once([file for file in files if _is_needed(file.path, pickled=not safe)])
     if not any(not file.path.endswith(_TEXTS) for file in needed):
-        if folders := folders_in(files):
+        if folders := list_model_folders(files):
             names = ", ".join(each.name for each in folders[:12])
             raise InvalidInput(
-                f"The weights of this repository lie in folders: {names}. Choose one under Files, or write "
-                f"/tree/main/{folders[0].name} behind the address."
+                f"The weights of this repository are in folders: {names}. Choose one under Files, or append "
+                f"/tree/main/{folders[0].name} to the URL."
             )
-        raise InvalidInput("The repository holds no weights (.gguf, .safetensors, .bin). Nothing was fetched.")
+        raise InvalidInput("The repository contains no weights (.gguf, .safetensors, .bin). Nothing was downloaded.")
     return needed
 
 
-def _named(name: str, choices: Sequence[Choice], files: Sequence[RemoteFile]) -> list[RemoteFile]:
+def _named(name: str, choices: Sequence[FileChoice], files: Sequence[RemoteFile]) -> list[RemoteFile]:
     """The files that a name means: itself with its parts, a folder's, a quantization's. Raises: InvalidInput."""
     for choice in choices:
         if name in (file.path for file in choice.files):
@@ -279,12 +279,12 @@ def _named(name: str, choices: Sequence[Choice], files: Sequence[RemoteFile]) ->
     fitting = fitting or [each for each in models if each.quantization == f"UD-{kind}"]
     if len(fitting) > 1:
         names = ", ".join(each.name for each in fitting[:12])
-        raise InvalidInput(f"The repository has {len(fitting)} files of {name}: choose one. They are {names}.")
+        raise InvalidInput(f"The repository has {len(fitting)} files of {name}. Choose one: {names}.")
     return list(fitting[0].files) if fitting else []
 
 
 def _once(files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """The files without second copies of the same weights: another layout, precision or cutting of them."""
+    """The files without duplicates of the same weights in another layout, precision or split."""
     names = {file.path.lower() for file in files if not file.path.lower().endswith(_TEXTS)}
     mains = {name for name in names if not name.startswith(("consolidated", "adapter_")) and name not in _STATES}
     whole = {stem for stem in ("model.safetensors", "pytorch_model.bin") if stem in names}

@@ -1,4 +1,4 @@
-"""The user's token for the hub: HF_TOKEN, else the one kept here, for its owner's eyes, else huggingface_hub's own."""
+"""The user's hub token: HF_TOKEN, else the one stored here, readable only by its owner, else huggingface_hub's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modules.config.paths import Paths
 
 
 class HubToken:
-    """One installation's token. It is in no log and no page."""
+    """One installation's token. It is never logged or shown."""
 
     def __init__(self, paths: Paths) -> None:
         self._path = paths.cache / "hub_token"
@@ -28,7 +28,7 @@ class HubToken:
         return get_token() or ""
 
     def keep(self, token: str) -> None:
-        """Keep a token from now on ("" forgets it). Raises: Unavailable."""
+        """Store a token ("" deletes it). Raises: Unavailable."""
         try:
             self._path.unlink(missing_ok=True)
             if token.strip():
@@ -37,4 +37,4 @@ class HubToken:
                 with os.fdopen(os.open(self._path, flags, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
                     file.write(token.strip())
         except OSError as error:
-            raise Unavailable(f"The token cannot be kept in {self._path} ({error.strerror}).") from None
+            raise Unavailable(f"The token could not be saved to {self._path} ({error.strerror}).") from None

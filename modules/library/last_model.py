@@ -1,9 +1,9 @@
-"""Which model was in memory last: a second start comes back with it, as a person expects who left it there.
+"""Remembers which model was loaded last, so that the next start loads it again.
 
-cache/last_model.json holds the name and the loader, nothing else: the options are those saved for the model, as at any
-other load. Unload forgets it, ending the program does not. While a model is loading its name is noted, too: when the
-program dies of it, the next start leaves that model alone once, instead of dying again.
-The file is a convenience: where it cannot be written or read, everything else goes on.
+cache/last_model.json contains the name and the loader, nothing else: the options are those saved for the model, as for
+any other load. Unload deletes it, ending the program does not. While a model is loading, its name is stored as well: if
+the program crashes during the load, the next start does not load that model, once, instead of crashing again. The file
+is a convenience: if it cannot be written or read, everything else still works.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from loaders import plain_json
+from loaders import safe_json
 from modules.config.atomic import write_json
 from modules.config.paths import Paths
 
@@ -21,23 +21,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LastModel:
-    """The remembered model; "" when there is none. `died_loading`: the one that the program ended with."""
+    """The remembered model; "" if there is none. `died_loading`: the one during whose load the program ended."""
 
     name: str = ""
     loader: str = ""
     died_loading: str = ""
 
 
-class Memory:
+class LastModelFile:
     """The file."""
 
     def __init__(self, paths: Paths) -> None:
         self._path = paths.cache / "last_model.json"
 
     def read(self) -> LastModel:
-        """What is remembered."""
+        """The remembered model."""
         try:
-            value: Any = plain_json.loads(self._path.read_text(encoding="utf-8"))
+            value: Any = safe_json.loads(self._path.read_text(encoding="utf-8"))
             return LastModel(str(value["model"]), str(value["loader"]), str(value.get("loading", "")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return LastModel()
@@ -48,11 +48,11 @@ class Memory:
         self._write(last.name, last.loader, name)
 
     def loaded(self, name: str, loader: str) -> None:
-        """It succeeded."""
+        """The load succeeded."""
         self._write(name, loader)
 
-    def settled(self) -> None:
-        """It failed, but the program lives on: what was remembered before still holds."""
+    def finish_loading(self) -> None:
+        """The load failed, but the program still runs: the previously remembered model stays."""
         last = self.read()
         self._write(last.name, last.loader)
 
@@ -64,4 +64,4 @@ class Memory:
         try:
             write_json(self._path, {"model": name, "loader": loader, "loading": loading})
         except OSError as error:
-            log.warning("%s cannot be written (%s): the next start will not know the model.", self._path, error)
+            log.warning("Cannot write %s (%s): the next start will not remember the model.", self._path, error)

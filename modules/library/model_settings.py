@@ -1,9 +1,8 @@
-"""What is kept for each model: the loader and the options saved from the Model tab.
+"""The settings saved for each model: the loader and options from the Model tab.
 
-Two files, in the original's form: models/config.yaml (shipped or shared) and models/config-user.yaml (the user's).
-Both map a regular expression, matched from the start of the name without regard to case, to settings; a later match
-wins, and the user's file wins over the other. Keys that mean nothing here are left where they are.
-This module must not know how options are honoured.
+Two files, in the original's form: models/config.yaml (shipped or shared) and models/config-user.yaml (the user's). Both
+map a regular expression, matched from the start of the name ignoring case, to settings; a later match overrides earlier
+ones, and the user's file overrides the other. Unknown keys are not changed. This module must not know what options do.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ from modules.config.yaml_file import read_mapping, write_mapping
 
 _Stamp = tuple[int, int]  # time and size of a file
 _CARD = re.compile(r"gpu_memory_\d{1,2}")
-_NO_GIB = 1024  # GiB that no machine of a user's has
+_NO_GIB = 1024  # GiB that no user's machine has
 _OF_LOADERS = frozenset(name for loader in LOADERS.values() for name in loader.Options.spellings())
 SHIPPED, USER = "config.yaml", "config-user.yaml"
 
 
 class ModelSettings:
-    """The two files. They are read afresh each time, so that an edit by hand counts at the next load."""
+    """The two files. They are read again each time, so that an edit by hand takes effect at the next load."""
 
     def __init__(self, paths: Paths, loaders: Mapping[str, type[Loader]] = LOADERS) -> None:
         self._folder = paths.models
-        self._shipped = paths.root / "models" / SHIPPED  # also for those whose models lie elsewhere
+        self._shipped = paths.root / "models" / SHIPPED  # also for models in another folder
         self._loaders = loaders
         self._lock = threading.Lock()
         self._sampling: dict[str, tuple[tuple[_Stamp, ...], Mapping[str, Any]]] = {}
 
     def problems(self) -> list[str]:
-        """A sentence for each of the files that cannot be read. What is below passes over such a file.
+        """A sentence for each file that cannot be read. All methods below skip such a file.
 
-        A model can be loaded without what was kept for it, and its file is not touched: `keep` refuses to write it.
+        A model can be loaded without its saved settings, and the file is not changed: `keep` refuses to write it.
         """
         found = []
         for path in self._files:
@@ -51,6 +50,10 @@ class ModelSettings:
             except BadFile as error:
                 found.append(str(error))
         return found
+
+    def stamp(self) -> tuple[_Stamp, ...]:
+        """Changes when one of the files does."""
+        return tuple(_stamp(path) for path in self._files)
 
     def entry(self, name: str, *, user_only: bool = False) -> dict[str, Any]:
         """All settings that match a model's name, merged."""
@@ -74,9 +77,9 @@ class ModelSettings:
         return str(loader) if loader else None
 
     def options_for(self, name: str, loader: str) -> tuple[dict[str, Any], str]:
-        """The saved load options under the knobs' own names, and where they come from ("" when there are none).
+        """The saved load options under the knobs' own names, and where they come from ("" if there are none).
 
-        A saved value that the option cannot take is left out, and the reason says so.
+        An invalid saved value is left out, and the reason says so.
         """
         options: dict[str, Any] = {}
         reasons: list[str] = []
@@ -87,7 +90,7 @@ class ModelSettings:
                 reasons.append(f"from {file}")
             start, bad = _sampling(self._merged(file, name))
             if start:
-                reasons.append(f"{file} sets for every reply {', '.join(start)}")
+                reasons.append(f"{file} sets for every reply: {', '.join(start)}")
             reasons += [f"{file}: {complaint}" for complaint in (*complaints, *bad)]
         return options, "; ".join(reasons)
 
@@ -96,27 +99,27 @@ class ModelSettings:
         return self._checked(self._merged(USER, name), loader)[0]
 
     def sampling_for(self, name: str) -> Mapping[str, Any]:
-        """The start values of sampling knobs that an entry of the model's holds: a stop string, a shorter context.
+        """The start values of sampling parameters in the model's entries: stop strings, a shorter context.
 
-        What is a load option of some loader is not one of these. Bad values are left out; `options_for` says so.
+        Load options of a loader are not included. Invalid values are left out; `options_for` reports them.
         """
-        stamp = tuple(_stamp(path) for path in self._files)
+        stamp = self.stamp()
         with self._lock:
             known = self._sampling.get(name)
         if known and known[0] == stamp:
             return known[1]
         found = MappingProxyType(_sampling(self.entry(name))[0])
         with self._lock:
-            self._sampling = {name: (stamp, found)}  # of the model in memory alone
+            self._sampling = {name: (stamp, found)}  # for the loaded model only
         return found
 
     def save(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
-        """Keep loader and options for this model; what else was kept for it stays. Raises: BadFile, OSError."""
+        """Save loader and options for this model; its other settings are kept. Raises: BadFile, OSError."""
         plain = {each: list(value) if isinstance(value, tuple) else value for each, value in options.items()}
         self.keep(name, {"loader": loader, **plain})
 
     def keep(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Keep these settings for this model, beside what was kept before; None takes one out.
+        """Save these settings for this model in addition to existing ones; None deletes one.
 
         Raises: BadFile, OSError.
         """
@@ -156,9 +159,9 @@ class ModelSettings:
 
 
 def _of_cards(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The original's sliders of memory as the options that they stand for: one a card, in MiB, 0 for no bound.
+    """Converts the original's memory sliders to the equivalent options: one value per GPU, in MiB, 0 for no limit.
 
-    Its versions of 2024 write MiB, also for the CPU, those of 2025 GiB: what no machine has is taken as MiB.
+    Its versions of 2024 write MiB, also for the CPU, those of 2025 GiB: a value that no machine has is taken as MiB.
     """
     plain = dict(settings)
     cards = sorted((each for each in plain if _CARD.fullmatch(each)), key=lambda each: int(each.rpartition("_")[2]))
@@ -183,7 +186,7 @@ def _number(value: Any) -> float:
 
 
 def _sampling(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The sampling knobs among a model's settings, and a sentence for each bad value."""
+    """The sampling parameters among a model's settings, and a sentence for each invalid value."""
     spellings = SamplingParams.spellings()
     found: dict[str, Any] = {}
     complaints: list[str] = []
@@ -209,7 +212,7 @@ def _stamp(path: Path) -> _Stamp:
 def _entries(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         found = read_mapping(path)
-    except BadFile:  # `problems` says so
+    except BadFile:  # `problems` reports it
         return []
     return [
         (str(pattern), {str(key): value for key, value in settings.items()})
@@ -219,7 +222,7 @@ def _entries(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    # the original saved names without escaping them: "phi-2 (1+1).gguf$" means that very name
+    # the original saved names without escaping them: "phi-2 (1+1).gguf$" means exactly that name
     if pattern.removeprefix("^").removesuffix("$").lower() == name.lower():
         return True
     try:

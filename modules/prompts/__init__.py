@@ -1,1 +1,1 @@
-"""What is put before a model besides the words themselves: sampling presets and instruction templates."""
+"""Sampling presets, instruction templates, drafts, and grammars from JSON schemas."""

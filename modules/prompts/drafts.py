@@ -1,8 +1,8 @@
-"""Drafts: the texts that somebody is writing in Default and Notebook, on disk from the first letter on.
+"""Drafts: the texts in Default and Notebook, stored on disk from the first character on.
 
-One file each. Who writes is a page (a browser tab): its words come in the order in which it numbered them, and where
-another page has written meanwhile, neither loses anything: the later one goes on in a draft of its own. It must not
-know of models.
+One file each. The writer is a page (a browser tab): its changes are applied in the order in which it numbered them. If
+another page has changed the draft meanwhile, nothing is lost: the later page continues in a new draft. It must not know
+of models.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from datetime import datetime
 from pathlib import Path
 
 from errors import BadFile, NotFound, NothingToDo, Unavailable
-from loaders import plain_json
+from loaders import safe_json
 from modules.config.atomic import write_json
 from modules.config.paths import safe_child
-from modules.prompts.line_ends import laid_over
+from modules.prompts.line_ends import merge_line_ends
 
 _OPEN = 200  # how many are kept in memory
-_STEPS, _MOST = 50, 4_000_000  # of undo: how many, and how many characters together
+_STEPS, _MOST = 50, 4_000_000  # of undo: how many, and how many characters in total
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A text as it stands. `before` and `after` are the texts that Undo and Redo lead to, the nearest one last."""
+    """A text and its history. `before` and `after` are the texts that Undo and Redo restore, the nearest one last."""
 
     id: str
     text: str = ""
     revision: int = 0
     writer: str = ""
-    number: float = 0.0  # of the writer's last words
+    number: float = 0.0  # of the writer's last change
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
@@ -48,18 +48,18 @@ class Drafts:
         self._open: OrderedDict[str, Draft] = OrderedDict()
 
     def new(self, kind: str, text: str = "") -> Draft:
-        """A draft without a file: that comes with its first letter. `kind` begins its id."""
+        """A draft without a file, which is created with its first character. `kind` is the prefix of its id."""
         id = f"{kind}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         with self._lock:
             return self._keep(Draft(id, text))
 
     def open(self, id: str) -> Draft:
-        """A draft as it stands. Raises: NotFound, InvalidName, BadFile."""
+        """A draft as stored. Raises: NotFound, InvalidName, BadFile."""
         with self._lock:
             return self._read(id)
 
     def latest(self, kind: str) -> Draft | None:
-        """The draft of this kind that was written to last; those that cannot be read are passed over."""
+        """The draft of this kind that was changed last; unreadable ones are skipped."""
         files = self._folder.glob(f"{kind}-*.json") if self._folder.is_dir() else ()
         for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
             try:
@@ -69,15 +69,15 @@ class Drafts:
         return None
 
     def type(self, id: str, field: str, writer: str, number: float, revision: int) -> Draft:
-        """Keep what stands in a page's field. Words that are older than the page's last ones change nothing.
+        """Store the contents of a page's text field. Changes older than the page's last one are ignored.
 
-        `revision` is the one that the page has seen. Where another page has written since, the draft that comes back
-        is a new one. Raises: UserError.
+        `revision` is the one that the page has. If another page has changed the draft since, the returned draft is a
+        new one. Raises: UserError.
         """
         with self._changing(id) as (draft, put):
             if writer == draft.writer and number <= draft.number:
                 return draft
-            text = laid_over(draft.text, field)
+            text = merge_line_ends(draft.text, field)
             if text == draft.text:
                 return draft
             if writer != draft.writer and revision != draft.revision:
@@ -87,7 +87,7 @@ class Drafts:
             return put(replace(draft, text=text, writer=writer, number=number, revision=draft.revision + 1))
 
     def put(self, id: str, text: str, writer: str = "") -> Draft:
-        """Replace the whole text; Undo leads back to what it was. Raises: UserError."""
+        """Replace the whole text; Undo restores the old one. Raises: UserError."""
         with self._changing(id) as (draft, put):
             if draft.text == text:
                 return draft
@@ -95,7 +95,7 @@ class Drafts:
             return put(_moved(draft, text, before, (), writer))
 
     def begin(self, id: str, text: str, writer: str = "", *, again: bool = False) -> Draft:
-        """The model is about to go on from this text. Undo leads back to it; `again`: Redo to what stands there now.
+        """The model is about to continue this text. Undo restores it; `again`: Redo restores the current text.
 
         Raises: UserError.
         """
@@ -105,23 +105,23 @@ class Drafts:
             return put(_moved(draft, text, before, after, writer))
 
     def grow(self, id: str, text: str) -> Draft:
-        """Keep what the model has written so far. Raises: UserError."""
+        """Store what the model has written so far. Raises: UserError."""
         with self._changing(id) as (draft, put):
             return put(replace(draft, text=text, revision=draft.revision + 1))
 
     def undo(self, id: str, writer: str = "") -> Draft:
-        """The text before the last time that the model wrote. Raises: NothingToDo, UserError."""
+        """The text before the model's last run. Raises: NothingToDo, UserError."""
         with self._changing(id) as (draft, put):
             if not draft.before:
-                raise NothingToDo("The model has not written here yet, so there is nothing to take back.")
+                raise NothingToDo("Nothing to undo: the model has not written anything here.")
             after = _limited((*draft.after, draft.text))
             return put(_moved(draft, draft.before[-1], draft.before[:-1], after, writer))
 
     def redo(self, id: str, writer: str = "") -> Draft:
-        """What the last Undo or Regenerate took away. Raises: NothingToDo, UserError."""
+        """The text that the last Undo or Regenerate replaced. Raises: NothingToDo, UserError."""
         with self._changing(id) as (draft, put):
             if not draft.after:
-                raise NothingToDo("Nothing was taken back here, so there is nothing to bring again.")
+                raise NothingToDo("Nothing to redo.")
             before = _limited((*draft.before, draft.text))
             return put(_moved(draft, draft.after[-1], before, draft.after[:-1], writer))
 
@@ -137,17 +137,17 @@ class Drafts:
             return self._open[id]
         path = safe_child(self._folder, id, ".json")
         if not path.is_file():
-            raise NotFound("This text is not there any more: its file was moved or deleted. Reload the page.")
+            raise NotFound("This text no longer exists: its file was moved or deleted. Reload the page.")
         try:
-            values = plain_json.loads(path.read_text(encoding="utf-8"))
+            values = safe_json.loads(path.read_text(encoding="utf-8"))
             before, after = (tuple(map(str, values.get(name, ()))) for name in ("before", "after"))
             draft = Draft(id, str(values["text"]), int(values.get("revision", 0)), before=before, after=after)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadFile(path, f"it is not a draft of this program ({error})") from None
+            raise BadFile(path, f"it is not a valid draft file ({error})") from None
         return self._keep(draft)
 
     def _keep(self, draft: Draft) -> Draft:
-        """Remember it; the one that was used longest ago is forgotten, and is read again when it is wanted."""
+        """Keep it in memory; the least recently used one is dropped, and read again when needed."""
         self._open[draft.id] = draft
         self._open.move_to_end(draft.id)
         while len(self._open) > _OPEN:
@@ -161,8 +161,8 @@ class Drafts:
             write_json(path, values)
         except OSError as error:
             raise Unavailable(
-                f"The text cannot be saved to {path} ({error.strerror}). It is still here in the page: copy it, or "
-                "make room and go on writing."
+                f"The text could not be saved to {path} ({error.strerror}). It is still in the page: copy it, or "
+                "free some disk space and keep writing."
             ) from None
         return self._keep(draft)
 
@@ -176,7 +176,7 @@ def _moved(draft: Draft, text: str, before: tuple[str, ...], after: tuple[str, .
 
 
 def _limited(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The last of them, as many as may be kept."""
+    """The last ones, as many as are kept."""
     kept: list[str] = []
     room = _MOST
     for text in reversed(texts[-_STEPS:]):

@@ -1,7 +1,7 @@
-"""Line ends that a browser's text field cannot hold: it shows every CRLF and every lone CR as one newline.
+"""Preserves line ends that a browser's text field cannot hold: it shows every CRLF and every lone CR as one newline.
 
-The program keeps the exact text; what comes back from the field is laid over it, so that all that was not touched keeps
-its own line ends. Pure functions on strings.
+The program keeps the exact text; the field's text is merged into it, so that unchanged parts keep their line ends. Pure
+functions on strings.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import re
 _ENDS = re.compile(r"\r\n|\r")
 
 
-def plain(text: str) -> str:
+def normalize_line_ends(text: str) -> str:
     """The text as a field holds it: every line end is a newline."""
     return _ENDS.sub("\n", text)
 
 
-def laid_over(exact: str, field: str) -> str:
-    """The field's text with the line ends of the exact one, wherever the two agree at the beginning and at the end."""
+def merge_line_ends(exact: str, field: str) -> str:
+    """The field's text with the exact text's line ends, in the parts at the beginning and end that are equal."""
     if "\r" not in exact or "\r" in field:
         return field
-    seen = plain(exact)
+    seen = normalize_line_ends(exact)
     if seen == field:
         return exact
     start = _common(seen, field)
     end = _common(seen[start:][::-1], field[start:][::-1])
-    head = exact[: position(exact, start)]
-    tail = exact[position(exact, len(seen) - end) :] if end else ""
+    head = exact[: exact_position(exact, start)]
+    tail = exact[exact_position(exact, len(seen) - end) :] if end else ""
     rest = field[start : len(field) - end] + tail
     if head.endswith("\r") and rest.startswith("\n"):
         head = head[:-1] + "\n"  # else the two would become one line end
     return head + rest
 
 
-def position(exact: str, at: int) -> int:
-    """Where in the exact text the field's position lies: never within a CRLF."""
+def exact_position(exact: str, at: int) -> int:
+    """The position in the exact text for a position in the field's: never inside a CRLF."""
     for match in re.finditer(r"\r\n", exact):
         if match.start() >= at:
             break
@@ -42,13 +42,13 @@ def position(exact: str, at: int) -> int:
     return at
 
 
-def with_ends(text: str, *, windows: bool) -> str:
+def use_one_line_end(text: str, *, windows: bool) -> str:
     """The text with one kind of line end throughout."""
-    return plain(text).replace("\n", "\r\n") if windows else plain(text)
+    return normalize_line_ends(text).replace("\n", "\r\n") if windows else normalize_line_ends(text)
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters are the same from the beginning."""
+    """The length of the common prefix."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

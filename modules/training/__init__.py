@@ -1,1 +1,1 @@
-"""What a model knows, and teaching it more: LoRAs, perplexity on a text, tables of it."""
+"""LoRA training, perplexity measurements, and the table of their results."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m modules.training lora`, `merge`, `gguf` or `perplexity`. No page is needed for it."""
+"""The command line: `python -m modules.training lora`, `merge`, `gguf` or `perplexity`. It needs no page."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from pathlib import Path
 from errors import UserError
 from loaders import LOADERS
 from modules.config.paths import Paths
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
-from modules.library.models import Models
-from modules.library.shelf import Shelf
-from modules.training.data_folder import read_text
-from modules.training.evaluations import Evaluations
-from modules.training.lora_command import add_gguf, add_lora, add_merge
-from modules.training.perplexity import Plan, measure
-from modules.training.texts import Texts
+from modules.training.data.folder import read_text
+from modules.training.lora.command import add_gguf, add_lora, add_merge
+from modules.training.perplexity.evaluations import Evaluations
+from modules.training.perplexity.measure import WindowPlan, measure_perplexity
+from modules.training.perplexity.texts import PerplexityTexts
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 2, after one sentence, when it cannot be done."""
+    """Run a command; the exit code is 2, after one sentence, if it fails."""
     parser = argparse.ArgumentParser(prog="python -m modules.training")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("perplexity", help="Measure the perplexity of models on a text.")
-    one.add_argument("models", nargs="+", metavar="MODEL", help="Names as in models/.")
+    one.add_argument("models", nargs="+", metavar="MODEL", help="Model names, as in models/.")
     one.add_argument(
-        "--text", default="wikitext", help="A text file, or a name: wikitext, ptb, ptb_new, one of training/datasets."
+        "--text",
+        default="wikitext",
+        help="A text file, or a name: wikitext, ptb, ptb_new, or a text in training/datasets.",
     )
-    one.add_argument("--stride", type=int, default=512, help="Tokens by which a window moves on.")
-    one.add_argument("--max-length", type=int, default=0, help="Tokens of a window. 0: the model's context.")
-    one.add_argument("--halves", action="store_true", help="Cut the text as llama-perplexity does.")
-    one.add_argument("--loader", default="", help="Not given: the one that suits each model.")
-    one.add_argument("--n-ctx", type=int, default=0, help="The context to load with. 0: the loader's own.")
-    one.add_argument("--root", "--user-data-dir", type=Path, default=ROOT, help="Where all of yours lies.")
+    one.add_argument("--stride", type=int, default=512, help="Number of tokens by which the window moves.")
+    one.add_argument("--max-length", type=int, default=0, help="Window size in tokens. 0: the model's context.")
+    one.add_argument("--halves", action="store_true", help="Split the text like llama-perplexity.")
+    one.add_argument("--loader", default="", help="Default: the best loader for each model.")
+    one.add_argument("--n-ctx", type=int, default=0, help="Context size to load with. 0: the loader's default.")
+    one.add_argument("--root", "--user-data-dir", type=Path, default=ROOT, help="Folder of your data.")
     one.set_defaults(run=perplexity)
     add_lora(commands)
     add_merge(commands)
@@ -51,24 +53,24 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped; what was done before is kept.\n")
+        sys.stderr.write("\nStopped; finished results are kept.\n")
         return 130
 
 
 def perplexity(asked: argparse.Namespace) -> int:
-    """Measure each model in turn; the results are in logs/evaluations.csv. Raises: UserError."""
+    """Measure each model in turn; the results are written to logs/evaluations.csv. Raises: UserError."""
     paths = Paths.under(asked.root)
-    plan = Plan(asked.stride, asked.max_length, "halves" if asked.halves else "stride")
+    plan = WindowPlan(asked.stride, asked.max_length, "halves" if asked.halves else "stride")
     file = Path(asked.text)
-    text = read_text(file) if file.is_file() else Texts(paths.training / "datasets").load(asked.text)
+    text = read_text(file) if file.is_file() else PerplexityTexts(paths.training / "datasets").load(asked.text)
     options = {"n_ctx": asked.n_ctx, "max_seq_len": asked.n_ctx} if asked.n_ctx else {}
-    models = Models(paths, Shelf(paths), ModelSettings(paths), LOADERS, options)
+    models = ModelManager(paths, ModelCatalog(paths), ModelSettings(paths), LOADERS, options)
     table = Evaluations(paths.logs / "evaluations.csv")
     try:
         for name in asked.models:
             models.load(name, asked.loader or None)
             result = None
-            for result in measure(models.current(), text, plan):
+            for result in measure_perplexity(models.current(), text, plan):
                 sys.stderr.write(f"\r{name}: window {result.done} of {result.windows}, {result.perplexity:.4f}")
             assert result
             result.model = models.state.name
@@ -83,7 +85,7 @@ def perplexity(asked: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):  # a pipe of Windows knows few characters: "?" is better than an end
+    for stream in (sys.stdout, sys.stderr):  # Windows pipes support few characters: "?" is better than a crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.exit(main(sys.argv[1:]))

@@ -1,12 +1,14 @@
-"""The page in the browser: gradio's components, a theme, a little style and script. No logic.
+"""The web UI: Gradio components, a theme, styles and scripts. No logic.
 
-Importing this package imports no gradio: that takes seconds, and a model can be loaded meanwhile.
+Importing this package does not import Gradio: that takes seconds, during which a model can load.
 """
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+
+from modules.ui.gradio_stubs import skip_gradio_stubs
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -15,17 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["build_page", "launch"]
 
+skip_gradio_stubs()  # everything imports Gradio through this package
+
 
 def launch(app: App) -> str:
-    """Serve the page in a thread of its own and return its address. Raises: UserError, when it cannot be served."""
+    """Serve the page in its own thread and return its address. Raises: UserError if it cannot be served."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    from modules.ui.serve import serve
+    from modules.ui.serve import serve_page
 
-    return serve(app)
+    return serve_page(app)
 
 
 def build_page(app: App) -> gr.Blocks:
-    """Make the page without serving it."""
+    """Build the page without serving it."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from modules.ui import page
 
@@ -37,9 +41,9 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         """What scripts for the original program use of its module of this name."""
         if name == "create_refresh_button":
-            from modules.ui.for_scripts import create_refresh_button
+            from modules.ui.parts.refresh_button import create_refresh_button
 
             return create_refresh_button
-        from modules.extensions.original import beside
+        from modules.extensions.compat import package_attribute
 
-        return beside(__name__, name)
+        return package_attribute(__name__, name)

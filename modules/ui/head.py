@@ -1,8 +1,8 @@
-"""Our style and script in the page's head, before anything is painted.
+"""Adds our styles and scripts to the page's head, so that they apply before anything is painted.
 
-Gradio would put them there by script, after the page has come up in other colours, and with every selector rewritten.
-Here they are part of the document itself, which also loses its references to other hosts' pictures. And it is told to
-load nothing from anywhere else: a picture in a reply could carry what was said to another host.
+Gradio would add them by script after the page has appeared in other colours, and would rewrite every selector. Here
+they are part of the document itself. References to pictures on other hosts are removed, and the document forbids
+loading anything from elsewhere: a picture in a reply could send the conversation to another host.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
     "form-action 'self'"
 )
+_LANGUAGE = re.compile(rb'(?<=\s)lang="[^"]*"')
 _SOCIAL = re.compile(rb'\s*<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
 
 
-class Head:
-    """ASGI middleware: whole HTML documents get `html` at the end of their head."""
+class HeadMiddleware:
+    """ASGI middleware: complete HTML documents get `html` at the end of their head, and a language attribute."""
 
-    def __init__(self, app: ASGIApp, html: str) -> None:
+    def __init__(self, app: ASGIApp, html: str, language: str) -> None:
         self._app = app
         self._html = html.encode()
+        self._language = f'lang="{language}"'.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
@@ -55,4 +57,6 @@ class Head:
 
     def _changed(self, document: bytes) -> bytes:
         head, end, rest = document.partition(b"</head>")
-        return _SOCIAL.sub(b"", head) + self._html + end + rest if end else document
+        if not end:
+            return document
+        return _LANGUAGE.sub(self._language, _SOCIAL.sub(b"", head), count=1) + self._html + end + rest

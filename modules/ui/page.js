@@ -1,8 +1,8 @@
-// The little script of the page: light or dark, the scroll that sticks to the end, drawers, shortcuts, copying.
-// It stands in the head, after START_DARK, and runs before anything is painted. Everything else is gradio's.
+// The page's own script: light or dark, scrolling with the reply, sidebars, shortcuts, copying.
+// It is in the head, after START_DARK and TEXTS, and runs before anything is painted. Everything else is gradio's.
 
 const Page = {
-  // --- light and dark: what was chosen in this browser, else what the settings say ---
+  // --- light and dark: this browser's choice, else the settings ---
   dark() {
     const kept = localStorage.getItem('theme');
     return kept ? kept === 'dark' : START_DARK;
@@ -14,12 +14,15 @@ const Page = {
     }
     document.documentElement.style.colorScheme = dark ? 'dark' : 'light';
   },
+  language() { // gradio sets the browser's language, but our texts are in the page's
+    if (document.documentElement.lang !== TEXTS.language) document.documentElement.lang = TEXTS.language;
+  },
   switchTheme() {
     localStorage.setItem('theme', Page.dark() ? 'light' : 'dark');
     Page.paint();
   },
 
-  // --- the reading column: stay at the end only if the reader was there ---
+  // --- the reading column: follow the end only if it was in sight ---
   atEnd: true,
   follow(scroller) {
     const toEnd = () => { if (Page.atEnd) scroller.scrollTop = scroller.scrollHeight; };
@@ -36,7 +39,7 @@ const Page = {
     if (scroller) scroller.scrollTop = scroller.scrollHeight;
   },
 
-  // --- sending: the box is empty at once, so that nothing is lost that is typed while the server answers ---
+  // --- sending: the box is emptied at once, so that text typed before the response is not lost ---
   emptyMessage() {
     const box = document.querySelector('#message textarea');
     if (!box) return;
@@ -44,13 +47,13 @@ const Page = {
     box.dispatchEvent(new Event('input', { bubbles: true }));
   },
 
-  // --- a chat that is being opened: what is sent meanwhile waits, and goes to that one ---
-  opening: new Set(), // what opens it: the same button pressed twice opens one chat
+  // --- opening a chat: a message sent meanwhile waits, and goes to that chat ---
+  opening: new Set(), // the buttons in use: the same button pressed twice opens one chat
   held: false,
   giveUp: 0,
   opens(what) {
     Page.opening.add(what);
-    clearTimeout(Page.giveUp); // a server that does not answer: the text stays, and can be sent again
+    clearTimeout(Page.giveUp); // if the server does not respond, the text stays and can be sent again
     Page.giveUp = setTimeout(() => { Page.opening.clear(); Page.held = false; }, 20000);
   },
   opened(what) {
@@ -61,7 +64,7 @@ const Page = {
     Page.held = false;
     if (held) Page.sendHeld(40);
   },
-  sendHeld(tries) { // the button may take a moment to come back
+  sendHeld(tries) { // the button may take a moment to reappear
     if (Page.blank() || Page.press('send') || !tries) return;
     setTimeout(() => Page.sendHeld(tries - 1), 50);
   },
@@ -70,7 +73,7 @@ const Page = {
     return Page.opening.size > 0;
   },
 
-  // --- drawers ---
+  // --- sidebars ---
   narrow: () => matchMedia('(max-width: 860px)').matches,
   toggleChats(open) {
     const body = document.body;
@@ -82,7 +85,7 @@ const Page = {
   toggleExtensions(open) { document.body.classList.toggle('extensions-open', open); },
   toggleControls(open) { document.body.classList.toggle('controls-open', open); },
 
-  // --- a login that has to wait: the form of gradio's says nothing about that ---
+  // --- a delayed login, which gradio's form does not show ---
   tellLoginWait() {
     const real = window.fetch;
     window.fetch = async (what, how) => {
@@ -94,11 +97,13 @@ const Page = {
     };
   },
 
-  // --- a restart: wait until another run answers in this one's place, then show its page ---
+  // --- a restart: wait until the new run responds, then load its page ---
   async restarting() {
     const note = Object.assign(document.createElement('div'), { id: 'restarting' });
     note.setAttribute('role', 'status');
-    note.innerHTML = '<p><b>Starting again</b>This page comes back by itself.</p>';
+    note.innerHTML = '<p><b></b><span></span></p>';
+    const [title, about] = note.querySelectorAll('b, span');
+    [title.textContent, about.textContent] = [TEXTS.restarting, TEXTS.restarting_about];
     document.body.append(note);
     const run = async () => (await (await fetch('gradio_api/app_id', { cache: 'no-store' })).json()).app_id;
     const before = await run().catch(() => null);
@@ -106,12 +111,12 @@ const Page = {
       await new Promise((done) => { setTimeout(done, 400); });
       const now = await run().catch(() => null);
       if (now !== null && now !== before) break;
-      if (Date.now() - started > 60000) note.querySelector('p').lastChild.textContent = 'It does not answer yet. The terminal in which it runs tells why.';
+      if (Date.now() - started > 60000) about.textContent = TEXTS.restarting_slow;
     }
     location.reload();
   },
 
-  // --- copying, also where the page is not served from this machine and the browser holds the clipboard back ---
+  // --- copying, also if the page is served by another machine and the browser blocks the clipboard ---
   async copy(text, button) {
     try {
       await navigator.clipboard.writeText(text);
@@ -127,13 +132,13 @@ const Page = {
     label.dataset.done = 'yes';
     setTimeout(() => delete label.dataset.done, 1600);
   },
-  written(shown) { // what was written, of what markdown_text.py made of it for the renderer
+  written(shown) { // the original of a text that markdown_text.py has prepared for the renderer
     return shown.replace(/<pre data-was="([^"]*)">.*?<\/pre>\n\n/gs, '$1')
       .replace(/<(code|span) data-was="([^"]*)">.*?<\/\1>/gs, '$2')
       .replace(/<span class="nil"><\/span>/g, '')
       .replace(/&#(\d{7});/g, (entity, number) => String.fromCodePoint(Number(number)));
   },
-  copiesWhatWasWritten() { // gradio's own buttons copy what it was given
+  copiesWhatWasWritten() { // gradio's own buttons copy the prepared text
     const clipboard = navigator.clipboard;
     if (!clipboard) {
       document.addEventListener('copy', (event) => {
@@ -152,22 +157,22 @@ const Page = {
     if (reply) Page.copy(Page.written(reply.content.map((part) => part.text ?? '').join('\n')), 'copy-reply');
   },
 
-  // --- papers: when something was typed, and where the cursor stands (-1: nowhere), in characters as Python counts ---
+  // --- text editors: when something was typed, and the cursor's position (-1: none) in characters as Python counts ---
   now: () => performance.timeOrigin + performance.now(),
   carets: {},
   typing: {},
   typed(event) {
-    const paper = event.target.closest?.('.paper');
-    if (!paper || Page.typing[paper.id]) return;
-    Page.typing[paper.id] = setTimeout(() => {
-      delete Page.typing[paper.id];
-      document.getElementById(`${paper.id}-typed`)?.click();
+    const editor = event.target.closest?.('.text-editor');
+    if (!editor || Page.typing[editor.id]) return;
+    Page.typing[editor.id] = setTimeout(() => {
+      delete Page.typing[editor.id];
+      document.getElementById(`${editor.id}-typed`)?.click();
     }, 200);
   },
   place() {
     const field = document.activeElement;
-    const paper = field && field.tagName === 'TEXTAREA' && field.closest('.paper');
-    if (paper) Page.carets[paper.id] = { text: field.value, at: field.selectionStart };
+    const editor = field && field.tagName === 'TEXTAREA' && field.closest('.text-editor');
+    if (editor) Page.carets[editor.id] = { text: field.value, at: field.selectionStart };
   },
   caret(id) {
     const kept = Page.carets[id];
@@ -211,13 +216,13 @@ const Page = {
     event.preventDefault();
     event.stopPropagation();
   },
-  deskKeys(event) {
-    const desk = ['default', 'notebook'].find((name) => document.getElementById(name)?.offsetParent);
-    if (!desk) return;
+  editorKeys(event) {
+    const tab = ['default', 'notebook'].find((name) => document.getElementById(name)?.offsetParent);
+    if (!tab) return;
     let id = null;
-    if (event.key === 'Enter' && event.ctrlKey && !event.altKey) id = `${desk}-generate`;
+    if (event.key === 'Enter' && event.ctrlKey && !event.altKey) id = `${tab}-generate`;
     else if (event.key === 'Enter' && event.altKey && !event.ctrlKey) id = 'default-continue';
-    else if (event.key === 'Escape') id = `${desk}-stop`;
+    else if (event.key === 'Escape') id = `${tab}-stop`;
     if (id && Page.press(id)) Page.drop(event);
   },
   topmost() {
@@ -226,7 +231,7 @@ const Page = {
     return closers.find((id) => document.getElementById(id)?.offsetParent) ?? 'stop';
   },
   keys(event) {
-    if (!document.getElementById('talk')?.offsetParent) return Page.deskKeys(event);
+    if (!document.getElementById('talk')?.offsetParent) return Page.editorKeys(event);
     const enter = event.key === 'Enter';
     const plain = enter && !event.shiftKey && !event.ctrlKey && !event.altKey;
     if (plain && event.target.matches?.('#column .selectable')) {
@@ -250,37 +255,9 @@ const Page = {
     if (id && Page.press(id)) Page.drop(event);
   },
 
-  // --- names for what gradio leaves unnamed ---
-  TIPS: {
-    'regenerate': 'Write the reply again (Ctrl+Enter)',
-    'continue': 'Let the reply go on (Alt+Enter)',
-    'remove-last': 'Take the last exchange out (Ctrl+Shift+Backspace)',
-    'copy-reply': 'Copy the reply (Ctrl+Shift+K)',
-    'stop': 'Stop writing (Esc)',
-    'send': 'Send (Enter)',
-    'end-thought': 'End the thought here, and let the model answer',
-    'default-generate': 'Write what comes after the prompt (Ctrl+Enter)',
-    'default-continue': 'Let the output go on (Alt+Enter)',
-    'default-stop': 'Stop writing (Esc)',
-    'notebook-generate': 'Go on from the end of the text (Ctrl+Enter)',
-    'notebook-stop': 'Stop writing (Esc)',
-    'notebook-undo': 'Take back what the model wrote last',
-    'notebook-redo': 'Bring back what Undo or Regenerate took',
-    'notebook-regenerate': 'Write the last passage anew',
-    'theme-switch': 'Light or dark',
-    'chats-toggle': 'Show or hide the chats',
-    'controls-toggle': 'Mode, character, start of the reply (Ctrl+S)',
-    'impersonate': 'Let the model write your next message (Ctrl+Shift+M)',
-    'replace-last': 'The text in the box takes the place of the last reply (Ctrl+Shift+L)',
-    'version-earlier': 'The version before this one',
-    'version-later': 'The next version',
-    'show-prompt': 'What the model got for this reply, to the letter',
-    'chat-pin': 'Keep this chat above the others, or no longer',
-    'chat-undo': 'Take back the last change of this chat',
-    'chip': 'Go to the Model tab',
-  },
+  // --- accessible names that gradio does not set ---
   settle() {
-    for (const [id, tip] of Object.entries(Page.TIPS)) {
+    for (const [id, tip] of Object.entries(TEXTS.tips)) {
       const control = document.getElementById(id);
       if (control && control.title !== tip) control.title = tip;
     }
@@ -313,8 +290,9 @@ document.addEventListener('pointerdown', (event) => {
 });
 document.addEventListener('DOMContentLoaded', () => {
   Page.paint();
-  // gradio sets the system's choice when it mounts, and makes controls as it goes
+  // gradio applies the system's theme when it mounts, and creates controls later
   new MutationObserver(Page.paint).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+  new MutationObserver(Page.language).observe(document.documentElement, { attributes: true, attributeFilter: ['lang'] });
   let waiting = 0;
   new MutationObserver(() => {
     if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; Page.settle(); });

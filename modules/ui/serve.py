@@ -1,47 +1,53 @@
-"""Putting the page on the network: address, port, passwords, certificates. Gradio's own server does the work.
+"""Serves the page on the network: address, port, passwords, certificates. Gradio's own server does the work.
 
-Nothing is reported to anyone: analytics, the version check, run history and monitoring are off.
+No data is sent to anyone: analytics, the version check, run history and monitoring are off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from gradio import blocks
 from starlette.middleware import Middleware
 
 from modules.app import App
-from modules.config.leftovers import clear_old
-from modules.config.rights import accounts
+from modules.config.cleanup import delete_old_files
+from modules.config.permissions import read_accounts
 from modules.config.server_flags import ServerFlags
-from modules.ui import extension_blocks, theme
-from modules.ui.events import HANDLERS
-from modules.ui.head import Head
+from modules.ui import theme
+from modules.ui.head import HeadMiddleware
 from modules.ui.page import build_page
+from modules.ui.parts.events import HANDLERS
+from modules.ui.session import extension_blocks
+from modules.ui.texts import load_texts
 from modules.web import port
-from modules.web.bodies import Bodies
-from modules.web.connections import watch_over
-from modules.web.faults import Faults
-from modules.web.guard import Guard
-from modules.web.logins import LoginLimit, StrictCookies
-from modules.web.visitors import Visitors
+from modules.web.connections import limit_connections
+from modules.web.error_middleware import ErrorMiddleware
+from modules.web.logins import LoginLimitMiddleware, StrictCookieMiddleware
+from modules.web.origin_middleware import OriginMiddleware
+from modules.web.origins import OriginRules
+from modules.web.request_bodies import BodyMiddleware
 
 
-def serve(app: App) -> str:
-    """Start serving the page in a thread of its own. Returns its address. Raises: UserError."""
+def serve_page(app: App) -> str:
+    """Start serving the page in its own thread. Returns its address. Raises: UserError."""
     flags = app.launch.server
-    number = free_port(flags)
-    passwords = accounts(flags)
-    visitors = Visitors(flags.cors_origin, public=flags.share)
-    passing = app.paths.cache / "page"  # uploads, and files that are handed out
+    number = choose_port(flags)
+    passwords = read_accounts(flags)
+    visitors = OriginRules(flags.cors_origin, public=flags.share)
+    passing = app.paths.cache / "page"  # uploads and downloads
     os.environ["GRADIO_TEMP_DIR"] = str(passing)
-    clear_old(passing)
-    page = build_page(app)
-    page.queue(default_concurrency_limit=None, api_open=False)
+    delete_old_files(passing)
+    with _no_server_yet():
+        page = build_page(app)
+        page.queue(default_concurrency_limit=None, api_open=False)
+    texts = load_texts(app.settings.language)
     _reach_ourselves(flags.host)
     page.launch(
         server_name=flags.host,
@@ -56,28 +62,46 @@ def serve(app: App) -> str:
         max_file_size=flags.max_upload << 20,
         run_history=False,
         enable_monitoring=False,
-        theme=theme.theme(),
+        theme=theme.make_theme(),
         app_kwargs={
             "lifespan": _clearing(passing),
             "middleware": [
-                Middleware(Guard, visitors=visitors, credentials=True),
-                Middleware(Head, html=theme.head(dark=app.settings.dark_theme) + extension_blocks.head(app)),
+                Middleware(OriginMiddleware, visitors=visitors, credentials=True),
+                Middleware(
+                    HeadMiddleware,
+                    html=theme.page_head(texts, dark=app.settings.dark_theme) + extension_blocks.extension_head(app),
+                    language=texts.code,
+                ),
             ],
         },
         **_certificates(flags),
     )
     _stand_before(page.server, visitors, flags)
-    watch_over(page.server)
+    limit_connections(page.server)
     return flags.changed(listen_port=number).address
 
 
+@contextmanager
+def _no_server_yet() -> Iterator[None]:
+    """Gradio creates a whole server when a page is begun, when it is finished, and when it gets its queue, but only the
+    one of launch() serves. Each takes a fifth of a second, because it describes every component again. While inside,
+    the first three are skipped.
+    """
+    kept = blocks.App
+    blocks.App = SimpleNamespace(create_app=lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        blocks.App = kept
+
+
 def _clearing(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """While the page is served: what is old goes, once an hour. Gradio forgets uploads that broke off."""
+    """While the page is served, delete old files once an hour. Gradio forgets interrupted uploads."""
 
     async def clear() -> None:
         while True:
             await asyncio.sleep(3600)
-            await asyncio.to_thread(clear_old, folder)
+            await asyncio.to_thread(delete_old_files, folder)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -88,16 +112,19 @@ def _clearing(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]
     return lifespan
 
 
-def _stand_before(server: Any, visitors: Visitors, flags: ServerFlags) -> None:
-    """Put what turns visitors away before all of gradio, whose own CORS rules would answer first otherwise.
+def _stand_before(server: Any, visitors: OriginRules, flags: ServerFlags) -> None:
+    """Add the middleware that refuses requests before all of gradio, whose own CORS rules would otherwise answer first.
 
-    They let any page in where the host is not localhost. Until here, the inner Guard has refused it the answers.
+    Those allow any page if the host is not localhost. Until this is in place, the inner OriginMiddleware refuses such
+    requests.
     """
-    within = Faults(Bodies(LoginLimit(server.config.loaded_app), flags.max_upload, "--max-upload"))
-    server.config.loaded_app = Guard(StrictCookies(within), visitors, credentials=True)
+    within = ErrorMiddleware(
+        BodyMiddleware(LoginLimitMiddleware(server.config.loaded_app), flags.max_upload, "--max-upload")
+    )
+    server.config.loaded_app = OriginMiddleware(StrictCookieMiddleware(within), visitors, credentials=True)
 
 
-def free_port(flags: ServerFlags) -> int:
+def choose_port(flags: ServerFlags) -> int:
     """The page's port. Raises: Unavailable."""
     fixed = "listen_port" in flags.model_fields_set
     return port.free_port(flags.host, flags.listen_port, what="page", flag="--listen-port", fixed=fixed)
@@ -110,7 +137,7 @@ def _certificates(flags: ServerFlags) -> dict[str, Any]:
 
 
 def _reach_ourselves(host: str) -> None:
-    """Gradio asks its own server whether it is up: that must not go through the user's proxy."""
+    """Gradio asks its own server whether it is up: this must not go through the user's proxy."""
     for name in ("no_proxy", "NO_PROXY"):
         known = [each for each in os.environ.get(name, "").split(",") if each]
         wanted = [each for each in ("127.0.0.1", "localhost", host) if each not in known]

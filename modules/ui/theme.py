@@ -1,7 +1,7 @@
-"""How the page looks: system fonts, warm greys, one accent colour, light and dark both designed.
+"""The page's theme: system fonts, warm greys, one accent colour, in light and dark.
 
-The colours stand here, once, as gradio's theme; style.css arranges and never names a colour. Nothing is fetched from
-anywhere: no web font, no style sheet, no script of others.
+All colours are defined here, once, as gradio's theme; style.css defines the layout and never names a colour. Nothing is
+loaded from elsewhere: no web fonts, style sheets or scripts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils.colors import Color
 from gradio.themes.utils.sizes import Size
+
+from modules.ui.texts import Texts
 
 _HERE = Path(__file__).resolve().parent
 
@@ -127,7 +129,7 @@ _SHAPE = {
 }  # fmt: skip
 
 
-#: The bands of the samplers' river and the grounds of tokens: light, dark. Told apart by hue, alike in weight.
+#: Colors of the sampler flow chart's bands and of tokens: light, dark. They differ in hue and have the same weight.
 _BANDS: tuple[tuple[str, str], ...] = (
     ("#2c9a88", "#3aa593"),
     ("#d3a24c", "#c2964a"),
@@ -141,7 +143,7 @@ _BANDS: tuple[tuple[str, str], ...] = (
 )
 
 
-def theme() -> gr.themes.Base:
+def make_theme() -> gr.themes.Base:
     """The theme, for launch()."""
     base = gr.themes.Base(
         primary_hue=_TEAL,
@@ -158,14 +160,16 @@ def theme() -> gr.themes.Base:
     return base.set(**_SHAPE, **colours)
 
 
-def head(*, dark: bool) -> str:
-    """What stands in the page's head: style and script. `dark` is how a browser begins that has chosen nothing."""
+def page_head(texts: Texts, *, dark: bool) -> str:
+    """The page's head: style, script and the script's texts. `dark` is the default of a browser without a choice."""
     ground = {name: (light, night) for name, light, night in _COLOURS}["body_background_fill"]
     first = f"html, body {{ background: {ground[0]}; }} html.dark, html.dark body {{ background: {ground[1]}; }}"
     for place, mark in ((0, "html"), (1, "html.dark, html.dark body")):
         bands = "; ".join(f"--band-{at}: {pair[place]}" for at, pair in enumerate(_BANDS))
         first += f" {mark} {{ {bands}; }}"
-    script = f"const START_DARK = {json.dumps(dark)};\n{_file('page.js')}"
+    words = {"language": texts.code, "tips": texts.section("tip"), **texts.section("script")}
+    said = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
+    script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{_file('page.js')}"
     sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css")))
     return f"<script>{script}</script><style>{first}\n{sheets}</style>"
 

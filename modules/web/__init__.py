@@ -1,1 +1,1 @@
-"""What the page's server and the API's server have in common: who may come in, and on which port."""
+"""What the servers of the page and of the API share: access rules, logins, limits, ports."""

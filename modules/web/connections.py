@@ -1,8 +1,8 @@
-"""The connections of a server: a client that opens one and sends nothing, or half a header, holds it only for a while.
+"""Limits a server's open connections: idle ones and those with an incomplete header are closed after a while.
 
-Each open connection takes a file descriptor, and a process has few. So a server of ours has a most, well below what the
-system gives; where it is reached, the one that has been silent for longest makes room. uvicorn, whose protocol this is,
-waits for a header for ever. This module must not know what is served.
+Each open connection takes a file descriptor, and a process has few. So each of our servers has a limit well below the
+system's; when it is reached, the connection that has been silent for longest is closed. uvicorn, whose protocol this
+extends, waits for a header indefinitely. This module must not know what is served.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from errors import HeaderTooSlow, TooManyConnections, UserError
+from errors import UserError
+from modules.web.errors import HeaderTooSlow, TooManyConnections
 
 #: Seconds that a client has to send the header of a request.
 _HEADER = 30.0
 
-#: Connections of one server, where the system gives many descriptors; and descriptors that are left to all else.
+#: Connections of one server if the system allows many descriptors; and descriptors reserved for everything else.
 _MOST, _KEPT_FREE = 2000, 64
 
 _NO_DESCRIPTORS = "socket.accept() out of system resource"
-_QUIET = 60.0  # seconds between two log lines about the same
+_QUIET = 60.0  # seconds between two log lines about the same thing
 
 
 def most_connections() -> int:
-    """How many connections one of the two servers may hold: a third of the descriptors, after some for all else."""
+    """How many connections one of the two servers may hold: a third of the descriptors after the reserved ones."""
     try:
         import resource
-    except ImportError:  # Windows: there the limit is the memory
+    except ImportError:  # Windows: memory is the limit there
         return _MOST
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -41,11 +42,11 @@ def most_connections() -> int:
     return max(4, min(_MOST, (soft - _KEPT_FREE) // 3))
 
 
-def watch_over(server: uvicorn.Server, most: int | None = None, header_seconds: float = _HEADER) -> None:
-    """Let the connections of this server be patient ones, from now on; it may be running already."""
+def limit_connections(server: uvicorn.Server, most: int | None = None, header_seconds: float = _HEADER) -> None:
+    """Limit this server's connections from now on; it may be running already."""
     allowed = most_connections() if most is None else most
 
-    class Bounded(Patient):
+    class Bounded(LimitedProtocol):
         most = allowed
         header_seconds_ = header_seconds
 
@@ -72,12 +73,12 @@ def _once_started(server: uvicorn.Server) -> None:
 
 
 def _accept_one_by_one(listener: Any) -> None:
-    """Let asyncio take one connection at a time.
+    """Make asyncio accept one connection at a time.
 
-    It tries as many times as connections may queue up, also where the system has no descriptor left: then each try is a
-    log line, and a timer that begins anew, which fails once more when the server has ended.
+    It tries as often as connections may queue up, even if the system has no descriptor left: each failed attempt then
+    logs a line and starts a timer that fails once more after the server has ended.
     """
-    parts = ("_backlog", "_serving", "_sockets", "_start_serving")  # nothing public leads there
+    parts = ("_backlog", "_serving", "_sockets", "_start_serving")  # there is no public way to it
     if sys.platform == "win32" or not all(hasattr(listener, each) for each in parts):
         return
     queued = listener._backlog
@@ -87,8 +88,8 @@ def _accept_one_by_one(listener: Any) -> None:
         each.listen(queued)
 
 
-class Patient(H11Protocol):
-    """uvicorn's protocol with an end to waiting for a header, and a most of connections."""
+class LimitedProtocol(H11Protocol):
+    """uvicorn's protocol with a time limit for the header and a limit on connections."""
 
     most = _MOST
     header_seconds_ = _HEADER
@@ -114,7 +115,7 @@ class Patient(H11Protocol):
             self._stop_expecting()
 
     def handle_websocket_upgrade(self, event: Any) -> None:
-        self._upgraded = True  # the connection is another protocol's from here on
+        self._upgraded = True  # from here on the connection belongs to another protocol
         super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
@@ -127,16 +128,16 @@ class Patient(H11Protocol):
 
     @property
     def awaits_header(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is being processed."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
     def awaits_client(self) -> bool:
-        """Whether it is the client's turn: with a header, or with the rest of a body."""
+        """Whether the server waits for the client: for a header, or for the rest of a body."""
         return self.awaits_header or (self.cycle.more_body and not self.cycle.response_started)
 
     def give_up(self, status: bytes, error: UserError) -> None:
-        """Say why and close the connection."""
+        """Send the reason and close the connection."""
         if self.transport.is_closing():
             return
         body = json.dumps({"error": {"message": str(error), "type": "invalid_request_error"}}).encode()
@@ -145,13 +146,13 @@ class Patient(H11Protocol):
         self.transport.close()
 
     def _make_room(self) -> None:
-        others = (each for each in self.connections if isinstance(each, Patient))
+        others = (each for each in self.connections if isinstance(each, LimitedProtocol))
         silent = [each for each in others if each.awaits_client and not each.transport.is_closing()]
         oldest = min(silent, key=lambda each: each._silent_since, default=self)
         oldest.give_up(b"503 Service Unavailable", TooManyConnections(self.most))
 
     def _expect_header(self) -> None:
-        # bytes that come one by one do not begin the time anew
+        # single bytes do not restart the timer
         if self._header_timer is None:
             self._header_timer = self.loop.call_later(self.header_seconds_, self._header_late)
 
@@ -167,7 +168,7 @@ class Patient(H11Protocol):
 
 
 class _Seldom(logging.Filter):
-    """Lets asyncio say once a minute that no descriptors are left: it would say so thousands of times a second."""
+    """Logs once a minute that no descriptors are left: asyncio would log it thousands of times a second."""
 
     _said = -_QUIET
 
@@ -179,15 +180,15 @@ class _Seldom(logging.Filter):
             return False
         self._said = now
         record.msg = (
-            "The system gives no more file descriptors, so no new connections can be taken until some are closed. "
-            "`ulimit -n` raises the limit."
+            "The system's limit of open files is reached, so new connections must wait until others are closed. "
+            "Raise the limit with `ulimit -n`."
         )
         record.args, record.exc_info, record.exc_text = (), None, None
         return True
 
 
 def quiet_accept_errors() -> None:
-    """Once for the process, since asyncio has one log for all loops."""
+    """Once per process, because asyncio has one log for all loops."""
     asyncio_log = logging.getLogger("asyncio")
     if not any(isinstance(each, _Seldom) for each in asyncio_log.filters):
         asyncio_log.addFilter(_Seldom())

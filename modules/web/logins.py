@@ -1,6 +1,6 @@
-"""The login of the page, hardened: its cookie stays with pages of our own, and passwords cannot be guessed at speed.
+"""Hardens the page's login: the cookie is only sent by our own pages, and password guessing is slowed down.
 
-Gradio does the login itself and has neither. ASGI middleware that knows its route and nothing else of it.
+Gradio's own login does neither. This ASGI middleware knows its route and nothing else of it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field
 
-from errors import TooLarge, TooManyGuesses
-from modules.web.guard import App, Message, Receive, Scope, Send, header, refuse
+from modules.web.errors import TooLarge, TooManyGuesses
+from modules.web.origin_middleware import ASGIApp, Message, Receive, Scope, Send, request_header, send_error
 
 log = logging.getLogger(__name__)
 
-_LARGEST = 1 << 20  # bytes of a login
+_LARGEST = 1 << 20  # bytes of a login request
 _LONGEST_NAME = 200  # characters
-_FURTHER = "\0"  # all that is counted under no name of its own
+_FURTHER = "\0"  # shared entry for everything that is not counted under its own name
 
 _SAME_SITE = re.compile(rb";\s*samesite=[^;]*", re.IGNORECASE)
 _SECURE = re.compile(rb";\s*secure\s*(?=;|$)", re.IGNORECASE)
 
 
-class StrictCookies:
-    """Every cookie is `SameSite=Strict`, so that the browser sends it for our own pages alone; over https, `Secure`."""
+class StrictCookieMiddleware:
+    """Every cookie becomes `SameSite=Strict`, so that browsers send it for our own pages only; over https, `Secure`."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +47,7 @@ class StrictCookies:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
-                    (name, strict(value, secure=secure) if name.lower() == b"set-cookie" else value)
+                    (name, make_strict(value, secure=secure) if name.lower() == b"set-cookie" else value)
                     for name, value in message.get("headers", ())
                 ]
             await send(message)
@@ -55,8 +55,8 @@ class StrictCookies:
         await self._app(scope, receive, answer)
 
 
-def strict(cookie: bytes, *, secure: bool) -> bytes:
-    """A Set-Cookie header that says SameSite=Strict, whatever it said of that before."""
+def make_strict(cookie: bytes, *, secure: bool) -> bytes:
+    """A Set-Cookie header with SameSite=Strict, replacing any other value."""
     plain = _SAME_SITE.sub(b"", cookie)
     if secure and not _SECURE.search(plain):
         plain += b"; Secure"
@@ -65,7 +65,7 @@ def strict(cookie: bytes, *, secure: bool) -> bytes:
 
 @dataclass
 class _Wrong:
-    """The wrong guesses of one client, or at one account: how many under which other name, and when the last was."""
+    """The wrong guesses of one client, or at one account: how many per name of the other, and when the last one was."""
 
     last: float
     under: dict[str, int] = field(default_factory=dict)
@@ -75,25 +75,25 @@ class _Wrong:
         return sum(self.under.values())
 
 
-class Guesses:
-    """Counts the wrong passwords of each client, and those at each account. Some cost nothing, then waits double.
+class LoginAttempts:
+    """Counts the wrong passwords of each client and of each account. Some are free, then the waiting time doubles.
 
-    A right login takes back only what was guessed at its own account: nobody clears what they guessed at another's by
-    a login of their own.
+    A correct login clears only the guesses at its own account: nobody can clear guesses at another account by logging
+    in to their own.
     """
 
     FREE = 5  # of a client
     FREE_OF_AN_ACCOUNT = (
-        20  # from all clients: many may be one person; and a stranger should not lock the owner out soon
+        20  # from all clients: many may be one person, and an attacker should not lock the owner out quickly
     )
     LONGEST_WAIT = 300.0  # seconds
     FORGOTTEN = 3600.0  # seconds after the last guess
     MOST_CLIENTS = 4096
-    MOST_NAMES = 64  # of one client: what it guesses at further ones is counted together
+    MOST_NAMES = 64  # accounts per client; guesses at further ones are counted together
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wrong: dict[str, _Wrong] = {}  # by client; last used, last to go
+        self._wrong: dict[str, _Wrong] = {}  # by client, in order of use
         self._at: dict[str, _Wrong] = {}  # by account
 
     def wait(self, client: str, account: str = "") -> float:
@@ -104,13 +104,13 @@ class Guesses:
         )
 
     def begin(self, client: str, account: str = "") -> None:
-        """A guess, counted as a wrong one until it proves right: so several at once are as many."""
+        """A guess, counted as wrong until it turns out to be right, so that parallel guesses count as well."""
         self._count(self._wrong, client, account)
         if account:
             self._count(self._at, account, client)
 
     def right(self, client: str, account: str = "") -> None:
-        """The password was right: nothing is held against this account, nor what this client guessed at it."""
+        """The password was right: clears this account and this client's guesses at it."""
         self._at.pop(account, None)
         if held := self._wrong.get(client):
             held.under.pop(account, None)
@@ -137,12 +137,12 @@ class Guesses:
             table.pop(next(iter(table)))
 
 
-class LoginLimit:
-    """ASGI middleware before the login: after some wrong passwords, a client has to wait."""
+class LoginLimitMiddleware:
+    """ASGI middleware before the login: after several wrong passwords, a client has to wait."""
 
-    def __init__(self, app: App, guesses: Guesses | None = None) -> None:
+    def __init__(self, app: ASGIApp, guesses: LoginAttempts | None = None) -> None:
         self._app = app
-        self._guesses = guesses or Guesses()
+        self._guesses = guesses or LoginAttempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].rstrip("/") != "/login":
@@ -151,12 +151,12 @@ class LoginLimit:
         client = network_of((scope.get("client") or ("?",))[0])
         body = await _body(receive)
         if body is None:
-            await refuse(send, 413, str(TooLarge(_LARGEST >> 20)), "request_too_large", {"connection": "close"})
+            await send_error(send, 413, str(TooLarge(_LARGEST >> 20)), "request_too_large", {"connection": "close"})
             return
-        account = account_in(header(scope, b"content-type") or "", body)
+        account = login_account(request_header(scope, b"content-type") or "", body)
         if (seconds := self._guesses.wait(client, account)) > 0:
             error = TooManyGuesses(seconds)
-            await refuse(send, 429, str(error), "too_many_guesses", {"retry-after": str(max(1, round(seconds)))})
+            await send_error(send, 429, str(error), "too_many_guesses", {"retry-after": str(max(1, round(seconds)))})
             return
         self._guesses.begin(client, account)
 
@@ -165,7 +165,7 @@ class LoginLimit:
                 if message["status"] == 200:
                     self._guesses.right(client, account)
                 elif self._guesses.wait(client, account) > 0:
-                    log.warning("Wrong passwords for the page, again and again, from %s", client)
+                    log.warning("Repeated failed logins from %s", client)
             await send(message)
 
         given = [{"type": "http.request", "body": body, "more_body": False}]
@@ -177,7 +177,7 @@ class LoginLimit:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole of it; None where it is larger than a login is, or breaks off."""
+    """The complete body; None if it is larger than a login or incomplete."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -188,8 +188,8 @@ async def _body(receive: Receive) -> bytes | None:
     return body
 
 
-def account_in(content_type: str, body: bytes) -> str:
-    """The name that a login gives, the last where there are several, as Gradio reads it; "" where there is none."""
+def login_account(content_type: str, body: bytes) -> str:
+    """The user name of a login, the last if there are several, as Gradio reads it; "" if there is none."""
     names: list[str] = []
     plain = content_type.lower().startswith("multipart/")
 
@@ -207,7 +207,7 @@ def account_in(content_type: str, body: bytes) -> str:
 
 
 def network_of(address: str) -> str:
-    """Whose guesses are counted together: an IPv4 address, or an IPv6 network, all of which is one client's."""
+    """Whose guesses are counted together: an IPv4 address, or an IPv6 network, which is one client's."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""A free port for a server, and the certificates that it serves with. Knows nothing of what is served."""
+"""Finds a free port for a server, and the certificates it uses. Knows nothing of what is served."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-#: How many further ports are tried when the usual one is taken and no other was asked for.
+#: How many further ports are tried if the default one is in use and no other was requested.
 TRIES = 20
 
 
 def free_port(host: str, asked: int, *, what: str, flag: str, fixed: bool) -> int:
-    """The port that was asked for; where it is the usual one and not `fixed`, the next free one after it.
+    """The requested port; if it is the default one and not `fixed`, the next free one after it.
 
     `what` is served ("page"), `flag` sets its port. Raises: Unavailable.
     """
     if is_free(host, asked):
         return asked
     if fixed:
-        raise Unavailable(f"Port {asked} is taken by another program. End that one, or give {flag} another number.")
+        raise Unavailable(
+            f"Port {asked} is already in use. Stop the other program, or choose another port with {flag}."
+        )
     for port in range(asked + 1, asked + 1 + TRIES):
         if is_free(host, port):
-            log.warning("Port %d is taken by another program, so the %s is on port %d.", asked, what, port)
+            log.warning("Port %d is already in use, so the %s uses port %d.", asked, what, port)
             return port
-    raise Unavailable(f"The ports {asked} to {asked + TRIES} are all taken. Give {flag} another number.")
+    raise Unavailable(f"The ports {asked} to {asked + TRIES} are all in use. Choose another port with {flag}.")
 
 
 def is_free(host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The API as it is served, over a fake model and over the real one."""
+"""The served API, over a fake model and over the real one."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Client:
         return self.http.post(path, json=body, **more)
 
     def use(self, model: Any) -> Any:
-        """Let this model be the one in memory, without a load."""
-        self.app.models._model = model
+        """Make this the loaded model, without loading it."""
+        self.app.models.adopt(model)
         return model
 
 
@@ -75,14 +75,14 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 @pytest.fixture
 def api(session: Client) -> Client:
-    """A server without keys; its model is a fake that says "Paris."."""
+    """A server without keys, with a fake model that replies "Paris."."""
     session.use(FakeModel())
     return session
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Serve with flags of one's own."""
+    """Serve with other flags."""
     running: list[Iterator[Client]] = []
 
     def begin(*argv: str, key: str = "") -> Client:

@@ -1,4 +1,4 @@
-"""Nonsense is answered with a sentence in OpenAI's error object, never with a 5xx."""
+"""Invalid input is answered with OpenAI's error object and a sentence, never with a 5xx."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from errors import TemplateFailed
-from modules.api.fields import (
+from modules.api.request_models import (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
@@ -22,7 +22,7 @@ from modules.api.fields import (
     LorasBody,
     TokensBody,
 )
-from modules.api.serve import build
+from modules.api.serve import build_api
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
 
@@ -132,8 +132,16 @@ def test_a_template_that_raises(api: Client) -> None:
         assert "template" in got.json()["error"]["message"]
 
 
-def test_old_function_calling_is_refused(api: Client) -> None:
-    assert api.post("/v1/chat/completions", {"messages": USER, "functions": []}).status_code == 400
+def test_old_function_calling_that_is_wrong_is_refused(api: Client) -> None:
+    for wrong in (
+        {"function_call": "auto"},
+        {"functions": [], "tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"functions": [{"name": "f"}], "function_call": "f"},
+        {"functions": [{"name": "f"}], "function_call": {"name": "g"}},
+        {"functions": [{}]},
+        {"functions": "f"},
+    ):
+        assert api.post("/v1/chat/completions", {"messages": USER, **wrong}).status_code == 400
 
 
 def test_unknown_paths_and_methods(api: Client) -> None:
@@ -220,7 +228,7 @@ def test_half_a_character_in_the_arguments_of_a_call(api: Client) -> None:
     "value", [[1.5] * 1000, ["x"] * 1000, [[1.5]] * 1000, [[1.5] * 1000], [True] * 1000, [1] * 1000]
 )
 def test_a_long_list_is_told_of_once(value: Any) -> None:
-    """An error for each of its elements would keep the event loop busy for seconds."""
+    """An error for each element would block the event loop for seconds."""
     models = (CompletionRequest, ChatRequest, LogitsFields, EmbeddingsRequest, TokensBody, LorasBody)
     for model in models:
         for name in model.model_fields:
@@ -235,7 +243,7 @@ def test_many_names_that_are_no_text_are_told_of_once(api: Client) -> None:
     content = json.dumps({"prompt": "x", **{f"\ud800{number}": 1 for number in range(1000)}})
     got = api.http.post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
     assert got.status_code == 400
-    assert "half a character" in got.json()["error"]["message"]
+    assert "lone surrogate" in got.json()["error"]["message"]
 
 
 def test_what_was_sent_is_not_written_out(api: Client) -> None:
@@ -254,9 +262,9 @@ _VALUES: tuple[Any, ...] = (
 
 
 def test_fuzzed_bodies_never_break_it(api: Client) -> None:
-    """By default a part of them; FUZZ=10000 sends so many."""
+    """By default a part of them; FUZZ=10000 sends 10,000."""
     api.use(FakeModel("ok", context_length=2000))
-    schemas = build(api.app).openapi()["components"]["schemas"]
+    schemas = build_api(api.app).openapi()["components"]["schemas"]
     chance = random.Random(5)
     paths = {
         "/v1/completions": "CompletionRequest", "/v1/chat/completions": "ChatRequest",
@@ -276,7 +284,7 @@ def test_fuzzed_bodies_never_break_it(api: Client) -> None:
 
 
 def test_slow_templates_keep_nobody_else_waiting(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than there are threads for short work, and what waits in line leaves with its client."""
+    """More of them than threads for short work; queued ones are dropped when their clients disconnect."""
     endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     body = {"messages": USER, "instruction_template_str": endless}
     begun, go_on = threading.Event(), threading.Event()

@@ -1,15 +1,14 @@
-"""What clients send in forms of their own, and what they are told: fields of messages, forced calls, old calls."""
+"""Clients' own forms of requests and the responses to them: fields of messages, forced calls, legacy calls."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from modules.chat.forced import forced
-from modules.families.reading import Reading
-from modules.families.table import FAMILIES, GENERAL
+from modules.chat.prompt.tool_grammar import tool_call_grammar
+from modules.families.reply_format import ReplyFormat
+from modules.families.table import GENERAL
 from tests.api.conftest import Client
 from tests.api.test_families import CHATML, TOOL, USER
 from tests.fake_engine import FakeModel
@@ -19,25 +18,10 @@ NAMED = "{% for m in messages %}{{m.name}}: {{m.content}}{% endfor %}"
 TOOLS = {"get_weather": TOOL["function"]["parameters"]}
 
 
-@pytest.mark.parametrize("family", [each for each in (*FAMILIES, GENERAL) if each.forced], ids=lambda each: each.name)
-def test_a_forced_call_is_one_of_its_family(family: Any) -> None:
-    before, after = family.forced
-    reply = f"{before.replace('NAME', 'get_weather')}{json.dumps({'city': 'Oslo'})}{after}"
-    reading = Reading(family, "<|start|>assistant" if family.header else "", "", TOOLS)
-    for cuts in (len(reply), 1, 3):
-        parser = reading.parser()
-        parts = [part for at in range(0, len(reply), cuts) for part in parser.push(reply[at : at + cuts])]
-        parts += parser.finish()
-        assert [(part.call.name, json.loads(part.call.arguments)) for part in parts if part.call] == [
-            ("get_weather", {"city": "Oslo"})
-        ]
-        assert "".join(part.text for part in parts).strip() == ""
-
-
 def test_a_thought_that_is_open_is_closed_before_a_forced_call() -> None:
-    grammar = forced("required", [TOOL], Reading(GENERAL, "<think>\n", "", TOOLS), [])
-    assert grammar.startswith(r'root ::= "\n</think>\n\n<tool_call>\n')
-    assert '"<tool_call>' in forced("required", [TOOL], Reading(GENERAL, "", "", TOOLS), [])
+    grammar = tool_call_grammar("required", [TOOL], ReplyFormat(GENERAL, "<think>\n", "", TOOLS), [])
+    assert grammar.startswith(r'root ::= "\n</think>\n\n" "<tool_call>\n')
+    assert '"<tool_call>' in tool_call_grammar("required", [TOOL], ReplyFormat(GENERAL, "", "", TOOLS), [])
 
 
 def test_the_sdk_forces_a_call_in_the_familys_form(api: Client) -> None:
@@ -72,6 +56,29 @@ def test_the_sdk_gets_one_call_where_it_wants_no_more(api: Client, streamed: boo
         assert len(message.tool_calls) == count
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("choice", ["auto", {"name": "get_weather"}])
+def test_the_sdk_calls_as_it_did_before_tools(api: Client, streamed: bool, choice: Any) -> None:
+    one = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+    model = api.use(FakeModel(one + one))
+    how: Any = {"model": "x", "messages": USER, "functions": [TOOL["function"]], "function_call": choice}
+    how["extra_body"] = {"instruction_template_str": CHATML}
+    if streamed:
+        chunks = list(api.openai.chat.completions.create(**how, stream=True))
+        deltas = [each.choices[0].delta for each in chunks]
+        calls: list[Any] = [delta.function_call for delta in deltas if delta.function_call]
+        reason = chunks[-1].choices[0].finish_reason
+        assert not any(delta.tool_calls for delta in deltas)
+    else:
+        choices = api.openai.chat.completions.create(**how).choices
+        calls, reason = [choices[0].message.function_call], choices[0].finish_reason
+        assert choices[0].message.tool_calls is None
+        assert choices[0].message.content is None
+    assert [(call.name, call.arguments) for call in calls] == [("get_weather", '{"city": "Oslo"}')]
+    assert reason == "function_call"
+    assert bool(model.requests[-1].params.grammar_string) == (choice != "auto")
+
+
 def prompt(api: Client, messages: Any, **more: Any) -> tuple[str, str]:
     got = api.post("/v1/internal/chat-prompt", {"messages": messages, **more}).json()
     return got["prompt"], " ".join(got.get("warnings", []))
@@ -89,7 +96,7 @@ def test_fields_of_a_message_reach_a_template_that_asks_or_are_named(api: Client
     message = [{"role": "user", "content": "Hi", "name": "Bob", "mood": "glad", "weight": None}]
     text, said = prompt(api, message, instruction_template_str=NAMED)
     assert text.startswith("Bob: Hi")
-    assert said == "messages.0.mood has no effect: the template does not ask for it."
+    assert said == "messages.0.mood has no effect: the template does not use it."
     _, said = prompt(api, message, mode="chat")
     assert "messages.0.name" in said
 
@@ -97,8 +104,8 @@ def test_fields_of_a_message_reach_a_template_that_asks_or_are_named(api: Client
 @pytest.mark.parametrize(
     ("content", "param", "words"),
     [
-        (5, "messages.0.content", "a text or a list"), ([{"type": "text"}], "messages.0.content", "has no text"),
-        ([{"type": "audio_url"}], "messages.0", "reads text only"),
+        (5, "messages.0.content", "a string or a list"), ([{"type": "text"}], "messages.0.content", "has no text"),
+        ([{"type": "audio_url"}], "messages.0", "only accepts text"),
         ([{"type": "wobble"}], "messages.0.content", "unknown"),
     ],
 )  # fmt: skip
@@ -128,7 +135,7 @@ def test_stop_token_ids_and_bad_words_are_honoured(api: Client) -> None:
     api.use(FakeModel("One<|im_end|>two"))
     got = api.post(CHAT, {"messages": USER, "stop_token_ids": [259, 65], "bad_words": ["A"]}).json()
     assert got["choices"][0]["message"]["content"] == "One"
-    assert "65 is no control token" in " ".join(got["warnings"])
+    assert "65 is not a control token" in " ".join(got["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The page about the API stands by itself: it asks no other host, runs nothing, and names every route and field."""
+"""The API's documentation page is self-contained: it loads nothing, runs no scripts, and lists every route and
+field.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def test_every_route_and_field_is_on_it(api: Client) -> None:
 
 
 def test_what_a_description_says_is_text() -> None:
-    said = docs_page.page(
+    said = docs_page.render_docs_page(
         {
             "info": {"title": "<script>x</script>", "description": "<img src=x>"},
             "paths": {"/<b>": {"get": {"tags": ["<i>"], "description": "<u>", "parameters": [{"name": "<s>"}]}}},

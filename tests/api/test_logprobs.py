@@ -1,4 +1,4 @@
-"""Log-probabilities: streamed and whole say the same, of the tokens that are shown, at the places where they stand."""
+"""Log-probabilities: the same in streams and complete replies, for the visible tokens, at the right positions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEYS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
 def both(api: Client, **more: Any) -> tuple[str, dict[str, Any]]:
-    """The text and the log-probabilities of a completion, which are the same streamed."""
+    """The text and log-probabilities of a completion, which are the same when streamed."""
     body = {"prompt": "x", "logprobs": 1, **more}
     whole = api.post("/v1/completions", body).json()["choices"][0]
     chunks = [chunk["choices"][0] for chunk in events(api.post("/v1/completions", {**body, "stream": True}).text)]
@@ -47,7 +47,7 @@ def test_text_that_is_held_back_does_not_shift_the_offsets(api: Client) -> None:
 
 
 def test_a_token_has_an_event_of_its_own(api: Client) -> None:
-    """Clients show the log-probabilities of one token an event, also where several were held back."""
+    """Clients show the log-probabilities of one token per event, even if several were held back."""
     api.use(FakeModel(["ab\n", "Yo", "ga", "u:", b"\xf0\x9f", b"\x98\x80"]))
     body = {"prompt": "x", "logprobs": 1, "stop": ["\nYogu;"], "stream": True}
     chunks = [chunk["choices"][0] for chunk in events(api.post("/v1/completions", body).text)]

@@ -1,4 +1,4 @@
-"""Many at once: nobody gets another's text, who leaves leaves nothing behind, and page and API stand in one queue."""
+"""Many requests at once: no mixed-up texts, nothing left after a disconnect, and one queue for page and API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from errors import Cancelled
-from modules.api import stream
+from modules.api import event_stream
 from tests.api.conftest import Client
 from tests.api.test_openai import events
 from tests.fake_engine import FakeModel
@@ -79,7 +79,7 @@ def test_page_and_api_stand_in_one_queue(api: Client) -> None:
 
 
 class Slow(FakeModel):
-    """Scores and embeds until it is told to end."""
+    """Scores and embeds until it is told to stop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ def test_the_model_is_loaded_and_unloaded_over_the_api(api: Client, demo_model_p
     assert bad.status_code == 400
     good = api.post("/v1/internal/model/load", {"model_name": demo_model_path.name, "args": {"n_ctx": 512},
                                                    "settings": {"instruction_template": "Alpaca"}})  # fmt: skip
-    assert "settings.instruction_template has no effect" in " ".join(good.json()["warnings"])
+    assert "settings.instruction_template was ignored" in " ".join(good.json()["warnings"])
     assert good.status_code == 200, good.text
     assert api.app.models.loaded.context_length == 512
     assert api.post("/v1/internal/model/unload").status_code == 200
@@ -160,8 +160,8 @@ def test_the_model_is_loaded_and_unloaded_over_the_api(api: Client, demo_model_p
 
 
 def test_a_long_silence_is_kept_alive(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_PING", 0.1)
-    monkeypatch.setattr(stream, "_PATIENCE", 0.05)
+    monkeypatch.setattr(event_stream, "_PING", 0.1)
+    monkeypatch.setattr(event_stream, "_PATIENCE", 0.05)
     model = api.use(FakeModel(hold_after=0))
     with api.http.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as reply:
         lines = reply.iter_lines()

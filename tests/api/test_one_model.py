@@ -1,4 +1,5 @@
-"""One request, one model: whatever is loaded meanwhile, who begins a request answers it, or it ends with a sentence.
+"""One request uses one model: if another is loaded meanwhile, the request is finished by its own or ends with an
+error.
 
 Each door of the program is tried twice: where each look at the loaded model would find another one, and with the model
 replaced after each single use of it.
@@ -17,11 +18,11 @@ import pytest
 from errors import ModelClosed
 from loaders.params import SamplingParams
 from modules.app import App
-from modules.chat.service import Turn
-from modules.generation.stages import inside
-from modules.generation.token_view import token_view
-from modules.library.models import Models
-from modules.ui.paper import Paper
+from modules.chat.service import ReplySettings
+from modules.generation.sampler_trace import trace_samplers
+from modules.generation.token_view import view_tokens
+from modules.library.model_manager import ModelManager
+from modules.ui.editor.text_editor import TextEditor
 from tests.api.conftest import Client
 from tests.api.test_openai import events
 from tests.fake_engine import FakeModel
@@ -30,12 +31,12 @@ from tests.swapped_models import Watched, looked_up, replaced_after
 PARAMS = SamplingParams(max_new_tokens=40, guidance_scale=1.5, negative_prompt="not this", temperature=0.5)
 SAYS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who is it?"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
-MOST = 400  # uses of a model that one request may take in these tests
+MOST = 400  # accesses to a model that one request may make in these tests
 
 
 @dataclass
 class Outcome:
-    """What came of a request: the text (or whatever else tells the model), the model that it names, or the refusal."""
+    """The result of a request: the text (or what else identifies the model), the model it names, or the error."""
 
     text: str = ""
     model: str | None = None
@@ -72,8 +73,8 @@ def streamed(text: str, told: Callable[[dict[str, Any]], str]) -> Outcome:
     return Outcome(said, good[0]["model"] if good else None, refused=bool(refused))
 
 
-def turn(mode: str) -> Turn:
-    return Turn(mode=mode, params=PARAMS)  # type: ignore[arg-type]
+def turn(mode: str) -> ReplySettings:
+    return ReplySettings(mode=mode, params=PARAMS)  # type: ignore[arg-type]
 
 
 def page(act: Callable[[App, str], Iterator[Any]]) -> Door:
@@ -101,15 +102,15 @@ def direct(act: Callable[[App], str]) -> Door:
 
 
 def looked(app: App) -> str:
-    place = app.places.look("Who?", PARAMS, who="test")
+    place = app.snapshots.compute("Who?", PARAMS, who="test")
     place.distribution(PARAMS, sampled=True, count=5)
-    token_view(place.model.tokenizer, place.ids)
-    inside(place, PARAMS)
+    view_tokens(place.model.tokenizer, place.ids)
+    trace_samplers(place, PARAMS)
     return str(place.model.name)
 
 
 def counted(app: App) -> str:
-    line = Paper.counts(SimpleNamespace(app=app), "Who?", PARAMS)  # type: ignore[arg-type]
+    line = TextEditor.counts_html(SimpleNamespace(app=app), "Who?", PARAMS)  # type: ignore[arg-type]
     if str(ModelClosed()) in line:
         raise ModelClosed
     return line
@@ -133,7 +134,7 @@ def completion(**more: Any) -> Door:
     return http("/v1/completions", {"prompt": "Who?", "max_tokens": 40, **more}, written)
 
 
-#: name -> (what has to be there before, the request)
+#: name -> (what must exist before, the request)
 DOORS: dict[str, tuple[str, Door]] = {
     "completions": ("", completion()),
     "completions, everything": ("", completion(suffix=".", banned_strings=["zz"], logprobs=2, echo=True, n=2)),
@@ -162,8 +163,8 @@ DOORS: dict[str, tuple[str, Door]] = {
     "page: continue": (CHAT, page(lambda app, id: app.chats.continue_(id, turn("instruct")))),
     "page: impersonate": (CHAT, page(lambda app, id: app.chats.impersonate(id, "", turn("chat")))),
     "page: prompt": (CHAT, page(lambda app, id: iter([app.chats.prompt(id, turn("instruct"), "Who?").text]))),
-    "page: Notebook": (WRITTEN, page(lambda app, id: app.writing.go_on(id, PARAMS))),
-    "page: Default": (WRITTEN, page(lambda app, id: app.writing.go_on(id, PARAMS, start="Who?"))),
+    "page: Notebook": (WRITTEN, page(lambda app, id: app.draft_writer.continue_draft(id, PARAMS))),
+    "page: Default": (WRITTEN, page(lambda app, id: app.draft_writer.continue_draft(id, PARAMS, start="Who?"))),
     "page: next token": ("", direct(looked)),
     "page: count": ("", direct(counted)),
 }
@@ -172,7 +173,7 @@ every_door = pytest.mark.parametrize("name", DOORS)
 
 
 def ready(client: Client, needs: str) -> str:
-    """What a request needs, made with a model that nobody swaps."""
+    """What a request needs, created with a model that is not swapped."""
     client.use(FakeModel("Fine."))
     if needs == CHAT:
         id = client.app.chats.new().id
@@ -185,9 +186,9 @@ def ready(client: Client, needs: str) -> str:
 def test_a_request_looks_once_and_asks_one_model(api: Client, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     needs, door = DOORS[name]
     id = ready(api, needs)
-    # another room each, so that a budget of one with the prompt of another would show, too
+    # different context sizes, so that a budget of one with the prompt of another would show, too
     models = [Watched(f"m{number}", 4096 - 512 * number) for number in range(6)]
-    with looked_up(monkeypatch, Models, models) as looks:
+    with looked_up(monkeypatch, ModelManager, models) as looks:
         outcome = door(api, id)
     assert looks == [0]
     assert models[0].touches
@@ -212,13 +213,13 @@ def test_a_model_that_is_replaced_at_any_point_never_hands_over_to_the_next(
     for touches in range(MOST):
         id = ready(api, needs)
         first, second = Watched("first"), Watched("second", 256)
-        with replaced_after(monkeypatch, Models, first, second, touches):
+        with replaced_after(monkeypatch, ModelManager, first, second, touches):
             outcome = door(api, id)
         assert not second.touches, (touches, second.touches)
         assert "second" not in outcome.text
         assert outcome.model in (None, "first")
         refused += outcome.refused
-        if not first.closed:  # it came through without a swap: all points have been tried
+        if not first.closed:  # it succeeded without a swap: all points have been tested
             break
     else:
         pytest.fail("a request takes more uses of its model than are tried here")
@@ -236,7 +237,7 @@ def test_the_next_request_asks_the_model_that_is_loaded_then(api: Client) -> Non
 def test_a_page_reply_whose_model_goes_away_keeps_what_is_there(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     id = ready(api, CHAT)
     first, second = Watched("first"), Watched("second")
-    with replaced_after(monkeypatch, Models, first, second, 10**6):
+    with replaced_after(monkeypatch, ModelManager, first, second, 10**6):
         reply = api.app.chats.send(id, "Who?", replace(turn("instruct"), params=SamplingParams()))
         seen = [next(reply).text for _ in range(3)][-1]
         first.close()

@@ -1,4 +1,4 @@
-"""What OpenAI's own client sends and reads, on both routes, with the demo model where the text matters."""
+"""OpenAI's own client on both routes, with the demo model where the text matters."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_embeddings_are_vectors_of_length_one(real: Client) -> None:
 def test_moderation_says_that_nothing_was_judged(api: Client) -> None:
     got = api.openai.moderations.create(input=["x", "y"])
     assert [result.flagged for result in got.results] == [False, False]
-    assert "Nothing was judged" in str(api.post("/v1/moderations", {"input": "x"}).json()["warnings"])
+    assert "nothing was checked" in str(api.post("/v1/moderations", {"input": "x"}).json()["warnings"])
 
 
 def test_errors_are_the_client_s_own_classes(api: Client) -> None:
@@ -277,3 +277,10 @@ def test_more_tokens_than_fit_are_cut_with_a_warning_and_a_long_prompt_is_refuse
     assert refused.json()["error"]["code"] == "context_length_exceeded"
     assert "61" in refused.json()["error"]["message"]
     assert "49" in refused.json()["error"]["message"]
+
+
+def test_a_slash_at_the_end_of_an_address_means_nothing(api: Client) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert api.post("/v1/chat/completions/", body).status_code == 200
+    assert api.get("/v1/models/").status_code == 200
+    assert api.get("/v1/nothing/").status_code == 404

@@ -1,4 +1,4 @@
-"""Our own description, taken at its word by schemathesis: whatever it allows is answered without a 5xx."""
+"""Our OpenAPI description, tested by schemathesis: whatever it allows is answered without a 5xx."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from schemathesis.checks import not_a_server_error
 
 from loaders.base import Token
 from loaders.params import SamplingParams
-from modules.api.serve import build
+from modules.api.serve import build_api
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
 
-#: What these do is tried elsewhere: the first loads files, the others change what other tests rely on.
+#: Tested elsewhere: the first loads files, the others change what other tests rely on.
 LEFT_OUT = ("/v1/internal/model/load", "/v1/internal/model/unload")
 
 
 class Few(FakeModel):
-    """Its tokens are bytes, and there are only so many."""
+    """Its tokens are bytes, and there are only a few."""
 
     def _token(self, place: int, piece: bytes, alternatives: int | None) -> Token:
         return super()._token(place, piece, None if alternatives is None else min(alternatives, 256))
 
 
 def test_every_knob_is_a_field_of_both_generation_routes(api: Client) -> None:
-    schemas = build(api.app).openapi()["components"]["schemas"]
+    schemas = build_api(api.app).openapi()["components"]["schemas"]
     for name in ("CompletionRequest", "ChatRequest"):
         assert set(SamplingParams.knobs()) <= set(schemas[name]["properties"])
 

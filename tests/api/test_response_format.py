@@ -1,4 +1,4 @@
-"""A schema counts in whichever place of response_format a client writes it, and what has no effect is named."""
+"""A schema is used wherever in response_format a client puts it, and what has no effect is reported."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from errors import InvalidInput
-from modules.api.response_format import form_grammar
-from modules.prompts.json_grammar import json_grammar
+from modules.api.response_format import response_format_grammar
+from modules.prompts.json_schema.grammar import json_grammar
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 
@@ -27,19 +27,19 @@ SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "require
     ],
 )
 def test_a_schema_is_found_wherever_it_stands(form: dict[str, Any]) -> None:
-    assert form_grammar(form) == json_grammar(SCHEMA)
+    assert response_format_grammar(form) == json_grammar(SCHEMA)
 
 
 def test_the_other_forms() -> None:
-    assert form_grammar(None) == form_grammar({"type": "text"}) == ("", [])
-    assert form_grammar({"type": "json_object"}) == json_grammar()
-    assert form_grammar({"type": "grammar", "grammar": 'root ::= "a"'}) == ('root ::= "a"', [])
+    assert response_format_grammar(None) == response_format_grammar({"type": "text"}) == ("", [])
+    assert response_format_grammar({"type": "json_object"}) == json_grammar()
+    assert response_format_grammar({"type": "grammar", "grammar": 'root ::= "a"'}) == ('root ::= "a"', [])
 
 
 def test_what_has_no_effect_in_it_is_named() -> None:
     inner = {"schema": SCHEMA, "wobble": 1}
-    notes = form_grammar({"type": "json_schema", "json_schema": inner, "schema_id": "x"})[1]
-    assert [note.split(" has no effect")[0] for note in notes] == [
+    notes = response_format_grammar({"type": "json_schema", "json_schema": inner, "schema_id": "x"})[1]
+    assert [note.split()[2] for note in notes] == [
         "response_format.schema_id", "response_format.json_schema.wobble",
     ]  # fmt: skip
 
@@ -47,4 +47,4 @@ def test_what_has_no_effect_in_it_is_named() -> None:
 @pytest.mark.parametrize("form", [{"type": "xml"}, {"type": "json_schema"}, {"type": "json"}, {"type": "grammar"}])
 def test_what_is_no_form_is_refused(form: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        form_grammar(form)
+        response_format_grammar(form)

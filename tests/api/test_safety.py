@@ -1,4 +1,4 @@
-"""Who is let in: keys, origins, hosts, limits; and what never stands in the log."""
+"""Access control: keys, origins, hosts, limits; and what is never logged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from errors import InvalidInput
-from modules.api.keys import Keys
+from modules.api.keys import ApiKeys
 from modules.config.server_flags import ServerFlags, openness_warnings
-from modules.web.bodies import Pace
-from modules.web.visitors import Visitors
+from modules.web.origins import OriginRules
+from modules.web.request_bodies import BodyPace
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
 
@@ -110,18 +110,18 @@ PREFLIGHT = {"Access-Control-Request-Method": "POST", "Authorization": ""}
         (("--api-key", "k"), "http://127.0.0.1:8000", {"X-API-Key": "k"}, True),
         (("--admin-key", "k"), "https://evil.example", {"X-API-Key": "k"}, True),
         (("--api-key", "a", "--admin-key", "k"), "null", {"X-API-Key": "k"}, True),
-        # and nobody else, whatever is asked for
+        # and nobody else, whatever the request
         (("--api-key", "k"), "https://evil.example", {"Authorization": "Bearer wrong"}, False),
         (("--api-key", "k"), "https://evil.example", {"Authorization": ""}, False),
         (("--api-key", "k"), "null", {"Cookie": "key=k"}, False),
         (("--admin-key", "k"), "https://evil.example", {"Authorization": ""}, False),
-        # a preflight has no key; it says whether one will come
+        # a preflight contains no key; it says whether one will be sent
         (("--api-key", "k"), "https://evil.example", {**PREFLIGHT}, False),
         (("--api-key", "k"), "https://evil.example", {**PREFLIGHT, "Access-Control-Request-Headers": "a, b"}, False),
         (("--api-key", "k"), "http://x:1", {**PREFLIGHT, "Access-Control-Request-Headers": "authorization"}, True),
         (("--api-key", "k"), "http://x:1", {**PREFLIGHT, "Access-Control-Request-Headers": "a,X-API-Key"}, True),
         ((), "http://x:1", {**PREFLIGHT, "Access-Control-Request-Headers": "authorization"}, False),
-        # a named origin needs no key to be told that it lacks one
+        # a named origin may read the error without a key
         (("--api-key", "k", "--cors-origin", "http://x:1"), "http://x:1", {"Authorization": ""}, True),
         (("--api-key", "k", "--cors-origin", "http://x:1"), "http://x:2", {"Authorization": ""}, False),
     ],
@@ -171,7 +171,7 @@ def test_a_rebound_name_is_not_answered(api: Client) -> None:
     ],
 )
 def test_the_same_origin_is_the_same_host_and_port(origin: str | None, host: str, good: bool) -> None:
-    assert (Visitors().refuses_origin(origin, host) is None) is good
+    assert (OriginRules().refuses_origin(origin, host) is None) is good
 
 
 def test_large_bodies_and_crowds_are_refused(start: Start) -> None:
@@ -205,7 +205,7 @@ def test_half_sent_bodies_keep_nobody_out(start: Start) -> None:
 
 
 def test_half_a_body_is_answered_in_a_sentence(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modules.api.inbox.Pace", lambda: Pace(idle=0.2, grace=0.3))
+    monkeypatch.setattr("modules.api.request_bodies.BodyPace", lambda: BodyPace(idle=0.2, grace=0.3))
     client = start("--cors-origin", "http://x:1")
 
     def half() -> Any:
@@ -240,7 +240,7 @@ def test_the_limit_counts_replies(start: Start, stream: bool) -> None:
         assert client.post("/v1/internal/encode", {"text": "x"}).status_code == 200
     client.use(FakeModel())
     end = time.monotonic() + 30
-    while client.post("/v1/completions", {**ASK, "n": 4}).status_code != 200:  # the places are free again
+    while client.post("/v1/completions", {**ASK, "n": 4}).status_code != 200:  # the slots are free again
         assert time.monotonic() < end
 
 
@@ -287,7 +287,7 @@ def test_what_nobody_foresaw_is_an_answer_like_any_other(start: Start, monkeypat
 @pytest.mark.parametrize("flag", ["api", "admin"])
 def test_a_key_that_cannot_be_sent_is_refused_at_the_start(flag: str, key: str) -> None:
     with pytest.raises(InvalidInput, match=f"--{flag}-key"):
-        Keys(**{flag: key})
+        ApiKeys(**{flag: key})
 
 
 def test_a_proxy_s_own_login_does_not_hide_the_key(start: Start) -> None:
@@ -303,7 +303,7 @@ def test_the_log_has_ids_and_no_secrets(start: Start, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.INFO, logger="modules"):
         got = client.post("/v1/completions?key=sesame", {"prompt": "a private matter"})
         client.post("/v1/completions", ASK, headers={"Authorization": "Bearer sesame2"})
-        end = time.monotonic() + 2  # the line is written when the answer is out
+        end = time.monotonic() + 2  # the line is written after the response
         while "401" not in caplog.text and time.monotonic() < end:
             time.sleep(0.01)
     assert got.headers["x-request-id"] in caplog.text

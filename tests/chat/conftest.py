@@ -1,4 +1,4 @@
-"""A house with chats in it, and what edits them."""
+"""A root folder with chats, and the services that edit them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.chat.edits import Edits
+from modules.chat.edits import ConversationEdits
 from tests.chat.test_service import House, house
 from tests.fake_engine import FakeModel
 
@@ -17,5 +17,5 @@ def home(tmp_path: Path) -> House:
 
 
 @pytest.fixture
-def edits(home: House) -> Edits:
-    return Edits(home.chats, home.store)
+def edits(home: House) -> ConversationEdits:
+    return ConversationEdits(home.chats, home.store)

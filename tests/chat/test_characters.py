@@ -1,4 +1,4 @@
-"""Characters: today's files, those of older programs, and broken ones."""
+"""Characters: current files, those of older programs, and damaged ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from errors import BadFile, InvalidName, UnknownName
-from modules.chat.characters import Characters, with_names
+from modules.chat.characters import Characters, insert_names
 from modules.config.paths import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,4 +87,4 @@ def test_names_from_outside(characters: Characters) -> None:
 
 def test_names_are_put_in() -> None:
     text = "{{user}} meets {{Char}}, <USER> sees <BOT>; {{other}} stays"
-    assert with_names(text, "A{{char}}", "B") == "A{{char}} meets B, A{{char}} sees B; {{other}} stays"
+    assert insert_names(text, "A{{char}}", "B") == "A{{char}} meets B, A{{char}} sees B; {{other}} stays"

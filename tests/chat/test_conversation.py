@@ -1,4 +1,4 @@
-"""The tree of messages, held against a model so plain that it is plainly right."""
+"""The tree of messages, compared with a very simple model of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from errors import NotFound, NothingToDo
 from modules.chat.conversation import Conversation, Message
-from modules.chat.file_form import from_text, to_text
+from modules.chat.formats.conversation_file import dump_conversation, parse_conversation
 
 TEXTS = st.text('ab<&\n"é ', max_size=4)
 
 
 class Tree(RuleBasedStateMachine):
-    """The reference: every message is a list [text, role, children, chosen]; what is shown is walked from the root."""
+    """The reference: every message is a list [text, role, children, chosen]; the shown branch is walked from the
+    root.
+    """
 
     ids = Bundle("ids")
 
@@ -78,14 +80,14 @@ class Tree(RuleBasedStateMachine):
             siblings = self.nodes[self.nodes[id]["parent"]]["children"]
             siblings.remove(id)
             siblings.append(id)
-            for each in self._below(id):  # what was chosen below is chosen anew: the first of each
+            for each in self._below(id):  # what was chosen below is chosen again: the first child each time
                 children = self.nodes[each]["children"]
                 self.nodes[each]["chosen"] = children[0] if children else None
             self._select(id)
 
     @rule()
     def through_the_file(self) -> None:
-        self.conversation = from_text("instruct/x", to_text(self.conversation), 0.0)
+        self.conversation = parse_conversation("instruct/x", dump_conversation(self.conversation), 0.0)
 
     @invariant()
     def same(self) -> None:
@@ -170,5 +172,5 @@ def test_a_message_that_is_gone_is_a_sentence() -> None:
     conversation, messages = talk("q")
     conversation.remove(messages[0].id)
     for act in (conversation.select, conversation.remove, conversation.versions, conversation.end_at):
-        with pytest.raises(NotFound, match="not in the conversation"):
+        with pytest.raises(NotFound, match="no longer exists"):
             act(messages[0].id)

@@ -1,4 +1,4 @@
-"""Editing, versions, branches, undo, search, trash, other programs' files: nothing is lost on the way."""
+"""Editing, versions, branches, undo, search, trash, other programs' files: nothing is lost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from errors import ConversationChanged, InvalidInput, NotFound, NothingToDo
-from modules.chat.archive import Archive
 from modules.chat.conversation import Conversation
-from modules.chat.edits import Edits
-from modules.chat.exchange import read_chat, to_lines
-from modules.chat.search import MOST, search
-from modules.chat.store import Store
+from modules.chat.edits import ConversationEdits
+from modules.chat.formats.import_export import export_jsonl, import_chat
+from modules.chat.store.archive import ChatArchive
+from modules.chat.store.search import MOST, search_chats
+from modules.chat.store.store import ConversationStore
 from modules.config.paths import Paths
 from tests.chat.test_service import TURN, House
 
@@ -37,7 +37,7 @@ def asked(home: House, *texts: str) -> str:
     return id
 
 
-def test_any_message_can_be_edited_and_the_edit_undone(home: House, edits: Edits) -> None:
+def test_any_message_can_be_edited_and_the_edit_undone(home: House, edits: ConversationEdits) -> None:
     id = asked(home, "One?", "Two?")
     first = home.chats.open(id).path()[0]
     edits.edit(id, first.id, "Changed?")
@@ -46,7 +46,7 @@ def test_any_message_can_be_edited_and_the_edit_undone(home: House, edits: Edits
     assert home.said(id) == ["One?", "Paris.", "Two?", "Paris."]
 
 
-def test_versions_of_either_side(home: House, edits: Edits) -> None:
+def test_versions_of_either_side(home: House, edits: ConversationEdits) -> None:
     id = asked(home, "One?")
     said = home.chats.open(id).path()[0]
     edits.version(id, said.id, "Other?")
@@ -57,7 +57,7 @@ def test_versions_of_either_side(home: House, edits: Edits) -> None:
     assert [each.text for each in edits.swipe(id, other.id, 5).path()] == ["Other?"]
 
 
-def test_a_greeting_in_other_words_is_a_greeting(home: House, edits: Edits) -> None:
+def test_a_greeting_in_other_words_is_a_greeting(home: House, edits: ConversationEdits) -> None:
     id = home.chats.new("chat", "Assistant").id
     edits.version(id, home.chats.open(id).path()[0].id, "Welcome.")
     assert home.chats.open(id).path()[0].is_greeting
@@ -66,7 +66,7 @@ def test_a_greeting_in_other_words_is_a_greeting(home: House, edits: Edits) -> N
     assert home.said(id) == ["Welcome."]
 
 
-def test_a_branch_is_a_conversation_of_its_own(home: House, edits: Edits) -> None:
+def test_a_branch_is_a_conversation_of_its_own(home: House, edits: ConversationEdits) -> None:
     id = asked(home, "One?", "Two?")
     reply = home.chats.open(id).path()[1]
     branch = edits.branch(id, reply.id)
@@ -76,7 +76,7 @@ def test_a_branch_is_a_conversation_of_its_own(home: House, edits: Edits) -> Non
     assert home.said(id) == ["One?", "Paris.", "Two?", "Paris."]
 
 
-def test_removing_shows_another_version_and_can_be_undone(home: House, edits: Edits) -> None:
+def test_removing_shows_another_version_and_can_be_undone(home: House, edits: ConversationEdits) -> None:
     id = asked(home, "One?")
     list(home.chats.regenerate(id, TURN))
     last = home.chats.open(id).path()[-1]
@@ -89,7 +89,7 @@ def test_removing_shows_another_version_and_can_be_undone(home: House, edits: Ed
     assert len(home.chats.open(id).versions(last.id)) == 2
 
 
-def test_undo_takes_back_whatever_was_last(home: House, edits: Edits) -> None:
+def test_undo_takes_back_whatever_was_last(home: House, edits: ConversationEdits) -> None:
     id = asked(home, "One?")
     edits.say(id, "user", "Dummy")
     edits.say(id, "assistant", "Reply")
@@ -104,7 +104,7 @@ def test_undo_takes_back_whatever_was_last(home: House, edits: Edits) -> None:
         home.chats.undo(id)
 
 
-def test_a_stale_page_is_told_and_its_undo_is_not_used_up(home: House, edits: Edits) -> None:
+def test_a_stale_page_is_told_and_its_undo_is_not_used_up(home: House, edits: ConversationEdits) -> None:
     id = asked(home, "One?")
     seen = home.chats.open(id).revision
     edits.say(id, "user", "from another tab", seen)
@@ -126,7 +126,7 @@ def test_impersonate_writes_the_users_words_and_stores_nothing(home: House) -> N
 def test_search_over_all_chats(home: House) -> None:
     id = asked(home, "Where is the Eiffel tower?")
     asked(home, "What is a fox?")
-    archive = Archive(home.store)
+    archive = ChatArchive(home.store)
     found = archive.search("eiffel TOWER")
     assert [each.info.id for each in found] == [id]
     assert "Eiffel" in found[0].excerpt
@@ -134,9 +134,9 @@ def test_search_over_all_chats(home: House) -> None:
     assert not archive.search("  ")
 
 
-def test_search_finds_what_was_said_and_not_how_it_is_written(home: House, edits: Edits) -> None:
+def test_search_finds_what_was_said_and_not_how_it_is_written(home: House, edits: ConversationEdits) -> None:
     id = asked(home, 'She said "Été", and\nwent.')
-    archive = Archive(home.store)
+    archive = ChatArchive(home.store)
     for words in ('"été"', "ÉTÉ", '"Été", and', "went."):
         assert [each.info.id for each in archive.search(words)] == [id], words
     for words in ("tree", "revision", "internal", "role"):  # the file's own words
@@ -151,7 +151,7 @@ def test_search_finds_what_was_said_and_not_how_it_is_written(home: House, edits
 
 
 def test_a_thousand_chats_are_listed_and_searched(tmp_path: Path) -> None:
-    store = Store(Paths.under(tmp_path))
+    store = ConversationStore(Paths.under(tmp_path))
     for number in range(1000):
         made = Conversation(f"instruct/2024-{number:04}")
         parent = None
@@ -160,14 +160,14 @@ def test_a_thousand_chats_are_listed_and_searched(tmp_path: Path) -> None:
         store.save(made)
     store.list("instruct")
     assert len(store.list("instruct")) == 1000
-    assert [each.info.id for each in search(store, "words 777")] == ["instruct/2024-0777"]
-    assert len(search(store, "words")) == MOST
+    assert [each.info.id for each in search_chats(store, "words 777")] == ["instruct/2024-0777"]
+    assert len(search_chats(store, "words")) == MOST
 
 
 def test_the_trash_gives_back(home: House) -> None:
     id = asked(home, "One?")
     home.chats.delete(id)
-    archive = Archive(home.store)
+    archive = ChatArchive(home.store)
     assert [each.id for each in archive.trash()] == [id]
     assert archive.trash()[0].title == "One?"
     other = Conversation(id)
@@ -182,24 +182,24 @@ def test_the_trash_gives_back(home: House) -> None:
 
 
 def test_sillytaverns_lines_come_and_go(home: House) -> None:
-    made = Archive(home.store).bring(LINES, "instruct", "", "with Bob")
+    made = ChatArchive(home.store).import_chat(LINES, "instruct", "", "with Bob")
     assert home.said(made.id) == ["Hello.", "Where?", "Here."]
     path = home.chats.open(made.id).path()
     assert path[0].is_greeting
     assert len(made.versions(path[2].id)) == 2
-    again = read_chat("instruct/x", to_lines(made, "Ann", "Bob"))
+    again = import_chat("instruct/x", export_jsonl(made, "Ann", "Bob"))
     assert [each.text for each in again.path()] == ["Hello.", "Where?", "Here."]
     assert [again.message(each).text for each in again.versions(again.path()[2].id)] == ["There.", "Here."]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": 1}\n{"mes"', "\x00\xff", "null", '{"internal": 3}'])
 def test_other_files_are_refused_in_words(home: House, text: str) -> None:
-    with pytest.raises(InvalidInput, match="holds no"):
-        Archive(home.store).bring(text, "instruct", "")
+    with pytest.raises(InvalidInput, match="does not contain"):
+        ChatArchive(home.store).import_chat(text, "instruct", "")
 
 
-def test_five_hundred_random_changes_agree_with_their_own_history(home: House, edits: Edits) -> None:
-    """Undo after any change leads to exactly the state before it: the plain reference is the list of states."""
+def test_five_hundred_random_changes_agree_with_their_own_history(home: House, edits: ConversationEdits) -> None:
+    """Undo after any change restores exactly the state before it: the reference is a list of states."""
     chance = random.Random(7)
     id = asked(home, "One?")
     states = [_state(home, id)]

@@ -1,4 +1,4 @@
-"""Chats: sending, stopping, crashing, two windows at once. Whatever happens, what was said is kept."""
+"""Chats: sending, stopping, crashes, two windows at once. In all cases, messages are kept."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from errors import (
 )
 from loaders.base import Finish
 from loaders.params import SamplingParams
-from modules.chat import journal, records
 from modules.chat.characters import Characters
 from modules.chat.conversation import Conversation
-from modules.chat.edits import Edits
-from modules.chat.reply import Update
-from modules.chat.service import Chats, Turn
-from modules.chat.store import Store
+from modules.chat.edits import ConversationEdits
+from modules.chat.reply import ReplyUpdate
+from modules.chat.service import ChatService, ReplySettings
+from modules.chat.store import journal, prompt_log
+from modules.chat.store.store import ConversationStore
 from modules.config.atomic import write_json
 from modules.config.paths import Paths
 from modules.generation.generator import Generator
@@ -46,15 +46,15 @@ from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel, FakeModels
 
 ROOT = Path(__file__).resolve().parents[2]
-TURN = Turn(params=SamplingParams(max_new_tokens=200))
+TURN = ReplySettings(params=SamplingParams(max_new_tokens=200))
 
 
 @dataclass
 class House:
-    """The services over a folder of its own; templates and characters are the shipped ones."""
+    """The services over a temporary folder; templates and characters are the shipped ones."""
 
-    chats: Chats
-    store: Store
+    chats: ChatService
+    store: ConversationStore
     models: FakeModels
     generator: Generator
     logs: Path
@@ -75,9 +75,9 @@ def house(root: Path, model: FakeModel | None) -> House:
     paths = replace(
         Paths.under(root), instruction_templates=shipped.instruction_templates, characters=shipped.characters
     )
-    models, store = FakeModels(model), Store(paths)
+    models, store = FakeModels(model), ConversationStore(paths)
     generator = Generator(models)
-    chats = Chats(store, Characters(paths), Templates(paths), generator)
+    chats = ChatService(store, Characters(paths), Templates(paths), generator)
     return House(chats, store, models, generator, paths.logs)
 
 
@@ -91,11 +91,11 @@ def home(tmp_path: Path, model: FakeModel) -> House:
     return house(tmp_path, model)
 
 
-def turn(**values: Any) -> Turn:
+def turn(**values: Any) -> ReplySettings:
     return replace(TURN, **values)
 
 
-def last(updates: Any) -> Update:
+def last(updates: Any) -> ReplyUpdate:
     return list(updates)[-1]
 
 
@@ -127,6 +127,21 @@ def test_history_is_in_the_prompt(home: House, model: FakeModel) -> None:
     assert model.prompt == (
         "<s>Be kind.\n\n### Instruction:\none\n\n### Response:\nParis.\n\n### Instruction:\ntwo\n\n### Response:\n"
     )
+
+
+@pytest.mark.parametrize("history", [0, 3])
+def test_a_prompt_is_tokenized_once(
+    home: House, model: FakeModel, monkeypatch: pytest.MonkeyPatch, history: int
+) -> None:
+    """It is counted while it is built, and run with the same ids."""
+    id = home.chats.new().id
+    for number in range(history):
+        last(home.chats.send(id, f"Question {number}?", TURN))
+    seen: list[str] = []
+    encode = model.tokenizer.encode
+    monkeypatch.setattr(model.tokenizer, "encode", lambda text, **how: [seen.append(text), encode(text, **how)][-1])
+    reply = last(home.chats.send(id, "Capital of France?", TURN))
+    assert seen.count(home.chats.record(id, reply.message_id).text) == 1
 
 
 def test_the_models_own_template_is_used(home: House) -> None:
@@ -245,7 +260,7 @@ def test_updates_are_throttled_when_asked(home: House, model: FakeModel) -> None
 def test_stop_from_another_window_keeps_what_is_there(home: House, model: FakeModel) -> None:
     model.reply, model.hold_after = "abcdef", 3
     id = home.chats.new().id
-    updates: list[Update] = []
+    updates: list[ReplyUpdate] = []
     thread = threading.Thread(target=lambda: updates.extend(home.chats.send(id, "q", TURN)))
     thread.start()
     assert model.holding.wait(5)
@@ -282,7 +297,7 @@ def test_a_regeneration_that_brings_nothing_shows_the_old_reply_again(home: Hous
     model.reply = ""
     update = last(home.chats.regenerate(id, TURN))
     assert update.text == ""
-    assert "without a word" in update.notes[-1]
+    assert "empty reply" in update.notes[-1]
     assert home.said(id) == ["q", "Paris."]
 
 
@@ -318,7 +333,7 @@ def test_a_reader_who_goes_away_ends_it_and_nothing_is_lost(home: House, model: 
 def test_a_reply_may_end_in_its_own_journals_thread(
     home: House, model: FakeModel, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """The collector of garbage runs wherever it pleases, and what it lets go of ends there."""
+    """The garbage collector may run in any thread, and an object that it frees ends there."""
     model.hold_after = 2
     id = home.chats.new().id
     held: list[Any] = []
@@ -337,7 +352,7 @@ def test_a_reply_may_end_in_its_own_journals_thread(
     reply = home.chats.send(id, "q", TURN)
     next(reply), next(reply)
     held.append(reply)
-    if how == "collect":  # a circle, so that only the collector finds it
+    if how == "collect":  # a reference cycle, so that only the collector finds it
         reply.itself = reply  # type: ignore[attr-defined]
     del reply
     assert ended.wait(60)
@@ -432,7 +447,7 @@ def test_a_first_message_that_is_refused_leaves_the_chat_usable(home: House) -> 
 
 
 def test_half_a_character_is_a_sentence(home: House) -> None:
-    with pytest.raises(InvalidInput, match="half a character"):
+    with pytest.raises(InvalidInput, match="lone surrogate"):
         home.chats.send(home.chats.new().id, "a \ud83d", TURN)
 
 
@@ -447,7 +462,7 @@ def test_a_conversation_that_cannot_be_saved_at_the_end_has_its_reply_beside_it(
 
     for _ in range(3):
         next(reply)
-    monkeypatch.setattr("modules.chat.store.write_bytes", full)
+    monkeypatch.setattr("modules.chat.store.store.write_bytes", full)
     with pytest.raises(Unavailable, match="No space left"):
         list(reply)
     monkeypatch.undo()
@@ -517,7 +532,7 @@ def test_another_program_writing_meanwhile_costs_neither_its_words_nor_the_reply
     id = home.chats.new().id
     reply = home.chats.send(id, "q", TURN)
     next(reply), next(reply), next(reply)
-    other = Store(Paths.under(home.logs.parent))
+    other = ConversationStore(Paths.under(home.logs.parent))
     theirs = other.open(id)
     theirs.title = "theirs"
     other.save(theirs, theirs.revision)
@@ -574,7 +589,7 @@ def test_killed_before_the_first_word_the_question_stands_alone(home: House, mod
     model.hold_after = 0
     id = home.chats.new().id
     reply = home.chats.send(id, "q", TURN)
-    again = house(home.logs.parent, None)  # as after a crash: the file, and nobody who writes
+    again = house(home.logs.parent, None)  # as after a crash: the file exists, and nothing writes
     assert again.said(id) == ["q"]
     reply.close()
 
@@ -593,7 +608,7 @@ def long_one(home: House, messages: int) -> str:
 
 
 def per_update(home: House, id: str) -> float:
-    """Microseconds per update. The fake engine's part is in it, the same for all."""
+    """Microseconds per update, including the fake engine's part, which is always the same."""
     reply = home.chats.send(id, "and now?", turn(params=SamplingParams(max_new_tokens=1000)))
     next(reply)
     started = time.perf_counter()
@@ -608,10 +623,10 @@ def test_an_update_costs_the_same_however_long_the_conversation_is(home: House, 
     model.reply = "word " * 200
     short, long = long_one(home, 2), long_one(home, 1000)
     times: dict[str, list[float]] = {short: [], long: []}
-    for _ in range(7):  # in turns, so that both meet the same weather
+    for _ in range(7):  # alternately, so that both see the same load
         for id in times:
             times[id].append(per_update(home, id))
-    # 1.2 is the figure (bench measures it); here the machine may be busy with other things
+    # 1.2 is the requirement (bench measures it); here the machine may be busy
     assert median(times[long]) < 2 * median(times[short]) + 20
 
 
@@ -619,7 +634,7 @@ def test_beginning_and_saving_a_thousand_messages_is_quick(home: House) -> None:
     id = long_one(home, 1000)
     started = time.process_time()
     last(home.chats.send(id, "and now?", TURN))
-    assert time.process_time() - started < 2  # about 0.1 s on a machine that does nothing else
+    assert time.process_time() - started < 2  # about 0.1 s on an idle machine
 
 
 def test_latest_passes_over_what_is_broken(home: House) -> None:
@@ -655,14 +670,14 @@ def test_what_the_model_got_is_kept_for_each_reply(home: House, model: FakeModel
     assert 0 < record.tokens <= record.room
     begun = home.chats.record(id, again.message_id)
     assert [begun.text[part.start : part.end] for part in begun.parts if part.kind == "begun"] == ["Well"]
-    with pytest.raises(NotFound, match="not kept"):
+    with pytest.raises(NotFound, match="not available"):
         home.chats.record(id, "99")
-    branch = Edits(home.chats, home.store).branch(id, again.message_id)
+    branch = ConversationEdits(home.chats, home.store).branch(id, again.message_id)
     assert home.chats.record(branch.id, again.message_id) == begun
 
 
 def test_records_go_with_their_chat_and_are_bounded(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MOST", 3)
+    monkeypatch.setattr(prompt_log, "MOST", 3)
     id = home.chats.new().id
     made = [last(home.chats.send(id, f"Question {n}", turn())).message_id for n in range(5)]
     assert home.chats.record(id, made[-1]).mode == "instruct"
@@ -680,7 +695,7 @@ def test_a_broken_record_is_a_sentence(home: House) -> None:
     made = last(home.chats.send(id, "Question", turn())).message_id
     (file,) = home.logs.rglob("*.json.gz")
     file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(NotFound, match="not kept"):
+    with pytest.raises(NotFound, match="not available"):
         home.chats.record(id, made)
 
 

@@ -1,4 +1,4 @@
-"""Files are the old ones or the new ones, never half of each."""
+"""Files have their old or new contents, never a mix."""
 
 from __future__ import annotations
 

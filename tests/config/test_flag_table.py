@@ -1,4 +1,4 @@
-"""The README's table says what the program says."""
+"""The README's table of flags matches the program."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from errors import BadFile
 from loaders import LOADERS
 from loaders.base import Loader
-from loaders.llamacpp import planning
 from loaders.llamacpp.context_params import context_params
-from loaders.llamacpp.limits import Limits
+from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.options import GGUFOptions
-from modules.config.catalogue import Catalogue, Flag
-from modules.config.flag_help import explanation
-from modules.config.flag_table import BEGIN, END, embed, main, render_table
-from modules.config.foreign_flags import foreign_flags
+from loaders.llamacpp.placement import planning
+from modules.config.flag_catalog import Flag, FlagCatalog
+from modules.config.flag_help import describe_flag
+from modules.config.flag_table import BEGIN, END, embed_table, main, render_table
+from modules.config.ignored_flags import ignored_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 Loaders = Mapping[str, type[Loader]]
@@ -48,7 +48,7 @@ def test_the_readme_is_rewritten_and_checked(
 
 def test_missing_markers_are_told() -> None:
     with pytest.raises(BadFile, match="flags:begin"):
-        embed("# Title\n", "table")
+        embed_table("# Title\n", "table")
 
 
 def test_the_readme_is_that_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,19 +56,19 @@ def test_the_readme_is_that_of_the_program(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    "flag", [each for each in Catalogue.of(LOADERS).acting if each.is_negated], ids=lambda each: each.name
+    "flag", [each for each in FlagCatalog.of(LOADERS).acting if each.is_negated], ids=lambda each: each.name
 )
 def test_a_flag_that_switches_off_says_what_happens_then(flag: Flag) -> None:
-    """The switch's own help says what happens while it is on, so it cannot be made of that."""
-    text = explanation(flag)
+    """The switch's own help says what happens while it is on, so the help of the negated flag needs its own text."""
+    text = describe_flag(flag)
     assert re.match(r"[A-Z].*\.", text)
     assert not text.lower().startswith("off:")
     assert flag.knob.help not in text
 
 
 def test_a_flag_without_a_meaning_names_only_flags_that_are_there() -> None:
-    known = set(Catalogue.of(LOADERS).spellings()) - {"--" + name.replace("_", "-") for name in foreign_flags()}
-    for flag in foreign_flags().values():
+    known = set(FlagCatalog.of(LOADERS).spellings()) - {"--" + name.replace("_", "-") for name in ignored_flags()}
+    for flag in ignored_flags().values():
         assert set(re.findall(r"--[a-z][a-z-]*", flag.why)) <= known, flag
 
 
@@ -80,18 +80,18 @@ def test_a_flag_without_a_meaning_names_only_flags_that_are_there() -> None:
     ids=str,
 )
 def test_llama_cpps_flags_act(options: Mapping[str, object]) -> None:
-    """Each makes another placement or another context than without its last option."""
+    """Each causes another placement or another context than without its last option."""
 
     def made(given: Mapping[str, object]) -> object:
         parsed = GGUFOptions.parse(given)
-        limits = Limits(parallel=4, n_batch=512)
-        return planning.wish(parsed), context_params(
-            parsed, limits, 4096, parsed.cache_types()[0], parsed.flash_attn, 9
+        limits = EngineLimits(parallel=4, n_batch=512)
+        return planning.placement_request(parsed), context_params(
+            parsed, limits, 4096, parsed.choose_cache_types()[0], parsed.flash_attn, 9
         )
 
     assert made(options) != made(dict(list(options.items())[:-1]))
-    spelled = set(Catalogue.of(LOADERS).spellings())
+    spelled = set(FlagCatalog.of(LOADERS).spellings())
     for name in options:
         flag = "--no-swa-full" if name == "swa_full" else "--" + name.replace("_", "-")
         assert flag in spelled
-        assert name not in foreign_flags()
+        assert name not in ignored_flags()

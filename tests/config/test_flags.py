@@ -1,4 +1,4 @@
-"""Flags from both sources, with errors that say where and what."""
+"""Flags from both sources, with errors that name the place and the problem."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from errors import BadFlagValue, InvalidInput, UnknownFlag, nearest
+from errors import BadFlagValue, InvalidInput, UnknownFlag, did_you_mean
 from loaders import LOADERS, cache_types
 from loaders.base import Loader
 from loaders.params import SamplingParams
-from modules.config.catalogue import Catalogue
-from modules.config.flags import Launch, read
-from modules.config.foreign_flags import foreign_flags
+from modules.config.flag_catalog import FlagCatalog
+from modules.config.flags import LaunchOptions, read_flags
+from modules.config.ignored_flags import ignored_flags
 from modules.config.server_flags import NOT_YET, ServerFlags
 
 Loaders = Mapping[str, type[Loader]]
@@ -41,13 +41,13 @@ _NAMED = """
 NAMED = _NAMED.split()
 
 
-def launch(loaders: Loaders, root: Path, *argv: str, file: str = "") -> Launch:
+def launch(loaders: Loaders, root: Path, *argv: str, file: str = "") -> LaunchOptions:
     (root / "CMD_FLAGS.txt").write_text(file, encoding="utf-8")
-    return read(argv, root, loaders)
+    return read_flags(argv, root, loaders)
 
 
 def test_nothing_given_is_all_defaults(tmp_path: Path, loaders: Loaders) -> None:
-    assert read([], tmp_path, loaders) == Launch()
+    assert read_flags([], tmp_path, loaders) == LaunchOptions()
     assert ServerFlags().address == "http://127.0.0.1:7860"
     assert not ServerFlags().is_open
 
@@ -100,7 +100,7 @@ def test_lists_and_negative_numbers(tmp_path: Path, loaders: Loaders) -> None:
 
 
 def test_an_unknown_flag_names_its_place_and_the_nearest(tmp_path: Path, loaders: Loaders) -> None:
-    with pytest.raises(UnknownFlag, match=r"--listn-port in line 2 of CMD_FLAGS.txt\. Did you mean --listen-port\?"):
+    with pytest.raises(UnknownFlag, match=r"--listn-port on line 2 of CMD_FLAGS.txt\. Did you mean --listen-port\?"):
         launch(loaders, tmp_path, file="--api\n--listn-port 7\n")
     with pytest.raises(UnknownFlag, match=r"--mlok on the command line\. Did you mean"):
         launch(LOADERS, tmp_path, "--mlok")
@@ -119,9 +119,9 @@ def test_flags_are_not_abbreviated(tmp_path: Path, loaders: Loaders, flag: str) 
         (["--listen-port", "99999"], "less than or equal to 65535"),
         (["--n_ctx", "-5"], "greater than or equal to 0"),
         (["--flash-attn", "maybe"], "'auto', 'on' or 'off'"),
-        (["--model"], "a value must follow"),
-        (["--model", "--api"], "a value must follow"),
-        (["--listen=maybe"], "takes no value"),
+        (["--model"], "it requires a value"),
+        (["--model", "--api"], "it requires a value"),
+        (["--listen=maybe"], "not take a value"),
     ],
 )
 def test_a_bad_value_is_one_sentence(tmp_path: Path, loaders: Loaders, argv: list[str], words: str) -> None:
@@ -130,20 +130,20 @@ def test_a_bad_value_is_one_sentence(tmp_path: Path, loaders: Loaders, argv: lis
 
 
 def test_a_stray_word_asks_for_quotes(tmp_path: Path, loaders: Loaders) -> None:
-    with pytest.raises(InvalidInput, match=r"'model.gguf' in line 1 of CMD_FLAGS.txt .* needs quotes"):
+    with pytest.raises(InvalidInput, match=r"'model.gguf' on line 1 of CMD_FLAGS.txt .* in quotes"):
         launch(loaders, tmp_path, file="--model my model.gguf")
 
 
 def test_flags_without_a_meaning_get_one_line_each(tmp_path: Path, loaders: Loaders) -> None:
     got = launch(loaders, tmp_path, "--pre-layer", "10", "7", "--triton", "--wbits", "4", "--triton", "--multi-user")
     assert len(got.notes) == 4
-    assert got.notes[0].startswith("--pre-layer is accepted and does nothing here: ")
+    assert got.notes[0].startswith("--pre-layer is accepted but has no effect: ")
     assert got.server.multi_user is True
 
 
 @pytest.mark.parametrize("flag", NAMED)
 def test_every_flag_of_the_original_is_accepted(tmp_path: Path, flag: str) -> None:
-    catalogue = Catalogue.of(LOADERS)
+    catalogue = FlagCatalog.of(LOADERS)
     name = flag.removeprefix("--").replace("-", "_")
     if name.startswith("no_") and name not in {**catalogue.flags, **catalogue.foreign}:
         launch(LOADERS, tmp_path, flag)
@@ -179,7 +179,7 @@ def test_sizes_for_several_cards_have_spaces_or_commas_between(
 
 def test_a_word_that_is_no_size_still_asks_for_quotes(tmp_path: Path) -> None:
     for words in ("--gpu-memory 10 card", "--gpu-memory card 10", "--disk-cache-dir my cache", "--threads 4 5"):
-        with pytest.raises(InvalidInput, match="needs quotes"):
+        with pytest.raises(InvalidInput, match="in quotes"):
             launch(LOADERS, tmp_path, file=words)
 
 
@@ -198,12 +198,16 @@ def test_cache_types_of_the_original_become_the_nearest(tmp_path: Path, given: s
         if knob is None:
             continue
         taken = str(getattr(loader.Options.parse({"cache_type": got.load_options["cache_type"]}), knob.name))
-        wanted = min(cache_types.bits(given.lower()), max(map(cache_types.bits, knob.choices)))
-        assert cache_types.bits(taken) >= wanted > 0
-        between = [each for each in knob.choices if wanted <= cache_types.bits(each) < cache_types.bits(taken)]
+        wanted = min(cache_types.cache_type_bits(given.lower()), max(map(cache_types.cache_type_bits, knob.choices)))
+        assert cache_types.cache_type_bits(taken) >= wanted > 0
+        between = [
+            each
+            for each in knob.choices
+            if wanted <= cache_types.cache_type_bits(each) < cache_types.cache_type_bits(taken)
+        ]
         assert not between, f"{between} is nearer to {given} than {taken}"
-        told = any("nearest" in note for note in got.notes)
-        assert told or cache_types.bits(taken) == cache_types.bits(given.lower())
+        told = any("closest" in note for note in got.notes)
+        assert told or cache_types.cache_type_bits(taken) == cache_types.cache_type_bits(given.lower())
 
 
 @pytest.mark.parametrize("given", ["q9", "fast", "f64", "", "q8_0_x", "-1", "q"])
@@ -258,17 +262,17 @@ def test_a_hint_names_what_is_near_and_nothing_else() -> None:
     }
     known = [*SamplingParams.knobs(), *ServerFlags.knobs()]
     for given, meant in near.items():
-        assert nearest(given, known) == f" Did you mean {meant}?"
+        assert did_you_mean(given, known) == f" Did you mean {meant}?"
     for given in ("enable_thinking", "truncation_length_min_max_of_all", "paste_to_attachment", "spellcheck"):
-        assert nearest(given, known) == ""
+        assert did_you_mean(given, known) == ""
 
 
 def test_the_tables_name_each_flag_once() -> None:
-    catalogue = Catalogue.of(LOADERS)
+    catalogue = FlagCatalog.of(LOADERS)
     declared = [flag.name for flag in catalogue.acting]
     assert len(declared) == len(set(declared))
     assert set(NOT_YET) <= set(ServerFlags.knobs())
-    assert set(foreign_flags()) <= set(catalogue.foreign), "a declared flag left in the table"
+    assert set(ignored_flags()) <= set(catalogue.foreign), "a declared flag left in the table"
 
 
 def test_loaders_are_named_loosely(tmp_path: Path, loaders: Loaders) -> None:
@@ -276,12 +280,14 @@ def test_loaders_are_named_loosely(tmp_path: Path, loaders: Loaders) -> None:
     got = launch(loaders, tmp_path, "--loader", "exllamav3_hf")
     assert got.server.loader == ""
     assert "ExLlamav3_HF is accepted" in got.notes[0]
-    with pytest.raises(BadFlagValue, match=r"--loader in line 1 of CMD_FLAGS.txt .*no loader 'tony.cpp'. Did you mean"):
+    with pytest.raises(
+        BadFlagValue, match=r"--loader on line 1 of CMD_FLAGS.txt: there is no loader 'tony.cpp'. Did you mean"
+    ):
         launch(loaders, tmp_path, file="--loader tony.cpp")
 
 
 def test_openness_is_warned_about(tmp_path: Path, loaders: Loaders) -> None:
-    assert "Anyone who reaches" in launch(loaders, tmp_path, "--listen").notes[-1]
+    assert "Anyone who can reach" in launch(loaders, tmp_path, "--listen").notes[-1]
     assert not launch(loaders, tmp_path, "--listen", "--gradio-auth", "a:b").notes
     assert launch(loaders, tmp_path, "--listen").server.host == "0.0.0.0"
     assert launch(loaders, tmp_path, "--listen-host", "::").server.is_open
@@ -290,9 +296,19 @@ def test_openness_is_warned_about(tmp_path: Path, loaders: Loaders) -> None:
 
 def test_help_shows_every_flag_and_ends(tmp_path: Path, loaders: Loaders, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        read(["--help"], tmp_path, loaders)
+        read_flags(["--help"], tmp_path, loaders)
     assert end.value.code == 0
     text = capsys.readouterr().out
     for shown in ("--n-ctx N", "--listen-port N", "--no-do-sample", "--temperature X", "tiny.cpp:", "--wbits"):
         assert shown in text
     assert max(len(line) for line in text.splitlines()) <= 110
+
+
+@pytest.mark.parametrize("name", ["cpu-moe", "row-split", "cpu", "mlock", "context-shift"])
+def test_a_switch_of_loading_may_be_taken_back(tmp_path: Path, name: str) -> None:
+    """CMD_FLAGS.txt may have switched it on."""
+    option = name.replace("-", "_")
+    (tmp_path / "CMD_FLAGS.txt").write_text(f"--{name}\n")
+    assert read_flags([], tmp_path, LOADERS).load_options == {option: True}
+    assert read_flags([f"--no-{name}"], tmp_path, LOADERS).load_options == {option: False}
+    assert read_flags([f"--no_{option}"], tmp_path, LOADERS).load_options == {option: False}

@@ -1,4 +1,4 @@
-"""Folders, and names from outside that must not lead out of them."""
+"""Folders, and names from outside that must not escape from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_models_may_lie_elsewhere(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file stands in the way")
-    with pytest.raises(InvalidInput, match=r"models cannot be made \(.*Give this program a place"):
+    with pytest.raises(InvalidInput, match=r"models could not be created \(.*Choose a folder"):
         Paths.under(tmp_path).ensure()
 
 

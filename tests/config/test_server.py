@@ -15,20 +15,20 @@ import pytest
 
 import server
 from errors import UnknownFlag
-from modules.config.flags import Launch
+from modules.config.flags import LaunchOptions
 from modules.config.paths import Paths
 
 
 class FakeApp:
-    """An App without services, but with a shelf that is asked for its names."""
+    """An App without services, but with a catalog that is asked for its names."""
 
     closed = 0
 
     def __init__(self, root: Path) -> None:
-        self.launch = Launch()
-        self.notes = ("--triton is accepted and does nothing here.",)
+        self.launch = LaunchOptions()
+        self.notes = ("--triton is accepted but has no effect.",)
         self.paths = Paths.under(root)
-        self.shelf = type("Shelf", (), {"names": lambda self: ["a.gguf", "b.gguf"]})()
+        self.catalog = type("Shelf", (), {"names": lambda self: ["a.gguf", "b.gguf"]})()
         self.models = None
 
     def use_named_loras(self) -> None:
@@ -70,7 +70,7 @@ def test_a_start_that_cannot_be_is_one_sentence_and_exit_code_2(
     program[0].App.build = staticmethod(refuse)
     assert server.main(["--listn"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "Unknown flag --listn on the command line. Did you mean --listen? All flags: python server.py --help"
+        "Unknown flag --listn on the command line. Did you mean --listen? For all flags, run: python server.py --help"
     ]
 
 

@@ -1,4 +1,4 @@
-"""settings.yaml: read with care, nothing lost."""
+"""settings.yaml: validated when read, and unknown keys are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from errors import BadFile, InvalidInput
-from modules.config.settings import Settings, locate
+from modules.config.settings import Settings, find_settings_file
 from modules.config.yaml_file import read_mapping
 
 
@@ -43,7 +43,7 @@ def test_the_originals_file_is_understood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [2048, 8192, 0, "2048", None])
 def test_a_models_context_replaces_the_originals_truncation_length(tmp_path: Path, length: object) -> None:
-    """There the next load replaces it; a bound that was saved here stays one, beside it."""
+    """In the original, the next load replaces it; a limit saved here stays in addition."""
     path = write(tmp_path, f"truncation_length: {length}\n")
     settings, notes = Settings.read(path)
     assert (settings.sampling, notes) == ({}, ())
@@ -95,11 +95,11 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 
 def test_the_file_is_found(tmp_path: Path) -> None:
-    assert locate(tmp_path, "") == tmp_path / "settings.yaml"
+    assert find_settings_file(tmp_path, "") == tmp_path / "settings.yaml"
     (tmp_path / "settings.json").write_text('{"name1": "Ada"}')
-    assert locate(tmp_path, "") == tmp_path / "settings.json"
-    assert Settings.read(locate(tmp_path, ""))[0].name1 == "Ada"
+    assert find_settings_file(tmp_path, "") == tmp_path / "settings.json"
+    assert Settings.read(find_settings_file(tmp_path, ""))[0].name1 == "Ada"
     write(tmp_path, "")
-    assert locate(tmp_path, "") == tmp_path / "settings.yaml"
+    assert find_settings_file(tmp_path, "") == tmp_path / "settings.yaml"
     with pytest.raises(BadFile, match="no such file"):
-        locate(tmp_path, "mine.yaml")
+        find_settings_file(tmp_path, "mine.yaml")

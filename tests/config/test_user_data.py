@@ -1,4 +1,4 @@
-"""--user-data-dir: all of the user's files under a folder of their own, and nothing written beside server.py."""
+"""--user-data-dir: all of the user's files in another folder, and nothing written beside server.py."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from errors import InvalidInput
 from loaders import LOADERS
 from loaders.params import SamplingParams
 from modules.app import App
-from modules.config.flags import read
-from modules.config.user_data import SHIPPED, bring, folder_of, paths_of
+from modules.config.flags import read_flags
+from modules.config.user_data import SHIPPED, copy_shipped_files, user_data_folder, user_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """server.py's folder, with what is shipped in it."""
+    """The folder of server.py, with the shipped files."""
     root = tmp_path / "program"
     for name in SHIPPED:
         source, target = ROOT / name, root / name
@@ -38,7 +38,7 @@ def _all(folder: Path) -> set[str]:
 def test_all_that_is_written_lies_there(program: Path, tmp_path: Path, given: str) -> None:
     before = _all(program)
     app = App.build(program, ["--user-data-dir", given.format(tmp_path)])
-    mine = folder_of(program, given.format(tmp_path))
+    mine = user_data_folder(program, given.format(tmp_path))
     try:
         app.presets.save("own", SamplingParams())
         app.session.save_flags("--verbose\n")
@@ -50,43 +50,49 @@ def test_all_that_is_written_lies_there(program: Path, tmp_path: Path, given: st
     assert {"presets/own.yaml", "CMD_FLAGS.txt", "settings.yaml"} <= _all(mine)
     assert _all(program / "extensions") <= _all(mine / "extensions")
     assert (mine / "models" / "config.yaml").is_file()
-    assert read(["--user-data-dir", given.format(tmp_path)], program, LOADERS).server.verbose, "its own CMD_FLAGS.txt"
+    assert read_flags(["--user-data-dir", given.format(tmp_path)], program, LOADERS).server.verbose, (
+        "its own CMD_FLAGS.txt"
+    )
 
 
 def test_what_is_there_stays_and_what_is_missing_comes(program: Path, tmp_path: Path) -> None:
-    """Such as the user_data of the original."""
+    """For example the user_data of the original."""
     mine = tmp_path / "user_data"
     (mine / "presets").mkdir(parents=True)
     (mine / "presets" / "only.yaml").write_text("temperature: 0.5\n")
-    bring(program, mine)
+    copy_shipped_files(program, mine)
     assert _all(mine / "presets") == {"only.yaml"}
     assert _all(mine / "grammars") == _all(program / "grammars")
     (mine / "grammars" / "arithmetic.gbnf").unlink(missing_ok=True)
     there = _all(mine)
-    bring(program, mine)
+    copy_shipped_files(program, mine)
     assert _all(mine) == there, "it is done once"
 
 
 def test_models_and_loras_may_lie_elsewhere_still(program: Path, tmp_path: Path) -> None:
-    flags = read(["--user-data-dir", "mine", "--model-dir", f"{tmp_path}/big", "--lora-dir", "more"], program, LOADERS)
-    paths = paths_of(program, flags.server)
+    flags = read_flags(
+        ["--user-data-dir", "mine", "--model-dir", f"{tmp_path}/big", "--lora-dir", "more"], program, LOADERS
+    )
+    paths = user_paths(program, flags.server)
     assert (paths.models, paths.loras) == (tmp_path / "big", program / "mine" / "more")
     assert paths.logs == program / "mine" / "logs"
 
 
 def test_where_the_flag_counts(program: Path) -> None:
-    """In the program's CMD_FLAGS.txt and on the command line, which wins; the folder's own adds the rest."""
+    """In the program's CMD_FLAGS.txt and on the command line, which overrides it; the folder's own file adds the
+    rest.
+    """
     mine = program / "mine"
     mine.mkdir()
     (program / "CMD_FLAGS.txt").write_text("--user-data-dir mine --listen-port 1000\n--api-port 1001")
     (mine / "CMD_FLAGS.txt").write_text("--listen-port 2000")
-    flags = read([], program, LOADERS).server
+    flags = read_flags([], program, LOADERS).server
     assert (flags.user_data_dir, flags.listen_port, flags.api_port) == ("mine", 2000, 1001)
-    assert read(["--listen-port", "3000"], program, LOADERS).server.listen_port == 3000
-    assert read(["--user-data-dir", "other"], program, LOADERS).server.listen_port == 1000
+    assert read_flags(["--listen-port", "3000"], program, LOADERS).server.listen_port == 3000
+    assert read_flags(["--user-data-dir", "other"], program, LOADERS).server.listen_port == 1000
     (mine / "CMD_FLAGS.txt").write_text("--user-data-dir elsewhere")
     with pytest.raises(InvalidInput, match="names another folder"):
-        read([], program, LOADERS)
+        read_flags([], program, LOADERS)
 
 
 def _file(place: Path) -> None:
@@ -104,5 +110,5 @@ def test_a_folder_that_cannot_be_is_a_sentence(program: Path, tmp_path: Path, sp
     place = tmp_path / "place" / "mine"
     place.parent.mkdir()
     spoil(place)
-    with pytest.raises(InvalidInput, match="cannot be made"):
+    with pytest.raises(InvalidInput, match="could not be created"):
         App.build(program, ["--user-data-dir", str(place)])

@@ -1,4 +1,4 @@
-"""A program with extensions that a test writes, over a scripted model."""
+"""A program with extensions written by a test, over a scripted model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from loaders.base import Model
 from modules.chat.characters import Characters
-from modules.chat.dialogue import Dialogues
-from modules.chat.service import Chats
-from modules.chat.store import Store
+from modules.chat.prompt.client_chat import ChatPromptBuilder
+from modules.chat.service import ChatService
+from modules.chat.store.store import ConversationStore
 from modules.config.paths import Paths
 from modules.extensions import Extensions
-from modules.extensions.original import stands
-from modules.generation.completions import Completions
+from modules.extensions.compat import build_shims
+from modules.generation.completions import CompletionService
 from modules.generation.generator import Generator
-from modules.generation.writing import Writing
+from modules.generation.draft_generation import DraftWriter
 from modules.prompts.drafts import Drafts
 from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel, FakeModels
@@ -30,16 +30,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Home:
-    """The services, with the extensions at work in them; `notes` is what the start said."""
+    """The services, with loaded extensions; `notes` are the lines printed at startup."""
 
     extensions: Extensions
     notes: list[str]
     models: Any
     generator: Generator
-    chats: Chats
-    completions: Completions
-    dialogues: Dialogues
-    writing: Writing
+    chats: ChatService
+    completions: CompletionService
+    chat_prompts: ChatPromptBuilder
+    writing: DraftWriter
     drafts: Drafts
     components: dict[str, Any]
 
@@ -50,7 +50,7 @@ class Home:
 
 @dataclass
 class Held:
-    """A ModelSource over a model that is there already."""
+    """A ModelSource over an existing model."""
 
     model: Model
 
@@ -75,7 +75,9 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
         folder: Path | None = None,
         **fake: Any,
     ) -> Home:
-        """`scripts` by name; those of `names` (all) are loaded. `folder`: where extensions lie, else in a new one."""
+        """`scripts` by name; those in `names` (default: all) are loaded. `folder`: the extensions folder, else a new
+        one.
+        """
         there = folder or tmp_path / "extensions"
         for name, text in (scripts or {}).items():
             (there / name).mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
         extensions = Extensions(there)
         generator = Generator(models, extensions)
         components: dict[str, Any] = {}
-        modules = stands({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components)
+        modules = build_shims({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components)
         notes = extensions.load(names if names is not None else list(scripts or {}), settings, modules)
         templates, characters = Templates(shipped), Characters(shipped)
         drafts = Drafts(tmp_path / "drafts")
@@ -95,10 +97,10 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
             notes,
             models,
             generator,
-            Chats(Store(paths), characters, templates, generator, extensions),
-            Completions(generator, extensions),
-            Dialogues(templates, characters, generator, extensions),
-            Writing(generator, drafts, extensions),
+            ChatService(ConversationStore(paths), characters, templates, generator),
+            CompletionService(generator),
+            ChatPromptBuilder(templates, characters, generator),
+            DraftWriter(generator, drafts),
             drafts,
             components,
         )

@@ -1,9 +1,10 @@
-"""Extensions in the services: each function where it acts, in order, and nothing that one of them does ends anything."""
+"""Extensions in the services: each function has its effect, in order, and none of their errors ends anything."""
 
 from __future__ import annotations
 
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 from errors import ExtensionFailed, InvalidInput, Unavailable, UnknownName
 from loaders.base import Model
 from loaders.params import SamplingParams
-from modules.chat.dialogue import Dialogue
-from modules.chat.service import Turn
+from modules.chat.prompt.chat_fields import ClientChat
+from modules.chat.service import ReplySettings
 from modules.extensions.hooks import HOOKS
-from modules.extensions.service import chosen
-from modules.generation.completions import Ask
+from modules.extensions.service import resolve_names
+from modules.generation.completions import GenerationRequest
 from tests.extensions.conftest import ROOT, Home
 
 Make = Callable[..., Home]
@@ -25,13 +26,13 @@ SHIPPED = ("character_bias", "example", "gallery", "long_replies", "perplexity_c
 
 
 def said(home: Home, text: str = "Hello", **turn: object) -> str:
-    """Send one message in a new chat and read the whole reply."""
-    how = Turn(params=PARAMS, mode="chat", **turn)  # type: ignore[arg-type]
+    """Send one message in a new chat and return the whole reply."""
+    how = ReplySettings(params=PARAMS, mode="chat", **turn)  # type: ignore[arg-type]
     chat = home.chats.new("chat", "Assistant")
     return list(home.chats.send(chat.id, text, how))[-1].text
 
 
-# --- which there are, and how they come to life ---
+# --- available extensions, and loading them ---
 
 
 def test_order_of_naming_is_order_of_application(home: Make) -> None:
@@ -42,7 +43,7 @@ def test_order_of_naming_is_order_of_application(home: Make) -> None:
 
 
 def test_a_minus_takes_an_extension_out() -> None:
-    assert chosen(["gallery", "a", "a", "-gallery", "b"]) == ["a", "b"]
+    assert resolve_names(["gallery", "a", "a", "-gallery", "b"]) == ["a", "b"]
 
 
 def test_what_is_not_there_is_said_with_the_nearest_name(home: Make) -> None:
@@ -88,7 +89,7 @@ def test_missing_requirements_are_named_before_the_import(home: Make, tmp_path: 
 
 def test_nothing_to_install_and_nobody_to_install_for(home: Make) -> None:
     there = home({"plain": "params = {}"})
-    with pytest.raises(InvalidInput, match="needs nothing"):
+    with pytest.raises(InvalidInput, match="no packages are required"):
         list(there.extensions.install("plain"))
     with pytest.raises(UnknownName):
         list(there.extensions.install("../plain"))
@@ -114,7 +115,7 @@ def output_modifier(string, state, is_chat=False):
 """
     there = home({"shown": script}, reply="a < b")
     chat = there.chats.new("chat", "Assistant")
-    list(there.chats.send(chat.id, "1 < 2", Turn(params=PARAMS, mode="chat")))
+    list(there.chats.send(chat.id, "1 < 2", ReplySettings(params=PARAMS, mode="chat")))
     user, reply = there.chats.open(chat.id).path()[-2:]
     assert (user.text, user.meta["visible"]) == ("1 < 2 (softly)", "1 &lt; 2 <b>softly</b>")
     assert (reply.text, reply.meta["visible"]) == ("a < b", "<i>a &lt; b</i>")
@@ -148,7 +149,7 @@ def test_history_is_changed_for_the_model_only(home: Make) -> None:
     there = home({"short": script}, reply="Yes.")
     chat = there.chats.new("instruct")
     for text in ("first words", "second words", "third words"):
-        list(there.chats.send(chat.id, text, Turn(params=PARAMS)))
+        list(there.chats.send(chat.id, text, ReplySettings(params=PARAMS)))
     assert "first words" not in there.models.loaded.prompt
     assert "third words" in there.models.loaded.prompt
     assert [each.text for each in there.chats.open(chat.id).path()][0] == "first words"
@@ -171,14 +172,14 @@ def custom_generate_chat_prompt(user_input, state, **kwargs):
 """
     there = home({"own": script}, reply="Yes.")
     chat = there.chats.new("instruct")
-    list(there.chats.send(chat.id, "one", Turn(params=PARAMS)))
-    list(there.chats.send(chat.id, "two", Turn(params=PARAMS)))
+    list(there.chats.send(chat.id, "one", ReplySettings(params=PARAMS)))
+    list(there.chats.send(chat.id, "two", ReplySettings(params=PARAMS)))
     assert there.models.loaded.prompt == "<s>1 before; two; False"
-    list(there.chats.regenerate(chat.id, Turn(params=PARAMS)))
+    list(there.chats.regenerate(chat.id, ReplySettings(params=PARAMS)))
     assert there.models.loaded.prompt == "<s>1 before; two; True"
 
 
-# --- every way to text ---
+# --- every way to generate text ---
 
 
 def test_drafts_and_the_api_pass_through_the_same_functions(home: Make) -> None:
@@ -190,20 +191,20 @@ def output_modifier(string, state, is_chat=False):
 """
     there = home({"both": script}, reply="yes")
     draft = there.drafts.new("output")
-    assert list(there.writing.go_on(draft.id, PARAMS, start="A draft"))[-1].text == "A draftYES"
-    answers = there.completions.start(Ask(["A prompt"], PARAMS))
+    assert list(there.writing.continue_draft(draft.id, PARAMS, start="A draft"))[-1].text == "A draftYES"
+    answers = there.completions.start(GenerationRequest(["A prompt"], PARAMS))
     for answer in answers.answers:
         list(answer.stream)
     assert [each.text for each in answers.best()] == ["YES"]
     assert there.models.loaded.prompt == "<s>A prompt alone"
-    opened = there.dialogues.open(Dialogue([{"role": "user", "content": "Hello"}]), PARAMS)
-    assert "Hello in a chat" in opened.text
+    opened = there.chat_prompts.open(ClientChat(messages=[{"role": "user", "content": "Hello"}]), PARAMS)
+    assert "Hello in a chat" in opened.prompts[0]
     assert opened.context is not None and opened.context.is_chat
     changed = opened.context.params.changed(max_new_tokens=3)  # as a forced tool sets a grammar
-    there.completions.start(Ask([opened.text], changed, context=opened.context)).close()
+    there.completions.start(replace(opened, params=changed)).close()
     assert there.models.loaded.requests[-1].params.max_new_tokens == 3
-    streamed = there.completions.start(Ask(["A prompt"], PARAMS, stream=True))
-    assert any("both could not change the reply" in each for each in streamed.warnings)
+    streamed = there.completions.start(GenerationRequest(["A prompt"], PARAMS, stream=True))
+    assert any("both could not modify the reply" in each for each in streamed.warnings)
     streamed.close()
 
 
@@ -243,7 +244,7 @@ def custom_generate_reply(question, original_question, seed, state, stopping_str
     assert said(home({"loud": script}, reply="quiet words")) == "QUIET WORDS"
 
 
-# --- what goes wrong ---
+# --- errors ---
 
 
 @pytest.mark.parametrize("name", [hook.name for hook in HOOKS.values() if hook.arguments])
@@ -263,7 +264,7 @@ def test_a_wrong_answer_is_left_out_and_named(home: Make) -> None:
     stream = there.generator.session().start("x", PARAMS)
     list(stream)
     assert there.models.loaded.prompt == "<s>x"
-    assert any("returned a int where a str is wanted" in each for each in stream.report.warnings)
+    assert any("returned a int instead of a str" in each for each in stream.report.warnings)
 
 
 def test_a_reply_that_breaks_off_keeps_what_was_said(home: Make) -> None:
@@ -275,13 +276,13 @@ def custom_generate_reply(question, original_question, seed, state, stopping_str
     there = home({"dead": script})
     chat = there.chats.new("instruct")
     with pytest.raises(ExtensionFailed, match="dead failed in custom_generate_reply .*the line is dead"):
-        list(there.chats.send(chat.id, "Hello", Turn(params=PARAMS)))
+        list(there.chats.send(chat.id, "Hello", ReplySettings(params=PARAMS)))
     assert there.chats.open(chat.id).path()[-1].text == "The beginning"
 
 
 def test_what_the_original_had_and_this_lacks_is_named(home: Make) -> None:
     there = home({"deep": "from modules import shared\nx = shared.model_config\n"})
-    assert "modules.shared.model_config of the original program is not offered here" in there.notes[0]
+    assert "modules.shared.model_config of the original program is not supported" in there.notes[0]
 
 
 # --- logits, on the real model ---
@@ -346,7 +347,7 @@ def test_processors_change_nothing_for_others(home: Make, demo_model: Model) -> 
     assert "".join(piece.text for piece in watched) == text
 
 
-# --- those that are shipped ---
+# --- the shipped extensions ---
 
 
 def test_the_shipped_ones_are_there_and_load(home: Make) -> None:
@@ -387,7 +388,7 @@ def test_long_replies(home: Make, demo_model: Model) -> None:
 def test_perplexity_colors(home: Make, demo_model: Model) -> None:
     there = home(names=["perplexity_colors"], folder=ROOT / "extensions", model=demo_model)
     chat = there.chats.new("instruct")
-    turn = Turn(params=PARAMS.changed(max_new_tokens=24, do_sample=False))
+    turn = ReplySettings(params=PARAMS.changed(max_new_tokens=24, do_sample=False))
     list(there.chats.send(chat.id, "Tell me the capital of France.", turn))
     reply = there.chats.open(chat.id).path()[-1]
     shown = str(reply.meta["visible"])

@@ -1,4 +1,4 @@
-"""What extensions of the original find here, and those that are passed over."""
+"""What extensions of the original can use here, and which ones are skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loaders.params import SamplingParams
-from modules.chat.service import Turn
+from modules.chat.service import ReplySettings
 from tests.extensions.conftest import Home
 
 Make = Callable[..., Home]
@@ -39,7 +39,7 @@ def test_what_stands_beside_our_packages_is_refused_by_name(home: Make, script: 
 
 
 def test_the_usual_prompt_is_there_for_a_script_that_makes_one(home: Make) -> None:
-    """The original's own example calls generate_chat_prompt, and so does each script that began as its copy."""
+    """The original's own example calls generate_chat_prompt, and so does each script derived from it."""
     script = """
 from modules import chat
 def custom_generate_chat_prompt(user_input, state, **kwargs):
@@ -48,23 +48,23 @@ def custom_generate_chat_prompt(user_input, state, **kwargs):
     prompts = []
     for scripts in ({}, {"same": script.replace("ADDED", "''")}, {"more": script.replace("ADDED", "'!'")}):
         there = home(scripts, names=list(scripts))
-        list(there.chats.send(there.chats.new("instruct").id, "Hello", Turn(params=PARAMS)))
+        list(there.chats.send(there.chats.new("instruct").id, "Hello", ReplySettings(params=PARAMS)))
         assert all(not each.problem for each in there.extensions.active)
         prompts.append(there.models.loaded.prompt)
     assert "Hello" in prompts[0]
     assert prompts[1:] == [prompts[0], f"{prompts[0]}!"]
-    with pytest.raises(RuntimeError, match="custom_generate_chat_prompt alone"):
+    with pytest.raises(RuntimeError, match="only be called in custom_generate_chat_prompt"):
         importlib.import_module("modules.chat").generate_chat_prompt("x", {})
 
 
 @pytest.mark.parametrize("name", ["openai", "api", "multimodal", "Training_PRO"])
 def test_what_is_built_in_or_idle_is_passed_over_with_a_line(home: Make, tmp_path: Path, name: str) -> None:
-    """Also where the original's folder was copied, whatever it needs."""
+    """Also if the original's folder was copied, whatever it needs."""
     folder = tmp_path / "extensions" / name
     folder.mkdir(parents=True)
     (folder / "requirements.txt").write_text("no-such-package-here\n", "utf-8")
     there = home({name: "raise RuntimeError"})
-    assert [f"The extension {name} is passed over" in note for note in there.notes] == [True]
+    assert [f"The extension {name} was skipped" in note for note in there.notes] == [True]
     assert not there.extensions.active and not there.extensions.failed
 
 
@@ -80,4 +80,4 @@ def test_a_version_that_the_programs_own_rules_out_invites_to_no_button(
     folder.mkdir(parents=True)
     (folder / "requirements.txt").write_text(f"{wanted}\n", "utf-8")
     note = home({"old": "params = {}"}).notes[0]
-    assert ("pandas 2.3.3 is the program's own" in note, "Install requirements" in note) == (never, not never)
+    assert ("pandas 2.3.3 is required by the program itself" in note, "Install requirements" in note) == (never, not never)

@@ -1,8 +1,9 @@
-"""What a script imports of the original speaks to the model of the request that its function works on."""
+"""What a script imports from the original uses the model of the request that its function works on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from contextlib import suppress
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 
 from errors import ModelClosed
 from loaders.params import SamplingParams
-from modules.chat.dialogue import Dialogue
-from modules.chat.service import Turn
-from modules.extensions.context import words_in_use
-from modules.generation.completions import Answers, Ask
+from modules.chat.prompt.chat_fields import ClientChat
+from modules.chat.service import ReplySettings
+from modules.extensions.context import current_model_access
+from modules.generation.completions import CompletionBatch, GenerationRequest
 from tests.extensions.conftest import Held, Home
 from tests.fake_engine import FakeModel
 from tests.swapped_models import Watched, looked_up, replaced_after
@@ -21,7 +22,7 @@ from tests.swapped_models import Watched, looked_up, replaced_after
 Make = Callable[..., Home]
 PARAMS = SamplingParams(max_new_tokens=40)
 
-#: Every function asks for the model's name, and lets it count.
+#: Every function asks for the model's name, and uses it.
 _HOOKS = """
 import modules.shared as shared
 from modules.text_generation import encode, decode, get_encoded_length, get_max_prompt_length, generate_reply
@@ -79,7 +80,7 @@ def custom_generate_reply(question, original_question, seed, state, stopping_str
 
 
 class Processing(Watched):
-    """It lets the processors of a request see each token, as an engine does."""
+    """Passes each token to the processors of a request, as an engine does."""
 
     def generate(self, request: Any) -> Any:
         for process in request.processors:
@@ -89,28 +90,28 @@ class Processing(Watched):
 
 def page(there: Home, mode: str) -> str:
     id = there.chats.new().id
-    return str(list(there.chats.send(id, "Hi", Turn(mode=mode, params=PARAMS)))[-1].text)  # type: ignore[arg-type]
+    return str(list(there.chats.send(id, "Hi", ReplySettings(mode=mode, params=PARAMS)))[-1].text)  # type: ignore[arg-type]
 
 
-def read(answers: Answers) -> str:
+def read(answers: CompletionBatch) -> str:
     return "".join(piece.text for piece in answers.answers[0].stream) + answers.answers[0].stream.model
 
 
 def chat_api(there: Home) -> str:
-    opened = there.dialogues.open(Dialogue([{"role": "user", "content": "Hi"}], mode="chat"), PARAMS)
-    ask = Ask([opened.text], PARAMS, max_tokens=40, context=opened.context, session=opened.session)
+    opened = there.chat_prompts.open(ClientChat(messages=[{"role": "user", "content": "Hi"}], mode="chat"), PARAMS)
+    ask = replace(opened, params=PARAMS, max_tokens=40)
     return read(there.completions.start(ask))
 
 
 def completion(there: Home) -> str:
-    answers = there.completions.start(Ask(["Hi"], PARAMS, max_tokens=40))
+    answers = there.completions.start(GenerationRequest(["Hi"], PARAMS, max_tokens=40))
     said = read(answers)
     answers.best()
     return said
 
 
 def notebook(there: Home) -> str:
-    return list(there.writing.go_on(there.drafts.new("notebook", "Hi").id, PARAMS))[-1].text
+    return list(there.writing.continue_draft(there.drafts.new("notebook", "Hi").id, PARAMS))[-1].text
 
 
 DOORS: dict[str, Callable[[Home], str]] = {
@@ -141,7 +142,7 @@ def test_every_function_of_a_request_sees_its_model(
     assert {"state", "writing" if script != _HOOKS else "each token"} <= functions
     assert "It is m0." in said
     assert there.extensions.active[0].problem == ""
-    assert words_in_use() is None
+    assert current_model_access() is None
 
 
 @every_door

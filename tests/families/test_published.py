@@ -1,4 +1,4 @@
-"""Every published template writes a reply of its own; read back, it gives the thought, the words and the call."""
+"""Every published template renders a reply of its own; parsed again, it gives the reasoning, the text and the call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from errors import TemplateFailed
-from modules.families.reading import Reading
+from modules.families.reply_format import ReplyFormat
 from modules.families.table import GENERAL, family_of
-from modules.prompts.budget import OWN
-from modules.prompts.jinja import Sandbox
+from modules.prompts.sandbox.budget import OWN
+from modules.prompts.sandbox.sandbox import Sandbox
 from tests.published import templates
 
 SANDBOX = Sandbox()
@@ -26,15 +26,15 @@ TOOLS = [{"type": "function", "function": {"name": "get_weather", "description":
 GIVEN = {"city": "Oslo", "days": 3, "deep": {"a": [1, True]}}
 THOUGHT = ("reasoning_content", "thinking", "reasoning")
 USER = [{"role": "user", "content": "UUU"}]
-#: Templates that write no calls of the assistant's: there is nothing to read back.
+#: Templates that write no calls of the assistant: there is nothing to parse.
 SILENT = {
     "GigaChat3-10B-A1.8B", "HuggingFaceTB-SmolLM3-3B", "LFM2-8B-A1B", "LFM2.5-Instruct", "google-gemma-2-2b-it",
     "ibm-granite-granite-3.3-2B-Instruct", "llama-cpp-rwkv-world", "microsoft-Phi-3.5-mini-instruct",
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
 }  # fmt: skip
-#: It fails where a tool takes an object.
+#: It fails if a tool takes an object.
 BROKEN = {"CohereForAI-c4ai-command-r-plus-tool_use"}
-#: Those whose models are of no family that the table knows.
+#: Models that belong to no family in the table.
 UNKNOWN = {"Reka-Edge", "llama-cpp-rwkv-world"}
 
 
@@ -55,14 +55,14 @@ def written(source: str, said: dict[str, Any]) -> tuple[str, str]:
         same = cut.start()  # the two differ within a mark
     reply = whole[same:]
     family = family_of(source)
-    opened = Reading(family, before).opened
+    opened = ReplyFormat(family, before).opened
     if opened and opened.opening not in reply and any(each in reply for each in opened.closing):
-        same = len(before)  # what has been thought is written without the mark that the prompt brings
+        same = len(before)  # reasoning is written without the mark that the prompt contains
     ends = [*family.ends, *family.others, "<EOS>", "</assistant>", "<|role_end|>", "<sep>", "<｜end▁of▁sentence｜>"]
     return before[:same], reply[: min((reply.find(end) for end in ends if end in reply), default=len(reply))]
 
 
-def read(reading: Reading, pieces: list[str]) -> tuple[str, str, list[tuple[str, Any]]]:
+def read(reading: ReplyFormat, pieces: list[str]) -> tuple[str, str, list[tuple[str, Any]]]:
     parser = reading.parser()
     parts = [part for piece in pieces for part in parser.push(piece)] + parser.finish()
     return (
@@ -79,7 +79,7 @@ def test_a_template_s_own_reply_is_read_back(name: str) -> None:
     assert (family is GENERAL) == (name in UNKNOWN)
     said = {"role": "assistant", "content": "CCC", **dict.fromkeys(THOUGHT, "RRR")}
     before, reply = written(source, said)
-    reading = Reading(family, before)
+    reading = ReplyFormat(family, before)
     text, thought, _ = read(reading, [reply])
     assert text.strip() + thought.strip() == ("CCCRRR" if "RRR" in reply else "CCC")
     assert read(reading, list(reply)) == (text, thought, [])
@@ -87,9 +87,9 @@ def test_a_template_s_own_reply_is_read_back(name: str) -> None:
         return
     try:
         before, reply = written(source, called(GIVEN))
-    except TemplateFailed:  # it wants the arguments as text
+    except TemplateFailed:  # it needs the arguments as text
         before, reply = written(source, called(json.dumps(GIVEN)))
-    reading = Reading(family, before, tools={"get_weather": SCHEMA})
+    reading = ReplyFormat(family, before, tools={"get_weather": SCHEMA})
     assert read(reading, [reply]) == ("", "", [("get_weather", GIVEN)])
     assert read(reading, list(reply)) == ("", "", [("get_weather", GIVEN)])
 

@@ -1,4 +1,4 @@
-"""Replies of each family, recorded or written by hand: the same parts come out wherever they are cut."""
+"""Replies of each family, recorded or written by hand: the same parts result wherever the stream is cut."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modules.families.family import Family
-from modules.families.parser import Parser
-from modules.families.reading import Reading
-from modules.families.table import FAMILIES, GENERAL, named
+from modules.families.parser import ReplyParser
+from modules.families.reply_format import ReplyFormat
+from modules.families.table import FAMILIES, GENERAL, family_named
 from modules.generation.text import TextAssembler
 
 F = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
@@ -67,6 +67,98 @@ ROWS: list[tuple[str, str, str, tuple[str, str, list[Any]]]] = [
         ('<tool_call>{"name": "f", "arguments": {"a": "cut', "", []),
     ),
     ("general", "", '<tool_call>{"name": "f", "arguments": {}}', ("", "", [("f", {})])),
+    (
+        "general",
+        "",
+        'A <tool_call> is so: <tool_call>{"name": "f", "arguments": {}}</tool_call>',
+        ("A <tool_call> is so:", "", [("f", {})]),
+    ),
+    (
+        "qwen_coder",
+        "",
+        '<tool_call>\n<function=get_weather>\n<parameter=city>\n"a\n</function> x\n</tool_call> b\n</parameter>\n'
+        "</function>\n</tool_call>Done.",
+        ("Done.", "", [("get_weather", {"city": '"a\n</function> x\n</tool_call> b'})]),
+    ),
+    (
+        "qwen_coder",
+        "",
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</function>\n</tool_call>Done.",
+        ("Done.", "", [OSLO]),
+    ),
+    (
+        "qwen_coder",
+        "",
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</tool_call>Done.",
+        ("Done.", "", [OSLO]),
+    ),
+    (
+        "qwen_coder",
+        "",
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\na </tool_call> b\n</parameter>\n</function>\n"
+        "</tool_call>",
+        ("", "", [("get_weather", {"city": "a </tool_call> b"})]),
+    ),
+    (
+        "functionary",
+        "",
+        '<function=get_weather>{"city": "a </function> b"}</function>',
+        ("", "", [("get_weather", {"city": "a </function> b"})]),
+    ),
+    (
+        "glm",
+        "",
+        "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>a </tool_call> b</arg_value>\n</tool_call>",
+        ("", "", [("get_weather", {"city": "a </tool_call> b"})]),
+    ),
+    (
+        "kimi",
+        "",
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>"
+        '{"city": "<|tool_call_end|> <|tool_calls_section_end|> <parameter=x>"}<|tool_call_end|>'
+        "<|tool_calls_section_end|>",
+        ("", "", [("get_weather", {"city": "<|tool_call_end|> <|tool_calls_section_end|> <parameter=x>"})]),
+    ),
+    (
+        "deepseek",
+        "",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
+        '{"city": "}```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+        ("", "", [("get_weather", {"city": "}```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"})]),
+    ),
+    (
+        "deepseek",
+        "",
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
+        'string="true">a </｜DSML｜invoke> b </｜DSML｜function_calls></｜DSML｜parameter>\n</｜DSML｜invoke>\n'
+        "</｜DSML｜function_calls>",
+        ("", "", [("get_weather", {"city": "a </｜DSML｜invoke> b </｜DSML｜function_calls>"})]),
+    ),
+    (
+        "lfm",
+        "",
+        "<|tool_call_start|>[get_weather(city='<|tool_call_end|>')]<|tool_call_end|>",
+        ("", "", [("get_weather", {"city": "<|tool_call_end|>"})]),
+    ),
+    (
+        "gemma4",
+        "",
+        '<|tool_call>call:get_weather{city:<|"|>a " <tool_call|><|"|>}<tool_call|>',
+        ("", "", [("get_weather", {"city": 'a " <tool_call|>'})]),
+    ),
+    (
+        "command_r",
+        "",
+        'Action: ```json\n[{"tool_name": "get_weather", "parameters": {"city": "```"}}]\n```',
+        ("", "", [("get_weather", {"city": "```"})]),
+    ),
+    (
+        "solar",
+        "",
+        "<|tool_calls|><|tool_call:begin|>abc<|tool_call:name|>get_weather<|tool_call:args|>"
+        '{"city": "<|tool_call:end|><|calls|>"}<|tool_call:end|><|calls|>',
+        ("", "", [("get_weather", {"city": "<|tool_call:end|><|calls|>"})]),
+    ),
     (
         "qwen",
         "",
@@ -260,7 +352,7 @@ ROWS: list[tuple[str, str, str, tuple[str, str, list[Any]]]] = [
 
 
 def read(family: Family, prefix: str, pieces: list[str]) -> tuple[str, str, list[Any]]:
-    parser = Reading(family, prefix, tools=TOOLS).parser()
+    parser = ReplyFormat(family, prefix, tools=TOOLS).parser()
     parts = [part for piece in pieces for part in parser.push(piece)] + parser.finish()
     return (
         "".join(part.text for part in parts if part.kind == "text"),
@@ -271,7 +363,7 @@ def read(family: Family, prefix: str, pieces: list[str]) -> tuple[str, str, list
 
 @pytest.mark.parametrize(("name", "prefix", "reply", "wanted"), ROWS)
 def test_the_same_parts_wherever_it_is_cut(name: str, prefix: str, reply: str, wanted: Any) -> None:
-    family = named(name)
+    family = family_named(name)
     assert read(family, prefix, [reply]) == wanted
     assert read(family, prefix, list(reply)) == wanted
     data = reply.encode()
@@ -281,34 +373,16 @@ def test_the_same_parts_wherever_it_is_cut(name: str, prefix: str, reply: str, w
         assert read(family, prefix, pieces) == wanted
 
 
-def test_a_control_token_is_a_mark_wherever_it_stands() -> None:
-    reply = "See `x:\n<|tool_call_start|>[f()]<|tool_call_end|>"
-    place = reply.index("<|")
-    for marks, wanted in (
-        ((), ("See `x:\n<|tool_call_start|>[f()]<|tool_call_end|>", [])),
-        ((place,), ("See `x:", [("f", {})])),
-    ):
-        reading = Reading(named("lfm"), tools=TOOLS)
-        for pieces in ([reply], list(reply)):
-            parser = reading.parser(frozenset(marks))
-            parts = [part for piece in pieces for part in parser.push(piece)] + parser.finish()
-            if not marks:  # the backtick is closed by the line's end
-                assert [part.call.name for part in parts if part.call] == ["f"]
-                continue
-            assert "".join(part.text for part in parts if part.kind == "text") == wanted[0]
-            assert [part.call.name for part in parts if part.call] == ["f"]
-
-
 @given(st.text())
 def test_text_without_marks_is_left_as_it_is(text: str) -> None:
-    parser = Parser(GENERAL)
+    parser = ReplyParser(GENERAL)
     parts = [part for piece in text for part in parser.push(piece)] + parser.finish()
     if "<" not in text and "[" not in text:
         assert "".join(part.text for part in parts) == text
 
 
 def test_no_opening_begins_another() -> None:
-    """Else it would depend on the cut which one is found."""
+    """Otherwise the cut would determine which one is found."""
     for family in (*FAMILIES, GENERAL):
         openings = [each.opening for each in (*family.all_thoughts, *family.all_calls)]
         openings += [opening for opening, _ in family.around]
@@ -317,7 +391,7 @@ def test_no_opening_begins_another() -> None:
 
 
 def test_a_long_thought_costs_what_it_is_long() -> None:
-    parser = Reading(named("qwen"), tools=TOOLS).parser()
+    parser = ReplyFormat(family_named("qwen"), tools=TOOLS).parser()
     parts = [part for piece in ["<think>", *["word "] * 50_000, "</think>", "So."] for part in parser.push(piece)]
     parts += parser.finish()
     assert len("".join(part.text for part in parts if part.kind == "thought")) == 249_999

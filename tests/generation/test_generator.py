@@ -1,4 +1,4 @@
-"""From prompt to stream: the budget, ending a stream in every way, what is said about the reply."""
+"""From prompt to stream: the token budget, ending a stream in every way, and the report."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_embedding_ends_after_a_text_when_it_is_cancelled() -> None:
     cancel = threading.Event()
 
     class Deaf(FakeModel):
-        """Its engine asks nobody; the client leaves while the second text is read."""
+        """Its engine never checks for cancellation; the client disconnects while the second text is read."""
 
         def embed(self, texts: Sequence[Sequence[int]], _: threading.Event | None = None) -> npt.NDArray[np.float32]:
             read.extend(texts)
@@ -257,9 +257,11 @@ def test_the_prompt_may_use_what_the_reply_leaves() -> None:
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     model = FakeModel(context_length=100)
     made = generator(model)
-    with pytest.raises(PromptTooLong, match="71 tokens long, and 70 fit"):
+    with pytest.raises(PromptTooLong, match="71 tokens, but only 70 fit"):
         made.session().start("x" * 70, params(max_new_tokens=30))  # and the start token
     assert text_of(made.session().start("x" * 69, params(max_new_tokens=30))) == "Paris."
+    with pytest.raises(PromptTooLong, match=r"6 tokens, but the requested reply leaves no room for it.*\. Request a"):
+        made.session().start("short", params(max_new_tokens=150))
     assert made.queue() == []
 
 
@@ -347,10 +349,10 @@ def test_max_tokens_second_slows_it_down_and_cancel_does_not_wait_for_it() -> No
 
 
 def test_tokens_that_have_come_already_are_not_shown_after_a_stop() -> None:
-    """An engine may be ahead of the reader: stop means now, whatever lies in the queue."""
+    """An engine may be ahead of the reader: stop takes effect at once, whatever is in the queue."""
 
     class Ahead:
-        """All tokens are there, and it does not ask whether anybody wants them."""
+        """All tokens are available, and it does not check for cancellation."""
 
         def __init__(self) -> None:
             self.report = Report()

@@ -1,4 +1,4 @@
-"""Whatever the seed, the output keeps to its grammar or schema: 50 seeds of each, on the real model."""
+"""With any seed, the output matches its grammar or schema: 50 seeds of each, on the real model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
-from modules.prompts.schema_text import schema_grammar
+from modules.prompts.json_schema.text import schema_grammar
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(50)
@@ -18,10 +18,10 @@ SCHEMA = """{"type": "object", "required": ["name", "age", "tags"], "additionalP
 
 
 def replies(model: Model, grammar: str, prompt: str) -> list[str]:
-    """One reply for each seed, hot enough to wander where the grammar lets it."""
+    """One reply per seed, at a temperature high enough to deviate where the grammar allows it."""
     ids = model.tokenizer.encode(prompt)
     made = []
-    for start in range(0, len(SEEDS), 4):  # side by side, as the engine has four sequences
+    for start in range(0, len(SEEDS), 4):  # in parallel, because the engine has four sequences
         streams = [
             model.generate(
                 Request(ids, SamplingParams(temperature=1.5, seed=seed, grammar_string=grammar), max_tokens=240)

@@ -1,4 +1,4 @@
-"""A place in a text: the distribution, the steps of the samplers, the tokens; the model is asked once."""
+"""Logits snapshots: the distribution, the sampler steps, the tokens; the model is run once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from errors import Cancelled, EmptyPrompt, InvalidInput, NotFound, PromptTooLong
 from loaders.base import Model
 from loaders.params import SamplingParams
 from modules.generation.generator import Generator
-from modules.generation.places import Places
-from modules.generation.stages import inside, percent
-from modules.generation.token_view import parts, token_view, visible
+from modules.generation.sampler_trace import format_percent, trace_samplers
+from modules.generation.snapshot_cache import SnapshotCache
+from modules.generation.token_view import mark_invisible, split_bytes, view_tokens
 
 
 class Source:
@@ -26,8 +26,8 @@ class Source:
 
 
 @pytest.fixture(scope="module")
-def places(demo_model: Model) -> Places:
-    return Places(Generator(Source(demo_model)))
+def places(demo_model: Model) -> SnapshotCache:
+    return SnapshotCache(Generator(Source(demo_model)))
 
 
 TEXT = "The capital of France is"
@@ -35,13 +35,13 @@ PARAMS = SamplingParams(temperature=0.7, top_k=20, top_p=0.9, min_p=0.05)
 
 
 def test_the_models_own_distribution_is_the_models(
-    places: Places, demo_model: Model, monkeypatch: pytest.MonkeyPatch
+    places: SnapshotCache, demo_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the very logits that were given: asked again, llama.cpp sums in another order where cells lie elsewhere
+    # the very same logits: computed again, llama.cpp sums in another order if cells are elsewhere
     given: list[np.ndarray] = []
     ask = demo_model.next_logits
     monkeypatch.setattr(demo_model, "next_logits", lambda request: given.append(ask(request)) or given[-1])
-    place = places.look(f" {TEXT}", PARAMS, who="test")  # not looked at before: nothing is kept of it
+    place = places.compute(f" {TEXT}", PARAMS, who="test")  # not inspected before: nothing of it is cached
     odds = place.distribution(PARAMS, sampled=False, count=10)
     (logits,) = given
     exps = np.exp(logits - logits.max())
@@ -54,9 +54,9 @@ def test_the_models_own_distribution_is_the_models(
     assert odds.candidates[0].token.text == "·Paris"
 
 
-def test_the_steps_end_where_a_reply_is_drawn(places: Places) -> None:
-    place = places.look(TEXT, PARAMS, who="test")
-    seen = inside(place, PARAMS)
+def test_the_steps_end_where_a_reply_is_drawn(places: SnapshotCache) -> None:
+    place = places.compute(TEXT, PARAMS, who="test")
+    seen = trace_samplers(place, PARAMS)
     assert [step.name for step in seen.steps] == ["model", "temperature", "top_k", "top_p", "min_p"]
     assert seen.steps[2].kept == 20
     assert seen.steps[2].removed == seen.n_vocab - 20
@@ -71,10 +71,10 @@ def test_the_steps_end_where_a_reply_is_drawn(places: Places) -> None:
     assert "top_k 20 removed" in seen.sentence
 
 
-def test_the_order_is_the_users(places: Places) -> None:
+def test_the_order_is_the_users(places: SnapshotCache) -> None:
     params = PARAMS.changed(sampler_priority=("min_p", "top_p", "top_k", "temperature"))
-    place = places.look(TEXT, params, who="test")
-    assert [step.name for step in inside(place, params).steps][:5] == [
+    place = places.compute(TEXT, params, who="test")
+    assert [step.name for step in trace_samplers(place, params).steps][:5] == [
         "model",
         "min_p",
         "top_p",
@@ -83,49 +83,49 @@ def test_the_order_is_the_users(places: Places) -> None:
     ]
 
 
-def test_neutral_knobs_have_no_steps(places: Places) -> None:
-    place = places.look(TEXT, SamplingParams(), who="test")
-    assert "No sampler acts" in inside(place, SamplingParams()).sentence
+def test_neutral_knobs_have_no_steps(places: SnapshotCache) -> None:
+    place = places.compute(TEXT, SamplingParams(), who="test")
+    assert "No sampler is active" in trace_samplers(place, SamplingParams()).sentence
 
 
-def test_the_model_is_asked_once(places: Places, demo_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = places.look(TEXT, PARAMS, who="test")
+def test_the_model_is_asked_once(places: SnapshotCache, demo_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = places.compute(TEXT, PARAMS, who="test")
     monkeypatch.setattr(type(demo_model), "next_logits", lambda *_: pytest.fail("the model was run"))
     for top_k in range(1, 40):
-        assert inside(places.get(place.id), PARAMS.changed(top_k=top_k)).steps[2].kept == top_k
+        assert trace_samplers(places.get(place.id), PARAMS.changed(top_k=top_k)).steps[2].kept == top_k
 
 
-def test_a_knob_that_the_model_computes_with_asks_for_another_look(places: Places) -> None:
-    place = places.look(TEXT, PARAMS, who="test")
-    seen = inside(place, PARAMS.changed(guidance_scale=1.5, negative_prompt="Rome"))
-    assert any("press Look" in note for note in seen.notes)
-    assert not inside(place, PARAMS).notes
+def test_a_knob_that_the_model_computes_with_asks_for_another_look(places: SnapshotCache) -> None:
+    place = places.compute(TEXT, PARAMS, who="test")
+    seen = trace_samplers(place, PARAMS.changed(guidance_scale=1.5, negative_prompt="Rome"))
+    assert any("Press Inspect" in note for note in seen.notes)
+    assert not trace_samplers(place, PARAMS).notes
 
 
-def test_a_grammar_is_a_step(places: Places) -> None:
+def test_a_grammar_is_a_step(places: SnapshotCache) -> None:
     params = PARAMS.changed(grammar_string='root ::= "x" | "y"')
-    seen = inside(places.look(TEXT, params, who="test"), params)
+    seen = trace_samplers(places.compute(TEXT, params, who="test"), params)
     assert [step.name for step in seen.steps][:2] == ["model", "grammar"]
     assert seen.steps[1].kept < 20
 
 
-def test_bad_places(places: Places, demo_model: Model) -> None:
+def test_bad_places(places: SnapshotCache, demo_model: Model) -> None:
     with pytest.raises(EmptyPrompt):
-        places.look("", SamplingParams(add_bos_token=False), who="test")
+        places.compute("", SamplingParams(add_bos_token=False), who="test")
     with pytest.raises(PromptTooLong):
-        places.look("word " * (demo_model.context_length + 5), SamplingParams(), who="test")
-    with pytest.raises(InvalidInput, match="half a character"):
-        places.look("lone \ud800", SamplingParams(), who="test")
+        places.compute("word " * (demo_model.context_length + 5), SamplingParams(), who="test")
+    with pytest.raises(InvalidInput, match="lone surrogate"):
+        places.compute("lone \ud800", SamplingParams(), who="test")
     with pytest.raises(NotFound):
         places.get(10**9)
 
 
-def test_a_new_look_ends_the_one_before(places: Places) -> None:
+def test_a_new_look_ends_the_one_before(places: SnapshotCache) -> None:
     ends: list[BaseException | None] = []
 
     def slow() -> None:
         try:
-            places.look("word " * 1500, SamplingParams(), who="same")
+            places.compute("word " * 1500, SamplingParams(), who="same")
             ends.append(None)
         except Exception as error:
             ends.append(error)
@@ -134,7 +134,7 @@ def test_a_new_look_ends_the_one_before(places: Places) -> None:
     thread.start()
     while "same" not in places._looking:
         pass
-    places.look("short", SamplingParams(), who="same")
+    places.compute("short", SamplingParams(), who="same")
     thread.join(timeout=60)
     assert isinstance(ends[0], Cancelled)
 
@@ -145,7 +145,7 @@ def test_a_new_look_ends_the_one_before(places: Places) -> None:
 )
 def test_tokens_make_up_the_text(demo_model: Model, text: str) -> None:
     ids = demo_model.tokenizer.encode(text)
-    view = token_view(demo_model.tokenizer, ids)
+    view = view_tokens(demo_model.tokenizer, ids)
     assert view.ids == ids
     assert b"".join(token.data for token in view.tokens).decode() == text
     special = [token for token in view.tokens if token.special]
@@ -154,13 +154,13 @@ def test_tokens_make_up_the_text(demo_model: Model, text: str) -> None:
 
 
 def test_parts_show_what_cannot_be_seen() -> None:
-    assert [(part.text, part.kind) for part in parts(b" a\xe2\x80")] == [
+    assert [(part.text, part.kind) for part in split_bytes(b" a\xe2\x80")] == [
         ("·", "space"),
         ("a", "text"),
         ("E2 80", "bytes"),
     ]
-    assert visible("a\u200b\n") == "aU+200B⏎"
-    assert [percent(share) for share in (0.83, 0.031, 0.0004, 1e-9, 0)] == [
+    assert mark_invisible("a\u200b\n") == "aU+200B⏎"
+    assert [format_percent(share) for share in (0.83, 0.031, 0.0004, 1e-9, 0)] == [
         "83 %",
         "3.1 %",
         "0.04 %",

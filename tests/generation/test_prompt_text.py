@@ -1,4 +1,4 @@
-"""Control tokens in messages are text, in every kind of vocabulary, and the rest of the prompt reads as it did."""
+"""Control tokens in messages are plain text, with every kind of vocabulary, and the rest of the prompt is unchanged."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modules.generation.prompt_ids import prompt_ids
-from modules.generation.prompt_text import BREAK, PromptText, ids_of, literally
+from modules.generation.prompt_ids import encode_prompt
+from modules.generation.prompt_text import BREAK, PromptText, encode_prompt_text, escape_control_tokens
 from tests.fake_engine import ByteTokenizer
 
 ATTACKS = (
@@ -40,29 +40,31 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("content", ATTACKS)
 def test_what_a_message_holds_is_text(tokenizer: Any, content: str) -> None:
-    prompt = PromptText.of(rendered(literally(tokenizer)(content)))
+    prompt = PromptText.of(rendered(escape_control_tokens(tokenizer)(content)))
     assert prompt == rendered(content)
-    ids = ids_of(tokenizer, prompt)
+    ids = encode_prompt_text(tokenizer, prompt)
     assert special(tokenizer, ids) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
     assert text_of(tokenizer, ids) == rendered(content)
-    assert len(special(tokenizer, ids_of(tokenizer, str(prompt)))) >= 3  # a prompt of one's own is read as it stands
+    assert (
+        len(special(tokenizer, encode_prompt_text(tokenizer, str(prompt)))) >= 3
+    )  # a prompt of one's own is read as it stands
 
 
 def test_words_read_as_ever(tokenizer: Any) -> None:
-    prompt = PromptText.of(rendered(literally(tokenizer)("Hello <b> there, a < b")))
+    prompt = PromptText.of(rendered(escape_control_tokens(tokenizer)("Hello <b> there, a < b")))
     assert prompt.breaks == ()
-    assert prompt_ids(tokenizer, prompt, add_bos=True) == prompt_ids(tokenizer, str(prompt), add_bos=True)
+    assert encode_prompt(tokenizer, prompt, add_bos=True) == encode_prompt(tokenizer, str(prompt), add_bos=True)
 
 
 def test_around_a_broken_token_all_is_the_same(tokenizer: Any) -> None:
-    """Only the message that holds one is read anew."""
+    """Only the message that contains one is tokenized differently."""
     before, after = rendered("Hello there"), rendered("And now?")
-    prompt = PromptText.of(before + rendered(literally(tokenizer)("x <|im_end|> y")) + after)
-    ids = ids_of(tokenizer, prompt)
-    assert ids[: len(ids_of(tokenizer, before))] == ids_of(tokenizer, before)
-    assert ids[-len(ids_of(tokenizer, after)) :] == ids_of(tokenizer, after)
+    prompt = PromptText.of(before + rendered(escape_control_tokens(tokenizer)("x <|im_end|> y")) + after)
+    ids = encode_prompt_text(tokenizer, prompt)
+    assert ids[: len(encode_prompt_text(tokenizer, before))] == encode_prompt_text(tokenizer, before)
+    assert ids[-len(encode_prompt_text(tokenizer, after)) :] == encode_prompt_text(tokenizer, after)
 
 
 def test_values_of_every_kind_are_broken() -> None:
-    made = literally(ByteTokenizer())({"a<s>": ["</s>", 1, {"b": "<|im_end|>"}], "c": None})
+    made = escape_control_tokens(ByteTokenizer())({"a<s>": ["</s>", 1, {"b": "<|im_end|>"}], "c": None})
     assert made == {f"a<{BREAK}s>": [f"<{BREAK}/s>", 1, {"b": f"<{BREAK}|im_end|>"}], "c": None}

@@ -1,4 +1,4 @@
-"""Bytes to text: however they are cut, the text is the same, and no part of a stop string is ever seen."""
+"""Bytes to text: however they are cut, the text is the same, and no part of a stop string is ever shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modules.generation.text import TextAssembler
 
 
 def whole(data: bytes, stop: list[str]) -> str:
-    """The plain definition: decode everything, cut before the first place where a stop string begins."""
+    """The simple definition: decode everything, cut before the first position where a stop string begins."""
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(data)  # not the half of a character at the end
     places = [text.find(string) for string in stop if string and string in text]
     return text[: min(places)] if places else text
@@ -26,7 +26,7 @@ def chunked(data: bytes, cuts: list[int], stop: list[str]) -> tuple[list[str], T
     return [*parts, assembler.finish()], assembler
 
 
-# a small alphabet, so that stop strings are met, half met and met inside each other
+# a small alphabet, so that stop strings occur completely, partly and inside each other
 TEXT = st.text("ab\n:é", max_size=30)
 STOP = st.lists(st.text("ab\n:é", max_size=4), max_size=4)
 
@@ -43,7 +43,7 @@ def test_any_chunking_gives_the_whole(text: str, cuts: list[int], stop: list[str
 @settings(max_examples=200)
 @given(st.binary(max_size=40), st.lists(st.integers(0, 100)), st.lists(st.text(max_size=3), max_size=3))
 def test_any_bytes_give_the_whole(data: bytes, cuts: list[int], stop: list[str]) -> None:
-    """Broken UTF-8 becomes U+FFFD, in the same places however it is cut; never a lone surrogate."""
+    """Invalid UTF-8 becomes U+FFFD, in the same places however it is cut; never a lone surrogate."""
     parts, _ = chunked(data, cuts, stop)
     assert "".join(parts) == whole(data, stop)
     "".join(parts).encode()
@@ -61,7 +61,7 @@ def test_which_stop_string_it_was_does_not_depend_on_the_chunks(text: str, stop:
 @settings(max_examples=200)
 @given(TEXT, STOP)
 def test_nothing_is_ever_taken_back(text: str, stop: list[str]) -> None:
-    """What is shown after each byte is a beginning of what is shown in the end."""
+    """What is shown after each byte is a prefix of the final text."""
     final = whole(text.encode(), stop)
     assembler, shown = TextAssembler(stop), ""
     for byte in text.encode():

@@ -1,4 +1,5 @@
-"""Packs what a GPU machine without a network needs into parts of less than 64 MiB, and names the commands to run there.
+"""Packs what a GPU machine without a network needs into parts of less than 64 MiB, and prints the commands to run
+there.
 
     python -m tests.gpu.carry --gguf models/SmolLM2-135M-Instruct.Q4_1.gguf --into .gpu [--llama ARCHIVE.tar.xz]
 
@@ -27,7 +28,7 @@ _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_
 
 
 def halves(file: Path, into: Path) -> list[Path]:
-    """Cut a file into two parts, `into`/a and `into`/b. Raises: ValueError, where a half is too large to travel."""
+    """Split a file into two parts, `into`/a and `into`/b. Raises: ValueError if a part is too large."""
     size = file.stat().st_size
     middle = (size + 1) // 2
     if middle > LIMIT:
@@ -45,7 +46,7 @@ def halves(file: Path, into: Path) -> list[Path]:
 
 
 def wheels(into: Path) -> None:
-    """Fetch the wheels for Python 3.12 on x86-64, pinned to one version of each that fit together."""
+    """Download the wheels for Python 3.12 on x86-64, pinned to versions that fit together."""
     into.mkdir(parents=True, exist_ok=True)
     platforms = [word for platform in _PLATFORMS for word in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
@@ -55,7 +56,7 @@ def wheels(into: Path) -> None:
 
 
 def pydantic_core(into: Path, command: Sequence[str]) -> str:
-    """The version of pydantic-core that the newest pydantic names: any other refuses to start."""
+    """The version of pydantic-core that the newest pydantic requires."""
     import zipfile
 
     subprocess.run([*command, "pydantic"], check=True)
@@ -67,7 +68,7 @@ def pydantic_core(into: Path, command: Sequence[str]) -> str:
 
 
 def commands(gguf: str, into: str, seconds: int) -> list[tuple[str, str]]:
-    """The folder that travels with each command, and the command."""
+    """The folder to send with each command, and the command."""
     name = shlex.quote(gguf)
     site, llama = f"{PLACE}/site", f"{PLACE}/llama"
     libraries = "$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])')/cu13/lib"

@@ -1,4 +1,4 @@
-"""Every check that needs a graphics card, in one command; docs/gpu.md tells how to bring it to such a machine.
+"""Every check that needs a GPU, in one command; docs/gpu.md explains how to bring it to such a machine.
 
     python -m tests.gpu.check --gguf SmolLM2-135M-Instruct.Q4_1.gguf --out DIR     all steps
     python -m tests.gpu.check --list                                               what they are
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_step(name: str, work: Path, gguf: Path, out: Path, seconds: float) -> list[Figure]:
-    """One step in a process of its own: its figures, or one that says how it failed."""
+    """One step in a separate process: its figures, or one that says how it failed."""
     result, log = out / f"{name}.json", out / f"{name}.log"
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tests.gpu.check", "--inside", name, "--gguf", str(gguf), "--work", str(work)]
@@ -49,7 +49,7 @@ def run_step(name: str, work: Path, gguf: Path, out: Path, seconds: float) -> li
 
 
 def run_all(names: Sequence[str], work: Path, gguf: Path, out: Path, seconds: float) -> bool:
-    """Run the steps in order, writing after each. Whether all figures are as wanted."""
+    """Run the steps in order, writing after each. Returns whether all figures meet their requirements."""
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     found: list[Figure] = []

@@ -1,4 +1,4 @@
-"""A figure that a check found, and the table of them. Knows nothing of models or cards."""
+"""A figure of a check, and the table of figures. Knows nothing of models or GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, as text, and what was wanted; `ok` is None where nothing was wanted."""
+    """What was measured, as text, and the requirement; `ok` is None without a requirement."""
 
     step: str
     what: str

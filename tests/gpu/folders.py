@@ -1,4 +1,6 @@
-"""The models of the GPU checks, made on the spot: SmolLM2 out of its GGUF, a random Llama, a LoRA of random numbers."""
+"""The models of the GPU checks, created on the spot: SmolLM2 from its GGUF, a random Llama, a LoRA of random
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Ordinary words to score and to go on from; in the repository, so that every run reads the same.
+#: Ordinary text to score and to continue; in the repository, so that every run uses the same.
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 PROMPTS = [
     "The capital of France is", "Once upon a time there was a", "To make bread you need", "Water boils at",
@@ -17,7 +19,7 @@ PROMPTS = [
 
 
 def smollm(work: Path, gguf: Path) -> Path:
-    """SmolLM2 dequantized: float32 safetensors and its tokenizer, as a Hugging Face folder; made once."""
+    """SmolLM2 dequantized: float32 safetensors and its tokenizer, as a Hugging Face folder; created once."""
     folder = work / "smollm2"
     if (folder / "tokenizer.json").is_file():
         return folder
@@ -36,7 +38,7 @@ def smollm(work: Path, gguf: Path) -> Path:
 
 
 def older(work: Path, gguf: Path) -> Path:
-    """The same folder with rope_theta where exllamav2's own programs look for it; made once."""
+    """The same folder with rope_theta where exllamav2's own programs look for it; created once."""
     folder, source = work / "smollm2-older", smollm(work, gguf)
     if not folder.is_dir():
         shutil.copytree(source, folder)
@@ -47,7 +49,7 @@ def older(work: Path, gguf: Path) -> Path:
 
 
 def random_llama(work: Path, gguf: Path) -> Path:
-    """A Llama of about a billion random float16 weights, with SmolLM2's tokenizer; made once."""
+    """A Llama of about a billion random float16 weights, with SmolLM2's tokenizer; created once."""
     folder = work / "random1b"
     if (folder / "tokenizer.json").is_file():
         return folder
@@ -69,7 +71,7 @@ def random_llama(work: Path, gguf: Path) -> Path:
 
 
 def exl2(work: Path, gguf: Path) -> Path:
-    """SmolLM2 as EXL2 with 6 bits per weight, by ExLlamaV2's own converter; made once."""
+    """SmolLM2 as EXL2 with 6 bits per weight, by ExLlamaV2's own converter; created once."""
     folder, scratch = work / "smollm2-exl2", work / "exl2-scratch"
     if (folder / "config.json").is_file():
         return folder
@@ -81,7 +83,7 @@ def exl2(work: Path, gguf: Path) -> Path:
 
 
 def lora(work: Path, gguf: Path) -> Path:
-    """An adapter for SmolLM2's q_proj and v_proj, strong enough to change what is said; made once."""
+    """An adapter for SmolLM2's q_proj and v_proj, strong enough to change replies; created once."""
     folder = work / "lora"
     if (folder / "adapter_model.safetensors").is_file():
         return folder

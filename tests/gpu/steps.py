@@ -20,7 +20,7 @@ NEW = 64
 
 
 def versions(work: Path, gguf: Path) -> Iterable[Figure]:
-    """The card, the versions, and how long exllamav2 takes to import (to compile, the first time)."""
+    """The GPU, the versions, and how long exllamav2 takes to import (and to compile, the first time)."""
     import torch
 
     yield Figure("versions", "card", torch.cuda.get_device_name(0))
@@ -90,7 +90,7 @@ def prompts(model: Any) -> list[list[int]]:
 
 
 def agreement(step: str, model: Any, known: Any, within: float) -> Iterable[Figure]:
-    """Perplexity against float32, and how far greedy replies go the same way before rounding parts them."""
+    """Perplexity compared with float32, and for how many tokens greedy replies agree before rounding separates them."""
     ratio = float(np.exp(-model.score(known["text"].tolist()).mean() + known["scores"].mean()))
     yield at_most(step, "perplexity against Transformers float32, off by", abs(ratio - 1), within)
     alike = []
@@ -108,7 +108,7 @@ def plain(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def sdpa(work: Path, gguf: Path) -> Iterable[Figure]:
-    """Whether exllamav2's own default (SDPA without flash-attn) lacks the causal mask, as its source says."""
+    """Whether exllamav2's own default (SDPA without flash-attn) lacks the causal mask, as in its source."""
     import torch
     from exllamav2 import ExLlamaV2, ExLlamaV2Cache, ExLlamaV2Config
 
@@ -129,7 +129,7 @@ def sdpa(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def converted(work: Path, gguf: Path) -> Iterable[Figure]:
-    """An exl2 by ExLlamaV2's own converter, and what it says."""
+    """An exl2 by ExLlamaV2's own converter, and the converter's output."""
     folder = folders.exl2(work, gguf)
     with opened(folder, max_seq_len=4096) as model:
         yield Figure("exl2", "notes", "; ".join(model.notes))
@@ -137,7 +137,7 @@ def converted(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def caches(work: Path, gguf: Path) -> Iterable[Figure]:
-    """Each type of cache: that it works, and what it takes."""
+    """Each cache type: that it works, and its size."""
     known = np.load(work / "reference.npz")
     for kind, within in (("f16", 0.005), ("q8_0", 0.01), ("q6_0", 0.03), ("q4_0", 0.1)):
         with opened(folders.smollm(work, gguf), max_seq_len=8192, cache_type=kind) as model:
@@ -148,7 +148,7 @@ def caches(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def cfg(work: Path, gguf: Path) -> Iterable[Figure]:
-    """Guidance against Transformers' own in float32; then its cost on a billion weights."""
+    """Guidance compared with Transformers' own in float32; then its cost on a billion weights."""
     known = np.load(work / "reference.npz")
     with opened(folders.smollm(work, gguf), max_seq_len=4096) as model:
         alike = []
@@ -181,7 +181,7 @@ def adapters(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def parallel(work: Path, gguf: Path) -> Iterable[Figure]:
-    """Four requests at once: what they say, and how fast together."""
+    """Four requests at once: their replies, and their total speed."""
     from concurrent.futures import ThreadPoolExecutor
 
     with opened(folders.random_llama(work, gguf), max_seq_len=4096, cache_size=16384) as model:
@@ -198,7 +198,7 @@ def parallel(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def unload(work: Path, gguf: Path) -> Iterable[Figure]:
-    """The card's memory before loading and after closing, the second time (the first brings CUDA itself)."""
+    """The GPU's memory before loading and after closing, the second time (the first loads CUDA itself)."""
     import torch
 
     taken = 0
@@ -215,7 +215,7 @@ def unload(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def speed(work: Path, gguf: Path) -> Iterable[Figure]:
-    """Our loader against its own generator run bare, on the same billion weights, turn about."""
+    """Our loader compared with its own generator alone, on the same billion weights, alternately."""
     import torch
     from exllamav2.generator import ExLlamaV2DynamicJob, ExLlamaV2Sampler
 
@@ -223,7 +223,7 @@ def speed(work: Path, gguf: Path) -> Iterable[Figure]:
         weights = model._weights
 
         def bare() -> float:
-            """Its own sampler with the settings of simple-1, while our engine sleeps."""
+            """Its own sampler with the settings of simple-1, while our engine is idle."""
             settings = ExLlamaV2Sampler.Settings(
                 temperature=0.7, top_k=20, top_p=0.9, token_repetition_penalty=1.15, token_repetition_range=1024
             )
@@ -246,14 +246,14 @@ SIMPLE = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.9, "rep
 
 
 def on_torch(work: Path, gguf: Path) -> Iterable[Figure]:
-    """The Transformers loader on the card, in float16."""
+    """The Transformers loader on the GPU, in float16."""
     with opened(folders.smollm(work, gguf), "Transformers", max_seq_len=4096) as model:
         yield Figure("torch", "notes", "; ".join(model.notes))
         yield from agreement("torch", model, np.load(work / "reference.npz"), 0.01)
 
 
 def hf(work: Path, gguf: Path) -> Iterable[Figure]:
-    """ExLlamav2_HF: that transformers' own generate says what the native loader says, and its speed."""
+    """ExLlamav2_HF: transformers' own generate gives the native loader's replies; and its speed."""
     with opened(folders.smollm(work, gguf), max_seq_len=4096) as model:
         native = [say(model, ids) for ids in prompts(model)]
     with opened(folders.smollm(work, gguf), "ExLlamav2_HF", max_seq_len=4096) as model:
@@ -268,7 +268,7 @@ def hf(work: Path, gguf: Path) -> Iterable[Figure]:
 
 
 def llama(work: Path, gguf: Path) -> Iterable[Figure]:
-    """llama.cpp with no layer, half of the layers and all of them on the card."""
+    """llama.cpp with no layer, half of the layers and all of them on the GPU."""
     known: dict[str, Any] = {}
     for name, layers in (("none", 0), ("half", 15), ("all", 256)):
         with opened(gguf, "llama.cpp", n_ctx=4096, n_gpu_layers=layers) as model:
@@ -293,13 +293,13 @@ def rate(model: Any, **params: Any) -> float:
 
 
 def alternate(first: Callable[[], float], second: Callable[[], float], turns: int = 5) -> tuple[float, float]:
-    """The medians of two measurements that take turns, after one of each for warmth."""
+    """The medians of two alternating measurements, after a warm-up of each."""
     first(), second()
     pairs = [(first(), second()) for _ in range(turns)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-#: In the order in which they run: later ones use what earlier ones made.
+#: In the order in which they run: later ones use what earlier ones created.
 STEPS: Mapping[str, Step] = {
     "versions": versions, "reference": reference, "plain": plain, "sdpa": sdpa, "exl2": converted, "caches": caches,
     "cfg": cfg, "adapters": adapters, "parallel": parallel, "unload": unload, "speed": speed, "hf": hf,

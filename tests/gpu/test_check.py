@@ -1,4 +1,4 @@
-"""The GPU check without a GPU: its runner, its table, its cutting and joining. What needs a card is not tested here."""
+"""The GPU check without a GPU: its runner, its table, splitting and joining. What needs a GPU is not tested here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
 
 
 def test_a_step_that_fails_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
-    """Without a card both steps fail, each in its own process: two reports, and the table is written."""
+    """Without a GPU both steps fail, each in its own process: two reports, and the table is written."""
     out = tmp_path / "out"
     names = ["sdpa", "plain"]
     assert not check.run_all(names, tmp_path / "work", tmp_path / "absent.gguf", out, 120)

@@ -1,4 +1,4 @@
-"""A project folder for the installer, apart from this machine."""
+"""A project folder for the installer, isolated from this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from installer import compiler
+from installer.hardware import compiler
 from installer.layout import Layout
 from tests.installer.starts import Machine, copied
 
 
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    """A project folder with requirements, and nothing of this machine's environment."""
+    """A project folder with requirements, independent of this machine's environment."""
     for name in (
         "GPU_CHOICE",
         "USE_CUDA118",
@@ -29,8 +29,8 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    monkeypatch.setattr(compiler, "works", lambda layout: True)
-    monkeypatch.setattr(compiler, "accepted", lambda layout, options: list(options))
+    monkeypatch.setattr(compiler, "has_compilers", lambda layout: True)
+    monkeypatch.setattr(compiler, "accepted_options", lambda layout, options: list(options))
     layout = Layout(tmp_path / "project")
     layout.root.mkdir()
     layout.requirements.write_text("# comment\ngradio==1.0\nllama-cpp-python==9\n    # via nobody\n")
@@ -51,5 +51,5 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(installed: Path, tmp_path: Path) -> Machine:
-    """One that is installed, at a place of its own."""
+    """A finished installation in its own folder."""
     return copied(installed, tmp_path / "copy")

@@ -1,4 +1,4 @@
-"""A start of the installer with one fault in it, in a process of its own: `python faulty.py ROOT [ARGUMENT ...]`.
+"""Starts the installer with one injected fault, in a separate process: `python faulty.py ROOT [ARGUMENT ...]`.
 
 All is real but the Pythons, which are a shell script, and the C compiler. Faults of the Pythons are files in the folder
 faults beside ROOT: the name is a step, the text says what happens there. Faults of the disk come by the variable FAULT:
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Stands for every Python: the one that makes the environment, and the one in it.
+# Replaces every Python: the one that creates the environment, and the one in it.
 FAKE_PYTHON = r"""#!/bin/sh
 here=$(dirname "$0")
 faults=FAULTS
@@ -38,7 +38,17 @@ put() { # FILE: what is said becomes its text, in a new file, as pip and uv do i
     cat >"$1.new" && mv "$1.new" "$1"
 }
 case "$*" in
-*server.py*) echo "THE PAGE RUNS"; exit 0 ;;
+*server.py*)
+    if [ -n "$WEBUI_STANDS_BY" ]; then
+        folder=${WEBUI_STANDS_BY#*\"folder\": \"}
+        folder=${folder%%\"*}
+        echo "$folder" >>"$faults/../stood-by"
+        (at imports) >"$folder/said" 2>&1 || exit 1
+        touch "$folder/imported"
+        at waiting
+        read -r word || exit 1
+    fi
+    echo "THE PAGE RUNS"; exit 0 ;;
 *"-m venv"*)
     at venv
     for env in "$@"; do :; done
@@ -87,7 +97,7 @@ exit 0
 
 
 class Disk:
-    """An audit hook: it counts what changes below a folder, and does the fault when it is its turn."""
+    """An audit hook: it counts changes in a folder, and causes the fault when its turn comes."""
 
     def __init__(self, root: str, fault: str) -> None:
         self.root = root
@@ -121,7 +131,9 @@ def main() -> None:
     root = Path(sys.argv[1])
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import one_click
-    from installer import compiler, environment, wanted
+    from installer.environment import environment
+    from installer.hardware import compiler
+    from installer.llama_cpp import unused_gpu
 
     faults = root.parent / "faults"
     base = root.parent / "python"
@@ -129,10 +141,10 @@ def main() -> None:
     base.chmod(0o755)
     sys.executable = str(base)
     there = not (faults / "no-compiler").exists()
-    compiler.works = lambda layout: there
-    compiler.accepted = lambda layout, options: []
-    environment.pip_wheel = lambda: None  # a thousand files, which the stand-in needs not
-    wanted.reachable = lambda url: not (faults / "torch").exists()
+    compiler.has_compilers = lambda layout: there
+    compiler.accepted_options = lambda layout, options: []
+    environment.bundled_pip = lambda: None  # a thousand files, which the stand-in needs not
+    unused_gpu.is_reachable = lambda url: not (faults / "torch").exists()
     one_click.__file__ = str(root / "one_click.py")
     if fault := os.environ.get("FAULT"):
         sys.addaudithook(Disk(str(root), fault))

@@ -1,14 +1,14 @@
-"""What the installer's tests play on: a shell script in the place of the environment's Python, and its surroundings."""
+"""The surroundings of the installer's tests: a shell script instead of the environment's Python, and more."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from installer.environment.requirements import requirements_fingerprint
 from installer.layout import Layout
-from installer.requirements import fingerprint
 from installer.state import write_state
 
-# Stands where the environment's Python would. It writes down how it is called; files beside it make it fail.
+# Replaces the environment's Python. It records how it is called; files beside it make it fail.
 FAKE_PYTHON = """#!/bin/sh
 here=$(dirname "$0")
 llama=$here/../lib/python3.11/site-packages/llama_cpp_python-9.dist-info
@@ -35,7 +35,7 @@ case "$*" in
     case "$*" in
     *whl/vulkan*) [ -e "$here/vulkan-cards" ] && cp "$here/vulkan-cards" "$here/cards" ;;
     esac ;;
-*devices.cards*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
+*devices.list_gpus*) [ -e "$here/cards" ] && sed "s/^/card: /" "$here/cards" ;;
 *download.pytorch.org*) [ -e "$here/no-torch-index" ] && exit 1 ;;
 *.whl*) [ -e "$here/no-kept" ] && { rm "$here/no-kept"; exit 1; }
     mkdir -p "$llama" ;;
@@ -64,7 +64,7 @@ def make_environment(layout: Layout, *flags: str) -> None:
 def finished(layout: Layout, **changes: Any) -> dict[str, Any]:
     make_environment(layout)
     state = {"gpu": "N", "cuda118": False, "root": str(layout.root), "python": "3.11", "packages": ["gradio"]}
-    state |= {"fingerprint": fingerprint(layout), "complete": True, **changes}
+    state |= {"fingerprint": requirements_fingerprint(layout), "complete": True, **changes}
     write_state(layout, state)
     return state
 

@@ -1,4 +1,4 @@
-"""Starts of the installer in processes of their own, with faults in them (faulty.py), and how they end."""
+"""Starts of the installer in separate processes, with injected faults (faulty.py), and how they end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Machine:
         (self.root / "requirements.txt").write_text("\n".join([*lines, ""]))
 
     def fault(self, *faults: str) -> None:
-        """Sets faults such as "packages:network"; none takes all away."""
+        """Set faults such as "packages:network"; without arguments, remove all."""
         for path in self.faults.iterdir():
             path.unlink()
         for name, _, what in (each.partition(":") for each in faults):
@@ -59,7 +59,7 @@ class Machine:
         return found
 
     def remember(self, **changes: object) -> None:
-        """Changes what the last installation has left in its state."""
+        """Change what the last installation has stored in its state."""
         (self.root / "installer_files" / "state.json").write_text(json.dumps(self.state | changes))
 
     @property
@@ -68,7 +68,7 @@ class Machine:
 
 
 class Outcome:
-    """How a start ended; made only where it ended as it may."""
+    """How a start ended; only created if it ended in an allowed way."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err, self.all = code, out, err, out + err
@@ -83,7 +83,7 @@ class Outcome:
 
 
 def copied(installed: Path, folder: Path) -> Machine:
-    """One that is installed, at a place of its own."""
+    """A finished installation in its own folder."""
     shutil.copytree(installed, folder)
     for name in ("python", "project/installer_files/env/bin/python"):
         path = folder / name

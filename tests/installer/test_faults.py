@@ -1,4 +1,4 @@
-"""Faults put into an installation and into an update: what comes after each is a running page, or one true sentence.
+"""Faults injected into an installation and into an update: the result is a running page, or one correct sentence.
 
 Never a traceback, and never a loop: with the fault still there an update is not tried again by itself, with the fault
 gone one start is enough, and the start after that changes nothing.
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="its Pythons are shell s
 
 # --- the first installation ---
 
-#: (what is wrong, the disk's fault, what is said; "" where the page runs nonetheless)
+#: (the fault, the disk's fault, what is printed; "" if the page runs anyway)
 INSTALLATION = [
-    (["venv:fail"], "", r"venv could not make .*venv went wrong"),
+    (["venv:fail"], "", r"venv could not create .*venv went wrong"),
     (["venv:full"], "", r"No space left on device"),
     (["venv:kill"], "", "killed"),
-    (["uv-itself:network"], "", r"index cannot be reached .*Nothing was installed"),
+    (["uv-itself:network"], "", r"index is unreachable .*Nothing was installed"),
     (["uv-itself:kill"], "", "killed"),
     (["settings:kill"], "", "killed"),
     (["settings:fail"], "", ""),
@@ -38,9 +38,9 @@ INSTALLATION = [
     (["packages:full"], "", r"pip could not install the packages"),
     (["packages:memory"], "", r"pip could not install the packages"),
     (["packages:kill"], "", "killed"),
-    (["no-compiler:"], "", r"needs a C and a C\+\+ compiler.*build-essential.*Nothing was installed"),
+    (["no-compiler:"], "", r"requires a C and C\+\+ compiler.*build-essential.*Nothing was installed"),
     (["compile:fail"], "", r"could not be compiled: ERROR: compile went wrong.*install\.log"),
-    (["compile:memory"], "", r"ended by SIGKILL: by the system, as a rule, because memory ran out"),
+    (["compile:memory"], "", r"ended by SIGKILL, usually because the system ran out of memory"),
     (["compile:kill"], "", "killed"),
     (["llama:fail"], "", r"llama\.cpp could not be installed"),
     (["llama:kill"], "", "killed"),
@@ -49,8 +49,8 @@ INSTALLATION = [
     (["trial:kill"], "", "killed"),
     (["imports:fail"], "", r"does not run \(ERROR: imports went wrong\).*install\.log"),
     (["imports:kill"], "", "killed"),
-    ([], "read-only", r"cannot be written to"),
-    ([], "full:1", r"cannot be written to|The disk is full"),
+    ([], "read-only", r"not writable"),
+    ([], "full:1", r"not writable|The disk is full"),
     ([], "full:4", r"The disk is full"),
     ([], "full:8", r"The disk is full"),
     ([], "full:10", r"The disk is full"),
@@ -63,7 +63,7 @@ INSTALLATION = [
 def test_a_fault_in_the_first_installation(machine: Machine, faults: list[str], disk: str, words: str) -> None:
     more = {"GPU_CHOICE": "A"} if "gpu:A" in faults else {}
     machine.fault(*faults)
-    for _ in range(2):  # with the fault still there it is the same
+    for _ in range(2):  # with the fault still present, the result is the same
         ended = machine.start(FAULT=disk, **more)
         if words == "killed":
             assert ended.killed
@@ -82,11 +82,11 @@ def test_a_fault_in_the_first_installation(machine: Machine, faults: list[str], 
 
 # --- an update ---
 
-#: (what is wrong, the disk's fault, what is said; "" where the newer environment is made nonetheless)
+#: (the fault, the disk's fault, what is printed; "" if the newer environment is created anyway)
 UPDATE = [
-    (["venv:fail"], "", r"venv could not make"),
+    (["venv:fail"], "", r"venv could not create"),
     (["venv:kill"], "", "killed"),
-    (["uv-itself:network"], "", r"index cannot be reached"),
+    (["uv-itself:network"], "", r"index is unreachable"),
     (["uv-itself:kill"], "", "killed"),
     (["settings:kill"], "", "killed"),
     (["uv:fail"], "", ""),
@@ -95,7 +95,7 @@ UPDATE = [
     (["packages:full"], "", r"pip could not install the packages"),
     (["packages:memory"], "", r"pip could not install the packages"),
     (["packages:kill"], "", "killed"),
-    (["no-compiler:"], "", r"needs a C and a C\+\+ compiler"),
+    (["no-compiler:"], "", r"requires a C and C\+\+ compiler"),
     (["compile:fail"], "", r"could not be compiled"),
     (["compile:memory"], "", r"ended by SIGKILL"),
     (["compile:kill"], "", "killed"),
@@ -103,16 +103,16 @@ UPDATE = [
     (["trial:kill"], "", "killed"),
     (["imports:fail"], "", r"does not run \(ERROR: imports"),
     (["imports:kill"], "", "killed"),
-    ([], "read-only", r"cannot be written to"),
-    ([], "full:1", r"cannot be written to|The disk is full"),
+    ([], "read-only", r"not writable"),
+    ([], "full:1", r"not writable|The disk is full"),
     ([], "full:9", r"The disk is full"),
-    ([], "full:14", r"disk is full|could not be made|cannot be written"),
+    ([], "full:14", r"disk is full|could not be created|cannot be written"),
 ]
 
 
 @pytest.mark.parametrize(("faults", "disk", "words"), UPDATE)
 def test_a_fault_in_an_update(finished: Machine, faults: list[str], disk: str, words: str) -> None:
-    """What was there before runs, at once or, after a kill, at the next start; only when asked it is tried again."""
+    """The previous environment runs, at once or, after a kill, at the next start; it is only tried again on request."""
     finished.require("gradio==2.0", "llama-cpp-python==10")
     finished.fault(*faults)
     ended = finished.start(FAULT=disk)
@@ -125,7 +125,7 @@ def test_a_fault_in_an_update(finished: Machine, faults: list[str], disk: str, w
     still = finished.start(FAULT=disk)
     assert still.runs, still.all
     assert finished.made_from.strip() == wanted
-    if disk:  # it is refused before anything is begun, as nothing can be remembered there
+    if disk:  # it is refused before anything is begun, because nothing can be stored there
         assert "[3/5]" not in still.out or disk.startswith("full")
     else:
         assert not still.installs, still.all
@@ -152,7 +152,7 @@ def test_a_fault_in_an_update(finished: Machine, faults: list[str], disk: str, w
     ],
 )
 def test_a_fault_while_llama_cpp_alone_is_exchanged(finished: Machine, fault: str, words: str) -> None:
-    """Nothing else is touched, and the llama.cpp that was there is there again."""
+    """Nothing else is changed, and the previous llama.cpp is restored."""
     finished.require("gradio==1.0", "llama-cpp-python==10")
     mark = finished.root / "installer_files" / "env" / "mark"
     mark.touch()
@@ -168,7 +168,7 @@ def test_a_fault_while_llama_cpp_alone_is_exchanged(finished: Machine, fault: st
     finished.require("gradio==1.0", "llama-cpp-python==11")
     newer = finished.start()
     assert newer.runs
-    assert "The packages stay as they are" in newer.out
+    assert "Packages are up to date" in newer.out
     assert mark.exists()
     assert not finished.start().installs
 
@@ -238,8 +238,9 @@ def test_a_state_that_is_damaged(finished: Machine, state: str, network: bool) -
 def test_a_lock_that_is_held_is_waited_for(finished: Machine) -> None:
     finished.require("gradio==2.0", "llama-cpp-python==9")
     code = (
-        "import sys; from pathlib import Path; from installer.layout import Layout; from installer.lock import only_one"
-        "\nwith only_one(Layout(Path(sys.argv[1]))): print('locked', flush=True); sys.stdin.readline()"
+        "import sys; from pathlib import Path; from installer.layout import Layout; from installer.lock import "
+        "install_lock"
+        "\nwith install_lock(Layout(Path(sys.argv[1]))): print('locked', flush=True); sys.stdin.readline()"
     )
     holder = [sys.executable, "-c", code, str(finished.root)]
     command = [sys.executable, str(HERE / "faulty.py"), str(finished.root)]
@@ -278,7 +279,7 @@ def _go_back(machine: Machine) -> list[str]:
 
 
 def _content(folder: Path) -> dict[str, bytes | str]:
-    """All that is in a folder but what nobody reads again."""
+    """Everything in a folder except what is never read again."""
     found: dict[str, bytes | str] = {}
     for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
@@ -288,7 +289,9 @@ def _content(folder: Path) -> dict[str, bytes | str]:
 
 @pytest.mark.parametrize("prepare", [_update, _llama, _go_back])
 def test_the_power_may_fail_at_each_change_of_the_disk(finished: Machine, prepare: object) -> None:
-    """The next start runs the page, without a network too; the one after it changes nothing; going back still works."""
+    """The next start runs the page, also without a network; the one after it changes nothing; going back still
+    works.
+    """
     assert callable(prepare)
     arguments = prepare(finished)
     assert finished.start(*arguments, FAULT="moments").code == 0

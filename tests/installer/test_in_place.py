@@ -1,4 +1,4 @@
-"""Work that changes the present environment: where it fails, all of the environment is as it was, whatever it was for.
+"""In-place changes of the present environment: if one fails, the whole environment is unchanged.
 
 Each kind of such work, with a fault in each of its steps; the environments are compared file by file.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from installer import pointer
 from installer.layout import Layout
+from installer.llama_cpp import library_pointer
 from tests.installer.starts import Machine, copied
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="its Pythons are shell scripts")
@@ -44,7 +44,7 @@ def _processor(machine: Machine) -> list[str]:
 
 
 def _libraries(machine: Machine) -> list[str]:
-    pointer.write(Layout(machine.root), "b1-gone")
+    library_pointer.write_pointer(Layout(machine.root), "b1-gone")
     shutil.rmtree(machine.root.parent / "cache")
     return []
 
@@ -68,7 +68,7 @@ def with_torch(installed_with_torch: Path, tmp_path: Path) -> Machine:
 
 
 def contents(machine: Machine) -> dict[str, bytes]:
-    """Each file of the environment, and all that is in it."""
+    """Each file of the environment with its contents."""
     env = machine.root / "installer_files" / "env"
     return {str(path.relative_to(env)): path.read_bytes() for path in sorted(env.rglob("*")) if path.is_file()}
 
@@ -111,7 +111,7 @@ def test_what_fails_in_place_leaves_all_as_it_was(
         with_torch.fault()
         assert with_torch.start().runs
     else:
-        assert ended.code == 1 or "was installed before is in use" in ended.out, ended.all
+        assert ended.code == 1 or "The previous environment is used" in ended.out, ended.all
     assert contents(with_torch) == before
     assert {name: value for name, value in with_torch.state.items() if name != "held"} == state
     assert sorted(path.name for path in (with_torch.root / "installer_files").glob("*env*")) == ["env"]
@@ -125,17 +125,17 @@ def test_what_fails_in_place_leaves_all_as_it_was(
 
 
 def test_torch_that_nobody_asked_for_leaves_nothing_half_made(finished: Machine) -> None:
-    """It comes by itself with an NVIDIA card; without it llama.cpp is there, and nothing of torch."""
+    """It is installed automatically with an NVIDIA GPU; if that fails, llama.cpp is installed, and nothing of torch."""
     finished.fault("torch:network")
     ended = finished.start(GPU_CHOICE="A")
     assert ended.runs, ended.all
-    assert "--install-torch tries again" in ended.out
+    assert "run --install-torch to try again" in ended.out
     assert finished.state["torch"] is False
     assert not any("torch" in name for name in contents(finished))
 
 
 def _wheel(folder: Path, name: str, version: int) -> str:
-    """A package with one file, which all of them have."""
+    """A package with one file, which all of them contain."""
     info, target = f"{name}-{version}.dist-info", folder / f"{name}-{version}-py3-none-any.whl"
     files = {
         "shared.py": f"{name} {version}",
@@ -151,7 +151,7 @@ def _wheel(folder: Path, name: str, version: int) -> str:
 
 @pytest.mark.parametrize("tool", ["uv", "pip"])
 def test_installers_replace_files_and_never_write_into_them(tmp_path: Path, tool: str) -> None:
-    """The changed environment has the files of the old one, by second names (part.py): those must stay as they are."""
+    """The changed environment has hard links to the old one's files (in_place_update.py): those must not change."""
     env = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
     python = str(env / "bin" / "python")

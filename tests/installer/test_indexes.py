@@ -1,4 +1,4 @@
-"""Which ready-made llama.cpp exists: index pages as the recorded workflows fill them, and uv that looks into them.
+"""Which prebuilt llama.cpp exists: index pages as the recorded workflows fill them, and uv resolving from them.
 
 The pages are made here from tests/installer/recorded/workflows.json and served from this machine. They hold the names
 that the workflows give to packages; that the packages were ever uploaded, or run, is not tried.
@@ -23,9 +23,19 @@ import pytest
 from uv import find_uv_bin
 
 from docs.cards import Row, cards_table, rows
+from installer.environment.requirements import llama_requirement
 from installer.layout import Layout
-from installer.llama_builds import CUDA_WHEELS, GLIBC, HIP, METAL, PROCESSOR, ROCM, VULKAN, Build, llama_plan
-from installer.requirements import llama
+from installer.llama_cpp.llama_builds import (
+    CUDA_WHEELS,
+    GLIBC,
+    HIP,
+    METAL,
+    PROCESSOR,
+    ROCM,
+    VULKAN,
+    LlamaBuild,
+    plan_llama_builds,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "workflows.json").read_text("utf-8"))
@@ -46,7 +56,7 @@ _IN_IMAGE = {
 
 
 def tags(index: str) -> list[str]:
-    """The platforms of the packages that the workflows upload for an index."""
+    """The platforms of the packages that the workflows upload to an index."""
     if index.startswith("cu"):
         made = RECORDED["cuda"]
         version = next(each for each in made["versions"] if "cu" + "".join(each.split(".")[:2]) == index)
@@ -65,7 +75,7 @@ def _of(systems: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str, tuple[int, ...]], bool]]:
-    """Whether an index has a package for a system (place, glibc): uv is asked, each question once."""
+    """Whether an index has a package for a system (place, glibc), according to uv; each question is asked once."""
     folder = tmp_path_factory.mktemp("indexes")
     name = f"llama_cpp_python-{RECORDED['version']}"
     for index in RECORDED["indexes"]:
@@ -117,7 +127,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, s
 
 
 def test_what_is_recorded_is_of_the_version_that_is_installed() -> None:
-    assert llama(Layout(ROOT)) == f"llama-cpp-python=={RECORDED['version']}", (
+    assert llama_requirement(Layout(ROOT)) == f"llama-cpp-python=={RECORDED['version']}", (
         "record the workflows of the new version: tests/installer/recorded/record.py"
     )
 
@@ -125,7 +135,7 @@ def test_what_is_recorded_is_of_the_version_that_is_installed() -> None:
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.wheels)
 @pytest.mark.parametrize("place", PLATFORMS)
 def test_the_builds_are_those_that_the_workflows_make(
-    found: Callable[[str, str, tuple[int, ...]], bool], build: Build, place: str
+    found: Callable[[str, str, tuple[int, ...]], bool], build: LlamaBuild, place: str
 ) -> None:
     assert found(build.wheels, place, GLIBC) is (place in build.places)
     if place.startswith("Linux"):
@@ -134,7 +144,7 @@ def test_the_builds_are_those_that_the_workflows_make(
 
 
 @pytest.mark.parametrize("build", CUDA_WHEELS.values(), ids=lambda build: build.wheels)
-def test_the_cards_are_those_that_the_workflow_compiles_for(build: Build) -> None:
+def test_the_cards_are_those_that_the_workflow_compiles_for(build: LlamaBuild) -> None:
     usual, before_12, from_13 = (each.split(";") for each in RECORDED["cuda"]["architectures"])
     assert build.code
     version = tuple(map(int, build.code.cuda.split(".")))
@@ -177,7 +187,7 @@ def test_ready_made_comes_first_and_the_processor_last(gpu: str) -> None:
     machines = [None, *{row.machine: None for row in rows()}]
     tools: tuple[str, ...] = ("nvcc", "hipcc", "glslc")
     for cuda118, cuda128, there, machine in itertools.product((False, True), (False, True), ((), tools), machines):
-        plan = llama_plan(gpu, cuda118, there, cuda128, machine)
+        plan = plan_llama_builds(gpu, cuda118, there, cuda128, machine)
         assert plan[-3:] == list(PROCESSOR[1:])
         kinds = ["ready" if way.wheels else "compiled" for way in plan if way.kind]
         assert kinds == sorted(kinds, reverse=True), "what is ready-made is tried before a compiler is looked for"

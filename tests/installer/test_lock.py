@@ -1,10 +1,10 @@
-"""The lock, as Windows has it: a second start waits until the first lets go."""
+"""The lock as on Windows: a second start waits until the first releases it."""
 
 from __future__ import annotations
 
 import pytest
 
-from installer.lock import take_on_windows
+from installer.lock import lock_on_windows
 
 
 class Windows:
@@ -25,7 +25,7 @@ class Windows:
 @pytest.mark.parametrize("tries", [0, 1, 3])
 def test_it_waits_and_says_so_once(tries: int, capsys: pytest.CaptureFixture[str]) -> None:
     windows, slept = Windows(tries), []
-    take_on_windows(7, windows, slept.append)
+    lock_on_windows(7, windows, slept.append)
     assert windows.asked == [(7, 2, 1)] * (tries + 1)
     assert len(slept) == tries
     assert capsys.readouterr().out.count("waiting for it") == bool(tries)

@@ -1,4 +1,4 @@
-"""The entry: five steps in order, then none, and a failure is a sentence."""
+"""The entry point: five steps in order, then none, and a failure is a sentence."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 import one_click
-from installer import environment
+from installer.environment import environment
+from installer.environment.packages import Packages
+from installer.environment.plan import what_to_install
 from installer.layout import Layout
-from installer.packages import Packages
 from installer.state import KINDS, read_state
-from installer.work import work_to_do
 from tests.installer.stage import calls, make_environment
 
 
 def run_main(layout: Layout, monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
     monkeypatch.setattr(one_click, "__file__", str(layout.root / "one_click.py"))
-    monkeypatch.setattr(environment, "make", lambda runner: make_environment(runner.layout, *flags))
+    monkeypatch.setattr(environment, "make_environment", lambda runner: make_environment(runner.layout, *flags))
     monkeypatch.setattr(one_click, "check_space", lambda *_, **more: None)
     monkeypatch.setenv("GPU_CHOICE", "N")
     monkeypatch.setenv("LAUNCH_AFTER_INSTALL", "no")
@@ -39,7 +39,7 @@ def test_the_five_steps_and_then_none(
     before = len(calls(layout))
     assert run_main(layout, monkeypatch) == 0
     assert "[" not in capsys.readouterr().out
-    assert len(calls(layout)) == before + 1  # the one look whether Python runs
+    assert len(calls(layout)) == before + 1  # the only check whether Python runs
 
 
 def test_llama_cpp_is_left_out_of_the_common_step(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_a_failed_installation_is_a_sentence_and_not_complete(
     assert "Traceback" not in said
     assert said.strip().endswith("start again.")
     assert json.loads(layout.state.read_text())["complete"] is False
-    assert work_to_do(layout, read_state(layout), {})[1]
+    assert what_to_install(layout, read_state(layout), {})[1]
 
 
 def test_a_first_start_without_requirements_is_a_sentence(
@@ -79,7 +79,7 @@ def test_a_first_start_without_requirements_is_a_sentence(
 def test_a_state_with_values_of_other_kinds_is_mended_by_one_start(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
-    """Whatever wrote it: another version, another program, a hand."""
+    """Whatever wrote it: another version, another program, a person."""
     assert run_main(layout, monkeypatch) == 0
     good = read_state(layout)
     good |= {"held": {"wanted": {}, "why": "x"}, "wanted": {"said": "x", "mark": "x", "tries": 1}, "wanting": {}}

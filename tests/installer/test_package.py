@@ -1,4 +1,4 @@
-"""The package itself: the standard library alone, in Python 3.10's grammar, and arrows that point as it says."""
+"""The installer package: standard library only, Python 3.10 syntax, and imports in the documented order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import installer
 
 FOLDER = Path(installer.__file__ or "").parent
-FILES = [FOLDER.parent / "one_click.py", *sorted(FOLDER.glob("*.py"))]
+FILES = [FOLDER.parent / "one_click.py", *sorted(FOLDER.rglob("*.py"))]
 
 
 def parsed(path: Path) -> ast.Module:
@@ -19,18 +19,20 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imported(path: Path) -> set[str]:
-    """Full names; of `from installer import gpu` that is "installer.gpu"."""
+    """Full names of modules; of `from installer.hardware import gpu` that is "installer.hardware.gpu"."""
     names = set()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            packaged = [f"installer.{alias.name}" for alias in node.names]
-            names |= set(packaged) if node.module == "installer" else {node.module or ""}
+            module = node.module or ""
+            folder = FOLDER.parent / module.replace(".", "/")
+            own = module.partition(".")[0] == "installer" and folder.is_dir()
+            names |= {f"{module}.{alias.name}" for alias in node.names} if own else {module}
     return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER.parent).as_posix())
 def test_nothing_but_the_standard_library_is_imported(path: Path) -> None:
     assert {name.partition(".")[0] for name in imported(path)} <= {*sys.stdlib_module_names, "installer"}
     assert ast.get_docstring(parsed(path))
@@ -39,7 +41,8 @@ def test_nothing_but_the_standard_library_is_imported(path: Path) -> None:
 def test_the_list_names_every_file_and_every_file_knows_only_earlier_ones() -> None:
     rows = [line.strip().split("   ")[0] for line in str(installer.__doc__).splitlines() if line.startswith("    ")]
     listed = " ".join(rows).split()
-    assert sorted(listed) == sorted(path.stem for path in FILES[1:] if path.stem != "__init__")
+    files = {path.relative_to(FOLDER).with_suffix("").as_posix() for path in FILES[1:] if path.stem != "__init__"}
+    assert sorted(listed) == sorted(files)
     for place, name in enumerate(listed):
-        known = {found.partition(".")[2] for found in imported(FOLDER / f"{name}.py") if found.startswith("installer.")}
-        assert known <= set(listed[:place]), name
+        known = {found.removeprefix("installer.").replace(".", "/") for found in imported(FOLDER / f"{name}.py")}
+        assert known & files <= set(listed[:place]), name

@@ -1,4 +1,4 @@
-"""What is refused before anything is done, and what is not."""
+"""What is refused before anything is changed, and what is not."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from installer import disk
-from installer.disk import GIB, cache_folder, space_problem, uv_default
-from installer.errors import Stop
+from installer.errors import InstallStopped
+from installer.hardware import disk
+from installer.hardware.disk import GIB, cache_folder, space_problem, uv_default_cache
 from installer.layout import Layout
 from installer.preflight import check_machine, check_space, path_problem, path_warnings
 from installer.runner import Runner
-from installer.sizes import Size, size
-from installer.torch_builds import CUDA_128
+from installer.sizes import InstallSize, install_size
+from installer.torch.torch_builds import CUDA_128
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -35,7 +35,7 @@ def test_unusual_folder_names_are_fine(name: str) -> None:
     ("name", "word"), [("a:b", "separates"), ("a\nb", "control"), ("a\tb", "control"), ("a\udcffb", "UTF-8")]
 )
 def test_folder_names_that_cannot_work_are_refused(layout: Layout, name: str, word: str) -> None:
-    with pytest.raises(Stop, match=f"{word}.*Move it"):
+    with pytest.raises(InstallStopped, match=f"{word}.*Move it"):
         check_machine(Layout(layout.root / name))
 
 
@@ -47,37 +47,37 @@ def test_python_itself_agrees_about_the_colon(tmp_path: Path) -> None:
     assert made.returncode != 0
 
 
-NVIDIA, PROCESSOR = size(CUDA_128, cuda=True), size(None, cuda=False)
+NVIDIA, PROCESSOR = install_size(CUDA_128, cuda=True), install_size(None, cuda=False)
 
 
 @pytest.mark.parametrize(
     ("free", "needs", "said"),
     [
         (2 * GIB, PROCESSOR, ""),
-        (GIB // 2, PROCESSOR, r"has 0\.5 GiB free, and the installation needs 2 GiB\. Free some space"),
+        (GIB // 2, PROCESSOR, r"has 0\.5 GiB free, but the installation needs 2 GiB\. Free some disk space"),
         (6 * GIB, PROCESSOR, ""),
-        (6 * GIB, NVIDIA, r"has 6\.0 GiB free, and the installation needs 16 GiB\. Free some space"),
+        (6 * GIB, NVIDIA, r"has 6\.0 GiB free, but the installation needs 16 GiB\. Free some disk space"),
         (17 * GIB, NVIDIA, ""),
     ],
 )
 def test_a_full_disk_is_refused_with_numbers_that_fit_the_card(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, free: int, needs: Size, said: str
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, free: int, needs: InstallSize, said: str
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 9, free))
-    with pytest.raises(Stop, match=said) if said else contextlib.nullcontext():
+    with pytest.raises(InstallStopped, match=said) if said else contextlib.nullcontext():
         check_space(layout, needs, new=True)
 
 
 def test_what_comes_is_said_before(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     check_space(layout, PROCESSOR, new=True)
-    assert "Up to 0.3 GB are fetched now" in capsys.readouterr().out
-    with_card = size(CUDA_128, cuda=True)
+    assert "Downloading up to 0.3 GB" in capsys.readouterr().out
+    with_card = install_size(CUDA_128, cuda=True)
     assert 5.3e9 < with_card.fetched < 5.7e9
-    assert size(CUDA_128, cuda=True, base=False).fetched < with_card.fetched
+    assert install_size(CUDA_128, cuda=True, base=False).fetched < with_card.fetched
 
 
 def test_each_disk_is_asked_for_what_lies_on_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache on another disk counts there; together they count once."""
+    """A cache on another disk counts there; on the same disk they count together."""
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 9, 6 * GIB))
     here, there = layout.root, Path("/proc")
     assert space_problem({here: 5 * GIB, there: 5 * GIB}) == ""
@@ -94,7 +94,7 @@ def test_the_environment_before_makes_way_and_its_end_is_offered(
         large.truncate(3 * GIB)
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 9, GIB))
     check_space(layout, PROCESSOR, new=True)
-    with pytest.raises(Stop, match=r"throw away the environment before this one \(3\.0 GiB: --clean\)"):
+    with pytest.raises(InstallStopped, match=r"delete the previous environment \(3\.0 GiB: --clean\)"):
         check_space(layout, PROCESSOR, new=False)
 
 
@@ -103,12 +103,12 @@ def test_the_environment_before_makes_way_and_its_end_is_offered(
     [
         (r"C:\text-generation-webui", False, ""),
         ("C:\\" + "a" * 47, False, ""),
-        ("C:\\" + "a" * 48, False, "has 51 characters.*torch has files for which 50 are the most"),
+        ("C:\\" + "a" * 48, False, "has 51 characters.*torch allows at most 50"),
         ("C:\\" + "a" * 48, True, ""),
-        ("C:\\" + "a" * 140, False, "has 143 characters.*for which 124 are the most"),
-        (r"C:\Users\me\OneDrive\webui", False, "lies in OneDrive"),
-        (r"D:\Wolke\webui", True, "lies in OneDrive"),
-        (r"C:\Users\me\OneDrive - Firm\webui", True, "lies in OneDrive"),
+        ("C:\\" + "a" * 140, False, "has 143 characters.*torch allow at most 124"),
+        (r"C:\Users\me\OneDrive\webui", False, "is in OneDrive"),
+        (r"D:\Wolke\webui", True, "is in OneDrive"),
+        (r"C:\Users\me\OneDrive - Firm\webui", True, "is in OneDrive"),
     ],
 )
 def test_what_windows_makes_of_a_path(root: str, long_paths: bool, words: str) -> None:
@@ -128,7 +128,7 @@ def test_what_windows_makes_of_a_path(root: str, long_paths: bool, words: str) -
     ],
 )
 def test_the_cache_is_where_uv_has_it_on_each_system(platform: str, environ: dict[str, str], expected: str) -> None:
-    found = uv_default(environ, platform)
+    found = uv_default_cache(environ, platform)
     assert (found.as_posix() if found else "None") == expected
 
 
@@ -197,5 +197,5 @@ def _no_home(self: Path) -> Path:
 
 def test_a_folder_without_rights_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere, so no real one
-    with pytest.raises(Stop, match="cannot be written to"):
+    with pytest.raises(InstallStopped, match="is not writable"):
         check_machine(layout)

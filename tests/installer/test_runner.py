@@ -1,4 +1,4 @@
-"""Commands unseen and seen: how they end is named, what they said is kept, and long ones show bytes."""
+"""Hidden and visible commands: their exit is explained, their output is logged, and long ones show progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from installer import runner as module
 from installer.layout import Layout
-from installer.runner import Runner, cause, how_it_ended
+from installer.runner import Runner, describe_exit, network_cause
 
 
 @pytest.mark.parametrize(
@@ -19,17 +19,17 @@ from installer.runner import Runner, cause, how_it_ended
         (0, ""),
         (1, ""),
         (-11, "ended by SIGSEGV"),
-        (-4, "SIGILL, an instruction that this processor does not have"),
-        (-9, "SIGKILL: by the system, as a rule, because memory ran out"),
+        (-4, "SIGILL, an instruction that this CPU does not support"),
+        (-9, "SIGKILL, usually because the system ran out of memory"),
         (-99, "signal 99"),
         (0xC0000005, "by Windows with 0xc0000005"),
-        (0xC000001D, "an instruction that this processor does not have"),
+        (0xC000001D, "an instruction that this CPU does not support"),
         (0xC0000135, "a library (DLL) is missing"),
     ],
 )
 def test_an_end_is_named(code: int, words: str) -> None:
-    assert words in how_it_ended(code)
-    assert bool(words) == bool(how_it_ended(code))
+    assert words in describe_exit(code)
+    assert bool(words) == bool(describe_exit(code))
 
 
 def test_what_is_said_unseen_by_what_fails_is_in_the_log(layout: Layout) -> None:
@@ -69,9 +69,9 @@ def test_a_command_that_is_missing_has_failed(layout: Layout) -> None:
 def test_a_long_download_shows_bytes(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where there is no terminal no bar is drawn: a line each half minute says how much more the disk holds."""
+    """Without a terminal there is no progress bar: a line each half minute shows the growth of used disk space."""
     amounts: Iterator[int] = iter([5 * 2**30, 5 * 2**30 + 2**29, 4 * 2**30])
-    monkeypatch.setattr(module, "used", lambda folders: next(amounts))
+    monkeypatch.setattr(module, "used_bytes", lambda folders: next(amounts))
     real, late = subprocess.Popen.wait, iter([True, True])
 
     def wait(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
@@ -83,7 +83,7 @@ def test_a_long_download_shows_bytes(
     assert Runner(layout).stream(sys.executable, "-c", "", doing="installing torch")
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("      still installing torch, ")
-    assert first.endswith("s so far, 512 MiB more on the disk ...")
+    assert first.endswith("s so far, 512 MiB more on disk ...")
     assert second.endswith("s so far ..."), "another program freed space"
 
 
@@ -103,4 +103,4 @@ def test_a_long_download_shows_bytes(
     ],
 )
 def test_the_network_s_own_answer_is_quoted(said: str, expected: str) -> None:
-    assert cause(said) == expected
+    assert network_cause(said) == expected

@@ -1,4 +1,4 @@
-"""server.py is started as it was asked for."""
+"""server.py is started with the given arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from installer.errors import Stop
+from installer.errors import InstallStopped
 from installer.layout import Layout
 from installer.server import launch
 from tests.installer.stage import finished
@@ -17,7 +17,7 @@ def test_server_py_gets_the_arguments_unchanged(layout: Layout, monkeypatch: pyt
     started: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda path, command, environ: started.append(command))
     monkeypatch.setattr("subprocess.call", lambda command, env: 0)
-    with pytest.raises(Stop, match=r"server\.py is missing"):
+    with pytest.raises(InstallStopped, match=r"server\.py is missing"):
         launch(layout, [])
     (layout.root / "server.py").touch()
     launch(layout, ["--listen-port", "7999", "two words", ""])

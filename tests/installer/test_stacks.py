@@ -1,4 +1,4 @@
-"""Every stack of packages can be had together, for every Python and system that is promised: uv resolves them.
+"""Every stack of packages can be resolved for every supported Python and system, by uv.
 
 Only the usual index is asked. PyTorch's own, with the builds for CUDA before 12.8, ROCm and XPU, cannot be reached from
 where this was written: for those the same version of torch from the usual index stands in, whose needs are the same but
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from installer.environment.requirements import other_requirements
 from installer.layout import Layout
-from installer.llama_builds import CUDA_128 as TORCHS_LIBRARIES
-from installer.llama_builds import CUDA_WHEELS, Build, llama_plan
-from installer.make_lock import pins
-from installer.requirements import others
-from installer.torch_builds import (
+from installer.llama_cpp.llama_builds import CUDA_128 as TORCHS_LIBRARIES
+from installer.llama_cpp.llama_builds import CUDA_WHEELS, LlamaBuild, plan_llama_builds
+from installer.make_lock import strip_hashes
+from installer.torch.torch_builds import (
     CUDA_118,
     CUDA_121,
     CUDA_128,
@@ -40,12 +40,12 @@ PLATFORMS = {
     "macOS arm64": "aarch64-apple-darwin",
     "macOS x86_64": "x86_64-apple-darwin",
 }
-#: One of each set of requirements: what differs between the others is the index that torch comes from.
+#: One of each set of requirements: the others only differ in the index for torch.
 DIFFERENT = list({(each.requirement, bool(each.exllamav2)): each for each in STACKS}.values())
 
 
 def resolves(python: str, place: str, *lines: str) -> str:
-    """Why uv finds no packages for these lines of requirements; "" where it does."""
+    """Why uv finds no packages for these requirements; "" if it does."""
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-annotate", "--no-header"),
         *("--only-binary", ":all:", "--no-python-downloads", "--python-version", python),
@@ -63,7 +63,7 @@ def resolves(python: str, place: str, *lines: str) -> str:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("place", PLATFORMS)
 def test_the_page_can_be_had_everywhere(python: str, place: str) -> None:
-    assert resolves(python, place, *pins(others(Layout(ROOT))).splitlines()) == ""
+    assert resolves(python, place, *strip_hashes(other_requirements(Layout(ROOT))).splitlines()) == ""
 
 
 @pytest.mark.parametrize("stack", DIFFERENT, ids=lambda each: f"{each.requirement}-{each.wheels}")
@@ -72,8 +72,8 @@ def test_the_page_can_be_had_everywhere(python: str, place: str) -> None:
 def test_a_stack_can_be_had_where_the_table_says_so(stack: TorchBuild, python: str, place: str) -> None:
     files = ["requirements-torch.txt"]
     files += ["requirements-exllamav2.txt"] if python in stack.exllamav2_pythons.get(place, ()) else []
-    texts = [others(Layout(ROOT)), *((ROOT / name).read_text("utf-8") for name in files)]
-    asked = (python, place, *pins("".join(texts)).splitlines(), stack.requirement)
+    texts = [other_requirements(Layout(ROOT)), *((ROOT / name).read_text("utf-8") for name in files)]
+    asked = (python, place, *strip_hashes("".join(texts)).splitlines(), stack.requirement)
     if python in stack.pythons.get(place, ()):
         assert resolves(*asked) == ""
         assert stack.problem(python, place) == ""
@@ -101,27 +101,29 @@ def test_a_stack_can_be_had_where_the_table_says_so(stack: TorchBuild, python: s
     ],
 )
 def test_exllamav2_goes_with_its_torch(stack: TorchBuild, python: str, windows: bool, end: str) -> None:
-    """The Pythons are those of the rows in ExLlamaV2's workflows: for torch 2.5.0, 3.13 on Linux alone."""
+    """The Pythons are those in ExLlamaV2's workflows: for torch 2.5.0, 3.13 only on Linux."""
     address = exllamav2_wheel(stack, python, windows=windows)
     assert address.endswith(end) if end else address == ""
 
 
 def test_a_torch_that_does_not_exist_is_said_with_what_to_do() -> None:
     assert "only for 3.10, 3.11, 3.12. Install Python 3.12, delete" in CUDA_121.problem("3.13", "Windows x86_64")
-    assert "for macOS x86_64, so the loaders" in PROCESSOR.problem("3.12", "macOS x86_64")
+    assert "for macOS x86_64, so loaders" in PROCESSOR.problem("3.12", "macOS x86_64")
 
 
 LIBRARIES = {
-    build.libraries: build for build in (*CUDA_WHEELS.values(), *llama_plan("A", False, (), True)) if build.libraries
+    build.libraries: build
+    for build in (*CUDA_WHEELS.values(), *plan_llama_builds("A", False, (), True))
+    if build.libraries
 }
 
 
 @pytest.mark.parametrize("build", LIBRARIES.values(), ids=lambda build: " ".join(build.libraries))
 @pytest.mark.parametrize("place", ["Windows x86_64", "Linux x86_64"])
-def test_cudas_libraries_for_llama_cpp_can_be_had(build: Build, place: str) -> None:
+def test_cudas_libraries_for_llama_cpp_can_be_had(build: LlamaBuild, place: str) -> None:
     assert resolves("3.12", place, *build.libraries) == ""
 
 
 def test_llama_cpp_gets_the_very_libraries_of_torch() -> None:
-    """Else one would exchange them under the other: on Linux both take them from the same folders."""
+    """Otherwise one would replace them under the other: on Linux both use the same folders."""
     assert resolves("3.12", "Linux x86_64", CUDA_128.requirement, *TORCHS_LIBRARIES) == ""

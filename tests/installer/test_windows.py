@@ -1,4 +1,4 @@
-"""The Windows scripts in a real cmd, which is wine's, with stubs where Windows programs would be."""
+"""The Windows scripts in a real cmd, wine's, with stubs instead of Windows programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHA256 = "355ee61b8207b91574491b1c6dc9b0ebb4408fc56bfafe498f3ef439314b52dc"
 
 @pytest.fixture(scope="session")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Wine's own folder, made once, and the variables that lead to it."""
+    """Wine's own folder, created once, and its variables."""
     environ = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path_factory.mktemp("home")), "WINEDEBUG": "-all",
         "WINEPREFIX": str(tmp_path_factory.mktemp("wine") / "prefix"), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8",
@@ -61,12 +61,12 @@ class Windows:
         return ran.returncode, ran.stdout.decode("utf-8", "replace").replace("\r", "")
 
     def finds_python(self, code: int = 0) -> None:
-        """There is no network, and `py -3.12` is a Python that says what it was started with."""
+        """Without a network, and with `py -3.12` as a Python that prints its arguments."""
         self.stub("py", 'if not "%1"=="-3.12" exit /b 1', 'if "%2"=="-I" exit /b 0', "echo RAN %*", f"exit /b {code}")
 
     @property
     def made(self) -> list[str]:
-        """What lies in the folder that was not there before."""
+        """New files in the folder."""
         given = {each.name for each in SCRIPTS} | {"one_click.py", "installer"}
         return sorted(each.name for each in self.project.iterdir() if each.name not in given)
 
@@ -89,9 +89,9 @@ def test_arguments_and_the_exit_code_pass_through(tmp_path: Path, prefix: dict[s
     windows = Windows(tmp_path, prefix)
     windows.finds_python(7)
     code, said = windows.run(arguments='--listen --model "a b.gguf"')
-    assert code  # wine's "call" makes 1 of every code; in Windows it stays 7
+    assert code  # wine's "call" turns every code into 1; in Windows it stays 7
     assert re.search(r'RAN -3\.12 "Z:\\.*\\project\\one_click\.py" --listen --model "a b\.gguf"', said)
-    assert "It ended with the error code" in said
+    assert "Failed with error code" in said
     assert windows.made == []
 
 
@@ -108,9 +108,9 @@ def test_a_plain_path_needs_no_word(tmp_path: Path, prefix: dict[str, str]) -> N
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("my web ui", "holds a space"),
-        ("für mich", "letters or signs that some Windows packages cannot read"),
-        ("ui (new) & old!", "letters or signs"),
+        ("my web ui", "contains a space"),
+        ("für mich", "characters that some Windows packages cannot handle"),
+        ("ui (new) & old!", "contains characters that some"),
     ],
 )
 def test_a_trap_in_the_path_is_said_first_and_works(
@@ -134,7 +134,7 @@ def test_a_path_that_cannot_be_and_a_part_of_a_project(tmp_path: Path, prefix: d
     (other.project / "one_click.py").unlink()
     code, said = other.run()
     assert (code, other.made) == (1, [])
-    assert "Get the complete project" in said
+    assert "Download the complete project" in said
 
 
 @needs_wine
@@ -144,8 +144,8 @@ def test_without_a_python_and_without_a_network(tmp_path: Path, prefix: dict[str
     windows.stub("curl", "shift", f'copy "%~9" "{asked_in}" >nul', "exit /b 6")
     code, said = windows.run(PYTHON_MIRROR="http://127.0.0.1:9/mirror")
     assert code == 1
-    assert "Fetching a private Python" in said
-    assert "could not be downloaded: check the network" in said
+    assert "Downloading a private Python" in said
+    assert "Python could not be downloaded. Check the network" in said
     asked = (windows.stubs / "asked.txt").read_text()
     assert re.search(
         r'url = "http://127\.0\.0\.1:9/mirror/\d{8}/cpython-3\.12\.\d+%2B\d{8}-x86_64-pc-windows-msvc-install_only_stripped'
@@ -159,10 +159,10 @@ def test_a_download_that_is_not_what_it_should_be(tmp_path: Path, prefix: dict[s
     windows = Windows(tmp_path, prefix)
     windows.stub("curl", "exit /b 0")
     windows.stub("certutil", "echo SHA256 hash of the file:", "echo 00 11 22", "echo CertUtil: done")
-    windows.stub("py", "exit /b 0")  # an installed one is no answer to a changed download
+    windows.stub("py", "exit /b 0")  # an installed one must not be used after a modified download
     code, said = windows.run()
     assert code == 1
-    assert "its SHA-256 differs" in said
+    assert "the wrong checksum (SHA-256)" in said
     assert windows.made == []
     windows.stub("certutil", "echo SHA256 hash of the file:", f"echo {SHA256}", "echo CertUtil: done")
     code, said = windows.run()
@@ -186,18 +186,18 @@ def test_update_asks_for_it_and_cmd_wants_an_environment(tmp_path: Path, prefix:
     assert re.search(r"one_click\.py\"? +--go-back", said)
     code, said = windows.run("cmd_windows.bat")
     assert code == 1
-    assert "start_windows.bat makes it" in said
+    assert "Run start_windows.bat first" in said
 
 
 @needs_wine
 @pytest.mark.parametrize("version", ["3.13", "3.11", "3.10"])
 def test_another_python_than_3_12_does_not_count(tmp_path: Path, prefix: dict[str, str], version: str) -> None:
-    """The stacks of the guide's first user exist for few versions; so everyone has the same one."""
+    """Prebuilt packages exist for few versions, so everyone gets the same one."""
     windows = Windows(tmp_path, prefix)
     windows.stub("py", f'if not "%1"=="-{version}" exit /b 1', 'if "%2"=="-I" exit /b 0', "echo RAN %*")
     code, said = windows.run()
     assert code == 1
-    assert "Fetching a private Python" in said
+    assert "Downloading a private Python" in said
     assert "RAN" not in said
     assert "install Python 3.12 yourself" in said
 
@@ -226,7 +226,7 @@ def test_a_percent_sign_in_the_path_is_named(tmp_path: Path, prefix: dict[str, s
     windows.finds_python()
     code, said = windows.run()
     assert (code, windows.made) == (1, [])
-    assert "holds a percent sign" in said
+    assert "contains a percent sign" in said
     assert "RAN" not in said
 
 
@@ -238,7 +238,7 @@ def test_a_path_too_long_for_windows_is_refused_unless_windows_allows_it(
     windows.finds_python()
     code, said = windows.run()
     assert (code, windows.made) == (1, [])
-    assert "would pass the 260 characters" in said
+    assert "would exceed the 260 characters" in said
     key = r"HKLM\SYSTEM\CurrentControlSet\Control\FileSystem"
     change = ["wine", "reg", "add", key, "/v", "LongPathsEnabled", "/t", "REG_DWORD", "/d", "1", "/f"]
     subprocess.run(change, env=prefix, capture_output=True, timeout=180, check=True)
@@ -256,4 +256,4 @@ def test_where_nothing_may_be_installed_nothing_is_fetched(tmp_path: Path, prefi
     windows.finds_python()
     code, said = windows.run(WEBUI_NEVER_INSTALL="yes")
     assert (code, windows.made) == (1, [])
-    assert "WEBUI_NEVER_INSTALL forbids" in said
+    assert "WEBUI_NEVER_INSTALL is set" in said

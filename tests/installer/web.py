@@ -1,4 +1,4 @@
-"""A web server on loopback for the installer's downloads, which does what its files say: cut, late, never."""
+"""A web server on loopback for the installer's downloads, with faults on request: truncated, late, never."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Web:
-    """`files`: by path; `cut`: how many answers to a path end in the middle; `asked`: the paths, in order."""
+    """`files`: by path; `cut`: how many responses to a path are truncated; `asked`: the requested paths, in order."""
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -15,9 +15,9 @@ from loaders.base import Loader, Model, Progress, Request, TokenStream
 from loaders.knobs import knob
 from loaders.params import LoadOptions
 from modules.config.paths import Paths
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
-from modules.library.models import Models
-from modules.library.shelf import Shelf
 
 
 class FakeOptions(LoadOptions):
@@ -47,12 +47,12 @@ FakeModel.__abstractmethods__ = frozenset()  # what only generating needs is lef
 
 @dataclass
 class Script:
-    """What the fake loader does: fail, wait half-way until released, or miss its package."""
+    """What the fake loader does: fail, wait halfway until released, or lack its package."""
 
     error: BaseException | None = None
     missing: str | None = None
     wait: threading.Event | None = None
-    deaf: bool = False  # does not listen to a cancel
+    deaf: bool = False  # ignores cancellation
     waiting: threading.Event = field(default_factory=threading.Event)
     loads: list[tuple[str, LoadOptions]] = field(default_factory=list)
 
@@ -108,8 +108,8 @@ def paths(tmp_path: Path) -> Paths:
 
 
 @pytest.fixture
-def shelf(paths: Paths) -> Shelf:
-    return Shelf(paths)
+def shelf(paths: Paths) -> ModelCatalog:
+    return ModelCatalog(paths)
 
 
 @pytest.fixture
@@ -118,8 +118,10 @@ def model_settings(paths: Paths, loaders: Mapping[str, type[Loader]]) -> ModelSe
 
 
 @pytest.fixture
-def models(paths: Paths, shelf: Shelf, model_settings: ModelSettings, loaders: Mapping[str, type[Loader]]) -> Models:
-    return Models(paths, shelf, model_settings, loaders, {})
+def models(
+    paths: Paths, shelf: ModelCatalog, model_settings: ModelSettings, loaders: Mapping[str, type[Loader]]
+) -> ModelManager:
+    return ModelManager(paths, shelf, model_settings, loaders, {})
 
 
 @pytest.fixture

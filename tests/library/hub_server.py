@@ -1,4 +1,4 @@
-"""A model hub on loopback that speaks the real one's API: tree, resolve, ranges, etags, redirects, errors, bad days."""
+"""A model hub on loopback with the real one's API: tree, resolve, ranges, etags, redirects, errors, outages."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Repo:
     files: dict[str, bytes]
     branches: tuple[str, ...] = ("main",)
     gate: str = ""
-    gated: bool = False  # gated answers otherwise than private
+    gated: bool = False  # gated repositories respond differently from private ones
 
 
 @dataclass
 class HubServer:
-    """What it has, and what it does to those who ask."""
+    """Its repositories, and the faults for its clients."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
-    cuts: float = 0.0  # how likely a transfer ends early
-    statuses: list[int] = field(default_factory=list)  # the next answers to transfers
-    html: bool = False  # everything is a login page
+    cuts: float = 0.0  # the probability that a transfer ends early
+    statuses: list[int] = field(default_factory=list)  # the next responses to transfers
+    html: bool = False  # every response is a login page
     ignores_ranges: bool = False
-    lies: bytes = b""  # what stands in a file's place
-    slow: threading.Event | None = None  # transfers wait in their middle for it
-    served: Counter[str] = field(default_factory=Counter)  # bytes handed out of each file
+    lies: bytes = b""  # replaces a file's contents
+    slow: threading.Event | None = None  # transfers pause halfway for it
+    served: Counter[str] = field(default_factory=Counter)  # bytes sent of each file
     asked: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     chance: random.Random = field(default_factory=lambda: random.Random(0))
@@ -68,7 +68,7 @@ def sums(data: bytes) -> tuple[str, str]:
 
 
 def is_large(data: bytes) -> bool:
-    """Large files are kept by their SHA-256, and come from another address."""
+    """Large files are identified by their SHA-256, and served from another address."""
     return len(data) > 1000
 
 
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         middle = (start + end) // 2
         self._send(path, data[start:middle])
         if hub.slow:
-            hub.slow.wait(20)
+            hub.slow.wait(120)
         self._send(path, data[middle:end])
         if end < len(data):
             self.close_connection = True

@@ -1,4 +1,4 @@
-"""Downloads from a hub that has bad days: whatever happens, a file is whole and in its place, or it is not there."""
+"""Downloads from an unreliable hub: a file is always complete and in its place, or it does not exist."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import pytest
 
 from errors import FetchFailed, InvalidInput, NotFound, Unavailable, UserError
 from modules.config.paths import Paths
-from modules.library import fetch
-from modules.library.downloads import Downloads
-from modules.library.hub import Hub
-from modules.library.hub_address import Address, parse_address
-from modules.library.shelf import Shelf
+from modules.library import file_download
+from modules.library.downloads import DownloadManager
+from modules.library.hub import HubClient
+from modules.library.hub_address import HubAddress, parse_address
+from modules.library.model_catalog import ModelCatalog
 from tests.library.hub_server import HubServer, Repo
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANCE = random.Random(1)
 BIG = CHANCE.randbytes(3_000_000)
-REPO = Address("ann/tiny")
+REPO = HubAddress("ann/tiny")
 FOLDER = {
     "config.json": b"{}", "tokenizer.json": CHANCE.randbytes(900), "model-00001-of-00002.safetensors": BIG,
     "model-00002-of-00002.safetensors": BIG[::-1], "pytorch_model.bin": b"x" * 2000,
@@ -41,7 +41,7 @@ GGUFS = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_PAUSE", 0.01)
+    monkeypatch.setattr(file_download, "_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def downloads(paths: Paths, hub: HubServer) -> Iterator[Downloads]:
-    made = Downloads(paths, lambda token: Hub(token, hub.url))
+def downloads(paths: Paths, hub: HubServer) -> Iterator[DownloadManager]:
+    made = DownloadManager(paths, lambda token: HubClient(token, hub.url))
     yield made
     made.close()
 
 
 def test_a_folder_comes_whole_and_without_what_no_loader_needs(
-    downloads: Downloads, paths: Paths, hub: HubServer
+    downloads: DownloadManager, paths: Paths, hub: HubServer
 ) -> None:
     downloads.wait(downloads.start(REPO))
     folder = paths.models / "ann_tiny"
@@ -70,55 +70,55 @@ def test_a_folder_comes_whole_and_without_what_no_loader_needs(
     assert sum(hub.served.values()) == sum(map(len, there.values()))
 
 
-def test_a_branch_has_its_own_folder(downloads: Downloads, paths: Paths) -> None:
+def test_a_branch_has_its_own_folder(downloads: DownloadManager, paths: Paths) -> None:
     downloads.wait(downloads.start(parse_address("ann/tiny:8-bit")))
     assert (paths.models / "ann_tiny_8-bit" / "config.json").is_file()
 
 
-def test_a_gguf_goes_straight_onto_the_shelf_with_all_its_parts(downloads: Downloads, paths: Paths) -> None:
+def test_a_gguf_goes_straight_onto_the_shelf_with_all_its_parts(downloads: DownloadManager, paths: Paths) -> None:
     address = parse_address("https://huggingface.co/ann/tiny-GGUF/blob/main/tiny-f16-00002-of-00002.gguf")
     downloads.wait(downloads.start(address))
     assert sorted(path.name for path in paths.models.glob("*.gguf")) == [
         "tiny-f16-00001-of-00002.gguf", "tiny-f16-00002-of-00002.gguf"
     ]  # fmt: skip
-    downloads.wait(downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf", "tiny.Q4_K_M.gguf"]))
+    downloads.wait(downloads.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q8_0.gguf", "tiny.Q4_K_M.gguf"]))
     assert (paths.models / "tiny.Q4_K_M.gguf").read_bytes() == BIG
 
 
-def test_of_several_ggufs_one_has_to_be_named(downloads: Downloads, paths: Paths) -> None:
-    with pytest.raises(InvalidInput, match=r"3 GGUF files: choose one.*Q4_K_M"):
-        downloads.start(Address("ann/tiny-GGUF"))
-    names = {each.name: (len(each.files), each.quantization) for each in downloads.choices(Address("ann/tiny-GGUF"))}
+def test_of_several_ggufs_one_has_to_be_named(downloads: DownloadManager, paths: Paths) -> None:
+    with pytest.raises(InvalidInput, match=r"3 GGUF files. Choose one.*Q4_K_M"):
+        downloads.start(HubAddress("ann/tiny-GGUF"))
+    names = {each.name: (len(each.files), each.quantization) for each in downloads.choices(HubAddress("ann/tiny-GGUF"))}
     assert names["tiny-f16-00001-of-00002.gguf"] == (2, "F16")
     assert names["tiny.Q4_K_M.gguf"] == (1, "Q4_K_M")
     assert not list(paths.models.glob("*.gguf"))
 
 
-def test_a_folder_that_is_a_model_gets_its_own_place(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+def test_a_folder_that_is_a_model_gets_its_own_place(downloads: DownloadManager, paths: Paths, hub: HubServer) -> None:
     parts = {f"{bits}/{name}": BIG[:99] for bits in ("4bpw", "6bpw") for name in ("config.json", "output.safetensors")}
     hub.repos["ann/exl2"] = Repo({"README.md": b"#", **parts})
-    with pytest.raises(InvalidInput, match="lie in folders: 4bpw, 6bpw"):
-        downloads.start(Address("ann/exl2"))
+    with pytest.raises(InvalidInput, match="are in folders: 4bpw, 6bpw"):
+        downloads.start(HubAddress("ann/exl2"))
     downloads.wait(downloads.start(parse_address("hf.co/ann/exl2/tree/main/4bpw")))
-    assert Shelf(paths).names() == ["ann_exl2_4bpw"]
+    assert ModelCatalog(paths).names() == ["ann_exl2_4bpw"]
     assert (paths.models / "ann_exl2_4bpw" / "output.safetensors").read_bytes() == BIG[:99]
     assert not (paths.models / ".fetching").exists()
 
 
-def test_a_quantization_is_fetched_by_its_name(downloads: Downloads, paths: Paths) -> None:
+def test_a_quantization_is_fetched_by_its_name(downloads: DownloadManager, paths: Paths) -> None:
     downloads.wait(downloads.start(parse_address("hf.co/ann/tiny-GGUF:q4_k_m")))
     assert [path.name for path in paths.models.glob("*.gguf")] == ["tiny.Q4_K_M.gguf"]
 
 
-def test_an_adapter_goes_to_the_loras(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+def test_an_adapter_goes_to_the_loras(downloads: DownloadManager, paths: Paths, hub: HubServer) -> None:
     hub.repos["ann/lora"] = Repo({"adapter_config.json": b"{}", "adapter_model.safetensors": BIG})
-    downloads.wait(downloads.start(Address("ann/lora")))
+    downloads.wait(downloads.start(HubAddress("ann/lora")))
     assert (paths.loras / "ann_lora" / "adapter_model.safetensors").read_bytes() == BIG
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_connections_cut_at_random_cost_no_byte_twice(
-    downloads: Downloads, paths: Paths, hub: HubServer, seed: int
+    downloads: DownloadManager, paths: Paths, hub: HubServer, seed: int
 ) -> None:
     hub.cuts, hub.chance = 0.7, random.Random(seed)
     hub.statuses = hub.chance.choices([500, 503, 429], k=3)
@@ -129,30 +129,30 @@ def test_connections_cut_at_random_cost_no_byte_twice(
 
 
 def test_a_hub_that_ignores_ranges_is_no_reason_for_a_broken_file(
-    downloads: Downloads, paths: Paths, hub: HubServer
+    downloads: DownloadManager, paths: Paths, hub: HubServer
 ) -> None:
     part = paths.models / ".fetching" / "ann_tiny-GGUF" / "tiny.Q8_0.gguf.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(BIG[:1000])
     hub.ignores_ranges = True
-    id = downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"])
+    id = downloads.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"])
     downloads.wait(id)
     assert (paths.models / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
 
 
 @pytest.mark.parametrize("garbage", [b"other bytes", BIG + b"more", b""])
-def test_what_was_left_there_is_checked(downloads: Downloads, paths: Paths, garbage: bytes) -> None:
+def test_what_was_left_there_is_checked(downloads: DownloadManager, paths: Paths, garbage: bytes) -> None:
     part = paths.models / ".fetching" / "ann_tiny-GGUF" / "tiny.Q8_0.gguf.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(garbage)
-    downloads.wait(downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"]))
+    downloads.wait(downloads.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"]))
     assert (paths.models / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
 
 
-def test_a_wrong_checksum_is_no_file(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+def test_a_wrong_checksum_is_no_file(downloads: DownloadManager, paths: Paths, hub: HubServer) -> None:
     hub.lies = BIG[:-6] + b"!"
-    with pytest.raises(Unavailable, match="checksum is wrong"):
-        downloads.wait(downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"]))
+    with pytest.raises(Unavailable, match="wrong checksum"):
+        downloads.wait(downloads.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q8_0.gguf"]))
     assert not list(paths.models.rglob("*.gguf*"))
     hub.lies = b""
     downloads.resume(downloads.list()[0].id)
@@ -160,20 +160,20 @@ def test_a_wrong_checksum_is_no_file(downloads: Downloads, paths: Paths, hub: Hu
     assert (paths.models / "tiny.Q8_0.gguf").read_bytes() == BIG[:-5]
 
 
-def test_pause_go_on_and_cancel(downloads: Downloads, paths: Paths, hub: HubServer) -> None:
+def test_pause_go_on_and_cancel(downloads: DownloadManager, paths: Paths, hub: HubServer) -> None:
     hub.slow = threading.Event()
     id = downloads.start(REPO)
     while downloads.list()[0].done < 2_000_000:
         time.sleep(0.01)
-    assert Shelf(paths).names() == []
+    assert ModelCatalog(paths).names() == []
     downloads.pause(id)
     assert downloads.list()[0].phase == "paused"
     hub.slow.set()
-    assert downloads.start(REPO) == id  # asked for again: goes on
+    assert downloads.start(REPO) == id  # requested again: it continues
     downloads.wait(id)
     assert (paths.models / "ann_tiny" / "model-00001-of-00002.safetensors").read_bytes() == BIG
     hub.slow = threading.Event()
-    other = downloads.start(Address("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"])
+    other = downloads.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"])
     while downloads.list()[0].done < 1_000_000:
         time.sleep(0.01)
     hub.slow.set()
@@ -186,80 +186,80 @@ def test_pause_go_on_and_cancel(downloads: Downloads, paths: Paths, hub: HubServ
 
 def test_another_start_of_the_program_goes_on_where_it_stopped(paths: Paths, hub: HubServer) -> None:
     hub.slow = threading.Event()
-    first = Downloads(paths, lambda token: Hub(token, hub.url))
-    first.start(Address("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"])
+    first = DownloadManager(paths, lambda token: HubClient(token, hub.url))
+    first.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"])
     while first.list()[0].done < 1_400_000:
         time.sleep(0.01)
     hub.slow.set()
     first.close()
     hub.slow = None
     served = hub.served["tiny.Q4_K_M.gguf"]
-    second = Downloads(paths, lambda token: Hub(token, hub.url))
-    second.wait(second.start(Address("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"]))
+    second = DownloadManager(paths, lambda token: HubClient(token, hub.url))
+    second.wait(second.start(HubAddress("ann/tiny-GGUF"), ["tiny.Q4_K_M.gguf"]))
     assert (paths.models / "tiny.Q4_K_M.gguf").read_bytes() == BIG
     assert hub.served["tiny.Q4_K_M.gguf"] - served < 2_600_000
 
 
 def test_a_token_opens_what_is_closed_and_is_shown_to_nobody_else(
-    downloads: Downloads, hub: HubServer, caplog: pytest.LogCaptureFixture
+    downloads: DownloadManager, hub: HubServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
     hub.repos["ann/gated"] = Repo(dict(FOLDER), gate="secret", gated=True)
     hub.repos["ann/private"] = Repo(dict(FOLDER), gate="secret")
-    with pytest.raises(Unavailable, match="gated: a token is needed"):
-        downloads.start(Address("ann/gated"))
+    with pytest.raises(Unavailable, match="gated: an access token is required"):
+        downloads.start(HubAddress("ann/gated"))
     with pytest.raises(NotFound, match="or it is private"):
-        downloads.start(Address("ann/private"))
+        downloads.start(HubAddress("ann/private"))
     for name in ("ann/gated", "ann/private"):
-        downloads.wait(downloads.start(Address(name), token="secret"))
+        downloads.wait(downloads.start(HubAddress(name), token="secret"))
     assert "Bearer secret" in hub.tokens
     assert "secret" not in caplog.text
 
 
-def test_a_typo_gets_the_nearest_names(downloads: Downloads) -> None:
+def test_a_typo_gets_the_nearest_names(downloads: DownloadManager) -> None:
     with pytest.raises(NotFound, match=r"no repository ann/tinny.*Did you mean ann/tiny"):
-        downloads.start(Address("ann/tinny"))
+        downloads.start(HubAddress("ann/tinny"))
     with pytest.raises(NotFound, match="no branch"):
-        downloads.start(Address("ann/tiny", "other"))
+        downloads.start(HubAddress("ann/tiny", "other"))
     with pytest.raises(InvalidInput, match="no file"):
         downloads.start(REPO, ["nothing.gguf"])
 
 
 def test_bad_hubs_are_a_sentence(
-    downloads: Downloads, hub: HubServer, monkeypatch: pytest.MonkeyPatch, paths: Paths
+    downloads: DownloadManager, hub: HubServer, monkeypatch: pytest.MonkeyPatch, paths: Paths
 ) -> None:
     hub.html = True
-    with pytest.raises(FetchFailed, match="not an answer of the hub"):
+    with pytest.raises(FetchFailed, match="response is not from the hub"):
         downloads.start(REPO)
     hub.html = False
     hub.repos["ann/sly"] = Repo({"../../evil.gguf": BIG})
-    with pytest.raises(InvalidInput, match="leads out of its folder"):
-        downloads.start(Address("ann/sly"))
+    with pytest.raises(InvalidInput, match="points outside its folder"):
+        downloads.start(HubAddress("ann/sly"))
     hub.repos["ann/empty"] = Repo({"README.md": b"# Nothing"})
-    with pytest.raises(InvalidInput, match="holds no weights"):
-        downloads.start(Address("ann/empty"))
+    with pytest.raises(InvalidInput, match="contains no weights"):
+        downloads.start(HubAddress("ann/empty"))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 1000))
-    with pytest.raises(FetchFailed, match=r"needs 0\.1 GB on the disk"):
+    with pytest.raises(FetchFailed, match=r"needs 0\.1 GB of disk space"):
         downloads.start(REPO)
-    closed = Downloads(paths, lambda token: Hub(token, "http://127.0.0.1:9"))
-    with pytest.raises(FetchFailed, match="cannot be reached"):
+    closed = DownloadManager(paths, lambda token: HubClient(token, "http://127.0.0.1:9"))
+    with pytest.raises(FetchFailed, match="is unreachable"):
         closed.start(REPO)
 
 
 @pytest.mark.parametrize("status", [500, 404, 401, 416])
 def test_a_transfer_that_fails_for_good_leaves_no_model(
-    downloads: Downloads, paths: Paths, hub: HubServer, status: int
+    downloads: DownloadManager, paths: Paths, hub: HubServer, status: int
 ) -> None:
     hub.statuses = [status] * 60
     with pytest.raises(UserError):
         downloads.wait(downloads.start(REPO))
     assert downloads.list()[0].phase == "failed"
-    assert Shelf(paths).names() == []
+    assert ModelCatalog(paths).names() == []
 
 
 def test_a_path_says_where(tmp_path: Path) -> None:
-    assert Address("ann/tiny", "x/y").folder == "ann_tiny_x_y"
+    assert HubAddress("ann/tiny", "x/y").folder == "ann_tiny_x_y"
 
 
 def test_the_command_line_does_the_same(hub: HubServer, tmp_path: Path) -> None:

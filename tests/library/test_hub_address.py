@@ -1,4 +1,4 @@
-"""What people paste to name a model of the hub, and which files are then fetched."""
+"""How users name a model of the hub, and which files are downloaded then."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from errors import InvalidInput
-from modules.library.hub_address import Address, RemoteFile, chosen, folders_in, parse_address
+from modules.library.hub_address import HubAddress, RemoteFile, list_model_folders, parse_address, select_files
 
-MODEL = Address("ann/tiny")
-GGUF = Address("ann/tiny", "main", "a b.gguf")
+MODEL = HubAddress("ann/tiny")
+GGUF = HubAddress("ann/tiny", "main", "a b.gguf")
 
 _SAME = {
     MODEL: (
@@ -35,33 +35,33 @@ _SAME = {
         "https://huggingface.co/ann/tiny/tree/main?show_file_info=a+b.gguf", "hf://ann/tiny/a%20b.gguf",
         "ann/tiny/a%20b.gguf", "https://huggingface.co/api/models/ann/tiny/resolve/main/a%20b.gguf",
     ),
-    Address("ann/tiny", "main", "Q4_K_M"): (
+    HubAddress("ann/tiny", "main", "Q4_K_M"): (
         "ann/tiny:Q4_K_M", "hf.co/ann/tiny:Q4_K_M", "ollama run hf.co/ann/tiny:Q4_K_M", "llama-cli -hf ann/tiny:Q4_K_M",
         "hf download ann/tiny --include '*Q4_K_M*'", "https://huggingface.co/ann/tiny:Q4_K_M",
         "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096",
     ),
-    Address("ann/tiny", "main", "UD-Q4_K_XL"): (
+    HubAddress("ann/tiny", "main", "UD-Q4_K_XL"): (
         "https://huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL", "ann/tiny:UD-Q4_K_XL",
         "hf download ann/tiny --include 'UD-Q4_K_XL/*' --local-dir models/x",
         "huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL/",
     ),
-    Address("ann/tiny", "refs/pr/1", "x.gguf"): (
+    HubAddress("ann/tiny", "refs/pr/1", "x.gguf"): (
         "https://huggingface.co/ann/tiny/blob/refs%2Fpr%2F1/x.gguf", "hf.co/ann/tiny/resolve/refs/pr/1/x.gguf",
         "hf download ann/tiny x.gguf --revision refs/pr/1",
     ),
-    Address("ann/tiny", "4.0bpw"): (
+    HubAddress("ann/tiny", "4.0bpw"): (
         "ann/tiny:4.0bpw", "https://huggingface.co/ann/tiny/tree/4.0bpw", "ann/tiny@4.0bpw", "hf://ann/tiny@4.0bpw",
         "git clone --branch 4.0bpw https://huggingface.co/ann/tiny",
     ),
-    Address("ann/tiny", "main", "a/b.gguf"): (
+    HubAddress("ann/tiny", "main", "a/b.gguf"): (
         "https://hub.example/ann/tiny/resolve/main/a/b.gguf", "ann/tiny/a/b.gguf",
     ),
-    Address("ann/tiny", "main", "x.gguf"): ("hf download ann/tiny x.gguf", "ann/tiny:x.gguf"),
+    HubAddress("ann/tiny", "main", "x.gguf"): ("hf download ann/tiny x.gguf", "ann/tiny:x.gguf"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "address"), [(text, address) for address, all_ in _SAME.items() for text in all_])
-def test_every_form_that_people_paste(text: str, address: Address) -> None:
+def test_every_form_that_people_paste(text: str, address: HubAddress) -> None:
     assert parse_address(text) == address
 
 
@@ -70,9 +70,9 @@ def test_every_form_that_people_paste(text: str, address: Address) -> None:
     [
         *((text, "repository") for text in ("", "tiny", "ann/tiny/x", "../etc", "ann/..", "ann/ti ny", "ftp://a/b/c")),
         ("a/b:../c", "branch"),
-        ("a/b/resolve/main/../x", "leads out"),
-        ("https://hf.co/a/b/resolve/main/%2e%2e/x", "leads out"),
-        ("https://hf.co/a/b/resolve/main/..%2f..%2fx", "leads out"),
+        ("a/b/resolve/main/../x", "points outside"),
+        ("https://hf.co/a/b/resolve/main/%2e%2e/x", "points outside"),
+        ("https://hf.co/a/b/resolve/main/..%2f..%2fx", "points outside"),
         ("https://hf.co/%2e%2e/b", "repository"),
         ("https://huggingface.co/datasets/ann/rows", "data set"),
         ("datasets/ann/rows", "data set"),
@@ -116,8 +116,8 @@ _TWICE = {
 
 @pytest.mark.parametrize("all_", _TWICE)
 def test_no_weights_come_twice(all_: str) -> None:
-    """Of each weight one form, and what is left out is a second one: every file is fetched or named in the row."""
-    got = {file.path for file in chosen(files(all_), ())}
+    """One format of each weight; what is left out is a duplicate: every file is downloaded or listed in the row."""
+    got = {file.path for file in select_files(files(all_), ())}
     assert got == set(all_.split()) - set(_TWICE[all_].split())
 
 
@@ -140,22 +140,24 @@ _REPO = files(
     ],
 )
 def test_a_file_a_folder_or_a_quantization_may_be_named(name: str, count: int, first: str) -> None:
-    got = chosen(_REPO, [name])
+    got = select_files(_REPO, [name])
     assert (len(got), got[0].path) == (count, first)
 
 
 def test_a_quantization_that_is_there_twice_or_not_is_a_sentence() -> None:
-    with pytest.raises(InvalidInput, match=r"2 files of Q4_0: choose one.*b\.Q4_0"):
-        chosen(files("a.Q4_0.gguf b.Q4_0.gguf"), ["Q4_0"])
+    with pytest.raises(InvalidInput, match=r"2 files of Q4_0. Choose one.*b\.Q4_0"):
+        select_files(files("a.Q4_0.gguf b.Q4_0.gguf"), ["Q4_0"])
     with pytest.raises(InvalidInput, match="no file 'Q5_0'"):
-        chosen(_REPO, ["Q5_0"])
+        select_files(_REPO, ["Q5_0"])
 
 
 def test_weights_in_folders_are_offered() -> None:
     repo = files("README.md 4bpw/config.json 4bpw/output.safetensors 6bpw/config.json 6bpw/output.safetensors doc/x.md")
-    with pytest.raises(InvalidInput, match=r"lie in folders: 4bpw, 6bpw.*/tree/main/4bpw"):
-        chosen(repo, ())
-    assert [each.name for each in folders_in(repo)] == ["4bpw", "6bpw"]
-    assert [file.path for file in chosen(repo, ["6bpw"])] == ["6bpw/config.json", "6bpw/output.safetensors"]
+    with pytest.raises(InvalidInput, match=r"are in folders: 4bpw, 6bpw.*/tree/main/4bpw"):
+        select_files(repo, ())
+    assert [each.name for each in list_model_folders(repo)] == ["4bpw", "6bpw"]
+    assert [file.path for file in select_files(repo, ["6bpw"])] == ["6bpw/config.json", "6bpw/output.safetensors"]
     for folder, slash in itertools.product(("4bpw", "6bpw"), ("", "/")):
-        assert chosen(repo, [folder + slash]) == list(next(e.files for e in folders_in(repo) if e.name == folder))
+        assert select_files(repo, [folder + slash]) == list(
+            next(e.files for e in list_model_folders(repo) if e.name == folder)
+        )

@@ -1,4 +1,4 @@
-"""Settings kept for each model, in the original's files."""
+"""Settings saved for each model, in the original's files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from errors import BadFile
 from loaders import LOADERS
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping, write_mapping
+from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
-from modules.library.models import Models
 
 
 def test_nothing_is_kept_at_first(model_settings: ModelSettings) -> None:
@@ -139,7 +139,7 @@ def test_any_name_finds_itself_and_nothing_else(model_settings: ModelSettings, n
 
 @pytest.mark.parametrize("broken", [b"\xff\xfe\x00\x81", b"a: [", b"- a list", b"a: " + b"[" * 100_000])
 def test_a_broken_file_is_said_and_passed_over(
-    paths: Paths, models: Models, gguf: Callable[..., Path], broken: bytes
+    paths: Paths, models: ModelManager, gguf: Callable[..., Path], broken: bytes
 ) -> None:
     gguf("a.gguf")
     (paths.models / "config.yaml").write_text(".*:\n  n_ctx: 7\n")

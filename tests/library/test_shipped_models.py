@@ -1,4 +1,4 @@
-"""What models/config.yaml says of real models' names: the family's template, and no other family's by accident."""
+"""models/config.yaml and real models' names: the family's template, and no other family's by accident."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_name_finds_its_family(shipped: ModelSettings, template: str) -> None:
 
 
 def test_a_version_is_never_a_size(shipped: ModelSettings) -> None:
-    """A name whose number goes on (llama-34b) or is a size (llama-3b) is not of that family."""
+    """A name with more digits (llama-34b) or a size (llama-3b) is not of that family."""
     families = {
         "llama-{}-instruct": "3", "llama-{}-chat": "2", "llama{}-instruct": "3", "qwen-{}": "3", "phi-{}": "34",
         "hermes-{}": "234", "orca-{}": "24", "x-galactica-6b-v{}": "2",

@@ -9,12 +9,12 @@ import pytest
 
 from errors import FetchFailed, UnknownName
 from loaders.base import Progress
-from modules.config.flags import Launch, ServerFlags
+from modules.config.flags import LaunchOptions, ServerFlags
 from modules.config.paths import Paths
-from modules.library.demo import NAME, DemoModel
-from modules.library.last_model import Memory
-from modules.library.models import Models
-from modules.library.shelf import Shelf
+from modules.library.demo_model import NAME, DemoModel
+from modules.library.last_model import LastModelFile
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_manager import ModelManager
 from modules.library.startup import Startup
 
 Make = Callable[..., Path]
@@ -34,15 +34,15 @@ class FakeDemo(DemoModel):
 
 
 @pytest.fixture
-def start(paths: Paths, shelf: Shelf, models: Models) -> Start:
+def start(paths: Paths, shelf: ModelCatalog, models: ModelManager) -> Start:
     def make(ask: Callable[[str], str] = input, demo: DemoModel | None = None, **flags: object) -> Startup:
-        return Startup(paths, shelf, models, Launch(ServerFlags.parse(flags)), ask=ask, demo=demo)
+        return Startup(paths, shelf, models, LaunchOptions(ServerFlags.parse(flags)), ask=ask, demo=demo)
 
     return make
 
 
 def test_an_empty_shelf_fetches_the_demo_model_and_loads_it(
-    start: Start, models: Models, paths: Paths, gguf: Make
+    start: Start, models: ModelManager, paths: Paths, gguf: Make
 ) -> None:
     startup = start(demo=FakeDemo(paths, lambda: gguf(NAME)))
     choice = startup.choose()
@@ -53,7 +53,7 @@ def test_an_empty_shelf_fetches_the_demo_model_and_loads_it(
 
 
 def test_without_a_network_the_start_goes_on_and_says_what_is_missing(
-    start: Start, models: Models, paths: Paths
+    start: Start, models: ModelManager, paths: Paths
 ) -> None:
     def fail() -> None:
         raise FetchFailed("The demo model", "there is no network", "Place a .gguf into models.")
@@ -61,10 +61,12 @@ def test_without_a_network_the_start_goes_on_and_says_what_is_missing(
     startup = start(demo=FakeDemo(paths, fail))
     startup.begin(startup.choose()).join(10)
     assert models.state.phase == "none"
-    assert models.state.error == "The demo model could not be fetched: there is no network. Place a .gguf into models."
+    assert (
+        models.state.error == "The demo model could not be downloaded: there is no network. Place a .gguf into models."
+    )
 
 
-def test_surprises_in_the_thread_are_told(start: Start, models: Models, paths: Paths) -> None:
+def test_surprises_in_the_thread_are_told(start: Start, models: ModelManager, paths: Paths) -> None:
     def fail() -> None:
         raise RuntimeError("what")
 
@@ -74,7 +76,7 @@ def test_surprises_in_the_thread_are_told(start: Start, models: Models, paths: P
     assert models.state.error
 
 
-def test_the_only_model_is_loaded(start: Start, models: Models, gguf: Make) -> None:
+def test_the_only_model_is_loaded(start: Start, models: ModelManager, gguf: Make) -> None:
     gguf("a.gguf")
     startup = start()
     startup.begin(startup.choose()).join(10)
@@ -82,7 +84,7 @@ def test_the_only_model_is_loaded(start: Start, models: Models, gguf: Make) -> N
 
 
 def test_several_models_wait_for_the_user_then_the_last_one_comes_back(
-    start: Start, models: Models, paths: Paths, gguf: Make
+    start: Start, models: ModelManager, paths: Paths, gguf: Make
 ) -> None:
     gguf("a.gguf")
     gguf("b.gguf")
@@ -95,14 +97,14 @@ def test_several_models_wait_for_the_user_then_the_last_one_comes_back(
     assert start(loader="fake").choose().loader is None
     models.unload()
     assert start().choose().name == ""
-    Memory(paths).loaded("gone.gguf", "fake")
+    LastModelFile(paths).loaded("gone.gguf", "fake")
     assert start().choose().name == ""
 
 
 def test_a_model_that_killed_the_program_is_left_alone_once(start: Start, paths: Paths, gguf: Make) -> None:
     gguf("a.gguf")
     gguf("b.gguf")
-    memory = Memory(paths)
+    memory = LastModelFile(paths)
     memory.loaded("a.gguf", "fake")
     memory.loading("a.gguf")
     choice = start().choose()
@@ -113,7 +115,7 @@ def test_a_model_that_killed_the_program_is_left_alone_once(start: Start, paths:
     assert start().choose().name == "a.gguf"
 
 
-def test_the_flag_wins(start: Start, models: Models, gguf: Make) -> None:
+def test_the_flag_wins(start: Start, models: ModelManager, gguf: Make) -> None:
     gguf("a.gguf")
     gguf("b.gguf")
     models.load("a")
@@ -146,11 +148,11 @@ def test_the_menu_asks_until_it_is_answered(start: Start, gguf: Make) -> None:
     def no_terminal(_question: str) -> str:
         raise EOFError
 
-    assert "no terminal" in start(no_terminal, model_menu=True).choose().reason
+    assert "requires a terminal" in start(no_terminal, model_menu=True).choose().reason
 
 
 def test_what_follows_a_load_may_fail_in_words(
-    paths: Paths, shelf: Shelf, models: Models, gguf: Make, caplog: pytest.LogCaptureFixture
+    paths: Paths, shelf: ModelCatalog, models: ModelManager, gguf: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     gguf("a.gguf")
     done: list[str] = []
@@ -159,7 +161,7 @@ def test_what_follows_a_load_may_fail_in_words(
         done.append("loaded")
         raise UnknownName("LoRA", "fox", [])
 
-    startup = Startup(paths, shelf, models, Launch(ServerFlags()), loaded=loaded)
+    startup = Startup(paths, shelf, models, LaunchOptions(ServerFlags()), loaded=loaded)
     startup.begin(startup.choose()).join()
     assert done == ["loaded"]
     assert "fox" in caplog.text

@@ -1,10 +1,10 @@
-"""Grammars that are made to take for ever, by name: for the tests and for bench/hostile.py."""
+"""Grammars that take extremely long, by name: for the tests and for bench/hostile.py."""
 
 from __future__ import annotations
 
 
 def chain(count: int, rule: str, last: str) -> str:
-    """`rule` for each of so many rules, with `next` in it for the one that follows."""
+    """This many rules, each `rule` with `next` as a placeholder for the following one."""
     lines = [f"r{i} ::= {rule.replace('next', f'r{i + 1}')}" for i in range(count)]
     return "\n".join(["root ::= r0", *lines, f"r{count} ::= {last}"]) + "\n"
 

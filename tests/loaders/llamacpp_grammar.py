@@ -1,4 +1,4 @@
-"""llama.cpp's own engine for GBNF grammars: the reference that ours is compared with."""
+"""llama.cpp's own engine for GBNF grammars: the reference with which ours is compared."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)
 
 
 class LlamaCppGrammar:
-    """A GBNF grammar and how far a reply has come in it."""
+    """A GBNF grammar and a reply's position in it."""
 
     def __init__(self, vocab: Any, n_vocab: int, text: str) -> None:
-        """Some grammars end the program inside llama.cpp: ask gbnf.check first. Raises: ValueError."""
+        """Some grammars crash llama.cpp: validate with gbnf first. Raises: ValueError."""
         self._sampler: Any = C.llama_sampler_init_grammar(vocab, text.encode("utf-8", "replace"), b"root")
         if not self._sampler:
             raise ValueError("llama.cpp refuses it")
@@ -26,11 +26,11 @@ class LlamaCppGrammar:
         self._array = C.llama_token_data_array()
 
     def allows(self, token: int) -> bool:
-        """Whether the reply may go on with this token."""
+        """Whether the reply may continue with this token."""
         return bool(self._apply(np.array([(token, 0.0, 0.0)], CANDIDATE))[0])
 
     def allowed(self) -> npt.NDArray[np.bool_]:
-        """For every token whether the reply may go on with it, shape (n_vocab,)."""
+        """For every token whether the reply may continue with it, shape (n_vocab,)."""
         self._all["logit"] = 0.0
         return self._apply(self._all)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loaders import cards
+from loaders import gpus
 from loaders.exllamav2.loader import ExLlamaV2
 from loaders.exllamav2_hf.loader import ExLlamaV2HF
 from loaders.huggingface import loader as huggingface
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_transformers_on_the_cpu_widens_the_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface, "free_card_memory", lambda: None)
+    monkeypatch.setattr(huggingface, "nvidia_free_memory", lambda: None)
     (device,) = Transformers.forecast(folder, Transformers.Options.parse({})).devices
     assert (device.weights, device.cache) == (20_000, 4096 * TOKEN * 4)
     (half,) = Transformers.forecast(folder, Transformers.Options.parse({"bf16": True, "max_seq_len": 512})).devices
@@ -37,10 +37,10 @@ def test_transformers_on_the_cpu_widens_the_weights(folder: Path, monkeypatch: p
 
 
 def test_transformers_on_a_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface, "free_card_memory", lambda: 10**6)
+    monkeypatch.setattr(huggingface, "nvidia_free_memory", lambda: 10**6)
     found = Transformers.forecast(folder, Transformers.Options.parse({}))
     assert (found.devices[0].weights, found.devices[0].free) == (10_000, 10**6)
-    assert found.sentence.startswith("Too big for the card")
+    assert found.sentence.startswith("Too big for the GPU")
 
 
 @pytest.mark.parametrize("loader", [ExLlamaV2, ExLlamaV2HF])
@@ -53,8 +53,8 @@ def test_exllamav2_counts_its_cache_types(folder: Path, loader: type[ExLlamaV2])
 
 
 def test_without_a_driver_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards.shutil, "which", lambda _: None)
-    assert cards.free_card_memory() is None
+    monkeypatch.setattr(gpus.shutil, "which", lambda _: None)
+    assert gpus.nvidia_free_memory() is None
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_without_a_driver_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> N
 def test_transformers_counts_the_layers_that_keep_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, object], values: int
 ) -> None:
-    monkeypatch.setattr(huggingface, "free_card_memory", lambda: None)
+    monkeypatch.setattr(huggingface, "nvidia_free_memory", lambda: None)
     base = {} if config["model_type"] == "mamba" else {**CONFIG, "max_position_embeddings": 8192}
     if config["model_type"] == "gpt_neo":
         base = {"hidden_size": 64, "max_position_embeddings": 8192}

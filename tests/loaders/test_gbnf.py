@@ -1,4 +1,4 @@
-"""The check of a grammar: it agrees with llama.cpp about what is sound, and says where what is not goes wrong."""
+"""Grammar validation: it agrees with llama.cpp on what is valid, and reports where an invalid grammar is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from loaders import gbnf
 from loaders.base import Model
-from modules.prompts.schema_text import line_of, schema_grammar
+from modules.prompts.json_schema.text import line_of_pointer, schema_grammar
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "grammars").glob("*.gbnf"))
@@ -17,8 +17,8 @@ SHIPPED = sorted((ROOT / "grammars").glob("*.gbnf"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_shipped_ones_are_sound_and_the_engine_takes_them(path: Path, demo_model: Model) -> None:
     text = path.read_text(encoding="utf-8")
-    assert gbnf.check(text) == []
-    assert gbnf.rule_count(text) > 0
+    assert gbnf.check_grammar(text) == []
+    assert gbnf.count_rules(text) > 0
     allowed = demo_model.grammar_start(text)
     assert 0 < allowed.sum() < len(allowed)
 
@@ -26,22 +26,22 @@ def test_the_shipped_ones_are_sound_and_the_engine_takes_them(path: Path, demo_m
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ('root ::= "a', 1, "never closed"),
+        ('root ::= "a', 1, "not closed"),
         ('root ::= "a"\nroot2 := "b"', 2, "::="),
-        ("root ::= thing\n", 1, "no rule named thing"),
-        ('start ::= "a"', 1, "rule named root"),
+        ("root ::= thing\n", 1, "undefined rule thing"),
+        ('start ::= "a"', 1, "no rule named root"),
         ('root ::= "a" (\n"b"', 1, ""),
         ("root ::= [a-\n", 1, ""),
         ('root ::= "a"{3,1}', 1, ""),
-        ('root ::= root "a"', 1, "begins with itself"),
-        ('root ::= ("")*', 1, "repeated without end"),
+        ('root ::= root "a"', 1, "starts with itself"),
+        ('root ::= ("")*', 1, "repeat forever"),
         ('root ::= "\\q"', 1, ""),
         ('root ::= "a"{999999}', 1, ""),
         ("root ::= " + "(" * 500 + '"a"' + ")" * 500, 1, ""),
     ],
 )
 def test_a_problem_has_its_line(text: str, line: int, says: str) -> None:
-    problems = gbnf.check(text)
+    problems = gbnf.check_grammar(text)
     assert problems, text[:60]
     assert problems[0].line == line
     assert says in str(problems[0])
@@ -51,6 +51,6 @@ def test_a_schema_that_fails_is_told_with_its_line() -> None:
     with pytest.raises(Exception, match="line 2"):
         schema_grammar('{"type": "object",\n "properties": }')
     text = '{\n "type": "object",\n "properties": {\n  "a": {"type": "nothing"}\n }\n}'
-    assert line_of(text, "#/properties/a/type") == 4
+    assert line_of_pointer(text, "#/properties/a/type") == 4
     with pytest.raises(Exception, match="line 4"):
         schema_grammar(text)

@@ -1,9 +1,9 @@
-"""A grammar that takes for ever costs its own request alone: it ends with a sentence or a text, the others go on."""
+"""A grammar that takes forever affects only its own request: it ends with an error or a text, the others continue."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import pytest
 from errors import GrammarTooComplex, InvalidGrammar, ModelClosed, UserError
 from loaders import gbnf, loader_named
 from loaders.base import Finish, Request
-from loaders.grammar.follow import Grammars
-from loaders.grammar.messages import Ask
-from loaders.grammar.process import Session
-from loaders.llamacpp.turns import TURN
+from loaders.engine.scheduling import TURN
+from loaders.grammar.matcher import GrammarEngine
+from loaders.grammar.messages import RequestKind
+from loaders.grammar.process import MatcherSession
 from loaders.params import SamplingParams
 from tests.conftest import keep_going
 from tests.loaders.hostile_grammars import HOSTILE
@@ -24,15 +24,35 @@ from tests.loaders.hostile_grammars import HOSTILE
 HANG = 60  # seconds after which a test has hung
 
 
-def load(path: Path) -> Any:
-    loader = loader_named("llama.cpp")
-    return loader.load(path, loader.Options.parse({"n_ctx": 512, "threads": 1, "threads_batch": 1}), keep_going)
+Load = Callable[[str], Any]
 
 
 @pytest.fixture(scope="module")
-def model(demo_model_path: Path) -> Iterator[Any]:
-    with load(demo_model_path) as model:
+def load(request: pytest.FixtureRequest) -> Load:
+    def load(name: str) -> Any:
+        folder = name == "Transformers"
+        if folder:
+            pytest.importorskip("transformers")
+        path: Path = request.getfixturevalue("tiny_folder" if folder else "demo_model_path")
+        options = {"max_seq_len": 512, "cpu": True} if folder else {"n_ctx": 512, "threads": 1, "threads_batch": 1}
+        loader = loader_named(name)
+        return loader.load(path, loader.Options.parse(options), keep_going)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest, load: Load) -> Iterator[Any]:
+    """The llama.cpp loader's, or that of the given loader."""
+    with load(getattr(request, "param", "llama.cpp")) as model:
         yield model
+
+
+#: The engines that support grammars.
+ENGINES = ["llama.cpp", "Transformers"]
+EVERY_ENGINE = pytest.mark.parametrize("model", ENGINES, indirect=True)
+#: A grammar that takes forever to read, one that takes forever with each token, and one that is rejected immediately.
+WORST = ["nullable doubling", "30,000 alternatives", "300,000 alternatives"]
 
 
 def request(model: Any, tokens: int, grammar: str = "") -> Request:
@@ -40,7 +60,11 @@ def request(model: Any, tokens: int, grammar: str = "") -> Request:
     return Request(model.tokenizer.encode("Once upon a time"), params, tokens)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [*(("llama.cpp", name) for name in HOSTILE), *(("Transformers", name) for name in WORST)],
+    indirect=["model"],
+)
 def test_a_hostile_grammar_ends_and_another_stream_goes_on(name: str, model: Any) -> None:
     hostile = model.generate(request(model, 4, HOSTILE[name]))
     honest = list(model.generate(request(model, 8)))
@@ -56,13 +80,13 @@ def test_a_hostile_grammar_ends_and_another_stream_goes_on(name: str, model: Any
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_check_itself_takes_a_hostile_one(name: str) -> None:
-    for problem in gbnf.check(HOSTILE[name]):
+    for problem in gbnf.check_grammar(HOSTILE[name]):
         assert problem.line > 0
 
 
 def test_others_of_the_same_process_are_read_anew_where_they_were(model: Any) -> None:
-    """Its process is ended under a grammar that has come some way: the next answer is the same as before."""
-    grammars: Grammars = model._grammars
+    """Its process is ended because of a grammar that has advanced: the next answer is the same as before."""
+    grammars: GrammarEngine = model._grammars
     following = grammars.follow('root ::= "one" " " ("two" | "three") [.]+')
     for token in model.tokenizer.encode("one t"):
         following.accept(token)
@@ -71,14 +95,14 @@ def test_others_of_the_same_process_are_read_anew_where_they_were(model: Any) ->
     assert process
     process.kill()
     process.wait()
-    # nobody's grammar is to blame for that: neither the next one that is asked nor those that stood there
-    assert following._process.ask(Session(10**6, b'root ::= "b"'), Ask.MASK).result(HANG)
+    # no grammar is to blame for that: neither the next one nor the loaded ones
+    assert following._process.ask(MatcherSession(10**6, b'root ::= "b"'), RequestKind.MASK).result(HANG)
     assert (following.allowed() == before).all()
     following.close()
 
 
 class Stuck:
-    """A grammar that never answers, or, where `unread` is set, is never even read."""
+    """A grammar that never answers or, if `unread` is set, is never even parsed."""
 
     problem = None
 
@@ -109,6 +133,7 @@ def stuck(model: Any, monkeypatch: pytest.MonkeyPatch) -> Stuck:
     return grammar
 
 
+@EVERY_ENGINE
 def test_nobody_waits_for_a_grammar_that_does_not_answer(model: Any, stuck: Stuck) -> None:
     asking = request(model, 8, "stuck")
     stream = model.generate(asking)
@@ -124,9 +149,10 @@ def test_nobody_waits_for_a_grammar_that_does_not_answer(model: Any, stuck: Stuc
     assert stuck.closed.wait(HANG)
 
 
+@EVERY_ENGINE
 @pytest.mark.parametrize("unread", [False, True])
 def test_grammars_that_do_not_answer_hold_no_places(model: Any, stuck: Stuck, unread: bool) -> None:
-    """More of them than there are places, all of them before the honest ones, one of which takes more than a turn."""
+    """More of them than slots, all before the ordinary ones, one of which takes more than a turn."""
     stuck.unread = unread
     asking = [request(model, 8, "stuck") for _ in range(12)]
     streams = [model.generate(each) for each in asking]
@@ -151,8 +177,9 @@ def test_grammars_that_do_not_answer_hold_no_places(model: Any, stuck: Stuck, un
     assert not model.queue()
 
 
+@EVERY_ENGINE
 def test_adapters_change_after_those_whose_grammars_are_slow(model: Any) -> None:
-    """A change waits for who came before it, parked or not, and those behind it for the change."""
+    """A task waits for older requests, with a place or without, and newer ones wait for the task."""
     streams = [model.generate(request(model, 6, 'root ::= "la "+')) for _ in range(6)]
     changed: list[bool] = []
     changing = threading.Thread(target=lambda: (model.set_loras([]), changed.append(True)), daemon=True)
@@ -164,8 +191,9 @@ def test_adapters_change_after_those_whose_grammars_are_slow(model: Any) -> None
         assert list(stream)
 
 
-def test_closing_does_not_wait_for_a_grammar(demo_model_path: Path) -> None:
-    model = load(demo_model_path)
+@pytest.mark.parametrize("name", ENGINES)
+def test_closing_does_not_wait_for_a_grammar(load: Load, name: str) -> None:
+    model = load(name)
     stream = model.generate(request(model, 8, HOSTILE["30,000 alternatives"]))
     closing = threading.Thread(target=model.close, daemon=True)
     closing.start()
@@ -177,6 +205,7 @@ def test_closing_does_not_wait_for_a_grammar(demo_model_path: Path) -> None:
         model.grammar_start('root ::= "a"')
 
 
+@EVERY_ENGINE
 def test_more_requests_than_places_all_keep_to_their_grammars(model: Any) -> None:
     streams = [model.generate(request(model, 12, f'root ::= ("la{i} ")+ "end"')) for i in range(7)]
     for i, stream in enumerate(streams):

@@ -1,4 +1,4 @@
-"""Our grammars mean what llama.cpp's do: the same tokens are allowed at every place of random texts."""
+"""Our grammars mean the same as llama.cpp's: the same tokens are allowed at every position of random texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def textual(demo_model: Any) -> np.ndarray:
 
 
 def state_of(data: bytes) -> str:
-    """Whether these bytes are UTF-8 ("whole"), may begin so ("part"), or can be none ("no"). NUL is none to us."""
+    """Whether these bytes are UTF-8 ("whole"), a valid beginning ("part"), or neither ("no"). NUL counts as invalid."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         decoder.decode(data)
@@ -44,17 +44,17 @@ def state_of(data: bytes) -> str:
 
 
 def disagree(done: bytes, piece: bytes, mine: bool) -> bool:
-    """Whether it is a fault that the two differ.
+    """Whether a difference between the two is an error.
 
-    Where a token ends within a character llama.cpp refuses some that could well go on, with sets of all but these.
+    If a token ends within a character, llama.cpp refuses some valid continuations for sets of all but these.
     """
     state = state_of(done + piece)
     return state == "whole" or (state == "part" and not mine)
 
 
 def compare(model: Any, textual: np.ndarray, text: str, seed: int, steps: int) -> None:
-    """Walk a random text of the grammar with both, and compare the masks of each place."""
-    assert gbnf.check(text) == [], text
+    """Walk a random text of the grammar with both, and compare the masks at each position."""
+    assert gbnf.check_grammar(text) == [], text
     tokenizer, chance = model.tokenizer, random.Random(seed)
     theirs = LlamaCppGrammar(tokenizer._vocab, tokenizer.n_vocab, text)
     ours = model._grammars.follow(text)
@@ -121,7 +121,7 @@ LETTERS = st.sampled_from(
     ['"a"', '"ab"', '"b "', '"é"', '" a"', "[ab]", "[^a]", "[a-c ]", ".", '""', '"the"', "[ \\n]"]
 )
 MARKS = st.sampled_from(["", "", "", "?", "*", "+", "{2}", "{0,2}", "{1,}"])
-#: Of groups: repeated without end, what repeats already makes llama.cpp's engine work for hours.
+#: Of groups: nested endless repetitions make llama.cpp's engine work for hours.
 GROUP_MARKS = st.sampled_from(["", "", "?", "{2}"])
 NAMES = ("root", "a", "b")
 
@@ -148,7 +148,7 @@ GRAMMARS = st.tuples(RULES, RULES, RULES).map(
 @settings(max_examples=100, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(text=GRAMMARS, seed=st.integers(0, 99))
 def test_random_ones(text: str, seed: int, demo_model: Any, textual: np.ndarray) -> None:
-    assume(not gbnf.check(text))
+    assume(not gbnf.check_grammar(text))
     try:
         compare(demo_model, textual, text, seed, 8)
     except UserError:

@@ -1,4 +1,4 @@
-"""Grammars over small vocabularies of all kinds: doubles, empty places, no bytes, all bytes, no end token, several."""
+"""Grammars over small vocabularies of all kinds: duplicates, unused ids, no bytes, all bytes, no end token, several."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from loaders.grammar.messages import Ask, Reply, Vocabulary
-from loaders.grammar.worker import Worker
-from loaders.worker_process import bound_memory
+from loaders.grammar.messages import GrammarVocabulary, RequestKind, ResponseKind
+from loaders.grammar.worker import GrammarWorker
+from loaders.worker_process import limit_memory
 
 BYTES = [bytes([byte]) for byte in range(256)]
 
@@ -33,15 +33,15 @@ BYTES = [bytes([byte]) for byte in range(256)]
 def test_what_is_allowed(
     texts: list[bytes], control: set[int], ends: set[int], grammar: str, tokens: list[int], allowed: set[int]
 ) -> None:
-    vocabulary = Vocabulary(tuple(texts), frozenset(control), frozenset(ends))
-    assert Vocabulary.unpacked(vocabulary.packed()) == vocabulary
-    worker = Worker(vocabulary)
-    assert worker.answer(Ask.OPEN, 1, grammar.encode()) == (Reply.YES, b"")
+    vocabulary = GrammarVocabulary(tuple(texts), frozenset(control), frozenset(ends))
+    assert GrammarVocabulary.unpacked(vocabulary.packed()) == vocabulary
+    worker = GrammarWorker(vocabulary)
+    assert worker.answer(RequestKind.OPEN, 1, grammar.encode()) == (ResponseKind.YES, b"")
     for token in tokens:
-        assert worker.answer(Ask.TRY, 1, token.to_bytes(4, "little")) == (Reply.YES, b"")
-    reply, mask = worker.answer(Ask.MASK, 1, b"")
+        assert worker.answer(RequestKind.TRY, 1, token.to_bytes(4, "little")) == (ResponseKind.YES, b"")
+    reply, mask = worker.answer(RequestKind.MASK, 1, b"")
     found = int.from_bytes(mask, "little")
-    assert reply is Reply.NO
+    assert reply is ResponseKind.NO
     assert {token for token in range(len(texts) + 8) if found >> token & 1} == allowed
 
 
@@ -52,32 +52,32 @@ CUT = [b"a", b"\xc3", b"<e>"]
 @pytest.mark.parametrize(
     ("texts", "grammar", "tokens", "where"),
     [
-        (DIGITS, 'root ::= "ab" [a-z]+', [], "at the beginning"),
-        (DIGITS, "root ::= [a-z]", [], "at the beginning"),
-        (DIGITS, "root ::= [\\x00]", [], "at the beginning"),
+        (DIGITS, 'root ::= "ab" [a-z]+', [], "at the start"),
+        (DIGITS, "root ::= [a-z]", [], "at the start"),
+        (DIGITS, "root ::= [\\x00]", [], "at the start"),
         (DIGITS, 'root ::= "1" "ab"', [0], "after 1 token."),
         (DIGITS, 'root ::= "1" [2a] "ab" | "2" "b"', [0, 1], "after 2 tokens."),
-        (DIGITS, "root ::= <e>", [], "at the beginning"),
+        (DIGITS, "root ::= <e>", [], "at the start"),
         (DIGITS, 'root ::= "1" <e>', [0], "after 1 token."),
-        ([b"", b"", b"<e>"], 'root ::= "a"', [], "at the beginning"),
+        ([b"", b"", b"<e>"], 'root ::= "a"', [], "at the start"),
         (CUT, 'root ::= "é"', [1], "after 1 token."),
     ],
 )
 def test_what_the_vocabulary_cannot_write_is_said_and_not_called_complex(
     texts: list[bytes], grammar: str, tokens: list[int], where: str
 ) -> None:
-    for ask, payload in ((Ask.MASK, b""), (Ask.TRY, bytes(4))):
-        worker = Worker(Vocabulary(tuple(texts), frozenset({2}), frozenset({2})))
-        assert worker.answer(Ask.OPEN, 1, grammar.encode()) == (Reply.YES, b"")
+    for ask, payload in ((RequestKind.MASK, b""), (RequestKind.TRY, bytes(4))):
+        worker = GrammarWorker(GrammarVocabulary(tuple(texts), frozenset({2}), frozenset({2})))
+        assert worker.answer(RequestKind.OPEN, 1, grammar.encode()) == (ResponseKind.YES, b"")
         for token in tokens:
-            assert worker.answer(Ask.TRY, 1, token.to_bytes(4, "little")) == (Reply.YES, b"")
+            assert worker.answer(RequestKind.TRY, 1, token.to_bytes(4, "little")) == (ResponseKind.YES, b"")
         reply, said = worker.answer(ask, 1, payload)
-        assert reply is Reply.INVALID
-        assert f"no token of this model's vocabulary can write what it asks for {where}".encode() in said
+        assert reply is ResponseKind.INVALID
+        assert f"no token of this model's vocabulary matches what is required {where}".encode() in said
 
 
 class _Resource(SimpleNamespace):
-    """The module `resource` of a system that refuses some bounds and does not know others."""
+    """The module `resource` of a system that refuses some limits and does not know others."""
 
     RLIM_INFINITY = -1
 
@@ -111,10 +111,10 @@ def test_a_bound_that_is_refused_takes_no_other_away(
 ) -> None:
     system: Any = _Resource(refused, hard)
     monkeypatch.setitem(sys.modules, "resource", system)
-    bound_memory(4 << 30)
+    limit_memory(4 << 30)
     assert system.set == expected
 
 
 def test_without_the_module_there_are_no_bounds_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    bound_memory(4 << 30)
+    limit_memory(4 << 30)

@@ -1,7 +1,8 @@
-"""A knob is declared once: each test says which drift between its faces it would catch."""
+"""A knob is declared once: each test names the inconsistency that it would catch."""
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import InvalidInput
 from loaders import LOADERS, loader_named
-from loaders.lists import quoted_strings, token_ids
+from loaders.list_parsing import parse_numbers, parse_quoted_strings, parse_token_ids
 from loaders.params import GROUPS, LOAD_GROUPS, SAMPLERS, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def test_defaults_lie_within_the_controls_range() -> None:
 
 
 def test_a_sampler_is_named_in_its_declaration_and_where_its_mathematics_is() -> None:
-    """The original has xtc_probability in nine files: here it may stand in the declaration and in each engine."""
+    """The original has xtc_probability in nine files: here it may be in the declaration and in each engine."""
     files = [
         path
         for folder in ("loaders", "modules")
@@ -56,9 +57,9 @@ def test_aliases_mean_the_knob_and_the_name_wins() -> None:
 
 
 def test_a_value_out_of_bounds_is_a_sentence_that_names_the_knob() -> None:
-    with pytest.raises(InvalidInput, match=r"top_p should be less than or equal to 1 \(it was 1\.5\)"):
+    with pytest.raises(InvalidInput, match=r"top_p should be less than or equal to 1 \(got 1\.5\)"):
         SamplingParams.parse({"top_p": 1.5})
-    with pytest.raises(InvalidInput, match="temprature is not a knob"):
+    with pytest.raises(InvalidInput, match="Unknown option temprature"):
         SamplingParams.parse({"temprature": 1})
 
 
@@ -84,29 +85,41 @@ def test_sampler_priority_reads_lists_and_lines() -> None:
     ],
 )
 def test_quoted_strings(text: str, strings: list[str]) -> None:
-    assert quoted_strings(text) == strings
+    assert parse_quoted_strings(text) == strings
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("", []), (" 20, 7.5 ,7, ", [20, 7.5, 7]), ("inf,-1", [math.inf, -1])])
+def test_numbers(text: str, numbers: list[float]) -> None:
+    assert parse_numbers("gpu_split", text, unit="gigabytes", example="20,7,7") == numbers
+
+
+@pytest.mark.parametrize("text", ["lots", "20,,7", "20;7"])
+def test_numbers_that_are_none(text: str) -> None:
+    """Nothing between two commas would move all that follows to another GPU."""
+    with pytest.raises(InvalidInput, match="gpu_split must be a list of gigabytes such as 20,7,7"):
+        parse_numbers("gpu_split", text, unit="gigabytes", example="20,7,7")
 
 
 @given(st.text(max_size=40))
 def test_quoted_strings_either_read_or_explain(text: str) -> None:
     try:
-        assert all(isinstance(string, str) for string in quoted_strings(text))
+        assert all(isinstance(string, str) for string in parse_quoted_strings(text))
     except InvalidInput as error:
         assert "quotes" in str(error)
 
 
 def test_lists_are_bounded_for_they_are_read_where_all_replies_are_decoded() -> None:
-    with pytest.raises(InvalidInput, match="cannot be read: they have"):
-        quoted_strings(",".join(f'"x{each}"' for each in range(10_000)))
-    with pytest.raises(InvalidInput, match="cannot be read: they have"):
-        token_ids("1," * 2_000_000)
-    assert len(token_ids(",".join(map(str, range(250_000))))) == 250_000
+    with pytest.raises(InvalidInput, match="Invalid list of"):
+        parse_quoted_strings(",".join(f'"x{each}"' for each in range(10_000)))
+    with pytest.raises(InvalidInput, match="Invalid list of"):
+        parse_token_ids("1," * 2_000_000)
+    assert len(parse_token_ids(",".join(map(str, range(250_000))))) == 250_000
 
 
 def test_token_ids() -> None:
-    assert token_ids(" 1, 2,3,") == [1, 2, 3]
-    with pytest.raises(InvalidInput, match="whole numbers"):
-        token_ids("1, x")
+    assert parse_token_ids(" 1, 2,3,") == [1, 2, 3]
+    with pytest.raises(InvalidInput, match="must be integers"):
+        parse_token_ids("1, x")
 
 
 @pytest.mark.parametrize("spelling", ["llama.cpp", "llamacpp", "Llama-CPP", "llama_cpp"])
@@ -115,7 +128,7 @@ def test_loader_names_are_read_tolerantly(spelling: str) -> None:
 
 
 def test_bare_strings_where_they_may_stand() -> None:
-    assert quoted_strings("a, b", bare=True) == ["a", "b"]
-    assert quoted_strings('"a", "\\n"', bare=True) == ["a", "\n"]
+    assert parse_quoted_strings("a, b", bare=True) == ["a", "b"]
+    assert parse_quoted_strings('"a", "\\n"', bare=True) == ["a", "\n"]
     with pytest.raises(InvalidInput):
-        quoted_strings("a, b")
+        parse_quoted_strings("a, b")

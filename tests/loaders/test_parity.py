@@ -1,4 +1,4 @@
-"""The same logits and settings keep the same candidates with the same probabilities under each loader."""
+"""The same logits and settings keep the same candidates with the same probabilities in each loader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from loaders.base import Model, Request
 from loaders.job import Job
 from loaders.params import SamplingParams
-from loaders.sampler import sampler_of
+from loaders.sampler import make_sampler
 
 SETTINGS: list[dict[str, Any]] = [
     {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.15},
@@ -36,7 +36,7 @@ def other(request: pytest.FixtureRequest) -> Model:
 def distribution(model: Model, settings: dict[str, Any], logits: np.ndarray) -> np.ndarray:
     ids = model.tokenizer.encode(TEXT)
     job = Job(Request(ids, SamplingParams(**settings, seed=1)))
-    chain = sampler_of(job, model.tokenizer, model.tokenizer.end_ids, n_ctx=2048)._chain  # type: ignore[attr-defined]
+    chain = make_sampler(job, model.tokenizer, model.tokenizer.end_ids, n_ctx=2048)._chain  # type: ignore[attr-defined]
     tokens, probabilities = chain.distribution(logits)
     out = np.zeros(model.tokenizer.n_vocab)
     out[tokens] = probabilities

@@ -1,4 +1,4 @@
-"""Drafts: nothing that was typed or written is lost, also not between two pages or after a crash."""
+"""Drafts: nothing that was typed or generated is lost, even with two pages or after a crash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from errors import BadFile, InvalidName, NotFound, NothingToDo, Unavailable
 from modules.prompts.drafts import Drafts
-from modules.prompts.line_ends import laid_over, plain, position, with_ends
+from modules.prompts.line_ends import exact_position, merge_line_ends, normalize_line_ends, use_one_line_end
 
 TEXT = st.text(alphabet=st.sampled_from("ab \n\r\té\u200b😀"), max_size=30)
 
@@ -94,7 +94,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "drafts").write_text("a file where the folder should be")
     drafts = Drafts(tmp_path / "drafts")
     id = drafts.new("input").id
-    with pytest.raises(Unavailable, match="still here in the page"):
+    with pytest.raises(Unavailable, match="still in the page"):
         drafts.type(id, "text", "page", 1, 0)
 
 
@@ -109,18 +109,18 @@ def test_half_a_character_is_kept(tmp_path: Path) -> None:
 @given(TEXT, TEXT)
 @example("\r", "\n\n")
 def test_what_was_not_touched_keeps_its_line_ends(exact: str, field: str) -> None:
-    field = plain(field)
-    assert plain(laid_over(exact, field)) == field
-    assert laid_over(exact, plain(exact)) == exact
+    field = normalize_line_ends(field)
+    assert normalize_line_ends(merge_line_ends(exact, field)) == field
+    assert merge_line_ends(exact, normalize_line_ends(exact)) == exact
 
 
 @given(TEXT)
 def test_a_place_in_the_field_is_a_place_in_the_text(exact: str) -> None:
-    for at in range(len(plain(exact)) + 1):
-        assert plain(exact[: position(exact, at)]) == plain(exact)[:at]
+    for at in range(len(normalize_line_ends(exact)) + 1):
+        assert normalize_line_ends(exact[: exact_position(exact, at)]) == normalize_line_ends(exact)[:at]
 
 
 @given(TEXT)
 def test_line_ends_can_be_changed_throughout(text: str) -> None:
-    assert "\r" not in with_ends(text, windows=False)
-    assert with_ends(text, windows=True).replace("\r\n", "").count("\n") == 0
+    assert "\r" not in use_one_line_end(text, windows=False)
+    assert use_one_line_end(text, windows=True).replace("\r\n", "").count("\n") == 0

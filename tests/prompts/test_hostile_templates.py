@@ -1,4 +1,4 @@
-"""A template that would run for hours ends with a sentence. One process runs the whole table: what hangs in C cannot be
+"""A template that would run for hours ends with an error. One process runs the whole table: what hangs in C cannot be
 ended from inside.
 """
 
@@ -17,31 +17,31 @@ import pytest
 
 from errors import TemplateFailed
 from modules.config.paths import Paths
-from modules.prompts.budget import STEPS, Budget
-from modules.prompts.jinja import Sandbox
+from modules.prompts.sandbox.budget import STEPS, Budget
+from modules.prompts.sandbox.sandbox import Sandbox
 from modules.prompts.templates import Templates
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300  # seconds for all of them together: it only catches hangs
 
 LOOP = "{% for i in range(99999) %}"
-#: A list (or tuple) of thirty entries on paper and a thousand million when it is walked through, and one like it.
+#: A list (or tuple) of thirty entries with a billion elements when flattened, and a similar one.
 DEEP = (
     "{% set n = namespace(a=OPEN1CLOSE, b=OPEN1CLOSE) %}{% for i in range(40) %}"
     "{% set n.a = OPENn.a, n.aCLOSE %}{% set n.b = OPENn.b, n.bCLOSE %}{% endfor %}"
 )
 LISTS = DEEP.replace("OPEN", "[").replace("CLOSE", "]")
 TUPLES = DEEP.replace("OPEN", "(").replace("CLOSE", ",)").replace("n.a,)", "n.a)").replace("n.b,)", "n.b)")
-#: A tuple in a tuple, and so on: what hashes it needs a stack as deep.
+#: Nested tuples: hashing them needs a deep stack.
 CHAIN = (
     "{% set n = namespace(a=()) %}{% for i in range(5000) %}" + "{% set n.a = ({'x': n.a}|dictsort)[0] %}{% endfor %}"
 )
-#: Everything that is made is kept.
+#: Everything that is created is kept.
 KEPT = (
     "{% set n = namespace(l=(), s=[0] * 999999, d={}.fromkeys(range(99999))) %}"
     + LOOP + "{% set n.l = (n.l, MADE) %}{% endfor %}"
 )  # fmt: skip
-#: Filters that give their entries one by one, with what they are given.
+#: Filters that yield their entries one by one, with their arguments.
 LAZY = ["select", "reject('string')", "selectattr('real')", "rejectattr('none')", "map('string')", "unique",
         "list|reverse"]  # fmt: skip
 #: What reads them, at the end of the chain.
@@ -192,8 +192,8 @@ def peak():
         return int(status.split("VmHWM:")[1].split()[0]) // 1024
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-from modules.prompts.budget import SECONDS, STEPS
-from modules.prompts.jinja import Sandbox
+from modules.prompts.sandbox.budget import SECONDS, STEPS
+from modules.prompts.sandbox.sandbox import Sandbox
 from errors import TemplateFailed
 sandbox = Sandbox(steps=STEPS // 10, seconds=SECONDS / 10)
 for name, source in json.load(sys.stdin).items():
@@ -209,7 +209,7 @@ for name, source in json.load(sys.stdin).items():
 
 @pytest.fixture(scope="module")
 def ran() -> list[list[Any]]:
-    """What became of each of them. One that hangs, or ends the process, is the last one that began."""
+    """The result of each of them. The last one started is the one that hangs or crashes the process."""
     with subprocess.Popen(
         [sys.executable, "-c", _RUN], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -250,7 +250,7 @@ def test_none_of_them_fills_the_memory(peaks: list[int]) -> None:
 
 @pytest.mark.parametrize("name", ["chains", "failures"])
 def test_a_process_outlives_it(name: str) -> None:
-    """Iterators that hold one another would end the process with a signal, when they are read or freed."""
+    """Nested iterators would crash the process with a signal, when they are read or freed."""
     loop = "{% set n = namespace(g=range(3)) %}{% for i in range(50000) %}{% set n.g = n.g|LAZY %}{% endfor %}"
     tables = {
         "chains": [loop.replace("LAZY", each) + "{{ n.g|" + read + " }}" for each in LAZY for read in READING[:2]],
@@ -265,7 +265,7 @@ def test_a_process_outlives_it(name: str) -> None:
 
 
 class _Held(list[int]):
-    """A list that can be watched."""
+    """A list with weak references."""
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_a_budget_is_for_one_run() -> None:
 
 def test_computing_time_ends_it_too() -> None:
     sandbox = Sandbox(steps=10**12, seconds=0.05)
-    with pytest.raises(TemplateFailed, match=r"computes for more than 0\.05 seconds"):
+    with pytest.raises(TemplateFailed, match=r"runs for more than 0\.05 seconds"):
         sandbox.render("it", HOSTILE["nested loops"], {})
 
 
@@ -360,7 +360,7 @@ CHAT = [{"role": ("user", "assistant")[i % 2], "content": f"Message {i}. " + "wo
 
 @pytest.mark.parametrize("name", Templates(Paths.under(ROOT)).names())
 def test_an_honest_template_is_far_from_the_end_of_its_budget(name: str) -> None:
-    """A chat of a thousand messages, a kilobyte each, takes less than a twentieth of it."""
+    """A chat of a thousand messages of a kilobyte each takes less than a twentieth of it."""
     source = Templates(Paths.under(ROOT)).load(name)
     values = {"messages": CHAT, "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True, "tools": None}
     assert Sandbox(steps=STEPS // 20).render(name, source, values)

@@ -1,4 +1,4 @@
-"""Presets: the shipped ones are what users of the original know, and foreign ones are read with grace."""
+"""Presets: the shipped ones are those of the original, and other programs' presets are read tolerantly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates: the shipped ones write what their models were trained on; strangers' ones stay in the sandbox."""
+"""Templates: the shipped ones write what their models were trained on; untrusted ones stay in the sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from errors import BadFile, InvalidName, TemplateFailed, UnknownName
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping
 from modules.library.model_settings import ModelSettings
-from modules.prompts.jinja import Sandbox
+from modules.prompts.sandbox.sandbox import Sandbox
 from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel
 
@@ -28,7 +28,7 @@ CONVERSATION = [
     {"role": "user", "content": "Bye"},
 ]
 
-#: What each shipped template makes of it, written down from each family's own description of its format.
+#: The expected output of each shipped template, written from each family's own description of its format.
 GOLDEN = json.loads((Path(__file__).parent / "golden_templates.json").read_text(encoding="utf-8"))
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
@@ -40,7 +40,7 @@ def test_every_shipped_template_writes_its_form(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED.names())
 def test_what_a_model_goes_on_from_is_how_its_answer_is_read_again(name: str) -> None:
-    """Else the next turn would pay for the whole prompt, and an answer would be read in another form."""
+    """Otherwise the next turn would need the whole prompt again, and an answer would be read in another form."""
     template = SHIPPED.load(name)
     asked = SHIPPED.render(template, CONVERSATION, add_generation_prompt=True, **TOKENS)
     answered = SHIPPED.render(template, [*CONVERSATION, {"role": "assistant", "content": "Goodbye"}], **TOKENS)
@@ -110,16 +110,16 @@ def test_detected_in_the_stated_order(tmp_path: Path) -> None:
     assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")
     assert detected("Mistral-7B-Instruct.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")
     assert detected("Mistral-7B-Instruct.gguf") == (
-        templates.load("Mistral"), "Mistral, by name: .*(mistral|mixtral).*instruct"
+        templates.load("Mistral"), "Mistral, matched by name: .*(mistral|mixtral).*instruct"
     )  # fmt: skip
-    assert detected("OpenHermes-2.5-Mistral-7B.gguf")[1] == "ChatML, by name: .*openhermes.*mistral"
-    assert detected("TheBloke_wizard-mega-13B")[1] == "Wizard-Mega, by name: .*wizard.*mega"
+    assert detected("OpenHermes-2.5-Mistral-7B.gguf")[1] == "ChatML, matched by name: .*openhermes.*mistral"
+    assert detected("TheBloke_wizard-mega-13B")[1] == "Wizard-Mega, matched by name: .*wizard.*mega"
     text, reason = detected("x.gguf")
     assert text == templates.load("Alpaca")
-    assert reason.startswith("Alpaca: no template in the model")
+    assert reason.startswith("Alpaca: the model has no template")
     kept.keep("x.gguf", {"instruction_template": "Metharme"})
     assert detected("x.gguf", "{{ 1 }}") == (
-        templates.load("Metharme"), "kept for this model in config-user.yaml"
+        templates.load("Metharme"), "saved for this model in config-user.yaml"
     )  # fmt: skip
     kept.keep("x.gguf", {"instruction_template": "gone"})
     assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF; there is no template gone")
@@ -140,7 +140,7 @@ def test_detected_in_the_stated_order(tmp_path: Path) -> None:
 def test_the_settings_template_is_for_models_of_which_nothing_is_known(
     tmp_path: Path, start: dict[str, str], expected: str
 ) -> None:
-    """The original's settings.yaml holds the template of whatever model was loaded when it was saved."""
+    """The original's settings.yaml contains the template of whatever model was loaded when it was saved."""
     (tmp_path / "models").mkdir()
     paths = replace(Paths.under(ROOT), models=tmp_path / "models")
     kept = ModelSettings(paths)
@@ -205,7 +205,7 @@ def test_other_forms_of_files(templates: Templates, tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_fails_tells_the_line(template: str, line: int) -> None:
-    with pytest.raises(TemplateFailed, match=f"in line {line}"):
+    with pytest.raises(TemplateFailed, match=f"on line {line}"):
         SHIPPED.render(template, CONVERSATION)
 
 
@@ -270,19 +270,19 @@ def test_little_does_not_become_much(expression: str) -> None:
     ],
 )
 def test_what_a_template_writes_has_an_end(template: str) -> None:
-    with pytest.raises(TemplateFailed, match=r"beyond all bounds|more than 1,000,000 steps|more than 256 MB"):
+    with pytest.raises(TemplateFailed, match=r"exceed the limit|more than 1,000,000 steps|more than 256 MB"):
         SHIPPED.render(template, CONVERSATION, x="x" * 100_000)
 
 
 def test_growing_again_and_again_ends() -> None:
     for step in ("n.x.encode('utf-16').decode('latin-1')", "n.x|tojson", "'%r' % [n.x]", "n.x.replace('x', 'xx')"):
         template = "{% set n = namespace(x='x\\\\') %}{% for i in range(60) %}{% set n.x = " + step + " %}{% endfor %}"
-        with pytest.raises(TemplateFailed, match="beyond all bounds"):
+        with pytest.raises(TemplateFailed, match="exceed the limit"):
             SHIPPED.render(template, CONVERSATION)
 
 
 def test_nothing_is_computed_while_a_template_is_compiled() -> None:
-    """What is constant would be kept in the program, as often as it is written."""
+    """Constants would be kept in the program, as often as they are written."""
     source = "{% if false %}" + "{{ 'x'|center(999999) }}{% set x = 'x'|center(999999) %}" * 20 + "{% endif %}ok"
     assert len(Sandbox()._environment.compile(source, raw=True)) < 20_000
     assert SHIPPED.render(source, CONVERSATION) == "ok"

@@ -1,4 +1,4 @@
-"""Folders to train in: a user's root with a base, the demo model or a tiny one where the model is not the point."""
+"""Folders for training: a user's root with a base model, the demo model or a tiny one if the model does not matter."""
 
 from __future__ import annotations
 

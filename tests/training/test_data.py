@@ -1,4 +1,4 @@
-"""What a model learns from: formats, rows, chats and raw texts as token ids with what is learned of them."""
+"""Training data: formats, rows, chats and raw texts as token ids with their loss mask."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import BadFile, InvalidInput, TemplateFailed, UnknownName
-from loaders.hf.tokenizer import FolderTokenizer
-from modules.training.blocks import Cut, blocks
-from modules.training.chats import Marked, marked, messages, tools_of
-from modules.training.examples import IGNORED, encoded, from_rows, from_text
-from modules.training.formats import Format, Formats, RowUnfit
-from modules.training.lora_settings import LoraSettings
-from modules.training.rows import Rows, read_rows
+from loaders.hf_common.tokenizer import FolderTokenizer
+from modules.training.data.blocks import BlockCut, cut_blocks
+from modules.training.data.chats import MarkedText, mark_chat, read_messages, read_tools
+from modules.training.data.datasets import Datasets, read_rows
+from modules.training.data.examples import IGNORED, encode_example, examples_from_rows, examples_from_text
+from modules.training.data.formats import RowFormat, RowFormats, RowUnfit
+from modules.training.lora.settings import LoraSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-FORMATS = Formats(ROOT / "training" / "formats")
+FORMATS = RowFormats(ROOT / "training" / "formats")
 SETTINGS = LoraSettings(add_eos_token=False)
 
 
@@ -57,9 +57,9 @@ def test_the_shipped_formats_write_rows() -> None:
         .text({**row, "input": " "})
         .endswith("### Instruction:\nAdd.\n\n### Response:\n3 %input%")
     )
-    spaced = Format("mine", {frozenset({"my key", "100%"}): "%my key% costs %100%%"})
+    spaced = RowFormat("mine", {frozenset({"my key", "100%"}): "%my key% costs %100%%"})
     assert spaced.text({"my key": "tea", "100%": "all"}) == "tea costs all"
-    with pytest.raises(RowUnfit, match="has instruction, and vicuna-format needs instruction, output or input"):
+    with pytest.raises(RowUnfit, match="has instruction, but vicuna-format requires instruction, output or input"):
         FORMATS.load("vicuna-format").text({"instruction": "Add."})
     with pytest.raises(UnknownName, match="Did you mean alpaca-format"):
         FORMATS.load("alpaka-format")
@@ -69,7 +69,7 @@ def test_the_shipped_formats_write_rows() -> None:
 def test_a_file_that_is_no_format_is_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.json").write_text(text)
     with pytest.raises(BadFile):
-        Formats(tmp_path).load("mine")
+        RowFormats(tmp_path).load("mine")
 
 
 # --- rows ---
@@ -89,18 +89,18 @@ def test_a_file_that_is_no_format_is_a_sentence(tmp_path: Path, text: str) -> No
 )
 def test_rows_are_read_in_the_forms_that_people_have(tmp_path: Path, name: str, text: str, count: int) -> None:
     (tmp_path / name).write_text(text, "utf-8")
-    assert len(Rows(tmp_path).load("a")) == count
+    assert len(Datasets(tmp_path).load("a")) == count
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (b"[]", "has no rows"),
-        (b"", "not JSON"),
-        (b'[{"a": 1}, 2]', "row 2 is not an object"),
+        (b"", "not valid JSON"),
+        (b'[{"a": 1}, 2]', "row 2 is a int, not an object"),
         (b'"words"', "not a list"),
         (b"\xff\xfe", "UTF-8"),
-        (b'{"a": 1}\n{"b": ', "line 2 is not JSON"),
+        (b'{"a": 1}\n{"b": ', "line 2 is not valid JSON"),
     ],
 )
 def test_what_cannot_be_read_says_where(tmp_path: Path, text: bytes, words: str) -> None:
@@ -111,7 +111,7 @@ def test_what_cannot_be_read_says_where(tmp_path: Path, text: bytes, words: str)
 
 
 def test_a_data_set_is_taken_in_only_when_it_can_be_read(tmp_path: Path) -> None:
-    rows = Rows(tmp_path / "datasets")
+    rows = Datasets(tmp_path / "datasets")
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.json"
     good.write_text('{"text": "x"}')
     bad.write_text("[")
@@ -131,18 +131,18 @@ def test_a_data_set_is_taken_in_only_when_it_can_be_read(tmp_path: Path) -> None
 
 
 def test_only_the_assistants_turns_are_learned() -> None:
-    said = messages({"messages": [
+    said = read_messages({"messages": [
         {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "More"},
         {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]},
     ]})  # fmt: skip
-    (one,) = marked(said, chatml)
+    (one,) = mark_chat(said, chatml)
     assert [one.text[begin:end] for begin, end in one.spans] == ["Hello<|im_end|>\n", "Yes<|im_end|>\n"]
 
 
 def test_sharegpt_is_understood() -> None:
     row = {"system": "S", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
-    assert [(each["role"], each["content"]) for each in messages(row)] == [
+    assert [(each["role"], each["content"]) for each in read_messages(row)] == [
         ("system", "S"), ("user", "Q"), ("assistant", "A"),
     ]  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_a_template_that_forgets_thoughts_makes_a_text_of_each_turn() -> None:
         {"role": "user", "content": "1"}, {"role": "assistant", "content": "<think>a</think>A"},
         {"role": "user", "content": "2"}, {"role": "assistant", "content": "<think>b</think>B"},
     ]  # fmt: skip
-    found = marked(said, forgetful)
+    found = mark_chat(said, forgetful)
     learned = [one.text[begin:end] for one in found for begin, end in one.spans]
     assert learned == ["<think>a</think>A<|im_end|>\n", "<think>b</think>B<|im_end|>\n"]
     assert "<think>a" not in found[1].text
@@ -178,15 +178,15 @@ def thinking(said: Sequence[dict[str, Any]], reply: bool, _tools: Any = None) ->
 )
 @pytest.mark.parametrize("before", [[], [{"role": "user", "content": "Q"}]])
 def test_no_header_is_learned(write: Any, learned: str, before: list[Any]) -> None:
-    (one,) = marked([*before, {"role": "assistant", "content": "Hi"}], write)
+    (one,) = mark_chat([*before, {"role": "assistant", "content": "Hi"}], write)
     assert [one.text[begin:end] for begin, end in one.spans] == [learned]
 
 
 def test_tools_reach_the_template() -> None:
     row = {
-        "tools": '[{"name": "look"}]',
+        "tools": '[{"type": "function", "function": {"name": "look"}}]',
         "messages": [
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "look"}}]},
             {"role": "tool", "content": "seen", "tool_call_id": "1"},
             {"role": "assistant", "content": "I saw it."},
         ],
@@ -197,26 +197,26 @@ def test_tools_reach_the_template() -> None:
         seen.append((tools, [each.get("tool_call_id") for each in said]))
         return chatml(said, reply)
 
-    marked(messages(row), write, tools_of(row))
-    assert ([{"name": "look"}], [None, "1", None]) in seen
-    assert tools_of({}) is None
-    with pytest.raises(RowUnfit, match="tools that are not JSON"):
-        tools_of({"tools": "["})
+    mark_chat(read_messages(row), write, read_tools(row))
+    assert ([{"type": "function", "function": {"name": "look"}}], [None, "1", None]) in seen
+    assert read_tools({}) is None
+    with pytest.raises(RowUnfit, match="tools that are not valid JSON"):
+        read_tools({"tools": "["})
 
 
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
-        ([{"role": "user", "content": "x"}], "no message of the assistant"),
-        ([{"role": "alien", "content": "x"}], "a message 1 by alien"),
-        ([{"content": "x"}], "by nobody"),
+        ([{"role": "user", "content": "x"}], "no assistant message"),
+        ([{"role": "alien", "content": "x"}], "unknown role alien"),
+        ([{"content": "x"}], "unknown role none"),
         (["x"], "message 1 that is not an object"),
         ([{"role": "assistant", "content": None}], "without content"),
     ],
 )
 def test_a_chat_that_does_not_fit_says_why(turns: list[Any], words: str) -> None:
     with pytest.raises(RowUnfit, match=words):
-        messages({"messages": turns})
+        read_messages({"messages": turns})
 
 
 # --- raw text ---
@@ -232,7 +232,7 @@ def characters(piece: str) -> tuple[list[int], list[tuple[int, int]]]:
 @given(words, st.integers(2, 40), st.integers(0, 60), st.data())
 def test_blocks_hold_every_token_in_order(text: str, length: int, newline: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, length - 1))
-    found = list(blocks(text, Cut(length, overlap, newline, "", 0), characters))
+    found = list(cut_blocks(text, BlockCut(length, overlap, newline, "", 0), characters))
     end = 0
     for number, block in enumerate(found):
         assert 0 < len(block) <= length
@@ -246,13 +246,13 @@ def test_blocks_hold_every_token_in_order(text: str, length: int, newline: int, 
 
 def test_blocks_begin_and_end_with_lines_and_never_cross_a_hard_cut() -> None:
     text = "one two\nthree four\nfive six\nseven\n\n\nanother piece\n\n\nx"
-    cut = Cut(length=20, overlap=5, newline=12, hard="\n\n\n", least=4)
+    cut = BlockCut(length=20, overlap=5, newline=12, hard="\n\n\n", least=4)
     pieces = text.split("\n\n\n")
-    found = list(blocks(text, cut, characters))
+    found = list(cut_blocks(text, cut, characters))
     shown = [pieces[place][block[0] : block[-1] + 1] for place, block in zip((0, 0, 1), found, strict=True)]
     assert shown == ["one two\nthree four\n", "five six\nseven", "another piece"]
     with pytest.raises(InvalidInput, match="overlap of 20 tokens must be less"):
-        list(blocks(text, Cut(20, 20, 0, "", 0), characters))
+        list(cut_blocks(text, BlockCut(20, 20, 0, "", 0), characters))
 
 
 # --- examples ---
@@ -265,7 +265,7 @@ def test_labels_follow_the_marked_characters(tokenizer: FolderTokenizer, parts: 
         if place % 2:
             spans.append((at, at + len(part)))
         text, at = text + part, at + len(part)
-    one = encoded(Marked(text, tuple(spans)), 1, SETTINGS, tokenizer)
+    one = encode_example(MarkedText(text, tuple(spans)), 1, SETTINGS, tokenizer)
     _, places = tokenizer.encode_with_places(text)
     for token, label, (_, end) in zip(one.ids, one.labels, places, strict=True):
         assert label == (token if any(low < end <= high for low, high in spans) else IGNORED)
@@ -274,12 +274,12 @@ def test_labels_follow_the_marked_characters(tokenizer: FolderTokenizer, parts: 
 def test_rows_are_cut_dropped_and_counted(tokenizer: FolderTokenizer) -> None:
     rows = [{"text": "short"}, {"text": "word " * 100}, {"text": "fine words"}]
     settings = SETTINGS.changed(cutoff_len=32, add_eos_token=True, batch_size=2, micro_batch_size=1, warmup_steps=0)
-    cut = from_rows(rows, "mine", None, settings, tokenizer, chatml)
+    cut = examples_from_rows(rows, "mine", None, settings, tokenizer, chatml)
     assert (cut.rows, len(cut.examples), cut.cut, cut.longest and cut.longest.row) == (3, 3, 1, 2)
     assert max(len(each.ids) for each in cut.examples) == 32
     assert cut.examples[0].ids[-1] in tokenizer.end_ids
-    assert cut.notes(settings) == ["1 of 3 is longer than 32 tokens, and cut at their end."]
-    dropped = from_rows(rows, "mine", None, settings.changed(excess_length="drop"), tokenizer, chatml)
+    assert cut.notes(settings) == ["1 of 3 is longer than 32 tokens and cut at the end."]
+    dropped = examples_from_rows(rows, "mine", None, settings.changed(excess_length="drop"), tokenizer, chatml)
     assert (len(dropped.examples), dropped.dropped) == (2, 1)
 
 
@@ -287,13 +287,13 @@ def test_only_what_follows_a_text_is_learned(tokenizer: FolderTokenizer) -> None
     form = FORMATS.load("alpaca-format")
     settings = SETTINGS.changed(train_only_after="### Response:\\n", cutoff_len=128)
     rows = [{"instruction": "Say yes.", "output": "Yes, gladly."}]
-    (one,) = from_rows(rows, "mine", form, settings, tokenizer, chatml).examples
+    (one,) = examples_from_rows(rows, "mine", form, settings, tokenizer, chatml).examples
     learned = b"".join(tokenizer.piece(token) for token in one.labels if token != IGNORED)
     assert learned == b"Yes, gladly."
-    whole = from_rows(rows, "mine", form, settings.changed(train_only_after="###Nowhere"), tokenizer, chatml)
+    whole = examples_from_rows(rows, "mine", form, settings.changed(train_only_after="###Nowhere"), tokenizer, chatml)
     assert whole.unmarked == 1
-    with pytest.raises(InvalidInput, match="nothing that is learned lies within 16 tokens"):
-        from_rows(rows, "mine", form, settings.changed(cutoff_len=16), tokenizer, chatml)
+    with pytest.raises(InvalidInput, match="no trained token is within 16 tokens"):
+        examples_from_rows(rows, "mine", form, settings.changed(cutoff_len=16), tokenizer, chatml)
 
 
 @pytest.mark.parametrize(
@@ -302,24 +302,24 @@ def test_only_what_follows_a_text_is_learned(tokenizer: FolderTokenizer) -> None
         (
             [{"instruction": "x", "output": "y"}, {"instruction": "x"}],
             "alpaca-format",
-            "Row 2 of mine has instruction, and",
+            "Row 2 of mine has instruction, but",
         ),
-        ([{"q": "x", "a": "y"}], "alpaca-format", "The format alpaca-format fits no row of mine: row 1 has a, q"),
-        ([{"q": "x", "a": "y"}], "", "No row of mine can be learned: row 1 has a, q"),
-        ([{"text": "x"}, {"text": ""}, {"text": "y"}, {}], "", "Row 2 of mine has text.*The same holds for row 4"),
+        ([{"q": "x", "a": "y"}], "alpaca-format", "No row of mine matches the format alpaca-format: row 1 has a, q"),
+        ([{"q": "x", "a": "y"}], "", "No row of mine can be used: row 1 has a, q"),
+        ([{"text": "x"}, {"text": ""}, {"text": "y"}, {}], "", "Row 2 of mine has text.*The same applies to row 4"),
     ],
 )
 def test_rows_that_do_not_fit_are_named(
     tokenizer: FolderTokenizer, rows: list[dict[str, Any]], form: str, said: str
 ) -> None:
-    kind: Format | None = FORMATS.load(form) if form else None
+    kind: RowFormat | None = FORMATS.load(form) if form else None
     with pytest.raises(InvalidInput, match=said):
-        from_rows(rows, "mine", kind, SETTINGS, tokenizer, chatml)
+        examples_from_rows(rows, "mine", kind, SETTINGS, tokenizer, chatml)
 
 
 def test_a_text_becomes_blocks_of_the_cutoff(tokenizer: FolderTokenizer) -> None:
     text = "The quick brown fox jumps over the lazy dog.\n" * 30
-    found = from_text([text], "mine", SETTINGS.changed(cutoff_len=64, overlap_len=16), tokenizer)
+    found = examples_from_text([text], "mine", SETTINGS.changed(cutoff_len=64, overlap_len=16), tokenizer)
     assert all(len(each.ids) <= 64 for each in found.examples)
     assert len(found.examples) >= 300 // 48
     assert all(IGNORED not in each.labels for each in found.examples)
@@ -329,7 +329,7 @@ def test_a_text_becomes_blocks_of_the_cutoff(tokenizer: FolderTokenizer) -> None
 def test_each_block_of_a_text_ends_with_the_end_token(tokenizer: FolderTokenizer, text: str) -> None:
     """A block that ends inside a character must not grow when it is cut."""
     settings = SETTINGS.changed(cutoff_len=40, overlap_len=0, add_eos_token=True, excess_length="drop")
-    found = from_text([text], "mine", settings, tokenizer)
+    found = examples_from_text([text], "mine", settings, tokenizer)
     assert (found.cut, found.dropped) == (0, 0)
     assert all(each.ids[-1] in tokenizer.end_ids for each in found.examples)
     kept = [token for each in found.examples for token in each.ids[:-1]]
@@ -344,7 +344,7 @@ def test_the_end_of_what_the_user_says_is_not_learned(tokenizer: FolderTokenizer
         return "".join(f"{each['role']}: {each['content']} " for each in said) + ("assistant: " if reply else "")
 
     settings = SETTINGS.changed(add_eos_token=True, train_only_after="x")
-    found = from_rows([row], "mine", None, settings, tokenizer, plain)
+    found = examples_from_rows([row], "mine", None, settings, tokenizer, plain)
     assert found.examples[0].ids[-1] not in tokenizer.end_ids
     learned = b"".join(tokenizer.piece(token) for token in found.examples[0].labels if token != IGNORED)
     assert learned.strip() == b"A"
@@ -352,8 +352,8 @@ def test_the_end_of_what_the_user_says_is_not_learned(tokenizer: FolderTokenizer
 
 
 def test_a_row_that_no_tokenizer_or_template_takes_is_named(tokenizer: FolderTokenizer) -> None:
-    with pytest.raises(InvalidInput, match="Row 2 of mine cannot be used: The text holds half a character"):
-        from_rows([{"text": "x"}, {"text": "a\ud83d"}], "mine", None, SETTINGS, tokenizer, chatml)
+    with pytest.raises(InvalidInput, match="Row 2 of mine cannot be used: The text contains an invalid character"):
+        examples_from_rows([{"text": "x"}, {"text": "a\ud83d"}], "mine", None, SETTINGS, tokenizer, chatml)
 
     def strict(said: Sequence[dict[str, Any]], reply: bool, _tools: Any) -> str:
         if said[0]["role"] != "user":
@@ -362,14 +362,14 @@ def test_a_row_that_no_tokenizer_or_template_takes_is_named(tokenizer: FolderTok
 
     turns = [[("user", "Q"), ("assistant", "A")], [("system", "S"), ("assistant", "A")]]
     rows = [{"messages": [{"role": role, "content": content} for role, content in each]} for each in turns]
-    with pytest.raises(InvalidInput, match="Row 2 of mine cannot be used: The template of the model failed in line 3"):
-        from_rows(rows, "mine", None, SETTINGS, tokenizer, strict)
+    with pytest.raises(InvalidInput, match="Row 2 of mine cannot be used: The template of the model failed on line 3"):
+        examples_from_rows(rows, "mine", None, SETTINGS, tokenizer, strict)
 
 
 def test_what_is_learned_has_a_fingerprint(tokenizer: FolderTokenizer) -> None:
     rows = [{"instruction": "Say yes.", "output": "Yes."}]
     prints = {
-        from_rows(rows, "mine", FORMATS.load(form), settings, tokenizer, chatml).fingerprint()
+        examples_from_rows(rows, "mine", FORMATS.load(form), settings, tokenizer, chatml).fingerprint()
         for form in ("alpaca-format", "vicuna-format")
         for settings in (SETTINGS, SETTINGS.changed(add_eos_token=True))
     }

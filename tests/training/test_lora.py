@@ -1,4 +1,4 @@
-"""Training for real: a model learns facts, a killed training goes on, bad input is said before the first step."""
+"""Real trainings: a model learns facts, a killed training resumes, bad input is reported before the first step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from loaders import loader_named
 from loaders.base import Lora, Model, Request
 from loaders.params import SamplingParams
 from modules.config.paths import Paths
-from modules.library.shelf import Shelf
-from modules.training.checkpoints import beginning, complete
-from modules.training.lora_events import Event
-from modules.training.lora_settings import LoraSettings
-from modules.training.preparation import prepare
-from modules.training.workshop import State, Workshop, after
+from modules.library.model_catalog import ModelCatalog
+from modules.training.lora.checkpoints import find_start_point, last_checkpoint
+from modules.training.lora.events import TrainingEvent
+from modules.training.lora.preparation import prepare_training
+from modules.training.lora.settings import LoraSettings
+from modules.training.manager import TrainingManager, TrainingState, apply_event
 from tests.conftest import keep_going
 from tests.training.conftest import FACTS, ROOT, SYSTEM, new_root
 
@@ -35,12 +35,12 @@ TINY = LoraSettings.parse({
 })  # fmt: skip
 
 
-def workshop(root: Path) -> Workshop:
+def workshop(root: Path) -> TrainingManager:
     paths = Paths.under(root)
-    return Workshop(paths, Shelf(paths))
+    return TrainingManager(paths, ModelCatalog(paths))
 
 
-def until(true: Callable[[], bool], shop: Workshop) -> None:
+def until(true: Callable[[], bool], shop: TrainingManager) -> None:
     end = time.monotonic() + 120
     while not true():
         assert time.monotonic() < end, shop.state
@@ -48,17 +48,17 @@ def until(true: Callable[[], bool], shop: Workshop) -> None:
         time.sleep(0.02)
 
 
-def trained(root: Path, settings: LoraSettings) -> State:
+def trained(root: Path, settings: LoraSettings) -> TrainingState:
     """Train in this process, which has torch already; the state as the page would have it."""
-    from modules.training.lora_run import train
-    from modules.training.lora_watch import Orders
+    from modules.training.lora.callback import TrainingControl
+    from modules.training.lora.run import train
 
-    state = State("running", settings)
-    prepared = prepare(Paths.under(root), settings)
-    events = [Event("note", note) for note in prepared.notes]
-    train(prepared, events.append, Orders())
+    state = TrainingState("running", settings)
+    prepared = prepare_training(Paths.under(root), settings)
+    events = [TrainingEvent("note", note) for note in prepared.notes]
+    train(prepared, events.append, TrainingControl())
     for event in events:
-        state = after(state, event)
+        state = apply_event(state, event)
     assert state.phase == "done"
     return state
 
@@ -131,7 +131,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(workplace: Path, tmp_path
     assert f"Checkpoint {state.checkpoint} is kept" in state.error
     (workplace / "loras" / "mine" / "checkpoint-99").mkdir()  # one that was being written
     state = trained(workplace, TINY)
-    assert "Goes on after update" in state.notes[0]
+    assert "Resumes after update" in state.notes[0]
     folder, unbroken = workplace / "loras" / "mine", losses(whole / "loras" / "mine")
     again = losses(folder)
     assert max(again) == max(unbroken) == 15
@@ -142,24 +142,24 @@ def test_a_killed_training_goes_on_from_its_checkpoint(workplace: Path, tmp_path
 def test_a_crash_costs_minutes_where_no_checkpoints_were_asked_for(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modules.training import lora_run, lora_watch
+    from modules.training.lora import callback, run
 
     settings = TINY.changed(save_steps=0)
     trained(workplace, settings.changed(lora_name="unbroken"))
     folder, shop = workplace / "loras" / "mine", workshop(workplace)
-    monkeypatch.setattr(lora_watch, "OWN_CHECKPOINTS", 0)
+    monkeypatch.setattr(callback, "OWN_CHECKPOINTS", 0)
 
-    def crash(event: Event) -> None:
+    def crash(event: TrainingEvent) -> None:
         if event.kind == "step" and event.update == 7:
             raise RuntimeError("the power is gone")
 
-    with pytest.raises(Unavailable, match=r"the power is gone\. What its last checkpoint holds is kept"):
-        lora_run.train(prepare(Paths.under(workplace), settings), crash, lora_watch.Orders())
+    with pytest.raises(Unavailable, match=r"the power is gone\. The last checkpoint is kept"):
+        run.train(prepare_training(Paths.under(workplace), settings), crash, callback.TrainingControl())
     assert [each.name for each in folder.glob("checkpoint-*")] == ["checkpoint-7"]
     (folder / "checkpoint-9").mkdir()  # one that was being written: it must not push the whole ones out
     assert shop.unfinished() == ["mine"]
     state = trained(workplace, shop.parameters("mine"))
-    assert "Goes on after update 7" in state.notes[0]
+    assert "Resumes after update 7" in state.notes[0]
     again, unbroken = losses(folder), losses(workplace / "loras" / "unbroken")
     assert again[15] == pytest.approx(unbroken[15], rel=0.01)
     assert not list(folder.glob("checkpoint-*"))
@@ -182,20 +182,20 @@ def test_stop_saves_and_a_second_start_goes_on(workplace: Path) -> None:
     assert (state.phase, state.end and state.end.text) == ("done", "stopped"), state
     folder = workplace / "loras" / "mine"
     assert (folder / "adapter_model.safetensors").is_file()
-    last = complete(folder)
+    last = last_checkpoint(folder)
     assert last is not None
     assert shop.unfinished() == ["mine"]
-    shop.go_on("mine")  # at once: what is left of the process before must not speak for this one
+    shop.resume("mine")  # at once: what is left of the process before must not speak for this one
     until(lambda: bool(shop.state.steps), shop)
     assert shop.unfinished() == []
-    assert f"Goes on after update {last.name.removeprefix('checkpoint-')}" in shop.state.notes[0]
+    assert f"Resumes after update {last.name.removeprefix('checkpoint-')}" in shop.state.notes[0]
     shop.kill()
     shop.wait()
     settings = TINY.changed(epochs=400, save_steps=0, eval_dataset="rows", eval_steps=4)
     known = json.loads((folder / "training_parameters.json").read_text())["data"]
-    assert beginning(folder, settings, known).how == "resumed"
-    assert beginning(folder, settings, "other data").how == "continued"
-    assert beginning(folder, settings.changed(learning_rate=1), known).how == "continued"
+    assert find_start_point(folder, settings, known).how == "resumed"
+    assert find_start_point(folder, settings, "other data").how == "continued"
+    assert find_start_point(folder, settings.changed(learning_rate=1), known).how == "continued"
 
 
 def test_an_adapter_is_trained_further_or_put_away(workplace: Path) -> None:
@@ -204,7 +204,7 @@ def test_an_adapter_is_trained_further_or_put_away(workplace: Path) -> None:
     trained(workplace, short)
     first = (folder / "adapter_model.safetensors").read_bytes()
     state = trained(workplace, short)
-    assert "Trains the adapter mine further" in state.notes[0]
+    assert "Continues training the adapter mine" in state.notes[0]
     (backup,) = folder.glob("Backup-*")
     assert (backup / "adapter_model.safetensors").read_bytes() == first
     trained(workplace, short.changed(always_override=True, lora_rank=8))
@@ -234,19 +234,19 @@ def test_a_loss_that_is_no_number_is_a_sentence(workplace: Path) -> None:
         broken.model.layers[1].mlp.down_proj.weight[3, 3] = torch.nan
     shutil.copytree(workplace / "models" / "tiny", workplace / "models" / "broken")
     broken.save_pretrained(workplace / "models" / "broken")
-    with pytest.raises(Unavailable, match="numbers ran away at update 1"):
+    with pytest.raises(Unavailable, match="Training diverged at update 1"):
         trained(workplace, TINY.changed(model="broken", save_steps=0))
     assert not (workplace / "loras" / "mine" / "adapter_model.safetensors").exists()
 
 
 def test_the_look_tells_what_comes(workplace: Path) -> None:
-    look = workshop(workplace).look(TINY)
+    look = workshop(workplace).preview(TINY)
     assert (look.rows, look.examples, look.updates) == (20, 20, 15)
     assert sum(each.count for each in look.bins) == 20
     assert len(look.samples) == 3
     assert look.seconds
-    with pytest.raises(InvalidInput, match="fits no row"):
-        workshop(workplace).look(TINY.changed(dataset="facts"))
+    with pytest.raises(InvalidInput, match="matches the format"):
+        workshop(workplace).preview(TINY.changed(dataset="facts"))
 
 
 def test_a_merged_model_answers_as_base_and_adapter(workplace: Path) -> None:
@@ -264,22 +264,22 @@ def test_a_merged_model_answers_as_base_and_adapter(workplace: Path) -> None:
         assert torch.allclose(base(ids).logits, joined(ids).logits, atol=1e-4)
     assert (place / "tokenizer.json").is_file()
     assert shop.base_of("mine") == "tiny"
-    with pytest.raises(Unavailable, match="is in models/ already"):
+    with pytest.raises(Unavailable, match="already exists in models/"):
         shop.merge("tiny", "mine", "joined", 1.0)
     with pytest.raises(InvalidInput):
         shop.merge("tiny", "mine", " ", 1.0)
 
 
-def run(root: Path, settings: LoraSettings, told: Callable[[Event], None], orders: Any = None) -> None:
+def run(root: Path, settings: LoraSettings, told: Callable[[TrainingEvent], None], orders: Any = None) -> None:
     """Train in this process, and let somebody listen."""
-    from modules.training.lora_run import train
-    from modules.training.lora_watch import Orders
+    from modules.training.lora.callback import TrainingControl
+    from modules.training.lora.run import train
 
-    train(prepare(Paths.under(root), settings), told, orders or Orders())
+    train(prepare_training(Paths.under(root), settings), told, orders or TrainingControl())
 
 
-def crash_at(update: int) -> Callable[[Event], None]:
-    def told(event: Event) -> None:
+def crash_at(update: int) -> Callable[[TrainingEvent], None]:
+    def told(event: TrainingEvent) -> None:
         if event.kind == "step" and event.update == update:
             raise RuntimeError("the power is gone")
 
@@ -295,15 +295,15 @@ def test_a_crash_of_an_adapter_trained_further_goes_on_from_its_own_course(workp
     with pytest.raises(Unavailable):
         run(workplace, longer, crash_at(5))
     assert (folder / "adapter_model.safetensors").read_bytes() == kept
-    other = prepare(Paths.under(workplace), longer.changed(seed=8)).beginning
+    other = prepare_training(Paths.under(workplace), longer.changed(seed=8)).beginning
     assert (other.how, other.source) == ("continued", folder / "checkpoint-5")  # it holds the latest
-    assert "further from checkpoint-5" in other.why
+    assert "from checkpoint-5" in other.why
     state = trained(workplace, longer)
-    assert "Goes on after update 5" in state.notes[0]
+    assert "Resumes after update 5" in state.notes[0]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["lora_alpha"], config["lora_dropout"]) == (4, 0.3)
-    with pytest.raises(InvalidInput, match="has alpha 4, and alpha 64 is asked for"):
-        prepare(Paths.under(workplace), longer.changed(lora_alpha=64, seed=9))
+    with pytest.raises(InvalidInput, match="has alpha 4, but alpha 64 is set"):
+        prepare_training(Paths.under(workplace), longer.changed(lora_alpha=64, seed=9))
 
 
 def test_numbers_that_ran_away_are_never_saved(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +324,7 @@ def test_numbers_that_ran_away_are_never_saved(workplace: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Trainer, "training_step", poisoned)
     for save_steps in (0, 1):
-        with pytest.raises(Unavailable, match="ran away"):
+        with pytest.raises(Unavailable, match="diverged"):
             trained(workplace, TINY.changed(epochs=0.2, save_steps=save_steps, batch_size=2))
     assert (folder / "adapter_model.safetensors").read_bytes() == kept
     assert not list(folder.glob("checkpoint-*"))
@@ -333,13 +333,13 @@ def test_numbers_that_ran_away_are_never_saved(workplace: Path, monkeypatch: pyt
 def test_an_evaluation_can_cost_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import Trainer
 
-    from modules.training.lora_watch import Orders
+    from modules.training.lora.callback import TrainingControl
 
     folder = workplace / "loras" / "mine"
     settings = TINY.changed(save_steps=0, eval_dataset="rows", eval_steps=4)
-    orders, told = Orders(), list[Event]()
+    orders, told = TrainingControl(), list[TrainingEvent]()
 
-    def stop_at_the_second(event: Event) -> None:
+    def stop_at_the_second(event: TrainingEvent) -> None:
         told.append(event)
         if event.kind == "evaluation":
             orders.stop.set()
@@ -349,27 +349,27 @@ def test_an_evaluation_can_cost_nothing(workplace: Path, monkeypatch: pytest.Mon
 
     run(workplace, settings, stop_at_the_second, orders)
     assert told[-1].text == "stopped"
-    assert complete(folder) is not None
+    assert last_checkpoint(folder) is not None
     assert (folder / "adapter_model.safetensors").is_file()
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
 
     monkeypatch.setattr(Trainer, "prediction_step", broken)
-    with pytest.raises(Unavailable, match="graphics card's memory does not suffice"):
+    with pytest.raises(Unavailable, match="GPU ran out of memory"):
         run(workplace, settings.changed(lora_name="b"), told.append)
-    assert complete(workplace / "loras" / "b") == workplace / "loras" / "b" / "checkpoint-2"
+    assert last_checkpoint(workplace / "loras" / "b") == workplace / "loras" / "b" / "checkpoint-2"
     state = trained(workplace, settings.changed(lora_name="c", eval_steps=1000))  # the last evaluation alone
-    assert "The last evaluation broke off" in state.notes[-1]
+    assert "The final evaluation failed" in state.notes[-1]
     assert (workplace / "loras" / "c" / "adapter_model.safetensors").is_file()
 
 
 def test_a_stop_inside_a_batch_changes_nothing_of_the_course(workplace: Path) -> None:
-    from modules.training.lora_watch import Orders
+    from modules.training.lora.callback import TrainingControl
 
     settings = TINY.changed(save_steps=0, batch_size=10, lora_dropout=0.3)
     trained(workplace, settings.changed(lora_name="unbroken"))
-    orders = Orders()
+    orders = TrainingControl()
     asked = orders.samples.get_nowait
 
     def looks() -> str:
@@ -383,20 +383,20 @@ def test_a_stop_inside_a_batch_changes_nothing_of_the_course(workplace: Path) ->
     orders.samples.get_nowait = looks  # type: ignore[method-assign]
     run(workplace, settings, lambda _event: None, orders)
     state = trained(workplace, settings)
-    assert "Goes on after update 1" in state.notes[0]
+    assert "Resumes after update 1" in state.notes[0]
     assert losses(workplace / "loras" / "mine") == losses(workplace / "loras" / "unbroken")
 
 
 def test_a_try_that_fails_costs_nothing(workplace: Path) -> None:
-    from modules.training.lora_watch import Orders
+    from modules.training.lora.callback import TrainingControl
 
-    orders, told = Orders(), list[Event]()
+    orders, told = TrainingControl(), list[TrainingEvent]()
     for prompt in ("half \ud83d", "word " * 3000, "fine"):
         orders.samples.put(prompt)
     run(workplace, TINY.changed(save_steps=0), told.append, orders)
     said = [each.text for each in told if each.kind == "sample"]
     assert len(said) == 3
-    assert "could not be tried: The text holds half a character" in said[0]
+    assert "sample failed: The text contains an invalid character" in said[0]
     assert not said[1].startswith("(")
     assert told[-1].text == "finished"
 
@@ -412,17 +412,17 @@ def test_checkpoints_that_were_asked_for_stay(workplace: Path) -> None:
 
 
 def test_one_adapter_is_trained_once_at_a_time(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modules.training import taken
+    from modules.training.lora import adapter_lock
 
-    monkeypatch.setattr(taken, "_PATIENCE", 0.1)
+    monkeypatch.setattr(adapter_lock, "_PATIENCE", 0.1)
     folder = workplace / "loras" / "mine"
     with (
-        taken.taken(folder),
+        adapter_lock.lock_adapter(folder),
         pytest.raises(Conflict, match="mine is being trained by another process"),
-        taken.taken(folder),
+        adapter_lock.lock_adapter(folder),
     ):
         pass
-    with taken.taken(folder):  # it was let go
+    with adapter_lock.lock_adapter(folder):  # it was let go
         pass
     assert workshop(workplace).finished() == []
 
@@ -435,7 +435,7 @@ def put(name: str, text: bytes) -> Callable[[Path], None]:
     ("spoil", "said"),
     [
         (put("adapter_model.safetensors", b"nothing"), "mine cannot be used with this model: it is damaged"),
-        (put("adapter_config.json", b"{}"), "no LoRA of PEFT's"),
+        (put("adapter_config.json", b"{}"), "not a PEFT LoRA"),
         (put("adapter_config.json", b"[" * 100_000), "adapter_config.json cannot be read"),
         (put("training_parameters.json", b'{"lora_rank": "many"}'), ""),
         (put("training_parameters.json", b"[" * 100_000), ""),
@@ -448,7 +448,7 @@ def test_what_lies_in_the_folder_is_garbage(workplace: Path, spoil: Callable[[Pa
     spoil(folder)
     assert workshop(workplace).unfinished() == []
     if not said:
-        assert "further" in trained(workplace, short).notes[0]
+        assert "Continues training" in trained(workplace, short).notes[0]
         return
     with pytest.raises(UserError, match=said):
         trained(workplace, short)
@@ -465,7 +465,7 @@ def test_an_adapter_of_older_peft_is_trained_further(workplace: Path) -> None:
     weights = load_file(folder / "adapter_model.safetensors")
     torch.save(weights, folder / "adapter_model.bin")
     (folder / "adapter_model.safetensors").unlink()
-    assert "Trains the adapter mine further" in trained(workplace, short).notes[0]
+    assert "Continues training the adapter mine" in trained(workplace, short).notes[0]
     assert (folder / "adapter_model.safetensors").is_file()
     assert not (folder / "adapter_model.bin").exists()
     (backup,) = folder.glob("Backup-*")
@@ -478,21 +478,21 @@ def test_an_adapter_of_older_peft_is_trained_further(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"lora_name": ""}, "Give the adapter a name"),
+        ({"lora_name": ""}, "Enter a name for the adapter"),
         ({"lora_name": "../x"}, "slash"),
-        ({"model": ""}, "Choose the base model"),
+        ({"model": ""}, "Choose a base model"),
         ({"model": "tinny"}, "Did you mean tiny"),
-        ({"dataset": ""}, "Choose what to learn from"),
+        ({"dataset": ""}, "Choose training data"),
         ({"dataset": "row"}, "Did you mean rows"),
         ({"dataset": "empty"}, "has no rows"),
-        ({"dataset": "lacking"}, "Row 2 of lacking has instruction, and alpaca-format needs"),
-        ({"dataset": "facts"}, "fits no row of facts"),
-        ({"raw_text_file": "none"}, "none.txt cannot be read: it is not there"),
+        ({"dataset": "lacking"}, "Row 2 of lacking has instruction, but alpaca-format requires"),
+        ({"dataset": "facts"}, "No row of facts matches"),
+        ({"raw_text_file": "none"}, "none.txt cannot be read: the file does not exist"),
         ({"raw_text_file": "words", "overlap_len": 256}, "overlap of 256 tokens must be less"),
-        ({"batch_size": 1, "micro_batch_size": 2}, "smaller than a micro batch"),
-        ({"load_in_4bit": True}, "need an NVIDIA graphics card"),
-        ({"lr_scheduler_type": "polynomial", "learning_rate": 1e-8}, "has to begin above it"),
-        ({"micro_batch_size": 100000, "batch_size": 100000, "cutoff_len": 4096}, "GB of memory, and"),
+        ({"batch_size": 1, "micro_batch_size": 2}, "smaller than the micro batch size"),
+        ({"load_in_4bit": True}, "require an NVIDIA GPU"),
+        ({"lr_scheduler_type": "polynomial", "learning_rate": 1e-8}, "must be higher than that"),
+        ({"micro_batch_size": 100000, "batch_size": 100000, "cutoff_len": 4096}, "GB of memory, but"),
     ],
 )
 def test_what_cannot_go_well_is_said_before(workplace: Path, changes: dict[str, Any], said: str) -> None:
@@ -501,18 +501,18 @@ def test_what_cannot_go_well_is_said_before(workplace: Path, changes: dict[str, 
     (sets / "lacking.json").write_text('[{"instruction": "x", "output": "y"}, {"instruction": "x"}]')
     (sets / "words.txt").write_text("words " * 50)
     with pytest.raises(UserError, match=said):
-        prepare(Paths.under(workplace), TINY.changed(**changes))
+        prepare_training(Paths.under(workplace), TINY.changed(**changes))
     assert not (workplace / "loras" / "mine").exists()
 
 
 def test_another_rank_is_said_before(workplace: Path) -> None:
     trained(workplace, TINY.changed(epochs=1, save_steps=0))
     for changes, said in (
-        ({"lora_rank": 8}, "has rank 4, and rank 8 is asked for"),
-        ({"k_proj_en": True}, "q_proj, v_proj, and k_proj"),
+        ({"lora_rank": 8}, "has rank 4, but rank 8 is set"),
+        ({"k_proj_en": True}, "q_proj, v_proj, but k_proj"),
     ):
         with pytest.raises(InvalidInput, match=said):
-            prepare(Paths.under(workplace), TINY.changed(**changes))
+            prepare_training(Paths.under(workplace), TINY.changed(**changes))
 
 
 # --- the command line ---
@@ -542,7 +542,7 @@ def test_the_command_line_looks_trains_and_merges(workplace: Path) -> None:
     assert json.loads((workplace / "loras/mine/adapter_config.json").read_text())["target_modules"] == ["v_proj"]
     again = ran("lora", "--parameters", str(workplace / "loras/mine/training_parameters.json"), "--lora-rank", "9")
     assert again.returncode == 2
-    assert "rank 32, and rank 9" in again.stderr
+    assert "rank 32, but rank 9" in again.stderr
     assert "Traceback" not in again.stderr
     joined = ran("merge", "--model", "tiny", "--lora", "mine", "--to", "joined")
     assert joined.returncode == 0, joined.stderr

@@ -1,4 +1,4 @@
-"""What is shown is what was written: in the chat from either side, and in the Markdown view of a text."""
+"""Text is shown exactly as written: in the chat on both sides, and in the Markdown view."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from modules.chat.conversation import Conversation
-from modules.chat.store import Store
-from modules.ui.chat_view import bubble
+from modules.chat.store.store import ConversationStore
+from modules.ui.chat.view import make_bubble
 from tests.ui.conftest import Web
 
 #: What is written, and what is to be read on the page where that is something else.
@@ -19,7 +19,7 @@ TEXTS = (
     ("Use <br> or <hr> or <p> here, </div> and <!-- this --> too.", ""),
     ("use <?php echo 1 ?> here, <![CDATA[x]]> and <!DOCTYPE html>", ""),
     ("Write <textarea> and more text. <svg> and <math> and <int> and List<object> too", ""),
-    ("<div>\nat the beginning\n</div>", ""),
+    ("<div>\nat the start\n</div>", ""),
     ("<table><tr><td>cells</td></tr></table>", ""),
     ("&amp; &lt;b&gt; &copy; &nbsp; &#65; & and AT&T", ""),
     ("see https://example.invalid/?a=1&b=2&copy=3 there", ""),
@@ -75,7 +75,7 @@ def test_both_sides_see_what_was_written(said: Web) -> None:
 
 
 def test_what_is_copied_is_what_was_written(said: Web) -> None:
-    shown = [bubble("user", written)["content"][0]["text"] for written, _ in TEXTS]
+    shown = [make_bubble("user", written)["content"][0]["text"] for written, _ in TEXTS]
     copied = said.page.evaluate("(texts) => texts.map(Page.written)", shown)
     assert copied == [written for written, _ in TEXTS]
     labels = said.page.evaluate("[...document.querySelectorAll('#column .selectable')].map((each) => each.ariaLabel)")
@@ -85,7 +85,7 @@ def test_what_is_copied_is_what_was_written(said: Web) -> None:
 def test_a_formula_is_still_one(web: Web) -> None:
     made = Conversation(web.app.chats.new().id)
     made.add("assistant", "So $$a<b$$, \\(x_1 < y\\) and **bold**.", None)
-    Store(web.app.paths).save(made)
+    ConversationStore(web.app.paths).save(made)
     web.page.reload()
     web.ready()
     web.page.locator(f'#chat-list [data-pick="{made.id}"]').click()

@@ -1,4 +1,4 @@
-"""Default and Notebook in a real browser: every character, the model's passages, the looks, what is sent on."""
+"""Default and Notebook in a real browser: every character, generated passages, inspection, sending texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from modules.generation.session import ModelSession
-from modules.prompts.line_ends import plain
+from modules.prompts.line_ends import normalize_line_ends
 from tests.ui.conftest import Web, until
 
 #: Trailing spaces, tabs, both line ends, a zero-width space and joiner, a byte order mark, letters from everywhere.
@@ -38,7 +38,7 @@ def write(page: Page, kind: str, text: str) -> None:
     """Put a text into a field, and wait until it is counted: it is on disk then."""
     field = page.locator(f"#{kind}-field textarea")
     field.fill(text)
-    expect(page.locator(f"#{kind}-facts")).to_contain_text(f"{len(plain(text)):,} character")
+    expect(page.locator(f"#{kind}-facts")).to_contain_text(f"{len(normalize_line_ends(text)):,} character")
 
 
 def value(page: Page, kind: str) -> str:
@@ -55,13 +55,13 @@ def generated(web: Web, button: str) -> None:
         now = web.app.drafts.latest(kind)
         if now is None or (before is not None and now.id == before.id and now.revision < before.revision + 2):
             return False
-        return now.revision > 1 and web.app.writing.growing(now.id) is None
+        return now.revision > 1 and web.app.draft_writer.growing(now.id) is None
 
     until(written)
     expect(web.page.locator(f"#{button}")).to_be_visible()
     latest = web.app.drafts.latest(kind)
     assert latest is not None
-    expect(web.page.locator(f"#{kind}-field textarea")).to_have_value(plain(latest.text))
+    expect(web.page.locator(f"#{kind}-field textarea")).to_have_value(normalize_line_ends(latest.text))
 
 
 def view(page: Page, desk: str, name: str) -> None:
@@ -82,7 +82,7 @@ def test_every_character_reaches_the_model_and_comes_back(web: Web, prompts: lis
     page.locator("#default-refresh").click()
     page.locator("#default-files input").click()
     page.get_by_role("option", name="odd", exact=True).click()
-    expect(page.locator("#input-field textarea")).to_have_value(plain(ODD))
+    expect(page.locator("#input-field textarea")).to_have_value(normalize_line_ends(ODD))
     expect(page.locator("#input-ends")).to_contain_text("CRLF")
     generated(web, "default-generate")
     until(lambda: bool(prompts))
@@ -90,7 +90,7 @@ def test_every_character_reaches_the_model_and_comes_back(web: Web, prompts: lis
     latest = web.app.drafts.latest("output")
     assert latest is not None
     assert latest.text.startswith(ODD)
-    expect(page.locator("#output-field textarea")).to_have_value(plain(latest.text))
+    expect(page.locator("#output-field textarea")).to_have_value(normalize_line_ends(latest.text))
     # a letter typed in the middle leaves all other line ends as they are
     field = page.locator("#input-field textarea")
     field.focus()
@@ -162,9 +162,9 @@ def test_the_next_token_at_the_cursor_and_the_samplers(web: Web, monkeypatch: py
     field.focus()
     field.evaluate(f"(field) => field.setSelectionRange({len(GREEDY)}, {len(GREEDY)})")
     view(page, "default", "Logits")
-    page.locator("#default-kind").get_by_text("The model's own").click()
+    page.locator("#default-kind").get_by_text("Before samplers").click()
     page.locator("#default-look-logits").click()
-    odds = page.locator("#default-odds")
+    odds = page.locator("#default-top-tokens")
     expect(odds.locator("tbody tr").first).to_contain_text("·Paris")
     expect(odds.locator("tbody tr")).to_have_count(25)
     field.focus()
@@ -173,17 +173,17 @@ def test_the_next_token_at_the_cursor_and_the_samplers(web: Web, monkeypatch: py
     expect(odds.locator("section")).to_have_count(2)
     expect(odds.locator("section").last).to_contain_text("·Paris")
     looks: list[str] = []
-    monkeypatch.setattr(type(web.app.places), "look", lambda *_, **__: looks.append("look"))
+    monkeypatch.setattr(type(web.app.snapshots), "compute", lambda *_, **__: looks.append("look"))
     view(page, "default", "Samplers")
     # the sliders take the knobs' values when the view opens
     expect(page.locator("#default-steer-top_p input[type=number]")).to_have_value("0.93")
     slider = page.locator("#default-steer-top_k input[type=number]")
     page.locator("#default-steer-temperature input[type=number]").fill("1.5")
     page.locator("#default-steer-temperature input[type=number]").press("Tab")
-    expect(page.locator("#default-river")).to_contain_text("temperature 1.5")
+    expect(page.locator("#default-flow")).to_contain_text("temperature 1.5")
     slider.fill("7")
     slider.press("Tab")
-    picture = page.locator("#default-river")
+    picture = page.locator("#default-flow")
     expect(picture.locator("svg")).to_be_visible()
     expect(picture).to_contain_text("temperature 1.5")
     expect(picture).to_contain_text("top_k 7 removed")
@@ -253,7 +253,7 @@ def test_bad_prompts_get_a_sentence_and_the_text_stays(web: Web, text: str) -> N
     page.locator("#notebook-generate").click()
     toast = page.locator(".toast-body").last
     expect(toast).to_be_visible()
-    expect(toast).to_contain_text({"": "empty", "word": "token", "half": "half a character"}[text[:4]])
+    expect(toast).to_contain_text({"": "empty", "word": "token", "half": "lone surrogate"}[text[:4]])
     expect(page.locator("#notebook-generate")).to_be_visible()
     shown = field.evaluate("(field) => [...Array(field.value.length).keys()].map((at) => field.value.charCodeAt(at))")
     assert shown == codes
@@ -264,7 +264,7 @@ def test_a_grammar_is_picked_and_a_broken_one_says_where(web: Web) -> None:
     web.tab("parameters")
     page.locator("#grammar-files input").click()
     page.get_by_role("option", name="yes_or_no", exact=True).click()
-    expect(page.locator("#grammar-state")).to_contain_text("Sound")
+    expect(page.locator("#grammar-state")).to_contain_text("Valid grammar")
     page.locator("#knob-grammar_string textarea").fill('root ::= "a" thing\n')
     expect(page.locator("#grammar-state")).to_contain_text("Line 1")
     page.locator("#schema > button").click()
@@ -273,7 +273,7 @@ def test_a_grammar_is_picked_and_a_broken_one_says_where(web: Web) -> None:
     expect(page.locator("#schema-state")).to_contain_text("line 2")
     page.locator("#schema-text textarea").fill('{"type": "boolean"}')
     page.locator("#schema-make").click()
-    expect(page.locator("#grammar-state")).to_contain_text("Sound")
+    expect(page.locator("#grammar-state")).to_contain_text("Valid grammar")
     page.locator("#knob-grammar_string textarea").fill("")
     expect(page.locator("#grammar-state")).to_have_text("")
 

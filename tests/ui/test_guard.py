@@ -1,4 +1,4 @@
-"""The page's server turns strangers' pages away, with a password as without one, and still serves its own."""
+"""The page's server refuses other sites' pages, with and without a password, and serves its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from modules.config.rights import Rights
+from modules.config.permissions import Permissions
 from tests.ui.conftest import Served, new_root, start
 
 ROUTES = (
@@ -103,17 +103,17 @@ def test_passwords_cannot_be_guessed_at_speed(tmp_path: Path, locked: Served) ->
         assert codes.count(400) < 10
         got = client.post("/login/", data={"username": "boss", "password": "secret"})
         assert got.status_code == 429
-        assert "Too many wrong passwords" in got.json()["error"]["message"]
+        assert "Too many failed logins" in got.json()["error"]["message"]
         assert int(got.headers["retry-after"]) > 0
     _forget(locked)
 
 
 def _forget(served: Served) -> None:
     """Let the other tests log in: they come from the same address."""
-    from modules.web.logins import Guesses
+    from modules.web.logins import LoginAttempts
 
     for each in gc.get_objects():
-        if type(each) is Guesses:  # isinstance would ask strangers' objects for their class, and wake warnings
+        if type(each) is LoginAttempts:  # isinstance would ask strangers' objects for their class, and wake warnings
             each._wrong.clear()
 
 
@@ -165,20 +165,20 @@ def test_a_crafted_event_changes_no_flags_where_others_can_open_the_page(locked:
     before = session.rights
     events = (("flags-save", ["--verbose"]), ("apply-restart", [["verbose"], [], True]))
     try:
-        session.rights = Rights(is_open=True, names=("boss", "guest"))
+        session.rights = Permissions(is_open=True, names=("boss", "guest"))
         with visitor(locked, "guest", "word") as guest:
             for button, data in events:
                 assert "only the administrator" in press(guest, button, data)
             assert not file.exists()
             assert not session.asked.is_set()
         with visitor(locked, "boss", "secret") as boss:
-            assert "lets code run" in press(boss, "flags-save", ["--trust-remote-code"])
+            assert "allows code to run" in press(boss, "flags-save", ["--trust-remote-code"])
             assert not file.exists()
-            assert "CMD_FLAGS.txt is saved" in press(boss, "flags-save", ["--verbose"])
+            assert "CMD_FLAGS.txt saved" in press(boss, "flags-save", ["--verbose"])
             assert file.read_text() == "--verbose\n"
-        session.rights = Rights()  # on this machine alone, and nobody is told apart
+        session.rights = Permissions()  # on this machine alone, and nobody is told apart
         with visitor(locked, "guest", "word") as guest:
-            assert "CMD_FLAGS.txt is saved" in press(guest, "flags-save", ["--verbose"])
+            assert "CMD_FLAGS.txt saved" in press(guest, "flags-save", ["--verbose"])
     finally:
         session.rights = before
         file.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ def test_the_tab_says_why_it_is_read_only(locked: Served, chromium: Browser) -> 
     session = locked.app.session
     before = session.rights
     (locked.root / "CMD_FLAGS.txt").write_text("--api-key hidden\n")
-    session.rights = Rights(is_open=True, names=("boss", "guest"))
+    session.rights = Permissions(is_open=True, names=("boss", "guest"))
     try:
         for name, password, may in (("guest", "word", False), ("boss", "secret", True)):
             context = chromium.new_context()

@@ -1,4 +1,4 @@
-"""The Model tab: load, unload, refuse; the chip in the bar tells the truth throughout."""
+"""The Model tab: load, unload, errors; the header always shows the correct state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import pytest
 from playwright.sync_api import expect
 
-from modules.library.hub import Hub
+from modules.library.hub import HubClient
 from tests.library.hub_server import HubServer, Repo
 from tests.ui.conftest import Web
 
@@ -25,7 +25,7 @@ def page(web: Web) -> Web:
 def test_unload_and_load(page: Web) -> None:
     expect(page.page.locator("#load-notes")).to_contain_text("context: 2,048 tokens")
     page.page.locator("#unload-model").click()
-    expect(page.page.locator("#chip")).to_have_text("no model: choose one")
+    expect(page.page.locator("#chip")).to_have_text("No model loaded")
     expect(page.page.locator("#unload-model")).to_be_disabled()
     assert page.app.models.loaded is None
     page.page.locator("#load-model").click()
@@ -47,14 +47,14 @@ def test_options_take_effect(page: Web) -> None:
 def test_a_broken_file_is_refused_and_the_server_lives_on(page: Web) -> None:
     broken = page.app.paths.models / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(40))
-    page.page.locator("#shelf-refresh").click()
-    entry = page.page.locator("#shelf-list button", has_text="broken")
+    page.page.locator("#catalog-refresh").click()
+    entry = page.page.locator("#catalog-list button", has_text="broken")
     expect(entry).to_contain_text("cannot be loaded")
     entry.click()
     expect(page.page.locator("#model-title")).to_contain_text("broken")
     expect(page.page.locator("#load-model")).to_be_disabled()
     broken.unlink()
-    page.page.locator("#shelf-refresh").click()
+    page.page.locator("#catalog-refresh").click()
     expect(page.page.locator("#model-title")).to_contain_text(NAME)
 
 
@@ -76,7 +76,7 @@ def test_what_it_takes_is_told_before_and_after_loading(web: Web) -> None:
     web.tab("model")
     forecast = page.locator("#forecast")
     expect(forecast).to_contain_text("It fits: ")
-    expect(forecast).to_contain_text("It is loaded, and has taken")
+    expect(forecast).to_contain_text("It is loaded and uses")
     page.locator("#option-llama-cpp-n_ctx input[type=number]").fill("8192")
     page.locator("#option-llama-cpp-n_ctx input[type=number]").press("Tab")
     expect(forecast).to_contain_text("context 0.19 GB")
@@ -87,7 +87,7 @@ def test_a_model_is_fetched_watched_paused_and_there(web: Web) -> None:
     data = random.Random(1).randbytes(3_000_000)
     with HubServer({"ann/tiny-GGUF": Repo({"tiny.Q4_K_M.gguf": data, "tiny.Q8_0.gguf": data})}) as hub:
         hub.slow = threading.Event()
-        app.downloads._hub = lambda token: Hub(token, hub.url)
+        app.downloads._hub = lambda token: HubClient(token, hub.url)
         web.tab("model")
         page.locator("#download > button").click()
         repo = page.locator("#download-repo input, #download-repo textarea").first
@@ -96,14 +96,14 @@ def test_a_model_is_fetched_watched_paused_and_there(web: Web) -> None:
         expect(page.locator(".toast-body")).to_contain_text("Did you mean ann/tiny-GGUF")
         repo.fill("ann/tiny-GGUF")
         page.locator("#download-start").click()
-        expect(page.locator(".toast-body").last).to_contain_text("2 GGUF files: choose one")
+        expect(page.locator(".toast-body").last).to_contain_text("2 GGUF files. Choose one")
         page.locator("#download-look").click()
-        expect(page.locator("#download-told")).to_contain_text("2 files")
+        expect(page.locator("#download-found")).to_contain_text("2 files")
         page.locator("#download-files input").click()
         page.get_by_role("option").first.click()
         page.keyboard.press("Escape")
         page.locator("#download-start").click()
-        lane = page.locator("#download-lane")
+        lane = page.locator("#download-list")
         expect(lane).to_contain_text("of 3.0 MB")
         page.reload()
         web.ready()
@@ -111,9 +111,9 @@ def test_a_model_is_fetched_watched_paused_and_there(web: Web) -> None:
         expect(lane).to_contain_text("of 3.0 MB")
         lane.get_by_role("button", name="Pause").click()
         expect(lane).to_contain_text("paused")
-        expect(page.locator("#shelf-list")).not_to_contain_text("tiny")
+        expect(page.locator("#catalog-list")).not_to_contain_text("tiny")
         hub.slow.set()
-        lane.get_by_role("button", name="Go on").click()
+        lane.get_by_role("button", name="Resume").click()
         expect(lane).to_contain_text(f"in {app.paths.models}")
-        expect(page.locator("#shelf-list")).to_contain_text("tiny.Q4_K_M")
+        expect(page.locator("#catalog-list")).to_contain_text("tiny.Q4_K_M")
     (app.paths.models / "tiny.Q4_K_M.gguf").unlink()

@@ -1,4 +1,4 @@
-"""The Parameters tab: presets, marks, greyed knobs, and that values stay."""
+"""The Parameters tab: presets, marks, greyed-out knobs, and that values are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model or a card writes is shown and never run: known payloads of cross-site scripting, in real messages."""
+"""Text from a model or a card is shown and never run: known cross-site scripting payloads in real messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Session tab and extensions in the page, with a program of their own: it is restarted."""
+"""The Session tab and extensions in the page, with a separate program that is restarted."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Program:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, demo_model_path: Path) -> Iterator[Program]:
     root = new_root(tmp_path_factory.mktemp("session"), demo_model_path)
-    for name in ("errors.py", "loaders", "modules"):
+    for name in ("errors.py", "installer", "loaders", "modules"):
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "server.py", root)
     shutil.copytree(ROOT / "extensions", root / "extensions", ignore=shutil.ignore_patterns("__pycache__"))
@@ -154,7 +154,7 @@ def test_flags_are_saved_or_refused_by_line(page: Page, program: Program) -> Non
     expect(text).to_have_value("# mine\n--n-ctx 2048\n")
     text.fill("# mine\n--n-ctx 2048\n--listn")
     page.locator("#flags-save").click()
-    expect(page.locator(".toast-wrap")).to_contain_text("Unknown flag --listn in line 3 of CMD_FLAGS.txt")
+    expect(page.locator(".toast-wrap")).to_contain_text("Unknown flag --listn on line 3 of CMD_FLAGS.txt")
     assert (program.root / "CMD_FLAGS.txt").read_text() == "# mine\n--n-ctx 2048\n"
 
 
@@ -166,7 +166,7 @@ def test_the_settings_are_shown_and_then_saved(page: Page, program: Program) -> 
     page.locator("#settings-save").click()
     expect(page.locator("#settings-asking")).to_contain_text("language")
     page.locator("#settings-save-now").click()
-    expect(page.locator(".toast-wrap")).to_contain_text("settings.yaml is saved")
+    expect(page.locator(".toast-wrap")).to_contain_text("settings.yaml saved")
     saved = (program.root / "settings.yaml").read_text()
     assert "language: de" in saved
     assert "mode: chat" in saved
@@ -183,6 +183,8 @@ def test_apply_and_restart_and_the_page_comes_back(page: Page, program: Program)
     expect(page.locator("#restarting")).to_be_hidden(timeout=60_000)
     expect(page.locator("#chip")).to_contain_text("llama.cpp")
     expect(page.locator("#tab-session-button")).to_contain_text("Sitzung")  # the language that was saved
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+    expect(page.locator("#chip")).to_contain_text(re.compile(r"\d,\d GB"))  # said by an event of the page
     tab(page, "session")
     expect(page.locator("#session .facts").last).to_contain_text("--verbose")
     expect(page.locator("#extension-choices label", has_text=re.compile("^ *bad")).locator("input")).not_to_be_checked()

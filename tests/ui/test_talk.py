@@ -1,4 +1,4 @@
-"""The chat's tools in a real browser: messages edited and versioned, chats found and deleted, characters, templates."""
+"""The chat's actions in a real browser: editing and versions, search and deletion, characters, templates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from modules.chat.cards import read_card
+from modules.chat.formats.character_cards import read_card
 from tests.ui.conftest import Web, until
 
 QUESTION = "Tell me the capital of France."
@@ -135,7 +135,7 @@ def test_a_bad_card_gets_a_sentence(web: Web) -> None:
     web.tab("parameters")
     page.get_by_role("tab", name="Character", exact=True).click()
     bring(page, "x.json", b"{}")
-    expect(page.locator(".toast-body").last).to_contain_text("no character")
+    expect(page.locator(".toast-body").last).to_contain_text("does not contain a character")
     bring(page, "aria.json", json.dumps({"data": {"name": "Aria", "first_mes": "Ahoy."}}).encode())
     expect(page.locator("#gallery [data-pick=Aria]")).to_be_visible()
     page.locator("#gallery [data-pick=Aria]").click()
@@ -170,18 +170,18 @@ def test_a_template_is_seen_at_work(web: Web) -> None:
     page = web.page
     web.tab("parameters")
     page.get_by_role("tab", name="Instruction template", exact=True).click()
-    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
-    expect(page.locator("#template-seen")).to_contain_text("<|im_start|>user")
+    expect(page.locator("#template-in-use")).to_contain_text("from the GGUF")
+    expect(page.locator("#template-preview")).to_contain_text("<|im_start|>user")
     field = page.locator("#template-text textarea")
     field.fill("{% for message in messages %}{{ message['content'] }}\n{% endfr %}")
-    expect(page.locator("#template-seen .warning")).to_contain_text("line 2")
+    expect(page.locator("#template-preview .warning")).to_contain_text("line 2")
     field.fill("{% for message in messages %}### {{ message['role'] }}: {{ message['content'] }}\n{% endfor %}")
-    expect(page.locator("#template-seen")).to_contain_text("###·user:·Input")
+    expect(page.locator("#template-preview")).to_contain_text("###·user:·Input")
     page.locator("#template-to-notebook").click()
     expect(page.locator("#notebook-field textarea")).to_have_value("### user: Input\n")
     web.tab("parameters")
     page.locator("#template-clear").click()
-    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+    expect(page.locator("#template-in-use")).to_contain_text("from the GGUF")
 
 
 def test_what_the_model_got_can_be_seen(web: Web) -> None:
@@ -194,7 +194,7 @@ def test_what_the_model_got_can_be_seen(web: Web) -> None:
     expect(sheet.locator("pre .p-user")).to_have_text(QUESTION)
     expect(sheet).to_contain_text("from the GGUF")
     page.keyboard.press("Escape")
-    expect(page.locator("#prompt-sheet")).to_be_hidden()
+    expect(page.locator("#prompt-view")).to_be_hidden()
     page.locator("#tail .bot-row .selectable").press("Enter")  # from the keyboard, for any message
     page.locator("#message-prompt").click()
     expect(sheet.locator("pre .p-user")).to_have_text(QUESTION)
@@ -237,13 +237,13 @@ def test_a_template_is_kept_for_the_model(web: Web) -> None:
     web.tab("parameters")
     page.get_by_role("tab", name="Instruction template").click()
     field = page.locator("#template-text textarea")
-    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+    expect(page.locator("#template-in-use")).to_contain_text("from the GGUF")
     field.fill("{% for m in messages %}[{{ m.content }}]{% endfor %}")
     page.locator("#template-keep").click()
-    expect(page.locator("#template-fits")).to_contain_text("kept for this model in config-user.yaml")
+    expect(page.locator("#template-in-use")).to_contain_text("saved for this model in config-user.yaml")
     expect(field).to_have_value("")
     page.locator("#template-keep").click()
-    expect(page.locator("#template-fits")).to_contain_text("from the GGUF")
+    expect(page.locator("#template-in-use")).to_contain_text("from the GGUF")
 
 
 def test_a_thought_folds_and_belongs_to_its_reply(web: Web) -> None:
@@ -263,7 +263,7 @@ def test_a_thought_folds_and_belongs_to_its_reply(web: Web) -> None:
     page.locator("#tail").get_by_text("Thought").click()
     expect(page.get_by_text("France is in Europe.")).to_be_visible()
     page.locator("#tail .prose", has_text="It is Paris.").click()
-    expect(page.locator("#message-what")).to_contain_text("The reply, 2 of 2")
+    expect(page.locator("#message-what")).to_contain_text("Reply, 2 of 2")
 
 
 def test_what_is_typed_after_sending_stays(web: Web) -> None:

@@ -1,4 +1,4 @@
-"""A thought that grows in the chat: it folds, and a button ends it."""
+"""Reasoning that grows in the chat: it is collapsible, and a button ends it."""
 
 from __future__ import annotations
 

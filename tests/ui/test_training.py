@@ -1,4 +1,4 @@
-"""The Training tab in the browser: a LoRA is looked at, trained and loaded; a text is measured and stays."""
+"""The Training tab in the browser: a LoRA is previewed, trained and loaded; a text is measured and the result kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from modules.training.perplexity import Plan
+from modules.training.perplexity.measure import WindowPlan
 from tests.training.conftest import FACTS
 from tests.ui.conftest import ROOT, Web
 
@@ -35,7 +35,7 @@ def test_a_text_is_measured_and_kept(web: Web, tmp_path: Path) -> None:
     page.locator("#measure").click()
     expect(page.locator("#measure-progress b")).to_have_count(1)
     figure = float(page.locator("#measure-progress b").inner_text())
-    row = web.app.measuring.evaluations.find(web.app.models.state.name, "", "france", Plan(64, 128))
+    row = web.app.perplexity.evaluations.find(web.app.models.state.name, "", "france", WindowPlan(64, 128))
     assert row is not None
     assert abs(float(row["Perplexity"]) - figure) < 1e-3
     expect(page.locator("#measure-picture svg")).to_be_visible()
@@ -59,7 +59,7 @@ def test_without_what_is_asked_for_it_is_a_sentence(web: Web, monkeypatch: pytes
     page.locator("#measure-text input").click()
     page.get_by_role("option", name="wikitext").click()
     page.locator("#measure").click()
-    expect(page.locator("#measure-progress")).to_contain_text("wikitext could not be fetched")
+    expect(page.locator("#measure-progress")).to_contain_text("wikitext could not be downloaded")
     expect(page.locator("#measure-progress")).to_contain_text("wikitext.txt")
     expect(page.locator("#measure")).to_be_visible()
 
@@ -71,7 +71,7 @@ def base(web: Web, tiny_folder: Path) -> Iterator[str]:
     there.symlink_to(tiny_folder)
     shutil.copytree(ROOT / "training" / "formats", web.app.paths.training / "formats", dirs_exist_ok=True)
     yield "tiny"
-    web.app.workshop.close()
+    web.app.training.close()
     web.app.models.unload()
     there.unlink()
 
@@ -90,7 +90,7 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
 
     web.tab("training")
     page.locator("#lora-start").click()
-    expect(page.locator(".toast-wrap")).to_contain_text("Give the adapter a name")
+    expect(page.locator(".toast-wrap")).to_contain_text("Enter a name for the LoRA")
     file = tmp_path / "facts.json"
     rows = [{"instruction": question, "output": answer} for question, answer in FACTS] * 50
     file.write_text(json.dumps(rows))  # thousands of updates: it is stopped before its end
@@ -100,12 +100,10 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
     expect(page.locator("#lora-dataset input")).to_have_value("facts")
     choose("model", base)
     page.locator("#lora-look").click()
-    expect(page.locator("#lora-looked")).to_contain_text(
-        "No row of facts can be learned: row 1 has instruction, output"
-    )
+    expect(page.locator("#lora-looked")).to_contain_text("No row of facts can be used: row 1 has instruction, output")
     choose("format", "alpaca-format")
     page.locator("#lora-look").click()
-    expect(page.locator("#lora-looked")).to_contain_text("examples of 200 rows")
+    expect(page.locator("#lora-looked")).to_contain_text("examples from 200 rows")
     expect(page.locator("#lora-looked pre mark").first).to_contain_text("### Response:")
     fill("lora_name", "seen")
     fill("batch_size", 4)
@@ -124,12 +122,12 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
     expect(page.locator("#lora-progress b")).to_have_text("seen", timeout=60_000)
     expect(page.locator("#lora-begun input")).to_have_value("seen")
     page.locator("#lora-go-on").click()
-    expect(page.locator("#lora-progress .notes")).to_contain_text("Goes on after update", timeout=60_000)
+    expect(page.locator("#lora-progress .notes")).to_contain_text("Resumes after update", timeout=60_000)
     expect(page.locator("#lora-epochs input[type=number]")).to_have_value("100")  # its parameters are shown
     page.locator("#lora-stop").click()
     expect(page.locator("#lora-progress b")).to_have_text("seen", timeout=60_000)
     page.locator("#lora-load").click()
-    expect(page.locator("#lora-told")).to_contain_text("seen acts on tiny at strength 1", timeout=60_000)
+    expect(page.locator("#lora-result")).to_contain_text("seen is loaded on tiny at strength 1", timeout=60_000)
     model = web.app.models.loaded
     assert model is not None
     assert [(each.path.name, each.scale) for each in model.loras] == [("seen", 1.0)]

@@ -1,4 +1,4 @@
-"""Replies that are still being written: what else is sent, opened and clicked meanwhile, in this window and others."""
+"""Replies in progress: sending, opening and clicking other things meanwhile, in this window and others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, expect
 
-from modules.ui.pictures import face_style
+from modules.ui.chat.avatars import avatar_style
 from tests.ui.conftest import Web, until
 
 LONG = "Count from one to fifty, in words."  # 120 tokens: 40 seconds
@@ -45,7 +45,7 @@ def test_what_is_sent_while_a_reply_grows_stays_in_the_box(slow: Web) -> None:
     for _ in range(2):
         box(slow).fill("And then?")
         box(slow).press("Enter")
-        expect(page.locator(".toast-wrap")).to_contain_text("A reply is being written in this conversation")
+        expect(page.locator(".toast-wrap")).to_contain_text("in this conversation. Wait")
         expect(box(slow)).to_have_value("And then?")
         expect(page.locator("#column .user-row")).to_have_count(1)
     page.locator("#stop").click()
@@ -90,7 +90,7 @@ def test_a_stale_window_shows_the_chat_as_it_stands(web: Web) -> None:
     place = page.locator("#chat-list [aria-current]").first.get_attribute("data-pick") or ""
     chats.rename(place, "Renamed elsewhere")
     page.locator("#chat-pin").click()
-    expect(page.locator(".toast-wrap")).to_contain_text("It is shown again as it stands now")
+    expect(page.locator(".toast-wrap")).to_contain_text("The current version is now shown")
     expect(page.locator("#chat-title")).to_contain_text("Renamed elsewhere")
     page.locator("#chat-pin").click()
     expect(page.locator("#chat-pin")).to_have_text("Unpin")
@@ -118,7 +118,7 @@ def test_a_character_that_came_later_can_be_talked_to(web: Web) -> None:
 
 
 def test_a_name_is_a_string_of_css() -> None:
-    assert '--reply-name: "a\\22 b\\5c c\\3c d\\a é日"' in face_style("reply", 'a"b\\c<d\né日', None)
+    assert '--reply-name: "a\\22 b\\5c c\\3c d\\a é日"' in avatar_style("reply", 'a"b\\c<d\né日', None)
 
 
 def test_the_editor_is_as_high_as_its_text_and_escape_closes_it(narrow: Web) -> None:

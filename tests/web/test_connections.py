@@ -1,4 +1,4 @@
-"""Connections that say nothing hold no place, and a server without descriptors says so once and recovers."""
+"""Idle connections hold no slot, and a server without descriptors says so once and recovers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from modules.web.connections import most_connections, quiet_accept_errors, watch_over
+from modules.web.connections import limit_connections, most_connections, quiet_accept_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def serving(**how: Any) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     server = uvicorn.Server(uvicorn.Config(hello, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
-    watch_over(server, **how)
+    limit_connections(server, **how)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     end = time.monotonic() + 30
@@ -123,7 +123,7 @@ def test_without_descriptors_it_says_so_once_and_recovers() -> None:
         [sys.executable, "-c", FLOOD], check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert "recovered" in done.stdout, done.stderr[-2000:]
-    assert done.stderr.count("no more file descriptors") == 1, done.stderr[-2000:]
+    assert done.stderr.count("limit of open files") == 1, done.stderr[-2000:]
     assert len(done.stderr.splitlines()) < 20
 
 

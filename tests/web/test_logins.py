@@ -1,4 +1,4 @@
-"""Cookies that stay with our own pages, and passwords that take their time to be guessed."""
+"""Cookies that only our own pages send, and passwords that cannot be guessed quickly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from modules.web.logins import Guesses, LoginLimit, StrictCookies, account_in, network_of, strict
+from modules.web.logins import (
+    LoginAttempts,
+    LoginLimitMiddleware,
+    StrictCookieMiddleware,
+    login_account,
+    make_strict,
+    network_of,
+)
 from tests.in_thread import in_thread
 
 
@@ -20,7 +27,7 @@ from tests.in_thread import in_thread
     ],
 )  # fmt: skip
 def test_a_cookie_is_strict_once(cookie: bytes, secure: bool) -> None:
-    parts = [each.strip().lower() for each in strict(cookie, secure=secure).split(b";")]
+    parts = [each.strip().lower() for each in make_strict(cookie, secure=secure).split(b";")]
     assert [each for each in parts if each.startswith(b"samesite=")] == [b"samesite=strict"]
     assert parts.count(b"secure") <= 1
     assert (b"secure" in parts) or not secure
@@ -37,7 +44,7 @@ def test_all_cookies_of_an_answer() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    in_thread(StrictCookies(app)({"type": "http", "scheme": "https"}, None, send))  # type: ignore[arg-type]
+    in_thread(StrictCookieMiddleware(app)({"type": "http", "scheme": "https"}, None, send))  # type: ignore[arg-type]
     assert [value for _, value in sent[0]["headers"]] == [
         b"a=1; Secure; SameSite=Strict", b"b=2; Secure; SameSite=Strict", b"samesite=none",
     ]  # fmt: skip
@@ -45,8 +52,8 @@ def test_all_cookies_of_an_answer() -> None:
 
 def test_each_further_guess_doubles_the_wait() -> None:
     now = [1000.0]
-    guesses = Guesses(lambda: now[0])
-    for _ in range(Guesses.FREE):
+    guesses = LoginAttempts(lambda: now[0])
+    for _ in range(LoginAttempts.FREE):
         assert guesses.wait("a") == 0
         guesses.begin("a")
     waits = []
@@ -57,22 +64,22 @@ def test_each_further_guess_doubles_the_wait() -> None:
         guesses.begin("a")
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
     assert guesses.wait("b") == 0
-    now[0] += Guesses.FORGOTTEN + 1
+    now[0] += LoginAttempts.FORGOTTEN + 1
     assert guesses.wait("a") == 0
     guesses.begin("a")
     assert guesses.wait("a") == 0
 
 
 def test_the_right_one_clears_the_count_and_the_table_is_bounded() -> None:
-    guesses = Guesses()
-    for _ in range(Guesses.FREE):
+    guesses = LoginAttempts()
+    for _ in range(LoginAttempts.FREE):
         guesses.begin("a")
     assert guesses.wait("a") > 0
     guesses.right("a")
     assert guesses.wait("a") == 0
-    for number in range(Guesses.MOST_CLIENTS + 100):
+    for number in range(LoginAttempts.MOST_CLIENTS + 100):
         guesses.begin(str(number))
-    assert len(guesses._wrong) == Guesses.MOST_CLIENTS
+    assert len(guesses._wrong) == LoginAttempts.MOST_CLIENTS
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def multipart(name: str) -> bytes:
     ],
 )  # fmt: skip
 def test_whose_account_is_tried(kind: str, body: bytes, name: str) -> None:
-    assert account_in(kind, body) == name
+    assert login_account(kind, body) == name
 
 
 class Login:
@@ -125,7 +132,7 @@ class Login:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.limit = LoginLimit(self.app, Guesses(lambda: self.now))
+        self.limit = LoginLimitMiddleware(self.app, LoginAttempts(lambda: self.now))
         self.reached: list[str] = []
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -165,9 +172,9 @@ def test_a_login_of_one_s_own_clears_no_guesses_at_another_s(wrong: int, moves: 
         for _ in range(wrong):
             login.post("me", "x", client)
         login.post("bob", "his", client)
-    most = Guesses.FREE_OF_AN_ACCOUNT if moves else Guesses.FREE
+    most = LoginAttempts.FREE_OF_AN_ACCOUNT if moves else LoginAttempts.FREE
     assert login.reached.count("me") == most
-    login.now += Guesses.LONGEST_WAIT + 1
+    login.now += LoginAttempts.LONGEST_WAIT + 1
     assert login.post("me", "right") == 200
 
 
@@ -179,11 +186,11 @@ def test_one_s_own_wrong_guesses_are_cleared_by_the_right_one() -> None:
 
 
 def test_many_names_fill_no_memory() -> None:
-    guesses = Guesses()
+    guesses = LoginAttempts()
     for number in range(10_000):
         guesses.begin("a", f"name {number}")
-    assert len(guesses._wrong["a"].under) <= Guesses.MOST_NAMES + 1
-    assert len(guesses._at) <= Guesses.MOST_CLIENTS
+    assert len(guesses._wrong["a"].under) <= LoginAttempts.MOST_NAMES + 1
+    assert len(guesses._at) <= LoginAttempts.MOST_CLIENTS
     assert guesses.wait("a") > 0
 
 
@@ -198,7 +205,7 @@ def test_a_huge_login_is_refused() -> None:
             return {"type": "http.request", "body": b"x" * 100_000, "more_body": True}
 
         scope = {"type": "http", "method": "POST", "path": "/login", "client": ("a", 1), "headers": []}
-        await LoginLimit(Login().app)(scope, receive, send)
+        await LoginLimitMiddleware(Login().app)(scope, receive, send)
         return sent
 
     assert in_thread(run())[0]["status"] == 413
@@ -214,7 +221,7 @@ def test_guesses_at_the_same_time_count_each() -> None:
         await send({"type": "http.response.start", "status": 400, "headers": []})
 
     async def run() -> list[int]:
-        limit = LoginLimit(app)
+        limit = LoginLimitMiddleware(app)
         codes: list[int] = []
 
         async def send(message: Any) -> None:
@@ -226,5 +233,5 @@ def test_guesses_at_the_same_time_count_each() -> None:
         return codes
 
     codes = in_thread(run())
-    assert tried == codes.count(400) == Guesses.FREE
-    assert codes.count(429) == 50 - Guesses.FREE
+    assert tried == codes.count(400) == LoginAttempts.FREE
+    assert codes.count(429) == 50 - LoginAttempts.FREE

@@ -1,4 +1,4 @@
-"""Replies with the logits that they were chosen from, and whether two of them are the same but for rounding.
+"""Replies with the logits that they were chosen from, and whether two of them are equal except for rounding.
 
 llama.cpp and torch add numbers in an order that depends on what is read together, so that two candidates which are
 almost equally likely may change places. What was read wrongly differs by far more.

@@ -1,4 +1,4 @@
-"""The zoo's folders, each made and loaded once per session; nothing where torch is not installed."""
+"""The zoo's folders, each created and loaded once per session; nothing if torch is not installed."""
 
 from __future__ import annotations
 

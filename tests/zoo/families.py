@@ -1,5 +1,5 @@
-"""GGUF files with the true shapes of well-known models and nothing in their weights: as large as the real ones by their
-headers, a few kilobytes on the disk (the rest is a hole).
+"""GGUF files with the real shapes of well-known models and no weights: as large as the real ones by their headers, a
+few kilobytes on disk (the rest is sparse).
 
 For what hangs on sizes alone: where a model goes, and what it takes there. Hyperparameters are those of the published
 configurations; types are mixed as in a Q4_K_M (gpt-oss: MXFP4 experts). They must not be asked for text.

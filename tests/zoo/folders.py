@@ -1,4 +1,4 @@
-"""Transformers folders of random weights, made on the spot: one small model of each architecture in a table.
+"""Transformers folders with random weights, created on the spot: one small model per architecture in a table.
 
 Weights are scaled up after they are drawn, for with transformers' own small ones a model hardly looks at what came
 before, and a cache with nothing in it would pass for a good one.

@@ -1,4 +1,4 @@
-"""Small random GGUF models of many architectures, made on the spot from recipes: a header without weights.
+"""Small random GGUF models of many architectures, created from recipes: a header without weights.
 
 A recipe (recipes/*.json) holds a file's metadata and its tensors' names, shapes, types and ranges; the vocabulary,
 which nearly all share, stands apart. `python -m tests.zoo.ggufs FILE.gguf ...` writes recipes of further files, such as

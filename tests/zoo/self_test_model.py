@@ -93,7 +93,7 @@ def main() -> None:
     from loaders.llamacpp import self_test
 
     write(self_test.MODEL)
-    scores: Any = self_test.scores(1)
+    scores: Any = self_test.compute_scores(1)
     self_test.EXPECTED.write_text(json.dumps([round(float(each), 3) for each in scores]) + "\n", "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The forecast of a cache against the cache that transformers really makes, value for value."""
+"""The forecast of a cache compared with the cache that transformers really creates, value for value."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from loaders.huggingface.cache_size import cache_values
-from loaders.huggingface.folder import read
+from loaders.huggingface.cache_size import count_cache_values
+from loaders.huggingface.folder import read_folder
 from tests.zoo.folders import _OWN_KEYS, _PLAIN, CONTEXT, FOLDERS, VOCABULARY, WINDOW, Kind, config_of, model_of
 
 #: Configurations that the zoo need not talk to, or in the words of older files.
@@ -68,10 +68,10 @@ def kept(kind: Kind, tokens: int) -> tuple[int, Mapping[str, Any]]:
     """The keys and values of a real cache after so many tokens, and the whole config."""
     import torch
 
-    from loaders.huggingface.cache import Cache
+    from loaders.huggingface.cache import TransformersCache
 
     model = model_of(kind)
-    cache = Cache(model)
+    cache = TransformersCache(model)
     for at in range(0, tokens, 90):  # windows keep less of a later piece
         cache.read([7] * min(90, tokens - at))
     layers = getattr(cache._kept, "layers", [])
@@ -86,19 +86,19 @@ def test_the_forecast_is_the_real_cache(name: str, tokens: int) -> None:
     kind = CASES[name]
     real, whole = kept(kind, tokens)
     short = {"model_type": kind.model_type, **kind.config}
-    assert cache_values(whole, tokens) == real
-    assert cache_values(short, tokens) == real, "a config.json that leaves defaults out"
-    assert cache_values({"text_config": short, "model_type": "seer"}, tokens) == real
+    assert count_cache_values(whole, tokens) == real
+    assert count_cache_values(short, tokens) == real, "a config.json that leaves defaults out"
+    assert count_cache_values({"text_config": short, "model_type": "seer"}, tokens) == real
     inferred = {name: value for name, value in whole.items() if name != "layer_types"}
     if not any(name in kind.config for name in ("layer_types", "attn_layer_indices", "hybrid_override_pattern")):
-        assert cache_values(inferred, tokens) == real, "an older config.json, without a list of layers"
+        assert count_cache_values(inferred, tokens) == real, "an older config.json, without a list of layers"
 
 
 @pytest.mark.parametrize("name", [name for name, kind in FOLDERS.items() if "mamba" not in name])
 def test_the_context_is_found_under_every_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config_of(FOLDERS[name]).to_dict(), default=str))
     (tmp_path / "model.safetensors").write_bytes(b"x")
-    assert read(tmp_path).context_length == FOLDERS[name].config.get("max_position_embeddings", CONTEXT)
+    assert read_folder(tmp_path).context_length == FOLDERS[name].config.get("max_position_embeddings", CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_the_context_is_found_under_every_name(name: str, tmp_path: Path) -> Non
     ids=str,
 )  # fmt: skip
 def test_strange_configs_have_a_forecast(config: dict[str, Any]) -> None:
-    assert cache_values(config, 100) >= 0
+    assert count_cache_values(config, 100) >= 0

@@ -1,4 +1,4 @@
-"""How a model may go on is found out in every precision, and what it is like at its real window is, too."""
+"""How a model can continue is detected with every dtype, and the result also holds for its real window."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from loaders.huggingface.cache import Way
-from loaders.huggingface.continuation import _short_windows, find_out, is_plain
+from loaders.huggingface.cache import CacheUsage
+from loaders.huggingface.cache_probe import _short_windows, is_known_to_continue, probe_continuation
 from tests.zoo.folders import _PLAIN, CONTEXT, FOLDERS, Kind, model_of
 
 
@@ -30,21 +30,21 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("name", ["jamba", "mamba", "gemma3", "gpt-oss", "qwen3-next", "bamba", "recurrent-gemma"])
 def test_in_every_precision(name: str, dtype: torch.dtype) -> None:
     model = model_of(FOLDERS[name]).to(dtype)
-    found = find_out(model, encode, CONTEXT)
+    found = probe_continuation(model, encode, CONTEXT)
     assert found.follow == FOLDERS[name].follow
     assert bool(found.note) == (found.follow is not None)
-    assert found.way == Way(positions=name == "bamba")
+    assert found.way == CacheUsage(positions=name == "bamba")
 
 
 def test_windows_that_are_longer_than_the_text_are_looked_at_and_come_back() -> None:
     """A window of 4,096 tokens that only the config has shows in a text of a hundred."""
     stray = Kind("llama", {**_PLAIN, "sliding_window": 4096})
     model = model_of(stray)
-    assert find_out(model, encode, CONTEXT).way.layers == "all"
+    assert probe_continuation(model, encode, CONTEXT).way.layers == "all"
     assert model.config.sliding_window == 4096
     kind = FOLDERS["mistral-window"]
     model = model_of(replace(kind, config={**kind.config, "sliding_window": 4096}))
-    assert find_out(model, encode, CONTEXT).way.layers == "config"
+    assert probe_continuation(model, encode, CONTEXT).way.layers == "config"
     ids = torch.tensor([encode("x y z" * 20)])
     with torch.inference_mode():
         long = model(input_ids=ids, use_cache=False).logits
@@ -75,16 +75,16 @@ class Forgetful(torch.nn.Module):
 @pytest.mark.parametrize(("most", "follow"), [(0, 0), (1, 1), (5, 1), (10**6, None)])
 def test_code_of_unknown_origin(most: int, follow: int | None) -> None:
     model = Forgetful(model_of(FOLDERS["llama"]), most)
-    assert not is_plain(model)
-    assert find_out(model, encode, CONTEXT).follow == follow
+    assert not is_known_to_continue(model)
+    assert probe_continuation(model, encode, CONTEXT).follow == follow
 
 
 def test_a_context_that_is_too_short_to_tell_has_no_cache() -> None:
-    assert find_out(model_of(FOLDERS["jamba"]), encode, 20).follow == 0
-    assert find_out(model_of(FOLDERS["jamba"]), encode, 60).follow == 1
+    assert probe_continuation(model_of(FOLDERS["jamba"]), encode, 20).follow == 0
+    assert probe_continuation(model_of(FOLDERS["jamba"]), encode, 60).follow == 1
 
 
 def test_full_attention_needs_no_look() -> None:
-    plain = {name for name in FOLDERS if is_plain(model_of(FOLDERS[name]))}
+    plain = {name for name in FOLDERS if is_known_to_continue(model_of(FOLDERS[name]))}
     assert {"llama", "qwen3", "gpt2", "mixtral"} <= plain
     assert not plain & {"jamba", "mamba", "rwkv", "gemma3", "recurrent-gemma", "openai-gpt", "bamba", "lfm2"}

@@ -1,4 +1,4 @@
-"""Every architecture of the zoo under the Transformers loader: replies are those of a model that has read nothing.
+"""Every architecture of the zoo with the Transformers loader: replies equal those of a model that has read nothing.
 
 The judge is one plain forward over prompt and reply, without a cache: each token of a greedy reply must be the
 likeliest there. That is what a cold start says, and it is checked without its mistakes.
@@ -97,7 +97,7 @@ def test_what_was_found_out_about_its_cache_is_said(zoo: tuple[str, Model]) -> N
     name, model = zoo
     follow = FOLDERS[name].follow
     assert model._backend.decoder.follow == follow  # type: ignore[attr-defined]
-    said = [note for note in model.notes if note.startswith(("prompts are read whole", "no cache"))]
+    said = [note for note in model.notes if note.startswith(("prompts are processed whole", "no cache"))]
     assert bool(said) == (follow is not None)
 
 

@@ -1,4 +1,4 @@
-"""Whatever llama.cpp's context reuses, the reply is that of a model that has read nothing before.
+"""Whatever llama.cpp's context reuses, the reply equals that of a model that has read nothing before.
 
 For each architecture, as a user goes through two chats, with and without copies in memory, forks, contexts apart,
 shifting, and the types of the cache.

@@ -1,4 +1,4 @@
-"""The table in docs/loaders.md has a row for every member of the zoo, and nothing in it differs from a cold start."""
+"""The table in docs/loaders.md has a row for every member of the zoo, and no differences from a cold start."""
 
 from __future__ import annotations
 

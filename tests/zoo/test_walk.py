@@ -1,4 +1,4 @@
-"""The walk itself: each step once, prompts that share what they should, and a bound on their length that holds."""
+"""The walk itself: each step once, prompts that share what they should, and a limit on their length that holds."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The families, one small file each: facts, and where facts are not enough, a function that reads their calls."""
+"""The families, one small file each: facts, and where facts are not enough, a function that parses their calls."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-from modules.families.calls import Call, Tools, read_json
-from modules.families.family import Calls, Family, thought
+from modules.families.call_form import CallForm
+from modules.families.calls import ToolCall, Tools, read_json
+from modules.families.family import CallMarks, Family, thought_marks
 from modules.families.markup import read_keys
 
 _ONE = re.compile(r"<tool_call(?::\w+)?>(.*?)</tool_call(?::\w+)?>", re.DOTALL)
 
 
-def read_section(inside: str, tools: Tools) -> list[Call]:
+def read_section(inside: str, tools: Tools) -> list[ToolCall]:
     """Calls one after another, each between its own marks; or JSON."""
     found = [read_keys(each, tools) or read_json(each, tools) for each in _ONE.findall(inside)]
     if not found or not all(found) or _ONE.sub("", inside).strip():
@@ -22,11 +23,24 @@ def read_section(inside: str, tools: Tools) -> list[Call]:
 FAMILY = Family(
     name="hunyuan",
     signs=("hy_",),
-    thoughts=(thought("<think:opensource>", "</think:opensource>"),),
+    thoughts=(thought_marks("<think:opensource>", "</think:opensource>"),),
     calls=(
-        Calls("<tool_calls:opensource>", ("</tool_calls:opensource>",), read_section),
-        Calls("<tool_call:opensource>", ("</tool_call:opensource>",), read_keys),
-        Calls("<tool_calls>", ("</tool_calls>",), read_section),
+        CallMarks("<tool_calls:opensource>", ("</tool_calls:opensource>",), read_section),
+        CallMarks("<tool_call:opensource>", ("</tool_call:opensource>",), read_keys),
+        CallMarks("<tool_calls>", ("</tool_calls>",), read_section),
+    ),
+    forms=(
+        CallForm(
+            "<tool_calls:opensource>\n<tool_call:opensource>NAME<tool_sep:opensource>\n",
+            "</tool_call:opensource>\n</tool_calls:opensource>",
+            sign=":opensource",
+            field=(
+                "<arg_key:opensource>KEY</arg_key:opensource>\n<arg_value:opensource>",
+                "</arg_value:opensource>\n",
+            ),
+            loose=True,
+        ),
+        CallForm('<tool_calls>[{"name": "NAME", "arguments": ', "}]</tool_calls>"),
     ),
     around=(("<answer>", "</answer>"),),
     ends=("<｜hy_eos:opensource｜>", "<|eos|>"),

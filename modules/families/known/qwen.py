@@ -1,4 +1,4 @@
-"""Qwen 2.5, QwQ and Qwen 3, Hermes, and others like them: JSON between `<tool_call>`, thoughts in `<think>`."""
+"""Qwen 2.5, QwQ and Qwen 3, Hermes, and similar ones: JSON between `<tool_call>`, reasoning in `<think>`."""
 
 from modules.families.family import Family
 

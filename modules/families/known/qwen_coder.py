@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from modules.families.calls import Call, Tools
-from modules.families.family import Calls, Family
+from modules.families.call_form import ANY_WORDS, CallForm
+from modules.families.calls import ToolCall, Tools
+from modules.families.family import CallMarks, Family
 from modules.families.markup import read_function
 
 
-def _rest(inside: str, tools: Tools) -> list[Call]:
+def _rest(inside: str, tools: Tools) -> list[ToolCall]:
     return read_function(f"<function={inside}</function>", tools)
 
 
 FAMILY = Family(
     name="qwen_coder",
     signs=("<function=", "<parameter="),
-    calls=(Calls("<function=", ("</function>",), _rest),),
+    calls=(CallMarks("<function=", ("</function>",), _rest),),
+    forms=(
+        CallForm(
+            "<tool_call>\n<function=NAME>\n",
+            "</function>\n</tool_call>",
+            field=("<parameter=KEY>\n", "\n</parameter>\n"),
+            words=ANY_WORDS,
+        ),
+    ),
     ends=("<|im_end|>",),
     others=("<|im_start|>",),
 )

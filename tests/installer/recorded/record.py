@@ -1,4 +1,4 @@
-"""Records what llama-cpp-python's release workflows make, out of its source package: `record.py FOLDER VERSION`.
+"""Records the output of llama-cpp-python's release workflows from its source package: `record.py FOLDER VERSION`.
 
 FOLDER is the unpacked source package. Kept are the facts that decide which package exists and what is in it, each with
 the SHA-256 of the file that it was read from, so that a change is noticed when the version is raised.
@@ -16,7 +16,7 @@ import yaml
 
 
 def record(folder: Path, version: str) -> dict[str, object]:
-    """All of it, as it goes into workflows.json."""
+    """All facts, as written to workflows.json."""
     texts = {file.name: file.read_text("utf-8") for file in sorted((folder / ".github" / "workflows").glob("*.yaml"))}
     cuda, release, vulkan, rocm, metal, index = (
         texts[f"{name}.yaml"]

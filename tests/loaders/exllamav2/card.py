@@ -1,4 +1,4 @@
-"""A graphics card for tests: the real exllamav2 package (its Python, fetched once), with the arithmetic replaced.
+"""A simulated GPU for tests: the real exllamav2 package (its Python, downloaded once), with the arithmetic replaced.
 
 Config, tokenizer, caches, LoRA files, and above all the dynamic generator with its pages, batches and drafts are
 exllamav2's own code. Only the CUDA extension is a stub, and the network is `Net`: it keeps in its cache which token
@@ -28,7 +28,9 @@ BITS = {"f16": "ExLlamaV2Cache", "q8_0": "ExLlamaV2Cache_Q8", "q6_0": "ExLlamaV2
 
 
 def fetch(folder: Path) -> Path:
-    """The package's Python files, unpacked once; its one wheel of 1.5 MB compiles nothing before its first import."""
+    """The package's Python files, unpacked once; its only wheel, of 1.5 MB, compiles nothing before its first
+    import.
+    """
     unpacked = folder / f"exllamav2-{VERSION}"
     if not (unpacked / "exllamav2" / "version.py").is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,7 @@ def fetch(folder: Path) -> Path:
 
 
 def extension() -> types.ModuleType:
-    """What the generator needs of the CUDA extension when the network is ours."""
+    """What the generator needs of the CUDA extension if the network is ours."""
     stub = types.ModuleType("exllamav2_ext")
 
     def count_match(a: torch.Tensor, b: torch.Tensor, longest: int) -> int:
@@ -58,13 +60,13 @@ def extension() -> types.ModuleType:
 
 
 def logits_after(tokens: Sequence[int], adapters: float = 0.0) -> np.ndarray[Any, Any]:
-    """The network: what follows these tokens, shape (n_vocab,). `adapters` is what LoRAs add."""
+    """The network: the logits after these tokens, shape (n_vocab,). `adapters` is the LoRAs' contribution."""
     seed = hash((*tokens, round(adapters, 4))) & 0xFFFFFFFF
     return np.random.default_rng(seed).normal(0, 3, N_VOCAB).astype(np.float16).astype(np.float32)
 
 
 def make_net(exl: Any) -> type:
-    """The class that stands for exllamav2.ExLlamaV2: its own `forward`, which cuts long prompts, over our chunk."""
+    """The replacement for exllamav2.ExLlamaV2: its own `forward`, which splits long prompts, over our chunk."""
     from exllamav2.linear import ExLlamaV2Linear
 
     class Layer(ExLlamaV2Linear):  # type: ignore[misc]
@@ -78,7 +80,7 @@ def make_net(exl: Any) -> type:
 
     class Net(exl.ExLlamaV2):  # type: ignore[misc, name-defined]
         failing: BaseException | None = None  # raised by the next step
-        filling: BaseException | None = None  # raised half-way through loading
+        filling: BaseException | None = None  # raised halfway through loading
         instances: list[Net] = []
 
         def __init__(self, config: Any) -> None:
@@ -142,7 +144,7 @@ def make_net(exl: Any) -> type:
             return {} if preprocess_only else {"logits": torch.stack(rows)}
 
         def _columns(self, cache: Any, row: int, attn_params: Any) -> tuple[Any, int]:
-            """Where this row's tokens lie: (columns, 2) of token and position, and how many are there."""
+            """The positions of this row's tokens: (columns, 2) of token and position, and how many there are."""
             assert cache.key_states[0] is not None
             if attn_params is not None and attn_params.paged:
                 pages = attn_params.block_index[row].tolist()
@@ -175,7 +177,7 @@ def make_net(exl: Any) -> type:
 
 
 class Paged:
-    """Columns that are scattered over pages."""
+    """Columns scattered over pages."""
 
     def __init__(self, whole: torch.Tensor, pages: Sequence[int]) -> None:
         self._whole, self._pages = whole, pages
@@ -229,7 +231,7 @@ def write_folder(path: Path, *, quantization: dict[str, Any] | None = None, cont
 
 
 def write_lora(path: Path, value: float = 0.5, key: str = "model.layers.0.self_attn.q_proj") -> Path:
-    """An adapter for the folder's one layer that answers to it."""
+    """An adapter for the folder's only layer, with an effect."""
     from safetensors.torch import save_file
 
     path.mkdir(parents=True)
@@ -241,7 +243,7 @@ def write_lora(path: Path, value: float = 0.5, key: str = "model.layers.0.self_a
 
 
 def greedy(prompt: Sequence[int], count: int, adapters: float = 0.0) -> list[int]:
-    """What the network says after a prompt, the likeliest token each time, without ending."""
+    """What the network generates after a prompt, greedily and endlessly."""
     tokens = list(prompt)
     for _ in range(count):
         logits = logits_after(tokens, adapters)

@@ -1,4 +1,4 @@
-"""The ExLlamav2_HF loader: what the network says, greedy and guided, reuse, adapters, scores, and memory given back."""
+"""The ExLlamav2_HF loader: greedy and guided replies, reuse, adapters, scores, and freed memory."""
 
 from __future__ import annotations
 

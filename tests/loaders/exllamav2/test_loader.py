@@ -1,4 +1,4 @@
-"""From a folder to a model: what is accepted, what is decided and said, what is refused, and what is given back."""
+"""Loading a folder: what is accepted, decided, reported, refused and freed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def options(**values: Any) -> ExLlamaV2Options:
     return ExLlamaV2Options.parse(values)
 
 
-# --- what it is for ---
+# --- what it accepts ---
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_a_missing_package_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "exllamav2" else real(name))
     told = ExLlamaV2.missing()
     assert told is not None
-    assert told.startswith("ExLlamav2 needs the package exllamav2. Install it with: pip install exllamav2")
-    with pytest.raises(Unavailable, match="needs the package exllamav2"):
+    assert told.startswith("ExLlamav2 requires the package exllamav2. Install it with: pip install exllamav2")
+    with pytest.raises(Unavailable, match="requires the package exllamav2"):
         ExLlamaV2.load(card.write_folder(tmp_path / "model"), options(), keep_going)
 
 
 @pytest.mark.parametrize(
     ("version", "driver", "words"),
     [
-        ("2.13.0+cpu", True, "the installed torch 2.13.0+cpu computes on the CPU alone"),
-        ("2.9.0+cu128", False, "no driver with a card was found"),
+        ("2.13.0+cpu", True, "the installed torch 2.13.0+cpu only supports the CPU"),
+        ("2.9.0+cu128", False, "no driver with a GPU was found"),
     ],
 )
 def test_no_cuda_is_a_sentence(monkeypatch: pytest.MonkeyPatch, version: str, driver: bool, words: str) -> None:
@@ -99,7 +99,7 @@ def test_no_cuda_is_a_sentence(monkeypatch: pytest.MonkeyPatch, version: str, dr
     monkeypatch.setattr(package, "_driver", lambda: driver)
     told = ExLlamaV2.missing()
     assert told is not None
-    assert told.startswith("ExLlamav2 needs an NVIDIA or AMD graphics card: ")
+    assert told.startswith("ExLlamav2 requires an NVIDIA or AMD GPU: ")
     assert words in told
     assert told.endswith("or a GGUF version of it with llama.cpp.")
 
@@ -141,7 +141,7 @@ def test_torch_without_a_card(opens: Any, monkeypatch: pytest.MonkeyPatch) -> No
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(NoGraphicsCard, match="torch finds none that it can use"):
+    with pytest.raises(NoGraphicsCard, match="torch finds no usable one"):
         opens()
 
 
@@ -163,17 +163,17 @@ def test_importing_keeps_torch_threads(exl: Any, gpu: Any) -> None:
     [("", []), ("auto", []), ("20,7,7", [20, 7, 7]), (" 17.5 , 24 ", [17.5, 24]), ("0,10", [0, 10])],
 )
 def test_gpu_split(text: str, split: list[float]) -> None:
-    assert options(gpu_split=text).split() == split
+    assert options(gpu_split=text).parse_gpu_split() == split
 
 
 @pytest.mark.parametrize("text", ["a", "20;7", "-1,3", "0", "nan", "inf,1", "20,,7"])
 def test_a_gpu_split_that_is_none(text: str) -> None:
-    with pytest.raises(InvalidInput, match="gpu_split is a list of gigabytes such as 20,7,7"):
-        options(gpu_split=text).split()
+    with pytest.raises(InvalidInput, match="gpu_split must be a list of gigabytes such as 20,7,7"):
+        options(gpu_split=text).parse_gpu_split()
 
 
 def test_autosplit_wins() -> None:
-    assert options(gpu_split="20,7", autosplit=True).split() == []
+    assert options(gpu_split="20,7", autosplit=True).parse_gpu_split() == []
 
 
 @pytest.mark.parametrize(
@@ -190,14 +190,14 @@ def test_autosplit_wins() -> None:
     ],
 )
 def test_cache_type_is_what_was_asked_for(opens: Any, values: dict[str, Any], kind: str) -> None:
-    assert options(**values).cache() == kind
+    assert options(**values).choose_cache_type() == kind
     model = opens(**values)
     assert type(model._weights.cache).__name__ == card.BITS[kind]
 
 
 @pytest.mark.parametrize("values", [{"cache_8bit": True, "cache_4bit": True}, {"cache_8bit": True, "cache_type": "q4"}])
 def test_cache_types_that_disagree(opens: Any, values: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="disagree"):
+    with pytest.raises(InvalidInput, match="contradict"):
         opens(**values)
 
 
@@ -247,7 +247,10 @@ def test_positions_as_transformers_5_writes_them(
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
-    [({"rope_type": "new"}, "does not know its way to stretch"), ({"rope_type": "yarn"}, "does not say all of")],
+    [
+        ({"rope_type": "new"}, "does not support its RoPE scaling"),
+        ({"rope_type": "yarn"}, "incomplete rope_parameters"),
+    ],
 )
 def test_positions_that_are_not_known(opens: Any, tmp_path: Path, parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(ModelFileError, match=words):
@@ -269,8 +272,8 @@ def test_rope_freq_base_wins(opens: Any) -> None:
 def test_a_split_by_hand_and_one_too_many(opens: Any) -> None:
     model = opens(gpu_split="20")
     assert model._weights.model.split == [20.0]
-    assert "split over the graphics cards as asked: 20 GB" in model.notes
-    with pytest.raises(InvalidInput, match="gpu_split 20,7 names more cards than there are: one graphics card"):
+    assert "split across the GPUs as requested: 20 GB" in model.notes
+    with pytest.raises(InvalidInput, match="gpu_split 20,7 lists more GPUs than this machine has: one GPU"):
         opens(gpu_split="20,7")
 
 
@@ -285,14 +288,14 @@ def test_the_context_without_a_wish(opens: Any, tmp_path: Path) -> None:
 def test_why_requests_do_not_run_together(opens: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    assert "up to 4 requests run together: flash-attn is there" in opens().notes
-    assert "requests run one after the other: no_flash_attn is on" in opens(no_flash_attn=True).notes
+    assert "up to 4 requests run together (flash-attn is installed)" in opens().notes
+    assert "requests run one after another: no_flash_attn is on" in opens(no_flash_attn=True).notes
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=0: (7, 5))
-    assert "needs a card of the RTX 30 series" in "\n".join(opens().notes)
+    assert "requires a GPU of the RTX 30 series" in "\n".join(opens().notes)
 
 
 def test_tensor_parallelism_needs_flash_attn(opens: Any) -> None:
-    with pytest.raises(InvalidInput, match="enable_tp needs flash-attn"):
+    with pytest.raises(InvalidInput, match="enable_tp requires flash-attn"):
         opens(paged=False, enable_tp=True)
 
 
@@ -300,12 +303,12 @@ def test_tensor_parallelism_needs_flash_attn(opens: Any) -> None:
 
 
 def test_a_draft_model_that_is_not_there(opens: Any) -> None:
-    with pytest.raises(InvalidInput, match="There is no folder 'absent' for draft_model"):
+    with pytest.raises(InvalidInput, match="Draft model folder not found: 'absent'"):
         opens(draft_model="absent")
 
 
 def test_two_ways_to_draft(opens: Any) -> None:
-    with pytest.raises(InvalidInput, match="cannot both guess ahead"):
+    with pytest.raises(InvalidInput, match="cannot be combined"):
         opens(draft_model="x", ngram_draft=True)
 
 
@@ -313,7 +316,7 @@ def test_a_draft_model_of_another_family(opens: Any, tmp_path: Path) -> None:
     other = card.write_folder(tmp_path / "models" / "other")
     config = other / "config.json"
     config.write_text(config.read_text().replace('"vocab_size": 258', '"vocab_size": 1000'))
-    with pytest.raises(InvalidInput, match="The draft model other has 1,000 token ids, this model 258"):
+    with pytest.raises(InvalidInput, match="The draft model other has 1,000 token ids, but this model has 258"):
         opens(draft_model="other")
 
 
@@ -325,7 +328,7 @@ def test_too_little_memory_is_said_before_anything_is_read(opens: Any, gpu: Any,
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _=0: (500_000_000, 24_000_000_000))
     with pytest.raises(
-        NotEnoughMemory, match=r"net needs about 0.7 GB of memory, and 0.5 GB are free. Choose a stronger"
+        NotEnoughMemory, match=r"net needs about 0.7 GB of memory, but only 0.5 GB is free. Use a stronger"
     ):
         opens()
     assert not gpu.instances
@@ -334,7 +337,7 @@ def test_too_little_memory_is_said_before_anything_is_read(opens: Any, gpu: Any,
 @pytest.mark.parametrize("words", ["CUDA out of memory. Tried", "Insufficient VRAM for model and cache"])
 def test_a_card_that_fills_while_loading(opens: Any, gpu: Any, words: str) -> None:
     gpu.filling = RuntimeError(words)
-    with pytest.raises(NotEnoughMemory, match="Choose a stronger quantization"):
+    with pytest.raises(NotEnoughMemory, match="Use a stronger quantization"):
         opens()
     assert gpu.instances[-1].unloaded
 
@@ -365,7 +368,7 @@ def test_loading_tells_how_far_it_is_and_can_be_cancelled(opens: Any, gpu: Any) 
     ("file", "text", "words"),
     [
         ("config.json", "{", "config.json cannot be read"),
-        ("config.json", '{"architectures": ["LlamaForCausalLM"]}', "ExLlamaV2 refuses it"),
+        ("config.json", '{"architectures": ["LlamaForCausalLM"]}', "ExLlamaV2 cannot load it"),
         ("tokenizer.json", None, "it has no tokenizer.json"),
         ("tokenizer.json", "{}", "cannot be read"),
         ("model.safetensors", None, "no .safetensors files"),

@@ -1,4 +1,4 @@
-"""transformers' own generate on ExLlamaV2: greedy replies are the native ones, and the prefix is not read again."""
+"""transformers' own generate on ExLlamaV2: greedy replies equal the native ones, and the prefix is not read again."""
 
 from __future__ import annotations
 

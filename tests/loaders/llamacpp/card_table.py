@@ -1,4 +1,4 @@
-"""The table of docs/gpu.md, "Forecast against what the cards took": `python -m tests.loaders.llamacpp.card_table`.
+"""Writes the forecast table of docs/gpu.md: `python -m tests.loaders.llamacpp.card_table`.
 
 Each row is a load on RPC servers (rpc_cards.py): what was forecast for each card, and what its server says was taken in
 it. Models are the demo model, and true shapes of known families with fewer blocks, experts and words.
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loaders.llamacpp.placement import MEMORY
-from modules.library.demo import NAME
+from loaders.llamacpp.placement.placement import MEMORY
+from modules.library.demo_model import NAME
 from tests.loaders.llamacpp import rpc_cards
 from tests.loaders.llamacpp.rpc_cards import Cards, Told
 from tests.zoo import families
@@ -25,7 +25,7 @@ BEGIN, END = "<!-- cards: made by `python -m tests.loaders.llamacpp.card_table` 
 MIB = 2**20
 SLACK, SHARE = 4 * MIB, 0.03
 
-#: Kind -> the model of that kind, but for the demo model.
+#: Kind -> the model of that kind, except for the demo model.
 MODELS: Mapping[str, families.Family] = {
     "dense": families.small("Llama 3.1 8B", 3),
     "experts": replace(families.small("Qwen 3 30B-A3B", 4), experts=16),
@@ -74,13 +74,16 @@ def _rows() -> Iterator[Row]:
     yield Row("hybrid", {"n_gpu_layers": 3, "cache_type": "q5_1"})
     yield Row("hybrid", {}, 2)
     yield Row("hybrid", {"cpu_moe": True}, 2)
+    for options in ({"n_cpu_moe": 1}, {"tensor_split": "3,1", "n_cpu_moe": 5}, {"n_ubatch": 16, "n_cpu_moe": 4}):
+        yield Row("hybrid", options, 2)
+    yield Row("windowed experts", {"n_cpu_moe": 1, "n_ctx": 2048}, 2)
 
 
 ROWS: tuple[Row, ...] = tuple(_rows())
 
 
 def made(model: str, folder: Path, demo: Path) -> Path:
-    """The file of a model."""
+    """The model's file."""
     path = folder / f"{model.replace(' ', '-')}.gguf"
     if model == "demo" or path.exists():
         return demo if model == "demo" else path
@@ -94,7 +97,7 @@ def loaded(row: Row, cards: Cards, path: Path) -> Told:
 
 
 def compared(told: Told) -> list[tuple[int, int]]:
-    """Of each card that is used: the bytes that were forecast, and those that were taken."""
+    """For each GPU in use: the bytes of the forecast, and the bytes taken."""
     forecast = [device.total for device in told.forecast.devices if device.name != MEMORY]
     used = [size for name, size in enumerate(told.reported) if told.taken.get(f"RPC{name}") and size > MIB]
     return list(zip(forecast, used, strict=True))
@@ -118,7 +121,7 @@ def table(found: Iterator[tuple[Row, Told]]) -> str:
 
 
 def written() -> str:
-    """The table as it stands in the document."""
+    """The current table in the document."""
     return DOCUMENT.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
 
 

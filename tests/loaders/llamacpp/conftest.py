@@ -1,4 +1,4 @@
-"""A second model in memory for what must be the same to the bit."""
+"""A second loaded model for results that must be identical to the bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loaders.base import Model
 
 @pytest.fixture(scope="session")
 def apart(demo_model_path: Path) -> Iterator[Model]:
-    """The demo model with a context of its own for each sequence: no request's numbers depend on another's."""
+    """The demo model with a separate context for each sequence: no request's numbers depend on another's."""
     loader = loader_named("llama.cpp")
     options = loader.Options.parse(
         {"n_ctx": 512, "threads": 1, "threads_batch": 1, "parallel": 1, "separate_contexts": True}

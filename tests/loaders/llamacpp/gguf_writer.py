@@ -1,4 +1,4 @@
-"""A GGUF file of a few F32 tensors, for tests: version 3, metadata of text and numbers."""
+"""Writes a GGUF file of a few F32 tensors for tests: version 3, metadata of text and numbers."""
 
 from __future__ import annotations
 

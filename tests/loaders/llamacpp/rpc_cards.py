@@ -1,4 +1,4 @@
-"""Work that needs a process with cards of its own: what llama.cpp registers there, it never forgets.
+"""Work that needs a process with its own GPUs, because llama.cpp never unregisters a device.
 
 `Cards` starts RPC servers and one process that sees them as graphics cards; the functions below are called in that.
 """
@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from errors import BrokenPackage
 from loaders.forecast import Forecast
-from loaders.llamacpp.placement import BySize
+from loaders.llamacpp.placement.placement import MemoryByDevice
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 SERVERS = "TEXTGEN_TEST_RPC_SERVERS"
-_COUNTS = "TEXTGEN_TEST_RPC_COUNTS"  # the ports where the servers tell what is taken in them
+_COUNTS = "TEXTGEN_TEST_RPC_COUNTS"  # the ports on which the servers report their used memory
 
 
 class Cards:
-    """So many cards."""
+    """This many GPUs."""
 
     def __init__(self, number: int) -> None:
         ports = [(_free_port(), _free_port()) for _ in range(number)]
@@ -51,14 +52,14 @@ class Cards:
         self._pool = ProcessPoolExecutor(1, context, _start, (addresses, self._counts))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        return self._pool.submit(function, *arguments).result(timeout=300)
+        return self._pool.submit(function, *arguments).result(timeout=900)
 
     def taken(self) -> list[int]:
-        """Bytes that are taken in each server."""
+        """Bytes in use in each server."""
         return taken(self._counts)
 
     def kill(self, number: int) -> None:
-        """End a server, as a card that vanishes."""
+        """End a server, like a GPU that disappears."""
         self._servers[number].kill()
         self._servers[number].wait()
 
@@ -88,7 +89,7 @@ def _start(addresses: str, counts: str) -> None:
 
 
 def taken(counts: str = "") -> list[int]:
-    """Bytes that are taken in each server; -1 where its C library does not count them, or it is gone."""
+    """Bytes in use in each server; -1 if its C library does not count them, or it is gone."""
     found = []
     for port in (counts or os.environ[_COUNTS]).split(","):
         found.append(-1)
@@ -98,14 +99,17 @@ def taken(counts: str = "") -> list[int]:
 
 
 def has_rpc() -> bool:
-    """Whether the llama.cpp that is installed can serve, and use servers."""
-    from loaders.llamacpp.library import ggml
+    """Whether the installed llama.cpp supports RPC servers."""
+    from loaders.llamacpp.library import load_rpc
 
-    return hasattr(ggml, "ggml_backend_rpc_add_server")
+    try:
+        return hasattr(load_rpc(), "ggml_backend_rpc_add_server")
+    except BrokenPackage:
+        return False
 
 
 def _settled() -> list[int]:
-    """The same, when the servers have let go of what the last process took."""
+    """The same, after the servers have freed what the last process used."""
     found: list[int] = []
     while found != (now := taken()):
         found = now
@@ -115,12 +119,12 @@ def _settled() -> list[int]:
 
 @dataclass(frozen=True)
 class Told:
-    """A load: what was forecast, what llama.cpp took by device, the notes, and a greedy reply. `reported`: the bytes
-    that each server says were taken in it meanwhile.
+    """The result of a load: the forecast, llama.cpp's breakdown by device, the notes, and a greedy reply. `reported`:
+    the bytes that each server reported as used by it.
     """
 
     forecast: Forecast
-    taken: BySize
+    taken: MemoryByDevice
     notes: tuple[str, ...]
     reply: tuple[int, ...]
     reported: tuple[int, ...] = ()
@@ -129,8 +133,8 @@ class Told:
 def load(path: Path, options: Mapping[str, Any], prompt: Sequence[int] = (), length: int = 8) -> Told:
     """Forecast, load, answer and close."""
     from loaders.base import Request
-    from loaders.llamacpp import devices
     from loaders.llamacpp.loader import LlamaCpp
+    from loaders.llamacpp.placement import devices
     from loaders.params import SamplingParams
 
     parsed = LlamaCpp.Options.parse(options)
@@ -138,7 +142,7 @@ def load(path: Path, options: Mapping[str, Any], prompt: Sequence[int] = (), len
     assert forecast
     before = _settled()
     with LlamaCpp.load(path, parsed, lambda *_: True) as model:
-        account = devices.account(model._context.pointer)  # type: ignore[attr-defined]
+        account = devices.memory_breakdown(model._context.pointer)  # type: ignore[attr-defined]
         assert account
         reported = tuple(after - then for after, then in zip(taken(), before, strict=True))
         greedy = SamplingParams(do_sample=False, temperature=0, ban_eos_token=True)
@@ -147,7 +151,7 @@ def load(path: Path, options: Mapping[str, Any], prompt: Sequence[int] = (), len
 
 
 def load_and_count(path: Path, options: Mapping[str, Any]) -> int:
-    """Load, close, and count the bytes that are taken in this process then; -1 where that is not known."""
+    """Load, close, and count the bytes then in use in this process; -1 if unknown."""
     from tests.loaders.llamacpp import rpc_server
 
     load(path, options)
@@ -155,8 +159,8 @@ def load_and_count(path: Path, options: Mapping[str, Any]) -> int:
 
 
 def load_on_full_cards(path: Path, options: Mapping[str, Any], most: int) -> tuple[str, list[int], tuple[str, ...]]:
-    """A load on cards that have room for no more than `most` layers, though they tell of more: the sentence that ends
-    it, how many layers were tried, and the notes.
+    """A load on GPUs that only have room for `most` layers, although they report more: the final error, how many layers
+    were tried, and the notes.
     """
     from errors import UserError
     from loaders.llamacpp import loader, native
@@ -167,7 +171,7 @@ def load_on_full_cards(path: Path, options: Mapping[str, Any], most: int) -> tup
     def full(path: Path, plan: Any, place: Any, progress: Any) -> Any:
         tried.append(place.placement.layers)
         if place.placement.layers > most:
-            raise native.OutOfMemory("it", "llama.cpp says: unable to allocate RPC0 buffer")
+            raise native.LlamaOutOfMemory("it", "llama.cpp says: unable to allocate RPC0 buffer")
         return real(path, plan, place, progress)
 
     loader._brought_in = full
@@ -191,45 +195,46 @@ def refusal(path: Path, options: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def cards() -> list[Any]:
-    from loaders.llamacpp import devices, native
+    from loaders.llamacpp import native
+    from loaders.llamacpp.placement import devices
 
-    native.start(False)
-    return devices.cards()
+    native.initialize(False)
+    return devices.list_gpus()
 
 
 def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast, Forecast]:
-    """The forecasts before and after two loads with replies, each of which takes 50 MiB more of the card than llama.cpp
-    tells of (servers are not asked what they have free while others compute on them).
+    """The forecasts before and after two loads with replies, each of which takes 50 MiB more of the GPU than llama.cpp
+    reports (servers are not asked for their free memory while others compute on them).
     """
     from loaders.base import Request
-    from loaders.llamacpp import devices, dry_run, measured
     from loaders.llamacpp.loader import LlamaCpp
+    from loaders.llamacpp.placement import devices, dry_run, measurements
     from loaders.params import SamplingParams
 
     parsed = LlamaCpp.Options.parse(options)
-    real = devices.cards, devices.free, measured._FAR
-    measured._FAR = 1e9  # machines that run tests may be very busy
-    os.environ[measured.VARIABLE] = str(file)
+    real = devices.list_gpus, devices.free_gpu_bytes, measurements._FAR
+    measurements._FAR = 1e9  # machines that run tests may be very busy
+    os.environ[measurements.VARIABLE] = str(file)
     try:
         first = LlamaCpp.forecast(path, parsed)
         assert first is not None
-        empty, took = [card._replace(free=card.total) for card in devices.cards()], first.devices[1].total
-        devices.cards = lambda: empty
-        devices.free = lambda _: empty[0].total - took - 50 * 2**20
+        empty, took = [card._replace(free=card.total) for card in devices.list_gpus()], first.devices[1].total
+        devices.list_gpus = lambda: empty
+        devices.free_gpu_bytes = lambda _: empty[0].total - took - 50 * 2**20
         for _ in range(2):
             with LlamaCpp.load(path, parsed, lambda *_: True) as model:
                 list(model.generate(Request([100, 200, 300], SamplingParams(ban_eos_token=True), 32)))
         dry_run._remembered.cache_clear()
         later = LlamaCpp.forecast(path, parsed)
     finally:
-        devices.cards, devices.free, measured._FAR = real
-        del os.environ[measured.VARIABLE]
+        devices.list_gpus, devices.free_gpu_bytes, measurements._FAR = real
+        del os.environ[measurements.VARIABLE]
     assert later is not None
     return first, later
 
 
 def bandwidth() -> float:
-    from loaders.llamacpp import devices
+    from loaders.llamacpp.placement import devices
 
     cards()
-    return devices.bandwidth("RPC0")
+    return devices.measure_gpu_bandwidth("RPC0")

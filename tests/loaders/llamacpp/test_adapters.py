@@ -1,4 +1,4 @@
-"""LoRA adapters on the native loader: they act, they add up, and without them the base model is back."""
+"""LoRA adapters on the native loader: they have an effect, they add up, and without them the base model is restored."""
 
 from __future__ import annotations
 

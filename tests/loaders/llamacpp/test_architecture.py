@@ -1,4 +1,4 @@
-"""What a GGUF is, from its header: what is refused, what only makes embeddings, and what is offered as a chat model."""
+"""The kind of model in a GGUF by its header: refused, embeddings only, or offered as a chat model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSED = {
     "llada": "diffusion language model (llada)",
     "dream": "diffusion language model (dream)",
     "rnd1": "diffusion language model (rnd1)",
-    "clip": "image encoder of a model (mmproj)",
+    "clip": "image encoder (mmproj)",
     "wavtokenizer-dec": "audio decoder",
 }
 EMBEDDERS = (
@@ -55,7 +55,7 @@ def test_encoders_are_for_embeddings_alone(architecture: str, tmp_path: Path) ->
     path = written(tmp_path / "model.gguf", architecture)
     assert 0 < loader_named("llama.cpp").accepts(path) < 50
     assert loader_named("llamacpp_HF").accepts(path) == 0
-    with pytest.raises(ModelFileError, match="writes no text"):
+    with pytest.raises(ModelFileError, match="not generate text"):
         opened("llamacpp_HF", path)
 
 
@@ -93,7 +93,7 @@ def test_an_encoder_makes_embeddings_and_says_that_it_writes_nothing(tmp_path: P
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
         assert not np.allclose(vectors[0], vectors[1])
         for ask in (lambda: model.generate(Request(ids[0])), lambda: model.next_logits(Request(ids[0]))):
-            with pytest.raises(Unsupported, match="makes embeddings and writes no text"):
+            with pytest.raises(Unsupported, match="creates embeddings but does not generate text"):
                 ask()
         with pytest.raises(Unsupported, match="encoder-only model"):
             model.score(ids[0])

@@ -1,4 +1,4 @@
-"""The table in docs/gpu.md: a row for each combination, and all within what was promised."""
+"""The table in docs/gpu.md: a row for each combination, and all within the required accuracy."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
-"""The way through a card, on cards that are none: llama.cpp's RPC servers on loopback (rpc_cards.py)."""
+"""Loading on GPUs, with llama.cpp's RPC servers on loopback as stand-ins (rpc_cards.py)."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loaders.cards import llama_cards
-from loaders.llamacpp.placement import MEMORY, BySize, Sizes
+from loaders.gpus import list_llama_gpus
+from loaders.llamacpp.placement.placement import MEMORY, DeviceMemory, MemoryByDevice
 from tests.loaders.llamacpp import card_table, rpc_cards
 from tests.loaders.llamacpp.rpc_cards import Cards, Told
 from tests.zoo import ggufs
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 MIB = 2**20
 PROMPT = [100, 200, 300, 400, 500]
-#: One kernel of attention everywhere: the processor's own choice rounds otherwise.
+#: One attention kernel everywhere: the CPU's own choice rounds differently.
 PLAIN = {"n_ctx": 1024, "threads": 1, "no_mmap": True, "flash_attn": "on"}
 
 
@@ -40,7 +41,7 @@ def two() -> Iterator[Cards]:
 
 @pytest.fixture(scope="module")
 def greedy(one: Cards, demo_model_path: Path) -> tuple[int, ...]:
-    """What the processor writes."""
+    """The CPU's reply."""
     return one.call(rpc_cards.load, demo_model_path, {**PLAIN, "cpu": True}, PROMPT).reply
 
 
@@ -51,18 +52,18 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def agrees(told: Told) -> None:
     """The forecast is within 3 % or 4 MiB of what llama.cpp took, on each device."""
-    taken: BySize = {name: size for name, size in told.taken.items() if size.total}
+    taken: MemoryByDevice = {name: size for name, size in told.taken.items() if size.total}
     assert len(told.forecast.devices) == len(taken)
     on_cards = sorted(name for name in taken if name != MEMORY)
     for forecast, name in zip(told.forecast.devices, (MEMORY, *on_cards), strict=True):
-        size = taken.get(name, Sizes())
+        size = taken.get(name, DeviceMemory())
         for part in ("weights", "cache", "buffers"):
             wrong = abs(getattr(forecast, part) - getattr(size, part))
             assert wrong <= max(0.03 * size.total, 4 * MIB), (part, forecast, size)
         assert abs(forecast.weights - size.weights) < MIB
         assert abs(forecast.cache - size.cache) < MIB
-    for number, reported in enumerate(told.reported):  # what the card itself says
-        assert reported < 0 or abs(reported - told.taken.get(f"RPC{number}", Sizes()).total) < MIB
+    for number, reported in enumerate(told.reported):  # the GPU's own report
+        assert reported < 0 or abs(reported - told.taken.get(f"RPC{number}", DeviceMemory()).total) < MIB
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_layers_on_a_card(
     assert told.taken["RPC0"].weights > 20 * MIB  # the output layer goes first
     assert bool(told.taken["RPC0"].cache) == ("no_offload_kqv" not in options and layers > 1)
     assert any(note.startswith(f"{layers} of 31 layers on 127.0.0.1:") for note in told.notes)
-    assert any("of it 0." in note and "GB on 127.0.0.1:" in note for note in told.notes)
+    assert any("including 0." in note and "GB on 127.0.0.1:" in note for note in told.notes)
     if not {"cache_type_v", "flash_attn"} & set(options):
         assert told.reply == greedy
 
@@ -101,7 +102,7 @@ def test_two_cards(
 ) -> None:
     told = two.call(rpc_cards.load, demo_model_path, {**PLAIN, **options}, PROMPT)
     agrees(told)
-    held = [told.taken.get(f"RPC{number}", Sizes()).cache for number in (0, 1)]
+    held = [told.taken.get(f"RPC{number}", DeviceMemory()).cache for number in (0, 1)]
     assert held[0] + held[1] == sum(size.cache for name, size in told.taken.items() if name != MEMORY)
     expected = shares[0] / sum(shares)
     assert abs(held[0] / sum(held) - expected) < 0.06
@@ -111,14 +112,18 @@ def test_two_cards(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"tensor_split": "1,2,3"}, "tensor_split has 3 shares for 2 cards"),
-        ({"tensor_split": "0,0"}, "tensor_split is 0 for all cards"),
-        ({"tensor_split": "1,-1"}, "none may be negative"),
-        ({"main_gpu": 2, "split_mode": "none"}, "main_gpu is 2, counted from 0"),
-        ({"split_mode": "row"}, "split_mode row is not possible on RPC0"),
-        ({"devices": "CUDA0"}, "devices names CUDA0"),
-        ({"fit_target": "lots"}, "fit_target is a list of numbers"),
-        ({"cache_type": "q8_0", "flash_attn": "off"}, "only with flash attention"),
+        ({"tensor_split": "1,2,3"}, "tensor_split has 3 shares for 2 GPUs"),
+        ({"tensor_split": "0,0"}, "tensor_split is 0 for all GPUs"),
+        ({"tensor_split": "1,-1"}, "must be a list of shares"),
+        ({"main_gpu": 2, "split_mode": "none"}, "main_gpu is 2 (counted from 0)"),
+        ({"split_mode": "row"}, "split_mode row is not supported on RPC0"),
+        ({"devices": "CUDA0"}, "devices lists CUDA0"),
+        ({"devices": "RPC1, RPC1"}, "devices lists RPC1 more than once"),
+        ({"tensor_split": "0,inf"}, "must be a list of shares"),
+        ({"n_ubatch": 0}, "n_ubatch should be greater than or equal to 1"),
+        ({"n_cpu_moe": 5000}, "n_cpu_moe should be less than or equal to 512"),
+        ({"fit_target": "lots"}, "fit_target must be a list of numbers"),
+        ({"cache_type": "q8_0", "flash_attn": "off"}, "requires flash attention"),
     ],
     ids=str,
 )
@@ -181,7 +186,7 @@ def test_a_card_that_is_fuller_than_it_told_gets_less(one: Cards, demo_model_pat
     assert any(note.startswith(f"{tried[-1]} of 31 layers on 127.0.0.1:") for note in notes)
     sentence, tried, notes = one.call(rpc_cards.load_on_full_cards, demo_model_path, PLAIN, 0)
     assert tried[-1] == 0
-    assert any("the cards had no room" in note for note in notes)
+    assert any("the GPUs ran out of memory" in note for note in notes)
     sentence, tried, _ = one.call(rpc_cards.load_on_full_cards, demo_model_path, {**PLAIN, "n_gpu_layers": 20}, 12)
     assert tried == [20]
     assert sentence.startswith("NotEnoughMemory: ")
@@ -194,7 +199,7 @@ def test_a_cards_speed_is_that_of_memory(one: Cards) -> None:
 
 def test_the_list_and_the_badge_ask_the_same_place(two: Cards) -> None:
     assert [card.name for card in two.call(rpc_cards.cards)] == ["RPC0", "RPC1"]
-    assert [card.name for card in two.call(llama_cards)] == ["RPC0", "RPC1"]
+    assert [card.name for card in two.call(list_llama_gpus)] == ["RPC0", "RPC1"]
 
 
 def test_what_a_load_took_and_how_fast_replies_were_is_learned(
@@ -203,21 +208,56 @@ def test_what_a_load_took_and_how_fast_replies_were_is_learned(
     first, later = one.call(rpc_cards.learn, demo_model_path, {**PLAIN, "n_gpu_layers": 99}, tmp_path / "measured.json")
     assert "at most about" in first.sentence
     assert "no reply has been measured yet" in first.sentence
-    assert "corrected by how long earlier replies took" in later.sentence
+    assert "corrected by the speed of earlier replies" in later.sentence
     assert "about" in later.sentence
     assert first.devices[1].margin == 600_000_000
     assert abs(later.devices[1].margin - (50 + 128) * MIB) < MIB
 
 
 def test_a_card_that_is_gone_before_the_load_is_a_sentence(demo_model_path: Path) -> None:
-    """While a model is on it llama.cpp ends the program: docs/gpu.md."""
+    """While a model is on it, llama.cpp would abort: docs/gpu.md."""
     cards = Cards(1)
     try:
         assert cards.call(rpc_cards.cards)
         cards.kill(0)
         kind, sentence = cards.call(rpc_cards.refusal, demo_model_path, {**PLAIN, "n_ctx": 256})
         assert kind == "Unavailable"
-        assert sentence.startswith("A graphics card does not answer")
+        assert sentence.startswith("A GPU does not respond")
         assert cards.call(rpc_cards.refusal, demo_model_path, {**PLAIN, "n_ctx": 256, "cpu": True}) == ("", "")
     finally:
         cards.close()
+
+
+def _any_options(chance: random.Random) -> dict[str, Any]:
+    """Random options that affect the placement and its memory."""
+    ways: dict[str, tuple[Any, ...]] = {
+        "n_gpu_layers": (-1, 0, 2, 99), "n_cpu_moe": (-1, 0, 1, 9), "cpu_moe": (False, True),
+        "tensor_split": ("", "1,3", "0,1"), "devices": ("", "RPC1", "RPC1,RPC0", "none"),
+        "split_mode": ("layer", "none"), "cache_type_k": ("f16", "q8_0", "q4_0"), "cache_type_v": ("f16", "q5_1"),
+        "swa_full": (True, False), "no_offload_kqv": (False, True), "n_ubatch": (16, 512),
+    }  # fmt: skip
+    found = {name: chance.choice(values) for name, values in ways.items() if chance.random() < 0.5}
+    if "," not in found.get("devices", ",") or found.get("split_mode") == "none":
+        found.pop("tensor_split", None)
+    return found
+
+
+@pytest.mark.parametrize("architecture", ["qwen3moe", "gptoss", "jamba"])
+def test_plan_note_and_load_agree_whatever_is_asked_for(two: Cards, tmp_path: Path, architecture: str) -> None:
+    chance = random.Random(architecture)
+    path = ggufs.make(architecture, tmp_path)
+    for _ in range(3):
+        options = _any_options(chance)
+        wanted = {**PLAIN, "n_ctx": 512, **options}
+        kind, sentence = two.call(rpc_cards.refusal, path, wanted)
+        if kind:
+            assert kind == "InvalidInput", (options, sentence)
+            continue
+        told = two.call(rpc_cards.load, path, wanted)
+        agrees(told)
+        on_cards = " and ".join(device.name for device in told.forecast.devices if device.name != MEMORY)
+        assert bool(on_cards) == any(size.total for name, size in told.taken.items() if name != MEMORY), options
+        (place,) = (note for note in told.notes if "layers on" in note or "finds no GPU" in note)
+        assert place[1:] in told.forecast.sentence, options
+        if on_cards:
+            assert f"layers on {on_cards}" in place, options

@@ -1,4 +1,4 @@
-"""Embeddings over the weights in memory: unit vectors that say something, beside a running reply."""
+"""Embeddings with the loaded weights: meaningful unit vectors, next to a running reply."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_after_close_there_is_nothing(demo_model_path: object) -> None:
     [(1, 8192, 256), (256, 8192, 256), (257, 8192, 512), (2048, 8192, 2048), (300, 400, 400)],
 )
 def test_the_context_is_as_large_as_the_text_needs(tokens: int, n_ctx: int, size: int) -> None:
-    assert embedding_size.step(tokens, n_ctx) == size
+    assert embedding_size.embedding_context_size(tokens, n_ctx) == size
 
 
 def test_the_context_grows_with_the_texts_and_is_given_back(
@@ -107,10 +107,8 @@ def test_no_room_for_it_is_a_sentence_and_the_model_works(demo_model: Model, mon
 
     embedder = embedding.Embedder(demo_model._weights, n_ctx=256, threads=1)  # type: ignore[attr-defined]
     with monkeypatch.context() as patched:
-        patched.setattr(embedding, "Context", full)
-        with pytest.raises(
-            Unavailable, match=r"no room for embeddings of texts of up to 256 tokens.*failed to allocate"
-        ):
+        patched.setattr(embedding, "LlamaContext", full)
+        with pytest.raises(Unavailable, match=r"memory for embeddings of up to 256 tokens.*failed to allocate"):
             embedder.embed([[5, 6]], None)
     assert embedder.embed([[5, 6]], None).shape[0] == 1
     embedder.close()

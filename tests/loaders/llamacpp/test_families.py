@@ -1,5 +1,5 @@
-"""The choice of layers and experts on true shapes: what was written by `python -m tests.zoo.family_sizes`, and whether
-llama.cpp still says the same.
+"""The choice of layers and experts on real model shapes: the results of `python -m tests.zoo.family_sizes`, and whether
+llama.cpp still computes the same.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from loaders.llamacpp import fit
-from loaders.llamacpp.placement import MEMORY, BySize, Card, Placement
+from loaders.gpus import Gpu
+from loaders.llamacpp.placement import search
+from loaders.llamacpp.placement.placement import MEMORY, MemoryByDevice, Placement
 from tests.loaders.llamacpp import rpc_cards
 from tests.loaders.llamacpp.rpc_cards import Cards
 from tests.zoo import families, family_sizes
 from tests.zoo.family_sizes import GB, key, over, ways
 
 CASES = 200
-#: Families with the placement of each that llama.cpp is asked about again.
+#: Families with the placements for which llama.cpp is asked again.
 AGAIN = {"Llama 3.1 8B": (20, 0), "gpt-oss 20B": (25, 7), "Granite 4 H Small": (17, 40), "GLM 4.5 Air": (47, 45)}
 
 
-def cases() -> Iterator[tuple[str, fit.Shape, Mapping[str, BySize], list[Card]]]:
-    """Every family in turn, on a card of 4 to 24 GB."""
+def cases() -> Iterator[tuple[str, search.ModelShape, Mapping[str, MemoryByDevice], list[Gpu]]]:
+    """Every family in turn, on a GPU of 4 to 24 GB."""
     chance, written = random.Random(21), family_sizes.read()
     assert list(written) == list(families.FAMILIES)
     for number in range(CASES):
         name = list(written)[number % len(written)]
         free = round(chance.uniform(4, 24) * GB)
-        yield name, *written[name], [Card("C0", free, free)]
+        yield name, *written[name], [Gpu("C0", free, free)]
 
 
 def rank(placement: Placement) -> tuple[int, int]:
@@ -42,12 +43,12 @@ def test_auto_is_the_best_of_all_placements_and_never_over_the_limit() -> None:
         asked: list[Placement] = []
 
         def measure(
-            placement: Placement, sizes: Mapping[str, BySize] = sizes, asked: list[Placement] = asked
-        ) -> BySize:
+            placement: Placement, sizes: Mapping[str, MemoryByDevice] = sizes, asked: list[Placement] = asked
+        ) -> MemoryByDevice:
             asked.append(placement)
             return {each: size for each, size in sizes[key(placement)].items() if size.total}
 
-        found, taken = fit.best(fit.Wish(), shape, cards, 10**12, measure)
+        found, taken = search.find_best_placement(search.PlacementRequest(), shape, cards, 10**12, measure)
         assert not found.layers or over(taken, cards) <= 0, (name, cards, found)
         fitting = (way for way in ways(shape) if over(sizes[key(way)], cards) <= 0)
         best = next(fitting, Placement())
@@ -75,7 +76,7 @@ def test_llama_cpp_still_says_what_was_written(card: Cards, name: str, tmp_path:
         assert abs(found[device].total - written[f"{layers}/{experts}"][device].total) < 2**20
 
 
-def again(name: str, folder: Path, placement: Placement) -> BySize:
+def again(name: str, folder: Path, placement: Placement) -> MemoryByDevice:
     _, measure = family_sizes.asker(families.write(families.FAMILIES[name], folder / "model.gguf"))
-    found: BySize = measure(placement)
+    found: MemoryByDevice = measure(placement)
     return found

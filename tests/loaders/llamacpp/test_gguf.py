@@ -1,4 +1,4 @@
-"""The header reader: right on a real file, a sentence on any wrong one."""
+"""The header reader: correct for a real file, an error for any invalid one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import ModelFileError
 from loaders.llamacpp.gguf import read_header, split_parts
-from loaders.llamacpp.memory import estimate
+from loaders.llamacpp.placement.memory import estimate_memory
 
 
 def test_the_demo_models_header(demo_model_path: Path) -> None:
@@ -36,10 +36,10 @@ def broken(tmp_path: Path, data: bytes) -> Path:
     [
         (b"", "not a GGUF"),
         (b"PK\x03\x04 a zip", "not a GGUF"),
-        (b"GGUF", "cut short"),
+        (b"GGUF", "incomplete"),
         (b"GGUF" + struct.pack("<IQQ", 99, 1, 1), "version 99"),
         (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "big-endian"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60), "absurd"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60), "implausible"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 2**62) + bytes(64), "broken"),
     ],
 )
@@ -53,7 +53,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, demo_model_path: Path, shar
     size = int(demo_model_path.stat().st_size * share)
     with demo_model_path.open("rb") as file:
         path = broken(tmp_path, file.read(size))
-    with pytest.raises(ModelFileError, match=r"cut short|absurd"):
+    with pytest.raises(ModelFileError, match=r"incomplete|implausible"):
         read_header(path)
 
 
@@ -81,12 +81,12 @@ def test_a_split_model_needs_all_its_parts(tmp_path: Path, demo_model_path: Path
 
 def test_the_estimate_grows_with_context_and_shrinks_with_the_cache_types(demo_model_path: Path) -> None:
     header = read_header(demo_model_path)
-    full = estimate(header, 8192, "f16", "f16")
+    full = estimate_memory(header, 8192, "f16", "f16")
     # 30 layers * 3 heads * 64 * (keys + values) * 2 bytes * 8192 tokens
     assert full.cache == 30 * 3 * 64 * 2 * 2 * 8192
-    assert estimate(header, 4096, "f16", "f16").cache == full.cache // 2
-    assert estimate(header, 8192, "q4_0", "q4_0").cache < full.cache // 3
-    assert estimate(header, 8192, "f16", "q8_0").cache == full.cache // 2 + full.cache // 2 * 17 // 32
+    assert estimate_memory(header, 4096, "f16", "f16").cache == full.cache // 2
+    assert estimate_memory(header, 8192, "q4_0", "q4_0").cache < full.cache // 3
+    assert estimate_memory(header, 8192, "f16", "q8_0").cache == full.cache // 2 + full.cache // 2 * 17 // 32
 
 
 @pytest.mark.parametrize("name", ["m-00000-of-00000.gguf", "m-00002-of-00001.gguf", "m-00000-of-00002.gguf"])

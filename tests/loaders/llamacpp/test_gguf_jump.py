@@ -1,4 +1,4 @@
-"""Vocabularies are jumped over, and a file in which that goes wrong is read in full."""
+"""Vocabularies are skipped, and a file in which that fails is read in full."""
 
 from __future__ import annotations
 

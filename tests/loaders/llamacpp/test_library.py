@@ -1,4 +1,4 @@
-"""A library of llama.cpp that does not fit the binding is refused in one sentence; one that fits is loaded once."""
+"""A llama.cpp library that does not match the binding is refused with one sentence; a matching one is loaded once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from errors import BrokenPackage
 from loaders.llamacpp import library
 
 ROOT = Path(library.__file__).parents[2]
 _ASK = (
-    "from loaders.llamacpp import devices, native; native.start(False); devices.cards(); print(native.library.FOLDER)"
+    "from loaders.llamacpp.placement import devices; from loaders.llamacpp import native; "
+    "native.initialize(False); devices.list_gpus(); print(native.library.FOLDER)"
 )
 _MAPS = "; print(*sorted({line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}), sep=chr(10))"
 
@@ -26,7 +28,7 @@ x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="how much was wr
 
 
 def python(folder: Path | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Another Python, with the binding's libraries taken from a folder."""
+    """Another Python, with the binding's libraries from a folder."""
     more = {"LLAMA_CPP_LIB_PATH": str(folder)} if folder else {}
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=os.environ | more, capture_output=True, text=True, check=False
@@ -55,7 +57,7 @@ def test_the_self_test_passes_with_libraries_from_elsewhere(tmp_path: Path) -> N
     assert ran.stdout.startswith("100 tokens read"), ran.stderr
 
 
-#: A libllama that has all of the real one's functions, and one of its own in front.
+#: A libllama that has all of the real one's functions, and overrides some.
 _FAKE = """
 struct params { char bytes[BYTES]; };
 struct params NAME(void) {
@@ -76,7 +78,7 @@ struct batch llama_batch_get_one(int * tokens, int n) {
 
 
 def fake(folder: Path, source: str, name: str = "", size: int = 0, *, real: bool = True) -> Path:
-    """A folder with a libllama made of `source`, with the real libraries behind it."""
+    """A folder with a libllama compiled from `source`, which uses the real libraries."""
     folder.mkdir()
     path = folder / "llama.c"
     path.write_text(source.replace("NAME", name).replace("BYTES", str(size)))
@@ -91,13 +93,13 @@ def fake(folder: Path, source: str, name: str = "", size: int = 0, *, real: bool
 @pytest.mark.parametrize(
     ("source", "name", "size", "words"),
     [
-        pytest.param(_FAKE, "llama_model_default_params", 88, "fills 88 bytes, and 80 are known", marks=x86),
-        pytest.param(_FAKE, "llama_model_default_params", 72, "fills 72 bytes, and 80 are known", marks=x86),
-        pytest.param(_FAKE, "llama_context_default_params", 168, "fills 168 bytes, and 160 are known", marks=x86),
-        (_FAKE, "llama_context_default_params", 160, "gives other values for n_ctx, n_batch"),
-        (_FAKE, "llama_model_default_params", 80, "gives other values for n_gpu_layers, split_mode"),
-        pytest.param(_BATCH, "", 7, "llama_batch_get_one of the llama.cpp in .* fills 64 bytes", marks=x86),
-        (_COMMIT, "1234567", 0, "was built from commit 1234567, and it needs 0c1e57098"),
+        pytest.param(_FAKE, "llama_model_default_params", 88, "writes 88 bytes, but 80 were expected", marks=x86),
+        pytest.param(_FAKE, "llama_model_default_params", 72, "writes 72 bytes, but 80 were expected", marks=x86),
+        pytest.param(_FAKE, "llama_context_default_params", 168, "writes 168 bytes, but 160 were expected", marks=x86),
+        (_FAKE, "llama_context_default_params", 160, "returns other values for n_ctx, n_batch"),
+        (_FAKE, "llama_model_default_params", 80, "returns other values for n_gpu_layers, split_mode"),
+        pytest.param(_BATCH, "", 7, "llama_batch_get_one of the llama.cpp in .* writes 64 bytes", marks=x86),
+        (_COMMIT, "1234567", 0, "was built from commit 1234567, but 0c1e57098 is required"),
         (_COMMIT, "1234567-dirty", 0, "was built from commit 1234567"),
     ],
 )
@@ -124,7 +126,7 @@ def test_the_right_commit_is_taken_and_one_that_is_not_told_as_well(tmp_path: Pa
 def test_a_library_that_lacks_functions_is_refused_in_a_sentence(tmp_path: Path) -> None:
     ran = python(fake(tmp_path / "fake", "int nothing;", real=False), "-m", "loaders.llamacpp.self_test")
     assert ran.returncode == 1
-    assert "is missing or does not fit it" in ran.stderr
+    assert "is missing or incompatible" in ran.stderr
     assert "undefined symbol: llama_" in ran.stderr
 
 
@@ -137,29 +139,29 @@ def test_libraries_that_are_not_there_are_named(tmp_path: Path, folder: str) -> 
     ran = python(tmp_path / folder, "-m", "loaders.llamacpp.self_test")
     assert ran.returncode == 1
     (sentence,) = ran.stderr.splitlines()
-    assert f"llama.cpp's library (in {tmp_path / folder}) is missing or does not fit it" in sentence
+    assert f"llama.cpp's library (in {tmp_path / folder}) is missing or incompatible" in sentence
 
 
 def test_where_no_struct_can_be_measured_its_values_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    library.check()
+    library.check_library()
     monkeypatch.setitem(library.DEFAULTS, "llama_model_default_params", {"n_gpu_layers": 1, "main_gpu": 0})  # type: ignore[attr-defined]
-    with pytest.raises(library.BrokenPackage, match="gives other values for n_gpu_layers"):
-        library.check()
+    with pytest.raises(library.BrokenPackage, match="returns other values for n_gpu_layers"):
+        library.check_library()
     monkeypatch.setattr(library, "BINDING", "another")  # its values are not known
-    library.check()
+    library.check_library()
 
 
 def test_a_function_that_is_missing_is_named() -> None:
     with pytest.raises(library.BrokenPackage, match="lacks the function ggml_no_such_thing"):
-        library.declared(library.base, "ggml_no_such_thing", None)
+        library.declare_function(library.base, "ggml_no_such_thing", None)
 
 
 def test_without_a_backend_that_computes_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(library, "reg_count", lambda: 0)
     monkeypatch.setattr(library, "load_all", asked.append)
-    with pytest.raises(library.BrokenPackage, match="finds nothing there that computes"):
+    with pytest.raises(library.BrokenPackage, match="finds no backend that runs"):
         library.load_backends()
     assert asked == [os.fsencode(library.FOLDER)]
 
@@ -184,6 +186,18 @@ def test_a_backend_takes_the_cuda_that_came_with_it(tmp_path: Path) -> None:
         )  # fmt: skip
         found.append(ran.stdout.strip())
     assert found == ["torch", "ours"]
+
+
+def test_rpc_is_found_where_the_backends_are_libraries_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "ggml", object())  # without the RPC functions, as in a release
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    with pytest.raises(BrokenPackage, match="was built without RPC"):
+        library.load_rpc()
+    (tmp_path / "rpc.c").write_text("int ggml_backend_rpc_add_server(void) { return 7; }\n")
+    _compile(tmp_path / "libggml-rpc.so", tmp_path / "rpc.c")
+    assert library.load_rpc().ggml_backend_rpc_add_server() == 7
 
 
 def _compile(target: Path, *arguments: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""Many requests on one engine: the same text as alone, turns while others wait, a full context."""
+"""Many requests on one engine: the same text as alone, taking turns while others wait, a full context."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from loaders import loader_named
-from loaders.base import Finish, Lora, Model, Request, Token, TokenStream
-from loaders.llamacpp.turns import TURN
+from loaders.base import Finish, Model, Request, Token, TokenStream
+from loaders.engine.scheduling import TURN
 from loaders.params import SamplingParams
 from loaders.prefix import common_prefix
 from tests.conftest import keep_going
@@ -43,7 +43,7 @@ def request(model: Model, number: int, tokens: int = 40, **params: object) -> Re
 
 
 def test_the_same_seed_gives_the_same_text_alone_and_in_a_batch_of_four(load: Load) -> None:
-    """To the bit, where each request has a context of its own. docs/engine.md tells what a shared one can promise."""
+    """To the bit, if each request has its own context. docs/engine.md says what a shared one guarantees."""
     model = load(separate_contexts=True, n_ctx=512)
     alone = [ids_of(model.generate(request(model, i))) for i in range(4)]
     streams = [model.generate(request(model, i)) for i in range(4)]
@@ -68,15 +68,15 @@ def test_a_short_reply_need_not_wait_for_long_ones(load: Load) -> None:
     long = [model.generate(request(model, i, 3 * TURN)) for i in range(2)]
     short = model.generate(request(model, 2, 4))
     assert len(ids_of(short)) == 4
-    assert max(stream.report.new_tokens for stream in long) < 2 * TURN + 8  # it came in after one turn
-    assert ids_of(long[0]) == expected  # nobody's text suffers
+    assert max(stream.report.new_tokens for stream in long) < 2 * TURN + 8  # it was admitted after one turn
+    assert ids_of(long[0]) == expected  # no text is affected
     assert len(ids_of(long[1])) == 3 * TURN
 
 
 def test_turns_keep_the_reuse_of_the_first_prompt_and_the_place_in_the_queue(load: Load) -> None:
     model = load(parallel=1)
     streams = [model.generate(request(model, i, 2 * TURN)) for i in range(3)]
-    first = [next(stream).id for stream in streams]  # all have begun before any has ended
+    first = [next(stream).id for stream in streams]  # all have started before any has ended
     assert all(stream.report.finish is None for stream in streams)
     assert [entry.place for entry in model.queue()] == [0, 1, 2]
     assert sorted(entry.label for entry in model.queue()) == ["", "", ""]
@@ -113,12 +113,3 @@ def test_a_full_context_shifts_with_guidance_too(load: Load, separate: bool) -> 
     stream = model.generate(request(model, 0, 300, guidance_scale=1.5))
     assert len(ids_of(stream)) == 300
     assert stream.report.finish is Finish.LENGTH
-
-
-def test_an_errand_waits_for_those_before_it_and_lets_those_behind_it_in(load: Load, tmp_path: Path) -> None:
-    model = load(parallel=2)
-    running = [model.generate(request(model, i, TURN + 20)) for i in range(3)]
-    with pytest.raises(Exception, match="absent"):
-        model.set_loras([Lora(tmp_path / "absent.gguf")])
-    assert [len(ids_of(stream)) for stream in running] == [TURN + 20] * 3
-    assert len(ids_of(model.generate(request(model, 5, 3)))) == 3

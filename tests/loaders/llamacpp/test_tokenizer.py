@@ -1,4 +1,4 @@
-"""A text of any kind and length is read: it neither ends the program nor holds up who reads another one."""
+"""Texts of any kind and length are tokenized without crashing the program or delaying others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from errors import ModelClosed
 from loaders import loader_named
 from loaders.base import Model
-from loaders.llamacpp.long_words import LONGEST, pieces
+from loaders.llamacpp.long_words import LONGEST, split_long_words
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from tests.conftest import keep_going
 from tests.zoo import ggufs
 
-#: Ways of splitting text into words (tokenizer.ggml.pre) that recurse for each letter, each in another manner.
+#: Pre-tokenizers (tokenizer.ggml.pre) that recurse for each letter, each in a different way.
 WAYS = ("gpt-4o", "deepseek-v3", "deepseek-llm", "tekken", "poro-chat", "falcon", "viking", "exaone-moe")
-#: What may go on for ever.
+#: Text that may continue indefinitely.
 ENDLESS = (
     "a",
     "aA",
@@ -51,7 +51,7 @@ from loaders.llamacpp import native
 from loaders.llamacpp.library import C
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 
-native.start(False)
+native.initialize(False)
 options = C.llama_model_default_params()
 options.vocab_only = True
 for path in sys.argv[3:]:
@@ -91,7 +91,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Model:
 )
 def test_pieces_are_the_text_and_nothing_in_them_is_too_long(parts: list[tuple[str, int]]) -> None:
     text = "".join(part * count for part, count in parts)
-    found = list(pieces(text))
+    found = list(split_long_words(text))
     assert "".join(found) == text
     for piece in found:
         for kind in (r"[^ \t\n\r\v\f]+", r"\s+", r"(?:[^\W\d_]| )+"):
@@ -101,22 +101,22 @@ def test_pieces_are_the_text_and_nothing_in_them_is_too_long(parts: list[tuple[s
 @pytest.mark.parametrize("shift", range(-12, 13))
 def test_a_cut_goes_through_no_control_token(shift: int) -> None:
     text = "x" * (LONGEST + shift) + "<|im_end|>" + "y" * LONGEST
-    assert any("<|im_end|>" in piece for piece in pieces(text))
+    assert any("<|im_end|>" in piece for piece in split_long_words(text))
 
 
 def test_texts_without_long_words_stay_whole() -> None:
     text = "All of this is one piece, however long it is.\n\n" * 5000
-    assert list(pieces(text)) == [text]
+    assert list(split_long_words(text)) == [text]
 
 
 def test_words_without_marks_are_parted_between_words() -> None:
     text = "one word after the other " * 400
-    assert all(re.fullmatch(r"(^| )\w.*\w", piece) for piece in list(pieces(text))[:-1])
+    assert all(re.fullmatch(r"(^| )\w.*\w", piece) for piece in list(split_long_words(text))[:-1])
 
 
 def test_chinese_is_cut_where_words_end() -> None:
     text = "他说了很多话，但是没有人听见。" * 400
-    assert all(piece.endswith(("话", "见")) for piece in list(pieces(text))[:-1])
+    assert all(piece.endswith(("话", "见")) for piece in list(split_long_words(text))[:-1])
 
 
 def test_whatever_stands_around_a_text_stands_around_a_long_one(small: Model) -> None:
@@ -145,9 +145,11 @@ def test_who_reads_a_long_text_holds_up_nobody_but_the_end(tmp_path: Path) -> No
         closing = threading.Thread(target=tokenizer.close, daemon=True)
         closing.start()
         closing.join(0.2)
-        assert closing.is_alive()  # the vocabulary is still being looked at
+        assert closing.is_alive()  # the vocabulary is still in use
     closing.join(30)
     assert not closing.is_alive()
     with pytest.raises(ModelClosed):
         tokenizer.encode("a")
+    with pytest.raises(ModelClosed):
+        tokenizer.piece(5)  # although it is known from before
     model.close()

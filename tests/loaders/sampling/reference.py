@@ -1,4 +1,4 @@
-"""Every sampler in the plainest way: the whole vocabulary in float64, sorted in full, removed tokens at -inf.
+"""Every sampler in its simplest form: the whole vocabulary in float64, fully sorted, removed tokens at -inf.
 
 What the fast stack is held against. `nudge` moves each bound a little, so that a test can tell where an answer hangs on
 the last bit of a float and leave such a case alone.
@@ -42,7 +42,7 @@ def only(z: Dense, keep: npt.NDArray[Any]) -> Dense:
 
 
 def at_least(z: Dense, bound: float) -> Dense:
-    """Keep p >= bound, and the best."""
+    """Keep p >= limit, and the best."""
     p = softmax(z)
     return only(z, ((p >= bound) | (z == z.max())) & (z > -np.inf))
 
@@ -147,7 +147,7 @@ def no_repeat_ngram(z: Dense, tokens: Sequence[int], size: int) -> Dense:
 
 
 def dry_lengths(window: Sequence[int], breakers: frozenset[int], longest: int = 50) -> dict[int, int]:
-    """For each token that would prolong a repetition: the longest stretch before it that equals the end."""
+    """For each token that would extend a repetition: the longest sequence before it that equals the end."""
     found: dict[int, int] = {}
     if not window or window[-1] in breakers:
         return found
@@ -180,7 +180,7 @@ def chain(
     breakers: frozenset[int] = frozenset(),
     nudge: float = 1.0,
 ) -> Dense:
-    """All samplers in the given complete order, XTC at work; what is left is at z > -inf."""
+    """All samplers in the given complete order, with XTC active; the result has z > -inf."""
     assert set(p.sampler_priority) == set(SAMPLERS)
     window = prompt[-p.repetition_penalty_range :]
     for name in p.sampler_priority:

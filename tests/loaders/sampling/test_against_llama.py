@@ -1,4 +1,4 @@
-"""The samplers that llama.cpp has too, against its own, called through its C API on the same logits.
+"""The samplers that llama.cpp also has, compared with its own, called through its C API on the same logits.
 
 Deliberate differences, each shown below: top_k keeps those equal to the last one; XTC spares newlines and the end of
 the text; DRY's matches count up to 50 tokens; masses are summed more exactly.
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loaders.sampling import adaptive, cuts, dry, mirostat, penalties, temperature, xtc
+from loaders.sampling import adaptive, dry, mirostat, penalties, temperature, truncation, xtc
 from loaders.sampling.candidates import Candidates
-from loaders.sampling.run import Run, Window
+from loaders.sampling.state import SamplerState, TokenWindow
 
 C = pytest.importorskip("llama_cpp")
 DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -29,7 +29,7 @@ class Theirs:
         self.sampler = sampler
 
     def apply(self, logits: np.ndarray) -> tuple[dict[int, float], int]:
-        """What is left with its probabilities, and what was selected (of the samplers that select)."""
+        """The remaining candidates with their probabilities, and the selected one (for samplers that select)."""
         data = np.zeros(len(logits), DATA)
         data["id"], data["logit"] = np.arange(len(logits)), logits
         array = C.llama_token_data_array()
@@ -72,7 +72,7 @@ def agree(logits: np.ndarray, apply: Callable[[Candidates], object], sampler: An
     found = ours(logits, apply)
     if len(logits) <= 3000:
         assert found.keys() == wanted.keys()
-    # over tens of thousands its float32 running sums drift, so that a cut by mass ends a few tokens early or late
+    # over tens of thousands, its float32 cumulative sums drift, so that a cut by mass ends a few tokens early or late
     strays = found.keys() ^ wanted.keys()
     assert sum(found.get(token, 0) + wanted.get(token, 0) for token in strays) < 1e-4
     assert max(abs(found[token] - wanted[token]) for token in wanted.keys() & found.keys()) < 1e-4
@@ -92,56 +92,56 @@ every_shape = pytest.mark.parametrize("z", LOGITS, ids=lambda z: str(len(z)))
 @every_shape
 def test_cuts(z: np.ndarray) -> None:
     for k in (1, 3, 40, 100_000):
-        agree(z, lambda c, k=k: cuts.top_k(c, k), C.llama_sampler_init_top_k(k))
+        agree(z, lambda c, k=k: truncation.top_k(c, k), C.llama_sampler_init_top_k(k))
     for p in (0.01, 0.3, 0.5, 0.9, 0.95, 0.99):
-        agree(z, lambda c, p=p: cuts.top_p(c, p), C.llama_sampler_init_top_p(p, 1))
-        agree(z, lambda c, p=p: cuts.min_p(c, p), C.llama_sampler_init_min_p(p, 1))
-        agree(z, lambda c, p=p: cuts.typical_p(c, p), C.llama_sampler_init_typical(p, 1))
+        agree(z, lambda c, p=p: truncation.top_p(c, p), C.llama_sampler_init_top_p(p, 1))
+        agree(z, lambda c, p=p: truncation.min_p(c, p), C.llama_sampler_init_min_p(p, 1))
+        agree(z, lambda c, p=p: truncation.typical_p(c, p), C.llama_sampler_init_typical(p, 1))
     for n in (0.5, 1, 2, 4):
-        agree(z, lambda c, n=n: cuts.top_n_sigma(c, n), C.llama_sampler_init_top_n_sigma(n))
+        agree(z, lambda c, n=n: truncation.top_n_sigma(c, n), C.llama_sampler_init_top_n_sigma(n))
 
 
 def test_top_k_keeps_ties_and_llama_does_not() -> None:
     z = np.array([1, 1, 1, 0], np.float32)
     with Theirs(C.llama_sampler_init_top_k(2)) as theirs:
         assert len(theirs.apply(z)[0]) == 2
-    assert set(ours(z, lambda c: cuts.top_k(c, 2))) == {0, 1, 2}
+    assert set(ours(z, lambda c: truncation.top_k(c, 2))) == {0, 1, 2}
 
 
 @every_shape
 def test_temperatures(z: np.ndarray) -> None:
     for t in (0.2, 0.7, 1.3, 5):
-        agree(z, lambda c, t=t: temperature.temperature(c, t), C.llama_sampler_init_temp(t))
+        agree(z, lambda c, t=t: temperature.apply_temperature(c, t), C.llama_sampler_init_temp(t))
     for low, high, exponent in ((0.5, 1.5, 1), (0.1, 4, 2.5), (1, 1.2, 0.3)):
         sampler = C.llama_sampler_init_temp_ext((low + high) / 2, (high - low) / 2, exponent)
-        agree(z, lambda c, v=(low, high, exponent): temperature.dynamic_temperature(c, *v), sampler)
+        agree(z, lambda c, v=(low, high, exponent): temperature.apply_dynamic_temperature(c, *v), sampler)
 
 
 @every_shape
 def test_xtc(z: np.ndarray) -> None:
     for threshold in (0.01, 0.05, 0.1, 0.3):
         sampler = C.llama_sampler_init_xtc(1.0, threshold, 1, 1)
-        agree(z, lambda c, t=threshold: xtc.xtc(c, t, frozenset()), sampler)
+        agree(z, lambda c, t=threshold: xtc.apply_xtc(c, t, frozenset()), sampler)
 
 
 def test_xtc_spares_newlines_and_llama_does_not() -> None:
     z = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
     with Theirs(C.llama_sampler_init_xtc(1.0, 0.15, 1, 1)) as theirs:
         assert set(theirs.apply(z)[0]) == {2, 3}
-    assert set(ours(z, lambda c: xtc.xtc(c, 0.15, frozenset({0})))) == {0, 1, 2, 3}
+    assert set(ours(z, lambda c: xtc.apply_xtc(c, 0.15, frozenset({0})))) == {0, 1, 2, 3}
 
 
 @every_shape
 def test_penalties(z: np.ndarray) -> None:
     tokens = np.random.default_rng(1).integers(0, min(len(z), 50), 200)
     for size in (10, 64, 200):
-        window = Window(tokens, size)
+        window = TokenWindow(tokens, size)
         for repeat, frequency, presence in ((1.2, 0, 0), (0.8, 0, 0), (1, 0.3, 0), (1, 0, 0.7), (1.3, 0.1, 0.2)):
 
-            def apply(c: Candidates, w: Window = window, values: Any = (repeat, presence, frequency)) -> None:
-                penalties.repetition(c, w.tokens, values[0])
-                penalties.additive(c, w.tokens, values[1])
-                penalties.additive(c, w.tokens, w.counts * np.float32(values[2]))
+            def apply(c: Candidates, w: TokenWindow = window, values: Any = (repeat, presence, frequency)) -> None:
+                penalties.apply_repetition_penalty(c, w.tokens, values[0])
+                penalties.apply_additive_penalty(c, w.tokens, values[1])
+                penalties.apply_additive_penalty(c, w.tokens, w.counts * np.float32(values[2]))
 
             sampler = C.llama_sampler_init_penalties(len(z), size, repeat, frequency, presence)
             agree(z, apply, sampler, *tokens.tolist())
@@ -160,11 +160,11 @@ def test_mirostat_1_keeps_the_same_and_learns_the_same(z: np.ndarray) -> None:
 
 @every_shape
 def test_adaptive_p_bends_the_same_and_learns_the_same(z: np.ndarray) -> None:
-    follow(C.llama_sampler_init_adaptive_p(0.3, 0.8, 5), adaptive.Adaptive(0.3, 0.8), z)
+    follow(C.llama_sampler_init_adaptive_p(0.3, 0.8, 5), adaptive.AdaptiveP(0.3, 0.8), z)
 
 
-def follow(sampler: Any, step: mirostat.Mirostat | adaptive.Adaptive, z: np.ndarray) -> None:
-    """Twelve tokens on changing logits; ours is told what theirs chose."""
+def follow(sampler: Any, step: mirostat.Mirostat | adaptive.AdaptiveP, z: np.ndarray) -> None:
+    """Twelve tokens on changing logits; ours accepts what llama.cpp's chose."""
     rng = np.random.default_rng(2)
     with Theirs(sampler) as theirs:
         for _ in range(12):
@@ -203,10 +203,10 @@ def test_dry(vocab: Any, allowed: int, window: int) -> None:
     z = model_like(n, 3)
     for _ in range(5):
         tokens = rng.integers(1000, 1004, int(rng.integers(1, 400))).tolist()  # four words, so they repeat
-        repeats = dry.Repeats(Run(n_vocab=n, prompt_ids=tokens, window=window))
+        repeats = dry.RepeatIndex(SamplerState(n_vocab=n, prompt_ids=tokens, window=window))
         agree(
             z,
-            lambda c, r=repeats: dry.dry(c, r, 0.8, 1.75, allowed),
+            lambda c, r=repeats: dry.apply_dry(c, r, 0.8, 1.75, allowed),
             dry_sampler(vocab, allowed, window, ()),
             *tokens,
         )
@@ -224,7 +224,7 @@ def test_dry_with_breakers(vocab: Any) -> None:
     from loaders.params import SamplingParams
 
     n = C.llama_vocab_n_tokens(vocab)
-    ids = dry.breaker_ids(SamplingParams(dry_multiplier=0.8), encode, piece, n)
+    ids = dry.find_breaker_ids(SamplingParams(dry_multiplier=0.8), encode, piece, n)
     newline = encode("\n")[0]
     assert newline in ids
     assert len(ids) < 2000
@@ -234,6 +234,6 @@ def test_dry_with_breakers(vocab: Any) -> None:
     assert not ids & set(words[:-1])
     for _ in range(5):
         tokens = [words[i] for i in rng.integers(0, 4, 60)] + words[:3]
-        repeats = dry.Repeats(Run(n_vocab=n, prompt_ids=tokens, window=1000, breaker_ids=ids))
+        repeats = dry.RepeatIndex(SamplerState(n_vocab=n, prompt_ids=tokens, window=1000, breaker_ids=ids))
         sampler = dry_sampler(vocab, 2, 1000, (b"\n", b":", b'"', b"*"))
-        agree(z, lambda c, r=repeats: dry.dry(c, r, 0.8, 1.75, 2), sampler, *tokens)
+        agree(z, lambda c, r=repeats: dry.apply_dry(c, r, 0.8, 1.75, 2), sampler, *tokens)

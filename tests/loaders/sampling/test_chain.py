@@ -1,4 +1,4 @@
-"""The chain: order, seeds, bans, greedy, choosing again, what it raises, and that chance is what it should be."""
+"""The chain: order, seeds, bans, greedy decoding, choosing again, errors, and correct probabilities."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from errors import EngineFailed, InvalidInput
 from loaders.params import SAMPLERS, SamplingParams
-from loaders.sampling import ELSEWHERE, SamplerChain, chain, order
-from loaders.sampling.run import Run, Window
+from loaders.sampling import NON_SAMPLER_PARAMS, SamplerChain, chain, sampler_order
+from loaders.sampling.state import SamplerState, TokenWindow
 
 N = 1000
 RNG = np.random.default_rng(7)
@@ -28,7 +28,7 @@ def make(n_vocab: int = N, seed: int = 1, prompt_ids: Any = (), **knobs: Any) ->
 
 
 def text(chain: SamplerChain, count: int = 40, seed: int = 3) -> list[int]:
-    """Tokens of a model whose logits depend on the place alone."""
+    """Tokens of a model whose logits depend only on the position."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -45,10 +45,10 @@ def test_every_sampler_of_the_priority_list_has_a_builder() -> None:
 
 
 def test_an_incomplete_order_switches_nothing_off() -> None:
-    assert order(SamplingParams()) == list(SAMPLERS)
-    assert order(SamplingParams(sampler_priority=())) == list(SAMPLERS)
-    assert order(SamplingParams(sampler_priority=("top_k",))) == list(SAMPLERS)
-    steps = order(SamplingParams(sampler_priority=("min_p", "temperature")))
+    assert sampler_order(SamplingParams()) == list(SAMPLERS)
+    assert sampler_order(SamplingParams(sampler_priority=())) == list(SAMPLERS)
+    assert sampler_order(SamplingParams(sampler_priority=("top_k",))) == list(SAMPLERS)
+    steps = sampler_order(SamplingParams(sampler_priority=("min_p", "temperature")))
     assert sorted(steps) == sorted(SAMPLERS)
     assert steps.index("min_p") < steps.index("temperature") < steps.index("top_k")
 
@@ -56,11 +56,11 @@ def test_an_incomplete_order_switches_nothing_off() -> None:
 def test_a_strange_name_in_the_order_is_told() -> None:
     warnings: list[str] = []
     make(sampler_priority=("top_k", "magic"), warnings=warnings)
-    assert warnings == ["sampler_priority names no sampler with magic: this was left out."]
+    assert warnings == ["sampler_priority: unknown samplers were ignored: magic."]
 
 
 def test_temperature_last_moves_the_three() -> None:
-    assert order(SamplingParams(temperature_last=True))[-3:] == [
+    assert sampler_order(SamplingParams(temperature_last=True))[-3:] == [
         "temperature",
         "dynamic_temperature",
         "quadratic_sampling",
@@ -138,17 +138,21 @@ def test_the_steps_tell_what_they_took_and_what_they_moved() -> None:
         assert after.probabilities.sum() == pytest.approx(1, abs=1e-5)
         assert np.count_nonzero(after.probabilities) == after.kept == before.kept - after.removed
         lost = (before.probabilities > 0) & (after.probabilities == 0)
-        assert after.taken == pytest.approx(before.probabilities[lost].sum(), abs=1e-6)
-        assert after.moved == pytest.approx(np.abs(after.probabilities - before.probabilities).sum() / 2, abs=1e-6)
-        assert all(not allowed[token] or lost[token] for token, _ in after.gone)
-    assert stages[2].taken == 0 < stages[2].moved  # temperature only bends
-    assert stages[3].moved == pytest.approx(stages[3].taken, abs=1e-6)  # a cut gives its share to all that stay
+        assert after.dropped_mass == pytest.approx(before.probabilities[lost].sum(), abs=1e-6)
+        assert after.tv_distance == pytest.approx(
+            np.abs(after.probabilities - before.probabilities).sum() / 2, abs=1e-6
+        )
+        assert all(not allowed[token] or lost[token] for token, _ in after.dropped)
+    assert stages[2].dropped_mass == 0 < stages[2].tv_distance  # temperature only transforms
+    assert stages[3].tv_distance == pytest.approx(
+        stages[3].dropped_mass, abs=1e-6
+    )  # a truncation gives its share to all that stay
     assert make(min_p=0.3).stages(Z)[-1].top[0][1] == pytest.approx(stages[0].top[0][1] / (1 - make(
-        min_p=0.3).stages(Z)[-1].taken), rel=1e-4)  # fmt: skip
+        min_p=0.3).stages(Z)[-1].dropped_mass), rel=1e-4)  # fmt: skip
 
 
 def test_knobs_that_are_not_the_stacks_business_exist() -> None:
-    assert set(SamplingParams.model_fields) >= ELSEWHERE
+    assert set(SamplingParams.model_fields) >= NON_SAMPLER_PARAMS
 
 
 # --- chance --------------------------------------------------------------------------------------------------------
@@ -181,7 +185,7 @@ def test_default_settings_change_nothing() -> None:
 
 
 def test_the_tail_of_a_long_list_is_drawn_too() -> None:
-    # each of 100,000 has 2e-9, which a running float32 sum next to 1 would lose
+    # each of 100,000 has 2e-9, which a cumulative float32 sum next to 1 would lose
     z = np.full(100_001, 0, np.float32)
     z[0] = 20
     ids = {0}
@@ -280,14 +284,14 @@ def test_penalties_look_at_prompt_and_reply_within_the_range() -> None:
 def test_the_window_counts_as_a_plain_count_does() -> None:
     rng = np.random.default_rng(0)
     tokens = rng.integers(-1, 12, 400).tolist()
-    window = Window(np.array(tokens[:50]), 30)
+    window = TokenWindow(np.array(tokens[:50]), 30)
     for i, token in enumerate(tokens[50:], 51):
         window.append(token)
         last = [token for token in tokens[:i][-30:] if token >= 0]
         assert dict(zip(window.tokens.tolist(), window.counts.tolist(), strict=True)) == {
             token: last.count(token) for token in last
         }
-    many = Window(np.arange(0), 5000)
+    many = TokenWindow(np.arange(0), 5000)
     for token in range(5000):
         many.append(token)
     assert many.tokens.tolist() == list(range(5000))
@@ -304,7 +308,7 @@ def test_a_range_of_zero_is_the_whole_context() -> None:
 
 
 def test_the_history_grows() -> None:
-    run = Run(n_vocab=5, prompt_ids=[1, 9, -3], window=10)
+    run = SamplerState(n_vocab=5, prompt_ids=[1, 9, -3], window=10)
     for token in range(3000):
         run.accept(token % 5)
     assert run.history.tokens.tolist() == [1, -1, -1, *(token % 5 for token in range(3000))]
@@ -344,7 +348,7 @@ def test_adaptive_p_pulls_towards_its_target() -> None:
 def test_mirostat_and_adaptive_p_together_are_told() -> None:
     warnings: list[str] = []
     assert make(mirostat_mode=1, adaptive_target=0.5, warnings=warnings).steps == ("mirostat",)
-    assert "adaptive-p does nothing" in warnings[0]
+    assert "adaptive-p has no effect" in warnings[0]
 
 
 # --- what comes before the samplers --------------------------------------------------------------------------------
@@ -357,10 +361,10 @@ def test_biases_and_bans() -> None:
     ids, p = c.distribution(z)
     assert ids.tolist() == [0, 1]
     assert p[1] / p[0] == pytest.approx(math.e, rel=1e-4)
-    assert warnings == ["Token id 7 does not exist in this model: its ban or bias was left out."]
+    assert warnings == ["Token id 7 does not exist in this model, so its ban or bias was ignored."]
     bans = c.stages(z)[1]
     assert (bans.name, bans.kept, bans.removed) == ("bans", 2, 2)
-    assert {token for token, _ in bans.gone} == {2, 3}
+    assert {token for token, _ in bans.dropped} == {2, 3}
 
 
 def test_a_bias_that_is_not_finite() -> None:
@@ -368,7 +372,7 @@ def test_a_bias_that_is_not_finite() -> None:
     assert make(4, logit_bias={1: math.inf}).choose(z) == 1
     with pytest.raises(InvalidInput, match="NaN"):
         make(4, logit_bias={1: math.nan})
-    with pytest.raises(InvalidInput, match="5 tokens, and this model has 4"):
+    with pytest.raises(InvalidInput, match="5 tokens, but this model has only 4"):
         make(4, logit_bias=dict.fromkeys(range(5), 1.0))
 
 
@@ -414,11 +418,11 @@ def test_logits_that_are_not_numbers_are_an_error(knobs: dict[str, Any]) -> None
     for bad in ([0, math.nan, 0, 0], [math.inf, 0, 0, 0], [math.nan] * 4):
         z = np.array(bad, np.float32)
         for look in (c.choose, c.stages, c.distribution):
-            with pytest.raises(EngineFailed, match="not numbers"):
+            with pytest.raises(EngineFailed, match="NaN logits"):
                 look(z)
-    with pytest.raises(EngineFailed, match="no allowed token"):
+    with pytest.raises(EngineFailed, match="all tokens are banned"):
         c.choose(np.zeros(4, np.float32), np.zeros(4, bool))
-    with pytest.raises(EngineFailed, match="no allowed token"):
+    with pytest.raises(EngineFailed, match="all tokens are banned"):
         c.stages(np.zeros(4, np.float32), np.zeros(4, bool))
     with pytest.raises(ValueError, match="shape"):
         c.choose(np.zeros(5, np.float32))
@@ -473,7 +477,7 @@ def test_stages_say_what_went() -> None:
         ("min_p", "0.2", 3, 1),
         ("temperature", "0.5", 3, 0),
     ]
-    assert stages[1].gone == ((3, pytest.approx(0.05)),)
+    assert stages[1].dropped == ((3, pytest.approx(0.05)),)
     assert stages[1].top == ((0, pytest.approx(0.5 / 0.95)), (1, pytest.approx(0.3 / 0.95)))
 
 
@@ -487,7 +491,7 @@ def test_other_kinds_of_arrays_are_taken() -> None:
 @pytest.mark.parametrize("do_sample", [False, True])
 @pytest.mark.parametrize("least", [0, 1, 3])
 def test_the_end_may_come_right_after_the_least_length(restricted: str, do_sample: bool, least: int) -> None:
-    """Whatever else leaves tokens out: the least length holds off the end for so many tokens and for none more."""
+    """Whatever else excludes tokens: the minimum length prevents the end for exactly that many tokens."""
     end = 7
     bias = {3: -1.0} if restricted in ("by a bias", "by both") else {}
     allowed = np.isin(np.arange(N), (end, 8, 9)) if restricted in ("by a grammar", "by both") else None
@@ -503,8 +507,8 @@ def test_the_end_may_come_right_after_the_least_length(restricted: str, do_sampl
 
 
 def test_a_second_draw_favours_nobody() -> None:
-    """After a choice that a grammar refuses, the others keep their chances: the same draw again would give them all
-    to those that stand where the first one fell.
+    """After a choice that a grammar refuses, the others keep their probabilities: the same random number again would
+    give all of it to the neighbours of the first choice.
     """
     logits = np.log(np.array([0.5, 0.25, 0.25], np.float32))
     allowed = np.array([False, True, True])

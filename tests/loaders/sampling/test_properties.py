@@ -1,4 +1,6 @@
-"""The fast samplers against the plain reference: ties, removed tokens, tiny and long vocabularies, huge logits."""
+"""The fast samplers compared with the simple reference: ties, removed tokens, tiny and large vocabularies, huge
+logits.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loaders.params import SAMPLERS, SamplingParams
-from loaders.sampling import SamplerChain, cuts, temperature, xtc
+from loaders.sampling import SamplerChain, temperature, truncation, xtc
 from loaders.sampling.candidates import Candidates
-from loaders.sampling.selection import heaviest, largest
+from loaders.sampling.selection import argmax_k, smallest_top_mass
 from tests.loaders.sampling import reference
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the chain silences what happens at -inf
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the chain suppresses warnings for -inf
 
 Dense = reference.Dense
 
@@ -35,7 +37,7 @@ def short_logits(draw: st.DrawFn) -> np.ndarray:
 
 @st.composite
 def long_logits(draw: st.DrawFn) -> np.ndarray:
-    """More than are sorted at once, in the shapes that models and bad luck produce."""
+    """More than are sorted at once, in the distributions of models and in unfavourable ones."""
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     n = draw(st.sampled_from([2049, 5000, 20_000]))
     z = rng.standard_normal(n) * draw(st.sampled_from([0.0, 0.01, 1, 3, 8]))
@@ -55,19 +57,19 @@ any_logits = st.one_of(short_logits(), short_logits(), long_logits())
 share = st.floats(0.001, 0.999)
 
 CUTS: dict[str, tuple[Callable[..., None], Callable[..., Dense], st.SearchStrategy[float]]] = {
-    "top_p": (cuts.top_p, reference.top_p, share),
-    "min_p": (cuts.min_p, reference.min_p, share),
-    "typical_p": (cuts.typical_p, reference.typical_p, share),
-    "tfs": (cuts.tfs, reference.tfs, share),
-    "top_a": (cuts.top_a, reference.top_a, share),
-    "epsilon_cutoff": (cuts.epsilon_cutoff, reference.epsilon_cutoff, st.floats(1e-6, 0.9)),
-    "eta_cutoff": (cuts.eta_cutoff, reference.eta_cutoff, st.floats(1e-6, 0.9)),
-    "top_n_sigma": (cuts.top_n_sigma, reference.top_n_sigma, st.floats(0.01, 5)),
+    "top_p": (truncation.top_p, reference.top_p, share),
+    "min_p": (truncation.min_p, reference.min_p, share),
+    "typical_p": (truncation.typical_p, reference.typical_p, share),
+    "tfs": (truncation.tfs, reference.tfs, share),
+    "top_a": (truncation.top_a, reference.top_a, share),
+    "epsilon_cutoff": (truncation.epsilon_cutoff, reference.epsilon_cutoff, st.floats(1e-6, 0.9)),
+    "eta_cutoff": (truncation.eta_cutoff, reference.eta_cutoff, st.floats(1e-6, 0.9)),
+    "top_n_sigma": (truncation.top_n_sigma, reference.top_n_sigma, st.floats(0.01, 5)),
 }
 
 
 def dense(c: Candidates) -> Dense:
-    """What is left, laid out over the vocabulary."""
+    """The result, spread over the vocabulary."""
     out = np.full(c.n_vocab, -np.inf)
     out[c.ids] = c.logits
     return out
@@ -88,11 +90,11 @@ def same(found: Dense, wanted: Dense) -> None:
 def test_a_cut_keeps_what_the_reference_keeps(name: str, ordered: bool, data: st.DataObject, z: np.ndarray) -> None:
     cut, slow, values = CUTS[name]
     value = data.draw(values)
-    # where a bound that is moved by a small part changes the answer, either answer is right
+    # if a slightly moved limit changes the result, either result is right
     part = 1e-2 if name == "tfs" else 1e-5  # its curvature is a difference of differences of float32 values
     lower, upper = (slow(z.astype(np.float64), value * nudge) for nudge in (1 - part, 1 + part))
     assume(((lower > -np.inf) == (upper > -np.inf)).all())
-    if name == "typical_p":  # equal distances on the two sides of H are told apart by the last bit alone
+    if name == "typical_p":  # equal distances on the two sides of H differ only in the last bit
         p = reference.softmax(z.astype(np.float64))
         distance = np.abs(-np.log(np.maximum(p, 1e-300)) - reference.entropy(z.astype(np.float64)))
         kept = lower > -np.inf
@@ -120,7 +122,7 @@ def test_top_k_keeps_what_the_reference_keeps(z: np.ndarray, k: int, ordered: bo
     c = Candidates(z)
     if ordered:
         c.sort()
-    cuts.top_k(c, k)
+    truncation.top_k(c, k)
     same(dense(c), reference.top_k(z.astype(np.float64), k))
 
 
@@ -130,7 +132,7 @@ def test_xtc_removes_what_the_reference_removes(z: np.ndarray, threshold: float,
     lower, upper = (reference.xtc(z.astype(float), threshold * nudge, protected) for nudge in (1 - 1e-5, 1 + 1e-5))
     assume(np.array_equal(lower, upper))
     c = Candidates(z)
-    xtc.xtc(c, threshold, protected)
+    xtc.apply_xtc(c, threshold, protected)
     same(dense(c), lower)
 
 
@@ -149,9 +151,9 @@ def test_bent_distributions(
     assume(np.abs(z[z > -np.inf]).max() < 100)  # beyond this float32 itself is too coarse for 1e-4
     wide = z.astype(np.float64)
     for fast, slow, values in (
-        (temperature.temperature, lambda z, t: z / t, (low,)),
-        (temperature.dynamic_temperature, reference.dynamic_temperature, (low, high, exponent)),
-        (temperature.quadratic, reference.quadratic, (factor, curve)),
+        (temperature.apply_temperature, lambda z, t: z / t, (low,)),
+        (temperature.apply_dynamic_temperature, reference.dynamic_temperature, (low, high, exponent)),
+        (temperature.apply_quadratic, reference.quadratic, (factor, curve)),
     ):
         c = Candidates(z)
         fast(c, *values)
@@ -165,9 +167,9 @@ def test_bent_distributions(
 @settings(max_examples=100, deadline=None)
 def test_huge_logits_leave_numbers(z: np.ndarray, values: tuple[float, ...]) -> None:
     c = Candidates(z)
-    temperature.temperature(c, values[0])
-    temperature.quadratic(c, values[1], 1 + values[2])
-    temperature.dynamic_temperature(c, 0.0, values[3], values[4])
+    temperature.apply_temperature(c, values[0])
+    temperature.apply_quadratic(c, values[1], 1 + values[2])
+    temperature.apply_dynamic_temperature(c, 0.0, values[3], values[4])
     assert np.isfinite(c.best)
     assert not np.isnan(c.probabilities).any()
     assert float(c.probabilities.sum()) == pytest.approx(1, abs=1e-4)
@@ -176,7 +178,7 @@ def test_huge_logits_leave_numbers(z: np.ndarray, values: tuple[float, ...]) -> 
 @given(z=long_logits(), count=st.integers(1, 6000))
 @settings(max_examples=60, deadline=None)
 def test_largest(z: np.ndarray, count: int) -> None:
-    found, ordered = largest(z, count)
+    found, ordered = argmax_k(z, count)
     values = np.sort(z[z > -np.inf])[::-1]
     wanted = values[values >= values[min(count, len(values)) - 1]]
     assert np.sort(z[found])[::-1].tolist() == wanted.tolist()
@@ -189,7 +191,7 @@ def test_largest(z: np.ndarray, count: int) -> None:
 def test_heaviest(keys: np.ndarray, seed: int, mass: float, power: int) -> None:
     weights = (np.random.default_rng(seed).random(len(keys)) ** power).astype(np.float32)
     total = float(weights.sum(dtype=np.float64))
-    found, _ = heaviest(keys, weights, mass * total)
+    found, _ = smallest_top_mass(keys, weights, mass * total)
     chosen = np.zeros(len(keys), bool)
     chosen[found] = True
     assert chosen.any()

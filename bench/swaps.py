@@ -1,0 +1,101 @@
+"""Switches between two models by API requests that name them: no memory leak, and no reply from the wrong model.
+
+Four clients request one of two small models of the tests' zoo at random; only one fits at a time. Each reply is
+compared with that model's own. `python -m bench.swaps 100` stops after 100 loads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from modules.api import launch
+from modules.app import App
+from tests.zoo import ggufs
+
+SWAPS, CLIENTS = 1000, 4
+MODELS = ("llama", "gemma2")
+
+
+def ask(port: int, model: str) -> tuple[str, str]:
+    """The text of a reply, and the model that it names."""
+    body = {"prompt": f"[{model}] Once", "model": model, "max_tokens": 8, "do_sample": False, "ban_eos_token": True}
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer: Any = json.loads(connection.getresponse().read())
+    if "choices" not in answer:
+        return str(answer), ""
+    return answer["choices"][0]["text"], answer["model"]
+
+
+def measure(swaps: int) -> list[str]:
+    """The figures, each as a sentence."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "models").mkdir()
+        names = [ggufs.make(each, Path(folder) / "models").stem for each in MODELS]
+        given = ["--nowebui", "--api-port", str(port), "--user-data-dir", folder, "--load-on-demand"]
+        app = App.build(Path(__file__).resolve().parents[1], [*given, "--n-ctx", "256", "--threads", "1"])
+        served = launch(app)
+        alone = {name: ask(port, name) for name in names}
+        loads, wrong, replies = 0, [], 0
+        own, memory = psutil.Process(), list[int]()
+        original = app.models._load_model
+
+        def counted(*given: Any) -> Any:
+            nonlocal loads
+            loads += 1
+            return original(*given)
+
+        app.models._load_model = counted
+
+        def go_on(seed: int) -> None:
+            nonlocal replies
+            chance = random.Random(seed)
+            while loads < swaps:
+                name = chance.choice(names)
+                if (got := ask(port, name)) != alone[name]:
+                    wrong.append((name, got))
+                replies += 1
+
+        began = time.monotonic()
+        threads = [threading.Thread(target=go_on, args=(seed,)) for seed in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.2)
+            if loads >= swaps // 5 and not memory:  # imports and caches of the first requests are loaded
+                memory.append(own.memory_info().rss)
+        memory.append(own.memory_info().rss)
+        took = time.monotonic() - began
+        children = len(own.children(recursive=True))
+        served.close()
+        app.close()
+    return [
+        f"{loads} loads, {replies} replies of {CLIENTS} clients in {took:.0f} s: {len(wrong)} wrong {wrong[:2]}",
+        f"the server's memory: {memory[0] / 1e6:.0f} MB, at the end {memory[-1] / memory[0] - 1:+.1%}; "
+        f"{children} processes of its own",
+    ]
+
+
+def main() -> None:
+    for line in measure(SWAPS):
+        print(line)
+
+
+if __name__ == "__main__":
+    for line in measure(int(sys.argv[1]) if len(sys.argv) > 1 else SWAPS):
+        print(line)

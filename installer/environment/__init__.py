@@ -1,0 +1,1 @@
+"""The Python environment: created, filled, tested, replaced, and restored if that fails."""

@@ -1,0 +1,1 @@
+"""Detects this machine's hardware: GPUs and drivers, processor, disk, compilers. It chooses no package."""

@@ -1,0 +1,1 @@
+"""Installs torch and ExLlamaV2: which builds fit a GPU, and how they are added."""

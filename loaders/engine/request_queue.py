@@ -1,0 +1,124 @@
+"""The queue of requests that wait for a place in an engine, oldest first. Any thread may add to it.
+
+It contains jobs, and the engine's requests that had to give up their places. It must not know what is computed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from errors import UserError
+from loaders.job import Job
+
+
+class HasJob(Protocol):
+    """Anything that can wait: it has a job."""
+
+    @property
+    def job(self) -> Job: ...
+
+
+T = TypeVar("T", bound=HasJob)
+
+
+class RequestQueue(Generic[T]):
+    """Requests that have not started and those that were put back to wait."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed: UserError | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        """Add to the end. Raises: the reason given to `close`."""
+        with self._changed:
+            if self._closed:
+                raise self._closed
+            self._items.append(item)
+            self._changed.notify()
+
+    def requeue(self, item: T, *, first: bool) -> None:
+        """Put a running request back: as the next one, or at the end."""
+        with self._changed:
+            if first:
+                self._items.appendleft(item)
+            else:
+                self._items.append(item)
+
+    def requeue_by_age(self, item: T) -> None:
+        """Put back a request that left the queue before it started: before all newer ones that have not started
+        either.
+        """
+        with self._changed:
+            later = (
+                place
+                for place, other in enumerate(self._items)
+                if not other.job.started and other.job.asked > item.job.asked
+            )
+            self._items.insert(next(later, len(self._items)), item)
+
+    @property
+    def first(self) -> T | None:
+        """The next one."""
+        with self._changed:
+            return self._items[0] if self._items else None
+
+    def take(self) -> T:
+        """Take the next one out."""
+        with self._changed:
+            return self._items.popleft()
+
+    def prefer(self, rank: Callable[[T], int], stop: Callable[[T], bool]) -> None:
+        """Move the first of those with the lowest rank to the front; nothing overtakes an entry for which `stop` is
+        true.
+        """
+        with self._changed:
+            before = list(itertools.takewhile(lambda item: not stop(item), self._items))
+            if before and (best := min(before, key=rank)) is not before[0]:
+                self._items.remove(best)
+                self._items.appendleft(best)
+
+    def take_before(self, wanted: Callable[[T], bool], stop: Callable[[T], bool]) -> list[T]:
+        """Remove all entries that are `wanted` and come before the first for which `stop` is true."""
+        with self._changed:
+            found = [item for item in itertools.takewhile(lambda item: not stop(item), self._items) if wanted(item)]
+            for item in found:
+                self._items.remove(item)
+        return found
+
+    def take_cancelled(self) -> list[T]:
+        """Remove all cancelled requests."""
+        with self._changed:
+            gone = [item for item in self._items if item.job.cancelled]
+            for item in gone:
+                self._items.remove(item)
+        return gone
+
+    def jobs(self) -> list[Job]:
+        """All waiting jobs, in order."""
+        with self._changed:
+            return [item.job for item in self._items]
+
+    def wait(self) -> None:
+        """Sleep until there is an entry, or the queue is closed."""
+        with self._changed:
+            while not (self._items or self._closed):
+                self._changed.wait()
+
+    @property
+    def closed(self) -> UserError | None:
+        """Why nothing can be added any more."""
+        return self._closed
+
+    def close(self, why: UserError) -> None:
+        """Accept nothing more. Only the first reason counts."""
+        with self._changed:
+            self._closed = self._closed or why
+            self._changed.notify()

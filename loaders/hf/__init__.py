@@ -1,1 +1,0 @@
-"""What the loaders of Hugging Face folders share. Nothing heavy is imported here."""

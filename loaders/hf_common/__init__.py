@@ -1,0 +1,1 @@
+"""What the loaders of Hugging Face folders share. Imports nothing heavy."""

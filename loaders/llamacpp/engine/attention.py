@@ -1,0 +1,253 @@
+"""Which of llama.cpp's two attention kernels to use on the CPU: the faster one on this machine.
+
+A model of one layer with the real model's heads is timed with both, for some tenths of a second, once per processor and
+shape of heads, with the chunk sizes and number of threads used for prompts: the plain kernel writes more to memory and
+gains less from a second thread. It must not know of engines.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from errors import LoadCancelled, UserError
+from loaders.llamacpp import openmp
+from loaders.llamacpp.engine.threads import physical_cores
+from loaders.llamacpp.gguf import GGUFHeader
+from loaders.llamacpp.options import GGUFOptions
+from loaders.llamacpp.placement.placement import Placement
+from loaders.memo import remembered
+
+#: The chat to optimize for: tokens of its prompt and of its reply. The prompt's length is the depth of the measurement.
+PROMPT, REPLY = 1536, 256
+#: The plain kernel must take at most this fraction of the other's time, because it needs more memory.
+_WORTH = 0.9
+_PIECE, _ROUNDS = 512, 3  # rows of the steps that represent prompts, and how often each step is timed
+_PATIENCE = 2.0  # seconds after which no further round begins
+_WIDTH, _VOCAB = 64, 32
+_MOST = 16  # query heads of the test: their scores exceed the CPU's caches, as a model's do
+_UINT32, _FLOAT32, _STRING = 4, 6, 8  # of GGUF metadata
+
+
+@dataclass(frozen=True)
+class AttentionHeads:
+    """The attention of a layer: query heads for each key head, values in a head, key heads."""
+
+    group: int
+    size: int
+    keys: int = 1
+
+
+@dataclass(frozen=True)
+class KernelTiming:
+    """Seconds that the chat above spends in one layer's attention, with the flash kernel and without."""
+
+    flash: float
+    plain: float
+
+    @property
+    def choice(self) -> str:
+        """A value of the option flash_attn: on or off."""
+        return "off" if self.plain <= _WORTH * self.flash else "on"
+
+    def in_words(self) -> str:
+        winner, ratio = ("without", self.plain / self.flash) if self.choice == "off" else ("with", 1.0)
+        compared = f"{ratio:.2f} of the time" if self.choice == "off" else "no faster without it"
+        return f"attention {winner} the flash kernel: {compared} on {cpu_name()}, at {PROMPT:,} tokens"
+
+
+@dataclass(frozen=True)
+class KernelTrial:
+    """What is timed, on which processor, with how many threads. `go_on` is called meanwhile by another thread."""
+
+    heads: AttentionHeads
+    on: str
+    threads: int
+    go_on: Callable[[], bool] = field(default=lambda: True, compare=False)
+
+
+def choose_kernel(
+    header: GGUFHeader, options: GGUFOptions, *, card: bool, exact: bool, go_on: Callable[[], bool] = lambda: True
+) -> tuple[str, str]:
+    """The option flash_attn with "auto" resolved if that can be measured, and the reason ("" if none is needed).
+
+    `card`: a GPU computes, and llama.cpp decides. `exact`: replies must not depend on parallel requests, which is only
+    true for the flash kernel. Raises: LoadCancelled, once `go_on` returns False.
+    """
+    if options.flash_attn != "auto":
+        return options.flash_attn, ""
+    if card:
+        return "auto", ""
+    if quantized := [kind for kind in options.choose_cache_types() if kind != "f16"]:
+        return "auto", f"attention with the flash kernel: required by a cache of type {quantized[-1]}"
+    if exact:
+        return (
+            "auto",
+            "attention with the flash kernel: with separate contexts, replies do not depend on other requests",
+        )
+    heads = attention_heads(header)
+    threads = options.threads_batch or options.threads or physical_cores()
+    timing = (
+        openmp.run_in_short_thread(lambda: time_kernels(KernelTrial(heads, cpu_name(), threads, go_on)))
+        if heads
+        else None
+    )
+    if timing is None:
+        return "auto", "attention chosen by llama.cpp: this model's heads cannot be measured separately"
+    return timing.choice, timing.in_words()
+
+
+def predict_kernel(header: GGUFHeader, options: GGUFOptions, *, exact: bool) -> str:
+    """The likely result of `choose_kernel` on a machine without a GPU, if nothing may be measured yet."""
+    if (
+        options.flash_attn != "auto"
+        or set(options.choose_cache_types()) != {"f16"}
+        or exact
+        or attention_heads(header) is None
+    ):
+        return options.flash_attn
+    return "off"
+
+
+def attention_heads(header: GGUFHeader) -> AttentionHeads | None:
+    """None if the layers have no heads, or not all the same."""
+    try:
+        count, keys = header.get("attention.head_count"), header.get("attention.head_count_kv")
+        keys = count if keys is None else keys
+        if isinstance(count, list) or isinstance(keys, list) or len(header.head_sizes) != 1:
+            return None
+        size = min(header.head_sizes)
+        if not (0 < keys <= count <= 1024 and 0 < size <= 1024 and size % 2 == 0 and count % keys == 0):
+            return None
+        group = min(count // keys, 32)
+        return AttentionHeads(group, size, min(keys, max(_MOST // group, 1)))
+    except (TypeError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """The processor's name as the system reports it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine() or "this processor"
+
+
+@remembered(64, key=lambda trial: (trial.heads, trial.on, trial.threads))
+def time_kernels(trial: KernelTrial) -> KernelTiming | None:
+    """Time both kernels; None if llama.cpp cannot run the test model. Raises: LoadCancelled."""
+    from loaders.llamacpp import native
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "heads.gguf"
+        _write(path, trial.heads)
+        try:
+            weights = native.LlamaWeights(
+                [str(path)], placement=Placement(), mmap=False, mlock=False, progress=lambda _: True,
+                trial=True,
+            )  # fmt: skip
+        except UserError:
+            return None
+    size = {"n_ctx": PROMPT + 512, "n_batch": 512, "n_ubatch": 512, "n_seq_max": 1, "n_threads": trial.threads}
+    size |= {"n_threads_batch": trial.threads, "offload_kqv": False, "op_offload": False}
+    contexts: list[native.LlamaContext] = []
+    began = time.perf_counter()
+    try:
+        for kernel in (1, 0):
+            made = native.LlamaContext(weights, **size, flash_attn_type=kernel)
+            contexts.append(made)
+        batch = native.LlamaBatch(512)
+        for context in contexts:
+            for position in range(0, PROMPT, 512):
+                _step(context, batch, 512, position, trial.go_on)
+        best = [[float("inf")] * 2 for _ in contexts]
+        for turn in range(_ROUNDS):
+            if turn and time.perf_counter() - began > _PATIENCE:
+                break
+            for number, rows in enumerate((_PIECE, 1)):
+                for which, context in enumerate(contexts):  # alternately, so that disturbances affect both
+                    start = PROMPT - rows + 1  # read again from its beginning
+                    context.forget(0, start)
+                    best[which][number] = min(best[which][number], _step(context, batch, rows, start, trial.go_on))
+    except LoadCancelled:
+        raise
+    except UserError:
+        return None
+    finally:
+        for context in contexts:
+            context.close()
+        weights.close()
+    flash, plain = (piece * PROMPT / _PIECE + one * REPLY for piece, one in best)
+    return KernelTiming(flash, plain)
+
+
+def _step(context: Any, batch: Any, rows: int, position: int, go_on: Callable[[], bool]) -> float:
+    """Decode this many tokens; returns the seconds. Raises: LoadCancelled, UserError."""
+    batch.clear()
+    batch.add([1] * rows, position, 0, last=True, all_rows=False)
+    with context.stop.unless(go_on):
+        started = time.perf_counter()
+        code = context.decode(batch)
+        seconds = time.perf_counter() - started
+    if code == 2:
+        raise LoadCancelled
+    if code:
+        raise UserError("The attention measurement failed.")
+    return max(seconds, 1e-6)
+
+
+def _write(path: Path, heads: AttentionHeads) -> None:
+    """Write a GGUF (version 3) of a Llama with one layer, few heads, no vocabulary and random weights."""
+    queries, keys = heads.group * heads.keys * heads.size, heads.keys * heads.size
+    shapes = {  # as ggml counts: columns, rows
+        "token_embd.weight": (_WIDTH, _VOCAB), "output_norm.weight": (_WIDTH,), "blk.0.attn_norm.weight": (_WIDTH,),
+        "blk.0.attn_q.weight": (_WIDTH, queries), "blk.0.attn_k.weight": (_WIDTH, keys),
+        "blk.0.attn_v.weight": (_WIDTH, keys), "blk.0.attn_output.weight": (queries, _WIDTH),
+        "blk.0.ffn_norm.weight": (_WIDTH,), "blk.0.ffn_gate.weight": (_WIDTH, _WIDTH),
+        "blk.0.ffn_up.weight": (_WIDTH, _WIDTH), "blk.0.ffn_down.weight": (_WIDTH, _WIDTH),
+    }  # fmt: skip
+    metadata: Mapping[str, str | int | float] = {
+        "general.architecture": "llama", "tokenizer.ggml.model": "none", "llama.vocab_size": _VOCAB,
+        "llama.context_length": 2 * PROMPT, "llama.embedding_length": _WIDTH, "llama.block_count": 1,
+        "llama.feed_forward_length": _WIDTH, "llama.attention.head_count": heads.group * heads.keys,
+        "llama.attention.head_count_kv": heads.keys, "llama.attention.key_length": heads.size,
+        "llama.attention.value_length": heads.size, "llama.rope.dimension_count": heads.size,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    }  # fmt: skip
+    chance = np.random.default_rng(1)
+    header = struct.pack("<4sIQQ", b"GGUF", 3, len(shapes), len(metadata))
+    for key, value in metadata.items():
+        header += _text(key)
+        if isinstance(value, str):
+            header += struct.pack("<I", _STRING) + _text(value)
+        elif isinstance(value, float):
+            header += struct.pack("<If", _FLOAT32, value)
+        else:
+            header += struct.pack("<II", _UINT32, value)
+    body = b""
+    for name, shape in shapes.items():
+        header += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(body))
+        values: npt.NDArray[np.float32] = chance.standard_normal(int(np.prod(shape)), np.float32) * np.float32(0.1)
+        body += _padded(values.tobytes())
+    path.write_bytes(_padded(header) + body)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % 32)

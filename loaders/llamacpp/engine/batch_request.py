@@ -1,0 +1,74 @@
+"""A request in progress in the engine: its branches, its sampler, and the choice of the next token.
+
+A branch is a list of tokens in one sequence of the cache. A request has one; with guidance (CFG) it has a second one
+for the negative prompt, and both are decoded in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loaders.engine.active_request import ActiveRequest
+from loaders.llamacpp.engine.sequence_slot import SequenceSlot
+from loaders.logits import Floats, apply_cfg
+from loaders.sampler import RequestSampler
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """Tokens and the sequence that holds the first of them; the rest must still be decoded.
+
+    A branch without a sequence was sent back because there was no room.
+    """
+
+    ids: list[int]
+    sequence: SequenceSlot | None = None
+    added: int = 0  # its tokens in the batch of this step
+    row: int = -1  # the row of its logits in the batch of this step; -1: none requested
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are still to be decoded."""
+        return len(self.ids) - (len(self.sequence.ids) if self.sequence else 0)
+
+
+@dataclass(slots=True, eq=False)
+class BatchRequest(ActiveRequest):
+    """A request with its place in the batch."""
+
+    sampler: RequestSampler
+    branches: list[Branch] = field(default_factory=list)
+    held: Floats | None = None  # the logits of the next token, while its grammar is computing
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of prompt and reply."""
+        return self.branches[0].ids
+
+    @property
+    def size(self) -> int:
+        """Cells of the cache that it needs when all of its tokens are decoded."""
+        return sum(len(branch.ids) for branch in self.branches)
+
+    @property
+    def replying(self) -> bool:
+        """Whether its prompts are decoded except for the last token."""
+        return all(branch.pending == 1 for branch in self.branches)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether this step computes the logits of its next token."""
+        return all(branch.row >= 0 for branch in self.branches)
+
+    def logits(self, of_row: Callable[[int], Floats]) -> Floats:
+        """The logits to choose from, shape (n_vocab,); with guidance, those of both branches mixed."""
+        conditional = of_row(self.branches[0].row)
+        if len(self.branches) == 1:
+            return conditional
+        return apply_cfg(conditional, of_row(self.branches[1].row), self.job.request.params.guidance_scale)
+
+    def push(self, token: int) -> None:
+        """Append the chosen token to all branches."""
+        for branch in self.branches:
+            branch.ids.append(token)

@@ -1,0 +1,245 @@
+"""The sequences of one KV cache: which tokens each holds, which are free, and which suits a prompt best.
+
+A finished request's tokens are kept, so that the next one with the same prefix need not compute them again: first in
+the KV cache itself, then, when its cells are needed, in a copy in main memory. Reuse is checked against what llama.cpp
+reports as held: layers with a sliding window lose cells outside of it, recurrent ones cannot go back. Used by the
+engine's thread only; knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import time
+
+from loaders.llamacpp.engine.prompt_cache import PromptCache, SavedState
+from loaders.llamacpp.engine.sequence_slot import SequenceSlot
+from loaders.llamacpp.native import LlamaContext
+from loaders.prefix import common_prefix
+
+#: Fewer tokens than this are computed again instead of being kept.
+WORTH_KEEPING = 48
+
+#: How many idle tokens may stay in the cache while others run: llama.cpp reads it in blocks of 256 cells.
+IDLE = 256
+#: With a sliding window, a copy lacks the cells outside of it, so more stays: this fraction of the cache's cells.
+IDLE_SHARE = 8
+#: Gaps of this many cells, and of more than is held, are closed.
+GAPS = 1024
+
+
+class SequencePool:
+    """All sequences of one context. `shared`: they share its cells, so a prefix can be forked for free."""
+
+    def __init__(self, context: LlamaContext, count: int, *, shared: bool, states: PromptCache) -> None:
+        self._context = context
+        self._shared = shared
+        self._states = states
+        self._all = [SequenceSlot(i) for i in range(count)]
+        self._most = 0  # the most cells in use since the cache was last compact
+
+    @property
+    def free(self) -> int:
+        """How many sequences are not in use."""
+        return sum(not sequence.busy for sequence in self._all)
+
+    @property
+    def held(self) -> int:
+        """Tokens that the cache holds; those that two sequences share count twice."""
+        return sum(len(sequence.ids) for sequence in self._all)
+
+    @property
+    def _cells(self) -> int:
+        """Cells in use, at least: prefixes that sequences may share count once."""
+        filled = sorted(each.ids for each in self._all)  # so that each is next to the most similar one
+        return sum(
+            len(ids) - common_prefix(before, ids) for before, ids in zip([[], *filled[:-1]], filled, strict=True)
+        )
+
+    def take(self, ids: list[int]) -> tuple[SequenceSlot, str]:
+        """A free sequence with the longest available prefix of `ids`, and the reason for its length.
+
+        At least the last of `ids` is left to decode, because its logits are needed. The sequence is in use from now on.
+        """
+        was_empty = not any(each.ids for each in self._all)
+        wanted = ids[:-1]
+        source = max(self._all, key=lambda each: (self._usable(each, wanted), not each.busy))
+        length = self._usable(source, wanted)
+        copy, copied = self._states.best(tuple(wanted), self._serves)
+        if copy and copied > length:
+            sequence, reason = self._bring_back(copy, copied), "from the prompt cache in memory"
+        elif not length:
+            sequence, reason = self._spare(), ""
+        elif self._may_cut_back(source, length):
+            sequence, reason = source, "from the cache"
+            if len(source.ids) - length >= WORTH_KEEPING:
+                self._states.save(self._context, source, self._serves)
+            self.cut(source, length)
+        else:
+            # it belongs to another chat or another branch of this one, and stays: only its prefix is shared
+            sequence, reason = self._spare(apart_from=source), "copied from another branch or chat in the cache"
+            self._context.fork(source.id, sequence.id, length)
+            sequence.ids[:] = source.ids[:length]
+        sequence.busy = True
+        self._check(sequence)
+        self._tidy()
+        if not sequence.ids:
+            reason = self._why_nothing(was_empty, wanted)
+        return sequence, reason
+
+    def cut(self, sequence: SequenceSlot, length: int) -> None:
+        """Drop a sequence's tokens from `length` on; all of them if the memory cannot be truncated in the middle."""
+        if length == len(sequence.ids):
+            return
+        self._most = max(self._most, self._cells)
+        if not self._context.forget(sequence.id, length):
+            self._context.forget(sequence.id)
+            length = 0
+        del sequence.ids[length:]
+        if not self.held:
+            self._most = 0
+
+    def take_back(self, sequence: SequenceSlot, count: int, *, begun: bool) -> None:
+        """The last `count` tokens were not decoded after all; `begun`: some layers may have seen them."""
+        length = len(sequence.ids) - count
+        # an overwritten recurrent state cannot be restored, whatever llama.cpp reports about positions
+        self.cut(sequence, 0 if begun and not self._context.can_cut else length)
+        self._check(sequence)
+
+    def shift(self, sequence: SequenceSlot, keep: int, drop: int) -> None:
+        """Drop `drop` tokens after the first `keep`, and move those after them forward.
+
+        Afterwards the sequence is empty if a sliding window would need tokens that are no longer held.
+        """
+        self._context.shift(sequence.id, keep, drop)
+        del sequence.ids[keep : keep + drop]
+        sequence.unsettled = True
+        self._check(sequence)
+
+    def release(self, sequence: SequenceSlot) -> None:
+        """Its request is over; its contents may be reused."""
+        sequence.busy = False
+        sequence.released = time.monotonic()
+        self._tidy()
+
+    def keeps(self, sequence: SequenceSlot) -> bool:
+        """Whether a copy of its contents fits into memory, should others need its cells."""
+        return not sequence.unsettled and self._states.takes(self._context, sequence)
+
+    def _tidy(self) -> None:
+        """While others run, copy idle sequences to memory; while none does, all but the one used last.
+
+        llama.cpp's attention reads all cells up to the last one in use, of whichever sequence: idle ones slow down all
+        running ones. Restoring a copy takes a hundredth of the time to compute it.
+        """
+        if not self._shared:
+            return
+        running = any(each.busy for each in self._all)
+        idle = sorted((each for each in self._all if not each.busy and each.ids), key=lambda each: each.released)
+        if not running:
+            idle = idle[:-1]
+        held = sum(len(each.ids) for each in idle)
+        most = self._context.n_ctx // IDLE_SHARE if self._context.window else IDLE
+        for each in idle:
+            if held <= most:
+                break
+            if self.keeps(each):
+                held -= len(each.ids)
+                self._put_away(each)
+        if running:
+            self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        """Move what is held to the first cells, if there are large gaps.
+
+        llama.cpp can only move it by copies, so they must fit. Shared prefixes are duplicated by it: this is included
+        in what is held, which must be far less than the cells in use before.
+        """
+        filled = [each for each in self._all if each.ids]
+        held = self.held
+        if self._most - held < max(GAPS, held + 1) or self._context.window or not self._context.can_cut:
+            return
+        size = sum(self._context.state_size(each.id) for each in filled)
+        if any(each.unsettled for each in filled) or not self._states.has_room(size):
+            return
+        states = [self._context.save(each.id) for each in filled]
+        self._context.clear(data=False)
+        for each, state in zip(filled, states, strict=True):
+            if not self._context.restore(each.id, state):  # it is read again
+                self._context.forget(each.id)
+                each.ids.clear()
+        self._most = self.held
+
+    def drop_idle(self) -> bool:
+        """Empty the least recently used idle sequence; a copy of it goes to memory. False if there is none."""
+        idle = [sequence for sequence in self._all if not sequence.busy and sequence.ids]
+        if idle:
+            self._put_away(min(idle, key=lambda sequence: sequence.released))
+        return bool(idle)
+
+    def clear(self) -> None:
+        """Drop everything, including copies: it is uncertain, or no longer valid."""
+        self._context.clear()
+        self._states.clear()
+        for sequence in self._all:
+            sequence.ids.clear()
+
+    def _usable(self, sequence: SequenceSlot, wanted: list[int]) -> int:
+        """How much of a sequence can be reused: its common prefix, unless it is in use or cannot be used alone."""
+        if sequence.busy and not self._shared:
+            return 0
+        length = common_prefix(sequence.ids, wanted)
+        if not length or not self._serves(self._context.first_held(sequence.id), len(sequence.ids), length):
+            return 0
+        return length
+
+    def _serves(self, first: int, held: int, length: int) -> bool:
+        """Whether the first `length` of `held` tokens can be used alone; `first` is where all layers begin."""
+        return (length == held or self._context.can_cut) and self._context.serves(first, length)
+
+    def _check(self, sequence: SequenceSlot) -> None:
+        """Empty a sequence if the memory does not hold what the next token needs."""
+        if sequence.ids and not self._context.holds(sequence.id, len(sequence.ids)):
+            self.cut(sequence, 0)
+
+    def _may_cut_back(self, source: SequenceSlot, length: int) -> bool:
+        """Whether to continue in the source itself: it loses almost nothing, or there is no free sequence to fork
+        to.
+        """
+        if source.busy:
+            return False
+        alone = all(each.busy for each in self._all if each is not source)
+        return alone or not self._shared or len(source.ids) - length < WORTH_KEEPING
+
+    def _bring_back(self, copy: SavedState, length: int) -> SequenceSlot:
+        """A free sequence with the first `length` tokens of a copy in memory; empty if the cache has no room."""
+        # remove it from the cache of copies first: to make space, others are added there, which may drop the oldest
+        self._states.take_out(copy)
+        sequence = self._spare()
+        restored = self._context.restore(sequence.id, copy.state)
+        while not restored and self.drop_idle():
+            restored = self._context.restore(sequence.id, copy.state)
+        if restored:
+            sequence.ids[:] = copy.ids
+            self.cut(sequence, length)
+        another = len(copy.ids) - length >= WORTH_KEEPING  # of a different chat with the same beginning
+        if not restored or another or self._context.window or not self._context.can_cut:
+            self._states.put(copy)  # also if the sequence, once it has grown, cannot be truncated to here
+        return sequence
+
+    def _spare(self, apart_from: SequenceSlot | None = None) -> SequenceSlot:
+        """A free sequence, emptied: one that holds nothing, else the least recently used one."""
+        free = [each for each in self._all if not each.busy and each is not apart_from]
+        chosen = min(free, key=lambda each: (bool(each.ids), each.released))
+        self._put_away(chosen)
+        return chosen
+
+    def _put_away(self, sequence: SequenceSlot) -> None:
+        if len(sequence.ids) >= WORTH_KEEPING:
+            self._states.save(self._context, sequence, self._serves)
+        self.cut(sequence, 0)
+
+    def _why_nothing(self, was_empty: bool, wanted: list[int]) -> str:
+        if not any(common_prefix(each.ids, wanted) for each in self._all) and not self._states.alike(tuple(wanted)):
+            return "the cache was empty" if was_empty else "the cache contains no matching prefix"
+        if not self._context.can_cut:
+            return "this model's cache cannot be truncated to where the prompts differ"
+        return "the model's sliding window no longer covers the point where the prompts differ"

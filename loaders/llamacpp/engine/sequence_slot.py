@@ -1,0 +1,16 @@
+"""One sequence of a KV cache: what it holds and whether it is in use. Knows nothing of llama.cpp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, eq=False)
+class SequenceSlot:
+    """One sequence of the cache. `ids` are its tokens; `released` is when it was last in use."""
+
+    id: int
+    ids: list[int] = field(default_factory=list)
+    busy: bool = False
+    released: float = 0.0
+    unsettled: bool = False  # shifted, which llama.cpp will do in its next step: until then, it cannot be copied

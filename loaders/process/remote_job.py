@@ -1,0 +1,141 @@
+"""A reply that another process writes, for its reader here; and the logits processors of requests, which run here.
+
+It must not know how anything is sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from errors import UserError
+from loaders.base import Alternative, Finish, Report, Request, Token, TokenForcer
+from loaders.job import Job
+from loaders.process.wire import ProcessedMessage, ProcessMessage, WakeMessage, WireToken
+
+log = logging.getLogger(__name__)
+
+_FIELDS = tuple(each.name for each in dataclasses.fields(Report))
+
+
+class RemoteJob(Job):
+    """Filled by the thread that reads from the model's process, read by whoever requested it."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.follows_tokens = False  # whether a processor of the request needs each token
+
+    def receive(self, token: WireToken) -> None:
+        """The next token."""
+        _, id, data, logprob, alternatives = token
+        now = time.monotonic()
+        self.first_token = self.first_token or now
+        self.report.decode_seconds = now - self.first_token
+        self.report.new_tokens += 1
+        self._queue.put(Token(id, data, logprob, tuple(Alternative(*each) for each in alternatives)))
+
+    def update(self, report: Report) -> None:
+        """The process's report of the reply; `report` stays the same object."""
+        for name in _FIELDS:
+            setattr(self.report, name, getattr(report, name))
+
+    def finish(self, why: Finish | BaseException) -> None:
+        """As `end`; the report is complete already."""
+        if not self.ended:
+            self.ended = True
+            self._queue.put(why)
+
+
+class _ReplyProcessors:
+    """The processors of one reply, and the tokens that they know."""
+
+    def __init__(self, request: Request) -> None:
+        self.processors = request.processors
+        self.forcer = request.processors[0] if len(request.processors) == 1 else None
+        self.ids = list(request.ids)
+
+    def read(self, token: int) -> None:
+        """The next token, for a processor that follows them."""
+        if isinstance(self.forcer, TokenForcer):
+            self.ids.append(token)
+            self.forcer.read(self.ids)
+
+
+class RemoteProcessors:
+    """Runs the processors of all replies of one model's process, in one thread that exists only if there are any."""
+
+    def __init__(self, send: Callable[[Any], None]) -> None:
+        self._send = send
+        self._replies: dict[int, _ReplyProcessors] = {}
+        self._asked: SimpleQueue[ProcessMessage | tuple[int, int] | None] = SimpleQueue()
+        self._guard = threading.Lock()
+        self._running = False
+
+    def begin(self, key: int, job: RemoteJob) -> tuple[str, int]:
+        """Kind and patience, as GenerateMessage has them."""
+        request = job.request
+        if not request.processors:
+            return "", -1
+        reply = _ReplyProcessors(request)
+        self._replies[key] = reply
+        with self._guard:
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._work, name="logits processors", daemon=True).start()
+        if not isinstance(reply.forcer, TokenForcer):
+            reply.forcer = None
+            return "logits", -1
+        job.follows_tokens = True
+        reply.forcer.read(reply.ids)
+        reply.forcer.wake = lambda: self._send(WakeMessage(key))
+        return "tokens", reply.forcer.patience()
+
+    def received(self, key: int, token: int) -> None:
+        """A token of a job that follows them."""
+        self._asked.put((key, token))
+
+    def ask(self, message: ProcessMessage) -> None:
+        """The process waits for an answer."""
+        self._asked.put(message)
+
+    def end(self, key: int) -> None:
+        """The reply has ended."""
+        self._replies.pop(key, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._asked.put(None)
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            reply = self._replies.get(asked[0] if isinstance(asked, tuple) else asked.key)
+            answer = None
+            try:
+                if reply and isinstance(asked, tuple):
+                    reply.read(asked[1])
+                elif reply and isinstance(asked, ProcessMessage):
+                    answer = self._answer(asked, reply)
+            except UserError:
+                log.debug("A logits processor of a model that has ended")  # whoever reads the reply is told
+            except Exception:
+                log.exception("A logits processor")
+            if isinstance(asked, ProcessMessage):
+                self._send(answer or ProcessedMessage(asked.key))
+
+    def _answer(self, asked: ProcessMessage, reply: _ReplyProcessors) -> ProcessedMessage:
+        ids, forcer = reply.ids, reply.forcer
+        ids[asked.at :] = asked.ids
+        if isinstance(forcer, TokenForcer):
+            token = forcer.forced(ids)
+            return ProcessedMessage(asked.key, None, token, forcer.patience())
+        logits = asked.logits
+        for process in reply.processors:
+            logits = process(ids, np.array(logits, np.float32))
+        return ProcessedMessage(asked.key, np.asarray(logits, np.float32))

@@ -1,0 +1,1 @@
+"""Builds the model's prompt from messages."""

@@ -1,0 +1,73 @@
+"""The settings with which a page requests a reply, and the parts of them that go into the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loaders.base import Model
+from loaders.params import SamplingParams
+from modules.chat.characters import Characters, insert_names
+from modules.chat.prompt.build import ChatPrompt, Mode, PromptContext
+from modules.chat.store.prompt_log import PromptRecord
+from modules.prompts.templates import Templates
+
+
+@dataclass(frozen=True)
+class ReplySettings:
+    """How to generate a reply. `revision` is the one that the page shows; None skips the check.
+
+    Empty templates and an empty command mean the defaults: the instruction template that fits the model. `thinking` and
+    `effort` are passed to templates that use them.
+    """
+
+    mode: Mode = "instruct"
+    character: str = "Assistant"
+    params: SamplingParams = SamplingParams()
+    name1: str = "You"
+    start_with: str = ""
+    custom_system_message: str = ""
+    revision: int | None = None
+    instruction_template: str = ""
+    chat_template: str = ""
+    command: str = ""
+    thinking: bool = True
+    effort: str = ""
+
+    def record(self, prompt: ChatPrompt) -> PromptRecord:
+        """The settings to save with a reply."""
+        return PromptRecord(
+            prompt.text,
+            prompt.parts,
+            tokens=prompt.tokens,
+            room=prompt.room,
+            left_out=prompt.dropped,
+            stop=prompt.stop,
+            mode=self.mode,
+            character=self.character if self.mode != "instruct" else "",
+            template=prompt.why,
+            params=self.params.differing(),
+            notes=prompt.notes,
+        )
+
+    def stage(self, model: Model, templates: Templates, characters: Characters) -> PromptContext:
+        """Everything around the history. Raises: UnknownName, InvalidName, BadFile."""
+        character = characters.load(self.character) if self.mode != "instruct" else None
+        name2 = character.name if character else "AI"
+        own = (self.instruction_template, "custom, from the Parameters tab")
+        template, why = own if self.instruction_template else templates.detect(model)
+        wanted = {"enable_thinking": self.thinking, "reasoning_effort": self.effort or None}
+        return PromptContext(
+            mode=self.mode,
+            instruction_template=template,
+            why=why if self.mode != "chat" else "",
+            name1=self.name1,
+            name2=name2,
+            system=self.custom_system_message,
+            context=insert_names(character.context, self.name1, name2) if character else "",
+            after=insert_names(character.after, self.name1, name2) if character else "",
+            chat_template=self.chat_template,
+            command=self.command,
+            bos_token=model.tokenizer.bos_token,
+            eos_token=model.tokenizer.eos_token,
+            values={name: wanted[name] for name in templates.switches(template) if wanted[name] is not None},
+        )

@@ -1,0 +1,64 @@
+"""Operations on all conversations: lists, search, trash, import and export."""
+
+from __future__ import annotations
+
+from errors import NothingToDo
+from modules.chat.conversation import Conversation
+from modules.chat.formats.conversation_file import dump_conversation
+from modules.chat.formats.import_export import export_jsonl, import_chat
+from modules.chat.store.search import SearchResult, search_chats
+from modules.chat.store.store import ConversationInfo, ConversationStore, scope_of
+
+
+class ChatArchive:
+    """The conversations of this installation as a whole. May be used from several threads."""
+
+    def __init__(self, store: ConversationStore) -> None:
+        self._store = store
+
+    def around(self, id: str) -> list[ConversationInfo]:
+        """The conversations of the same mode and character as this one, newest first."""
+        return self._store.list(id.rpartition("/")[0])
+
+    def search(self, words: str) -> list[SearchResult]:
+        """Conversations of all modes and characters that contain all these words; newest first."""
+        return search_chats(self._store, words)
+
+    def trash(self) -> list[ConversationInfo]:
+        """Deleted conversations that can be restored, newest first."""
+        return self._store.trash()
+
+    def import_chat(
+        self, text: str, mode: str, character: str, title: str = "", notes: list[str] | None = None
+    ) -> Conversation:
+        """Import a conversation from another program's file: the original's JSON, or SillyTavern's JSONL.
+
+        `notes` gets a sentence for what was left out. Raises: InvalidInput.
+        """
+        id = self._store.new_id(scope_of(mode, character))
+        made = import_chat(id, text, title, notes)
+        self._store.save(made)
+        return made
+
+    def export_chat(
+        self, id: str, *, lines: bool = False, user: str = "You", character: str = "Assistant"
+    ) -> tuple[str, bytes]:
+        """A conversation as a file, its name and bytes: in our format, or `lines` as SillyTavern's JSONL.
+
+        Raises: NothingToDo, InvalidName, BadFile.
+        """
+        if self._store.revision(id) is None:
+            raise NothingToDo("This chat is empty and cannot be exported.")
+        conversation = self._store.open(id)  # not its file: what a crash left of a reply is stored beside it
+        stem = id.rpartition("/")[2]
+        text, suffix = (
+            (export_jsonl(conversation, user, character), "jsonl")
+            if lines
+            else (dump_conversation(conversation), "json")
+        )
+        # a lone surrogate becomes its JSON escape
+        return f"{stem}.{suffix}", text.encode("utf-8", "backslashreplace")
+
+    def restore(self, id: str) -> Conversation:
+        """Restore a conversation from the trash. Raises: NotFound, InvalidName, Unavailable, BadFile."""
+        return self._store.open(self._store.restore(id))

@@ -1,0 +1,31 @@
+"""Unloads models that have not been used for a while, with a thread that checks regularly. It must not know how a model
+is unloaded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+_SHARE = 0.1  # fraction of the idle time between two checks
+_LONGEST = 30.0  # seconds between two checks at most
+
+
+class IdleTimer:
+    """Calls `unload_idle` regularly with the seconds after which a model counts as idle, until it is closed."""
+
+    def __init__(self, unload_idle: Callable[[float], object], minutes: float) -> None:
+        """`minutes` 0: never."""
+        self._unload_idle = unload_idle
+        self._seconds = minutes * 60
+        self._over = threading.Event()
+        if minutes > 0:
+            threading.Thread(target=self._run, name="idle timer", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop checking."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.wait(min(self._seconds * _SHARE, _LONGEST)):
+            self._unload_idle(self._seconds)

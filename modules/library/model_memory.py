@@ -1,0 +1,224 @@
+"""The loaded models: which one is the default, which are in use, which must be unloaded for another one; and the state
+to show.
+
+Bookkeeping under one lock: it loads and closes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from loaders.base import Lora, Model
+from modules.library.load_specs import LoadSpec
+from modules.library.model_catalog import loose_name
+from modules.library.model_leases import Leases, ModelLease
+from modules.library.model_state import ModelState
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """How many models may be loaded, and how many bytes they may take together (0: no limit)."""
+
+    count: int = 1
+    memory: int = 0
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A loaded model. `for_embeddings`: it is only used for those, and is not counted."""
+
+    plan: LoadSpec
+    model: Model
+    notes: tuple[str, ...] = ()
+    for_embeddings: bool = False
+    leaving: bool = False  # new requests can no longer choose it by name
+    used: float = field(default_factory=time.monotonic)  # start of the last request
+
+    @property
+    def name(self) -> str:
+        """Its name in the list of models."""
+        return self.plan.name
+
+
+@dataclass(frozen=True)
+class IdleModel:
+    """A model that was unloaded as idle and is loaded again, unchanged, by the next request that needs it."""
+
+    plan: LoadSpec
+    model_name: str
+    loras: tuple[Lora, ...] = ()
+    for_embeddings: bool = False
+
+
+class ModelMemory:
+    """May be used from several threads."""
+
+    def __init__(self) -> None:
+        self.leases = Leases()
+        self._guard = threading.Lock()
+        self._state = ModelState()
+        self._entries: list[LoadedModel] = []  # the last one that is not for embeddings is the default
+        self._idle: dict[str, IdleModel] = {}
+
+    # --- looking ---
+
+    @property
+    def state(self) -> ModelState:
+        """The current state: a snapshot. With several models it is about the default one, or about the running
+        operation.
+        """
+        with self._guard:
+            return self._state
+
+    @property
+    def default(self) -> LoadedModel | None:
+        """The model for requests that name none."""
+        with self._guard:
+            return self._default()
+
+    @property
+    def all(self) -> Sequence[LoadedModel]:
+        """All of them, the default one first."""
+        with self._guard:
+            return tuple(reversed(self._entries))
+
+    @property
+    def all_idle(self) -> Sequence[IdleModel]:
+        """Those that were unloaded as idle, except for embeddings; the last one first."""
+        with self._guard:
+            return self._all_idle()
+
+    def find(self, name: str) -> LoadedModel | None:
+        """The model with this name, the file's or the model's; case and ".gguf" do not matter."""
+        with self._guard:
+            return self._find(name)
+
+    def idle(self, name: str) -> IdleModel | None:
+        """The one of this name that was unloaded as idle."""
+        with self._guard:
+            found = (each for each in self._idle.values() if _is_named(name, each.plan.name, each.model_name))
+            return next(found, None)
+
+    def lease(self, name: str) -> ModelLease | None:
+        """A lease of the model with this name; None if it is not loaded, or waits to be unloaded."""
+        with self._guard:
+            entry = self._find(name)
+            return self._lease(entry) if entry and not entry.leaving else None
+
+    def lease_default(self) -> ModelLease | None:
+        """A lease of the default model; None without one."""
+        # also if it waits to be unloaded: the caller may be part of a request that holds it
+        with self._guard:
+            entry = self._default()
+            return self._lease(entry) if entry else None
+
+    def leaving_for(
+        self, plan: LoadSpec, needed: int, limits: ModelLimits, *, for_embeddings: bool
+    ) -> list[LoadedModel]:
+        """The models that must be unloaded before this one is loaded: itself, then the least recently used ones.
+
+        `needed`: bytes that it will take, if memory is limited.
+        """
+        with self._guard:
+            leaving = [each for each in self._entries if each.name == plan.name]
+            staying = [each for each in self._entries if each not in leaving]
+        counted = [each for each in sorted(staying, key=lambda each: each.used) if not each.for_embeddings]
+        while counted and (
+            (not for_embeddings and len(counted) >= limits.count)
+            or (limits.memory and needed + sum(each.model.memory for each in staying) > limits.memory)
+        ):
+            leaving.append(counted.pop(0))
+            staying.remove(leaving[-1])
+        return leaving
+
+    # --- changing ---
+
+    def add(self, entry: LoadedModel, *, default: bool = True) -> bool:
+        """Add a model, as the default one or after the default; returns whether it is the default now."""
+        with self._guard:
+            self._idle.pop(entry.name, None)
+            self._entries.insert(len(self._entries) if default else 0, entry)
+            return entry is self._default()
+
+    def remove(self, entry: LoadedModel, state: ModelState | None = None, *, unused: bool = False) -> bool:
+        """Remove a model if it is loaded and (`unused`) not in use; returns whether it was removed.
+
+        If it was the default, the most recently used one becomes the default.
+        """
+        with self._guard:
+            if entry not in self._entries or (unused and self.leases.held(entry.model)):
+                return False
+            was_default = entry is self._default()
+            self._entries.remove(entry)
+            others = [each for each in self._entries if not each.for_embeddings]
+            if was_default and others:
+                following = max(others, key=lambda each: each.used)
+                self._entries.remove(following)
+                self._entries.append(following)
+            if state:
+                self._state = state
+            return True
+
+    def remember_idle(self, models: Sequence[IdleModel]) -> None:
+        """Let the next request that needs one of these load it again."""
+        with self._guard:
+            self._idle.update({each.plan.name: each for each in models})
+
+    def forget_idle(self, name: str = "") -> None:
+        """Do not load this one again automatically, or none if no name is given."""
+        with self._guard:
+            self._idle = {
+                each: idle
+                for each, idle in self._idle.items()
+                if name and not _is_named(name, idle.plan.name, idle.model_name)
+            }
+
+    def clear(self) -> None:
+        """Remove all of them without closing them."""
+        with self._guard:
+            self._entries.clear()
+            self._idle.clear()
+
+    def set_state(self, state: ModelState) -> None:
+        """Set the state."""
+        with self._guard:
+            self._state = state
+
+    def set_progress(self, fraction: float, doing: str) -> None:
+        """Set the progress of a load."""
+        with self._guard:
+            if self._state.phase == "loading":
+                self._state = replace(self._state, fraction=fraction, doing=doing)
+
+    def reset_state(self, error: str = "") -> None:
+        """Nothing is in progress any more; `error`: why the last load failed."""
+        with self._guard:
+            entry, idle = self._default(), next((each.plan.name for each in self._all_idle()), "")
+            if entry:
+                self._state = ModelState("loaded", entry.name, entry.plan.loader, 1.0, error=error, notes=entry.notes)
+            else:
+                self._state = ModelState(error=error, idle=idle)
+
+    # --- inside, under the lock ---
+
+    def _default(self) -> LoadedModel | None:
+        return next((each for each in reversed(self._entries) if not each.for_embeddings), None)
+
+    def _all_idle(self) -> tuple[IdleModel, ...]:
+        return tuple(each for each in reversed(self._idle.values()) if not each.for_embeddings)
+
+    def _find(self, name: str) -> LoadedModel | None:
+        exact = [each for each in self._entries if each.name == name]
+        alike = [each for each in self._entries if _is_named(name, each.name, each.model.name)]
+        return next(iter([*exact, *alike]), None)
+
+    def _lease(self, entry: LoadedModel) -> ModelLease:
+        entry.used = time.monotonic()
+        return self.leases.begin(entry.model)
+
+
+def _is_named(name: str, *names: str) -> bool:
+    return loose_name(name, "models") in [loose_name(each, "models") for each in names]

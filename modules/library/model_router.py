@@ -1,0 +1,107 @@
+"""Chooses the model for a request that names one: a loaded one, one that is loaded for it, or another one.
+
+It must not know what the request is about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from errors import ModelNotLoaded, UnknownName
+from loaders.base import Model
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_leases import ModelLease
+from modules.library.model_manager import ModelManager
+
+
+@dataclass(frozen=True)
+class RoutingRules:
+    """From the flags. `on_demand`: models that are not loaded are loaded; `strict`: no other one is used; `embeddings`:
+    the name of the model for embeddings, "" for the default one.
+    """
+
+    on_demand: bool = False
+    strict: bool = False
+    embeddings: str = ""
+
+
+class ModelRouter:
+    """May be used from several threads."""
+
+    def __init__(self, models: ModelManager, catalog: ModelCatalog, rules: RoutingRules) -> None:
+        self._models = models
+        self._catalog = catalog
+        self._rules = rules
+
+    @property
+    def several(self) -> bool:
+        """Whether there is a choice: if not, a request's `model` is ignored."""
+        return self._models.limits.count > 1 or self._rules.on_demand or self._rules.strict
+
+    @property
+    def models(self) -> list[Model]:
+        """The loaded ones, the default one first."""
+        return [each.model for each in self._models.memory.all]
+
+    def ready(self, name: str = "") -> bool:
+        """Whether `choose` need not wait: for a load, or for a lost model."""
+        memory = self._models.memory
+        if not name or not self.several:
+            return memory.default is not None
+        found = memory.find(name)
+        if found:
+            return not found.leaving
+        return memory.default is not None and not self._rules.on_demand
+
+    def names(self) -> list[str]:
+        """The models that a request may name: loaded ones first, then those that would be loaded for it."""
+        memory = self._models.memory
+        ready = [*(each.name for each in memory.all), *(each.plan.name for each in memory.all_idle)]
+        return [*ready, *self._loadable()]
+
+    def api_names(self) -> list[str]:
+        """As `names`, with the models' own names if known."""
+        memory = self._models.memory
+        ready = [*(each.model.name for each in memory.all), *(each.model_name for each in memory.all_idle)]
+        return [*ready, *self._loadable()]
+
+    def _loadable(self) -> list[str]:
+        """Models that are only in the models folder, if requests can load them."""
+        memory = self._models.memory
+        known = {*(each.name for each in memory.all), *(each.plan.name for each in memory.all_idle)}
+        return [name for name in self._catalog.names() if name not in known] if self._rules.on_demand else []
+
+    def choose(self, name: str = "") -> ModelLease:
+        """The model for a request, loaded if necessary, and held for it. Raises: UserError."""
+        models = self._models
+        if not self.several:
+            return models.memory.leases.begin(models.current())
+        if not name:
+            return models.lease_default()
+        if found := models.memory.lease(name):
+            return found
+        why: ModelNotLoaded | UnknownName
+        try:
+            known = self._catalog.find(name).name
+        except UnknownName as error:
+            why = error
+        else:
+            # one that is about to be unloaded is loaded again: the caller is next in line
+            if self._rules.on_demand or models.memory.idle(known) or models.memory.find(known):
+                return models.load_for_request(known)
+            why = ModelNotLoaded(known)
+        if self._rules.strict:
+            raise why
+        lease = models.lease_default()
+        lease.note = f"{why} {lease.model.name} answered instead."
+        return lease
+
+    def choose_for_embeddings(self, name: str = "") -> ModelLease:
+        """As `choose`; if the flags name a model for embeddings, that one, in addition to all others."""
+        if not self._rules.embeddings:
+            return self.choose(name)
+        memory = self._models.memory
+        if name and (found := memory.lease(name)):
+            return found
+        known = self._catalog.find(self._rules.embeddings).name
+        return memory.lease(known) or self._models.load_for_request(known, for_embeddings=True)

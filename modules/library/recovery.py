@@ -1,0 +1,90 @@
+"""Decides whether a lost model is loaded again automatically: once, and not again if it is lost within a minute.
+
+It must not know how a model is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from errors import UserError
+from loaders.base import Lora, Model
+
+log = logging.getLogger(__name__)
+
+_REST = 60.0  # seconds that a model must run before it is loaded again automatically another time
+_LONGEST = 600.0  # seconds that a request waits for the model to be loaded again
+
+
+@dataclass(frozen=True)
+class LostModel:
+    """A model that ended without being closed: why, as a clause, and its LoRA adapters."""
+
+    name: str
+    why: str
+    loras: tuple[Lora, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What happened."""
+        return f"{self.name} ended unexpectedly: {self.why}."
+
+    def restore(self, model: Model) -> str:
+        """Apply the adapters to the newly loaded model; returns a note about it."""
+        note = f"{self.sentence} It was loaded again at {time.strftime('%H:%M')}."
+        try:
+            if self.loras:
+                model.set_loras(self.loras)
+        except UserError as error:
+            note += f" Its LoRA adapters could not be applied again: {error}"
+        log.warning("%s", note)
+        return note
+
+
+class Recovery:
+    """The recoveries of one model manager. `rest`: minimum seconds between two automatic loads."""
+
+    def __init__(self, rest: float = _REST, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rest = rest
+        self._clock = clock
+        self._back_since: dict[str, float] = {}  # by the model's name
+        self._loading = 0
+        self._changed = threading.Condition()
+
+    def begin(self, name: str) -> bool:
+        """A model was lost: returns whether to load it again. If so, call `start`."""
+        with self._changed:
+            if self._clock() - self._back_since.get(name, float("-inf")) < self._rest:
+                return False
+            self._back_since[name] = self._clock()  # also while it is being loaded
+            self._loading += 1
+            return True
+
+    def start(self, name: str, load: Callable[[], object]) -> None:
+        """Load it in a separate thread. Errors are already logged."""
+        threading.Thread(target=self._run, args=(name, load), name="recovery", daemon=True).start()
+
+    def _run(self, name: str, load: Callable[[], object]) -> None:
+        try:
+            load()
+        except UserError:
+            log.debug("The lost model is not loaded again.")
+        finally:
+            with self._changed:
+                self._back_since[name] = self._clock()
+                self._loading -= 1
+                self._changed.notify_all()
+
+    def forget(self, name: str) -> None:
+        """A user has loaded this model: earlier losses do not count any more."""
+        with self._changed:
+            self._back_since.pop(name, None)
+
+    def wait(self) -> None:
+        """Wait until no model is being loaded again."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._loading, _LONGEST)

@@ -1,0 +1,1 @@
+"""Converts JSON schemas to grammars."""

@@ -1,0 +1,1 @@
+"""Perplexity: measuring it, runs for the page, and the table of results."""

@@ -1,0 +1,158 @@
+"""The controls on the right of the Chat tab: reply settings, and actions for the text in the input box.
+
+Their values belong to this browser. It must not know their effect on a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from modules.app import App
+from modules.ui.chat import styles
+from modules.ui.chat.avatars import avatar_style
+from modules.ui.chat.screen import ReplyControls
+from modules.ui.parts.events import Updates, Values, on
+from modules.ui.texts import tr
+
+_EFFORTS = ("", "low", "medium", "high")  # empty: the template's default
+_STYLE = "(name) => { document.body.dataset.chatStyle = name; }"
+MODES = ("instruct", "chat-instruct", "chat")
+
+
+class ChatControls:
+    """The controls."""
+
+    def __init__(self, app: App, kept: gr.BrowserState) -> None:
+        settings = app.settings
+        self._app = app
+        self._kept = kept
+        with gr.Column(elem_id="controls"):
+            self.close = gr.Button(tr("button.close"), elem_id="controls-close", size="sm")
+            self.mode = gr.Radio(
+                list(MODES), value=settings.mode, label=tr("chat.mode"), elem_id="mode",
+                info=tr("chat.mode_info"),
+            )  # fmt: skip
+            self.character = gr.Dropdown(
+                app.characters.names(), value=settings.character, label=tr("chat.character"), elem_id="character",
+                filterable=True, visible=settings.mode != "instruct",
+            )  # fmt: skip
+            self.model = gr.Dropdown(
+                [(tr("chat.default_model"), "")], value="", label=tr("chat.model"), elem_id="chat-model",
+                filterable=False, visible=app.router.several, info=tr("chat.model_info"),
+            )  # fmt: skip
+            self.style = gr.Dropdown(
+                styles.style_choices(), value=styles.known_style(settings.chat_style), label=tr("chat.style"),
+                elem_id="chat-style", filterable=False,
+            )  # fmt: skip
+            self.start_with = gr.Textbox(
+                settings.start_with, label=tr("chat.start_with"), placeholder=tr("chat.start_hint"),
+                elem_id="start-with", info=tr("chat.start_info"),
+            )  # fmt: skip
+            self.system = gr.Textbox(
+                settings.custom_system_message, label=tr("chat.system"), lines=3, elem_id="system-message",
+                info=tr("chat.system_info"),
+            )  # fmt: skip
+            self.thinking = gr.Checkbox(
+                True, label=tr("chat.thinking"), elem_id="thinking", interactive=False, info=tr("chat.no_thinking")
+            )
+            self.effort = gr.Dropdown(
+                [(tr(f"chat.effort_level.{each or 'default'}"), each) for each in _EFFORTS], value="",
+                label=tr("chat.effort"), elem_id="effort", interactive=False,
+                info=tr("chat.no_effort"),
+            )  # fmt: skip
+            self.your_name = gr.Textbox(settings.name1, label=tr("chat.your_name"), max_lines=1, elem_id="your-name")
+            with gr.Row(elem_classes="actions"):
+                self._paint = gr.UploadButton(
+                    tr("chat.your_picture"), file_types=["image"], type="filepath", size="sm", elem_id="your-picture"
+                )
+                self._unpaint = gr.Button(tr("chat.no_picture"), size="sm", elem_id="your-picture-remove")
+            self._face = gr.HTML("", elem_id="your-face")
+            gr.HTML(f"<h3>{tr('chat.box')}</h3>")
+            self.impersonate = gr.Button(tr("chat.impersonate"), elem_id="impersonate", size="sm")
+            self.replace = gr.Button(tr("chat.replace_last"), elem_id="replace-last", size="sm")
+            self.dummy_message = gr.Button(tr("chat.dummy_message"), elem_id="dummy-message", size="sm")
+            self.dummy_reply = gr.Button(tr("chat.dummy_reply"), elem_id="dummy-reply", size="sm")
+
+    @property
+    def scope(self) -> list[Any]:
+        """Mode, character and the user's name: the settings of a new chat."""
+        return [self.mode, self.character, self.your_name]
+
+    def settings_from(self, templates: Sequence[gr.Textbox], knobs: Sequence[Any]) -> ReplyControls:
+        """The inputs of a reply's settings: these, the instruction template, chat template and command of the
+        Parameters tab, and the knobs.
+        """
+        instruction, chat, command = templates
+        return ReplyControls(
+            mode=self.mode,
+            character=self.character,
+            your_name=self.your_name,
+            start_with=self.start_with,
+            system=self.system,
+            thinking=self.thinking,
+            effort=self.effort,
+            instruction_template=instruction,
+            chat_template=chat,
+            command=command,
+            knobs=knobs,
+        )
+
+    def wire(self, page: gr.Blocks, template: gr.Textbox, model_changed: Any) -> None:
+        """Store the texts in the browser, and list the characters."""
+        own = self._remembered
+        on([each.change for each in own.values()], self._remember, set(own.values()), [self._kept], latest=True)
+        on(page.load, self._restore, [self._kept, self.character], [*own.values(), self.character])
+        on([page.load, self.style.change], None, [self.style], js=_STYLE)
+        on([page.load, self.your_name.change], self._dressed, [self.your_name], [self._face], latest=True)
+        on(self._paint.upload, self._painted, [self._paint, self.your_name], [self._face])
+        on(self._unpaint.click, lambda name: self._painted(None, name), [self.your_name], [self._face])
+        on([page.load, model_changed, template.change], self._switches, [template], [self.thinking, self.effort],
+           latest=True)  # fmt: skip
+        on(self.close.click, None, js="() => { Page.toggleControls(false); }")
+
+    @property
+    def _remembered(self) -> dict[str, Any]:
+        """The values that a browser stores."""
+        return {"start": self.start_with, "system": self.system, "name": self.your_name, "style": self.style}
+
+    def _remember(self, values: Values) -> dict[str, Any]:
+        return {name: values[control] for name, control in self._remembered.items()}
+
+    def _switches(self, template: str) -> Updates:
+        """The switches that the current template supports; the others are greyed out with the reason."""
+        templates, model = self._app.templates, self._app.models.loaded
+        text = template.strip() or (templates.detect(model)[0] if model else "")
+        known = templates.switches(text)
+        thinks, hard = ("enable_thinking" in known), ("reasoning_effort" in known)
+        told = tr("chat.thinking_info" if thinks else "chat.no_thinking")
+        return {
+            self.thinking: gr.update(interactive=thinks, info=told),
+            self.effort: gr.update(interactive=hard, info=tr("chat.effort_info" if hard else "chat.no_effort")),
+        }
+
+    def _restore(self, kept: Mapping[str, Any], character: str) -> Updates:
+        settings = self._app.settings
+        names = self._app.characters.names()
+        start = {
+            "start": settings.start_with,
+            "system": settings.custom_system_message,
+            "name": settings.name1,
+            "style": settings.chat_style,
+        }
+        values = {**start, **(kept or {})}
+        values["style"] = styles.known_style(values["style"])
+        return {
+            **{control: values[name] for name, control in self._remembered.items()},
+            self.character: gr.update(choices=names, value=character if character in names else names[0]),
+        }
+
+    def _dressed(self, name: str) -> str:
+        return avatar_style("your", (name or "").strip() or self._app.settings.name1, self._app.user_profile.picture)
+
+    def _painted(self, path: str | None, name: str) -> str:
+        self._app.user_profile.set_picture(Path(path).read_bytes() if path else None)
+        return self._dressed(name)

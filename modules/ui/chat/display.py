@@ -1,0 +1,124 @@
+"""Values for all components that show a chat. The actions are in actions.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from errors import UserError
+from modules.app import App
+from modules.chat.conversation import Conversation
+from modules.library.demo_model import NAME as DEMO
+from modules.ui.chat.avatars import avatar_style
+from modules.ui.chat.screen import ChatScreen, visibility
+from modules.ui.chat.view import ChatRef, chat_list_html, speaker_html, view_chat
+from modules.ui.chat.window_state import chat_scope, fitting_mode
+from modules.ui.parts.events import Updates
+from modules.ui.parts.formatting import escape, short_name
+from modules.ui.texts import tr
+
+
+def working_html() -> str:
+    """The indicator of a reply in progress. The style sheet shows the first text until the reply has text, then the
+    second.
+    """
+    return (
+        f"<span role='status' class='working'><span class='reading'>{tr('chat.reading')}</span>"
+        f"<span class='writing'>{tr('chat.writing')}</span></span>"
+    )
+
+
+class ChatDisplay:
+    """What the page shows of a chat, by the components of its screen."""
+
+    def __init__(self, app: App, screen: ChatScreen) -> None:
+        self.app = app
+        self.screen = screen
+
+    def _who(self, kind: str, character: str) -> tuple[str, Path | None]:
+        """The speaker's name and picture."""
+        if kind != "chat":
+            return "Assistant", None
+        try:
+            who = self.app.characters.load(character)
+        except UserError:  # its file was deleted; the chat still exists
+            return character, None
+        return who.name, who.picture
+
+    def _character_menu(self, character: str) -> Any:
+        """The menu with this character selected: it may be new since the page was loaded, or its file may be gone."""
+        names = self.app.characters.names()
+        return gr.update(value=character, choices=names if character in names else [*names, character], visible=True)
+
+    def show(self, conversation: Conversation, mode: str = "") -> Updates:
+        """Values for everything that shows a conversation; `mode` is the controls' mode, empty if they do not
+        change.
+        """
+        screen = self.screen
+        now = view_chat(conversation)
+        path = conversation.path()
+        kind, _, character = chat_scope(now.chat).partition("/")
+        called, picture = self._who(kind, character)
+        versions = conversation.versions(path[-1].id) if now.tail else []
+        at = versions.index(path[-1].id) if versions else 0
+        empty = not now.history and not now.tail
+        writing = self.app.chats.writing(now.chat.id) is not None
+        loaded = self.app.models.state.phase != "none" or bool(self.app.models.state.idle)
+        several = len(versions) > 1
+        return {
+            screen.chat: replace(now.chat, writing=writing),
+            screen.kept: now.chat.id,
+            screen.title: f"<h1>{escape(now.title)}</h1>{avatar_style('reply', called, picture)}",
+            screen.welcome: tr("chat.welcome" if loaded else "chat.no_model") if empty else "",
+            screen.history: now.history,
+            screen.tail: now.tail,
+            screen.facts: working_html() if writing else now.meta,
+            screen.actions: visibility((now.can_remove or several) and not writing),
+            screen.regenerate: gr.update(interactive=now.can_regenerate),
+            screen.continue_: gr.update(interactive=now.can_continue),
+            screen.send: visibility(not writing),
+            screen.stop: visibility(writing, kept=True),
+            screen.chats: chat_list_html(self.app.archive.around(now.chat.id), now.chat.id),
+            screen.character: self._character_menu(character) if kind == "chat" else gr.update(visible=False),
+            screen.earlier: gr.update(
+                visible=several, interactive=at > 0, value=tr("chat.version", n=at + 1, count=len(versions))
+            ),
+            screen.later: gr.update(visible=several, interactive=at < len(versions) - 1),
+            screen.who: speaker_html(called, picture) if kind == "chat" else "",
+            screen.pin: gr.update(
+                value=tr("chat.unpin" if conversation.pinned else "chat.pin"), interactive=bool(conversation.revision)
+            ),
+            screen.show_prompt: visibility(bool(path) and "prompt_tokens" in path[-1].meta),
+            **({screen.mode: fitting_mode(mode, now.chat)} if mode else {}),
+            **self._model_menu(conversation),
+        }
+
+    def _model_menu(self, conversation: Conversation) -> Updates:
+        """The models that may answer here, where there are several."""
+        if not self.app.router.several:
+            return {}
+        names, chosen = self.app.router.names(), conversation.model
+        others = [chosen] if chosen and chosen not in names else []
+        choices = [(tr("chat.default_model"), ""), *((short_name(name), name) for name in [*names, *others])]
+        return {self.screen.model: gr.update(choices=choices, value=chosen)}
+
+    def show_model(self, chat: ChatRef) -> Updates:
+        """What changes here when a model is loaded or unloaded: the empty page, and the line above the input."""
+        state = self.app.models.state
+        conversation = self.app.chats.open(chat.id) if chat.id else None
+        empty = conversation and not conversation.path()
+        missing = state.phase == "none" and not state.idle
+        notice = ""
+        if missing:
+            notice = tr("chat.no_model_notice")
+        elif state.phase == "loaded" and state.name == DEMO:
+            notice = tr("chat.demo")
+        return {
+            self.screen.welcome: tr("chat.no_model" if missing else "chat.welcome") if empty else "",
+            self.screen.notice: notice,
+            self.screen.notice_row: visibility(bool(notice)),
+            **(self._model_menu(conversation) if conversation else {}),
+        }

@@ -1,0 +1,83 @@
+"""Chats as files: import, export, and the trash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from errors import BadFile, InvalidInput
+from modules.app import App
+from modules.ui.chat.actions import ChatActions
+from modules.ui.chat.view import ChatRef, chat_list_html
+from modules.ui.chat.window_state import WindowState, chat_scope
+from modules.ui.parts.events import Updates, on, show_info, show_warning
+from modules.ui.parts.file_download import FileDownload
+from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
+from modules.ui.texts import tr
+
+_LARGEST = 64_000_000
+
+
+class ChatFiles:
+    """A collapsible part of the sidebar."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        with gr.Accordion(tr("chat.files"), open=False, elem_id="chat-files", elem_classes="rest") as self._fold:
+            self._upload = gr.UploadButton(
+                tr("chat.import"), file_types=[".json", ".jsonl"], size="sm", elem_id="chat-import"
+            )
+            with gr.Row(elem_classes="actions"):
+                self._json = FileDownload(tr("chat.export"), "chat-export")
+                self._lines = FileDownload(tr("chat.export_lines"), "chat-export-lines")
+            self._trash = make_picker("chat-trash")
+
+    def wire(self, actions: ChatActions, scope: Sequence[Any], js: str) -> Any:
+        """Connect the events; `scope`: mode, character, the user's name; `js` runs when another chat is opened.
+
+        Returns the event after which the chat is open.
+        """
+        screen, archive, your_name = actions.screen, self._app.archive, scope[-1]
+        self._chats = screen.chats
+        on(self._fold.expand, self._listed, None, [self._trash])
+        on(self._trash.click, self._restore, [screen.chat], [self._trash, screen.chats])
+
+        def lines(chat: ChatRef, user: str) -> tuple[str, bytes]:
+            kind, _, character = chat_scope(chat).partition("/")
+            return archive.export_chat(
+                chat.id, lines=True, user=user or "You", character=character if kind == "chat" else "Assistant"
+            )
+
+        self._json.wire(lambda chat: archive.export_chat(chat.id), [screen.chat])
+        self._lines.wire(lines, [screen.chat, your_name])
+
+        def bring(window: WindowState, path: str, mode: str, character: str) -> Updates:
+            return actions.switch_to(window, self._bring(Path(path), mode, character), mode)
+
+        return on(self._upload.upload, bring, [screen.window, self._upload, *scope[:2]], screen.outputs, js=js)
+
+    def _bring(self, path: Path, mode: str, character: str) -> Any:
+        if path.stat().st_size > _LARGEST:
+            raise InvalidInput(tr("chat.too_large", n=_LARGEST // 1_000_000))
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise BadFile(path.name, "it is not UTF-8 text", "Save it as UTF-8, then try again.") from None
+        notes: list[str] = []
+        made = self._app.archive.import_chat(text, mode, character or "Assistant", path.stem, notes)
+        for note in notes:
+            show_warning(note)
+        return made
+
+    def _listed(self) -> str:
+        items = [PickerEntry(info.id, info.title, detail=info.id) for info in self._app.archive.trash()]
+        return picker_entries(tr("chat.trash_label"), items, "", tr("chat.trash_empty"))
+
+    def _restore(self, chat: ChatRef, event: gr.EventData) -> Updates:
+        made = self._app.archive.restore(event.pick)
+        show_info(tr("chat.restored", id=made.id))
+        listed = chat_list_html(self._app.archive.around(chat.id), chat.id)
+        return {self._trash: self._listed(), self._chats: listed}

@@ -1,0 +1,286 @@
+"""The Chat tab: a sidebar with the chats, the conversation in a reading column, the input box at the bottom.
+
+Every action that generates text is one generator, wired in `_wire_replies`: it shows at once what is about to happen,
+lets the last exchange grow (one small component, see view.py) and shows what is stored. The tab remembers which
+conversation it shows, at which revision; the messages are in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import gradio as gr
+
+from modules.app import App
+from modules.ui.chat.actions import ChatActions
+from modules.ui.chat.controls import ChatControls
+from modules.ui.chat.files import ChatFiles
+from modules.ui.chat.message_bar import MessageBar
+from modules.ui.chat.prompt_view import PromptView
+from modules.ui.chat.screen import ChatScreen
+from modules.ui.chat.view import ChatRef
+from modules.ui.chat.window_state import WindowState
+from modules.ui.parts.events import Updates, Values, on, then
+from modules.ui.parts.latex import LATEX
+from modules.ui.parts.list_picker import make_picker
+from modules.ui.texts import tr
+
+_CLOSE = "() => { Page.closeDrawer(); }"
+#: Runs around an event that opens another chat: what is sent meanwhile goes to the new one.
+_OPENS = "(...values) => {{ Page.closeDrawer(); Page.opens('{}'); return values; }}"
+_OPENED = "() => {{ Page.toEnd(); Page.opened('{}'); }}"  # the sidebar may have been opened again meanwhile
+_TO_END = "(...values) => { Page.toEnd(); return values; }"
+_SENT = "(...values) => { Page.toEnd(); Page.emptyMessage(); return values; }"
+#: An unused text and what was typed meanwhile: the latter stays.
+_RETURN = "(text, typed) => [text && !typed.trim() ? text : {__type__: 'update'}, '']"
+
+
+class ChatTab:
+    """The tab's components and their events. Created once for the page; contains no conversation."""
+
+    def __init__(self, app: App, kept: gr.BrowserState, kept_controls: gr.BrowserState) -> None:
+        self._app = app
+        self.kept = kept
+        self.chat = gr.State(ChatRef())
+        self.window = gr.State(WindowState())
+        with gr.Row(elem_id="chat"):
+            self._drawer()
+            with gr.Column(elem_id="talk"):
+                self._reading()
+                self.bar = MessageBar(app)
+                self._composer()
+                self.prompt_view = PromptView(app)
+            self.controls = ChatControls(app, kept_controls)
+        #: A character's name set here, by an extension for example, opens the chat with it.
+        self.character_menu = gr.Textbox("", visible=False, label=tr("chat.character"))
+
+    # --- components ---
+
+    def _drawer(self) -> None:
+        with gr.Column(elem_id="chats"):
+            self.who = gr.HTML("", elem_id="who", padding=False)
+            with gr.Row(elem_id="chats-head"):
+                self.new = gr.Button(tr("chat.new"), elem_id="new-chat")
+                close = gr.Button(tr("button.close"), elem_id="chats-close")
+            self.search = gr.Textbox(
+                label=tr("chat.search"), show_label=False, container=False, placeholder=tr("chat.search"),
+                elem_id="chat-search", max_lines=1,
+            )  # fmt: skip
+            self.chats = make_picker("chat-list")
+            with gr.Row(elem_id="chat-tools"):
+                self.pin = gr.Button(tr("chat.pin"), size="sm", elem_id="chat-pin", elem_classes="quiet")
+                self.rename = gr.Button(tr("button.rename"), size="sm", elem_id="chat-rename", elem_classes="quiet")
+                self.delete = gr.Button(tr("button.delete"), size="sm", elem_id="chat-delete", elem_classes="quiet")
+                self.undo = gr.Button(tr("button.undo"), size="sm", elem_id="chat-undo", elem_classes="quiet")
+            with gr.Row(elem_classes="asking", visible=False, elem_id="chat-renaming") as self.renaming:
+                self.name = gr.Textbox(label=tr("chat.name"), max_lines=1, elem_id="chat-name")
+                self.rename_now = gr.Button(
+                    tr("button.rename"), variant="primary", size="sm", elem_id="chat-rename-now"
+                )
+                self.rename_no = gr.Button(tr("button.cancel"), size="sm")
+            with gr.Row(elem_classes="asking", visible=False, elem_id="chat-deleting") as self.deleting:
+                self.question = gr.HTML("")
+                self.delete_now = gr.Button(tr("button.delete"), variant="stop", size="sm", elem_id="chat-delete-now")
+                self.delete_no = gr.Button(tr("button.cancel"), size="sm")
+            self.files = ChatFiles(self._app)
+        on(close.click, None, js=_CLOSE)
+
+    def _reading(self) -> None:
+        with gr.Row(elem_id="talk-head"):
+            toggle = gr.Button(tr("chat.chats"), elem_id="chats-toggle", size="sm")
+            self.title = gr.HTML("", elem_id="chat-title")
+            controls = gr.Button(tr("chat.controls"), elem_id="controls-toggle", size="sm")
+        on(toggle.click, None, js="() => { Page.toggleChats(); }")
+        on(controls.click, None, js="() => { Page.toggleControls(); }")
+        with gr.Column(elem_id="reading"), gr.Column(elem_id="column"):
+            self.welcome = gr.HTML("", elem_id="welcome")
+            self.history = _messages("history", tr("chat.earlier_messages"))
+            self.tail = _messages("tail", tr("chat.last_exchange"))
+            self.facts = gr.HTML("", elem_id="reply-facts")
+            with gr.Row(elem_id="reply-actions", visible=False) as self.actions:
+                self.earlier = gr.Button("‹", elem_id="version-earlier", size="sm", visible=False)
+                self.later = gr.Button("›", elem_id="version-later", size="sm", visible=False)
+                self.regenerate = gr.Button(tr("button.regenerate"), elem_id="regenerate", size="sm")
+                self.continue_ = gr.Button(tr("button.continue"), elem_id="continue", size="sm")
+                self.copy = gr.Button(tr("chat.copy"), elem_id="copy-reply", size="sm")
+                self.show_prompt = gr.Button(tr("button.show_prompt"), elem_id="show-prompt", size="sm")
+                self.remove = gr.Button(tr("chat.remove_last"), elem_id="remove-last", size="sm")
+                self.to_default = gr.Button(tr("send.default"), elem_id="chat-to-default", size="sm")
+                self.to_notebook = gr.Button(tr("send.notebook"), elem_id="chat-to-notebook", size="sm")
+        on(self.copy.click, None, [self.tail], js="(tail) => { Page.copyReply(tail); }")
+
+    def _composer(self) -> None:
+        with gr.Column(elem_id="composer"):
+            with gr.Row(elem_id="notice", visible=False) as self.notice_row:
+                self.notice = gr.HTML("", elem_id="notice-text")
+                self.choose = gr.Button(tr("chat.choose_model"), elem_id="choose-model", size="sm")
+            with gr.Row(elem_id="ask"):
+                self.input = gr.Textbox(
+                    label=tr("chat.message"), show_label=False, container=False, placeholder=tr("chat.message_hint"),
+                    lines=1, max_lines=10, autofocus=True, elem_id="message",
+                )  # fmt: skip
+                self.send = gr.Button(tr("chat.generate"), variant="primary", elem_id="send")
+                self.returned = gr.Textbox("", visible=False, label="Returned")
+                self.end_thought = gr.Button(tr("chat.answer_now"), elem_id="end-thought", size="sm")
+                self.stop = gr.Button(tr("button.stop"), variant="stop", elem_id="stop", visible="hidden")
+            gr.HTML(tr("chat.keys"), elem_id="keys")
+
+    # --- events ---
+
+    def wire(self, page: gr.Blocks, templates: Sequence[gr.Textbox], knobs: Sequence[Any], model_changed: Any) -> None:
+        """Connect everything. The Parameters tab provides the three `templates` of a reply, and the knobs."""
+        settings = self.controls.settings_from(templates, knobs)
+        screen = self._screen()
+        self._actions = actions = ChatActions(self._app, screen, settings)
+        #: The inputs of `prompt`.
+        self.prompt_inputs = settings.inputs | {screen.chat}
+        self.controls.wire(page, templates[0], model_changed)
+        self._wire_replies(actions, settings.inputs | {screen.window, screen.chat, screen.input})
+        self._wire_opening(page, actions)
+        self._wire_list(actions)
+        self._wire_bar(actions)
+        notices = [self.welcome, self.notice, self.notice_row, self.controls.model]
+        on([page.load, model_changed], actions.show_model, [self.chat], notices)
+
+    def prompt(self, values: Values) -> str:
+        """The text that the model would continue, for other tabs. Raises: UserError."""
+        return self._actions.prompt(values)
+
+    def _screen(self) -> ChatScreen:
+        """The screen's components, which have the same names here or in the controls."""
+        names = [field.name for field in fields(ChatScreen)]
+        return ChatScreen(**{name: getattr(self if hasattr(self, name) else self.controls, name) for name in names})
+
+    def _wire_replies(self, actions: ChatActions, inputs: set[Any]) -> None:
+        """The buttons that generate, and those that end a reply."""
+        screen = actions.screen
+        for triggers, action, js in (
+            ([self.send.click, self.input.submit], actions.send, _SENT),
+            (self.regenerate.click, actions.regenerate, _TO_END),
+            (self.continue_.click, actions.continue_, _TO_END),
+        ):
+            # several: a reply of another chat may still be growing in the background
+            answered = on(triggers, action, inputs, screen.outputs, js=js, several=True)
+            then(answered, None, [self.returned, self.input], [self.input, self.returned], js=_RETURN, several=True)
+        buttons = [self.input, self.send, self.stop]
+        on(self.controls.impersonate.click, actions.impersonate, inputs, buttons)
+        on(self.stop.click, actions.stop, [self.window, self.chat], queue=False)
+        on(self.end_thought.click, actions.end_thought, [self.chat], queue=False)
+        on(self.remove.click, actions.remove, [self.chat, self.input], screen.outputs)
+
+    def _wire_opening(self, page: gr.Blocks, actions: ChatActions) -> None:
+        """Connect everything that opens a chat."""
+        scope, window, outputs = self.controls.scope, self.window, actions.screen.outputs
+        opens = _OPENS.format
+        choice, picked = [window, self.character_menu, scope[0], scope[2]], [window, self.controls.mode]
+
+        def choose(window: WindowState, character: str, mode: str, your_name: str) -> Updates:
+            return actions.open_latest(window, "chat" if mode == "instruct" else mode, character, your_name)
+
+        kinds = [each.input for each in scope[:2]]
+        for name, opened in (
+            ("file", self.files.wire(actions, scope, opens("file"))),
+            ("new", on(self.new.click, actions.open_new, [window, *scope], outputs, js=opens("new"))),
+            ("pick", on(self.chats.click, actions.open, picked, outputs, js=opens("pick"))),
+            ("load", on(page.load, actions.load, [window, self.kept, *scope], outputs)),
+            ("scope", on(kinds, actions.open_latest, [window, *scope], outputs, js=opens("scope"))),
+            ("choice", on(self.character_menu.change, choose, choice, outputs, js=opens("choice"))),
+        ):
+            shown_now = then(opened, self.bar.hide, None, self.bar.outputs, several=True)
+            at_end = then(shown_now, None, js=_OPENED.format(name))
+            then(at_end, actions.watch, [window, self.chat], outputs, several=True)
+
+    def _wire_list(self, actions: ChatActions) -> None:
+        """The list of chats (search, rename, delete, undo), and changes of the last message."""
+        chat, outputs, scope = self.chat, actions.screen.outputs, self.controls.scope
+        on(self.search.change, actions.search_chats, [chat, self.search], [self.chats], latest=True)
+
+        def rename(chat: ChatRef) -> Updates:
+            return {self.renaming: gr.update(visible=True), self.name: actions.title(chat)}
+
+        def delete(chat: ChatRef) -> Updates:
+            return {self.deleting: gr.update(visible=True), self.question: actions.ask_delete(chat)}
+
+        on(self.rename.click, rename, [chat], [self.renaming, self.name])
+        renamed = on([self.rename_now.click, self.name.submit], actions.show_current_on_conflict(actions.rename),
+                     [chat, self.name], outputs)  # fmt: skip
+        for event in (renamed, on(self.rename_no.click, None)):
+            then(event, lambda: gr.update(visible=False), None, [self.renaming])
+        on(self.delete.click, delete, [chat], [self.deleting, self.question])
+        deleted = on(self.delete_now.click, actions.delete, [self.window, chat, *scope], outputs,
+                     js=_OPENS.format("deleted"))  # fmt: skip
+        then(deleted, None, js=_OPENED.format("deleted"))
+        for event in (deleted, on(self.delete_no.click, None)):
+            then(event, lambda: gr.update(visible=False), None, [self.deleting])
+        for button, change in (
+            (self.pin, actions.pin),
+            (self.undo, actions.undo),
+            (self.earlier, actions.swipe(-1)),
+            (self.later, actions.swipe(1)),
+        ):
+            on(button.click, actions.show_current_on_conflict(change), [chat], outputs)
+        controls = self.controls
+        on(
+            controls.model.input,
+            actions.show_current_on_conflict(actions.choose_model),
+            [chat, controls.model],
+            outputs,
+        )
+        for button, put in (
+            (controls.replace, actions.replace_last),
+            (controls.dummy_message, actions.insert_message("user")),
+            (controls.dummy_reply, actions.insert_message("assistant")),
+        ):
+            on(button.click, actions.show_current_on_conflict(put), [chat, self.input], outputs)
+
+    def _wire_bar(self, actions: ChatActions) -> None:
+        """A click on a message, the buttons of its bar, and the prompt of a reply."""
+        bar, prompt_view = self.bar, self.prompt_view
+        prompt_view.wire()
+        on(bar.prompt.click, prompt_view.open_for, [self.chat, bar.picked], prompt_view.outputs)
+        last = lambda chat: prompt_view.open_for(chat, actions.last_message(chat))  # noqa: E731
+        on(self.show_prompt.click, last, [self.chat], prompt_view.outputs)
+        for part, tail in ((self.history, False), (self.tail, True)):
+            on(part.select, _picking(bar, tail), [self.chat], bar.outputs)
+        opened = on(bar.edit.click, bar.open_editor, [self.chat, bar.picked], [bar.editing, bar.text])
+        then(opened, None, js="() => { document.querySelector('#message-text textarea')?.focus(); }")
+        on(bar.cancel.click, lambda: gr.update(visible=False), None, [bar.editing])
+        on(bar.close.click, bar.hide, None, bar.outputs)
+        inputs = [self.chat, self.window, bar.picked, bar.text]
+        for button, change in (
+            (bar.save, bar.save_edit),
+            (bar.save_new, bar.save_as_version),
+            (bar.earlier, bar.swipe_by(-1)),
+            (bar.later, bar.swipe_by(1)),
+            (bar.branch, bar.branch_from),
+            (bar.remove, bar.remove_message),
+        ):
+            changed = actions.show_current_on_conflict(_changing(bar, actions, change))
+            on(button.click, changed, inputs, [*actions.screen.outputs, *bar.outputs])
+
+
+def _picking(bar: MessageBar, tail: bool) -> Callable[..., Updates]:
+    def run(chat: ChatRef, event: gr.SelectData) -> Updates:
+        return bar.pick(chat, tail=tail, event=event)
+
+    return run
+
+
+def _changing(bar: MessageBar, actions: ChatActions, change: Callable[..., Any]) -> Callable[..., Updates]:
+    def run(chat: ChatRef, window: WindowState, picked: str, text: str) -> Updates:
+        conversation, now = change(chat, picked, text)
+        shown = actions.switch_to(window, conversation)  # a branch is a different chat
+        return {**shown, **(bar.show(conversation, now) if now else bar.hide())}
+
+    return run
+
+
+def _messages(elem_id: str, label: str) -> gr.Chatbot:
+    """The message column: as high as its contents, without gradio's own frame, buttons and scrolling."""
+    return gr.Chatbot(
+        elem_id=elem_id, label=label, show_label=False, container=False, layout="panel", height=None, autoscroll=False,
+        sanitize_html=True, render_markdown=True, latex_delimiters=LATEX, buttons=["copy"], feedback_options=None,
+        group_consecutive_messages=False,
+    )  # fmt: skip

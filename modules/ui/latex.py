@@ -1,9 +1,0 @@
-"""What counts as a formula in rendered text."""
-
-from __future__ import annotations
-
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-]

@@ -1,0 +1,1 @@
+"""The Model tab: the models on disk, their load options, downloads and the memory forecast."""

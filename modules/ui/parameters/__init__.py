@@ -1,0 +1,1 @@
+"""The Parameters tab: sampling parameters, characters, instruction templates, grammars."""

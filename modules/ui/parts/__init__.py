@@ -1,0 +1,1 @@
+"""Components that several tabs use: events, menus, lists, formatting. They know no tab."""

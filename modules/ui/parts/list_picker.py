@@ -1,0 +1,72 @@
+"""A list from which one entry is picked: real buttons in one HTML component, usable with the keyboard.
+
+Gradio's own lists have no second line or headings. The choice arrives as `event.pick`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from modules.ui.parts.formatting import escape
+
+_PICK = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-pick]');
+  if (button && !button.disabled) trigger('click', {pick: button.dataset.pick});
+});
+"""
+
+
+@dataclass(frozen=True)
+class PickerEntry:
+    """One line of a list. `group` is a heading, shown when it changes."""
+
+    key: str
+    title: str
+    detail: str = ""
+    group: str = ""
+    badge: str = ""
+    disabled: bool = False
+
+
+def make_picker(elem_id: str, value: str = "", elem_classes: str = "picker") -> gr.HTML:
+    """The component. `.click` reports what was picked."""
+    return gr.HTML(value, elem_id=elem_id, elem_classes=elem_classes, js_on_load=_PICK, padding=False)
+
+
+def picker_entries(label: str, items: Iterable[PickerEntry], current: str = "", empty: str = "") -> str:
+    """The HTML of a list; `empty` is the text shown if it has no entries."""
+    lines: list[str] = []
+    group = ""
+    for item in items:
+        if item.group and item.group != group:
+            group = item.group
+            lines.append(f"<h3>{escape(group)}</h3>")
+        lines.append(_line(item, chosen=item.key == current))
+    if not lines:
+        return f"<p class='empty'>{escape(empty)}</p>" if empty else ""
+    return f"<nav aria-label='{escape(label)}'>{''.join(lines)}</nav>"
+
+
+def _line(item: PickerEntry, *, chosen: bool) -> str:
+    current = " aria-current='true'" if chosen else ""
+    disabled = " disabled" if item.disabled else ""
+    detail = f"<small>{escape(item.detail)}</small>" if item.detail else ""
+    badge = f"<em>{escape(item.badge)}</em>" if item.badge else ""
+    return (
+        f"<button type='button' data-pick='{escape(item.key)}'{current}{disabled}>"
+        f"<span>{escape(item.title)}</span>{badge}{detail}</button>"
+    )
+
+
+def picker_chips(label: str, items: Iterable[tuple[str, str]], verb: str) -> str:
+    """A row of small buttons: key and text. `verb` says what a click does, for screen readers."""
+    made = [
+        f"<button type='button' data-pick='{escape(key)}' title='{escape(verb)}'>{escape(text)}"
+        f"<span class='sr-only'>: {escape(verb)}</span></button>"
+        for key, text in items
+    ]
+    return f"<div role='group' aria-label='{escape(label)}' class='chips'>{''.join(made)}</div>" if made else ""

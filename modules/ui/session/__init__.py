@@ -1,0 +1,1 @@
+"""The Session tab: flags, extensions, saved settings, the queue."""

@@ -1,0 +1,1 @@
+"""The Training tab: LoRA training and perplexity."""

@@ -1,0 +1,204 @@
+"""Prompts: each mode's format, stop strings, and what is left out if not everything fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errors import PromptTooLong, TemplateFailed
+from modules.chat.conversation import Message
+from modules.chat.prompt.build import ChatPrompt, PromptContext, build_prompt
+from modules.config.paths import Paths
+from modules.prompts.template_renderer import find_separators
+from modules.prompts.templates import Templates
+from tests.fake_engine import ByteTokenizer
+
+TEMPLATES = Templates(Paths.under(Path(__file__).resolve().parents[3]))
+CHATML = TEMPLATES.load("ChatML")
+STRICT = (  # as several published templates do
+    "{%- for m in messages -%}{%- if m.role == 'system' -%}{{ raise_exception('no system here') }}{%- endif -%}"
+    "{%- if (m.role == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('they must alternate') }}{%- endif -%}"
+    "{{- '[' + m.role + ']' + m.content -}}{%- endfor -%}"
+)
+
+
+def history(*texts: str, first: str = "user") -> list[Message]:
+    roles = ("user", "assistant") if first == "user" else ("assistant", "user")
+    return [Message(str(number), None, roles[number % 2], text, 0) for number, text in enumerate(texts)]  # type: ignore[arg-type]
+
+
+def built(messages: list[Message], stage: PromptContext, room: int = 10_000, **values: object) -> ChatPrompt:
+    tokenizer = ByteTokenizer()
+    return build_prompt(
+        messages,
+        stage,
+        render=TEMPLATES.render,
+        count=lambda text: len(tokenizer.encode(text)),
+        room=room,
+        **values,  # type: ignore[arg-type]
+    )
+
+
+# --- the formats ---
+
+
+def test_instruct() -> None:
+    prompt = built(history("Hi", "Hello", "Bye"), PromptContext("instruct", CHATML, system="Be brief."))
+    assert prompt.text == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello"
+        "<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_chat() -> None:
+    stage = PromptContext("chat", CHATML, name1="Ann", name2="Bo", context="Bo is shy.", system="not here")
+    prompt = built(history("Hello.", "Hi", "Well."), stage)
+    assert prompt.text == "Bo is shy.\n\nAnn: Hello.\nBo: Hi\nAnn: Well.\nBo:"
+    assert built(history("Hi."), stage, begun="Hm, ").text == "Bo is shy.\n\nAnn: Hi.\nBo: Hm, "
+    assert built(history("Hi.", "Yo"), stage, role="user").text == "Bo is shy.\n\nAnn: Hi.\nBo: Yo\nAnn:"
+
+
+def test_chat_instruct() -> None:
+    stage = PromptContext(
+        "chat-instruct", CHATML, name1="Ann", name2="Bo", context="Shy.", command="As <|character|>:\n<|prompt|>!"
+    )
+    prompt = built(history("Hi"), stage)
+    assert prompt.text == ("<|im_start|>user\nAs Bo:\nShy.\n\nAnn: Hi!<|im_end|>\n<|im_start|>assistant\nBo:")
+    assert built(history("Hi"), stage, begun="Oh").text.endswith("<|im_start|>assistant\nBo: Oh")
+    usual = built(history("Hi"), PromptContext("chat-instruct", CHATML, name2="Bo")).text
+    assert 'Write a single reply for the character "Bo"' in usual
+
+
+@pytest.mark.parametrize("name", TEMPLATES.names())
+@pytest.mark.parametrize("mode", ["instruct", "chat", "chat-instruct"])
+def test_what_is_begun_stands_at_the_very_end(name: str, mode: str) -> None:
+    stage = PromptContext(mode, TEMPLATES.load(name), bos_token="<s>", eos_token="</s>")  # type: ignore[arg-type]
+    fresh = built(history("Hi", "Hello", "Bye"), stage).text
+    going_on = built(history("Hi", "Hello", "Bye"), stage, begun="I was say").text
+    assert going_on.endswith("I was say")
+    assert going_on.startswith(fresh)
+    assert not fresh.endswith(" ")
+
+
+def test_empty_messages_are_left_out() -> None:
+    assert built(history("Hi", "", "Bye"), PromptContext("chat", CHATML)).text == "You: Hi\nYou: Bye\nAI:"
+
+
+def test_a_template_that_refuses_is_given_what_it_takes() -> None:
+    stage = PromptContext("instruct", STRICT, system="S")
+    assert built(history("a", "b", "c"), stage).text == "[user]S\n\na[assistant]b[user]c[assistant]"
+    assert built(history("a", "", "c"), stage).text == "[user]S\n\na\n\nc[assistant]"
+    assert built(history("b", "c", first="assistant"), stage).text == "[user]S[assistant]b[user]c[assistant]"
+
+
+def test_a_template_that_is_wrong_is_a_sentence() -> None:
+    with pytest.raises(TemplateFailed, match="line 2"):
+        built(history("a"), PromptContext("instruct", "x\n{% nothing %}"))
+
+
+# --- stop strings ---
+
+
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [
+        ("ChatML", ("<|im_end|>", "<|im_start|>")),
+        ("Alpaca", ("\n### Instruction:",)),
+        ("Llama-v2", ("[INST]",)),
+        ("Llama-v3", ("<|eot_id|>", "<|start_header_id|>")),
+        ("Mistral", ("[INST]",)),
+        ("Vicuna-v1.1", ("USER:",)),
+    ],
+)
+def test_a_reply_stops_at_the_templates_separators(name: str, stops: tuple[str, ...]) -> None:
+    stage = PromptContext("instruct", TEMPLATES.load(name), bos_token="<s>", eos_token="</s>")
+    found = built(history("a"), stage).stop
+    assert set(stops) <= set(found)
+    assert not {"<s>", "</s>", ""} & set(found)
+
+
+def test_a_reply_stops_at_the_speakers_names() -> None:
+    stage = PromptContext("chat", CHATML, name1="Ann", name2="Bo")
+    assert built(history("a"), stage).stop == ("\nAnn:", "\nBo:")
+    both = built(history("a"), PromptContext("chat-instruct", CHATML, name1="Ann", name2="Bo")).stop
+    assert set(both) == {"\nAnn:", "\nBo:", "<|im_end|>", "<|im_start|>"}
+    assert built(history("a"), PromptContext("chat", CHATML, name1=" ", name2="Bo")).stop[0] == "\nBo:"
+
+
+@pytest.mark.parametrize(
+    ("between", "found"),
+    [
+        ("<|end|>\n<|assistant|>\n", ["<|end|>", "<|assistant|>"]),
+        ("<end_of_turn>\n<start_of_turn>model\n", ["<end_of_turn>", "<start_of_turn>"]),
+        ("\n\n### Human: ", ["\n### Human:"]),
+        (" a: ", []),
+        ("\n\n", []),
+        ("", []),
+        (" < b > ", []),
+    ],
+)
+def test_separators(between: str, found: list[str]) -> None:
+    assert find_separators(between) == found
+
+
+# --- what fits ---
+
+
+def test_the_oldest_whole_messages_go_first_and_it_is_said() -> None:
+    stage = PromptContext("chat", CHATML, context="Context.")
+    messages = history(*(f"message {number}" for number in range(101)))
+    whole = built(messages, stage)
+    assert (whole.dropped, whole.notes) == (0, ())
+    cut = built(messages, stage, room=200)
+    assert cut.text.startswith("Context.\n\n")
+    assert cut.text.endswith("message 99\nYou: message 100\nAI:")
+    assert cut.tokens + len("AI: message 9\n") > 190
+    assert cut.tokens <= 200
+    assert cut.text.count("message") == 101 - cut.dropped
+    assert f"{cut.dropped} older messages were left out" in cut.notes[0]
+
+
+def test_context_and_the_last_message_are_never_cut() -> None:
+    stage = PromptContext("chat", CHATML, context="c" * 100)
+    with pytest.raises(PromptTooLong, match="fit"):
+        built(history("a", "b", "c"), stage, room=100)
+    with pytest.raises(PromptTooLong):
+        built(history("a", "b", "c" * 200), PromptContext("instruct", CHATML), room=150)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text("ab \n", max_size=12), max_size=15),
+    st.integers(20, 250),
+    st.sampled_from(["instruct", "chat", "chat-instruct"]),
+    st.sampled_from(TEMPLATES.names()),
+)
+def test_what_comes_out_fits_and_is_the_most_that_does(texts: list[str], room: int, mode: str, name: str) -> None:
+    stage = PromptContext(mode, TEMPLATES.load(name), eos_token="</s>")  # type: ignore[arg-type]
+    messages = [message for message in history(*texts) if message.text.strip()]
+    try:
+        prompt = built(messages, stage, room=room)
+    except PromptTooLong:
+        assert built(messages[-1:], stage).tokens > room
+        return
+    assert prompt.tokens <= room
+    assert prompt.text == built(messages[prompt.dropped :], stage).text
+    if prompt.dropped:  # consecutive messages of one side make the estimate differ by at most a turn's end
+        assert built(messages[prompt.dropped - 1 :], stage).tokens > room - 40
+
+
+def test_counting_is_linear_in_what_is_used() -> None:
+    tokenizer = ByteTokenizer()
+    messages = history(*("x" * 100 for _ in range(2001)))
+    prompt = build_prompt(
+        messages,
+        PromptContext("instruct", CHATML),
+        render=TEMPLATES.render,
+        count=lambda text: len(tokenizer.encode(text)),
+        room=20_000,
+    )
+    assert prompt.dropped > 1000
+    assert tokenizer.encoded < 4 * 20_000  # each message, and the prompt; a control token is one of many letters

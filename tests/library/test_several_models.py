@@ -1,0 +1,330 @@
+"""Several models: which ones are unloaded for another, which requests wait, and which model a request gets by name."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import LoadCancelled, ModelFileError, ModelNotLoaded, NoModelLoaded, OverModelMemory, UnknownName, UserError
+from loaders.base import Loader, Model, Progress
+from loaders.params import LoadOptions
+from modules.config.paths import Paths
+from modules.library.idle_timer import IdleTimer
+from modules.library.model_catalog import ModelCatalog
+from modules.library.model_leases import ModelLease
+from modules.library.model_manager import ModelManager
+from modules.library.model_memory import ModelLimits
+from modules.library.model_router import ModelRouter, RoutingRules
+from modules.library.model_settings import ModelSettings
+
+Make = Callable[..., ModelManager]
+
+
+class Loading:
+    """Loads models on request; each takes `memory` bytes, and `lost` contains the callbacks that report their loss."""
+
+    def __init__(self) -> None:
+        self.memory = 0
+        self.lost: list[Callable[[str], None]] = []
+        self.broken: set[str] = set()
+
+    def __call__(self, loader: type[Loader], path: Path, options: LoadOptions, progress: Progress) -> Model:
+        if path.stem in self.broken:
+            raise ModelFileError(path.name, "it is a test.")
+        model: Any = loader.load(path, options, progress)
+        model.memory = self.memory
+        model.on_lost = self.lost.append
+        return model
+
+
+@pytest.fixture
+def loading() -> Loading:
+    return Loading()
+
+
+@pytest.fixture
+def make(
+    paths: Paths, shelf: ModelCatalog, model_settings: ModelSettings, loaders: Mapping[str, type[Loader]], gguf: Any,
+    loading: Loading,
+) -> Iterator[Make]:  # fmt: skip
+    for name in ("a", "b", "c"):
+        gguf(f"{name}.gguf")
+    made: list[ModelManager] = []
+
+    def make(count: int = 1, memory: int = 0) -> ModelManager:
+        limits = ModelLimits(count, memory)
+        made.append(ModelManager(paths, shelf, model_settings, loaders, {}, load=loading, limits=limits))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def names(models: ModelManager) -> list[str]:
+    """The models in memory, the default one first."""
+    return [each.name.removesuffix(".gguf") for each in models.memory.all]
+
+
+def router(models: ModelManager, shelf: ModelCatalog, **rules: Any) -> ModelRouter:
+    return ModelRouter(models, shelf, RoutingRules(**rules))
+
+
+def chosen(lease: ModelLease) -> str:
+    return lease.model.name.removesuffix(".gguf")
+
+
+def test_the_least_recently_used_one_makes_room(make: Make) -> None:
+    models = make(2)
+    first: Any = models.load("a")
+    second: Any = models.load("b")
+    assert names(models) == ["b", "a"]
+    assert models.current() is second
+    assert models.memory.lease("a")
+    models.load("c")
+    assert (first.closed, second.closed) == (0, 1)
+    assert models.state.name == "c.gguf"
+    models.unload("c")
+    assert models.state.name == "a.gguf"
+    assert models.current() is first
+    with pytest.raises(UnknownName):
+        models.unload("b")
+    models.unload()
+    assert first.closed == 1
+    assert models.state.phase == "none"
+
+
+def test_memory_is_a_limit_too(make: Make, loading: Loading, paths: Paths) -> None:
+    size = (paths.models / "a.gguf").stat().st_size
+    models, loading.memory = make(3, memory=3 * size), size
+    for name in ("a", "b", "c"):
+        models.load(name)
+    assert names(models) == ["c", "b", "a"]
+    loading.memory = 2 * size
+    models.load("a")
+    assert names(models) == ["a", "c", "b"]
+    models.load("b")
+    assert names(models) == ["b", "a"]
+    with pytest.raises(OverModelMemory):
+        make(3, memory=size - 1).load("a")
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "answers", "note"),
+    [
+        ({}, "", "a", ""),
+        ({}, "A.gguf", "a", ""),
+        ({}, "b", "a", "b.gguf is not loaded"),
+        ({}, "gpt-4", "a", "no model named 'gpt-4'"),
+        ({"on_demand": True}, "models/b", "b", ""),
+        ({"on_demand": True}, "gpt-4", "a", "no model named 'gpt-4'"),
+        ({"strict": True}, "a", "a", ""),
+        ({"strict": True}, "b", ModelNotLoaded, ""),
+        ({"strict": True}, "gpt-4", UnknownName, ""),
+        ({"strict": True, "on_demand": True}, "b", "b", ""),
+    ],
+)
+def test_a_name_finds_its_model_or_says_why_not(
+    make: Make, shelf: ModelCatalog, rules: dict[str, Any], name: str, answers: Any, note: str
+) -> None:
+    models = make(2)
+    models.load("a")
+    route = router(models, shelf, **rules)
+    if not isinstance(answers, str):
+        with pytest.raises(answers):
+            route.choose(name)
+        return
+    lease = route.choose(name)
+    assert chosen(lease) == answers
+    assert note in lease.note
+    assert bool(lease.note) == bool(note)
+    assert models.state.name == "a.gguf"  # a request does not change which model answers requests without a name
+    assert route.ready(name) or name == "gpt-4"  # an unknown name is looked up in the folder
+
+
+def test_with_one_model_a_name_counts_for_nothing(make: Make, shelf: ModelCatalog) -> None:
+    models = make()
+    route = router(models, shelf)
+    with pytest.raises(NoModelLoaded):
+        route.choose("a")
+    models.load("a")
+    for name in ("", "b", "gpt-4"):
+        lease = route.choose(name)
+        assert (chosen(lease), lease.note) == ("a", "")
+
+
+def test_a_model_in_use_is_waited_for(make: Make, shelf: ModelCatalog) -> None:
+    models = make()
+    first: Any = models.load("a")
+    route = router(models, shelf, on_demand=True)
+    held = [route.choose("a")]
+    found: list[str] = []
+
+    def ask(name: str) -> None:
+        found.append(chosen(route.choose(name)))
+
+    other = threading.Thread(target=ask, args=("b",))
+    other.start()
+    while not models.memory.all[0].leaving:
+        time.sleep(0.001)
+    behind = threading.Thread(target=ask, args=("a",))  # it does not overtake the others
+    behind.start()
+    inside = route.choose()  # part of the request that holds it
+    assert inside.model is first
+    time.sleep(0.05)
+    assert (first.closed, found) == (0, [])
+    held.clear()
+    del inside
+    other.join(10)
+    behind.join(10)
+    assert found == ["b", "a"]
+    assert first.closed == 1
+
+
+def test_an_unload_can_wait_for_what_runs(make: Make) -> None:
+    models = make()
+    model: Any = models.load("a")
+    held = [models.memory.leases.begin(model)]
+    thread = threading.Thread(target=models.unload, kwargs={"wait": 30.0})
+    thread.start()
+    while models.state.phase != "unloading":
+        time.sleep(0.001)
+    assert models.loaded is None  # nothing else starts
+    time.sleep(0.05)
+    assert model.closed == 0
+    held.clear()
+    thread.join(10)
+    assert model.closed == 1
+    model = models.load("a")
+    held.append(models.memory.leases.begin(model))
+    models.unload(wait=0.05)  # not longer than that
+    models.load("a")
+    models.unload()  # without waiting
+
+
+def test_what_is_idle_leaves_and_comes_back(make: Make, shelf: ModelCatalog) -> None:
+    models = make()
+    first: Any = models.load("a", options={"n_ctx": 128})
+    held = [router(models, shelf).choose()]
+    models.unload_idle(0)
+    assert first.closed == 0
+    held.clear()
+    models.unload_idle(3600)
+    assert first.closed == 0
+    models.unload_idle(0)
+    assert first.closed == 1
+    assert models.loaded is None
+    assert models.state.idle == "a.gguf"
+    again: Any = models.current()
+    assert again.options.model_dump()["n_ctx"] == 128
+    assert models.state.name == "a.gguf"
+    models.unload_idle(0)
+    models.unload()
+    assert models.state.idle == ""
+    with pytest.raises(NoModelLoaded):
+        models.current()
+
+
+def test_an_idle_model_of_several_comes_back_by_its_name(make: Make, shelf: ModelCatalog) -> None:
+    models = make(2)
+    models.load("a")
+    models.load("b")
+    models.unload_idle(0)
+    route = router(models, shelf)
+    assert route.names() == ["b.gguf", "a.gguf"]
+    assert chosen(route.choose("a")) == "a"
+    assert chosen(route.choose("b")) == "b"
+
+
+def test_embeddings_have_a_model_of_their_own(make: Make, shelf: ModelCatalog) -> None:
+    models = make()
+    chat = models.load("a")
+    route = router(models, shelf, embeddings="b")
+    assert chosen(route.choose_for_embeddings()) == "b"
+    assert chosen(route.choose_for_embeddings("text-embedding-3-small")) == "b"
+    assert models.loaded is chat
+    assert sorted(names(models)) == ["a", "b"]
+    models.load("c")  # b stays, because it does not count towards the limit
+    assert sorted(names(models)) == ["b", "c"]
+    models.unload("c")
+    with pytest.raises(NoModelLoaded):
+        models.current()
+
+
+def test_the_timer_asks_again_and_again() -> None:
+    asked: list[float] = []
+    twice = threading.Event()
+
+    def unload_idle(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 2:
+            twice.set()
+
+    timer = IdleTimer(unload_idle, 0.001)
+    assert twice.wait(10)
+    timer.close()
+    assert asked[0] == pytest.approx(0.06)
+
+
+def test_a_load_for_a_request_that_fails_leaves_the_old_model_to_the_next_one(
+    make: Make, shelf: ModelCatalog, loading: Loading
+) -> None:
+    models = make()
+    models.load("a")
+    loading.broken.add("b")
+    route = router(models, shelf, on_demand=True)
+    with pytest.raises(ModelFileError):
+        route.choose("b")
+    assert "it is a test" in models.state.error
+    assert chosen(route.choose()) == "a"
+
+
+def test_each_model_that_is_lost_comes_back(make: Make, loading: Loading) -> None:
+    models = make(2)
+    models.load("a")
+    models.load("b")
+    for lost in loading.lost[:2]:
+        lost("a test")
+    for thread in threading.enumerate():
+        if thread.name == "recovery":
+            thread.join(30)
+    assert sorted(names(models)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_many_swaps_and_no_wrong_model(make: Make, shelf: ModelCatalog, count: int) -> None:
+    models = make(count)
+    route = router(models, shelf, on_demand=True)
+    wrong: list[object] = []
+
+    def ask(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(60):
+            name = chance.choice("abc")
+            try:
+                lease: Any = route.choose(name)
+                if chosen(lease) != name or lease.model.closed:
+                    wrong.append((name, chosen(lease), lease.model.closed))
+                time.sleep(chance.uniform(0, 0.002))
+                if lease.model.closed:
+                    wrong.append((name, "closed while it was held"))
+            except LoadCancelled:
+                raise
+            except UserError as error:
+                wrong.append(error)
+            del lease
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert len(models.memory.all) <= count
