@@ -16,6 +16,7 @@ from errors import InvalidSchema, encode_utf8
 from modules.prompts.json_schema.facts import SchemaFacts
 from modules.prompts.json_schema.keywords import (
     FORMS,
+    LARGEST_INTEGER,
     UnenforcedKeywords,
     is_annotation,
     kind_of,
@@ -154,6 +155,7 @@ class _Form:
             self._keyword(key, value)
         if self._narrow:
             self._close()
+            self._limit_integers()
         if self._all:
             self._out["allOf"] = self._all
         if given.get("nullable") is True and self._out:
@@ -358,6 +360,17 @@ class _Form:
         for name in self._out.get("required", ()):
             self._out["properties"].setdefault(name, True)
         self._out["additionalProperties"] = False
+
+    def _limit_integers(self) -> None:
+        """Give an integer the limits that it has in JSON elsewhere (RFC 8259): else a model can write digits for ever."""
+        named = self._out.get("type")
+        kinds = named if isinstance(named, list) else [named]
+        if "integer" not in kinds or "number" in kinds or self._out.keys() & {"enum", "const", "multipleOf"}:
+            return
+        if not self._out.keys() & {"minimum", "exclusiveMinimum"}:
+            self._out["minimum"] = -LARGEST_INTEGER
+        if not self._out.keys() & {"maximum", "exclusiveMaximum"}:
+            self._out["maximum"] = LARGEST_INTEGER
 
     # --- helpers ---
 

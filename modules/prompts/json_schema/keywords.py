@@ -40,6 +40,8 @@ _BEYOND = frozenset(
 _WHOLE: Mapping[str, int] = {"int8": 7, "int16": 15, "int32": 31, "int64": 63}
 _NO_FORM = frozenset(["float", "double", "password", "string"])
 
+#: The largest integer that every JSON parser reads exactly (RFC 8259, section 6).
+LARGEST_INTEGER = 2**53 - 1
 _LARGEST, _MOST_MULTIPLE, _FINEST = 10**15, 10_000, -9
 _MOST_PLACES, _MOST_SAID = 3, 20
 
