@@ -2,14 +2,17 @@
 
 Gradio would add them by script after the page has appeared in other colours, and would rewrite every selector. Here
 they are part of the document itself. References to pictures on other hosts are removed, and the document forbids
-loading anything from elsewhere: a picture in a reply could send the conversation to another host.
+loading anything from elsewhere: a picture in a reply could send the conversation to another host. The document is sent
+compressed (a twelfth of its size), and not at all to a browser that still has it.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import re
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _POLICY = (
@@ -27,6 +30,7 @@ class HeadMiddleware:
         self._app = app
         self._html = html.encode()
         self._language = f'lang="{language}"'.encode()
+        self._packed: tuple[str, bytes] = ("", b"")  # the last document that was compressed: its tag, and the result
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
@@ -46,14 +50,32 @@ class HeadMiddleware:
             elif start is not None and message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
                 if not message.get("more_body", False):
-                    body = self._changed(b"".join(parts))
-                    MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
+                    body = self._answer(Headers(scope=scope), start, self._changed(b"".join(parts)))
                     await send(start)
                     await send({"type": "http.response.body", "body": body})
                 return
             await send(message)
 
         await self._app(scope, receive, gather)
+
+    def _answer(self, asked: Headers, start: Message, document: bytes) -> bytes:
+        """The body for this request; completes the response's headers."""
+        headers = MutableHeaders(raw=start["headers"])
+        headers.add_vary_header("accept-encoding")
+        if start["status"] == 200:
+            tag = f'"{hashlib.blake2b(document, digest_size=12).hexdigest()}"'
+            headers["etag"], headers["cache-control"] = f"W/{tag}", "private, no-cache"
+            if tag in asked.get("if-none-match", ""):
+                start["status"] = 304
+                del headers["content-length"]
+                return b""
+            if "gzip" in asked.get("accept-encoding", ""):
+                if self._packed[0] != tag:
+                    self._packed = tag, gzip.compress(document, 6, mtime=0)
+                document = self._packed[1]
+                headers["content-encoding"] = "gzip"
+        headers["content-length"] = str(len(document))
+        return document
 
     def _changed(self, document: bytes) -> bytes:
         head, end, rest = document.partition(b"</head>")

@@ -43,8 +43,36 @@ const Page = {
   emptyMessage() {
     const box = document.querySelector('#message textarea');
     if (!box) return;
-    box.value = '';
+    sessionStorage.setItem('sent', box.value);
+    Page.put('');
+  },
+  put(text) {
+    const box = document.querySelector('#message textarea');
+    box.value = text;
     box.dispatchEvent(new Event('input', { bubbles: true }));
+  },
+
+  // --- a reload, wanted or not: what was typed, and what was sent but never arrived, is in the box again ---
+  words: (text) => text.replace(/\s+/g, ''),
+  arrived() {
+    const sent = sessionStorage.getItem('sent');
+    if (sent === null) return;
+    const said = [...document.querySelectorAll('#column .user-row .prose')].slice(-2);
+    if (said.some((row) => Page.words(row.textContent) === Page.words(sent))) sessionStorage.removeItem('sent');
+  },
+  restoreDraft() {
+    Page.arrived();
+    const text = sessionStorage.getItem('draft') || sessionStorage.getItem('sent');
+    sessionStorage.removeItem('sent');
+    if (text && Page.blank()) Page.put(text);
+  },
+  tellLost() { // instead of gradio's own sentence; the page is reloaded as soon as the program answers
+    const toast = [...document.querySelectorAll('.toast-body')].find((each) => each.textContent.includes('Attempting reconnection'));
+    if (!toast) return;
+    for (const [part, text] of [['.toast-title', TEXTS.lost], ['.toast-message-text', TEXTS.lost_about]]) {
+      const shown = toast.querySelector(part);
+      if (shown) shown.textContent = text;
+    }
   },
 
   // --- opening a chat: a message sent meanwhile waits, and goes to that chat ---
@@ -58,6 +86,7 @@ const Page = {
   },
   opened(what) {
     Page.opening.delete(what);
+    if (what === 'load') Page.restoreDraft();
     if (Page.opening.size) return;
     clearTimeout(Page.giveUp);
     const held = Page.held;
@@ -265,6 +294,8 @@ const Page = {
       if (!message.hasAttribute('tabindex')) message.tabIndex = 0;
       if (message.ariaLabel?.includes('&#0')) message.ariaLabel = Page.written(message.ariaLabel);
     }
+    Page.arrived();
+    Page.tellLost();
     const thinking = document.querySelector('#tail .loading-spinner') !== null;
     document.getElementById('end-thought')?.toggleAttribute('data-thinking', thinking);
     const scroller = document.getElementById('reading');
@@ -282,6 +313,9 @@ Page.copiesWhatWasWritten();
 document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('selectionchange', Page.place);
 document.addEventListener('input', Page.typed);
+document.addEventListener('input', (event) => {
+  if (event.target.closest?.('#message')) sessionStorage.setItem('draft', event.target.value);
+});
 document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);
 }, true);

@@ -54,7 +54,7 @@ def build_page(app: App) -> gr.Blocks:
             app.components.update(_by_name(chat, default, notebook, parameters))
             extension_blocks.extension_tabs(app)
         extension_blocks.ExtensionDrawer(app, header.extensions)
-        header.wire(page, tabs, model.progress, session.queue.html, [chat.choose])
+        header.wire(page, tabs, model.progress, session.queue.html, [chat.choose], chat.news)
         chat.wire(page, parameters.templates.inputs, parameters.knobs, header.model.change)
         default.wire(page, parameters, header.model.change)
         notebook.wire(page, parameters, header.model.change)

@@ -45,6 +45,19 @@ def visitor(served: Served, name: str = "", password: str = "") -> Iterator[http
         yield client
 
 
+def test_the_document_is_compressed_and_sent_once(served: Served) -> None:
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=60) as client:
+        plain = client.get("/", headers={"Accept-Encoding": "identity"})
+        packed = client.get("/", headers={"Accept-Encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content == plain.content
+        assert int(packed.headers["content-length"]) < len(plain.content) / 8
+        again = client.get("/", headers={"If-None-Match": packed.headers["etag"], "Accept-Encoding": "gzip"})
+        assert (again.status_code, again.content) == (304, b"")
+        assert "content-security-policy" in again.headers
+        assert client.get("/", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
 def check_origins_and_hosts(client: httpx.Client) -> None:
     own = str(client.base_url).rstrip("/")
     assert client.get("/").status_code == 200

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from modules.ui.chat.avatars import avatar_style
 from tests.ui.conftest import Web, until
@@ -88,6 +89,8 @@ def test_a_stale_window_shows_the_chat_as_it_stands(web: Web) -> None:
     web.new_chat()
     web.ask(OTHER)
     place = page.locator("#chat-list [aria-current]").first.get_attribute("data-pick") or ""
+    page.locator("#tail .user-row .prose").click()  # while a message is picked, nothing is shown anew by itself
+    expect(page.locator("#message-bar")).to_be_visible()
     chats.rename(place, "Renamed elsewhere")
     page.locator("#chat-pin").click()
     expect(page.locator(".toast-wrap")).to_contain_text("The current version is now shown")
@@ -168,3 +171,90 @@ def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
     page.locator("#chat-files button").first.click()
     page.locator("#chat-trash [data-pick]").first.click()
     expect(page.locator("#chat-list [data-pick]")).to_have_count(count)
+
+
+@pytest.fixture
+def phone(slow: Web, chromium: Browser) -> Iterator[Web]:
+    """Another device: its browser shares nothing with the first one."""
+    with contextlib.closing(chromium.new_context(viewport={"width": 360, "height": 800})) as context:
+        other = Web(context, context.new_page(), slow.app, slow.url)
+        other.open()
+        yield other
+
+
+def test_a_reply_goes_on_while_the_page_is_closed(slow: Web) -> None:
+    page, chats = slow.page, slow.app.chats
+    begin(slow, LONG)
+    (id,) = chats._live
+    page.goto("about:blank")
+    before = chats.writing(id)
+    assert before
+    until(lambda: len(now.text if (now := chats.writing(id)) else "") > len(before.text) + 4)
+    slow.open()
+    expect(page.locator("#tail .user-row")).to_contain_text(LONG)
+    shown = len(slow.reply.inner_text())
+    page.wait_for_function(f"document.querySelector('#tail .bot-row .prose').innerText.length > {shown + 2}")
+    chats.stop(id)
+    slow.done()
+    assert chats.open(id).path()[-1].text.startswith(slow.reply.inner_text()[:20])
+
+
+def test_a_second_device_watches_a_reply_grow(slow: Web, phone: Web) -> None:
+    page, chats = slow.page, slow.app.chats
+    slow.ask(OTHER)
+    id = page.locator("#chat-list [aria-current]").first.get_attribute("data-pick") or ""
+    phone.page.reload()
+    phone.ready()
+    phone.page.locator("#chats-toggle").click()
+    phone.page.locator(f'#chat-list [data-pick="{id}"]').click()
+    expect(phone.page.locator("#tail .bot-row")).to_contain_text("Paris")
+    slow.send(LONG)  # the phone does nothing
+    expect(phone.page.locator("#tail .user-row")).to_contain_text(LONG)
+    expect(phone.page.locator("#history .user-row")).to_contain_text(OTHER)
+    expect(phone.page.locator("#stop")).to_be_visible()
+    expect(phone.reply).not_to_be_empty()
+    phone.page.locator("#stop").click()  # it may end it, too
+    expect(page.locator("#send")).to_be_visible()
+    expect(phone.page.locator("#send")).to_be_visible()
+    chats.rename(id, "Renamed elsewhere")
+    for each in (page, phone.page):
+        expect(each.locator("#chat-title")).to_contain_text("Renamed elsewhere")
+
+
+def test_a_lost_connection_is_told_and_nothing_typed_is_lost(slow: Web) -> None:
+    page = slow.page
+    begin(slow, LONG)
+    box(slow).fill("And then?")
+    slow.context.set_offline(True)
+    try:
+        expect(page.locator(".toast-body")).to_contain_text("No answer from the program")
+        expect(page.locator(".toast-body")).to_contain_text("continues by itself")
+        expect(page.locator("#tail .user-row")).to_contain_text(LONG)
+    finally:
+        slow.context.set_offline(False)
+    page.wait_for_event("load")  # by itself
+    slow.ready()
+    expect(page.locator("#tail .user-row")).to_contain_text(LONG)
+    expect(box(slow)).to_have_value("And then?")
+    expect(page.locator("#stop")).to_be_visible()
+    expect(slow.reply).not_to_be_empty()
+
+
+def test_what_was_sent_and_never_arrived_is_in_the_box_again(web: Web) -> None:
+    page = web.page
+    web.new_chat()
+    page.route("**/queue/join**", lambda route: route.abort())
+    box(web).fill("Are you there?")
+    box(web).press("Enter")
+    expect(box(web)).to_have_value("")
+    page.unroute("**/queue/join**")
+    page.reload()
+    web.ready()
+    expect(box(web)).to_have_value("Are you there?")
+    box(web).fill("")
+    web.ask(OTHER)
+    page.reload()
+    web.ready()
+    web.opened()
+    expect(page.locator("#tail .user-row")).to_contain_text(OTHER)
+    expect(box(web)).to_have_value("")

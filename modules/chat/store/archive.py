@@ -20,6 +20,10 @@ class ChatArchive:
         """The conversations of the same mode and character as this one, newest first."""
         return self._store.list(id.rpartition("/")[0])
 
+    def revision(self, id: str) -> int | None:
+        """The stored revision of a conversation; None if it has no file yet. Raises: InvalidName, NotFound."""
+        return self._store.revision(id)
+
     def search(self, words: str) -> list[SearchResult]:
         """Conversations of all modes and characters that contain all these words; newest first."""
         return search_chats(self._store, words)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Any
 
@@ -16,7 +15,9 @@ import gradio as gr
 
 from errors import Conflict, ConversationChanged, NothingToDo, UserError, encode_utf8
 from modules.app import App
+from modules.chat.background import BackgroundReply
 from modules.chat.conversation import Conversation, Role
+from modules.chat.reply import Reply
 from modules.chat.service import ReplySettings, ReplyUpdate
 from modules.ui.chat.display import ChatDisplay, working_html
 from modules.ui.chat.screen import ChatScreen, ReplyControls, visibility
@@ -39,7 +40,7 @@ from modules.ui.texts import tr
 WATCHING = 0.15
 
 #: Starts a reply with these settings.
-StartReply = Callable[[str, ReplySettings], AbstractContextManager[Iterator[ReplyUpdate]]]
+StartReply = Callable[[str, ReplySettings], Reply]
 
 
 class ChatActions(ChatDisplay):
@@ -92,19 +93,20 @@ class ChatActions(ChatDisplay):
             return  # a second click, before the first one took effect
         window.shown = chat.id
         window.stopped.discard(chat.id)
-        try:
-            shown = begin()
-            if shown is not None:
-                window.starting.add(chat.id)
-                try:
-                    yield {**self._show_busy(), **shown}
-                    yield from self._stream_reply(values, start, message)
-                finally:
-                    window.starting.discard(chat.id)
-        except Exception as error:  # the page must recover from any error
-            show_error(error)
-            window.given_back[chat.id] = message
-        yield self._show_stored_or_return(window)
+        with window.follow(chat.id):
+            try:
+                shown = begin()
+                if shown is not None:
+                    window.starting.add(chat.id)
+                    try:
+                        yield {**self._show_busy(), **shown}
+                        yield from self._stream_reply(values, start, message)
+                    finally:
+                        window.starting.discard(chat.id)
+            except Exception as error:  # the page must recover from any error
+                show_error(error)
+                window.given_back[chat.id] = message
+            yield self._show_stored_or_return(window)
 
     def _show_busy(self) -> Updates:
         screen = self.screen
@@ -120,30 +122,47 @@ class ChatActions(ChatDisplay):
         window, chat = values[self.screen.window], values[self.screen.chat]
         settings = self.reply_settings(chat, values)
         before = bubbles_before(self.app.chats.open(chat.id), message)
-        with start(chat.id, settings) as reply:  # gradio drops this when a browser disconnects
-            if chat.id in window.stopped:
-                self.app.chats.stop(chat.id)
-            for update in limit_rate(reply):
-                window.starting.discard(chat.id)
-                if window.shows(chat):
-                    yield self._show_growing(before, update)
-                for note in update.notes:
-                    show_warning(note)
+        reply = BackgroundReply(start(chat.id, settings))  # it goes on if this browser disconnects
+        if chat.id in window.stopped:
+            self.app.chats.stop(chat.id)
+        for update in limit_rate(iter(reply)):
+            window.starting.discard(chat.id)
+            if window.shows(chat):
+                yield self._show_growing(before, update)
+            for note in update.notes:
+                show_warning(note)
 
     def watch(self, window: WindowState, chat: ChatRef) -> Iterator[Updates]:
         """Follow a reply that another window started, or this one before it opened another chat.
 
         If the reply has ended since the chat was opened, the stored conversation is shown at once.
         """
-        conversation = self.app.chats.open(chat.id)
-        yield {self.screen.tail: view_chat(conversation).tail}  # it may show another chat's warnings
-        before, watched = bubbles_before(conversation, ""), chat.writing
-        while window.shows(chat) and (update := self.app.chats.writing(chat.id)):
-            watched = True
-            yield self._show_growing(before, update)
-            time.sleep(WATCHING)
-        if watched and window.shows(chat):
-            yield self._show_if_idle(chat.id)
+        with window.follow(chat.id):
+            conversation = self.app.chats.open(chat.id)
+            yield {self.screen.tail: view_chat(conversation).tail}  # it may show another chat's warnings
+            before, watched = bubbles_before(conversation, ""), chat.writing
+            while window.shows(chat) and (update := self.app.chats.writing(chat.id)):
+                watched = True
+                yield self._show_growing(before, update)
+                time.sleep(WATCHING)
+            if watched and window.shows(chat):
+                yield self._show_if_idle(chat.id)
+
+    def news(self, window: WindowState, chat: ChatRef, picked: str) -> str:
+        """What was done elsewhere to the chat that this window shows; "" for nothing, or while a message is picked."""
+        if not chat.id or picked or not window.shows(chat) or chat.id in window.following:
+            return ""
+        if update := self.app.chats.writing(chat.id):
+            return f"{chat.id} {update.message_id}"
+        stored = self.app.archive.revision(chat.id)
+        return "" if stored in (None, chat.revision) else f"{chat.id} {stored}"
+
+    def catch_up(self, window: WindowState, chat: ChatRef, picked: str) -> Iterator[Updates]:
+        """Show what was done elsewhere to this chat, and follow a reply that is being written there."""
+        if self.news(window, chat, picked):
+            shown = self.show(self.app.chats.open(chat.id))
+            yield shown
+            yield from self.watch(window, shown[self.screen.chat])
 
     def _show_growing(self, before: list[Bubble], update: ReplyUpdate) -> Updates:
         """The last exchange so far: the message and the part of the reply that was generated."""

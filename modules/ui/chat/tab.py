@@ -25,6 +25,7 @@ from modules.ui.chat.window_state import WindowState
 from modules.ui.parts.events import Updates, Values, on, then
 from modules.ui.parts.latex import LATEX
 from modules.ui.parts.list_picker import make_picker
+from modules.ui.parts.page_header import News
 from modules.ui.texts import tr
 
 _CLOSE = "() => { Page.closeDrawer(); }"
@@ -45,6 +46,7 @@ class ChatTab:
         self.kept = kept
         self.chat = gr.State(ChatRef())
         self.window = gr.State(WindowState())
+        self._elsewhere = gr.State("")
         with gr.Row(elem_id="chat"):
             self._drawer()
             with gr.Column(elem_id="talk"):
@@ -144,6 +146,12 @@ class ChatTab:
         notices = [self.welcome, self.notice, self.notice_row, self.controls.model]
         on([page.load, model_changed], actions.show_model, [self.chat], notices)
 
+    @property
+    def news(self) -> News:
+        """What is done elsewhere to the chat that is shown: a reply is written, or it was changed."""
+        inputs = [self.window, self.chat, self.bar.picked]
+        return News(lambda *given: self._actions.news(*given), inputs, self._elsewhere)
+
     def prompt(self, values: Values) -> str:
         """The text that the model would continue, for other tabs. Raises: UserError."""
         return self._actions.prompt(values)
@@ -191,6 +199,7 @@ class ChatTab:
             shown_now = then(opened, self.bar.hide, None, self.bar.outputs, several=True)
             at_end = then(shown_now, None, js=_OPENED.format(name))
             then(at_end, actions.watch, [window, self.chat], outputs, several=True)
+        on(self._elsewhere.change, actions.catch_up, self.news.inputs, outputs, several=True)
 
     def _wire_list(self, actions: ChatActions) -> None:
         """The list of chats (search, rename, delete, undo), and changes of the last message."""

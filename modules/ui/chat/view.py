@@ -194,7 +194,9 @@ def facts_line(meta: Mapping[str, Any]) -> str:
         tr("unit.tokens", n=new) if new else "",
         tr("chat.per_second", n=(new - 1) / seconds) if new > 1 and seconds else "",
         tr("chat.reused", reused=reused, prompt=prompt) if prompt else "",
-        tr(_ENDED[finish]) if finish in _ENDED else "",
+        tr("chat.ended_crash" if meta.get("unfinished") else _ENDED[finish])
+        if meta.get("unfinished") or finish in _ENDED
+        else "",
     )
     notes = meta.get("notes")
     told = [meta.get("error"), *(notes if isinstance(notes, list) else ())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from modules.chat.service import ReplyUpdate
@@ -22,7 +23,8 @@ class WindowState:
     place.
 
     `given_back`: by chat, texts to return to the input box. `stopped`: chats in which Stop was pressed for a reply that
-    may not have started yet. `starting`: chats in which a reply was requested that has no text yet.
+    may not have started yet. `starting`: chats in which a reply was requested that has no text yet. `following`: chats
+    whose reply a running event shows, once for each such event.
     """
 
     def __init__(self) -> None:
@@ -30,6 +32,16 @@ class WindowState:
         self.given_back: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.starting: set[str] = set()
+        self.following: list[str] = []
+
+    @contextmanager
+    def follow(self, id: str) -> Iterator[None]:
+        """While inside, an event shows what is written into this chat."""
+        self.following.append(id)
+        try:
+            yield
+        finally:
+            self.following.remove(id)
 
     def shows(self, chat: ChatRef) -> bool:
         """Whether updates of this chat are shown. Before the first chat is opened, all are."""

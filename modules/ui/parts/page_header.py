@@ -5,8 +5,9 @@ A timer checks the state every second. If nothing has changed, the response is e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -20,6 +21,17 @@ from modules.ui.texts import tr
 
 #: Seconds between two checks: while something is running, and otherwise.
 _QUICK, _CALM = 0.4, 1.5
+
+
+@dataclass(frozen=True)
+class News:
+    """What a tab wants to know as soon as it changes: `look` is called with the values of `inputs`, `state` gets its
+    result.
+    """
+
+    look: Callable[..., str]
+    inputs: Sequence[Any]
+    state: gr.State
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,13 @@ class PageHeader:
         self.model = gr.State("")
 
     def wire(
-        self, page: gr.Blocks, tabs: gr.Tabs, progress: gr.HTML, entries: gr.HTML, leads_to_model: Sequence[gr.Button]
+        self,
+        page: gr.Blocks,
+        tabs: gr.Tabs,
+        progress: gr.HTML,
+        entries: gr.HTML,
+        leads_to_model: Sequence[gr.Button],
+        news: News,
     ) -> None:
         """Connect the events; `progress` is where the Model tab shows a load's progress, `entries` where the queue is
         shown.
@@ -56,18 +74,21 @@ class PageHeader:
         for button in (self.chip, *leads_to_model):
             on(button.click, None, None, [tabs], js="() => ({__type__: 'update', selected: 'model'})")
         self._progress, self._entries = progress, entries
-        shown = [self.chip, self.queue, progress, entries, self.timer, self.seen, self.model]
-        on([self.timer.tick, page.load], self._look, [self.seen, self.model], shown, latest=True)
+        self._news = news
+        shown = [self.chip, self.queue, progress, entries, self.timer, self.seen, self.model, news.state]
+        known = [self.seen, self.model, news.state, *news.inputs]
+        on([self.timer.tick, page.load], self._look, known, shown, latest=True)
 
-    def _look(self, seen: HeaderState, model: str) -> Updates:
+    def _look(self, seen: HeaderState, model: str, heard: str, *asked: Any) -> Updates:
         state = self._app.models.state
         queue = self._app.generator.queue()
         loaded = self._app.models.loaded
         told = join_facts(queue_text(queue), self._app.system_memory.warning(), loaded.warning() if loaded else "")
         now = HeaderState(chip_text(self._app), told, progress_html(self._app), queue_html(queue))
         key = f"{state.phase} {state.name} {state.loader} {id(self._app.models.loaded)} {state.error}"
+        news = self._news.look(*asked)
         if now == seen and key == model:
-            return {}
+            return {} if news == heard else {self._news.state: news}
         quick = state.phase in ("loading", "unloading")
         texts = {
             self.chip: (seen.chip, now.chip),
@@ -80,6 +101,7 @@ class PageHeader:
             self.timer: gr.Timer(_QUICK if quick else _CALM),
             self.seen: now,
             self.model: key,
+            self._news.state: news,
         }
 
 
