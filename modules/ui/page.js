@@ -52,29 +52,6 @@ const Page = {
     box.dispatchEvent(new Event('input', { bubbles: true }));
   },
 
-  // --- a reload, wanted or not: what was typed, and what was sent but never arrived, is in the box again ---
-  words: (text) => text.replace(/\s+/g, ''),
-  arrived() {
-    const sent = sessionStorage.getItem('sent');
-    if (sent === null) return;
-    const said = [...document.querySelectorAll('#column .user-row .prose')].slice(-2);
-    if (said.some((row) => Page.words(row.textContent) === Page.words(sent))) sessionStorage.removeItem('sent');
-  },
-  restoreDraft() {
-    Page.arrived();
-    const text = sessionStorage.getItem('draft') || sessionStorage.getItem('sent');
-    sessionStorage.removeItem('sent');
-    if (text && Page.blank()) Page.put(text);
-  },
-  tellLost() { // instead of gradio's own sentence; the page is reloaded as soon as the program answers
-    const toast = [...document.querySelectorAll('.toast-body')].find((each) => each.textContent.includes('Attempting reconnection'));
-    if (!toast) return;
-    for (const [part, text] of [['.toast-title', TEXTS.lost], ['.toast-message-text', TEXTS.lost_about]]) {
-      const shown = toast.querySelector(part);
-      if (shown) shown.textContent = text;
-    }
-  },
-
   // --- opening a chat: a message sent meanwhile waits, and goes to that chat ---
   opening: new Set(), // the buttons in use: the same button pressed twice opens one chat
   held: false,
@@ -215,6 +192,7 @@ const Page = {
     const page = document.getElementById('generation');
     if (!page) return;
     page.toggleAttribute('data-filtering', wanted.length > 0);
+    let all = 0;
     for (const card of page.querySelectorAll('.card')) {
       let left = 0;
       for (const knob of card.querySelectorAll('.knob')) {
@@ -224,7 +202,9 @@ const Page = {
         left += shown;
       }
       card.toggleAttribute('data-hidden', wanted.length > 0 && left === 0);
+      all += left;
     }
+    document.getElementById('cards').dataset.nothing = wanted.length > 0 && all === 0 ? TEXTS.no_knob : '';
   },
   unfold(button) {
     const card = document.getElementById(button).closest('.card');
@@ -236,7 +216,8 @@ const Page = {
   press(id) {
     const button = document.getElementById(id);
     const drawer = document.getElementById('controls')?.contains(button);
-    if (!button || button.disabled || (button.offsetParent === null && !drawer)) return false;
+    const folded = button?.closest('#reply-actions')?.offsetParent; // behind More
+    if (!button || button.disabled || (button.offsetParent === null && !drawer && !folded)) return false;
     button.click();
     return true;
   },
@@ -264,6 +245,7 @@ const Page = {
     const enter = event.key === 'Enter';
     const plain = enter && !event.shiftKey && !event.ctrlKey && !event.altKey;
     if (plain && event.target.matches?.('#column .selectable')) {
+      Page.byKey = true;
       event.target.click();
       return Page.drop(event);
     }
@@ -284,18 +266,43 @@ const Page = {
     if (id && Page.press(id)) Page.drop(event);
   },
 
-  // --- accessible names that gradio does not set ---
-  settle() {
+  // --- accessible names that gradio does not set; `roots` are the new parts of the page ---
+  working: false,
+  say(text) {
+    const status = document.getElementById('said');
+    if (status) status.textContent = text;
+  },
+  settle(roots) {
     for (const [id, tip] of Object.entries(TEXTS.tips)) {
       const control = document.getElementById(id);
       if (control && control.title !== tip) control.title = tip;
     }
-    for (const message of document.querySelectorAll('#column .selectable')) {
+    const found = (query) => roots.flatMap((root) => [...(root.matches(query) ? [root] : []), ...root.querySelectorAll(query)]);
+    for (const message of found('#column .selectable')) {
       if (!message.hasAttribute('tabindex')) message.tabIndex = 0;
       if (message.ariaLabel?.includes('&#0')) message.ariaLabel = Page.written(message.ariaLabel);
     }
+    for (const log of found('#column [role="log"]')) { // one sentence at its end is read, see below
+      log.setAttribute('aria-live', 'off');
+      log.setAttribute('aria-label', log.closest('#tail') ? TEXTS.tail : TEXTS.history);
+    }
+    for (const wrap of found('.code_wrap')) {
+      const language = /language-([\w+#.-]+)/.exec(wrap.querySelector('code')?.className ?? '');
+      wrap.dataset.language = language ? language[1] : '';
+      wrap.querySelector('button')?.setAttribute('aria-label', TEXTS.copy);
+      const code = wrap.querySelector('pre');
+      if (code) code.tabIndex = 0;
+    }
+    for (const code of found('#column pre:not([tabindex]), .rendered pre:not([tabindex])')) code.tabIndex = 0;
+    for (const box of found('#column .prose input[type="checkbox"]')) box.ariaLabel = box.parentElement.textContent.trim();
+    for (const picture of found('#column .prose img:not([alt])')) picture.alt = '';
+    const working = document.querySelector('#reply-facts .working') !== null;
+    if (Page.working && !working) Page.say(`${TEXTS.finished} ${document.getElementById('reply-facts')?.textContent ?? ''}`);
+    Page.working = working;
     Page.arrived();
     Page.tellLost();
+    Page.noticed();
+    Page.anchor();
     const thinking = document.querySelector('#tail .loading-spinner') !== null;
     document.getElementById('end-thought')?.toggleAttribute('data-thinking', thinking);
     const scroller = document.getElementById('reading');
@@ -313,9 +320,6 @@ Page.copiesWhatWasWritten();
 document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('selectionchange', Page.place);
 document.addEventListener('input', Page.typed);
-document.addEventListener('input', (event) => {
-  if (event.target.closest?.('#message')) sessionStorage.setItem('draft', event.target.value);
-});
 document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);
 }, true);
@@ -327,8 +331,27 @@ document.addEventListener('DOMContentLoaded', () => {
   // gradio applies the system's theme when it mounts, and creates controls later
   new MutationObserver(Page.paint).observe(document.body, { attributes: true, attributeFilter: ['class'] });
   new MutationObserver(Page.language).observe(document.documentElement, { attributes: true, attributeFilter: ['lang'] });
+  const skip = Object.assign(document.createElement('a'), { id: 'skip', href: '#message', textContent: TEXTS.skip });
+  skip.addEventListener('click', (event) => {
+    event.preventDefault();
+    [...document.querySelectorAll('#message textarea, #tabs > .tabitem :is(textarea, input, button)')]
+      .find((part) => part.offsetParent)?.focus();
+  });
+  const said = Object.assign(document.createElement('div'), { id: 'said', className: 'sr-only' });
+  said.setAttribute('role', 'status');
+  document.body.prepend(skip, said);
   let waiting = 0;
-  new MutationObserver(() => {
-    if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; Page.settle(); });
+  let fresh = new Set();
+  new MutationObserver((changes) => {
+    for (const change of changes) {
+      for (const node of change.addedNodes) fresh.add(node.nodeType === 1 ? node : change.target);
+    }
+    if (waiting) return;
+    waiting = requestAnimationFrame(() => {
+      const roots = [...fresh].filter((root) => root.isConnected);
+      waiting = 0;
+      fresh = new Set();
+      Page.settle(roots);
+    });
   }).observe(document.body, { childList: true, subtree: true });
 });

@@ -13,7 +13,7 @@ from modules.ui.editor.notebook_tab import NotebookTab
 from modules.ui.model.tab import ModelTab
 from modules.ui.parameters.tab import ParametersTab
 from modules.ui.parts import send_to
-from modules.ui.parts.events import event_anchor
+from modules.ui.parts.events import event_anchor, on
 from modules.ui.parts.page_header import PageHeader
 from modules.ui.session import extension_blocks
 from modules.ui.session.tab import SessionTab
@@ -55,7 +55,11 @@ def build_page(app: App) -> gr.Blocks:
             extension_blocks.extension_tabs(app)
         extension_blocks.ExtensionDrawer(app, header.extensions)
         header.wire(page, tabs, model.progress, session.queue.html, [chat.choose], chat.news)
-        chat.wire(page, parameters.templates.inputs, parameters.knobs, header.model.change)
+        chat.wire(
+            page, parameters.templates.inputs, parameters.knobs, header.model.change,
+            (parameters.characters.talk, parameters.characters.edited),
+        )  # fmt: skip
+        on(parameters.characters.talk.click, None, None, [tabs], js="() => ({__type__: 'update', selected: 'chat'})")
         default.wire(page, parameters, header.model.change)
         notebook.wire(page, parameters, header.model.change)
         send_to.wire_send_buttons(tabs, chat, default, notebook, parameters)

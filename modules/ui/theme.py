@@ -169,7 +169,7 @@ def page_head(texts: Texts, *, dark: bool) -> str:
         first += f" {mark} {{ {bands}; }}"
     words = {"language": texts.code, "tips": texts.section("tip"), **texts.section("script")}
     said = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
-    script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{_file('page.js')}"
+    script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{_file('page.js')}\n{_file('conversation.js')}"
     sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css")))
     return f"<script>{script}</script><style>{first}\n{sheets}</style>"
 

@@ -35,6 +35,11 @@ def dump_conversation(conversation: Conversation) -> str:
         "title": conversation_title(conversation),
         "named": bool(conversation.title),
         "messages": len(path),
+        **(
+            {"updated": round(updated, 3)}
+            if (updated := max((each.created for each in conversation), default=0))
+            else {}
+        ),
         **({"pinned": True} if conversation.pinned else {}),
         **({"model": conversation.model} if conversation.model else {}),
     }

@@ -20,6 +20,14 @@ class ChatArchive:
         """The conversations of the same mode and character as this one, newest first."""
         return self._store.list(id.rpartition("/")[0])
 
+    def everything(self) -> list[ConversationInfo]:
+        """All conversations, newest first."""
+        return self._store.everything()
+
+    def count(self) -> int:
+        """How many conversations there are, of all modes and characters."""
+        return self._store.count()
+
     def revision(self, id: str) -> int | None:
         """The stored revision of a conversation; None if it has no file yet. Raises: InvalidName, NotFound."""
         return self._store.revision(id)

@@ -132,7 +132,7 @@ class ConversationStore:
         try:
             data = path.read_bytes()
             text = data.decode("utf-8-sig")
-            created = path.stat().st_mtime
+            created = _begun(path.stem) or path.stat().st_mtime
         except FileNotFoundError:
             raise NotFound("This conversation no longer exists. Choose another one, or start a new chat.") from None
         except UnicodeDecodeError:
@@ -174,6 +174,10 @@ class ConversationStore:
             self._written[path] = conversation.revision
             with contextlib.suppress(OSError):
                 journal_path(path).unlink()
+
+    def count(self) -> int:
+        """How many conversations there are, in all scopes."""
+        return sum(1 for scope in self._scopes() for _ in self._files(self._folder(scope)))
 
     def revision(self, id: str) -> int | None:
         """The revision on disk; None without a file. Another program's file has a number, too.
@@ -277,12 +281,23 @@ class ConversationStore:
             if about is not None:
                 messages, pinned = about.get("messages"), about.get("pinned") is True
                 count = messages if isinstance(messages, int) else 0
-                return ConversationInfo(id, str(about.get("title") or stem), updated, count, pinned=pinned)
+                changed = about.get("updated")
+                when = float(changed) if isinstance(changed, int | float) else _begun(stem) or updated
+                return ConversationInfo(id, str(about.get("title") or stem), when, count, pinned=pinned)
             conversation = self.open(id)
         except (UserError, OSError) as error:  # also InvalidName: a file system may contain names that are invalid here
             id, stem = (each.encode("utf-8", "replace").decode() for each in (id, stem))
             return ConversationInfo(id, stem, updated, 0, str(error))
-        return ConversationInfo(id, conversation_title(conversation), updated, len(conversation.path()))
+        when = _begun(stem) or updated
+        return ConversationInfo(id, conversation_title(conversation), when, len(conversation.path()))
+
+
+def _begun(stem: str) -> float:
+    """When a conversation was begun, from its file's name: unlike the file's own time, copies keep it. 0: unknown."""
+    try:
+        return time.mktime(time.strptime(stem[:17], "%Y%m%d-%H-%M-%S"))
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _move(path: Path, target: Path, how: str) -> None:

@@ -347,6 +347,11 @@ class ChatActions(ChatDisplay):
             return chat_list_html(self.app.archive.around(chat.id), chat.id)
         return search_results_html(self.app.archive.search(words), chat.id)
 
+    def list_all(self, chat: ChatRef) -> Updates:
+        """List the chats of all modes and characters."""
+        listed = chat_list_html(self.app.archive.everything(), chat.id, scopes=True)
+        return {self.screen.chats: listed, self.screen.others: visibility(False)}
+
     # --- inside ---
 
     def _name(self, given: str) -> str:

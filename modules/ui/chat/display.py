@@ -81,7 +81,7 @@ class ChatDisplay:
             screen.continue_: gr.update(interactive=now.can_continue),
             screen.send: visibility(not writing),
             screen.stop: visibility(writing, kept=True),
-            screen.chats: chat_list_html(self.app.archive.around(now.chat.id), now.chat.id),
+            **self._list(now.chat),
             screen.character: self._character_menu(character) if kind == "chat" else gr.update(visible=False),
             screen.earlier: gr.update(
                 visible=several, interactive=at > 0, value=tr("chat.version", n=at + 1, count=len(versions))
@@ -94,6 +94,17 @@ class ChatDisplay:
             screen.show_prompt: visibility(bool(path) and "prompt_tokens" in path[-1].meta),
             **({screen.mode: fitting_mode(mode, now.chat)} if mode else {}),
             **self._model_menu(conversation),
+        }
+
+    def _list(self, chat: ChatRef) -> Updates:
+        """The chats of this mode and character, and how many others there are."""
+        around = self.app.archive.around(chat.id)
+        others = self.app.archive.count() - len(around)
+        return {
+            self.screen.chats: chat_list_html(around, chat.id),
+            self.screen.others: gr.update(
+                visible=others > 0, value=tr("chat.others", here=len(around), n=others) if others > 0 else ""
+            ),
         }
 
     def _model_menu(self, conversation: Conversation) -> Updates:
@@ -115,7 +126,8 @@ class ChatDisplay:
         if missing:
             notice = tr("chat.no_model_notice")
         elif state.phase == "loaded" and state.name == DEMO:
-            notice = tr("chat.demo")
+            dismiss = f"<button type='button' class='dismiss' data-dismiss>{tr('chat.dismiss')}</button>"
+            notice = f"{tr('chat.demo')}{dismiss}"
         return {
             self.screen.welcome: tr("chat.no_model" if missing else "chat.welcome") if empty else "",
             self.screen.notice: notice,

@@ -40,6 +40,7 @@ class ChatScreen:
     send: Any
     stop: Any
     chats: Any
+    others: Any
     mode: Any
     character: Any
     model: Any

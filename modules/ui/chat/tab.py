@@ -51,7 +51,6 @@ class ChatTab:
             self._drawer()
             with gr.Column(elem_id="talk"):
                 self._reading()
-                self.bar = MessageBar(app)
                 self._composer()
                 self.prompt_view = PromptView(app)
             self.controls = ChatControls(app, kept_controls)
@@ -71,6 +70,7 @@ class ChatTab:
                 elem_id="chat-search", max_lines=1,
             )  # fmt: skip
             self.chats = make_picker("chat-list")
+            self.others = gr.Button("", size="sm", elem_id="chat-others", elem_classes="quiet", visible=False)
             with gr.Row(elem_id="chat-tools"):
                 self.pin = gr.Button(tr("chat.pin"), size="sm", elem_id="chat-pin", elem_classes="quiet")
                 self.rename = gr.Button(tr("button.rename"), size="sm", elem_id="chat-rename", elem_classes="quiet")
@@ -107,10 +107,13 @@ class ChatTab:
                 self.regenerate = gr.Button(tr("button.regenerate"), elem_id="regenerate", size="sm")
                 self.continue_ = gr.Button(tr("button.continue"), elem_id="continue", size="sm")
                 self.copy = gr.Button(tr("chat.copy"), elem_id="copy-reply", size="sm")
+                more = gr.Button(tr("chat.more"), elem_id="more-actions", size="sm")
                 self.show_prompt = gr.Button(tr("button.show_prompt"), elem_id="show-prompt", size="sm")
                 self.remove = gr.Button(tr("chat.remove_last"), elem_id="remove-last", size="sm")
                 self.to_default = gr.Button(tr("send.default"), elem_id="chat-to-default", size="sm")
                 self.to_notebook = gr.Button(tr("send.notebook"), elem_id="chat-to-notebook", size="sm")
+            self.bar = MessageBar(self._app)
+        on(more.click, None, js="() => { Page.more(); }")
         on(self.copy.click, None, [self.tail], js="(tail) => { Page.copyReply(tail); }")
 
     def _composer(self) -> None:
@@ -131,8 +134,17 @@ class ChatTab:
 
     # --- events ---
 
-    def wire(self, page: gr.Blocks, templates: Sequence[gr.Textbox], knobs: Sequence[Any], model_changed: Any) -> None:
-        """Connect everything. The Parameters tab provides the three `templates` of a reply, and the knobs."""
+    def wire(
+        self,
+        page: gr.Blocks,
+        templates: Sequence[gr.Textbox],
+        knobs: Sequence[Any],
+        model_changed: Any,
+        talk: tuple[gr.Button, gr.State],
+    ) -> None:
+        """Connect everything. The Parameters tab provides the three `templates` of a reply, the knobs, and the button
+        that opens the chat with the character of a state (`talk`).
+        """
         settings = self.controls.settings_from(templates, knobs)
         screen = self._screen()
         self._actions = actions = ChatActions(self._app, screen, settings)
@@ -140,7 +152,7 @@ class ChatTab:
         self.prompt_inputs = settings.inputs | {screen.chat}
         self.controls.wire(page, templates[0], model_changed)
         self._wire_replies(actions, settings.inputs | {screen.window, screen.chat, screen.input})
-        self._wire_opening(page, actions)
+        self._wire_opening(page, actions, *talk)
         self._wire_list(actions)
         self._wire_bar(actions)
         notices = [self.welcome, self.notice, self.notice_row, self.controls.model]
@@ -150,7 +162,10 @@ class ChatTab:
     def news(self) -> News:
         """What is done elsewhere to the chat that is shown: a reply is written, or it was changed."""
         inputs = [self.window, self.chat, self.bar.picked]
-        return News(lambda *given: self._actions.news(*given), inputs, self._elsewhere)
+        return News(self._look_elsewhere, inputs, self._elsewhere)
+
+    def _look_elsewhere(self, window: WindowState, chat: ChatRef, picked: str) -> str:
+        return self._actions.news(window, chat, picked)
 
     def prompt(self, values: Values) -> str:
         """The text that the model would continue, for other tabs. Raises: UserError."""
@@ -178,11 +193,13 @@ class ChatTab:
         on(self.end_thought.click, actions.end_thought, [self.chat], queue=False)
         on(self.remove.click, actions.remove, [self.chat, self.input], screen.outputs)
 
-    def _wire_opening(self, page: gr.Blocks, actions: ChatActions) -> None:
+    def _wire_opening(self, page: gr.Blocks, actions: ChatActions, talk: gr.Button, talk_to: gr.State) -> None:
         """Connect everything that opens a chat."""
         scope, window, outputs = self.controls.scope, self.window, actions.screen.outputs
         opens = _OPENS.format
         choice, picked = [window, self.character_menu, scope[0], scope[2]], [window, self.controls.mode]
+
+        talked = [window, talk_to, scope[0], scope[2]]
 
         def choose(window: WindowState, character: str, mode: str, your_name: str) -> Updates:
             return actions.open_latest(window, "chat" if mode == "instruct" else mode, character, your_name)
@@ -194,6 +211,7 @@ class ChatTab:
             ("pick", on(self.chats.click, actions.open, picked, outputs, js=opens("pick"))),
             ("load", on(page.load, actions.load, [window, self.kept, *scope], outputs)),
             ("scope", on(kinds, actions.open_latest, [window, *scope], outputs, js=opens("scope"))),
+            ("talk", on(talk.click, choose, talked, outputs, js=opens("talk"))),
             ("choice", on(self.character_menu.change, choose, choice, outputs, js=opens("choice"))),
         ):
             shown_now = then(opened, self.bar.hide, None, self.bar.outputs, several=True)
@@ -205,6 +223,7 @@ class ChatTab:
         """The list of chats (search, rename, delete, undo), and changes of the last message."""
         chat, outputs, scope = self.chat, actions.screen.outputs, self.controls.scope
         on(self.search.change, actions.search_chats, [chat, self.search], [self.chats], latest=True)
+        on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
         def rename(chat: ChatRef) -> Updates:
             return {self.renaming: gr.update(visible=True), self.name: actions.title(chat)}
@@ -220,7 +239,7 @@ class ChatTab:
         on(self.delete.click, delete, [chat], [self.deleting, self.question])
         deleted = on(self.delete_now.click, actions.delete, [self.window, chat, *scope], outputs,
                      js=_OPENS.format("deleted"))  # fmt: skip
-        then(deleted, None, js=_OPENED.format("deleted"))
+        then(then(deleted, self.bar.hide, None, self.bar.outputs), None, js=_OPENED.format("deleted"))
         for event in (deleted, on(self.delete_no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self.deleting])
         for button, change in (

@@ -222,14 +222,14 @@ def reply_details(meta: Mapping[str, Any]) -> str:
     return "\n".join(told)
 
 
-def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None = None) -> str:
-    """The chats by day, newest first."""
+def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None = None, *, scopes: bool = False) -> str:
+    """The chats by day, newest first. `scopes`: each with its mode or character."""
     now = today or date.today()
     items = [
         PickerEntry(
             info.id,
             info.title or tr("chat.untitled"),
-            detail=info.problem or "",
+            detail=info.problem or (info.id.rpartition("/")[0].removeprefix("chat/") if scopes else ""),
             group=tr("chat.pinned") if info.pinned else format_day(datetime.fromtimestamp(info.updated), now),
             disabled=info.problem is not None,
         )

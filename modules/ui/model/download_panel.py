@@ -5,17 +5,23 @@ The services do the work, so that a reload of the page changes nothing. The list
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import gradio as gr
 
+from errors import UserError
 from modules.app import App
 from modules.library.downloads import DownloadProgress
 from modules.library.hub_address import FileChoice, list_model_folders, parse_address, select_files
+from modules.ui.parts.aside import Waiting, await_answer, run_aside
 from modules.ui.parts.events import Updates, on, show_info
 from modules.ui.parts.formatting import escape, format_gigabytes, join_facts
 from modules.ui.session.queue_view import PICK
 from modules.ui.texts import tr
+
+#: What was chosen and found in another repository.
+_FORGET = "() => [{__type__: 'update', choices: [], value: []}, '']"
 
 
 class DownloadPanel:
@@ -39,20 +45,49 @@ class DownloadPanel:
             with gr.Row(elem_classes="actions"):
                 self._start = gr.Button(tr("download.start"), variant="primary", size="sm", elem_id="download-start")
                 self._look = gr.Button(tr("download.list"), size="sm", elem_id="download-look")
+                self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
             self._found = gr.HTML("", elem_id="download-found")
         self.list = gr.HTML("", elem_id="download-list", js_on_load=PICK, padding=False)
         self._shown = gr.State("")
+        self._waiting = gr.State(Waiting())
         self.finished = gr.State(0)
 
     def wire(self, page: gr.Blocks, timer: gr.Timer) -> None:
         """Connect it."""
         inputs = [self._repo, self._files, self._token]
         outputs = [self.list, self._shown, self.finished]
-        on([self._look.click, self._repo.submit], self._list_files, [self._repo, self._token],
-           [self._files, self._found])  # fmt: skip
-        on(self._start.click, self._start_download, inputs, [*outputs, self._token])
+        asking = [self._found, self._look, self._start, self._stop]
+        on(self._repo.input, None, None, [self._files, self._found], js=_FORGET)
+        on([self._look.click, self._repo.submit], self._asking(self._list_files),
+           [self._waiting, self._repo, self._token], [self._files, *asking])  # fmt: skip
+        on(self._start.click, self._asking(self._start_download), [self._waiting, *inputs],
+           [*outputs, self._token, *asking])  # fmt: skip
+        on(self._stop.click, Waiting.stop, [self._waiting], queue=False)
         on([page.load, timer.tick], self._update, [self._shown], outputs, latest=True)
         on(self.list.click, self._act, None, outputs)
+
+    def _asking(self, ask: Callable[..., Updates]) -> Callable[..., Iterator[Updates]]:
+        """An action that asks the hub: it says so at once, and can be stopped."""
+
+        def run(waiting: Waiting, *given: Any) -> Iterator[Updates]:
+            answer = run_aside(ask, *given)
+            off = gr.update(interactive=False)
+            said = f"<p role='status'>{tr('download.asking')}</p>"
+            yield {self._found: said, self._look: off, self._start: off, self._stop: gr.update(visible=True)}
+            on_again = gr.update(interactive=True)
+            idle = {self._look: on_again, self._start: on_again, self._stop: gr.update(visible=False)}
+            if not await_answer(answer, waiting):
+                yield {**idle, self._found: f"<p>{tr('download.not_asking')}</p>"}
+            elif error := answer.exception():
+                yield {
+                    **idle,
+                    self._found: f"<p class='warning'>{escape(error)}</p>" if isinstance(error, UserError) else "",
+                }
+                raise error
+            else:
+                yield {**idle, self._found: "", **answer.result()}
+
+        return run
 
     def _list_files(self, repo: str, token: str) -> Updates:
         address = parse_address(repo)

@@ -25,7 +25,7 @@ class CharacterPage:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._edited = gr.State("")
+        self.edited = gr.State("")
         with gr.Column(elem_id="characters"):
             with gr.Row(elem_classes="actions"):
                 self._new = gr.Button(tr("character.new"), size="sm", elem_id="character-new")
@@ -49,6 +49,7 @@ class CharacterPage:
                     info=tr("character.context_info"),
                 )  # fmt: skip
                 with gr.Row(elem_classes="actions"):
+                    self.talk = gr.Button(tr("character.talk"), elem_id="character-talk")
                     self._save = gr.Button(tr("button.save"), variant="primary", elem_id="character-save")
                     self._card = FileDownload(tr("character.export"), "character-card")
                     self._picture = gr.UploadButton(
@@ -65,21 +66,21 @@ class CharacterPage:
     def wire(self, page: gr.Blocks, chosen: gr.Dropdown) -> None:
         """Connect the events; `chosen` is the character menu of the Chat tab."""
         shown = [
-            self._edited, self._gallery, self._head, self._file, self._called, self._greeting, self._context,
+            self.edited, self._gallery, self._head, self._file, self._called, self._greeting, self._context,
             self._asking,
         ]  # fmt: skip
-        fields = [self._edited, self._file, self._called, self._greeting, self._context]
-        on(page.load, lambda name: self._show(name or "Assistant"), [self._edited], shown)
+        fields = [self.edited, self._file, self._called, self._greeting, self._context]
+        on(page.load, lambda name: self._show(name or "Assistant"), [self.edited], shown)
         on(self._gallery.click, self._pick, None, shown)
         on(self._new.click, self._fresh, None, shown)
         changed = [
             on(self._upload.upload, self._bring, [self._upload], shown),
             on(self._save.click, self._write, fields, shown),
-            on(self._delete_yes.click, self._remove, [self._edited], shown),
+            on(self._delete_yes.click, self._remove, [self.edited], shown),
         ]
-        on(self._picture.upload, self._paint, [self._edited, self._picture], shown)
-        self._card.wire(self._take, [self._edited])
-        on(self._delete.click, self._ask, [self._edited], [self._question, self._asking])
+        on(self._picture.upload, self._paint, [self.edited, self._picture], shown)
+        self._card.wire(self._take, [self.edited])
+        on(self._delete.click, self._ask, [self.edited], [self._question, self._asking])
         on(self._delete_no.click, lambda: gr.update(visible=False), None, [self._asking])
         for event in changed:
             then(event, lambda: gr.update(choices=self._app.characters.names()), None, [chosen])
@@ -98,7 +99,7 @@ class CharacterPage:
     def _screen(self, name: str, who: Character) -> Updates:
         more = f"<p>{tr('character.greetings', n=len(who.greetings))}</p>" if who.greetings else ""
         return {
-            self._edited: name,
+            self.edited: name,
             self._gallery: self._cards(name),
             self._head: f"<h2>{escape(who.name)}</h2>{more}",
             self._file: name,
@@ -115,7 +116,7 @@ class CharacterPage:
         return self._show(event.pick)
 
     def _fresh(self) -> Updates:
-        fields = (self._edited, self._file, self._called, self._greeting, self._context)
+        fields = (self.edited, self._file, self._called, self._greeting, self._context)
         return {
             **dict.fromkeys(fields, ""),
             self._gallery: self._cards(""),

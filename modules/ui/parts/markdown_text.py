@@ -30,6 +30,8 @@ _SPAN = re.compile(
     rf"|(?P<formula>\$\$(?=\S)(?:{_NO_GAP}(?!\$\$).)+?(?<=\S)\$\$(?!\d)"
     rf"|\$\$\s(?:{_NO_GAP}(?!\$\$).)+?\s\$\$(?!\d)"
     rf"|\\\[(?:{_NO_GAP}(?!\\\[|\$\$).)+?\\\]|\\\((?:{_NO_GAP}(?!\\\(|\$\$).)+?\\\))"
+    # $x$: no space inside, no word before or after, and not two prices: see _is_formula
+    r"|(?<![\\\w$])\$(?P<inline>(?=[^\s$])[^$`\n]{1,300}?(?<=[^\s\\]))\$(?![\w$])"
     r"|(?P<address><(?:https?://|mailto:)[^\s<>\"'`]+>)",
     re.DOTALL,
 )
@@ -41,7 +43,9 @@ _WHOLE = re.compile(r"\$\$[^$&]+\$\$|\\\[[^\\&]*\\\]|\\\([^\\&]*\\\)")
 #: In words: what would be interpreted, and asterisks.
 _SIGNS = re.compile(r"[&<]|(?<!~)~(?!~)|\$\$|\\[\[\]()]|%%%LATEX|\*+")
 #: A text without any of these is shown unchanged.
-_ANY = re.compile(r"[&<~\\*]|\$\$|%%%LATEX")
+_ANY = re.compile(r"[&<~\\*$]|%%%LATEX")
+#: What makes several words between dollars a formula.
+_MATHS = re.compile(r"[\\^_=<>+{}|]|\s[-*/]\s")
 _KEPT = 8000  # characters of texts whose Markdown is cached
 #: Letters and marks of Chinese, Japanese and Korean, which are written without spaces.
 _WIDE = re.compile(r"[\u2E80-\u9FFF\uAC00-\uD7AF\uF900-\uFAFF\uFE30-\uFE4F\uFF00-\uFFEF]")
@@ -109,11 +113,24 @@ def _prose(text: str, starts: list[int]) -> str:
                 at = end  # it is never closed
                 continue
             end = ticks[follows] + len(match[0])
+        if match["inline"] and not _is_formula(match["inline"]):
+            at = match.start() + 1
+            continue
         parts.append(_words(text, begun, match.start()))
-        parts.append(_escaped(match[0]) if match["escaped"] else _code_in_line(text[match.start() : end], match))
+        if match["inline"]:
+            parts.append(f'<span data-was="{_entities(match[0])}">\\({match["inline"]}\\)</span>')
+        else:
+            parts.append(_escaped(match[0]) if match["escaped"] else _code_in_line(text[match.start() : end], match))
         begun = at = end
     parts.append(_words(text, begun, len(text)))
     return "".join(parts)
+
+
+def _is_formula(inner: str) -> bool:
+    """Whether text between two dollars is a formula, not the words between two prices."""
+    if _FORMULA_SIGN.search(inner):
+        return False
+    return not re.search(r"\s", inner) or bool(_MATHS.search(inner))
 
 
 def _escaped(pair: str) -> str:

@@ -1,0 +1,90 @@
+// The page's script for the conversation: unsent texts, the picked message, pictures of other hosts. After page.js.
+
+Object.assign(Page, {
+  // --- a reload, wanted or not: what was typed, and what was sent but never arrived, is in the box again ---
+  words: (text) => text.replace(/\s+/g, ''),
+  arrived() {
+    const sent = sessionStorage.getItem('sent');
+    if (sent === null) return;
+    const said = [...document.querySelectorAll('#column .user-row .prose')].slice(-2);
+    if (said.some((row) => Page.words(row.textContent) === Page.words(sent))) sessionStorage.removeItem('sent');
+  },
+  restoreDraft() {
+    Page.arrived();
+    const text = sessionStorage.getItem('draft') || sessionStorage.getItem('sent');
+    sessionStorage.removeItem('sent');
+    if (text && Page.blank()) Page.put(text);
+  },
+  tellLost() { // instead of gradio's own sentence; the page is reloaded as soon as the program answers
+    const toast = [...document.querySelectorAll('.toast-body')].find((each) => each.textContent.includes('Attempting reconnection'));
+    if (!toast) return;
+    for (const [part, text] of [['.toast-title', TEXTS.lost], ['.toast-message-text', TEXTS.lost_about]]) {
+      const shown = toast.querySelector(part);
+      if (shown) shown.textContent = text;
+    }
+  },
+
+  // --- the picked message: its buttons stand below it, its editor in its place ---
+  picked: null, // the component that contains it, and its number there
+  byKey: false,
+  pick(message) {
+    const part = message.closest('#history, #tail');
+    const row = message.closest('.message-row');
+    if (part && row) Page.picked = [part.id, [...part.querySelectorAll('.message-row')].indexOf(row)];
+  },
+  anchor() {
+    const [bar, editor] = ['message-bar', 'message-editing'].map((id) => document.getElementById(id));
+    const open = [editor, bar].find((part) => part?.offsetParent);
+    const [part, at] = Page.picked ?? [];
+    const row = open && document.querySelectorAll(`#${part} .message-row`)[at];
+    for (const old of document.querySelectorAll('#column [data-picked]')) {
+      if (old !== row) { old.removeAttribute('data-picked'); old.style.removeProperty('--room'); }
+    }
+    if (!row) return;
+    row.dataset.picked = open === editor ? 'editing' : 'picked';
+    row.style.setProperty('--room', `${open.offsetHeight}px`);
+    const column = document.getElementById('column').getBoundingClientRect().top;
+    const box = row.firstElementChild.getBoundingClientRect();
+    open.style.top = `${(open === editor ? box.top : box.bottom + 4) - column}px`;
+    if (editor && open === editor && bar) bar.style.top = '-999px';
+    if (open.dataset.seen) return;
+    open.dataset.seen = 'yes';
+    new ResizeObserver(Page.anchor).observe(open);
+    open.scrollIntoView({ block: 'nearest' });
+    if (Page.byKey && open === bar) document.getElementById('message-edit')?.focus();
+    Page.byKey = false;
+  },
+  more() { document.getElementById('reply-actions').toggleAttribute('data-more'); },
+  dismiss() {
+    localStorage.setItem('noticed', document.getElementById('notice-text').textContent);
+    Page.noticed();
+  },
+  noticed() { // a notice that was dismissed in this browser
+    const text = document.getElementById('notice-text');
+    document.getElementById('notice')?.toggleAttribute('data-noticed', text?.textContent === localStorage.getItem('noticed'));
+  },
+  grown(box) { // a long message has the whole width, and the button stands below it
+    box.closest('#ask').toggleAttribute('data-grown', box.value.length > 0 && box.scrollHeight > 56);
+  },
+
+  // --- pictures of other hosts, which the page does not load ---
+  unloaded(event) {
+    const picture = event.target;
+    if (picture.tagName !== 'IMG' || !picture.closest('#column .prose, .rendered')) return;
+    const url = new URL(picture.src, location);
+    if (url.host === location.host) return;
+    const words = TEXTS.picture.replace('{host}', url.host) + (picture.alt ? `: ${picture.alt}` : '');
+    picture.replaceWith(Object.assign(document.createElement('span'), { className: 'unloaded', textContent: words }));
+  },
+});
+
+document.addEventListener('error', Page.unloaded, true);
+document.addEventListener('input', (event) => {
+  if (!event.target.closest?.('#message')) return;
+  sessionStorage.setItem('draft', event.target.value);
+  Page.grown(event.target);
+});
+document.addEventListener('click', (event) => {
+  if (event.target.closest('#column .selectable')) Page.pick(event.target);
+  if (event.target.closest('[data-dismiss]')) Page.dismiss();
+}, true);
