@@ -361,7 +361,7 @@ class FetchFailed(Unavailable):
     """A download failed."""
 
     def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(f"{what} could not be downloaded: {why}. {todo}")
+        super().__init__(f"{what} could not be downloaded: {why.rstrip('. ')}. {todo}")
 
 
 class ExtensionFailed(Unavailable):

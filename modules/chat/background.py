@@ -46,7 +46,7 @@ class BackgroundReply:
             raise self._error
 
     def _write(self) -> None:
-        error = None
+        error: Exception | None = None
         try:
             with self._reply:
                 for update in self._reply:

@@ -55,6 +55,8 @@ class ReplyUpdate:
     report: Report | None = None
     notes: tuple[str, ...] = ()
     thought: Mapping[str, Any] = field(default_factory=dict)  # `tokens` and `seconds` of the reasoning so far
+    tokens: int = 0  # so far
+    seconds: float = 0.0  # since the first one
 
 
 @dataclass
@@ -64,6 +66,7 @@ class ActiveReply:
     message_id: str = ""
     read: Callable[[], str] = field(default=str)  # its text so far, callable from any thread
     thought: Mapping[str, Any] = field(default_factory=dict)
+    pace: tuple[int, float] = (0, 0.0)  # tokens so far, and seconds since the first one
     stopped: threading.Event = field(default_factory=threading.Event)
     stream: TextStream | None = None
     keep: Callable[[], None] = field(default=lambda: None)  # saves the text so far
@@ -74,7 +77,10 @@ class ActiveReply:
 
     def update(self, id: str) -> ReplyUpdate:
         """Its current state."""
-        return ReplyUpdate(id, self.message_id, self.text, False, -1, thought=self.thought)
+        tokens, seconds = self.pace
+        return ReplyUpdate(
+            id, self.message_id, self.text, False, -1, thought=self.thought, tokens=tokens, seconds=seconds
+        )
 
     def stop(self) -> None:
         self.stopped.set()
@@ -127,6 +133,7 @@ class Reply:
         self._begun = live.text
         self._transcript = ReplyWriter(reading or ReplyFormat(), stream.marks, self._begun, trim=trim)
         self._changes = 0  # of the transcript, as last reported to others
+        self._began = 0.0  # when the first token came
         self._thought_began: float | None = None
         self._thought_took = 0.0
         self._pause = float("inf") if silent else pause
@@ -162,6 +169,7 @@ class Reply:
             except BaseException as error:
                 self._end(error)
                 raise
+            self._count(len(piece.tokens))
             if not self._take(self._transcript.push(piece.text, len(piece.tokens))):
                 return self._end()
             if self._transcript.changes == self._changes:
@@ -177,8 +185,15 @@ class Reply:
                     False,
                     self._revision,
                     thought=self._live.thought,
+                    tokens=self._live.pace[0],
+                    seconds=self._live.pace[1],
                 )
         raise StopIteration
+
+    def _count(self, tokens: int) -> None:
+        now = time.monotonic()
+        self._began = self._began or now
+        self._live.pace = self._live.pace[0] + tokens, now - self._began
 
     def _changed(self) -> None:
         """Notify others of new text. The cost does not grow with the reply."""

@@ -22,7 +22,7 @@ from errors import FetchFailed, NotFound, Unavailable, UserError
 from modules.config.atomic import write_text
 from modules.config.paths import Paths
 from modules.library.file_download import DownloadStopped, fetch_file
-from modules.library.hub import HubClient
+from modules.library.hub import FoundRepo, HubClient
 from modules.library.hub_address import FileChoice, HubAddress, RemoteFile, list_file_choices, select_files
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,10 @@ class DownloadManager:
     def choices(self, address: HubAddress, token: str = "") -> list[FileChoice]:
         """The files of a repository. Raises: UserError."""
         return list_file_choices(self._hub(token).files(address))
+
+    def search(self, words: str, token: str = "") -> list[FoundRepo]:
+        """Repositories of the hub with these words in their names. Raises: UserError."""
+        return self._hub(token).search(words)
 
     def start(self, address: HubAddress, names: Sequence[str] = (), token: str = "") -> str:
         """Start downloading these files (by default: what a loader needs); returns the download's id. Raises:

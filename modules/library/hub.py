@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from errors import FetchFailed, InvalidInput, NotFound, Unavailable
@@ -15,6 +16,21 @@ from modules.library.hub_address import HubAddress, RemoteFile
 
 _TIMEOUT = 30.0  # seconds without data
 _NETWORK = "Check your network connection, then start it again to resume it."
+
+
+@dataclass(frozen=True)
+class FoundRepo:
+    """A repository that a search has found. `parameters`: how many weights its model has; 0 if unknown."""
+
+    repo: str
+    parameters: int = 0
+    downloads: int = 0
+    likes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of its usual quantization (Q4_K_M), about."""
+        return round(self.parameters * 0.6)
 
 
 class HubInterrupted(Exception):
@@ -45,6 +61,19 @@ class HubClient:
                 RemoteFile(each.path, each.size, each.lfs.sha256 if each.lfs else "", each.blob_id)
                 for each in entries
                 if isinstance(each, RepoFile)
+            ]
+
+    def search(self, words: str, limit: int = 20) -> list[FoundRepo]:
+        """Repositories with GGUF files, those that are downloaded most first. Raises: Unavailable, FetchFailed."""
+        from huggingface_hub import HfApi
+
+        with self._told(HubAddress(words)):
+            found = HfApi(self._endpoint, token=self._token or False).list_models(
+                search=words, filter="gguf", sort="downloads", limit=limit, expand=["downloads", "likes", "gguf"]
+            )
+            return [
+                FoundRepo(each.id, int((each.gguf or {}).get("total") or 0), each.downloads or 0, each.likes or 0)
+                for each in found
             ]
 
     def stream(self, address: HubAddress, file: RemoteFile, start: int) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ Object.assign(Page, {
   },
 
   // --- the picked message: its buttons stand below it, its editor in its place ---
+  pausing: 0, // until what is typed is counted
   picked: null, // the component that contains it, and its number there
   byKey: false,
   pick(message) {
@@ -83,6 +84,8 @@ document.addEventListener('input', (event) => {
   if (!event.target.closest?.('#message')) return;
   sessionStorage.setItem('draft', event.target.value);
   Page.grown(event.target);
+  clearTimeout(Page.pausing);
+  Page.pausing = setTimeout(() => document.getElementById('message-typed')?.click(), 400);
 });
 document.addEventListener('click', (event) => {
   if (event.target.closest('#column .selectable')) Page.pick(event.target);

@@ -28,10 +28,26 @@ const Page = {
     const toEnd = () => { if (Page.atEnd) scroller.scrollTop = scroller.scrollHeight; };
     scroller.addEventListener('scroll', () => {
       Page.atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
+      if (scroller.scrollTop < 400 && !Page.atEnd && !Page.adding) Page.addOlder();
     }, { passive: true });
     new ResizeObserver(toEnd).observe(scroller.querySelector('#column'));
     new ResizeObserver(toEnd).observe(scroller);
     toEnd();
+  },
+  keepPlace() { // while earlier messages are added above
+    const scroller = document.getElementById('reading');
+    const below = scroller.scrollHeight - scroller.scrollTop;
+    Page.atEnd = false;
+    const watch = new ResizeObserver(() => { scroller.scrollTop = scroller.scrollHeight - below; });
+    watch.observe(scroller.querySelector('#history'));
+    setTimeout(() => watch.disconnect(), 3000);
+  },
+  adding: false,
+  addOlder() { // whoever scrolls up to the first message that is shown
+    if (!document.getElementById('older')?.offsetParent) return;
+    Page.adding = true;
+    document.getElementById('older').click();
+    setTimeout(() => { Page.adding = false; }, 1500);
   },
   toEnd() {
     Page.atEnd = true;
@@ -87,6 +103,7 @@ const Page = {
     const now = body.classList.contains(mark);
     body.classList.toggle(mark, open === undefined ? !now : open);
   },
+  showChats() { Page.toggleChats(Page.narrow()); },
   closeDrawer() { document.body.classList.remove('chats-open'); },
   toggleExtensions(open) { document.body.classList.toggle('extensions-open', open); },
   toggleControls(open) { document.body.classList.toggle('controls-open', open); },

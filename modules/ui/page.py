@@ -20,6 +20,12 @@ from modules.ui.session.tab import SessionTab
 from modules.ui.texts import Page, load_texts, tr
 from modules.ui.training.tab import TrainingTab
 
+#: Opens the chat, and there the part of the sidebar with imports, exports and the trash.
+_TO_HISTORY = """() => {
+  Page.showChats();
+  return [{__type__: 'update', selected: 'chat'}, {__type__: 'update', open: true}];
+}"""
+
 
 def build_page(app: App) -> gr.Blocks:
     """Build the page for an App. Nothing is started or decided here."""
@@ -59,6 +65,7 @@ def build_page(app: App) -> gr.Blocks:
             page, parameters.templates.inputs, parameters.knobs, header.model.change,
             (parameters.characters.talk, parameters.characters.edited),
         )  # fmt: skip
+        on(parameters.to_history.click, None, None, [tabs, chat.files.fold], js=_TO_HISTORY)
         on(parameters.characters.talk.click, None, None, [tabs], js="() => ({__type__: 'update', selected: 'chat'})")
         default.wire(page, parameters, header.model.change)
         notebook.wire(page, parameters, header.model.change)

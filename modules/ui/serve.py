@@ -21,6 +21,7 @@ from modules.config.cleanup import delete_old_files
 from modules.config.permissions import read_accounts
 from modules.config.server_flags import ServerFlags
 from modules.ui import theme
+from modules.ui.app_window import open_window
 from modules.ui.head import HeadMiddleware
 from modules.ui.page import build_page
 from modules.ui.parts.events import HANDLERS
@@ -53,7 +54,6 @@ def serve_page(app: App) -> str:
         server_name=flags.host,
         server_port=number,
         share=flags.share,
-        inbrowser=flags.auto_launch and "WEBUI_RESTARTED" not in os.environ,
         auth=passwords,
         prevent_thread_lock=True,
         quiet=True,
@@ -62,6 +62,8 @@ def serve_page(app: App) -> str:
         max_file_size=flags.max_upload << 20,
         run_history=False,
         enable_monitoring=False,
+        pwa=True,
+        favicon_path=str(Path(__file__).with_name("icon.svg")),
         theme=theme.make_theme(),
         app_kwargs={
             "lifespan": _clearing(passing),
@@ -78,7 +80,10 @@ def serve_page(app: App) -> str:
     )
     _stand_before(page.server, visitors, flags)
     limit_connections(page.server)
-    return flags.changed(listen_port=number).address
+    address = flags.changed(listen_port=number).address
+    if flags.auto_launch and "WEBUI_RESTARTED" not in os.environ:
+        open_window(address)
+    return address
 
 
 @contextmanager

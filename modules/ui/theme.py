@@ -50,7 +50,7 @@ _COLOURS: tuple[tuple[str, str, str], ...] = (
     ("block_title_text_color", "#23211e", "#e4e3df"),
     ("input_background_fill", "#ffffff", "#1e2120"),
     ("input_background_fill_focus", "#ffffff", "#1e2120"),
-    ("input_border_color", "#cfcac1", "#464b49"),
+    ("input_border_color", "#8c877f", "#787f7c"),
     ("input_border_color_focus", "#127566", "#5cc0ae"),
     ("input_placeholder_color", "#75726b", "#92918b"),
     ("panel_background_fill", "#ffffff", "#1e2120"),
@@ -75,7 +75,7 @@ _COLOURS: tuple[tuple[str, str, str], ...] = (
     ("button_cancel_text_color_hover", "#a33a2f", "#eda399"),
     ("checkbox_background_color", "#ffffff", "#252827"),
     ("checkbox_background_color_selected", "#127566", "#2c9a88"),
-    ("checkbox_border_color", "#a8a49c", "#5c6260"),
+    ("checkbox_border_color", "#8c877f", "#787f7c"),
     ("checkbox_border_color_focus", "#127566", "#5cc0ae"),
     ("checkbox_border_color_selected", "#127566", "#2c9a88"),
     ("checkbox_label_background_fill", "#ffffff", "#1e2120"),
@@ -169,7 +169,8 @@ def page_head(texts: Texts, *, dark: bool) -> str:
         first += f" {mark} {{ {bands}; }}"
     words = {"language": texts.code, "tips": texts.section("tip"), **texts.section("script")}
     said = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
-    script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{_file('page.js')}\n{_file('conversation.js')}"
+    scripts = "\n".join(map(_file, ("page.js", "answers.js", "conversation.js")))
+    script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{scripts}"
     sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css")))
     return f"<script>{script}</script><style>{first}\n{sheets}</style>"
 

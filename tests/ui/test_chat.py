@@ -94,6 +94,7 @@ def test_regenerate_makes_another_version(web: Web) -> None:
 def test_remove_last_gives_the_question_back(web: Web) -> None:
     web.new_chat()
     web.ask(QUESTION)
+    web.page.locator("#more-actions").click()
     web.page.locator("#remove-last").click()
     expect(web.page.locator("#message textarea")).to_have_value(QUESTION)
     expect(web.page.locator("#tail .message-row")).to_have_count(0)

@@ -234,6 +234,7 @@ def test_texts_are_sent_from_tab_to_tab(web: Web) -> None:
     web.tab("chat")
     web.new_chat()
     web.ask("Tell me the capital of France.")
+    page.locator("#more-actions").click()
     page.locator("#chat-to-default").click()
     expect(page.locator("#input-field textarea")).to_have_value(
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"

@@ -188,6 +188,7 @@ def test_what_the_model_got_can_be_seen(web: Web) -> None:
     page = web.page
     web.new_chat()
     web.ask(QUESTION)
+    page.locator("#more-actions").click()
     page.locator("#show-prompt").click()
     sheet = page.locator("#prompt-shown")
     expect(sheet.locator("pre")).to_contain_text("<|im_start|>user")

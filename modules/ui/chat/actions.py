@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +23,7 @@ from modules.chat.service import ReplySettings, ReplyUpdate
 from modules.ui.chat.display import ChatDisplay, working_html
 from modules.ui.chat.screen import ChatScreen, ReplyControls, visibility
 from modules.ui.chat.view import (
+    MORE,
     Bubble,
     ChatRef,
     bubbles_before,
@@ -29,6 +31,7 @@ from modules.ui.chat.view import (
     make_bubble,
     message_bubbles,
     search_results_html,
+    split_exchange,
     view_chat,
 )
 from modules.ui.chat.window_state import WindowState, limit_rate
@@ -38,6 +41,8 @@ from modules.ui.texts import tr
 
 #: Seconds between two updates of a reply that another window has requested.
 WATCHING = 0.15
+#: Seconds between two updates of the line that says how quickly a reply grows.
+PACE = 1.0
 
 #: Starts a reply with these settings.
 StartReply = Callable[[str, ReplySettings], Reply]
@@ -125,10 +130,12 @@ class ChatActions(ChatDisplay):
         reply = BackgroundReply(start(chat.id, settings))  # it goes on if this browser disconnects
         if chat.id in window.stopped:
             self.app.chats.stop(chat.id)
+        told = 0.0
         for update in limit_rate(iter(reply)):
             window.starting.discard(chat.id)
             if window.shows(chat):
-                yield self._show_growing(before, update)
+                yield {**self._show_growing(before, update), **self._pace(update, told)}
+                told = update.seconds if update.seconds - told >= PACE else told
             for note in update.notes:
                 show_warning(note)
 
@@ -140,10 +147,11 @@ class ChatActions(ChatDisplay):
         with window.follow(chat.id):
             conversation = self.app.chats.open(chat.id)
             yield {self.screen.tail: view_chat(conversation).tail}  # it may show another chat's warnings
-            before, watched = bubbles_before(conversation, ""), chat.writing
+            before, watched, told = bubbles_before(conversation, ""), chat.writing, 0.0
             while window.shows(chat) and (update := self.app.chats.writing(chat.id)):
                 watched = True
-                yield self._show_growing(before, update)
+                yield {**self._show_growing(before, update), **self._pace(update, told)}
+                told = update.seconds if update.seconds - told >= PACE else told
                 time.sleep(WATCHING)
             if watched and window.shows(chat):
                 yield self._show_if_idle(chat.id)
@@ -167,6 +175,12 @@ class ChatActions(ChatDisplay):
     def _show_growing(self, before: list[Bubble], update: ReplyUpdate) -> Updates:
         """The last exchange so far: the message and the part of the reply that was generated."""
         return {self.screen.tail: [*before, *message_bubbles("assistant", update.text, "", update.thought)]}
+
+    def _pace(self, update: ReplyUpdate, told: float) -> Updates:
+        """The tokens so far and their rate, once in a while: `told` is when they were shown last."""
+        if update.done or update.seconds - told < PACE:
+            return {}
+        return {self.screen.facts: working_html(update.tokens, update.seconds)}
 
     def _show_stored_or_return(self, window: WindowState) -> Updates:
         """The chat that this window shows, as it is stored; after an error, the message goes back to the input.
@@ -346,6 +360,17 @@ class ChatActions(ChatDisplay):
         if not words.strip():
             return chat_list_html(self.app.archive.around(chat.id), chat.id)
         return search_results_html(self.app.archive.search(words), chat.id)
+
+    def show_older(self, chat: ChatRef) -> Updates:
+        """Show more of the earlier messages."""
+        conversation = self.app.chats.open(chat.id)
+        earlier = split_exchange(conversation.path())[0]
+        now = view_chat(conversation, len(earlier) - chat.skipped + MORE)
+        return {
+            self.screen.chat: replace(chat, skipped=now.chat.skipped),
+            self.screen.history: now.history,
+            self.screen.older: self._older(now.chat.skipped),
+        }
 
     def list_all(self, chat: ChatRef) -> Updates:
         """List the chats of all modes and characters."""

@@ -17,17 +17,19 @@ from modules.ui.chat.screen import ChatScreen, visibility
 from modules.ui.chat.view import ChatRef, chat_list_html, speaker_html, view_chat
 from modules.ui.chat.window_state import chat_scope, fitting_mode
 from modules.ui.parts.events import Updates
-from modules.ui.parts.formatting import escape, short_name
+from modules.ui.parts.formatting import escape, join_facts, short_name
 from modules.ui.texts import tr
 
 
-def working_html() -> str:
+def working_html(tokens: int = 0, seconds: float = 0.0) -> str:
     """The indicator of a reply in progress. The style sheet shows the first text until the reply has text, then the
-    second.
+    second, with the tokens so far and their rate.
     """
+    many = tr("unit.tokens", n=tokens) if tokens else ""
+    quick = tr("chat.per_second", n=(tokens - 1) / seconds) if tokens > 1 and seconds else ""
     return (
-        f"<span role='status' class='working'><span class='reading'>{tr('chat.reading')}</span>"
-        f"<span class='writing'>{tr('chat.writing')}</span></span>"
+        f"<span class='working'><span class='reading'>{tr('chat.reading')}</span>"
+        f"<span class='writing'>{join_facts(tr('chat.writing'), many, quick)}</span></span>"
     )
 
 
@@ -74,6 +76,7 @@ class ChatDisplay:
             screen.title: f"<h1>{escape(now.title)}</h1>{avatar_style('reply', called, picture)}",
             screen.welcome: tr("chat.welcome" if loaded else "chat.no_model") if empty else "",
             screen.history: now.history,
+            screen.older: self._older(now.chat.skipped),
             screen.tail: now.tail,
             screen.facts: working_html() if writing else now.meta,
             screen.actions: visibility((now.can_remove or several) and not writing),
@@ -95,6 +98,10 @@ class ChatDisplay:
             **({screen.mode: fitting_mode(mode, now.chat)} if mode else {}),
             **self._model_menu(conversation),
         }
+
+    def _older(self, skipped: int) -> Any:
+        """The button that shows earlier messages."""
+        return gr.update(visible=skipped > 0, value=tr("chat.older", n=skipped) if skipped else "")
 
     def _list(self, chat: ChatRef) -> Updates:
         """The chats of this mode and character, and how many others there are."""

@@ -26,7 +26,7 @@ class ChatFiles:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        with gr.Accordion(tr("chat.files"), open=False, elem_id="chat-files", elem_classes="rest") as self._fold:
+        with gr.Accordion(tr("chat.files"), open=False, elem_id="chat-files", elem_classes="rest") as self.fold:
             self._upload = gr.UploadButton(
                 tr("chat.import"), file_types=[".json", ".jsonl"], size="sm", elem_id="chat-import"
             )
@@ -42,7 +42,7 @@ class ChatFiles:
         """
         screen, archive, your_name = actions.screen, self._app.archive, scope[-1]
         self._chats = screen.chats
-        on(self._fold.expand, self._listed, None, [self._trash])
+        on(self.fold.expand, self._listed, None, [self._trash])
         on(self._trash.click, self._restore, [screen.chat], [self._trash, screen.chats])
 
         def lines(chat: ChatRef, user: str) -> tuple[str, bytes]:

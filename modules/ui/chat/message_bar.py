@@ -48,7 +48,8 @@ class MessageBar:
     def pick(self, chat: ChatRef, *, tail: bool, event: gr.SelectData) -> Updates:
         """Show the bar for the message that was clicked."""
         conversation = self._app.chats.open(chat.id)
-        of = bubble_owners(split_exchange(conversation.path())[tail])
+        earlier, last = split_exchange(conversation.path())
+        of = bubble_owners(last if tail else earlier[chat.skipped :])
         at = int(event.index if isinstance(event.index, int) else event.index[0])
         return self.show(conversation, of[at].id) if at < len(of) else self.hide()
 

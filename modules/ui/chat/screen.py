@@ -31,6 +31,7 @@ class ChatScreen:
     kept: Any  # the id of the open chat, in the browser
     title: Any
     welcome: Any
+    older: Any
     history: Any
     tail: Any
     facts: Any

@@ -15,9 +15,11 @@ import gradio as gr
 
 from modules.app import App
 from modules.ui.chat.actions import ChatActions
+from modules.ui.chat.context_meter import ContextMeter
 from modules.ui.chat.controls import ChatControls
 from modules.ui.chat.files import ChatFiles
 from modules.ui.chat.message_bar import MessageBar
+from modules.ui.chat.model_switch import ModelSwitch
 from modules.ui.chat.prompt_view import PromptView
 from modules.ui.chat.screen import ChatScreen
 from modules.ui.chat.view import ChatRef
@@ -32,6 +34,7 @@ _CLOSE = "() => { Page.closeDrawer(); }"
 #: Runs around an event that opens another chat: what is sent meanwhile goes to the new one.
 _OPENS = "(...values) => {{ Page.closeDrawer(); Page.opens('{}'); return values; }}"
 _OPENED = "() => {{ Page.toEnd(); Page.opened('{}'); }}"  # the sidebar may have been opened again meanwhile
+_OLDER = "(...values) => { Page.keepPlace(); return values; }"
 _TO_END = "(...values) => { Page.toEnd(); return values; }"
 _SENT = "(...values) => { Page.toEnd(); Page.emptyMessage(); return values; }"
 #: An unused text and what was typed meanwhile: the latter stays.
@@ -93,11 +96,13 @@ class ChatTab:
         with gr.Row(elem_id="talk-head"):
             toggle = gr.Button(tr("chat.chats"), elem_id="chats-toggle", size="sm")
             self.title = gr.HTML("", elem_id="chat-title")
+            self._switch = ModelSwitch(self._app)
             controls = gr.Button(tr("chat.controls"), elem_id="controls-toggle", size="sm")
         on(toggle.click, None, js="() => { Page.toggleChats(); }")
         on(controls.click, None, js="() => { Page.toggleControls(); }")
         with gr.Column(elem_id="reading"), gr.Column(elem_id="column"):
             self.welcome = gr.HTML("", elem_id="welcome")
+            self.older = gr.Button("", elem_id="older", size="sm", elem_classes="quiet", visible=False)
             self.history = _messages("history", tr("chat.earlier_messages"))
             self.tail = _messages("tail", tr("chat.last_exchange"))
             self.facts = gr.HTML("", elem_id="reply-facts")
@@ -130,7 +135,9 @@ class ChatTab:
                 self.returned = gr.Textbox("", visible=False, label="Returned")
                 self.end_thought = gr.Button(tr("chat.answer_now"), elem_id="end-thought", size="sm")
                 self.stop = gr.Button(tr("button.stop"), variant="stop", elem_id="stop", visible="hidden")
-            gr.HTML(tr("chat.keys"), elem_id="keys")
+            with gr.Row(elem_id="foot"):
+                gr.HTML(tr("chat.keys"), elem_id="keys")
+                self._meter = ContextMeter(self._app)
 
     # --- events ---
 
@@ -155,6 +162,8 @@ class ChatTab:
         self._wire_opening(page, actions, *talk)
         self._wire_list(actions)
         self._wire_bar(actions)
+        self._switch.wire(page, model_changed)
+        self._meter.wire(self.chat, self.input)
         notices = [self.welcome, self.notice, self.notice_row, self.controls.model]
         on([page.load, model_changed], actions.show_model, [self.chat], notices)
 
@@ -223,6 +232,7 @@ class ChatTab:
         """The list of chats (search, rename, delete, undo), and changes of the last message."""
         chat, outputs, scope = self.chat, actions.screen.outputs, self.controls.scope
         on(self.search.change, actions.search_chats, [chat, self.search], [self.chats], latest=True)
+        on(self.older.click, actions.show_older, [chat], [chat, self.history, self.older], js=_OLDER)
         on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
         def rename(chat: ChatRef) -> Updates:

@@ -26,6 +26,10 @@ from modules.ui.texts import tr
 
 Bubble = dict[str, Any]
 
+#: Messages before the last exchange that are in the page at first, and how many more "earlier messages" shows. Each is
+#: some twenty elements: with a thousand of them, the browser works at every update of a reply.
+SHOWN, MORE = 60, 200
+
 #: Code in Markdown: fenced or inline.
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
@@ -61,12 +65,15 @@ class FoundChat(Protocol):
 class ChatRef:
     """Which conversation a browser tab shows, at which revision. An empty id is a chat without a file.
 
-    `writing`: it is shown with a reply in progress and must be shown again when that has ended.
+    `writing`: it is shown with a reply in progress and must be shown again when that has ended. `skipped`: how many of
+    its first messages are not shown. `tokens`: of the last prompt and its reply.
     """
 
     id: str = ""
     revision: int = 0
     writing: bool = False
+    skipped: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,22 +175,29 @@ def make_bubbles(messages: Iterable[Message]) -> list[Bubble]:
     return [each for message in messages for each in _of(message)]
 
 
-def view_chat(conversation: Conversation) -> ChatView:
-    """The view of a conversation."""
+def view_chat(conversation: Conversation, shown: int = SHOWN) -> ChatView:
+    """The view of a conversation: its last exchange, and the `shown` messages before it."""
     path = conversation.path()
     earlier, last = split_exchange(path)
+    skipped = max(0, len(earlier) - shown)
     title = conversation_title(conversation)
     replied = bool(path) and path[-1].role == "assistant" and not path[-1].is_greeting
     return ChatView(
-        chat=ChatRef(conversation.id, conversation.revision),
+        chat=ChatRef(conversation.id, conversation.revision, skipped=skipped, tokens=_tokens(path)),
         title=tr("chat.new") if title == NEW_CHAT else title,
-        history=make_bubbles(earlier),
+        history=make_bubbles(earlier[skipped:]),
         tail=make_bubbles(last),
         meta=facts_line(path[-1].meta) if replied else "",
         can_regenerate=bool(last) and last[0].role == "user",
         can_continue=replied and len(path) > 1,
         can_remove=bool(path) and not path[-1].is_greeting,
     )
+
+
+def _tokens(path: list[Message]) -> int:
+    """The tokens of the last prompt and its reply; 0 if there is no record of one."""
+    meta = path[-1].meta if path else {}
+    return _whole(meta.get("prompt_tokens")) + _whole(meta.get("new_tokens"))
 
 
 def facts_line(meta: Mapping[str, Any]) -> str:

@@ -29,8 +29,8 @@ PAGES = ("Raw", "Markdown", "HTML", "Logits", "Samplers", "Tokens")
 #: The permissions of an HTML frame: display only, without scripts, forms or external requests.
 _FRAME = (
     "<!doctype html><meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; "
-    "style-src 'unsafe-inline'\"><style>body { font: 16px/1.6 Georgia, serif; max-width: 68ch; margin: 24px auto; "
-    "padding: 0 16px; color: #23211e; background: #ffffff; overflow-wrap: anywhere } img { max-width: 100% }</style>"
+    "style-src 'unsafe-inline'\"><style>:root { color-scheme: light dark } body { font: 16px/1.6 sans-serif; "
+    "max-width: 68ch; margin: 24px auto; padding: 0 16px; overflow-wrap: anywhere } img { max-width: 100% }</style>"
 )
 #: Before Markdown: gradio removes the common indentation of all lines but the first.
 _MARGIN = "<!---->\n<!---->\n\n"

@@ -13,10 +13,13 @@ import gradio as gr
 from errors import UserError
 from modules.app import App
 from modules.library.downloads import DownloadProgress
+from modules.library.hub import FoundRepo
 from modules.library.hub_address import FileChoice, list_model_folders, parse_address, select_files
+from modules.library.suggestions import SUGGESTIONS
 from modules.ui.parts.aside import Waiting, await_answer, run_aside
-from modules.ui.parts.events import Updates, on, show_info
+from modules.ui.parts.events import Updates, on, show_info, then
 from modules.ui.parts.formatting import escape, format_gigabytes, join_facts
+from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
 from modules.ui.session.queue_view import PICK
 from modules.ui.texts import tr
 
@@ -34,6 +37,12 @@ class DownloadPanel:
                 label=tr("download.repo"), max_lines=1, placeholder=tr("download.repo_hint"), elem_id="download-repo",
                 info=tr("download.repo_info"),
             )  # fmt: skip
+            with gr.Row(elem_classes="actions"):
+                self._search = gr.Button(tr("download.search"), size="sm", elem_id="download-search")
+                self._look = gr.Button(tr("download.list"), size="sm", elem_id="download-look")
+                self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
+            self._found = gr.HTML("", elem_id="download-found")
+            self._results = make_picker("hub-results")
             self._files = gr.Dropdown(
                 [], value=[], multiselect=True, label=tr("download.files"), elem_id="download-files",
                 allow_custom_value=True, info=tr("download.files_info"),
@@ -44,9 +53,6 @@ class DownloadPanel:
             )  # fmt: skip
             with gr.Row(elem_classes="actions"):
                 self._start = gr.Button(tr("download.start"), variant="primary", size="sm", elem_id="download-start")
-                self._look = gr.Button(tr("download.list"), size="sm", elem_id="download-look")
-                self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
-            self._found = gr.HTML("", elem_id="download-found")
         self.list = gr.HTML("", elem_id="download-list", js_on_load=PICK, padding=False)
         self._shown = gr.State("")
         self._waiting = gr.State(Waiting())
@@ -56,10 +62,14 @@ class DownloadPanel:
         """Connect it."""
         inputs = [self._repo, self._files, self._token]
         outputs = [self.list, self._shown, self.finished]
-        asking = [self._found, self._look, self._start, self._stop]
+        asking = [self._found, self._search, self._look, self._start, self._stop]
         on(self._repo.input, None, None, [self._files, self._found], js=_FORGET)
-        on([self._look.click, self._repo.submit], self._asking(self._list_files),
-           [self._waiting, self._repo, self._token], [self._files, *asking])  # fmt: skip
+        asked = [self._waiting, self._repo, self._token]
+        on([self._look.click, self._repo.submit], self._asking(self._find), asked,
+           [self._files, self._results, *asking])  # fmt: skip
+        on(self._search.click, self._asking(self._search_hub), asked, [self._results, *asking])
+        picked = on(self._results.click, self._pick, None, [self._repo, self._results])
+        then(picked, self._asking(self._list_files), asked, [self._files, *asking])
         on(self._start.click, self._asking(self._start_download), [self._waiting, *inputs],
            [*outputs, self._token, *asking])  # fmt: skip
         on(self._stop.click, Waiting.stop, [self._waiting], queue=False)
@@ -73,9 +83,9 @@ class DownloadPanel:
             answer = run_aside(ask, *given)
             off = gr.update(interactive=False)
             said = f"<p role='status'>{tr('download.asking')}</p>"
-            yield {self._found: said, self._look: off, self._start: off, self._stop: gr.update(visible=True)}
-            on_again = gr.update(interactive=True)
-            idle = {self._look: on_again, self._start: on_again, self._stop: gr.update(visible=False)}
+            buttons = (self._search, self._look, self._start)
+            yield {self._found: said, **dict.fromkeys(buttons, off), self._stop: gr.update(visible=True)}
+            idle = {**dict.fromkeys(buttons, gr.update(interactive=True)), self._stop: gr.update(visible=False)}
             if not await_answer(answer, waiting):
                 yield {**idle, self._found: f"<p>{tr('download.not_asking')}</p>"}
             elif error := answer.exception():
@@ -89,12 +99,35 @@ class DownloadPanel:
 
         return run
 
+    def _find(self, text: str, token: str) -> Updates:
+        """The files of a repository, or the repositories with these words in their names."""
+        words = text.strip()
+        named = "/" in words or len(words.split()) > 3  # an address, or a command that contains one
+        return self._list_files(text, token) if named or not words else self._search_hub(text, token)
+
+    def _search_hub(self, words: str, token: str) -> Updates:
+        """Repositories with these words; without any, models to begin with."""
+        fits = self._app.system_memory.fits
+        if not words.strip():
+            free = self._app.system_memory.free()
+            advice = tr("download.advice", n=(free.memory if free.card is None else free.card) / 1e9)
+            return {self._results: suggestions_html(fits), self._found: f"<p>{escape(advice)}</p>"}
+        found = self._app.downloads.search(" ".join(words.split()), self._allowed(token))
+        return {
+            self._results: found_html(found, fits),
+            self._found: f"<p>{tr('download.repos', n=len(found))}</p>",
+        }
+
+    def _pick(self, event: gr.EventData) -> Updates:
+        return {self._repo: event.pick, self._results: ""}
+
     def _list_files(self, repo: str, token: str) -> Updates:
         address = parse_address(repo)
         choices = self._app.downloads.choices(address, self._allowed(token))
         everything = [file for each in choices for file in each.files]
         folders = list_model_folders(everything)
-        offered = [(self._label(each), each.name) for each in (*folders, *choices)]
+        models_first = sorted(choices, key=lambda each: not each.quantization)
+        offered = [(self._label(each), each.name) for each in (*folders, *models_first)]
         wanted = [address.file] if address.file in {each.name for each in folders} else []
         if address.file and not wanted:
             meant = select_files(everything, [address.file])
@@ -109,7 +142,7 @@ class DownloadPanel:
     def _label(self, choice: FileChoice) -> str:
         fits = self._app.system_memory.fits(choice.size) if choice.quantization else ""
         many = tr("download.parts", n=len(choice.files)) if len(choice.files) > 1 else ""
-        size = format_gigabytes(choice.size) if choice.size > 50_000_000 else tr("unit.mb", n=choice.size / 1e6)
+        size = format_gigabytes(choice.size) if choice.size > 50_000_000 else _amount(choice.size)
         return join_facts(choice.name, choice.quantization, many, size, fits)
 
     def _start_download(self, repo: str, files: Sequence[str], token: str) -> Updates:
@@ -137,6 +170,37 @@ class DownloadPanel:
             return {}
         done = sum(download.phase == "done" for download in downloads)
         return {self.list: html, self._shown: html, self.finished: done}
+
+
+def found_html(found: Sequence[FoundRepo], fits: Callable[[int], str]) -> str:
+    """Repositories as a list: size, downloads, likes, and whether the usual quantization fits here."""
+    entries = [
+        PickerEntry(
+            each.repo,
+            each.repo,
+            join_facts(
+                tr("download.parameters", n=each.parameters / 1e9) if each.parameters else "",
+                tr("download.about", size=format_gigabytes(each.size)) if each.size else "",
+                tr("download.downloads", n=each.downloads),
+                tr("download.likes", n=each.likes),
+            ),
+            badge=fits(each.size) if each.size else "",
+        )
+        for each in found
+    ]
+    return picker_entries(tr("download.results"), entries, "", tr("download.nothing"))
+
+
+def suggestions_html(fits: Callable[[int], str]) -> str:
+    """Models to begin with, by the memory that they need."""
+    entries = [
+        PickerEntry(
+            each.repo, each.repo, tr("download.about", size=format_gigabytes(round(each.size * 1e9))),
+            group=tr("download.memory", n=each.memory), badge=fits(round(each.size * 1e9)),
+        )
+        for each in SUGGESTIONS
+    ]  # fmt: skip
+    return picker_entries(tr("download.results"), entries)
 
 
 def downloads_html(downloads: Sequence[DownloadProgress]) -> str:
@@ -175,6 +239,8 @@ def _row(one: DownloadProgress) -> str:
 
 
 def _amount(size: int) -> str:
+    if size < 1e6:
+        return tr("unit.kb", n=size / 1e3)
     return tr("unit.gb_exact", n=size / 1e9) if size >= 1e9 else tr("unit.mb", n=size / 1e6)
 
 

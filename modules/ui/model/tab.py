@@ -28,6 +28,9 @@ from modules.ui.parts.formatting import escape, format_gigabytes, format_thousan
 from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
 from modules.ui.texts import option_scope, tr
 
+#: A loader chosen right after a model belongs to that model.
+_AFTER_CHOICE = "async (...values) => { await Answers.settled('loader'); return values; }"
+
 
 class ModelTab:
     """The tab. The page header shows a load in `progress`."""
@@ -132,7 +135,7 @@ class ModelTab:
             chosen,
             on(tab.select, None),
             on(self.refresh.click, self._refresh, [self.chosen], selected_outputs),
-            on(self.loader.input, self._select_loader, [self.chosen, self.loader], selected_outputs),
+            on(self.loader.input, self._select_loader, [self.chosen, self.loader], selected_outputs, js=_AFTER_CHOICE),
         ]
         load_inputs = [self.chosen, self.loader, *self._options_of_all]
         loading_outputs = [timer, self.load, self.cancel, self.unload, self.reload, self.fetch]

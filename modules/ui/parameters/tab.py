@@ -47,6 +47,9 @@ class ParametersTab:
                     for group in GROUPS:
                         self._card(group)
                 gr.HTML(neutral_marks(), elem_id="neutral-marks")
+                self.to_history = gr.Button(
+                    tr("parameters.history"), size="sm", elem_id="to-history", elem_classes="quiet"
+                )
             with gr.Tab(tr("tab.character"), id="character-page", elem_id="character-page"):
                 self.characters = CharacterPage(app)
             with gr.Tab(tr("tab.template"), id="template-page", elem_id="template-page"):

@@ -63,6 +63,13 @@ class SettingsSaver:
         for event in (saved, on(self._no.click, None)):
             then(event, lambda: gr.update(visible=False), None, [self._asking])
 
+    def keep_look(self, dark: bool | None, language: str | None) -> None:
+        """Save theme and language, if they differ from the saved ones: for a restart that makes them count."""
+        now = self._app.settings
+        values = {"dark_theme": now.dark_theme if dark is None else dark, "language": language or now.language}
+        if values != {"dark_theme": now.dark_theme, "language": known_language(now.language)}:
+            self._app.session.save_settings(now.changed(**values))
+
     def _save(self, settings: Settings) -> None:
         file = self._app.session.save_settings(settings)
         show_info(tr("settings.saved", file=file.name))

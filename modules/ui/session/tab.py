@@ -90,7 +90,10 @@ class SessionTab:
         """Connect the events; `tab` is its own tab."""
         shown = [self._running, self._note, self._apply, self._install, self._write, self._text]
         on(tab.select, self._show_rights, [self._text], shown)
-        asked = on(self._apply.click, self._restart, [self._switches, self._extensions, self._keep], None, js=None)
+        look = [self.saver.dark, self.saver.language]
+        asked = on(
+            self._apply.click, self._restart, [self._switches, self._extensions, self._keep, *look], None, js=None
+        )
         asked.success(None, None, None, js=_RESTARTING)
         lists = [self._extensions, self._to_install, self._install]
         on(self._refresh.click, self._refresh_extensions, [self._extensions], lists)
@@ -113,7 +116,17 @@ class SessionTab:
     def _may_change(self, user: str | None) -> bool:
         return self._app.session.rights.refusal(user) is None
 
-    def _restart(self, switches: Sequence[str], extensions: Sequence[str], keep: bool, request: gr.Request) -> None:
+    def _restart(
+        self,
+        switches: Sequence[str],
+        extensions: Sequence[str],
+        keep: bool,
+        dark: bool | None,
+        language: str | None,
+        request: gr.Request,
+    ) -> None:
+        self._app.session.rights.check(request.username)
+        self.saver.keep_look(dark, language)
         self._app.session.restart(switches, extensions, keep=keep, user=request.username)
 
     def _refresh_extensions(self, ticked: Sequence[str]) -> Updates:

@@ -110,8 +110,9 @@ def state_html(state: TrainingState, loras: Path) -> str:
         end, last = state.end, state.steps[-1] if state.steps else None
         why = tr(f"training.end.{end.text.partition(' ')[0]}", name=escape(name))
         loss = tr("training.loss_value", n=last.loss) if last and last.loss is not None else ""
+        every = state.ready.accumulation if state.ready else 1
         told = join_facts(
-            tr("training.updates_of", done=end.update, n=end.updates), loss,
+            tr("training.step", step=end.update * every, steps=end.updates * every), loss,
             tr("unit.tokens_second", n=end.tokens_per_second), tr("training.took", time=duration(end.seconds)),
             f"{loras / name}",
         )  # fmt: skip

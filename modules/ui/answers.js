@@ -1,0 +1,95 @@
+// Late answers: what a person has typed or chosen since an event began is not overwritten by the event's answer.
+// Gradio sends each event's values for all of its outputs; this stands between its stream and the page. After page.js.
+
+const Answers = {
+  touched: new Map(), // component's number: when a person last changed it
+  running: new Map(), // event's id: {outputs, since, first}
+  ended: new Set(),
+  parts: null, // element's id: component's number
+
+  number(element) {
+    if (!Answers.parts) {
+      Answers.parts = new Map();
+      for (const part of window.gradio_config?.components ?? []) {
+        Answers.parts.set(part.props?.elem_id || `component-${part.id}`, part.id);
+      }
+    }
+    for (let at = element; at; at = at.parentElement) {
+      if (at.id && Answers.parts.has(at.id)) return Answers.parts.get(at.id);
+    }
+    return null;
+  },
+  touch(event) {
+    if (!event.isTrusted || !event.target.matches?.('input, textarea, select, [contenteditable]')) return;
+    const part = Answers.number(event.target);
+    if (part !== null) Answers.touched.set(part, performance.now());
+  },
+
+  // whether events that may set this element are still running; waits for them, but not for ever
+  async settled(id) {
+    const part = Answers.parts?.get(id) ?? Answers.number(document.getElementById(id));
+    for (const start = performance.now(); performance.now() - start < 10000;) {
+      if (![...Answers.running.values()].some((event) => event.outputs.includes(part))) return;
+      await new Promise((done) => { setTimeout(done, 30); });
+    }
+  },
+
+  late: (event) => event.outputs.some((part) => Answers.touched.get(part) > event.since),
+  kept(value, part, since) { // an output without what would overwrite the person's value
+    if (!(Answers.touched.get(part) > since)) return value;
+    if (value === null || typeof value !== 'object' || value.__type__ !== 'update') return { __type__: 'update' };
+    const { value: _, ...rest } = value;
+    return rest;
+  },
+  message(text) {
+    const id = /"event_id": ?"([^"]+)"/.exec(text)?.[1];
+    const event = Answers.running.get(id);
+    const ended = /"msg": ?"process_completed"/.test(text);
+    if (ended && !event) Answers.ended.add(id); // it was quicker than the answer that tells its id
+    if (!event) return text;
+    const begun = event.first && /"msg": ?"process_generating"/.test(text);
+    if (ended) Answers.running.delete(id);
+    if (begun) event.first = false;
+    if (!(ended || begun) || !Answers.late(event)) return text;
+    const told = JSON.parse(text.slice('data: '.length));
+    if (!Array.isArray(told.output?.data)) return text;
+    told.output.data = told.output.data.map((value, at) => Answers.kept(value, event.outputs[at], event.since));
+    return `data: ${JSON.stringify(told)}`;
+  },
+  stream(response) {
+    let rest = '';
+    const filter = new TransformStream({
+      transform(chunk, sink) {
+        const messages = (rest + chunk).split('\n\n');
+        rest = messages.pop();
+        for (const each of messages) sink.enqueue(`${Answers.message(each)}\n\n`);
+      },
+      flush(sink) { if (rest) sink.enqueue(rest); },
+    });
+    const body = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(filter).pipeThrough(new TextEncoderStream());
+    return new Response(body, { status: response.status, headers: response.headers });
+  },
+
+  watch() {
+    const real = window.fetch;
+    window.fetch = async (what, how) => {
+      const url = String(what?.url ?? what);
+      if (url.includes('/queue/data') && !how?.method) {
+        const answer = await real(what, how);
+        return answer.ok && answer.body ? Answers.stream(answer) : answer;
+      }
+      if (!url.includes('/queue/join')) return real(what, how);
+      const since = performance.now();
+      const asked = JSON.parse(how.body);
+      const answer = await real(what, how);
+      const outputs = window.gradio_config?.dependencies?.find((each) => each.id === asked.fn_index)?.outputs ?? [];
+      const id = answer.ok && (await answer.clone().json()).event_id;
+      if (id && !Answers.ended.delete(id)) Answers.running.set(id, { outputs, since, first: true });
+      return answer;
+    };
+  },
+};
+window.Answers = Answers;
+
+Answers.watch();
+for (const kind of ['input', 'change']) document.addEventListener(kind, Answers.touch, true);
