@@ -3,7 +3,7 @@
 
 const Answers = {
   touched: new Map(), // component's number: when a person last changed it
-  running: new Map(), // event's id: {outputs, since, first}
+  running: new Map(), // event's id: {outputs, since, sends, first}
   ended: new Set(),
   parts: null, // element's id: component's number
 
@@ -49,6 +49,7 @@ const Answers = {
     if (!event) return text;
     const begun = event.first && /"msg": ?"process_generating"/.test(text);
     if (ended) Answers.running.delete(id);
+    if (event.sends && (ended || begun)) sessionStorage.removeItem('sent');
     if (begun) event.first = false;
     if (!(ended || begun) || !Answers.late(event)) return text;
     const told = JSON.parse(text.slice('data: '.length));
@@ -81,10 +82,12 @@ const Answers = {
       if (!url.includes('/queue/join')) return real(what, how);
       const since = performance.now();
       const asked = JSON.parse(how.body);
+      const sent = sessionStorage.getItem('sent');
+      const sends = sent !== null && how.body.includes(JSON.stringify(sent)); // the message that was sent
       const answer = await real(what, how);
       const outputs = window.gradio_config?.dependencies?.find((each) => each.id === asked.fn_index)?.outputs ?? [];
       const id = answer.ok && (await answer.clone().json()).event_id;
-      if (id && !Answers.ended.delete(id)) Answers.running.set(id, { outputs, since, first: true });
+      if (id && !Answers.ended.delete(id)) Answers.running.set(id, { outputs, since, sends, first: true });
       return answer;
     };
   },

@@ -2,15 +2,7 @@
 
 Object.assign(Page, {
   // --- a reload, wanted or not: what was typed, and what was sent but never arrived, is in the box again ---
-  words: (text) => text.replace(/\s+/g, ''),
-  arrived() {
-    const sent = sessionStorage.getItem('sent');
-    if (sent === null) return;
-    const said = [...document.querySelectorAll('#column .user-row .prose')].slice(-2);
-    if (said.some((row) => Page.words(row.textContent) === Page.words(sent))) sessionStorage.removeItem('sent');
-  },
-  restoreDraft() {
-    Page.arrived();
+  restoreDraft() { // what arrived is no longer in 'sent', see answers.js
     const text = sessionStorage.getItem('draft') || sessionStorage.getItem('sent');
     sessionStorage.removeItem('sent');
     if (text && Page.blank()) Page.put(text);
@@ -26,18 +18,13 @@ Object.assign(Page, {
 
   // --- the picked message: its buttons stand below it, its editor in its place ---
   pausing: 0, // until what is typed is counted
-  picked: null, // the component that contains it, and its number there
   byKey: false,
-  pick(message) {
-    const part = message.closest('#history, #tail');
-    const row = message.closest('.message-row');
-    if (part && row) Page.picked = [part.id, [...part.querySelectorAll('.message-row')].indexOf(row)];
-  },
   anchor() {
     const [bar, editor] = ['message-bar', 'message-editing'].map((id) => document.getElementById(id));
     const open = [editor, bar].find((part) => part?.offsetParent);
-    const [part, at] = Page.picked ?? [];
-    const row = open && document.querySelectorAll(`#${part} .message-row`)[at];
+    const place = document.querySelector('#message-what p')?.dataset; // which message it is
+    const rows = open && place ? document.querySelectorAll(`#${place.part} .message-row`) : [];
+    const row = rows[place?.at] ?? rows[rows.length - 1];
     for (const old of document.querySelectorAll('#column [data-picked]')) {
       if (old !== row) { old.removeAttribute('data-picked'); old.style.removeProperty('--room'); }
     }
@@ -88,6 +75,5 @@ document.addEventListener('input', (event) => {
   Page.pausing = setTimeout(() => document.getElementById('message-typed')?.click(), 400);
 });
 document.addEventListener('click', (event) => {
-  if (event.target.closest('#column .selectable')) Page.pick(event.target);
   if (event.target.closest('[data-dismiss]')) Page.dismiss();
 }, true);

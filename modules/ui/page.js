@@ -316,7 +316,6 @@ const Page = {
     const working = document.querySelector('#reply-facts .working') !== null;
     if (Page.working && !working) Page.say(`${TEXTS.finished} ${document.getElementById('reply-facts')?.textContent ?? ''}`);
     Page.working = working;
-    Page.arrived();
     Page.tellLost();
     Page.noticed();
     Page.anchor();

@@ -88,7 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, b"<html>Please log in</html>", "text/html")
         if path == "/api/models":
             word = parse_qs(url.query).get("search", [""])[0].lower()
-            found = [{"id": name, "tags": []} for name in hub.repos if word in name.lower()]
+            known = {"tags": [], "downloads": 1234, "likes": 56, "gguf": {"total": 1_000_000_000}}
+            found = [{"id": name, **known} for name in hub.repos if word in name.lower()]
             return self._json(found)
         if path.startswith("/cdn/"):
             return self._file(path.removeprefix("/cdn/"))

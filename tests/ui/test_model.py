@@ -117,3 +117,44 @@ def test_a_model_is_fetched_watched_paused_and_there(web: Web) -> None:
         expect(lane).to_contain_text(f"in {app.paths.models}")
         expect(page.locator("#catalog-list")).to_contain_text("tiny.Q4_K_M")
     (app.paths.models / "tiny.Q4_K_M.gguf").unlink()
+
+
+def test_the_hub_is_searched_and_a_question_can_be_stopped(web: Web) -> None:
+    page, app = web.page, web.app
+    data = random.Random(1).randbytes(2000)
+    files = {"tiny.Q4_K_M.gguf": data, "tiny.Q8_0.gguf": data, "README.md": b"#"}
+    with HubServer({"ann/tiny-GGUF": Repo(files), "bob/tiny-too-GGUF": Repo(files)}) as hub:
+        app.downloads._hub = lambda token: HubClient(token, hub.url)
+        web.tab("model")
+        page.locator("#download > button").click()
+        repo, results = (
+            page.locator("#download-repo input, #download-repo textarea").first,
+            page.locator("#hub-results"),
+        )
+        page.locator("#download-search").click()  # nothing to search for: models to begin with
+        expect(results).to_contain_text("For 8 GB of memory")
+        repo.fill("tiny")
+        repo.press("Enter")
+        expect(page.locator("#download-found")).to_contain_text("2 repositories found")
+        expect(results).to_contain_text("1.0 billion parameters · about 0.6 GB · 1,234 downloads · 56 likes")
+        expect(results).to_contain_text("fits")
+        results.locator("[data-pick='ann/tiny-GGUF']").click()
+        expect(repo).to_have_value("ann/tiny-GGUF")
+        expect(page.locator("#download-found")).to_contain_text("3 files")
+        page.locator("#download-files input").click()
+        expect(page.get_by_role("option").first).to_contain_text("tiny.Q4_K_M.gguf")  # not README.md
+        page.get_by_role("option").first.click()
+        page.keyboard.press("Escape")
+        expect(page.locator("#download-files")).to_contain_text("tiny.Q4_K_M")
+        repo.fill("bob/tiny-too-GGUF")  # another repository: nothing is chosen in it yet
+        expect(page.locator("#download-files")).not_to_contain_text("tiny.Q4_K_M")
+        asked = threading.Event()
+        app.downloads._hub = lambda token: asked.wait(60) and HubClient(token, hub.url)  # type: ignore[return-value]
+        page.locator("#download-look").click()
+        expect(page.locator("#download-found")).to_contain_text("Asking the hub")
+        expect(page.locator("#download-start")).to_be_disabled()
+        page.locator("#download-stop").click()
+        expect(page.locator("#download-found")).to_contain_text("Stopped")
+        expect(page.locator("#download-start")).to_be_enabled()
+        asked.set()
+        app.downloads._hub = HubClient

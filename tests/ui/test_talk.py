@@ -7,7 +7,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from modules.chat.conversation import Conversation
 from modules.chat.formats.character_cards import read_card
+from modules.chat.store.store import ConversationStore
 from tests.ui.conftest import Web, until
 
 QUESTION = "Tell me the capital of France."
@@ -292,3 +294,49 @@ def test_what_is_refused_comes_back(web: Web) -> None:
         expect(page.locator("#message textarea")).to_have_value(QUESTION)
     finally:
         del web.app.chats.writing
+
+
+def test_a_card_is_talked_to_from_where_it_is(web: Web) -> None:
+    page, app = web.page, web.app
+    (app.paths.characters / "Ada.yaml").write_text("name: Ada\ngreeting: Good day.\ncontext: Ada computes.\n", "utf-8")
+    try:
+        page.reload()
+        web.ready()
+        web.tab("parameters")
+        page.get_by_role("tab", name="Character").click()
+        page.locator("#characters [data-pick='Ada']").click()
+        expect(page.locator("#character-head")).to_contain_text("Ada")
+        page.locator("#character-talk").click()
+        expect(page.locator("#tab-chat")).to_be_visible()
+        expect(page.locator("#tail")).to_contain_text("Good day.")
+        expect(page.locator("#who")).to_contain_text("Ada")
+        web.ask("Who are you?")
+        expect(page.locator("#chat-others")).to_contain_text("1 here")
+        page.locator("#chat-others").click()
+        expect(page.locator("#chat-list")).to_contain_text("instruct")
+    finally:
+        (app.paths.characters / "Ada.yaml").unlink()
+
+
+def test_only_the_latest_messages_of_a_long_chat_are_in_the_page(web: Web) -> None:
+    page, rows = web.page, web.page.locator("#column .message-row")
+    made = Conversation(web.app.chats.new().id)
+    parent = None
+    for number in range(600):
+        parent = made.add("user" if number % 2 == 0 else "assistant", f"Message {number}.", parent).id
+    ConversationStore(web.app.paths).save(made)
+    page.reload()
+    web.ready()
+    page.locator(f'#chat-list [data-pick="{made.id}"]').click()
+    expect(page.locator("#tail")).to_contain_text("Message 599.")
+    expect(rows).to_have_count(62)
+    assert page.evaluate("document.querySelectorAll('*').length") < 5000
+    page.locator("#history .user-row .prose").first.click()
+    expect(page.locator("#message-what")).to_contain_text("539 of 600")
+    page.locator("#message-close").click()
+    page.locator("#reading").evaluate("(reading) => { reading.scrollTop = 0; }")  # more are added
+    expect(rows).to_have_count(262)
+    expect(page.locator("#history .message-row").first).to_contain_text("Message 338.")
+    page.locator("#history .user-row .prose").first.click()
+    expect(page.locator("#message-what")).to_contain_text("339 of 600")
+    web.app.chats.delete(made.id)

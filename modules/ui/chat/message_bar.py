@@ -11,7 +11,7 @@ import gradio as gr
 
 from modules.app import App
 from modules.chat.conversation import Conversation
-from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange
+from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange, view_chat
 from modules.ui.parts.events import Updates, show_info
 from modules.ui.texts import tr
 
@@ -51,10 +51,10 @@ class MessageBar:
         earlier, last = split_exchange(conversation.path())
         of = bubble_owners(last if tail else earlier[chat.skipped :])
         at = int(event.index if isinstance(event.index, int) else event.index[0])
-        return self.show(conversation, of[at].id) if at < len(of) else self.hide()
+        return self.show(conversation, of[at].id, chat.skipped) if at < len(of) else self.hide()
 
-    def show(self, conversation: Conversation, message_id: str) -> Updates:
-        """Show the bar for a displayed message."""
+    def show(self, conversation: Conversation, message_id: str, skipped: int | None = None) -> Updates:
+        """Show the bar for a displayed message. `skipped`: how many of the first messages are not in the page."""
         names = [each.id for each in conversation.path()]
         if message_id not in names:
             return self.hide()
@@ -68,7 +68,7 @@ class MessageBar:
         return {
             self.picked: message_id,
             self.row: gr.update(visible=True),
-            self.what: f"<p>{what}</p>",
+            self.what: f"<p {_place(conversation, message_id, skipped)}>{what}</p>",
             self.earlier: gr.update(visible=several, interactive=at > 0),
             self.later: gr.update(visible=several, interactive=at < len(versions) - 1),
             self.prompt: gr.update(visible="prompt_tokens" in message.meta),
@@ -116,3 +116,14 @@ class MessageBar:
         now = self._app.edits.remove(chat.id, picked, chat.revision)
         show_info(tr("chat.removed"))
         return now, ""
+
+
+def _place(conversation: Conversation, message_id: str, skipped: int | None) -> str:
+    """Where the page shows a message, for its script: the component, and the number of the bubble there."""
+    if skipped is None:
+        skipped = view_chat(conversation).chat.skipped
+    earlier, last = split_exchange(conversation.path())
+    tail = any(each.id == message_id for each in last)
+    owners = [each.id for each in bubble_owners(last if tail else earlier[skipped:])]
+    at = len(owners) - 1 - owners[::-1].index(message_id) if message_id in owners else 0
+    return f"data-part='{'tail' if tail else 'history'}' data-at='{at}'"

@@ -311,15 +311,28 @@ def test_the_list_is_newest_first_with_titles(store: ConversationStore, tmp_path
     written(store, "What is\n  the capital?", "Paris", id="instruct/20240101-00-00-00")
     written(store, "second " * 30, id="instruct/20240102-00-00-00")
     put(tmp_path, {"internal": [["from the original", "a"]], "visible": []}, "instruct/My story")
-    os.utime(tmp_path / "logs/instruct/20240101-00-00-00.json", (1e9, 1e9))
-    os.utime(tmp_path / "logs/instruct/20240102-00-00-00.json", (2e9, 2e9))
     os.utime(tmp_path / "logs/instruct/My story.json", (1.5e9, 1.5e9))
     infos = store.list("instruct")
-    assert [info.title for info in infos][1:] == ["My story", "What is the capital?"]
+    assert [info.title for info in infos][1:] == ["What is the capital?", "My story"]
     assert infos[0].title.startswith("second second")
     assert len(infos[0].title) <= 60
     assert [info.messages for info in infos] == [1, 2, 2]
     assert store.list(scope_of("chat", "Nobody")) == []
+
+
+def test_copied_conversations_keep_their_dates(store: ConversationStore, tmp_path: Path) -> None:
+    """A copy, a zip or git gives every file the same time; the name of the file says when it was begun."""
+    for day in ("20231224-10-20-30", "20220101-00-00-00", "20240229-23-59-59"):
+        put(tmp_path, {"internal": [[f"of {day}", "a"]], "visible": []}, f"instruct/{day}")
+        os.utime(tmp_path / f"logs/instruct/{day}.json", (1.7e9, 1.7e9))
+    shown = {info.id: time.strftime("%Y-%m-%d", time.localtime(info.updated)) for info in store.list("instruct")}
+    assert list(shown.values()) == ["2024-02-29", "2023-12-24", "2022-01-01"]
+    old = store.open("instruct/20220101-00-00-00")
+    assert time.localtime(old.path()[0].created).tm_year == 2022
+    old.add("user", "and now?", old.path()[-1].id)  # continued here: it is new again
+    store.save(old)
+    os.utime(tmp_path / "logs/instruct/20220101-00-00-00.json", (1e9, 1e9))
+    assert store.list("instruct")[0].id == old.id
 
 
 def test_the_list_sees_every_change(store: ConversationStore) -> None:

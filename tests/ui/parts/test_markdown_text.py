@@ -10,7 +10,7 @@ import pytest
 from modules.ui.parts.markdown_text import to_markdown
 
 _PIECES = (
-    "a", " ", "\n", "\n\n", "<b>", "</b>", "<", "&", "&amp;", "&#60;", "`", "``", "```\n", "~~~\n", "~", "~~", "$$",
+    "a", " ", "\n", "\n\n", "<b>", "</b>", "<", "&", "&amp;", "&#60;", "`", "``", "```\n", "~~~\n", "~", "~~", "$$", "$", "$x$",
     "\\(", "\\)", "\\[", "\\]", "\\", "**", "*", "「強調」", "は", "- ", "> ",
     "    ", "|", "-|-\n", "# ", "<https://example.invalid/x>",
     "<!--", "-->", "%%%LATEX_BLOCK_0%%%", "5", "1. ", "[x](y)", "\t",
@@ -45,6 +45,11 @@ def test_nothing_is_lost_or_added(seed: int) -> None:
         ("\n    <code>", "\n    <code>"),
         ("~~a~~ ~b~", "~~a~~ &#0000126;b&#0000126;"),
         ("$$a<b$$", "$$a<b$$"),
+        ("$x$", '<span data-was="&#0000036;x&#0000036;">\\(x\\)</span>'),
+        ("if $a < b$:", 'if <span data-was="&#0000036;a &#0000060; b&#0000036;">\\(a < b\\)</span>:'),
+        ("from $5 to $6, or $7/$8", "from $5 to $6, or $7/$8"),
+        ("$5 (or 5$)", "$5 (or 5$)"),
+        ("$HOME:$PATH and `$x$`", "$HOME:$PATH and `$x$`"),
         ("$$5 and $$6", '$<span class="nil"></span>$5 and $<span class="nil"></span>$6'),
         ("**「a」**は", '**「a」**<span class="nil"></span>は'),
         ("`$$`", '<code data-was="&#0000096;&#0000036;&#0000036;&#0000096;">&#0000036;&#0000036;</code>'),
@@ -56,7 +61,9 @@ def test_only_markdown_is_markdown(text: str, is_shown: str) -> None:
     assert to_markdown(text) == is_shown
 
 
-@pytest.mark.parametrize("unit", ["`", "` `` ``` ", "$$ ", "\\[ ", ">", "- ", "**a", "a\n", "```\n$$\n", "[a](", "<"])
+@pytest.mark.parametrize(
+    "unit", ["`", "` `` ``` ", "$$ ", "$a ", "($", "\\[ ", ">", "- ", "**a", "a\n", "```\n$$\n", "[a](", "<"]
+)
 def test_what_never_closes_costs_no_more_than_its_length(unit: str) -> None:
     text = unit * (30_000 // len(unit))
     assert written(to_markdown(text)) == text
