@@ -46,10 +46,13 @@ def build_page(app: App) -> gr.Blocks:
             with gr.Tab(tr("tab.chat"), id="chat", elem_id="tab-chat"):
                 chat = ChatTab(app, open_chat, chat_controls)
             with gr.Tab(tr("tab.default"), id="default", elem_id="tab-default"):
+                _heading("default")
                 default = DefaultTab(app, kept)
             with gr.Tab(tr("tab.notebook"), id="notebook", elem_id="tab-notebook"):
+                _heading("notebook")
                 notebook = NotebookTab(app, kept)
             with gr.Tab(tr("tab.parameters"), id="parameters", elem_id="tab-parameters"):
+                _heading("parameters")
                 parameters = ParametersTab(app, own_values, own_templates)
             with gr.Tab(tr("tab.model"), id="model", elem_id="tab-model") as model_tab:
                 model = ModelTab(app)
@@ -87,6 +90,11 @@ def build_page(app: App) -> gr.Blocks:
             parameters.named,
         )  # fmt: skip
     return page
+
+
+def _heading(tab: str) -> None:
+    """The heading of a tab that shows none, for screen readers."""
+    gr.HTML(f"<h1 class='sr-only'>{tr(f'tab.{tab}')}</h1>", padding=False, elem_classes="heading")
 
 
 def _by_name(chat: ChatTab, default: DefaultTab, notebook: NotebookTab, parameters: ParametersTab) -> dict[str, Any]:

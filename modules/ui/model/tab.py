@@ -349,7 +349,7 @@ def notes_html(notes: Sequence[str], error: str, name: str) -> str:
     if not notes:
         return ""
     lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<div class='notes'><h3>{tr('model.loaded', name=escape(name))}</h3><ul>{lines}</ul></div>"
+    return f"<div class='notes'><h2>{tr('model.loaded', name=escape(name))}</h2><ul>{lines}</ul></div>"
 
 
 def _badge(item: ModelEntry, loaded: Collection[str], fits: Callable[[ModelEntry], str]) -> str:

@@ -44,9 +44,9 @@ class QueueView:
 def queue_html(queue: Sequence[QueueEntry]) -> str:
     """The table, or a sentence if nothing is running."""
     if not queue:
-        return f"<h3>{tr('queue.heading')}</h3><p>{tr('queue.empty')}</p>"
+        return f"<h2>{tr('queue.heading')}</h2><p>{tr('queue.empty')}</p>"
     rows = "".join(_row(entry) for entry in queue)
-    return f"<h3>{tr('queue.heading')}</h3><ul>{rows}</ul>"
+    return f"<h2>{tr('queue.heading')}</h2><ul>{rows}</ul>"
 
 
 def _row(entry: QueueEntry) -> str:
