@@ -20,7 +20,7 @@ import psutil
 
 from bench.figure import ROOT, Figure, Side, in_turn, write
 from bench.llama_programs import free_port
-from bench.llama_server import SAMPLING, Run, ask_ours, ask_peer, llama_server, together
+from bench.llama_server import SAMPLING, TOKENS, Run, ask_ours, ask_peer, llama_server, together
 from bench.one_stream import default_threads, model_file
 from loaders import loader_named
 from loaders.base import Model
@@ -57,13 +57,14 @@ def load(function: object, **options: object) -> Model:
 def speed_and_first_token() -> list[Figure]:
     here, there = load(load_in_this_process, n_ctx=2048), load(load_model, n_ctx=2048)
     prompt = here.tokenizer.encode("Story number 1: once upon a time in a land far away")
+
+    def ask(model: Model, tokens: int) -> Run:
+        time.sleep(0.2)  # the other one's threads still wait actively for their next step
+        return ask_ours(model, prompt, tokens)
+
     with here, there:
-        speeds = in_turn(ROUNDS, lambda: ask_ours(there, prompt).speed, lambda: ask_ours(here, prompt).speed)
-        firsts = in_turn(
-            5 * ROUNDS,
-            lambda: ask_ours(there, prompt, 1).to_first * 1000,
-            lambda: ask_ours(here, prompt, 1).to_first * 1000,
-        )
+        speeds = in_turn(ROUNDS, lambda: ask(there, TOKENS).speed, lambda: ask(here, TOKENS).speed)
+        firsts = in_turn(5 * ROUNDS, lambda: ask(there, 1).to_first * 1000, lambda: ask(here, 1).to_first * 1000)
     apart, own = "in a process of its own", "in this process"
     later = [there - here for there, here in zip(*firsts, strict=True)]
     return [
@@ -126,7 +127,7 @@ def clicked(page: str) -> Iterator[None]:
             process.terminate()
 
 
-def ask_server(url: str, prompt: list[int], tokens: int = 128) -> Run:
+def ask_server(url: str, prompt: list[int], tokens: int = TOKENS) -> Run:
     body = {"prompt": prompt, "max_tokens": tokens, "stream": True, "ban_eos_token": True, "seed": 1, **SAMPLING}
     request = urllib.request.Request(
         f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
