@@ -20,6 +20,9 @@ from modules.ui.parts.file_menu import FileMenu
 from modules.ui.parts.formatting import escape
 from modules.ui.texts import tr
 
+#: The most characters of a template that stand in the empty field.
+_SHOWN = 20_000
+
 _SAMPLE = (
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Input"},
@@ -74,12 +77,12 @@ class TemplatePage:
         """Connect it."""
         on(page.load, self._restore, [self._kept], self.inputs)
         on([each.change for each in self.inputs], lambda *texts: list(texts), self.inputs, [self._kept], latest=True)
-        preview = [self._in_use, self._preview]
+        preview = [self._in_use, self._preview, self.instruction]
         changes = [self.instruction.change, page.load, model_changed]
         on(changes, self._show_preview, [self.instruction], preview, latest=True)
         on(self._own.click, lambda: self._detect(self._app.models.loaded)[0], None, [self.instruction])
         on(self._clear.click, lambda: "", None, [self.instruction])
-        on(self._keep.click, self._keep_for_model, [self.instruction], [self.instruction, *preview])
+        on(self._keep.click, self._keep_for_model, [self.instruction], preview)
         self._menu.wire(
             page, text=str, texts=[self.instruction], loaded=lambda text, _: text, outputs=[self.instruction]
         )
@@ -103,7 +106,9 @@ class TemplatePage:
         """Save the template in the field for this model; with an empty field, forget the saved one."""
         name = self._app.models.keep_template(template if template.strip() else "")
         show_info(tr("template.kept" if template.strip() else "template.unkept", name=name))
-        return {self.instruction: "", **self._show_preview("")}
+        shown = self._show_preview("")
+        field = shown.get(self.instruction) or gr.update()
+        return {**shown, self.instruction: {**field, "value": ""}}
 
     def _render(self, template: str, messages: list[Mapping[str, str]], model: Model | None) -> str:
         text = template if template.strip() else self._detect(model)[0]
@@ -117,6 +122,7 @@ class TemplatePage:
         try:
             reason = tr("template.reason_own") if (template or "").strip() else self._detect(model)[1]
             in_use = f"{head}<p>{tr('template.in_use', reason=escape(reason))}</p>"
+            detected = self._detect(model)[0] if model else ""
         except UserError as error:
             return {self._in_use: f"{head}<p>{escape(error)}</p>", self._preview: ""}
         try:
@@ -125,4 +131,6 @@ class TemplatePage:
             warning = f"{preview}<p class='warning' role='alert'>{escape(error)}</p>"
             return {self._in_use: in_use, self._preview: warning}
         lines = "\n".join(mark_invisible(line) for line in text.split("\n"))
-        return {self._in_use: in_use, self._preview: f"{preview}<pre class='sample'>{escape(lines)}</pre>"}
+        shown = f"{preview}<pre class='sample' tabindex='0'>{escape(lines)}</pre>"
+        # the template in use stands in the empty field, greyed
+        return {self._in_use: in_use, self._preview: shown, self.instruction: gr.update(placeholder=detected[:_SHOWN])}
