@@ -15,10 +15,12 @@ from typing import Any
 from bench.chat_updates import WORDS, conversation
 from bench.figure import Figure, Side, write
 from modules.app import App
+from modules.ui.chat.view import SHOWN
 from tests.fake_engine import FakeModel
 
 ROUNDS, MESSAGES = 3, (1000, 2)
-OPENING, TYPING = 1000.0, 1.5  # milliseconds; times
+OPENING, TYPING = 500.0, 1.5  # milliseconds; times
+SENDING, LOADING = 100.0, 0.4  # milliseconds; MB
 
 #: Milliseconds from the click on a chat to the frame after its last message is displayed.
 _OPEN = """
@@ -30,6 +32,20 @@ _OPEN = """
     else requestAnimationFrame(look);
   };
   document.querySelector(`#chat-list [data-pick="${id}"]`).click();
+  requestAnimationFrame(look);
+})
+"""
+#: Milliseconds from the click on Generate to the frame that shows the message.
+_SEND = """
+(text) => new Promise((done) => {
+  const start = performance.now();
+  const look = () => {
+    const said = [...document.querySelectorAll('#tail .user-row .prose')].pop();
+    const fresh = said && said.textContent.trim() === text && document.querySelector('#reply-facts .working');
+    if (fresh) requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+    else requestAnimationFrame(look);
+  };
+  document.getElementById('send').click();
   requestAnimationFrame(look);
 })
 """
@@ -54,9 +70,9 @@ def counted(session: Any) -> float:
     return float(metrics["TaskDuration"] * 1000)
 
 
-def measure(page: Any, session: Any, id: str, messages: int) -> tuple[float, float, float]:
-    """Opening, a key press, an update; each in milliseconds. The other chat is open before."""
-    opening = page.evaluate(_OPEN, [id, messages])
+def measure(page: Any, session: Any, id: str, messages: int) -> tuple[float, float, float, float]:
+    """Opening, a key press, an update, sending; each in milliseconds. The other chat is open before."""
+    opening = page.evaluate(_OPEN, [id, min(messages, SHOWN + 2)])
     page.wait_for_timeout(2500)
     page.evaluate(_KEYS)
     page.locator("#message textarea").focus()
@@ -65,7 +81,7 @@ def measure(page: Any, session: Any, id: str, messages: int) -> tuple[float, flo
     page.wait_for_function("window.keys.length >= 40")
     keys = page.evaluate("window.keys")
     page.locator("#message textarea").fill("Go on.")
-    page.keyboard.press("Enter")
+    sending = page.evaluate(_SEND, "Go on.")
     page.wait_for_function("document.querySelector('#tail .bot-row:last-child .prose')?.innerText.length > 40")
     page.evaluate(
         "() => { window.updates = 0; window.watching?.disconnect(); "
@@ -80,7 +96,7 @@ def measure(page: Any, session: Any, id: str, messages: int) -> tuple[float, flo
     page.locator("#send").wait_for(state="visible")
     page.locator("#chat-undo").click()
     page.wait_for_timeout(500)
-    return opening, statistics.median(keys), worked / updates
+    return opening, statistics.median(keys), worked / updates, sending
 
 
 def main() -> None:
@@ -106,10 +122,14 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable")
+        session.send("Network.enable")
+        fetched: list[float] = []
+        session.on("Network.loadingFinished", lambda told: fetched.append(told["encodedDataLength"]))
         page.goto(launch(app))
         page.locator("#chat-list nav").wait_for()
         page.wait_for_timeout(2000)
-        found: dict[int, list[tuple[float, float, float]]] = {messages: [] for messages in MESSAGES}
+        first = sum(fetched) / 1e6
+        found: dict[int, list[tuple[float, float, float, float]]] = {messages: [] for messages in MESSAGES}
         for number in range(ROUNDS):
             for messages in reversed(MESSAGES):
                 found[messages].append(measure(page, session, ids[messages], messages))
@@ -127,7 +147,11 @@ def main() -> None:
             Figure("typing", "from a key press to its frame", "ms", Side("1,000 messages", many[1]),
                    Side("2 messages", few[1]), TYPING, at_most=True),
             Figure("work", "the page's main thread, per update", "ms", Side("1,000 messages", many[2]),
-                   Side("2 messages", few[2]), 1.5, at_most=True),
+                   Side("2 messages", few[2]), 1.1, at_most=True),
+            Figure("sending", "from the click on Generate to the message", "ms", Side("sending", many[3]),
+                   Side("allowed", [SENDING]), 1.0, at_most=True),
+            Figure("first", "bytes of the first load", "MB", Side("first load", [first]),
+                   Side("allowed", [LOADING]), 1.0, at_most=True),
         ],
         f"Chromium without a GPU, on the same two cores as the server. Medians of {ROUNDS} rounds.",
     )  # fmt: skip

@@ -50,10 +50,8 @@ def test_a_late_reader_gets_the_last_update_and_the_error() -> None:
     background = BackgroundReply(reply)  # type: ignore[arg-type]
     reply.go_on.release(3)
     assert reply.closed.wait(30)
-    shown = []
     with pytest.raises(Unavailable, match="disk is full"):
-        shown.extend(iter(background))
-        raise AssertionError("the error was lost")
+        list(background)
     for _ in range(2):  # every reader is told
         reader = iter(background)
         assert next(reader).text == "aaa"
