@@ -188,6 +188,11 @@ class ChatService:
         """
         return self._live.stop(id, thought=thought)
 
+    def stop_all(self) -> None:
+        """Stop every reply that is being written."""
+        for id in self._live:
+            self.stop(id)
+
     def keep(self) -> None:
         """Save all replies that are being written."""
         self._live.keep()

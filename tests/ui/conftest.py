@@ -211,6 +211,7 @@ def window(context: BrowserContext, served: Served, width: int = 1280, height: i
     context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": served.url, "storageTypes": "all"})
     for each in context.pages:
         each.close()
+    served.app.chats.stop_all()  # a reply goes on without its page: it must not delay the next test
     outside = [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
     assert not outside, "the page asked another host"
     assert not wrong, "the page's script failed"
