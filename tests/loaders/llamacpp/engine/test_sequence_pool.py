@@ -15,11 +15,13 @@ from loaders.llamacpp.native import first_needed_position
 
 
 class FakeContext:
-    """Counts cells, one byte of state a token; there are `cells` of them.
+    """Counts cells, one byte of state a token; there are `cells` of them. Without checkpoints (test_checkpoints.py).
 
     `window`: layers look back so many tokens only, and what lies outside may be taken by other sequences at any time;
     a copy of a sequence lacks it. `recurrent`: a sequence cannot be cut, as its state has no past.
     """
+
+    loses_past = recurrent = False
 
     def __init__(self, cells: int, *, window: int = 0, recurrent: bool = False) -> None:
         self.cells = self.n_ctx = cells
