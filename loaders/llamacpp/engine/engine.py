@@ -49,7 +49,9 @@ class BatchEngine(Engine[BatchRequest]):
         can_fork = limits.shared and limits.keep is None
         checkpoints = Checkpoints(limits.checkpoints, limits.cache_bytes // 2)
         states = PromptCache(limits.cache_bytes, checkpoints)
-        self._sequences = SequencePool(context, limits.sequences, shared=can_fork, states=states)
+        self._sequences = SequencePool(
+            context, limits.sequences, shared=can_fork, states=states, shifts=limits.keep is not None
+        )
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
         self._beside = 0  # rows of replies in the batch of this step
@@ -89,7 +91,7 @@ class BatchEngine(Engine[BatchRequest]):
         for branch in run.branches:
             # for scores, every token's logits are needed, which the cache does not contain
             beginning = [] if isinstance(job, ScoreRequest) else branch.ids
-            branch.sequence, reason = self._sequences.take(beginning)
+            branch.sequence, reason = self._sequences.take(beginning, job.request.max_tokens)
             reasons.append(reason)
             if self._context.loses_past and not isinstance(job, ScoreRequest | LogitsRequest):
                 branch.places = choose_places(branch.ids, len(branch.sequence.ids), self._tokenizer.special_ids)

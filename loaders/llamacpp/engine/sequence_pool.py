@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 
 from loaders.llamacpp.engine.checkpoints import WORTH, Checkpoint
+from loaders.llamacpp.engine.gap import Gap, find_gap
 from loaders.llamacpp.engine.prompt_cache import PromptCache, SavedState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import LlamaContext
@@ -27,12 +28,20 @@ IDLE_SHARE = 8
 GAPS = 1024
 
 
-class SequencePool:
-    """All sequences of one context. `shared`: they share its cells, so a prefix can be forked for free."""
+_NO_GAP = Gap()
 
-    def __init__(self, context: LlamaContext, count: int, *, shared: bool, states: PromptCache) -> None:
+
+class SequencePool:
+    """All sequences of one context. `shared`: they share its cells, so a prefix can be forked for free. `shifts`: what
+    follows left out messages may be moved forward, although it was computed with them.
+    """
+
+    def __init__(
+        self, context: LlamaContext, count: int, *, shared: bool, states: PromptCache, shifts: bool = False
+    ) -> None:
         self._context = context
         self._shared = shared
+        self._shifts = shifts and context.can_shift
         self._states = states
         self._all = [SequenceSlot(i) for i in range(count)]
         self._most = 0  # the most cells in use since the cache was last compact
@@ -55,8 +64,9 @@ class SequencePool:
             len(ids) - common_prefix(before, ids) for before, ids in zip([[], *filled[:-1]], filled, strict=True)
         )
 
-    def take(self, ids: list[int]) -> tuple[SequenceSlot, str]:
-        """A free sequence with the longest available prefix of `ids`, and the reason for its length.
+    def take(self, ids: list[int], new: int = 0) -> tuple[SequenceSlot, str]:
+        """A free sequence with the longest available prefix of `ids`, and the reason for its length. `new` tokens will
+        follow them at most.
 
         At least the last of `ids` is left to decode, because its logits are needed. The sequence is in use from now on.
         """
@@ -65,7 +75,12 @@ class SequencePool:
         source = max(self._all, key=lambda each: (self._usable(each, wanted), not each.busy))
         length = self._usable(source, wanted)
         copy, copied = self._states.best(tuple(wanted), self._serves)
-        if checkpoint := self._reachable(tuple(wanted), max(length, copied)):
+        moved, gap = self._closest_gap(wanted, new) if self._shifts else (None, _NO_GAP)
+        if moved and gap.length > max(length, copied) + WORTH_KEEPING:
+            sequence, reason = moved, "from the cache, moved to where older messages were left out"
+            self.shift(moved, gap.start, gap.dropped)
+            self.cut(moved, gap.length)
+        elif checkpoint := self._reachable(tuple(wanted), max(length, copied)):
             sequence, reason = self._return_to(checkpoint), "from a checkpoint"
         elif copy and copied > length:
             sequence, reason = self._bring_back(copy, copied), "from the prompt cache in memory"
@@ -216,6 +231,20 @@ class SequencePool:
     def _serves(self, first: int, held: int, length: int) -> bool:
         """Whether the first `length` of `held` tokens can be used alone; `first` is where all layers begin."""
         return (length == held or self._context.can_cut) and self._context.serves(first, length)
+
+    def _closest_gap(self, wanted: list[int], new: int) -> tuple[SequenceSlot | None, Gap]:
+        """The idle sequence that holds most of `wanted` but for one gap, which would not have fitted any more."""
+        spare = min(new, self._context.n_ctx // 4)
+        found = [(each, find_gap(each.ids, wanted)) for each in self._all if not each.busy and not each.unsettled]
+        full = [(each, gap) for each, gap in found if len(wanted) + gap.dropped + spare > self._context.n_ctx]
+        full = [(each, gap) for each, gap in full if self._serves_after(each, gap)]
+        return max(full, key=lambda pair: pair[1].length, default=(None, _NO_GAP))
+
+    def _serves_after(self, sequence: SequenceSlot, gap: Gap) -> bool:
+        """Whether all layers hold what the token after the moved ones needs."""
+        first = self._context.first_held(sequence.id)
+        moved = first if first < gap.start else max(first - gap.dropped, gap.start)
+        return self._context.serves(moved, gap.length)
 
     def _reachable(self, wanted: tuple[int, ...], beyond: int) -> Checkpoint | None:
         """The longest checkpoint on the way to `wanted`, if longer than `beyond`, for which full attention is held."""

@@ -33,7 +33,7 @@ class ForgetfulContext:
     window, of which a copy holds the end and which others may overwrite.
     """
 
-    window = 20
+    window, can_shift = 20, False
 
     def __init__(self, kind: str, cells: int) -> None:
         self.kind, self.cells, self.n_ctx = kind, cells, cells
