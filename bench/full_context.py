@@ -21,7 +21,10 @@ from modules.config.paths import Paths
 from modules.prompts.templates import Templates
 
 N_CTX, NEW, MESSAGE, TURNS = 2048, 48, 60, 40
-WORDS = "the river lamp old garden of stone and a bird that sang under seven cold stars while it rained on".split()
+WORDS = (
+    *("the", "river", "lamp", "old", "garden", "of", "stone", "and", "a", "bird", "that", "sang", "under", "seven"),
+    *("cold", "stars", "while", "it", "rained", "on"),
+)
 
 
 def turns(model: Model, keep: float) -> tuple[list[float], list[float]]:
@@ -44,7 +47,13 @@ def turns(model: Model, keep: float) -> tuple[list[float], list[float]]:
         text = " ".join(draw.choice(WORDS) for _ in range(MESSAGE))
         add("user", text)
         prompt = build_prompt(
-            said, stage, render=templates.render, count=count, room=N_CTX - NEW, keep=keep, literally=lambda value: value
+            said,
+            stage,
+            render=templates.render,
+            count=count,
+            room=N_CTX - NEW,
+            keep=keep,
+            literally=lambda value: value,
         )
         stream = model.generate(Request(model.tokenizer.encode(prompt.text), params, NEW))
         add("assistant", b"".join(token.data for token in stream).decode("utf-8", "replace"))
@@ -69,7 +78,7 @@ def main() -> None:
         bound = 1.3 if keep == 0.75 else None
         found.append(Figure("", f"prompt tokens per turn, {how}", "tokens", *sides, bound, at_most=True))
         print(found[-1].row(), flush=True)
-    write("full_context", found, f"Means of {TURNS} turns. What follows a cut has to be read again, unless it is moved.")
+    write("full_context", found, f"Means of {TURNS} turns. What follows a cut is read again, unless it is moved.")
 
 
 if __name__ == "__main__":

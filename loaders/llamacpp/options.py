@@ -183,8 +183,8 @@ class LlamaCppOptions(GGUFOptions):
     )  # fmt: skip
     context_shift: bool = knob(
         False, group="memory", aliases=("streaming_llm",),
-        help="When the context is full, drop its older half and continue instead of ending the reply. When a chat's oldest "
-        "messages are left out, keep what was computed after them.",
+        help="When the context is full, drop its older half and continue instead of ending the reply. When a chat's "
+        "oldest messages are left out, keep what was computed after them.",
     )  # fmt: skip
     keep: int = knob(
         0, ge=0, range=(0, 8192, 16), group="memory",

@@ -1,4 +1,7 @@
-"""A gap: tokens that a sequence holds and a prompt leaves out, as a chat does whose oldest messages no longer fit. Pure."""
+"""A gap: tokens that a sequence holds and a prompt leaves out, as a chat does whose oldest messages no longer fit.
+
+Pure; it must not know llama.cpp or chats.
+"""
 
 from __future__ import annotations
 

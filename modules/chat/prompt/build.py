@@ -104,8 +104,8 @@ def build_prompt(
     """The prompt after which `role` continues with the `begun` part of its message (which is not in the history).
 
     `lead` comes before it and is not part of the message: only the model reads it. `count` returns a text's number of
-    tokens as a prompt, `room` is the maximum; where it is exceeded, about `keep` times as much is used. `literally`: see `ModelSession.literally`. Raises: PromptTooLong if not
-    even the last message fits; TemplateFailed.
+    tokens as a prompt, `room` is the maximum; if it is exceeded, about `keep` times as much is used. `literally`: see
+    `ModelSession.literally`. Raises: PromptTooLong if not even the last message fits; TemplateFailed.
     """
     writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role, literally)
     template = stage.instruction_template if stage.mode == "instruct" else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -212,7 +213,7 @@ def test_history_is_cut_in_steps(lengths: list[int], room: int, keep: float, let
     assert starts == sorted(starts)
     longest = max(map(len, (text.encode() for text in texts))) + 20
     assert all(tokens >= keep * room - 3 * longest for tokens in used)
-    cuts = sum(a != b for a, b in zip(starts, starts[1:], strict=False))
+    cuts = sum(a != b for a, b in itertools.pairwise(starts))
     assert cuts <= 2 + sum(len(text.encode()) + 20 for text in texts) / ((1 - keep) * room)
 
 

@@ -13,7 +13,6 @@ from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import first_needed_position
 
-
 _NONE = ", and no checkpoint is before it"
 
 
