@@ -41,11 +41,11 @@ PEER_SAMPLING = {
 
 
 @contextmanager
-def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
+def llama_server(threads: int, *, parallel: int, n_ctx: int, model: Path | None = None) -> Iterator[str]:
     port = free_port()
     server = program("llama-server")
     command = [
-        server, "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
+        server, "-m", str(model or model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
         "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui",  # its own default for attention
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -101,6 +101,11 @@ class SamplingParams(Knobs):
         0, ge=0, range=(0, 200_000, 256), group="length",
         help="Maximum tokens of prompt and reply together. 0 is the model's full context.",
     )  # fmt: skip
+    truncation_keep: float = knob(
+        0.75, ge=0.1, le=1, range=(0.1, 1, 0.05), group="length", advanced=True,
+        help="When a chat no longer fits, its oldest messages are left out until about this part of the prompt's room "
+        "is used, so that the next prompts begin alike and are reused. 1 leaves out as few as possible each time.",
+    )  # fmt: skip
     min_length: int = knob(
         0, ge=0, range=(0, 2000, 1), group="length", preset=True, aliases=("min_tokens",),
         help="Minimum length of a reply in tokens.",

@@ -134,6 +134,7 @@ def engine_limits(options: LlamaCppOptions) -> EngineLimits:
         shared=not options.separate_contexts,
         keep=options.keep if options.context_shift else None,
         cache_bytes=parse_capacity(options.cache_capacity),
+        checkpoints=options.ctx_checkpoints,
     )
 
 

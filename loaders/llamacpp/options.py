@@ -64,7 +64,7 @@ class GGUFOptions(LoadOptions):
         True, group="memory",
         help="Give layers with sliding-window attention (Gemma, gpt-oss) a full-size cache.",
         help_off="Keep only the window in the cache of layers with sliding-window attention (Gemma, gpt-oss): several "
-        "times less memory for a long context, but going back in a chat processes it again from the start.",
+        "times less memory for a long context, but in a chat only checkpoints lead back (ctx_checkpoints).",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
         "auto", group="speed", help="Flash attention. auto uses what is faster on this computer; on needs less memory."
@@ -175,9 +175,16 @@ class LlamaCppOptions(GGUFOptions):
         "2GiB", group="memory",
         help="Main memory for caching inactive chats, so that they need not be processed again. 0 is off.",
     )  # fmt: skip
+    ctx_checkpoints: int = knob(
+        32, ge=0, le=1024, range=(0, 128, 1), group="memory", aliases=("swa_checkpoints",),
+        help="Models with recurrent layers or a sliding window (Qwen3.5, Mamba, Gemma, gpt-oss): number of earlier "
+        "states to keep, so that regenerating, editing and dropped reasoning only cost what is new. They use up to "
+        "half of cache_capacity. 0 is off.",
+    )  # fmt: skip
     context_shift: bool = knob(
         False, group="memory", aliases=("streaming_llm",),
-        help="When the context is full, drop its older half and continue instead of ending the reply.",
+        help="When the context is full, drop its older half and continue instead of ending the reply. When a chat's "
+        "oldest messages are left out, keep what was computed after them.",
     )  # fmt: skip
     keep: int = knob(
         0, ge=0, range=(0, 8192, 16), group="memory",

@@ -347,6 +347,7 @@ class ChatService:
             render=self._templates.render,
             count=count,
             room=session.max_prompt(turn.params),
+            keep=turn.params.truncation_keep,
             begun=begun,
             role=role,
             lead=self._hooks.lead(stage.name2, context) if spoken else "",

@@ -26,6 +26,12 @@ class Branch:
     sequence: SequenceSlot | None = None
     added: int = 0  # its tokens in the batch of this step
     row: int = -1  # the row of its logits in the batch of this step; -1: none requested
+    places: list[int] = field(default_factory=list)  # lengths at which its state is kept, ascending
+
+    def next_stop(self, count: int) -> int:
+        """How many of the next `count` tokens may be read in one step: none beyond a place where its state is kept."""
+        done = len(self.sequence.ids) if self.sequence else 0
+        return min([count, *(place - done for place in self.places if place > done)])
 
     @property
     def pending(self) -> int:

@@ -46,7 +46,7 @@ def add_prompt_tokens(batch: LlamaBatch, runs: Sequence[BatchRequest], room: int
         # with guidance, both branches' last tokens go together, so that their logits come in one step
         hold = len(run.branches) - 1
         for branch in run.branches:
-            count = min(branch.pending - hold, room)
+            count = branch.next_stop(min(branch.pending - hold, room))
             if count > 0 and not branch.added:
                 room -= count
                 _add(batch, branch, count, last=count == branch.pending)

@@ -18,6 +18,7 @@ from loaders.grammar.matcher import GrammarEngine
 from loaders.job import Job, LogitsRequest, ScoreRequest
 from loaders.llamacpp.engine import batching
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
+from loaders.llamacpp.engine.checkpoints import Checkpoints, choose_places
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
 from loaders.llamacpp.engine.prompt_chunking import PromptChunker
@@ -46,8 +47,11 @@ class BatchEngine(Engine[BatchRequest]):
         self._batch = LlamaBatch(limits.tokens)
         # a shift renumbers cells, so none may belong to two sequences
         can_fork = limits.shared and limits.keep is None
-        states = PromptCache(limits.cache_bytes)
-        self._sequences = SequencePool(context, limits.sequences, shared=can_fork, states=states)
+        checkpoints = Checkpoints(limits.checkpoints, limits.cache_bytes // 2)
+        states = PromptCache(limits.cache_bytes, checkpoints)
+        self._sequences = SequencePool(
+            context, limits.sequences, shared=can_fork, states=states, shifts=limits.keep is not None
+        )
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
         self._beside = 0  # rows of replies in the batch of this step
@@ -87,8 +91,10 @@ class BatchEngine(Engine[BatchRequest]):
         for branch in run.branches:
             # for scores, every token's logits are needed, which the cache does not contain
             beginning = [] if isinstance(job, ScoreRequest) else branch.ids
-            branch.sequence, reason = self._sequences.take(beginning)
+            branch.sequence, reason = self._sequences.take(beginning, job.request.max_tokens)
             reasons.append(reason)
+            if self._context.loses_past and not isinstance(job, ScoreRequest | LogitsRequest):
+                branch.places = choose_places(branch.ids, len(branch.sequence.ids), self._tokenizer.special_ids)
         if not job.started:
             job.start()
             job.report.reuse_reason = reasons[0]
@@ -134,6 +140,8 @@ class BatchEngine(Engine[BatchRequest]):
             for branch in [branch for run in self._runs for branch in run.branches if branch.added]:
                 if branch.sequence:
                     branch.sequence.unsettled = False
+                    if len(branch.sequence.ids) in branch.places:
+                        self._sequences.checkpoint(branch.sequence)
             for run in [run for run in self._runs if run.chooses]:
                 self._guard(run, self._choose)
             self._settle(GRACE)

@@ -186,6 +186,7 @@ class ChatPromptBuilder:
             render=self._templates.render,
             count=lambda text: session.count_prompt(text, params),
             room=room,
+            keep=params.truncation_keep,
             begun=begun,
             lead="" if dialogue.continues else self._hooks.lead(name2, hooks),
             literally=session.literally(params),
