@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import socket
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -25,8 +26,12 @@ def program(name: str) -> str:
 
 
 def environment(program: str) -> dict[str, str]:
-    """The environment variables with which it finds its libraries: a wheel cannot contain the links to them."""
-    return {**os.environ, "LD_LIBRARY_PATH": str(_links(Path(program).parent))}
+    """The environment variables with which it finds its libraries: a wheel cannot contain the links to them.
+
+    How its threads wait is its own default, not what our loader sets for itself (loaders/llamacpp/openmp.py).
+    """
+    own = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    return {**own, "LD_LIBRARY_PATH": str(_links(Path(program).parent))}
 
 
 @functools.cache
@@ -38,3 +43,10 @@ def _links(folder: Path) -> Path:
         if not link.exists():  # a build folder has the links, too
             link.symlink_to(library)
     return links
+
+
+def free_port() -> int:
+    """A port of this machine that nothing uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 #: The real server; a thread starts what is to be interrupted, and reports the text that must be kept.
 PROGRAM = r"""
-import json, sys, threading, time
+import json, os, signal, sys, threading, time
 from pathlib import Path
 import server
 from loaders.params import SamplingParams
@@ -68,7 +68,10 @@ def unread(app):
 
 def stuck(app):
     id, given, text = reply(app)
-    app.models.loaded._engine._choose = lambda run: threading.Event().wait()
+    if "--no-in-process" in argv:
+        os.kill(app.models.loaded.pid, signal.SIGSTOP)
+    else:
+        app.models.loaded._engine._choose = lambda run: threading.Event().wait()
     say(id=id, text=text)
     for _ in given:
         pass
@@ -182,9 +185,11 @@ STATES = {
     "idle": ("idle", (signal.SIGINT,), ()),
     "the page": ("idle", (signal.SIGTERM,), ("page",)),
     "a reply": ("growing", (signal.SIGTERM,), ()),
+    "a reply of another process": ("growing", (signal.SIGTERM,), ("--no-in-process",)),
     "a reply that nobody reads": ("unread", (signal.SIGINT,), ()),
     "a step that never returns": ("stuck", (signal.SIGTERM,), ()),
     "a step that never returns, twice": ("stuck", (signal.SIGINT, signal.SIGINT), ()),
+    "a step that never returns, in another process": ("stuck", (signal.SIGTERM,), ("--no-in-process",)),
     "a draft": ("draft", (signal.SIGINT,), ()),
     "a long prompt": ("prompt", (signal.SIGTERM,), ("--n-ctx", "8192")),
     "a load": ("load", (signal.SIGINT,), ("--model", "none")),

@@ -283,7 +283,9 @@ def test_a_prompt_is_saved_and_deleted(web: Web) -> None:
     web.tab("notebook")
     write(page, "notebook", "keep me \n\n")
     page.locator("#notebook-save-as").click()
-    page.locator("#notebook-name input, #notebook-name textarea").fill("kept one")
+    name = page.locator("#notebook-name input, #notebook-name textarea")
+    expect(name).not_to_have_value("")  # the suggested name has come
+    name.fill("kept one")
     page.locator("#notebook-save").click()
     until(lambda: "kept one" in web.app.prompts.names())
     assert web.app.prompts.load("kept one") == "keep me \n\n"
