@@ -32,7 +32,7 @@ from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
 from modules.config.settings import Settings, find_settings_file
 from modules.config.user_data import copy_shipped_files, user_paths
-from modules.extensions import Extensions
+from modules.extensions import INCLUDED, Extensions
 from modules.extensions.compat import build_shims
 from modules.generation.completions import CompletionService
 from modules.generation.draft_generation import DraftWriter
@@ -108,7 +108,7 @@ class App:
         delete_temporaries(
             (paths.root, paths.cache), deep=(*ours, paths.grammars, paths.prompts, paths.logs, paths.training)
         )
-        extensions = Extensions(paths.extensions)
+        extensions = Extensions(paths.extensions, INCLUDED, root / "requirements.txt")
         settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
         shelf = ModelCatalog(paths)
@@ -135,7 +135,9 @@ class App:
         drafts = Drafts(paths.logs / "drafts")
         components: dict[str, Any] = {}
         given = {**launch.server.model_dump(), **launch.load_options}
-        modules = build_shims(given, settings.model_dump(), lambda: models.loaded, generator.session, components)
+        modules = build_shims(
+            given, settings.model_dump(), lambda: models.loaded, generator.session, components, paths.root
+        )
         troubles = extensions.load([*settings.default_extensions, *launch.server.extensions], settings.kept, modules)
         machine = SystemMemory()
         return cls(
@@ -156,7 +158,9 @@ class App:
             badges=FitBadges(models, model_settings, machine, LOADERS),
             presets=Presets(paths),
             templates=templates,
-            prompts=NamedTexts(paths.prompts, ".txt", "prompt"),
+            prompts=NamedTexts(
+                paths.prompts, ".txt", "prompt", also=[paths.logs / "notebook"]
+            ),  # the original's newer place
             grammars=NamedTexts(paths.grammars, ".gbnf", "grammar"),
             drafts=drafts,
             generator=generator,

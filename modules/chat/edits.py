@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from errors import NotFound, NothingToDo, encode_utf8
 from modules.chat.conversation import Conversation, Role
+from modules.chat.formats.attached import kept_files
 from modules.chat.formats.conversation_file import conversation_title
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
@@ -33,7 +34,7 @@ class ConversationEdits:
         encode_utf8(text, "The message")
         with self._chats.changing(id, revision) as conversation:
             old = conversation.message(message_id)
-            made = conversation.add(old.role, text, old.parent)
+            made = conversation.add(old.role, text, old.parent, **kept_files(old))
             if old.is_greeting:  # another version of a greeting still answers no message
                 conversation.set_text(made.id, text, greeting=True)
         return conversation

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from errors import PromptTooLong
 from modules.chat.conversation import Message, Role
+from modules.chat.formats.attached import full_text, unseen_pictures
 from modules.chat.prompt.parts import Kind, PromptPart, mark_text, split_prompt
 from modules.families.reply_format import TAIL, ReplyFormat
 from modules.families.saved_calls import to_template_messages
@@ -111,7 +112,7 @@ def build_prompt(
     template = stage.instruction_template if stage.mode == "instruct" else ""
     as_kept = to_template_messages if stage.mode == "instruct" else lambda *said: [to_template_message(*said)]
     lines: list[TemplateMessage] = [
-        line for message in history for line in as_kept(message.role, message.text.strip(), template)
+        line for message in history for line in as_kept(message.role, full_text(message).strip(), template)
     ]
     lines = [line for line in lines if line["content"] or line.get("tool_calls")]
     start, text, tokens = _fit(lines, writer, count, room, keep)
@@ -122,6 +123,9 @@ def build_prompt(
             *notes,
             f"{start} older {many} left out: the prompt may use at most {room:,} tokens of the context.{_why(keep)}",
         )
+    if pictures := unseen_pictures(history):
+        many = "picture is" if pictures == 1 else "pictures are"
+        notes = (*notes, f"{pictures} attached {many} not passed to the model: it reads text only.")
     return ChatPrompt(
         text,
         tuple(writer.stops()),
