@@ -69,6 +69,8 @@ class Report:
     queued_seconds: float = 0.0
     seed: int = -1  # the seed that was used, also if it was random
     finish: Finish | None = None
+    replaced: int = 0  # tokens that were replaced because a banned string began with them
+    taken_back: int = 0  # tokens that had been computed and were removed for that reason
     warnings: list[str] = field(default_factory=list)
 
 

@@ -303,6 +303,15 @@ class SamplingParams(Knobs):
         "", lines=2, group="stopping",
         help='Stop a reply before any of these strings. Quoted, separated by commas: "\\n", "\\nYou:"',
     )  # fmt: skip
+    banned_strings: Text = knob(
+        "", lines=4, group="stopping",
+        help="Words and phrases that never appear in a reply, one per line; /.../ is a regular expression. When one "
+        "has begun, the reply goes back and continues differently.",
+    )  # fmt: skip
+    banned_strings_ignore_case: bool = knob(
+        True, neutral=True, group="stopping", advanced=True, help="Find banned strings in any case.",
+        help_off="Find banned strings only in the case in which they are written.",
+    )  # fmt: skip
     custom_token_bans: Text = knob(
         "", lines=2, group="stopping", help="IDs of tokens that are never generated, separated by commas."
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loaders.engine.active_request import ActiveRequest
+from loaders.llamacpp.engine.fallback_state import FallbackState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.logits import Floats, apply_cfg
 from loaders.sampler import RequestSampler
@@ -40,6 +41,7 @@ class BatchRequest(ActiveRequest):
     sampler: RequestSampler
     branches: list[Branch] = field(default_factory=list)
     held: Floats | None = None  # the logits of the next token, while its grammar is computing
+    fallback: FallbackState | None = None  # a state to go back to, while tokens are held back
 
     @property
     def ids(self) -> list[int]:

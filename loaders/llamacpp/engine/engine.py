@@ -16,7 +16,7 @@ from loaders.base import Finish
 from loaders.engine.engine import GRACE, Engine
 from loaders.grammar.matcher import GrammarEngine
 from loaders.job import Job, LogitsRequest, ScoreRequest
-from loaders.llamacpp.engine import batching
+from loaders.llamacpp.engine import batching, fallback_state
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
@@ -95,6 +95,7 @@ class BatchEngine(Engine[BatchRequest]):
             job.report.reused_tokens = len(run.branches[0].sequence.ids) if run.branches[0].sequence else 0
 
     def _release(self, run: BatchRequest) -> None:
+        run.fallback = None
         for branch in run.branches:
             if branch.sequence:
                 self._sequences.release(branch.sequence)
@@ -188,16 +189,21 @@ class BatchEngine(Engine[BatchRequest]):
 
     def _chosen(self, run: BatchRequest, token: int, logits: Floats) -> None:
         """Continue a request with a token: pass it to its reader, and append it to its branches."""
-        request = run.job.request
+        request, sampler = run.job.request, run.sampler
+        if sampler.dropped:
+            fallback_state.go_back(self._context, self._sequences, run, sampler.dropped)
         if token in self._tokenizer.end_ids:
             self._end(run, Finish.STOP)
             return
         run.push(token)
         run.turn += 1
-        run.job.put(make_token(token, logits, self._tokenizer, request.alternatives))
-        if run.job.report.new_tokens >= request.max_tokens:
+        made = make_token(token, sampler.chosen_from(logits), self._tokenizer, request.alternatives)
+        for each in sampler.deliver(made):
+            run.job.put(each)
+        if run.job.report.new_tokens + sampler.held >= request.max_tokens:
             self._end(run, Finish.LENGTH)
             return
+        fallback_state.keep(self._context, run)
         for branch in run.branches:
             if len(branch.ids) >= self._context.n_ctx and not self._shift(branch):
                 self._end(run, Finish.LENGTH)
@@ -225,6 +231,9 @@ class BatchEngine(Engine[BatchRequest]):
         drop = (held - keep) // 2
         if not drop:
             return False
+        for run in self._runs:
+            if branch in run.branches:
+                run.fallback = None  # its positions are others now
         self._sequences.shift(branch.sequence, keep, drop)
         del branch.ids[keep : keep + drop]
         return True
