@@ -121,6 +121,7 @@ class Request:
     alternatives: int | None = None
     cancel: threading.Event = field(default_factory=CancelEvent)
     processors: Sequence[LogitsProcessor] = ()
+    begun: bytes = b""  # the text that the reply must begin with, which is not part of what its reader gets
     label: str = ""  # who sent it, for the queue view
     id: int = field(default_factory=itertools.count(1).__next__)  # in this run of the program
 

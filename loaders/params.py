@@ -319,6 +319,11 @@ class SamplingParams(Knobs):
         False, group="stopping", aliases=("ignore_eos",),
         help="Ban the end-of-sequence token: replies continue up to max_new_tokens.",
     )  # fmt: skip
+    token_healing: bool = knob(
+        False, group="stopping", advanced=True,
+        help="Token healing: if the prompt ends inside a word, its last tokens are chosen again together with the "
+        "reply.",
+    )  # fmt: skip
     add_bos_token: bool = knob(
         True, neutral=True, group="stopping", help="Add the model's start token (BOS) to the prompt.",
         help_off="Do not add the model's start token (BOS) to the prompt.",

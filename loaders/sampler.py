@@ -22,6 +22,7 @@ from loaders.base import LogitsProcessor, Report, Request, Token, Tokenizer
 from loaders.job import Job
 from loaders.logits import Floats
 from loaders.sampling import SamplerBuffers, SamplerChain, find_breaker_ids
+from loaders.token_healing import BegunText
 
 
 class GrammarConstraint(Protocol):
@@ -70,6 +71,7 @@ class RequestSampler:
         processors: Sequence[LogitsProcessor] = (),
         ids: Sequence[int] = (),
         guard: BanGuard | None = None,
+        begun: BegunText | None = None,
     ) -> None:
         """`processors` see `ids`, the prompt's, and all tokens chosen since."""
         self._chain = chain
@@ -77,6 +79,7 @@ class RequestSampler:
         self._processors = processors
         self._ids = list(ids) if processors else []
         self._guard = guard
+        self._begun = begun
         self._raw: Floats | None = None  # the model's logits of the current choice
         self._logits: Floats | None = None  # the same as changed by the processors
         self._banned: frozenset[int] = frozenset()  # tokens that the current choice excludes
@@ -143,6 +146,8 @@ class RequestSampler:
     def _draw(self, allowed: npt.NDArray[np.bool_] | None) -> int:
         """The chain's choice among the allowed tokens that are not banned; among all allowed ones if none is left."""
         assert self._logits is not None
+        if self._begun and self._begun.left:
+            allowed = self._begun.allowed() if allowed is None else allowed & self._begun.allowed()
         if self._banned:
             assert self._guard
             left = allowed_mask(len(self._logits), self._banned)
@@ -196,6 +201,8 @@ class RequestSampler:
                 self._go_back(again, followed)
                 return False
         self._chain.accept(token)
+        if self._begun:
+            self._begun.accept(token)
         if self._processors:
             self._ids.append(token)
         return True
@@ -204,6 +211,8 @@ class RequestSampler:
         self._chain.rewind(again.dropped)
         if self._grammar and again.dropped + followed:
             self._grammar.rewind(again.dropped + followed)
+        if self._begun:
+            self._begun.rewind(again.dropped)
         if self._processors and again.dropped:
             del self._ids[-again.dropped :]
         self.dropped += again.dropped
@@ -223,6 +232,8 @@ class RequestSampler:
 
     def deliver(self, token: Token) -> Sequence[Token]:
         """The token that was returned last, as its reader gets it; returns those that the reader may have now."""
+        if self._begun:
+            token = self._begun.strip(token)
         return self._guard.note(token) if self._guard else (token,)
 
     def finish(self, report: Report) -> Sequence[Token]:
@@ -290,4 +301,5 @@ def make_sampler(
         raise
     report.seed = chain.seed
     guard = BanGuard(banned, tokenizer, end_ids, request.ids, report.warnings) if banned else None
-    return RequestSampler(chain, grammar, request.processors, request.ids, guard)
+    begun = BegunText(request.begun, tokenizer) if request.begun else None
+    return RequestSampler(chain, grammar, request.processors, request.ids, guard, begun)

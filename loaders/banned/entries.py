@@ -43,8 +43,7 @@ def join_banned_strings(texts: Iterable[str]) -> str:
     used = [text for text in texts if text.strip()]
     if len(used) < 2:
         return used[0] if used else ""
-    lines = dict.fromkeys(line for text in used for line in _lines(text) if line.strip())
-    return "\n".join(line if _plain(line) else _quoted(line) for line in lines)
+    return "\n".join(dict.fromkeys(line.strip() for text in used for line in _lines(text) if line.strip()))
 
 
 def write_entry(text: str) -> str:
@@ -53,6 +52,7 @@ def write_entry(text: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
+    """The entries as lines: those of a JSON list in quotes where their text alone would mean something else."""
     body = text.strip()
     if body.startswith("[") and body.endswith("]"):
         try:
@@ -63,12 +63,12 @@ def _lines(text: str) -> list[str]:
             if not all(isinstance(value, str) for value in values):
                 raise InvalidInput("banned_strings must be a list of strings.")
             return [value if _plain(value) else _quoted(value) for value in values]
-    return text.splitlines()
+    return text.split("\n")
 
 
 def _plain(line: str) -> bool:
     """Whether a line that consists of this text means this text."""
-    return line == line.strip() and not line.startswith(('"', "[")) and len(line.splitlines()) <= 1
+    return line == line.strip() and not line.startswith(('"', "[")) and "\n" not in line
 
 
 def _quoted(text: str) -> str:

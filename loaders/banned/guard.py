@@ -160,8 +160,22 @@ class BanGuard:
     def note(self, token: Token) -> list[Token]:
         """The last accepted token as its reader gets it; returns those that the reader may have now."""
         self._held[-1].token = token
-        earliest = self._at.earliest
-        return self._release(self.place if earliest is None else max(earliest, 0))
+        return self._release(self._first_needed())
+
+    def _first_needed(self) -> int:
+        """The first place that may have to be gone back to.
+
+        A string that has come to nothing after a place may come to something again if that place is gone back to.
+        """
+        first, at = self.place, self._at
+        for place in range(self.place, self._first - 1, -1):
+            if place < first:
+                break
+            if place < self.place:
+                at = self._held[place - self._first].before
+            if (earliest := at.earliest) is not None:
+                first = min(first, max(earliest, 0))
+        return first
 
     def finish(self) -> list[Token]:
         """The reply ends here: the held tokens that its reader still gets, without a string that is complete now."""

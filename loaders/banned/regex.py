@@ -17,7 +17,7 @@ from errors import InvalidInput
 #: Python's own parser: `re._parser` from 3.11 on.
 _parser: Any = getattr(re, "_parser", None)
 if _parser is None:  # pragma: no cover
-    import sre_parse as _parser  # type: ignore[no-redef]
+    import sre_parse as _parser
 
 #: The most nodes of all expressions of one list.
 MOST_NODES = 4000
@@ -27,7 +27,7 @@ WORD, LINE, OTHER = "word", "line", "other"
 
 
 def class_of(char: str) -> str:
-    """The class of a character, for `\\b`, `^` and `$`."""
+    r"""The class of a character, for `\b`, `^` and `$`."""
     if char.isalnum() or char == "_":
         return WORD
     return LINE if char == "\n" else OTHER

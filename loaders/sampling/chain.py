@@ -37,6 +37,7 @@ NON_SAMPLER_PARAMS: frozenset[str] = frozenset(
         "grammar_string",
         "banned_strings",
         "banned_strings_ignore_case",
+        "token_healing",
     )
 )
 
@@ -278,7 +279,7 @@ class SamplerChain:
         """The random number of a choice at this position, 0 to 1."""
         if attempt:
             source = np.random.PCG64((self.seed, self._new_tokens, attempt, restricted))
-            return float(np.random.Generator(source).random())
+            return np.random.Generator(source).random()
         return self._second_chance if restricted else self._draw_chance
 
     def _require_shape(self, logits: Floats) -> Floats:

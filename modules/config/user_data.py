@@ -18,7 +18,7 @@ from modules.config.server_flags import ServerFlags
 
 #: The folders that the program ships for the user to use and change.
 SHIPPED = (
-    *("presets", "characters", "instruction-templates", "grammars", "prompts", "extensions"),
+    *("presets", "characters", "instruction-templates", "grammars", "banned-strings", "prompts", "extensions"),
     *("training/datasets", "training/formats", "models/config.yaml"),
 )
 

@@ -29,7 +29,9 @@ def strings_of(model: Model, tokens: Sequence[int], *, length: int = 3, count: i
     return list(dict.fromkeys(found))[:count]
 
 
-def avoid(model: Model, prompt: Sequence[int], count: int, strings: Sequence[str], **more: Any) -> tuple[list[int], Any]:
+def avoid(
+    model: Model, prompt: Sequence[int], count: int, strings: Sequence[str], **more: Any
+) -> tuple[list[int], Any]:
     """The reply's tokens without these strings, and its report. Neither the text nor any part streamed has one."""
     params = GREEDY.changed(banned_strings=json.dumps(list(strings)), **more)
     stream = model.generate(Request(list(prompt), params, count))
