@@ -71,6 +71,8 @@ class Report:
     finish: Finish | None = None
     replaced: int = 0  # tokens that were replaced because a banned string began with them
     taken_back: int = 0  # tokens that had been computed and were removed for that reason
+    drafted_tokens: int = 0  # guessed tokens that were checked
+    accepted_tokens: int = 0  # those of them that were right, each of which saved a step
     warnings: list[str] = field(default_factory=list)
 
 

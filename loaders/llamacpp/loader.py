@@ -134,6 +134,7 @@ def engine_limits(options: LlamaCppOptions) -> EngineLimits:
         shared=not options.separate_contexts,
         keep=options.keep if options.context_shift else None,
         cache_bytes=parse_capacity(options.cache_capacity),
+        speculates=options.spec_type != "none",
     )
 
 
@@ -201,7 +202,7 @@ def load_gguf(
         header,
         options,
         card=on_card,
-        exact=not limits.shared,
+        exact=limits.exact,
         go_on=lambda: progress(0.04, "measuring the fastest attention kernel"),
     )
     plan = plan.attended(flash)

@@ -191,11 +191,15 @@ class CompletionBatch:
         prompts = sum(answer.report.prompt_tokens for answer in self.answers[:: self.per_prompt])
         new = sum(answer.report.new_tokens for answer in self.answers)
         reused = sum(answer.report.reused_tokens for answer in self.answers[:: self.per_prompt])
+        drafted = sum(answer.report.drafted_tokens for answer in self.answers)
+        accepted = sum(answer.report.accepted_tokens for answer in self.answers)
+        guessed = {"accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted}
         return {
             "prompt_tokens": prompts,
             "completion_tokens": new,
             "total_tokens": prompts + new,
             "prompt_tokens_details": {"cached_tokens": reused},
+            **({"completion_tokens_details": guessed} if drafted else {}),
         }
 
     def all_warnings(self) -> list[str]:

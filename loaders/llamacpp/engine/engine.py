@@ -22,6 +22,7 @@ from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
 from loaders.llamacpp.engine.prompt_chunking import PromptChunker
 from loaders.llamacpp.engine.sequence_pool import SequencePool
+from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
 from loaders.llamacpp.native import LlamaBatch, LlamaContext
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.logits import Floats, make_token, require_finite, token_logprob
@@ -37,7 +38,12 @@ class BatchEngine(Engine[BatchRequest]):
     _grammars: GrammarEngine
 
     def __init__(
-        self, context: LlamaContext, tokenizer: LlamaTokenizer, limits: EngineLimits, grammars: GrammarEngine
+        self,
+        context: LlamaContext,
+        tokenizer: LlamaTokenizer,
+        limits: EngineLimits,
+        grammars: GrammarEngine,
+        drafts: DraftOptions | None = None,
     ) -> None:
         super().__init__("llama.cpp", limits.parallel, grammars)
         self._context = context
@@ -50,6 +56,7 @@ class BatchEngine(Engine[BatchRequest]):
         self._sequences = SequencePool(context, limits.sequences, shared=can_fork, states=states)
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
+        self._speculation = Speculation(context, limits, drafts)
         self._beside = 0  # rows of replies in the batch of this step
         self._thread.start()
 
@@ -95,9 +102,11 @@ class BatchEngine(Engine[BatchRequest]):
             job.report.reused_tokens = len(run.branches[0].sequence.ids) if run.branches[0].sequence else 0
 
     def _release(self, run: BatchRequest) -> None:
-        run.fallback = None
+        run.fallback = run.draft = None
         for branch in run.branches:
             if branch.sequence:
+                if (surplus := -branch.pending) > 0:  # tokens of a draft
+                    self._sequences.take_back(branch.sequence, surplus, begun=False)
                 self._sequences.release(branch.sequence)
                 branch.sequence = None
 
@@ -111,6 +120,7 @@ class BatchEngine(Engine[BatchRequest]):
     # --- one step ---
 
     def _fill(self) -> None:
+        self._speculation.draft(self._runs)
         self._beside = batching.begin_batch(self._batch, self._runs)
         if not batching.has_unread_prompts(self._runs):
             return  # the cost limit of a chunk is fitted each time, except while only replies run
@@ -131,12 +141,15 @@ class BatchEngine(Engine[BatchRequest]):
         with contextlib.nullcontext() if short else self._context.stop.unless(self._wanted):
             code = self._context.decode(self._batch)
         if code == 0:
-            self._pace.cost.note(self._batch.size, self._sequences.held, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._pace.cost.note(self._batch.size, self._sequences.held, seconds)
             for branch in [branch for run in self._runs for branch in run.branches if branch.added]:
                 if branch.sequence:
                     branch.sequence.unsettled = False
             for run in [run for run in self._runs if run.chooses]:
-                self._guard(run, self._choose)
+                self._guard(run, self._check_draft if run.draft else self._choose)
+            if short:
+                self._speculation.note(self._batch.size, seconds)
             self._settle(GRACE)
         elif code == 1:
             self._take_back()
@@ -181,6 +194,29 @@ class BatchEngine(Engine[BatchRequest]):
             run.held = logits.copy()
         else:
             self._chosen(run, token, logits)
+
+    def _check_draft(self, run: BatchRequest) -> None:
+        """Accept the draft's tokens as far as they are what is chosen anyway, and the token after them."""
+        draft, run.draft = run.draft, None
+        assert draft
+        count = len(draft.tokens)
+        for place in range(count + 1):
+            logits = run.logits(self._context.logits, count - place)
+            token = run.sampler.begin(logits)
+            if token is None:
+                token = run.sampler.outcome(GRACE)
+            right = place < count and token == draft.tokens[place] and not run.sampler.dropped
+            if not right:  # before the request may end: what follows is not part of it
+                self._speculation.judge(run, draft, place)
+                for branch in run.branches:
+                    if branch.sequence and count > place:
+                        self._sequences.take_back(branch.sequence, count - place, begun=False)
+            if token is None:
+                run.held = logits.copy()
+                return
+            self._chosen(run, token, logits)
+            if not right or run not in self._runs:
+                return
 
     def _continue(self, run: BatchRequest, seconds: float) -> None:
         if run.held is not None and (token := run.sampler.outcome(seconds)) is not None:
