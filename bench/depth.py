@@ -1,7 +1,8 @@
 """Cold prompts and the speed after them, compared with llama-server's defaults: alone, and next to idle chats.
 
-`python -m bench depth` measures prompts of 1,500 tokens with one thread and with all cores; `python -m bench.depth
-6000` uses another length and writes nothing. The peer is that of bench.llama_server.
+`python -m bench depth` measures prompts of 1,500 tokens with one thread and with all cores, and of 6,000 tokens with
+all cores (three rounds); `python -m bench.depth 3000` uses another length and writes nothing. The peer is that of
+bench.llama_server.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from bench.figure import Figure, Side, in_turn, write
 from bench.llama_server import Run, ask_ours, ask_peer, llama_server
 from bench.one_stream import model_file
 from loaders import loader_named
+from loaders.process import load_model
 
-LENGTH, REPLY, ROUNDS, IDLE = 1500, 48, 5, 10
+LENGTH, LONG, REPLY, IDLE = 1500, 6000, 48, 10
 N_CTX = 16384
 
 Ask = Callable[[list[int], int], Run]
 
 
-def figures(threads: int, length: int) -> list[Figure]:
+def figures(threads: int, length: int, rounds: int = 5) -> list[Figure]:
     """Measure both sides. Raises: SystemExit if the peer is not installed."""
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"threads": threads, "threads_batch": threads, "n_ctx": N_CTX, "parallel": 4})
     found: list[Figure] = []
     with (
-        loader.load(model_file(), options, lambda *_: True) as model,
+        load_model(loader, model_file(), options, lambda *_: True) as model,
         llama_server(threads, parallel=4, n_ctx=N_CTX) as url,
     ):
         print("\n".join(model.notes), flush=True)
@@ -56,7 +58,7 @@ def figures(threads: int, length: int) -> list[Figure]:
                 speeds[ask].append(run.speed)
                 return run.to_first
 
-            first = in_turn(ROUNDS, lambda: measured(ours), lambda: measured(peer))
+            first = in_turn(rounds, lambda: measured(ours), lambda: measured(peer))
             beside = f", {idle} idle chats" if idle else ""
             where = f"{threads} thread{'s' * (threads > 1)}{beside}"
             sides = Side("ours", first[0]), Side("llama-server", first[1])
@@ -75,7 +77,8 @@ def main() -> None:
     cores = psutil.cpu_count() or 1
     found = [figure for threads in sorted({1, cores}) for figure in figures(threads, length)]
     if length == LENGTH:
-        write("depth", found, "The engine in process against llama-server over HTTP. Not measured: 6,000 tokens.")
+        found += figures(cores, LONG, rounds=3)
+        write("depth", found, "The model's proxy against llama-server over HTTP. Not measured: 6,000 tokens, 1 thread.")
     else:
         print("\n".join(figure.row() for figure in found))
 

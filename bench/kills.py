@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.llama_programs import free_port
 from bench.one_stream import model_file
 from errors import UserError
 from loaders.params import SamplingParams
@@ -99,13 +99,11 @@ def readable(file: Path) -> bool:
 
 def measure(kills: int) -> list[str]:
     """The figures, each as a sentence."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         given = ["--nowebui", "--api-port", str(port), "--user-data-dir", folder]
         given += ["--model-dir", str(model_file().parent)]
-        app = App.build(Path(__file__).resolve().parents[1], [*given, "--no-in-process", "--n-ctx", "4096"])
+        app = App.build(Path(__file__).resolve().parents[1], [*given, "--n-ctx", "4096"])
         app.models._recovery = Recovery(rest=0)
         served = launch(app)
         app.models.load(model_file().name)
@@ -144,11 +142,10 @@ def measure(kills: int) -> list[str]:
     ]
 
 
-def main() -> None:
-    for line in measure(KILLS):
+def main(kills: int = KILLS) -> None:
+    for line in measure(kills):
         print(line)
 
 
 if __name__ == "__main__":
-    for line in measure(int(sys.argv[1]) if len(sys.argv) > 1 else KILLS):
-        print(line)
+    main(*map(int, sys.argv[1:2]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import socket
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -38,3 +39,10 @@ def _links(folder: Path) -> Path:
         if not link.exists():  # a build folder has the links, too
             link.symlink_to(library)
     return links
+
+
+def free_port() -> int:
+    """A port of this machine that nothing uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

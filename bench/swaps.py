@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import socket
 import sys
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from bench.llama_programs import free_port
 from modules.api import launch
 from modules.app import App
 from tests.zoo import ggufs
@@ -41,9 +41,7 @@ def ask(port: int, model: str) -> tuple[str, str]:
 
 def measure(swaps: int) -> list[str]:
     """The figures, each as a sentence."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "models").mkdir()
         names = [ggufs.make(each, Path(folder) / "models").stem for each in MODELS]
@@ -91,11 +89,10 @@ def measure(swaps: int) -> list[str]:
     ]
 
 
-def main() -> None:
-    for line in measure(SWAPS):
+def main(swaps: int = SWAPS) -> None:
+    for line in measure(swaps):
         print(line)
 
 
 if __name__ == "__main__":
-    for line in measure(int(sys.argv[1]) if len(sys.argv) > 1 else SWAPS):
-        print(line)
+    main(*map(int, sys.argv[1:2]))

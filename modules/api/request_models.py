@@ -21,7 +21,7 @@ from typing_extensions import TypeAliasType
 
 from errors import encode_utf8
 from loaders.params import SamplingParams
-from modules.chat.prompt.chat_fields import ClientChat
+from modules.chat.prompt.chat_fields import ClientChat, ModelChoice
 
 _NUMBER = TypeAdapter(float)
 
@@ -130,10 +130,9 @@ class StreamOptions(RequestBody):
     include_usage: bool = False
 
 
-class GenerationFields(RequestBody):
+class GenerationFields(RequestBody, ModelChoice):
     """The fields of both ways of generating, besides the sampling parameters."""
 
-    model: str = Field("", description="With --max-models, --load-on-demand or --strict-model: the model to answer.")
     stream: bool = Field(False, description="Stream the reply as server-sent events.")
     stream_options: StreamOptions = StreamOptions()
     max_tokens: Limit | None = Field(None, description="Maximum number of tokens; -1: the rest of the context.")

@@ -31,6 +31,10 @@ from modules.generation.stream import TextStream
 log = logging.getLogger(__name__)
 
 #: The note for a reply that contains only reasoning.
+_EMPTY: Mapping[Finish | None, str] = {
+    Finish.STOP: "The model returned an empty reply. Regenerate it, or send another message.",
+    Finish.LENGTH: "The model generated only control tokens, no text. Regenerate the reply, or send another message.",
+}
 _SILENT: Mapping[Finish | None, str] = {
     Finish.STOP: "The model returned only its reasoning, no answer. Regenerate it, or send another message.",
     Finish.LENGTH: "The length limit was reached before the answer. Press Continue, or raise max_new_tokens.",
@@ -274,14 +278,7 @@ class Reply:
                 f"The reply was cut where the model started speaking as {speaker}. Regenerate it, or send another "
                 "message.",
             )
-        elif not text and error is None and report.finish is Finish.STOP:
-            notes = (*notes, "The model returned an empty reply. Regenerate it, or send another message.")
-        elif (
-            error is None
-            and (why := _SILENT.get(report.finish))
-            and (kept := split_reply(text)).thought
-            and not kept.answer
-        ):
+        elif error is None and (why := self._why_silent(text, report.finish)):
             notes = (*notes, why)
         try:
             shown = self._shown(text) if text and error is None else {}
@@ -302,6 +299,14 @@ class Reply:
             notes,
             self._thought(),
         )
+
+    @staticmethod
+    def _why_silent(text: str, finish: Finish | None) -> str | None:
+        """A sentence about a finished reply without an answer."""
+        if not text:
+            return _EMPTY.get(finish)
+        kept = split_reply(text)
+        return _SILENT.get(finish) if kept.thought and not kept.answer else None
 
     def _save(self, text: str, facts: dict[str, Any]) -> None:
         conversation = self._conversation

@@ -93,17 +93,13 @@ class LoadSpecs:
         return self._loaders[loader].Options.parse(values), "; ".join([origin, *problems])
 
     def save_options(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
-        """Save loader and options for this model. Raises: UnknownName, InvalidInput, BadFile."""
+        """Save loader and options for this model. Raises: UnknownName, InvalidInput, BadFile,
+        Unavailable.
+        """
         name = self._catalog.find(name).name
         loader = self._known_loader(loader)
         checked = self._loaders[loader].Options.parse(options)
-        try:
-            self._settings.save(name, loader, checked.model_dump())
-        except OSError as error:
-            raise Unavailable(
-                f"The settings could not be saved ({error.strerror}). Free some disk space, or make the models "
-                "folder writable."
-            ) from None
+        self._settings.save(name, loader, checked.model_dump())
 
     def forecast(self, name: str, loader: str | None, options: Mapping[str, Any]) -> Forecast | None:
         """The memory that the model will take with these options, by device; None if unknown.

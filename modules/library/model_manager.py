@@ -23,7 +23,6 @@ from errors import (
     ModelsInUse,
     NoModelLoaded,
     OverModelMemory,
-    Unavailable,
     UnknownName,
     UserError,
 )
@@ -121,13 +120,7 @@ class ModelManager(LoadSpecs):
         Raises: NoModelLoaded, BadFile, Unavailable.
         """
         name = self.current().name
-        try:
-            self._settings.keep(name, {"instruction_template_str": text or None, "instruction_template": None})
-        except OSError as error:
-            raise Unavailable(
-                f"The template could not be saved ({error.strerror}). Free some disk space, or make the models "
-                "folder writable."
-            ) from None
+        self._settings.keep(name, {"instruction_template_str": text or None, "instruction_template": None})
         return name
 
     # --- acting ---

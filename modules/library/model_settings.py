@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from errors import BadFile, InvalidInput
+from errors import BadFile, InvalidInput, Unavailable
 from loaders import LOADERS
 from loaders.base import Loader
 from loaders.params import SamplingParams
@@ -114,14 +114,14 @@ class ModelSettings:
         return found
 
     def save(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
-        """Save loader and options for this model; its other settings are kept. Raises: BadFile, OSError."""
+        """Save loader and options for this model; its other settings are kept. Raises: BadFile, Unavailable."""
         plain = {each: list(value) if isinstance(value, tuple) else value for each, value in options.items()}
         self.keep(name, {"loader": loader, **plain})
 
     def keep(self, name: str, settings: Mapping[str, Any]) -> None:
         """Save these settings for this model in addition to existing ones; None deletes one.
 
-        Raises: BadFile, OSError.
+        Raises: BadFile, Unavailable.
         """
         path = self._folder / USER
         key = f"^{re.escape(name)}$"
@@ -130,7 +130,13 @@ class ModelSettings:
             kept = values.get(key)
             merged = {**(kept if isinstance(kept, dict) else {}), **settings}
             values[key] = {name: value for name, value in merged.items() if value is not None}
-            write_mapping(path, values)
+            try:
+                write_mapping(path, values)
+            except OSError as error:
+                raise Unavailable(
+                    f"The model's settings could not be saved ({error.strerror}). Free some disk space, or make the "
+                    "models folder writable."
+                ) from None
 
     @property
     def _files(self) -> dict[Path, str]:

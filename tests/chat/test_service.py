@@ -291,13 +291,16 @@ def test_stop_before_the_first_word_leaves_the_question(home: House, model: Fake
     assert home.said(id) == ["q", "Paris."]
 
 
-def test_a_regeneration_that_brings_nothing_shows_the_old_reply_again(home: House, model: FakeModel) -> None:
+@pytest.mark.parametrize(("reply", "note"), [("", "empty reply"), ([b"", b"", b""], "only control tokens")])
+def test_a_regeneration_that_brings_nothing_shows_the_old_reply_again(
+    home: House, model: FakeModel, reply: str | list[bytes], note: str
+) -> None:
     id = home.chats.new().id
     last(home.chats.send(id, "q", TURN))
-    model.reply = ""
-    update = last(home.chats.regenerate(id, TURN))
+    model.reply = reply
+    update = last(home.chats.regenerate(id, replace(TURN, params=SamplingParams(max_new_tokens=2))))
     assert update.text == ""
-    assert "empty reply" in update.notes[-1]
+    assert note in update.notes[-1]
     assert home.said(id) == ["q", "Paris."]
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 #: The real server; a thread starts what is to be interrupted, and reports the text that must be kept.
 PROGRAM = r"""
-import json, sys, threading, time
+import json, os, signal, sys, threading, time
 from pathlib import Path
 import server
 from loaders.params import SamplingParams
@@ -68,7 +68,10 @@ def unread(app):
 
 def stuck(app):
     id, given, text = reply(app)
-    app.models.loaded._engine._choose = lambda run: threading.Event().wait()
+    if "--in-process" in argv:
+        app.models.loaded._engine._choose = lambda run: threading.Event().wait()
+    else:
+        os.kill(app.models.loaded.pid, signal.SIGSTOP)
     say(id=id, text=text)
     for _ in given:
         pass
@@ -182,12 +185,14 @@ STATES = {
     "idle": ("idle", (signal.SIGINT,), ()),
     "the page": ("idle", (signal.SIGTERM,), ("page",)),
     "a reply": ("growing", (signal.SIGTERM,), ()),
+    "a reply in this process": ("growing", (signal.SIGTERM,), ("--in-process",)),
     "a reply that nobody reads": ("unread", (signal.SIGINT,), ()),
     "a step that never returns": ("stuck", (signal.SIGTERM,), ()),
     "a step that never returns, twice": ("stuck", (signal.SIGINT, signal.SIGINT), ()),
+    "a step that never returns, in this process": ("stuck", (signal.SIGTERM,), ("--in-process",)),
     "a draft": ("draft", (signal.SIGINT,), ()),
     "a long prompt": ("prompt", (signal.SIGTERM,), ("--n-ctx", "8192")),
-    "a load": ("load", (signal.SIGINT,), ("--model", "none")),
+    "a load in this process": ("load", (signal.SIGINT,), ("--model", "none", "--in-process")),
     "a download": ("download", (signal.SIGTERM,), ("--model", "none")),
     "a training": ("training", (signal.SIGTERM,), ("--model", "none")),
 }

@@ -16,10 +16,15 @@ from modules.chat.prompt.build import Mode
 Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
 
 
-class ClientChat(BaseModel):
+class ModelChoice(BaseModel):
+    """The field of all requests that a model answers."""
+
+    model: str = Field("", description="With --max-models, --load-on-demand or --strict-model: the model to answer.")
+
+
+class ClientChat(ModelChoice):
     """A client's chat. Empty texts mean the defaults."""
 
-    model: str = Field("", description="The model to answer, where several may.")
     messages: Objects = Field(description="The conversation, oldest message first.")
     tools: Objects = Field([], description="Functions that the model may call.")
     tool_choice: str | dict[str, Any] | None = Field(None, description="auto, none, required, or one function.")

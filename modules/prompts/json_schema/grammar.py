@@ -362,7 +362,7 @@ class _Form:
         self._out["additionalProperties"] = False
 
     def _limit_integers(self) -> None:
-        """Give an integer the limits that it has in JSON elsewhere (RFC 8259): else a model can write digits for ever."""
+        """Give an integer the limits of RFC 8259: without any, a model that repeats itself writes digits for ever."""
         named = self._out.get("type")
         kinds = named if isinstance(named, list) else [named]
         if "integer" not in kinds or "number" in kinds or self._out.keys() & {"enum", "const", "multipleOf"}:

@@ -38,6 +38,8 @@ _BEYOND = frozenset(
 
 #: OpenAPI's formats: limits of integers, and those that numbers and strings have anyway.
 _WHOLE: Mapping[str, int] = {"int8": 7, "int16": 15, "int32": 31, "int64": 63}
+#: llguidance reads limits as floating-point numbers, and 2**63 is too large for it.
+_WIDEST = 2**63 - 1024
 _NO_FORM = frozenset(["float", "double", "password", "string"])
 
 #: The largest integer that every JSON parser reads exactly (RFC 8259, section 6).
@@ -87,7 +89,7 @@ def text_keyword(key: str, value: Any, place: str) -> list[Any] | None:
         return [dict(each) for each in FORMATS[value]]
     if value in _WHOLE:
         most = 2 ** _WHOLE[value]
-        return [{"minimum": -most, "maximum": most - 1}]
+        return [{"minimum": max(-most, -_WIDEST), "maximum": min(most - 1, _WIDEST)}]
     return [] if value in _NO_FORM else None
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from errors import Cancelled, Conflict, InvalidInput, UserError
+from modules.library.model_leases import ModelLease
 from modules.library.model_manager import ModelManager
 from modules.training.perplexity.evaluations import Evaluations
 from modules.training.perplexity.measure import PerplexityResult, WindowPlan, measure_perplexity
@@ -123,7 +124,8 @@ class PerplexityManager:
         for number, name in enumerate(names, start=1):
             run = PerplexityRun("running", name, number, len(names), kept=number - 1)
             yield run
-            model = self._models.named(name) or self._models.load(name)
+            lease = self._lease(name)
+            model = lease.model
             for measured in measure_perplexity(model, words, plan, cancel):
                 measured.model = name
                 run = replace(run, measured=measured, window=measured.done)
@@ -134,3 +136,8 @@ class PerplexityManager:
             pieces = (model.tokenizer.piece(token, special=True) for token in run.measured.ids[:SHOWN])
             shown = tuple(piece.decode("utf-8", "replace") for piece in pieces)
             yield replace(run, through=True, pieces=shown, kept=number)
+
+    def _lease(self, name: str) -> ModelLease:
+        """The model, loaded if necessary: it is not unloaded for others while its windows are read."""
+        memory = self._models.memory
+        return memory.lease(name) or memory.leases.begin(self._models.load(name))
