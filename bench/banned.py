@@ -20,7 +20,9 @@ SEEDS, LENGTH = 1000, 40
 SAMPLING = SamplingParams(temperature=0.8, min_p=0.05, ban_eos_token=True)
 _STORY = "Once upon a time there was a girl who lived with her grandmother in a house at the edge of the forest. "
 
-_BEGINNINGS = ("a", "the", "her", "his", "she was", "he was", "it was", "in the", "of the", "to the", "and the", "with a")
+_BEGINNINGS = (
+    "a", "the", "her", "his", "she was", "he was", "it was", "in the", "of the", "to the", "and the", "with a",
+)  # fmt: skip
 _MIDDLES = ("testament to", "mix of", "sense of", "hint of", "whisper of", "dance of", "tapestry of", "symphony of")
 _ENDINGS = ("courage", "hope and fear", "light", "the night", "unease", "wonder", "the past")
 

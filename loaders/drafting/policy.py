@@ -15,7 +15,7 @@ _WORTH = 1.04
 _TRYING, _ALLOWED = 0.015, 0.02
 _RECOVERY = 0.003  # how much of what is known about drafts is forgotten each time when none is made
 _NEW = 0.2  # weight of a new measurement of a step
-_HALF_LIFE = 0.9  # of what is known about drafts, per draft
+_HALF_LIFE = 0.75  # of what is known about drafts, per draft
 _RIGHT, _WRONG = 2.0, 1.0  # what is assumed before anything is known: two of three tokens are right
 _GROWTH = 0.15  # what a row is assumed to add to a step, as a fraction of a step with one, before it was measured
 

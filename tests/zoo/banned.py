@@ -20,13 +20,24 @@ GREEDY = SamplingParams(do_sample=False, temperature=0, ban_eos_token=True)
 
 def strings_of(model: Model, tokens: Sequence[int], *, length: int = 3, count: int = 3) -> list[str]:
     """Strings of several tokens each that stand in this reply."""
-    found = []
-    for at in range(2, len(tokens) - length, length + 4):
+    found, free = [], 2
+    for at in range(2, len(tokens) - length):
         data = b"".join(model.tokenizer.piece(token) for token in tokens[at : at + length])
         text = data.decode("utf-8", "ignore")
-        if text.encode() == data and len(text) >= length:
+        if at >= free and text.encode() == data and len(text) >= length:
             found.append(text)
+            free = at + length + 4
     return list(dict.fromkeys(found))[:count]
+
+
+def not_printable(model: Model) -> list[int]:
+    """The tokens that are not printable ASCII: models without training write bytes that are no text."""
+
+    def prints(data: bytes) -> bool:
+        return data != b"" and all(32 <= byte < 127 for byte in data)
+
+    tokens = range(model.tokenizer.n_vocab)
+    return [token for token in tokens if not prints(model.tokenizer.piece(token))]
 
 
 def avoid(

@@ -100,7 +100,9 @@ def test_what_is_forced_is_let_through_with_a_note() -> None:
     text, _ = write(sampling, rows)
     assert text == b"a cat sat"
     job.report.warnings.clear()
-    sampling, job = sampler("cat", custom_token_bans=",".join(str(each) for each in range(N) if each not in list(b"a cts")))
+    sampling, job = sampler(
+        "cat", custom_token_bans=",".join(str(each) for each in range(N) if each not in list(b"a cts"))
+    )
     assert b"cat" not in write(sampling, wanting(b"a cat sat"))[0]
     assert job.report.warnings == []
 

@@ -74,8 +74,20 @@ def short_thought(model: Model) -> Sequence[ThoughtBudget]:
         (GREEDY, {"begun": lambda _: b"The cap"}),
     ],
     ids=[
-        "greedy", "seeded", "guidance", "grammar", "alternatives", "bias", "processor", "forced", "both", "avoiding",
-        "avoiding with a grammar", "avoiding, processor", "avoiding, forced", "begun",
+        "greedy",
+        "seeded",
+        "guidance",
+        "grammar",
+        "alternatives",
+        "bias",
+        "processor",
+        "forced",
+        "both",
+        "avoiding",
+        "avoiding with a grammar",
+        "avoiding, processor",
+        "avoiding, forced",
+        "begun",
     ],
 )
 def test_it_writes_the_same(
