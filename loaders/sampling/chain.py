@@ -280,7 +280,7 @@ class SamplerChain:
         if attempt:
             source = np.random.PCG64((self.seed, self._new_tokens, attempt, restricted))
             return np.random.Generator(source).random()
-        return self._second_chance if restricted else self._draw_chance
+        return float(self._second_chance if restricted else self._draw_chance)
 
     def _require_shape(self, logits: Floats) -> Floats:
         logits = np.ascontiguousarray(logits, np.float32)

@@ -22,9 +22,12 @@ PROMPT = (
 
 @pytest.fixture(scope="module")
 def models(demo_model_path: Path) -> Iterator[tuple[Model, Model]]:
-    """Without drafts, and with them. The flash kernel computes each row by itself on the CPU."""
+    """Without drafts, and with them. The flash kernel computes each row by itself on the CPU, and in contexts of their
+    own the cells of a sequence have the same order.
+    """
     loader = loader_named("llama.cpp")
     options = {"n_ctx": 1024, "threads": 1, "threads_batch": 1, "parallel": 2, "flash_attn": "on"}
+    options["separate_contexts"] = True
     with (
         loader.load(demo_model_path, loader.Options.parse(options), keep_going) as plain,
         loader.load(demo_model_path, loader.Options.parse({**options, "spec_type": "ngram"}), keep_going) as drafting,
@@ -68,7 +71,7 @@ def test_the_text_is_what_it_is_without(models: tuple[Model, Model], name: str) 
         assert report.new_tokens == len(text)
         drafted, accepted = drafted + report.drafted_tokens, accepted + report.accepted_tokens
     assert drafted > accepted
-    assert accepted > 0 or name == "everything"
+    assert accepted > 0 or name in ("everything", "adaptive"), "these leave what was repeated"
 
 
 def test_what_was_guessed_wrongly_is_not_reused(models: tuple[Model, Model]) -> None:
