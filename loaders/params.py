@@ -308,12 +308,26 @@ class SamplingParams(Knobs):
         "", lines=2, group="stopping",
         help='Stop a reply before any of these strings. Quoted, separated by commas: "\\n", "\\nYou:"',
     )  # fmt: skip
+    banned_strings: Text = knob(
+        "", lines=4, group="stopping",
+        help="Words and phrases that never appear in a reply, one per line; /.../ is a regular expression. When one "
+        "has begun, the reply goes back and continues differently.",
+    )  # fmt: skip
+    banned_strings_ignore_case: bool = knob(
+        True, neutral=True, group="stopping", advanced=True, help="Find banned strings in any case.",
+        help_off="Find banned strings only in the case in which they are written.",
+    )  # fmt: skip
     custom_token_bans: Text = knob(
         "", lines=2, group="stopping", help="IDs of tokens that are never generated, separated by commas."
     )
     ban_eos_token: bool = knob(
         False, group="stopping", aliases=("ignore_eos",),
         help="Ban the end-of-sequence token: replies continue up to max_new_tokens.",
+    )  # fmt: skip
+    token_healing: bool = knob(
+        False, group="stopping", advanced=True,
+        help="Token healing: if the prompt ends inside a word, its last tokens are chosen again together with the "
+        "reply.",
     )  # fmt: skip
     add_bos_token: bool = knob(
         True, neutral=True, group="stopping", help="Add the model's start token (BOS) to the prompt.",

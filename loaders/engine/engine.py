@@ -270,6 +270,7 @@ class Engine(ABC, Generic[R]):
         """End a request: its place becomes free (its computed tokens may be reused), and its reader is notified."""
         try:
             if not isinstance(item, Job):
+                item.deliver_rest(wanted=why in (Finish.STOP, Finish.LENGTH))
                 item.close()
                 self._slow.remove(item)
                 self._withdraw(item)

@@ -135,6 +135,7 @@ def engine_limits(options: LlamaCppOptions) -> EngineLimits:
         keep=options.keep if options.context_shift else None,
         cache_bytes=parse_capacity(options.cache_capacity),
         checkpoints=options.ctx_checkpoints,
+        speculates=options.spec_type != "none",
     )
 
 
@@ -202,7 +203,7 @@ def load_gguf(
         header,
         options,
         card=on_card,
-        exact=not limits.shared,
+        exact=limits.exact,
         go_on=lambda: progress(0.04, "measuring the fastest attention kernel"),
     )
     plan = plan.attended(flash)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
@@ -26,6 +27,17 @@ _F16 = BeforeValidator(lambda value: "f16" if value == "fp16" else value)  # the
 CacheTypeName = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 CacheType = Annotated[CacheTypeName, _F16]
 CacheTypeOrSame = Annotated[Literal["same", CacheTypeName], _F16]
+#: llama.cpp and the original distinguish several searches; here there is one.
+SpecType = Annotated[
+    Literal["none", "ngram"],
+    BeforeValidator(
+        lambda value: (
+            "ngram"
+            if isinstance(value, str) and re.fullmatch(r"ngram-(simple|map-k|map-k4v|mod|cache)", value)
+            else value
+        )
+    ),
+]
 
 
 class GGUFOptions(LoadOptions):
@@ -189,6 +201,23 @@ class LlamaCppOptions(GGUFOptions):
     keep: int = knob(
         0, ge=0, range=(0, 8192, 16), group="memory",
         help="With context_shift: number of tokens at the start, such as the system prompt, that are never dropped.",
+    )  # fmt: skip
+    spec_type: SpecType = knob(
+        "none", group="speed",
+        help="Speculative decoding: ngram drafts tokens from earlier text that ended like the current one, and checks "
+        "them in one step. The text stays the same; where drafts do not pay, none are made.",
+    )  # fmt: skip
+    spec_draft_max: int = knob(
+        16, ge=1, le=48, range=(1, 48, 1), group="speed", aliases=("spec_ngram_size_m",),
+        help="With spec_type: the most tokens to draft in one step.",
+    )  # fmt: skip
+    spec_ngram_size_n: int = knob(
+        2, ge=1, le=24, range=(1, 24, 1), group="speed",
+        help="With spec_type ngram: the fewest tokens that must be equal to earlier ones.",
+    )  # fmt: skip
+    spec_ngram_min_hits: int = knob(
+        1, ge=1, le=100, range=(1, 10, 1), group="speed",
+        help="With spec_type ngram: how often these tokens must have appeared before.",
     )  # fmt: skip
     logits_all: bool = LOGITS_ALL
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, encode_utf8
@@ -368,6 +369,7 @@ class ChatService:
     ) -> Reply:
         """Start the engine, then store the message: both take time, and run in parallel."""
         id, params = conversation.id, turn.params
+        context = replace(context, params=turn.ban(context.params, conversation, self._characters))
         start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
         stream = start(prompt.text, params, label=id, context=context)
         self._keep(conversation)

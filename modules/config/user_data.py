@@ -20,7 +20,7 @@ from modules.config.server_flags import ServerFlags
 OFFERED = "shipped-files.json"
 #: The folders that the program ships for the user to use and change.
 SHIPPED = (
-    *("presets", "characters", "instruction-templates", "grammars", "prompts"),
+    *("presets", "characters", "instruction-templates", "grammars", "banned-strings", "prompts"),
     *("training/datasets", "training/formats", "models/config.yaml"),
 )
 

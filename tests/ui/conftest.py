@@ -50,7 +50,7 @@ def free_port() -> int:
 
 def new_root(folder: Path, model: Path) -> Path:
     """A user's folder with the shipped files, our settings and the demo model."""
-    for name in ("presets", "characters", "instruction-templates", "prompts", "grammars"):
+    for name in ("presets", "characters", "instruction-templates", "prompts", "grammars", "banned-strings"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     (folder / "models").mkdir(parents=True, exist_ok=True)
     (folder / "models" / model.name).symlink_to(model)

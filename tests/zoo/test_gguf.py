@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loaders import loader_named
-from loaders.base import Model
+from loaders.base import Model, Request
 from loaders.llamacpp.engine.checkpoints import WORTH
 from loaders.prefix import common_prefix
 from tests.conftest import keep_going
-from tests.zoo import ggufs
+from tests.zoo import banned, ggufs
 from tests.zoo.compare import Reply, difference, reply
 from tests.zoo.walk import most, walk
 
@@ -222,3 +223,16 @@ def test_to_keep_all_is_to_keep_half(load: Load) -> None:
     model = load("llama", n_ctx=256, context_shift=True, keep=8000, parallel=1)
     found = reply(model, list(range(40, 240)), 400)
     assert len(found.tokens) == 400
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_reply_that_goes_back_continues_as_if_it_had_never_gone_on(load: Load, name: str) -> None:
+    model, cold = load(name), cold_of(load, name, {})._model
+    prompt = [40 + (7 * at + at // 3) % 900 for at in range(LENGTH)]
+    strings = banned.strings_of(model, reply(model, prompt, 40).tokens)
+    tokens, report = banned.avoid(model, prompt, 40, strings)
+    assert len(tokens) == 40
+    assert report.taken_back >= report.replaced > 0
+    assert report.warnings == []
+    rows = np.stack([cold.next_logits(Request([*prompt, *tokens[:at]])) for at in range(len(tokens))])
+    assert banned.unexplained(rows, tokens, sorted(model.tokenizer.end_ids), ROUNDING) <= report.replaced

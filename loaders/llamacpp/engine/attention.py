@@ -93,7 +93,7 @@ def choose_kernel(
     if exact:
         return (
             "auto",
-            "attention with the flash kernel: with separate contexts, replies do not depend on other requests",
+            "attention with the flash kernel, whose results depend least on what else is in a step",
         )
     heads = attention_heads(header)
     threads = options.threads_batch or options.threads or physical_cores()

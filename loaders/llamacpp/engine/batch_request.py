@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from loaders.drafting.ngram import Draft, NgramDrafter
 from loaders.engine.active_request import ActiveRequest
+from loaders.llamacpp.engine.fallback_state import FallbackState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.logits import Floats, apply_cfg
 from loaders.sampler import RequestSampler
@@ -46,6 +48,9 @@ class BatchRequest(ActiveRequest):
     sampler: RequestSampler
     branches: list[Branch] = field(default_factory=list)
     held: Floats | None = None  # the logits of the next token, while its grammar is computing
+    drafter: NgramDrafter | None = None
+    draft: Draft | None = None  # guessed tokens that this step checks
+    fallback: FallbackState | None = None  # a state to go back to, while tokens are held back
 
     @property
     def ids(self) -> list[int]:
@@ -67,12 +72,15 @@ class BatchRequest(ActiveRequest):
         """Whether this step computes the logits of its next token."""
         return all(branch.row >= 0 for branch in self.branches)
 
-    def logits(self, of_row: Callable[[int], Floats]) -> Floats:
-        """The logits to choose from, shape (n_vocab,); with guidance, those of both branches mixed."""
-        conditional = of_row(self.branches[0].row)
+    def logits(self, of_row: Callable[[int], Floats], back: int = 0) -> Floats:
+        """The logits to choose from, shape (n_vocab,); with guidance, those of both branches mixed.
+
+        `back`: those of so many rows before the last.
+        """
+        conditional = of_row(self.branches[0].row - back)
         if len(self.branches) == 1:
             return conditional
-        return apply_cfg(conditional, of_row(self.branches[1].row), self.job.request.params.guidance_scale)
+        return apply_cfg(conditional, of_row(self.branches[1].row - back), self.job.request.params.guidance_scale)
 
     def push(self, token: int) -> None:
         """Append the chosen token to all branches."""

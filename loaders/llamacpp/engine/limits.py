@@ -22,6 +22,12 @@ class EngineLimits:
     keep: int | None = None
     cache_bytes: int = 0
     checkpoints: int = 0
+    speculates: bool = False  # drafts are checked
+
+    @property
+    def exact(self) -> bool:
+        """Whether logits must not depend on what else is in a step, which only the flash kernel ensures."""
+        return not self.shared or self.speculates
 
     @property
     def sequences(self) -> int:

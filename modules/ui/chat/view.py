@@ -230,6 +230,10 @@ def reply_details(meta: Mapping[str, Any]) -> str:
         told.append(tr("chat.detail_prompt", n=_number(meta["prompt_seconds"])))
     if _number(meta.get("queued_seconds")) >= 0.1:
         told.append(tr("chat.detail_queued", n=_number(meta["queued_seconds"])))
+    if drafted := _whole(meta.get("drafted_tokens")):
+        told.append(tr("chat.detail_drafts", accepted=_whole(meta.get("accepted_tokens")), drafted=drafted))
+    if _whole(meta.get("replaced")):
+        told.append(tr("chat.detail_banned", n=_whole(meta["replaced"]), tokens=_whole(meta.get("taken_back"))))
     asked = meta.get("asked")
     dropped = _whole(asked.get("dropped")) if isinstance(asked, Mapping) else 0
     if dropped:
