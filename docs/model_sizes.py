@@ -41,7 +41,6 @@ def models_table() -> str:
             if fewest is not None:
                 split.append(f"{name} ({sum(placements[f'{layers + 1}/{fewest}'][:3]) / 1e9:.0f})")
         more = "" if not seen - set(whole) else "also " if whole else "the same"
-        lines.append(
-            f"| {size} GB | {more}{', '.join(whole) or ('' if more else 'none of these: up to 3B')} | {', '.join(split)} |"
-        )
+        fits = ", ".join(whole) or ("" if more else "none of these: up to 3B")
+        lines.append(f"| {size} GB | {more}{fits} | {', '.join(split)} |")
     return "\n".join(lines) + "\n"

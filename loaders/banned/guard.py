@@ -108,7 +108,7 @@ class BanGuard:
         if ends:
             return None
         held = HeldToken(token, self._at)
-        begins = (begun == place or place == 0 for _, begun, _ in after.open)
+        begins = (place in (begun, 0) for _, begun, _ in after.open)
         if any(begins) or (after.rest and after.rest_place == place):
             held.raw = raw.copy()
             held.logits = held.raw if logits is raw else logits.copy()

@@ -61,8 +61,7 @@ class BannedPattern:
 
     def _add(self, text: str) -> None:
         at = 0
-        for char in text:
-            char = self._fold(char)
+        for char in map(self._fold, text):
             following = self._trie[at].get(char)
             if following is None:
                 following = self._trie[at][char] = len(self._trie)

@@ -42,11 +42,7 @@ class ChatService:
     """The conversations of this installation. May be used from several threads."""
 
     def __init__(
-        self,
-        store: ConversationStore,
-        characters: Characters,
-        templates: Templates,
-        generator: Generator,
+        self, store: ConversationStore, characters: Characters, templates: Templates, generator: Generator
     ) -> None:
         self._store = store
         self._characters = characters

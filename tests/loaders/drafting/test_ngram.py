@@ -38,7 +38,7 @@ def test_it_finds_what_a_search_of_the_whole_text_finds(
 def test_a_text_that_has_gone_back_is_searched_as_it_is(
     before: list[list[int]], back: int, after: list[list[int]]
 ) -> None:
-    drafter, ids = NgramDrafter(), sum(before, [])
+    drafter, ids = NgramDrafter(), [token for piece in before for token in piece]
     drafter.propose(ids, 4)
     del ids[max(len(ids) - back, 1) :]
     for piece in after:
