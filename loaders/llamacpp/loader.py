@@ -14,7 +14,7 @@ from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemor
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
 from loaders.gpus import Gpu, check_gpus_respond
-from loaders.llamacpp import architecture, load_trial, openmp
+from loaders.llamacpp import architecture, load_trial, spinning
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.threads import candidate_counts, choose_threads, find_fastest, physical_cores
@@ -217,7 +217,7 @@ def load_gguf(
             sizes = native.allocated_sizes()
         threads, reason = choose_threads(options.threads)
         if not options.threads and not place.placement.layers and not architecture.explain_embedding_only(header):
-            threads, reason = openmp.run_in_short_thread(
+            threads, reason = spinning.run_in_short_thread(
                 lambda: _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
             )
             context.set_threads(threads, options.threads_batch or threads)

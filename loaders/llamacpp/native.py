@@ -258,6 +258,11 @@ class LlamaContext:
             C.llama_synchronize(self.pointer)  # a GPU may still be computing
         return code
 
+    @property
+    def threads(self) -> int:
+        """The largest number of threads of a step."""
+        return max(int(C.llama_n_threads(self.pointer)), int(C.llama_n_threads_batch(self.pointer)))
+
     def set_threads(self, one: int, several: int) -> None:
         """The number of threads for a step of one token, and for one of several. Between two steps."""
         C.llama_set_n_threads(self.pointer, one, several)

@@ -25,6 +25,7 @@ from loaders.llamacpp.engine.prompt_chunking import PromptChunker
 from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
 from loaders.llamacpp.native import LlamaBatch, LlamaContext
+from loaders.llamacpp.spinning import SpinControl
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.logits import Floats, make_token, require_finite, token_logprob
 from loaders.sampler import make_sampler
@@ -61,8 +62,13 @@ class BatchEngine(Engine[BatchRequest]):
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
         self._speculation = Speculation(context, limits, drafts)
+        self._spins = SpinControl(context.threads)
         self._beside = 0  # rows of replies in the batch of this step
         self._thread.start()
+
+    def close(self) -> None:
+        super().close()
+        self._spins.rest()
 
     def seconds_per_token(self) -> float:
         """The time per token of a reply that is alone in its step; 0 if too few have been measured. From any thread."""
@@ -123,6 +129,11 @@ class BatchEngine(Engine[BatchRequest]):
     def _forget(self) -> None:
         self._sequences.clear()
 
+    def _rest(self) -> None:
+        self._spins.rest()
+        super()._rest()
+        self._spins.begin()
+
     # --- one step ---
 
     def _fill(self) -> None:
@@ -141,6 +152,7 @@ class BatchEngine(Engine[BatchRequest]):
         self._fill()
         if not self._batch.size:
             return False
+        self._spins.adapt()
         started = time.monotonic()
         # steps with replies only are short
         short = self._batch.size == self._beside
