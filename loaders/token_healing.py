@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from loaders.base import Token, Tokenizer
 
-_MOST = 4  # tokens that are given back at most
+_MOST = 4  # how many tokens may be chosen again
 
 _indexes: weakref.WeakKeyDictionary[Tokenizer, VocabularyIndex] = weakref.WeakKeyDictionary()
 

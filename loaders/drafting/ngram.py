@@ -14,7 +14,7 @@ _CLASSES = len(SIZES)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class DraftedTokens:
     """Guessed tokens. `kind` says how much they can be trusted: drafts of one kind turn out alike."""
 
     tokens: list[int]
@@ -34,7 +34,7 @@ class NgramDrafter:
         self._last: dict[int, tuple[int, int]] = {}  # hash of an n-gram -> the position after it, its occurrences
         self._indexed: list[int] = []
 
-    def propose(self, ids: Sequence[int], most: int) -> Draft | None:
+    def propose(self, ids: Sequence[int], most: int) -> DraftedTokens | None:
         """Up to `most` tokens that could follow; None if the text's end is new."""
         self._index(ids)
         length = len(ids)
@@ -49,11 +49,11 @@ class NgramDrafter:
             while 0 < len(found) < most:  # the text repeats itself up to its end
                 found += found[: most - len(found)]
             if found:
-                return Draft(found, kind)
+                return DraftedTokens(found, kind)
         return None
 
     def _index(self, ids: Sequence[int]) -> None:
-        """Every n-gram that ends before the last token. A text that has gone back is indexed anew from there."""
+        """Every n-gram that ends before the last token. A text that was cut is indexed again from the cut on."""
         known = self._indexed
         if len(known) >= len(ids) or (known and known[-1] != ids[len(known) - 1]):
             known.clear()

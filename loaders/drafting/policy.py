@@ -79,7 +79,7 @@ class DraftPolicy:
         return best
 
     def judge(self, kind: int, drafted: int, accepted: int) -> None:
-        """So many of the drafted tokens were right."""
+        """`accepted` of the drafted tokens were right."""
         self._right[kind] = self._right[kind] * _HALF_LIFE + accepted
         self._wrong[kind] = self._wrong[kind] * _HALF_LIFE + (accepted < drafted)
 

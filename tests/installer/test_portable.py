@@ -38,7 +38,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
         subprocess.run([*git, *command], cwd=layout.root, check=True)
     layout.files.mkdir()
     layout.env.symlink_to(sys.prefix)
-    write_state(layout, {"gpu": "N", "complete": True, "root": str(layout.root), **fingerprints(layout)})
+    write_state(layout, {"gpu": "N", "complete": True, "root": str(layout.root), "parts": fingerprints(layout)})
     monkeypatch.setattr(portable, "_check_llama", lambda layout, packages: None)
     monkeypatch.setattr(portable, "_try", lambda made: None)
     return layout

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from loaders.drafting.ngram import Draft, NgramDrafter
+from loaders.drafting.ngram import DraftedTokens, NgramDrafter
 from loaders.engine.active_request import ActiveRequest
 from loaders.llamacpp.engine.fallback_state import FallbackState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
@@ -49,7 +49,7 @@ class BatchRequest(ActiveRequest):
     branches: list[Branch] = field(default_factory=list)
     held: Floats | None = None  # the logits of the next token, while its grammar is computing
     drafter: NgramDrafter | None = None
-    draft: Draft | None = None  # guessed tokens that this step checks
+    draft: DraftedTokens | None = None  # guessed tokens that this step checks
     fallback: FallbackState | None = None  # a state to go back to, while tokens are held back
 
     @property
@@ -75,7 +75,7 @@ class BatchRequest(ActiveRequest):
     def logits(self, of_row: Callable[[int], Floats], back: int = 0) -> Floats:
         """The logits to choose from, shape (n_vocab,); with guidance, those of both branches mixed.
 
-        `back`: those of so many rows before the last.
+        `back`: those of the row this many before the last.
         """
         conditional = of_row(self.branches[0].row - back)
         if len(self.branches) == 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loaders.drafting.ngram import SIZES, Draft, NgramDrafter
+from loaders.drafting.ngram import SIZES, DraftedTokens, NgramDrafter
 from loaders.drafting.policy import LENGTHS, DraftPolicy
 from loaders.job import LogitsRequest, ScoreRequest
 from loaders.llamacpp.engine.batch_request import BatchRequest
@@ -51,8 +51,8 @@ class Speculation:
             if run.draft:
                 rows += len(run.draft.tokens) * len(run.branches)
 
-    def judge(self, run: BatchRequest, draft: Draft, accepted: int) -> None:
-        """So many tokens of a draft were right."""
+    def judge(self, run: BatchRequest, draft: DraftedTokens, accepted: int) -> None:
+        """`accepted` tokens of a draft were right."""
         self._policy.judge(draft.kind, len(draft.tokens), accepted)
         self._accepted += accepted * len(run.branches)
         run.job.report.drafted_tokens += len(draft.tokens)
@@ -63,8 +63,8 @@ class Speculation:
         if self._replies:
             self._policy.note(rows, self._replies, seconds, self._accepted)
 
-    def _draft(self, run: BatchRequest, rows: int) -> Draft | None:
-        """A draft that is expected to pay, in a step that has so many rows without it."""
+    def _draft(self, run: BatchRequest, rows: int) -> DraftedTokens | None:
+        """A draft that is expected to pay, in a step of `rows` rows without it."""
         most = self._longest(run)
         branches = len(run.branches)
         room = min(
@@ -84,7 +84,7 @@ class Speculation:
             return None
         lengths = sorted({min(length, len(draft.tokens)) for length in LENGTHS})
         length = self._policy.length(draft.kind, lengths, rows, branches)
-        return Draft(draft.tokens[:length], draft.kind) if length else None
+        return DraftedTokens(draft.tokens[:length], draft.kind) if length else None
 
     def _longest(self, run: BatchRequest) -> int:
         asked = run.job.request.params.prompt_lookup_num_tokens
