@@ -7,23 +7,20 @@ llama-server drafts with its own n-gram search; it is measured over HTTP.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from bench.figure import Figure, Side, in_turn, write
-from bench.llama_programs import environment, program
-from bench.llama_server import in_full
+from bench.llama_server import in_full, llama_server
 from bench.one_stream import default_threads, model_file
 from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
 
-TOKENS, ROUNDS, SEEDS, PORT = 160, 5, 200, 8093
+TOKENS, ROUNDS, SEEDS = 160, 5, 200
+#: llama-server with its own n-gram drafts.
+DRAFTS = ("-fa", "on", "--spec-type", "ngram-simple")
 _LIST = "".join(f"{number}. The {name} is kept in the {place}.\n" for number, (name, place) in enumerate(
     [("hammer", "shed"), ("kettle", "kitchen"), ("ladder", "garage"), ("lantern", "cellar"), ("rope", "attic")], 1
 ))  # fmt: skip
@@ -46,29 +43,6 @@ def speed(model: Model, prompt: str) -> float:
     stream = model.generate(Request(model.tokenizer.encode(prompt), GREEDY, TOKENS))
     count = len(list(stream))
     return (count - 1) / stream.report.decode_seconds
-
-
-@contextmanager
-def drafting_server(path: Path, threads: int) -> Iterator[str]:
-    """llama-server with its own n-gram drafts."""
-    server = program("llama-server")
-    command = [
-        server, "-m", str(path), "-t", str(threads), "-tb", str(threads), "-c", "2048", "-np", "1", "-fa", "on",
-        "--port", str(PORT), "--no-webui", "--spec-type", "ngram-simple",
-    ]  # fmt: skip
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment(server), **quiet) as process:  # type: ignore[call-overload]
-        try:
-            url = f"http://127.0.0.1:{PORT}"
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"{url}/health").close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
 
 
 def server_speed(url: str, prompt: str) -> float:
@@ -106,7 +80,7 @@ def compare(path: Path, kind: str, threads: int, rounds: int) -> list[Figure]:
         found.append(Figure("", f"{kind}: {SEEDS} seeds", "replies", *sides, 1.0))
         if kind == "F32":
             prompt = PROMPTS["text that repeats its prompt"]
-            with drafting_server(path, threads) as url:
+            with llama_server(threads, parallel=1, n_ctx=2048, model=path, more=DRAFTS) as url:
                 ours, peer = in_turn(rounds, lambda: speed(drafting, prompt), lambda: server_speed(url, prompt))
             sides = Side("engine", ours), Side("llama-server, ngram-simple", peer)
             found.append(Figure("", "F32: text that repeats its prompt", "tokens/s", *sides, 1.0))

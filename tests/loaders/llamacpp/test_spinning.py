@@ -134,7 +134,7 @@ def test_a_system_without_these_figures_keeps_its_own_way(
     assert not spins.short
 
 
-def test_real_figures(demo_model_path: Path) -> None:
+def test_real_figures() -> None:
     if not Path("/proc/stat").exists():
         pytest.skip("Linux only")
     use = CpuUse()
