@@ -26,12 +26,8 @@ def program(name: str) -> str:
 
 
 def environment(program: str) -> dict[str, str]:
-    """The environment variables with which it finds its libraries: a wheel cannot contain the links to them.
-
-    How its threads wait is its own default, not what our loader sets for itself (loaders/llamacpp/openmp.py).
-    """
-    own = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-    return {**own, "LD_LIBRARY_PATH": str(_links(Path(program).parent))}
+    """The environment variables with which it finds its libraries: a wheel cannot contain the links to them."""
+    return {**os.environ, "LD_LIBRARY_PATH": str(_links(Path(program).parent))}
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,12 +41,15 @@ PEER_SAMPLING = {
 
 
 @contextmanager
-def llama_server(threads: int, *, parallel: int, n_ctx: int) -> Iterator[str]:
+def llama_server(
+    threads: int, *, parallel: int, n_ctx: int, model: Path | None = None, more: Sequence[str] = ()
+) -> Iterator[str]:
+    """Its address; `more` are further arguments."""
     port = free_port()
     server = program("llama-server")
     command = [
-        server, "-m", str(model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
-        "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui",  # its own default for attention
+        server, "-m", str(model or model_file()), "-t", str(threads), "-tb", str(threads), "-c", str(n_ctx),
+        "-np", str(parallel), "--kv-unified", "--port", str(port), "--no-webui", *more,  # its own default for attention
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=environment(server), **quiet) as process:

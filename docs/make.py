@@ -1,6 +1,6 @@
 """Generates the tables and pictures in the documents: tables from the declarations, pictures of the samplers at work.
 
-python docs/make.py             the tables, also that of the flags in README.md
+python docs/make.py             the tables, also those of the flags
 python docs/make.py --check     exit code 1 when a table is out of date
 python docs/make.py --pictures  the pictures, too; they need the demo model in models/
 """
@@ -16,10 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs.cards import cards_table  # noqa: E402
+from docs.model_sizes import models_table  # noqa: E402
 from loaders import LOADERS  # noqa: E402
 from loaders.params import GROUPS, SamplingParams  # noqa: E402
 from modules.config.atomic import write_text  # noqa: E402
-from modules.config.flag_table import render_table  # noqa: E402
+from modules.config.flag_table import render_ignored, render_table  # noqa: E402
 from modules.extensions.hooks import HOOKS  # noqa: E402
 from modules.training.lora.settings import GROUPS as TRAINING_GROUPS  # noqa: E402
 from modules.training.lora.settings import LoraSettings  # noqa: E402
@@ -83,9 +84,16 @@ def flags_table() -> str:
     return render_table(LOADERS)
 
 
+def ignored_table() -> str:
+    """The flags of the original that have no effect here."""
+    return render_ignored(LOADERS)
+
+
 #: The file, the name of the marker, and the contents.
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
-    ("README.md", "flags", flags_table),
+    ("README.md", "models", models_table),
+    ("docs/flags.md", "flags", flags_table),
+    ("docs/coming-from-the-original.md", "ignored", ignored_table),
     ("docs/getting-started.md", "cards", cards_table),
     ("docs/extensions.md", "hooks", hooks_table),
     ("docs/samplers.md", "knobs", knobs_table),

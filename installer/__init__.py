@@ -40,4 +40,5 @@ installation. From the bottom up; a file imports only files in the lines above i
     environment/additions                           packages added to a finished environment
     llama_cpp/unused_gpu                            a chosen card that llama.cpp does not use: why, and when to retry
     make_lock                                       makes requirements*.txt from the .in files; for developers
+    make_portable                                   packs a finished installation into an archive; for developers
 """

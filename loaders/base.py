@@ -69,6 +69,10 @@ class Report:
     queued_seconds: float = 0.0
     seed: int = -1  # the seed that was used, also if it was random
     finish: Finish | None = None
+    replaced: int = 0  # tokens that were replaced because a banned string began with them
+    taken_back: int = 0  # tokens that had been computed and were removed for that reason
+    drafted_tokens: int = 0  # guessed tokens that were checked
+    accepted_tokens: int = 0  # those of them that were right, each of which saved a step
     warnings: list[str] = field(default_factory=list)
 
 
@@ -119,6 +123,7 @@ class Request:
     alternatives: int | None = None
     cancel: threading.Event = field(default_factory=CancelEvent)
     processors: Sequence[LogitsProcessor] = ()
+    begun: bytes = b""  # the text that the reply must begin with, which is not part of what its reader gets
     label: str = ""  # who sent it, for the queue view
     id: int = field(default_factory=itertools.count(1).__next__)  # in this run of the program
 

@@ -101,6 +101,11 @@ class SamplingParams(Knobs):
         0, ge=0, range=(0, 200_000, 256), group="length",
         help="Maximum tokens of prompt and reply together. 0 is the model's full context.",
     )  # fmt: skip
+    truncation_keep: float = knob(
+        0.75, ge=0.1, le=1, range=(0.1, 1, 0.05), group="length", advanced=True,
+        help="When a chat no longer fits, its oldest messages are left out until about this part of the prompt's room "
+        "is used, so that the next prompts begin alike and are reused. 1 leaves out as few as possible each time.",
+    )  # fmt: skip
     min_length: int = knob(
         0, ge=0, range=(0, 2000, 1), group="length", preset=True, aliases=("min_tokens",),
         help="Minimum length of a reply in tokens.",
@@ -303,12 +308,26 @@ class SamplingParams(Knobs):
         "", lines=2, group="stopping",
         help='Stop a reply before any of these strings. Quoted, separated by commas: "\\n", "\\nYou:"',
     )  # fmt: skip
+    banned_strings: Text = knob(
+        "", lines=4, group="stopping",
+        help="Words and phrases that never appear in a reply, one per line; /.../ is a regular expression. When one "
+        "has begun, the reply goes back and continues differently.",
+    )  # fmt: skip
+    banned_strings_ignore_case: bool = knob(
+        True, neutral=True, group="stopping", advanced=True, help="Find banned strings in any case.",
+        help_off="Find banned strings only in the case in which they are written.",
+    )  # fmt: skip
     custom_token_bans: Text = knob(
         "", lines=2, group="stopping", help="IDs of tokens that are never generated, separated by commas."
     )
     ban_eos_token: bool = knob(
         False, group="stopping", aliases=("ignore_eos",),
         help="Ban the end-of-sequence token: replies continue up to max_new_tokens.",
+    )  # fmt: skip
+    token_healing: bool = knob(
+        False, group="stopping", advanced=True,
+        help="Token healing: if the prompt ends inside a word, its last tokens are chosen again together with the "
+        "reply.",
     )  # fmt: skip
     add_bos_token: bool = knob(
         True, neutral=True, group="stopping", help="Add the model's start token (BOS) to the prompt.",

@@ -15,10 +15,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from loaders.base import LogitsProcessor, Request, Tokenizer
+from errors import EngineFailed, NonFiniteLogits
+from loaders.banned.guard import BanGuard, Return, allowed_mask
+from loaders.banned.pattern import compile_banned_strings
+from loaders.base import LogitsProcessor, Report, Request, Token, Tokenizer
 from loaders.job import Job
 from loaders.logits import Floats
 from loaders.sampling import SamplerBuffers, SamplerChain, find_breaker_ids
+from loaders.token_healing import BegunText
 
 
 class GrammarConstraint(Protocol):
@@ -45,13 +49,19 @@ class GrammarConstraint(Protocol):
         """Accept this token, which is allowed."""
         ...
 
+    def rewind(self, count: int) -> object:
+        """Go back by this many accepted tokens."""
+        ...
+
     def close(self) -> None: ...
 
 
 class RequestSampler:
     """Chooses the tokens of one request. Must not be used by two threads at once.
 
-    `begin`, then `outcome` until it returns a token, so that no other request waits for this one's grammar.
+    `begin`, then `outcome` until it returns a token, so that no other request waits for this one's grammar. With banned
+    strings a choice may go back: then `dropped` tokens, which were returned earlier, are no longer part of the reply,
+    and what is returned follows those before them.
     """
 
     def __init__(
@@ -60,19 +70,28 @@ class RequestSampler:
         grammar: GrammarConstraint | None = None,
         processors: Sequence[LogitsProcessor] = (),
         ids: Sequence[int] = (),
+        guard: BanGuard | None = None,
+        begun: BegunText | None = None,
     ) -> None:
         """`processors` see `ids`, the prompt's, and all tokens chosen since."""
         self._chain = chain
         self._grammar = grammar
         self._processors = processors
         self._ids = list(ids) if processors else []
-        self._logits: Floats | None = None  # the logits of the current choice, while the grammar is computing
+        self._guard = guard
+        self._begun = begun
+        self._raw: Floats | None = None  # the model's logits of the current choice
+        self._logits: Floats | None = None  # the same as changed by the processors
+        self._banned: frozenset[int] = frozenset()  # tokens that the current choice excludes
+        self._attempt = 0  # choices that were made at this position because of banned strings
         self._free = 0  # the choice without the grammar
         self._asked: Future[bytes | None] | None = None
         #: Whether it must follow a grammar.
         self.has_grammar = grammar is not None
         #: When the grammar was last asked (monotonic, in seconds), and how many seconds its last answer took.
         self.asked_at = self.answered_in = 0.0
+        #: How many tokens before the one that was returned last are no longer part of the reply.
+        self.dropped = 0
 
     @property
     def seed(self) -> int:
@@ -97,19 +116,53 @@ class RequestSampler:
         """Whether its grammar is expected to answer in this time: its last answer did, and this one is not overdue."""
         return self.answered_in <= seconds and time.monotonic() - self.asked_at <= seconds
 
+    # --- choosing ---
+
     def begin(self, logits: Floats) -> int | None:
         """The next token from logits, shape (n_vocab,); None if a grammar must be asked. Raises: EngineFailed."""
+        self._raw = logits
         for process in self._processors:
             logits = process(self._ids, np.array(logits, np.float32))  # a copy, so that the engine's own do not change
-        self._free = self._chain.choose(logits)
-        if not self._grammar:
-            return self._chosen(self._free)
-        self._logits = np.array(logits, np.float32)
-        # computing a mask for every token is slow: only if the free choice violates the grammar
-        self.asked_at = time.monotonic()
-        self._asked = self._grammar.attempt(self._free)
-        self._asked.add_done_callback(partial(self._note, self.asked_at))
-        return None
+        self._logits = logits
+        self._banned, self._attempt, self.dropped = frozenset(), 0, 0
+        if self._grammar:
+            self._raw = np.array(self._raw, np.float32)
+            self._logits = self._raw if not self._processors else np.array(logits, np.float32)
+        return self._next()
+
+    def _next(self) -> int | None:
+        """Choose until a token is accepted, or the grammar must be asked."""
+        while True:
+            self._free = self._draw(None)
+            if self._grammar:
+                # computing a mask for every token is slow: only if the free choice violates the grammar
+                self.asked_at = time.monotonic()
+                self._asked = self._grammar.attempt(self._free)
+                self._asked.add_done_callback(partial(self._note, self.asked_at))
+                return None
+            if self._accepts(self._free, followed=0):
+                return self._free
+
+    def _draw(self, allowed: npt.NDArray[np.bool_] | None) -> int:
+        """The chain's choice among the allowed tokens that are not banned; among all allowed ones if none is left."""
+        assert self._logits is not None
+        if self._begun and self._begun.left:
+            allowed = self._begun.allowed() if allowed is None else allowed & self._begun.allowed()
+        if self._banned:
+            assert self._guard
+            left = allowed_mask(len(self._logits), self._banned)
+            if allowed is not None:
+                left &= allowed
+            try:
+                if left.any():
+                    return self._chain.choose(self._logits, left, self._attempt)
+            except NonFiniteLogits:
+                raise
+            except EngineFailed:  # other bans exclude the rest
+                pass
+            self._guard.let_through()
+            self._banned, self._attempt = frozenset(), 0
+        return self._chain.choose(self._logits, allowed)
 
     def _note(self, asked_at: float, _answer: object) -> None:
         self.answered_in = time.monotonic() - asked_at
@@ -118,7 +171,6 @@ class RequestSampler:
         """The token of the choice that has begun; None if it is not known within this time. Raises: UserError."""
         assert self._grammar
         assert self._asked
-        assert self._logits is not None
         try:
             answer = self._asked.result(seconds)
         except (FutureTimeout, TimeoutError):  # the same from Python 3.11 on
@@ -127,18 +179,70 @@ class RequestSampler:
             self._asked = None
             raise
         token, self._asked = self._free, None
-        if answer is not None:
-            token = self._chain.choose(self._logits, self._grammar.mask_of(answer))
+        mask = None if answer is None else self._grammar.mask_of(answer)
+        if mask is not None:
+            token = self._draw(mask)
+        if not self._accepts(token, followed=int(mask is None)):
+            return self._next()
+        if mask is not None:
             self._grammar.accept(token)
         self._logits = None
-        return self._chosen(token)
+        return token
 
-    def _chosen(self, token: int) -> int:
-        """Advance to the next position."""
+    def _accepts(self, token: int, followed: int) -> bool:
+        """Advance to the next position with this token, unless a banned string demands to choose again.
+
+        `followed`: 1 if the grammar has accepted it already.
+        """
+        if self._guard:
+            assert self._raw is not None
+            assert self._logits is not None
+            if again := self._guard.offer(token, self._raw, self._logits):
+                self._go_back(again, followed)
+                return False
         self._chain.accept(token)
+        if self._begun:
+            self._begun.accept(token)
         if self._processors:
             self._ids.append(token)
-        return token
+        return True
+
+    def _go_back(self, again: Return, followed: int) -> None:
+        self._chain.rewind(again.dropped)
+        if self._grammar and again.dropped + followed:
+            self._grammar.rewind(again.dropped + followed)
+        if self._begun:
+            self._begun.rewind(again.dropped)
+        if self._processors and again.dropped:
+            del self._ids[-again.dropped :]
+        self.dropped += again.dropped
+        self._raw, self._logits = again.raw, again.logits
+        self._banned, self._attempt = again.banned, again.attempt
+
+    # --- what the reader gets ---
+
+    @property
+    def held(self) -> int:
+        """How many returned tokens the reader does not have yet."""
+        return self._guard.held if self._guard else 0
+
+    def chosen_from(self, logits: Floats) -> Floats:
+        """The logits of the token that was returned last; `logits` are those of the last step."""
+        return self._raw if self._guard and self._raw is not None else logits
+
+    def deliver(self, token: Token) -> Sequence[Token]:
+        """The token that was returned last, as its reader gets it; returns those that the reader may have now."""
+        if self._begun:
+            token = self._begun.strip(token)
+        return self._guard.note(token) if self._guard else (token,)
+
+    def finish(self, report: Report) -> Sequence[Token]:
+        """The reply has ended: the tokens that its reader still gets. What was avoided goes to the report."""
+        if not self._guard:
+            return ()
+        left = self._guard.finish()
+        report.taken_back, report.replaced = self._guard.taken_back, self._guard.replaced
+        return left
 
     def close(self) -> None:
         if self._grammar:
@@ -187,12 +291,15 @@ def make_sampler(
     `n_ctx` replaces a range of "all". A grammar is closed with the sampler, and at once if this raises. Raises:
     InvalidInput.
     """
-    request, report = job.request, job.report
+    request, report, params = job.request, job.report, job.request.params
     try:
         chain = make_chain(request, tokenizer, end_ids, n_ctx=n_ctx, warnings=report.warnings, scratch=scratch)
+        banned = compile_banned_strings(params.banned_strings, params.banned_strings_ignore_case)
     except BaseException:
         if grammar:
             grammar.close()
         raise
     report.seed = chain.seed
-    return RequestSampler(chain, grammar, request.processors, request.ids)
+    guard = BanGuard(banned, tokenizer, end_ids, request.ids, report.warnings) if banned else None
+    begun = BegunText(request.begun, tokenizer) if request.begun else None
+    return RequestSampler(chain, grammar, request.processors, request.ids, guard, begun)

@@ -21,6 +21,7 @@ from loaders.params import SamplingParams
 from loaders.process import load_in_this_process, load_model
 from modules.chat.characters import Characters
 from modules.chat.edits import ConversationEdits
+from modules.chat.phrases import PhraseMeter
 from modules.chat.prompt.client_chat import ChatPromptBuilder
 from modules.chat.service import ChatService
 from modules.chat.store.archive import ChatArchive
@@ -32,7 +33,7 @@ from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
 from modules.config.settings import Settings, find_settings_file
 from modules.config.user_data import copy_shipped_files, user_paths
-from modules.extensions import Extensions
+from modules.extensions import INCLUDED, Extensions
 from modules.extensions.compat import build_shims
 from modules.generation.completions import CompletionService
 from modules.generation.draft_generation import DraftWriter
@@ -83,6 +84,7 @@ class App:
     templates: Templates
     prompts: NamedTexts
     grammars: NamedTexts
+    banned_lists: NamedTexts
     drafts: Drafts
     generator: Generator
     completions: CompletionService
@@ -94,6 +96,7 @@ class App:
     chats: ChatService
     edits: ConversationEdits
     archive: ChatArchive
+    phrases: PhraseMeter
     perplexity: PerplexityManager
     training: TrainingManager
 
@@ -105,10 +108,9 @@ class App:
         copy_shipped_files(root, paths.root)
         paths.ensure()
         ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
-        delete_temporaries(
-            (paths.root, paths.cache), deep=(*ours, paths.grammars, paths.prompts, paths.logs, paths.training)
-        )
-        extensions = Extensions(paths.extensions)
+        texts = (paths.grammars, paths.banned_strings, paths.prompts)
+        delete_temporaries((paths.root, paths.cache), deep=(*ours, *texts, paths.logs, paths.training))
+        extensions = Extensions(paths.extensions, INCLUDED, root / "requirements.txt")
         settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
         shelf = ModelCatalog(paths)
@@ -135,7 +137,9 @@ class App:
         drafts = Drafts(paths.logs / "drafts")
         components: dict[str, Any] = {}
         given = {**launch.server.model_dump(), **launch.load_options}
-        modules = build_shims(given, settings.model_dump(), lambda: models.loaded, generator.session, components)
+        modules = build_shims(
+            given, settings.model_dump(), lambda: models.loaded, generator.session, components, paths.root
+        )
         troubles = extensions.load([*settings.default_extensions, *launch.server.extensions], settings.kept, modules)
         machine = SystemMemory()
         return cls(
@@ -156,8 +160,11 @@ class App:
             badges=FitBadges(models, model_settings, machine, LOADERS),
             presets=Presets(paths),
             templates=templates,
-            prompts=NamedTexts(paths.prompts, ".txt", "prompt"),
+            prompts=NamedTexts(
+                paths.prompts, ".txt", "prompt", also=[paths.logs / "notebook"]
+            ),  # the original's newer place
             grammars=NamedTexts(paths.grammars, ".gbnf", "grammar"),
+            banned_lists=NamedTexts(paths.banned_strings, ".txt", "list"),
             drafts=drafts,
             generator=generator,
             completions=CompletionService(generator),
@@ -169,6 +176,7 @@ class App:
             chats=chats,
             edits=ConversationEdits(chats, store),
             archive=ChatArchive(store),
+            phrases=PhraseMeter(store),
             perplexity=PerplexityManager(
                 models, PerplexityTexts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")
             ),

@@ -7,20 +7,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 
 from loaders import LOADERS
 from loaders.base import Model
 from loaders.params import SamplingParams
+from loaders.sampling.candidates import Candidates
 from modules.chat.service import ReplySettings
 from modules.config.flag_catalog import FlagCatalog
+from modules.config.flag_table import render_table
+from modules.config.flags import read_flags
 from modules.extensions.hooks import HookCall
+from modules.families.reply_format import ReplyFormat
+from modules.ui import texts
 from tests.extensions.conftest import Home, home  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "README.ru.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+DOCUMENTS = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "contributing.md").read_text("utf-8"), re.DOTALL)
 TUTORIAL = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extensions.md").read_text("utf-8"), re.DOTALL)
 
 
@@ -49,13 +58,14 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_every_document_is_named_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert [each.name for each in DOCUMENTS[2:] if f"docs/{each.name}" not in readme] == []
+    assert [each.name for each in DOCUMENTS[len(TOP) :] if f"docs/{each.name}" not in readme] == []
 
 
 def test_the_files_to_change_are_there() -> None:
     """docs/contributing.md names files, and names in them, from the repository's root."""
     text = (ROOT / "docs" / "contributing.md").read_text("utf-8")
     files = re.findall(r"`((?:loaders|modules|tests|docs)/[\w/.]+\.\w+)`", text)
+    files = [name for name in files if "NAME" not in name]
     assert len(files) > 20
     assert [name for name in files if not (ROOT / name).is_file()] == []
     named = " ".join((ROOT / name).read_text("utf-8") for name in files if name.endswith(".py"))
@@ -91,6 +101,65 @@ def test_commands_and_flags_are_there(document: Path) -> None:
         if not (ROOT / file).exists():
             wrong.append(file)
     assert not wrong
+
+
+def test_the_readme_is_short_and_its_pictures_are_there() -> None:
+    for file in TOP[:2]:
+        text = file.read_text("utf-8")
+        assert len(text.splitlines()) <= 150
+        assert text.count("![") >= 2  # with test_links_lead_somewhere
+
+
+def test_one_version_everywhere() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert version
+    assert f"version-{version[1]}-" in (ROOT / "README.md").read_text("utf-8")
+    assert f"## {version[1]}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith("MIT License")
+
+
+# --- the recipes of contributing.md ---
+
+
+def _run(code: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"__name__": "recipe"}
+    exec(compile(code, "contributing.md", "exec"), found)
+    return found
+
+
+def test_the_sampler_samples() -> None:
+    candidates = Candidates(np.array([0.0, 3.0, 1.0, 2.0], np.float32))
+    _run(RECIPES[0])["best_share"](candidates, 0.5)
+    assert sorted(candidates.ids.tolist()) == [1, 3]
+
+
+def test_the_loader_loads_and_has_its_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = _run(RECIPES[1])["Heron"]
+    monkeypatch.setitem(sys.modules, "heron_engine", MagicMock(HeronModel=lambda path, options: (path, options)))
+    assert (loader.accepts(Path("x.heron")), loader.accepts(Path("x.gguf")), loader.missing()) == (90, 0, None)
+    options = read_flags(["--wing-span", "70"], ROOT, {"Heron": loader}, file_text="").load_options
+    assert loader.load(Path("x.heron"), loader.Options.parse(options), lambda *_: True)[1].wing_span == 70
+    assert "`--wing-span N`" in render_table({"Heron": loader})
+
+
+def test_the_family_is_read() -> None:
+    parser = ReplyFormat(_run(RECIPES[2])["FAMILY"]).parser()
+    parts = [*parser.push("<|muse|>hm<|/muse|>Yes."), *parser.finish()]
+    assert [(part.kind, part.text) for part in parts if part.text] == [("thought", "hm"), ("text", "Yes.")]
+
+
+def test_a_language_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("en", "xx"):
+        text = (texts.FOLDER / "en.yaml").read_text("utf-8")
+        (tmp_path / f"{name}.yaml").write_text(text.replace("name: English", f"name: Own {name}"), "utf-8")
+    monkeypatch.setattr(texts, "FOLDER", tmp_path)
+    texts._name.cache_clear()
+    try:
+        assert ("Own xx", "xx") in texts.language_choices()
+        assert texts.known_language("xx") == "xx"
+        assert texts.read_catalog("xx").keys() == texts.read_catalog("en").keys()
+    finally:
+        texts._name.cache_clear()
 
 
 # --- the tutorial of extensions ---

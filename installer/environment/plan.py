@@ -11,6 +11,9 @@ from installer.hardware.processor import cpu_fingerprint
 from installer.layout import Layout
 from installer.llama_cpp.library_pointer import is_dangling
 
+#: The folder of an environment that can be moved: its Python is a complete one, not a link to another.
+ANYWHERE = "anywhere"
+
 _PARTS = {
     frozenset({"llama"}): "The required version of llama.cpp has changed; it is replaced.",
     frozenset({"torch"}): "The required version of torch, or of packages that use it, has changed; it is updated.",
@@ -26,7 +29,7 @@ def what_to_install(layout: Layout, state: Mapping[str, Any], answer: Mapping[st
         return f"{layout.state} is missing or cannot be read; the environment is created again.", True
     if not state["complete"]:
         return "The last installation did not finish; it starts again (downloads are kept).", True
-    if state.get("root") != str(layout.root):
+    if state.get("root") not in (str(layout.root), ANYWHERE):
         return "The folder was moved since the installation; the environment is created again.", True
     version = python_version(layout.python)
     if not version or version != state.get("python"):

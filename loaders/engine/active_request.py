@@ -29,6 +29,13 @@ class ActiveRequest:
         """Whether its grammar has been asked for the next token and has not answered yet."""
         return self.sampler is not None and self.sampler.waits
 
+    def deliver_rest(self, *, wanted: bool) -> None:
+        """The reply has ended: pass the tokens that were held back to its reader, if they are `wanted`."""
+        if self.sampler is not None:
+            for token in self.sampler.finish(self.job.report):
+                if wanted:
+                    self.job.put(token)
+
     def close(self) -> None:
         """End it."""
         if self.sampler:

@@ -47,6 +47,8 @@ class DecodingRequest(ActiveRequest):
         #: The token chosen last; if there is none, a filler, because an engine may need one for a request that has
         #: ended.
         self.token = self._filler = min(self._ends, default=0)
+        #: How many earlier tokens are no longer part of the reply: `token` follows those before them.
+        self.dropped = 0
         self._held: Floats | None = None  # the logits of the next token, while its grammar is computing
 
     # --- its steps ---
@@ -79,7 +81,7 @@ class DecodingRequest(ActiveRequest):
         If its grammar must be asked, the request `waits` until `resume` has the token. Never raises: an error ends only
         this request.
         """
-        self.token = self._filler
+        self.token, self.dropped = self._filler, 0
         if self.over is not None:
             return
         try:
@@ -114,12 +116,16 @@ class DecodingRequest(ActiveRequest):
             self._take(token, logits)
 
     def _take(self, token: int, logits: Floats) -> None:
-        self.token = token
+        assert self.sampler is not None
+        self.token, self.dropped = token, self.sampler.dropped
         if token in self._ends:
             self.over = Finish.STOP
             return
-        self.job.put(make_token(token, logits, self._tokenizer, self.job.request.alternatives))
-        if self.job.report.new_tokens >= self.max_new:
+        logits = self.sampler.chosen_from(logits)
+        made = make_token(token, logits, self._tokenizer, self.job.request.alternatives)
+        for each in self.sampler.deliver(made):
+            self.job.put(each)
+        if self.job.report.new_tokens + self.sampler.held >= self.max_new:
             self.over = Finish.LENGTH
 
     def note_reuse(self, tokens: int, otherwise: str = "the cache contains no matching prefix") -> None:

@@ -139,8 +139,12 @@ class Engine(ABC, Generic[R]):
     def _await_work(self) -> bool:
         """Sleep while there is nothing to do. False if the engine is to close."""
         if not self._runs and not self._slow.requests:
-            self._queue.wait()
+            self._rest()
         return self._queue.closed is None
+
+    def _rest(self) -> None:
+        """Sleep until there is something to do."""
+        self._queue.wait()
 
     def _drop_cancelled(self) -> None:
         leaving = [run for run in (*self._runs, *self._slow.requests) if run.job.cancelled]
@@ -270,6 +274,7 @@ class Engine(ABC, Generic[R]):
         """End a request: its place becomes free (its computed tokens may be reused), and its reader is notified."""
         try:
             if not isinstance(item, Job):
+                item.deliver_rest(wanted=why in (Finish.STOP, Finish.LENGTH))
                 item.close()
                 self._slow.remove(item)
                 self._withdraw(item)

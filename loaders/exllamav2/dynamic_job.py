@@ -30,6 +30,10 @@ class SamplerJob(ExLlamaV2DynamicJob):  # type: ignore[misc]
             max_skips=0,  # first come, first served: a request that fits better must not overtake
         )
         self.run = run
+        #: The prompts, each with the reply so far.
+        self.texts = [list(ids) for ids in prompts]
+        #: Whether the reply no longer contains tokens that the generator holds: another job must continue it.
+        self.back = False
         self._whole_pages = 0
 
     def allocate_pages(self) -> None:
@@ -40,7 +44,13 @@ class SamplerJob(ExLlamaV2DynamicJob):  # type: ignore[misc]
 
     def receive_logits(self, logits: torch.Tensor) -> tuple[Any, Any, Any, Any, bool]:
         """Called by the generator, also from several threads for several jobs."""
-        token = self.run.choose(logits[:, 0, :].numpy())
+        if not self.back:  # otherwise what the generator computes is of no use
+            self.run.choose(logits[:, 0, :].numpy())
+            self.back = self.run.dropped > 0
+            for ids in self.texts:
+                del ids[len(ids) - self.run.dropped :]
+                ids.append(self.run.token)
+        token = self.run.token
         return torch.tensor([[token]], dtype=torch.long), none_tensor, none_tensor, torch.ones((1, 1)), False
 
     @property

@@ -88,15 +88,20 @@ class ExLlamaV2Engine(Engine[DecodingRequest]):
         if isinstance(job, ScoreRequest):
             run.steps = self._score(job, run)
         elif self._together(job.prompts):
-            # the generator stops early by as many tokens as it may draft; it starts the job when it has pages for it
-            reply = SamplerJob(run, job.prompts, run.max_new + self._guessed, self._ends)
-            self._generator.enqueue(reply)
-            self._replies[run] = reply
+            self._enqueue(run, job.prompts)
             return
         else:
             run.steps = self._guide(job, run)
         self._alone = run
         job.start()
+
+    def _enqueue(self, run: DecodingRequest, texts: Sequence[Sequence[int]]) -> None:
+        """Let the generator compute what follows these texts: it starts the job when it has pages for it."""
+        written = len(texts[0]) - len(run.job.request.ids)
+        # it stops early by as many tokens as it may draft
+        reply = SamplerJob(run, texts, run.max_new - written + self._guessed, self._ends)
+        self._generator.enqueue(reply)
+        self._replies[run] = reply
 
     def _release(self, run: DecodingRequest) -> None:
         if run is self._alone:
@@ -135,6 +140,9 @@ class ExLlamaV2Engine(Engine[DecodingRequest]):
                 run.note_reuse(reply.reused)
             if run.over is not None:
                 self._end(run, run.over)
+            elif reply and reply.back:  # what is left of its text is found in the pages
+                self._generator.cancel(reply)
+                self._enqueue(run, reply.texts)
         return True
 
     def _guide(self, job: Job, run: DecodingRequest) -> Iterator[None]:
@@ -150,6 +158,8 @@ class ExLlamaV2Engine(Engine[DecodingRequest]):
         tokens = [ids[-1] for ids in job.prompts]
         while run.over is None:
             tokens = [run.choose(pair.step(tokens, self._loras))] * 2
+            if run.dropped:
+                pair.go_back(run.dropped)
             yield
 
     def _score(self, job: ScoreRequest, run: DecodingRequest) -> Iterator[None]:

@@ -88,6 +88,13 @@ class GuidancePair:
         rows: npt.NDArray[np.float32] = logits[:, -1, :].float().cpu().numpy()
         return rows
 
+    def go_back(self, count: int) -> None:
+        """Drop the last tokens of both rows."""
+        self._column -= count
+        for held, gap in zip(self._held, self._gaps, strict=True):
+            if not gap:
+                del held[len(held) - count :]
+
 
 def _row(cache: Any, row: int) -> Any:
     """One row of a cache as a separate cache, in the same memory."""

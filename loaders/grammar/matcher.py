@@ -117,6 +117,10 @@ class GrammarMatcher:
         """Accept this token, which is allowed; does not wait."""
         return self._process.ask(self._session, RequestKind.ACCEPT, [token])
 
+    def rewind(self, count: int) -> Future[bytes | None]:
+        """Go back by this many accepted tokens; does not wait."""
+        return self._process.ask(self._session, RequestKind.REWIND, [count])
+
     def allows(self, token: int) -> bool:
         """Whether the reply may continue with this token. Waits. Raises: UserError."""
         return self._process.ask(self._session, RequestKind.ALLOWS, [token]).result() is None

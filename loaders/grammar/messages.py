@@ -21,6 +21,7 @@ class RequestKind(IntEnum):
     ALLOWS = 4  # a token
     ACCEPT = 5  # tokens
     CLOSE = 6
+    REWIND = 7  # the number of tokens to take back, as a token
 
 
 class ResponseKind(IntEnum):

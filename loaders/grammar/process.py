@@ -151,6 +151,8 @@ class GrammarProcess:
                 raise GrammarTooComplex from None
         if task.ask is RequestKind.ACCEPT or (task.ask is RequestKind.TRY and reply is ResponseKind.YES):
             session.tokens += task.tokens
+        if task.ask is RequestKind.REWIND:
+            del session.tokens[-task.tokens[0] :]
         return None if reply is ResponseKind.YES else payload
 
     def _answer(self, task: _Task) -> tuple[ResponseKind, bytes]:

@@ -98,6 +98,7 @@ class WorkerMatcher:
         grammar = llguidance.LLMatcher.grammar_from_lark(lark)
         self.spent = 0.0
         self.tokens = 0
+        self._accepted: list[bool] = []  # of each token, whether the matcher has it
         self._matcher: Any = llguidance.LLMatcher(tokenizer.ll, grammar, log_level=0, limits=_LIMITS)
         self._checked()
 
@@ -118,9 +119,16 @@ class WorkerMatcher:
 
     def accept(self, token: int) -> None:
         self.tokens += 1
-        if token not in self._tokenizer.ends:
+        self._accepted.append(token not in self._tokenizer.ends)
+        if self._accepted[-1]:
             self._matcher.consume_token(token)
             self._checked()
+
+    def rewind(self, count: int) -> None:
+        """Take back the last tokens. They still count as such, because they took time."""
+        self._matcher.rollback(sum(self._accepted[-count:]))
+        del self._accepted[-count:]
+        self._checked()
 
     def mask(self) -> bytes:
         """One bit for each token that may come next."""
@@ -194,6 +202,9 @@ class GrammarWorker:
             return (ResponseKind.YES if follower.allows(tokens[0]) else ResponseKind.NO), b""
         if ask is RequestKind.TRY and not follower.allows(tokens[0]):
             return ResponseKind.NO, follower.mask()
+        if ask is RequestKind.REWIND:
+            follower.rewind(tokens[0])
+            return ResponseKind.YES, b""
         for token in tokens:
             follower.accept(token)
         return ResponseKind.YES, b""

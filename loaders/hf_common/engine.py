@@ -147,9 +147,14 @@ class SequentialEngine(Engine[DecodingRequest]):
                 if run.over is not None:
                     return
                 for ids in texts:
+                    del ids[len(ids) - run.dropped :]
                     ids.append(run.token)
-                if place < len(guessed) and run.token != guessed[place]:
+                if run.dropped or (place < len(guessed) and run.token != guessed[place]):
                     break
+            if run.dropped:
+                repeats = PromptLookup()
+                for branch, ids in enumerate(texts):
+                    decoder.truncate(branch, len(ids) - 1)
             yield
             if run.moved:
                 run.moved, guessed = False, []
@@ -183,6 +188,8 @@ class SequentialEngine(Engine[DecodingRequest]):
         job = run.job
         if job.request.alternatives is not None:
             job.report.warnings.append("Beam and contrastive search do not return log-probabilities.")
+        if job.request.params.banned_strings.strip():
+            job.report.warnings.append("Banned strings have no effect with beam or contrastive search.")
         if job.request.processors:
             job.report.warnings.append("Extensions that change logits have no effect with beam or contrastive search.")
         for token in self._search.run(job, run.max_new, lambda: self._going_on(job)):

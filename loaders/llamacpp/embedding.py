@@ -24,7 +24,7 @@ from errors import (
     PromptTooLong,
     Unavailable,
 )
-from loaders.llamacpp import embedding_size, openmp
+from loaders.llamacpp import embedding_size, spinning
 from loaders.llamacpp.library import C
 from loaders.llamacpp.native import Floats, LlamaBatch, LlamaContext, LlamaWeights, trim_heap
 
@@ -61,7 +61,7 @@ class Embedder:
                     raise InvalidToken(token, self._weights.n_vocab)
         size = embedding_size.embedding_context_size(max(map(len, texts), default=1), self._n_ctx)
         try:
-            return openmp.run_in_short_thread(lambda: np.stack([self._one(ids, size, cancel) for ids in texts]))
+            return spinning.run_in_short_thread(lambda: np.stack([self._one(ids, size, cancel) for ids in texts]))
         finally:
             self._set_alarm()
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from errors import BrokenPackage
-from loaders.llamacpp import openmp
 from loaders.llamacpp.child_process import SERVERS
 
 _ADVICE = "Run the start script with --repair. If you set LLAMA_CPP_LIB_PATH yourself, unset it instead."
@@ -29,7 +28,6 @@ def _misfit(why: str) -> BrokenPackage:
     return BrokenPackage("llama.cpp", "llama-cpp-python", why, _ADVICE)
 
 
-openmp.limit_spinning()
 try:
     import llama_cpp
 except (OSError, RuntimeError, AttributeError) as error:  # no such file, not loadable, or a function is missing

@@ -14,7 +14,7 @@ from errors import LoadCancelled, MissingPackage, ModelFileError, NotEnoughMemor
 from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
 from loaders.gpus import Gpu, check_gpus_respond
-from loaders.llamacpp import architecture, load_trial, openmp
+from loaders.llamacpp import architecture, load_trial, spinning
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.threads import candidate_counts, choose_threads, find_fastest, physical_cores
@@ -134,6 +134,8 @@ def engine_limits(options: LlamaCppOptions) -> EngineLimits:
         shared=not options.separate_contexts,
         keep=options.keep if options.context_shift else None,
         cache_bytes=parse_capacity(options.cache_capacity),
+        checkpoints=options.ctx_checkpoints,
+        speculates=options.spec_type != "none",
     )
 
 
@@ -201,7 +203,7 @@ def load_gguf(
         header,
         options,
         card=on_card,
-        exact=not limits.shared,
+        exact=limits.exact,
         go_on=lambda: progress(0.04, "measuring the fastest attention kernel"),
     )
     plan = plan.attended(flash)
@@ -215,7 +217,7 @@ def load_gguf(
             sizes = native.allocated_sizes()
         threads, reason = choose_threads(options.threads)
         if not options.threads and not place.placement.layers and not architecture.explain_embedding_only(header):
-            threads, reason = openmp.run_in_short_thread(
+            threads, reason = spinning.run_in_short_thread(
                 lambda: _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
             )
             context.set_threads(threads, options.threads_batch or threads)

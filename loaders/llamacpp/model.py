@@ -22,6 +22,7 @@ from loaders.llamacpp.context_params import F16, attention_params
 from loaders.llamacpp.embedding import Embedder
 from loaders.llamacpp.engine.engine import BatchEngine
 from loaders.llamacpp.engine.limits import EngineLimits
+from loaders.llamacpp.engine.speculation import DraftOptions
 from loaders.llamacpp.engine.threads import choose_threads
 from loaders.llamacpp.mapped_files import MappedFiles
 from loaders.llamacpp.native import LlamaContext, LlamaWeights, trim_heap
@@ -33,7 +34,6 @@ from loaders.llamacpp.tokenizer import LlamaTokenizer
 UNSUPPORTED: Mapping[str, str] = {
     "penalty_alpha": "Contrastive search needs hidden states, which llama.cpp does not provide.",
     **dict.fromkeys(("num_beams", "length_penalty", "early_stopping"), "Beam search requires the Transformers loader."),
-    "prompt_lookup_num_tokens": "Prompt lookup requires the Transformers loader.",
 }
 
 
@@ -75,7 +75,12 @@ class LlamaCppModel(QueuedModel):
         threads = options.threads_batch or choose_threads(options.threads)[0]
         self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=threads, **attention_params(options))
         self._grammars = GrammarEngine(tokenizer, tokenizer.end_ids)
-        self._engine = BatchEngine(context, tokenizer, limits, self._grammars)
+        drafts = None
+        if options.spec_type == "ngram":
+            drafts = DraftOptions(options.spec_draft_max, options.spec_ngram_size_n, options.spec_ngram_min_hits)
+        if drafts and not context.can_cut:
+            self.notes = (*self.notes, "spec_type has no effect: this model's cache cannot be truncated")
+        self._engine = BatchEngine(context, tokenizer, limits, self._grammars, drafts)
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
         return self._grammars.start(grammar)

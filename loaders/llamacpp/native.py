@@ -33,6 +33,7 @@ Floats = npt.NDArray[np.float32]
 
 _ERROR = 4  # ggml_log_level
 _LAYERS, _ROWS = 1, 2  # llama_split_mode
+_LOST = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: recurrent states and sliding windows, without full attention
 #: Messages of llama.cpp and its backends if memory is insufficient.
 _FULL = re.compile(r"(?i)(?:unable|failed) to alloc|out ?of ?(?:device ?|host ?)?memory|alloc\w*( \w+)? failed")
 
@@ -232,8 +233,9 @@ class LlamaContext:
             raise _failure("The model", "llama.cpp cannot create a context with these options")
         self.memory: Any = C.llama_get_memory(self.pointer)
         self.n_ctx: int = C.llama_n_ctx_seq(self.pointer)  # of one sequence: all of it if they share
-        recurrent = C.llama_model_is_recurrent(weights.pointer) or C.llama_model_is_hybrid(weights.pointer)
-        self.can_cut = not recurrent
+        #: Whether all layers are recurrent, so that a checkpoint of a sequence is all of it.
+        self.recurrent = bool(C.llama_model_is_recurrent(weights.pointer))
+        self.can_cut = not (self.recurrent or C.llama_model_is_hybrid(weights.pointer))
         # llama.cpp allows it for recurrent models, too; but nothing can be removed from the middle of a recurrent state
         self.can_shift: bool = self.can_cut and C.llama_memory_can_shift(self.memory)
         #: Tokens that a layer with a sliding window looks back to; 0 for a model without such layers.
@@ -255,6 +257,11 @@ class LlamaContext:
         if code == 0:
             C.llama_synchronize(self.pointer)  # a GPU may still be computing
         return code
+
+    @property
+    def threads(self) -> int:
+        """The largest number of threads of a step."""
+        return max(int(C.llama_n_threads(self.pointer)), int(C.llama_n_threads_batch(self.pointer)))
 
     def set_threads(self, one: int, several: int) -> None:
         """The number of threads for a step of one token, and for one of several. Between two steps."""
@@ -323,6 +330,32 @@ class LlamaContext:
     def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
         """Restore a copy into an empty sequence. False when the cache has no room for it."""
         return bool(C.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, sequence))
+
+    @property
+    def loses_past(self) -> bool:
+        """Whether its layers do not keep what a sequence was at an earlier token: recurrent ones, sliding windows."""
+        return not self.can_cut or 0 < self.window < self.n_ctx
+
+    def checkpoint_size(self, sequence: int) -> int:
+        """The bytes that `checkpoint` would copy."""
+        return int(C.llama_state_seq_get_size_ext(self.pointer, sequence, _LOST))
+
+    def checkpoint(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """A copy of what a sequence has in the layers that lose its past, for `rewind`."""
+        state = np.empty(self.checkpoint_size(sequence), np.uint8)
+        C.llama_state_seq_get_data_ext(self.pointer, _bytes(state), state.size, sequence, _LOST)
+        return state
+
+    def rewind(self, sequence: int, state: npt.NDArray[np.uint8], length: int) -> bool:
+        """Go back to a checkpoint that was made when the sequence held the first `length` of its present tokens.
+
+        The layers with full attention must still hold these. False if that fails; the sequence is empty then.
+        """
+        done = C.llama_state_seq_set_data_ext(self.pointer, _bytes(state), state.size, sequence, _LOST)
+        if done and self.forget(sequence, length) and self.holds(sequence, length):
+            return True
+        self.forget(sequence)
+        return False
 
     def clear(self, *, data: bool = True) -> None:
         """Drop all sequences; `data`: also overwrite their cells with zeros."""

@@ -1,54 +1,73 @@
 """Configures OpenMP, whose threads compute for llama.cpp: their spinning time and their number.
 
-GCC's runtime gives each thread that has ever computed its own pool, which exists as long as that thread. If all pools
-together have more threads than there are cores, it puts threads to sleep at each barrier, some hundred times per token:
-on two cores a reply was then half as fast. So occasional computations run in a short-lived thread. Must be imported
-before llama.cpp's library, and knows nothing of it.
+GCC's runtime gives each thread that has ever computed its own pool, which exists as long as that thread or until it is
+ended. If all pools together have more threads than there are cores, it puts threads to sleep at each barrier, some
+hundred times per token. So occasional computations run in a short-lived thread, an idle engine ends its pool, and
+`SleepingPool` uses it to shorten the spinning on purpose. It must not know llama.cpp.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
 
-ResultT = TypeVar("ResultT")
-
-#: How often a thread checks whether the others have arrived before it sleeps. GCC's default is 300,000, about 3 ms:
-#: equally fast if the cores are idle (two cores: 120 tokens/s from 700 on, 90 with 200), but with five other busy
-#: programs 1 to 4 tokens/s, compared with 15 to 30 for 700.
-_SPINS = "700"
+#: The user's own settings of how threads wait; with one of them, it is not changed while the program runs.
+_OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+#: omp_pause_soft
+_SOFT = 1
 
 
-def limit_spinning() -> None:
-    """Set it, unless the user has set how threads wait."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+@functools.cache
+def _runtime() -> ctypes.CDLL | None:
+    """GCC's OpenMP runtime that llama.cpp uses, if it can end its threads (GCC 9 and later). Others may have their own
+    copy of it, under another name.
+    """
+    if sys.platform != "linux":
+        return None
+    lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    found = {line.split(maxsplit=5)[5] for line in lines if "libgomp" in line}
+    named = {path for path in found if Path(path).name == "libgomp.so.1"} or found
+    if len(named) != 1:
+        return None
+    library = ctypes.CDLL(named.pop())
+    return library if hasattr(library, "omp_pause_resource_all") and hasattr(library, "GOMP_parallel") else None
 
 
-def run_in_short_thread(compute: Callable[[], ResultT]) -> ResultT:
-    """Compute in a thread that ends together with its pool. Raises: what `compute` raises."""
-    results: list[ResultT] = []
-    errors: list[BaseException] = []
-    computed = threading.Event()  # an interrupted join marks the thread as ended
+def can_shorten() -> bool:
+    """Whether a `SleepingPool` shortens the spinning here, and the user has not set how threads wait."""
+    return not any(name in os.environ for name in _OWN) and _runtime() is not None
 
-    def run() -> None:
-        try:
-            results.append(compute())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            computed.set()
 
-    thread = threading.Thread(target=run, name="llama.cpp in passing", daemon=True)
-    try:
-        thread.start()
-        computed.wait()
-    except KeyboardInterrupt:  # the caller would free what the thread is still using
-        computed.wait()
-        raise
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+def end_pool() -> None:
+    """End the threads that have computed for the calling thread; its next computation starts new ones."""
+    if runtime := _runtime():
+        runtime.omp_pause_resource_all(_SOFT)
+
+
+class SleepingPool:
+    """A pool of this many threads that sleep; while it exists, threads of other pools hardly spin."""
+
+    def __init__(self, threads: int) -> None:
+        self._end = threading.Event()
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(threads,), name="OpenMP sleeping pool", daemon=True)
+        self._thread.start()
+        self._begun.wait()
+
+    def close(self) -> None:
+        """End its threads."""
+        self._end.set()
+        self._thread.join()
+
+    def _run(self, threads: int) -> None:
+        runtime = _runtime()
+        if runtime:  # free(NULL) does nothing, without Python's lock
+            nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)
+            runtime.GOMP_parallel(nothing, None, ctypes.c_uint(threads), ctypes.c_uint(0))
+        self._begun.set()
+        self._end.wait()
+        end_pool()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
@@ -26,6 +27,17 @@ _F16 = BeforeValidator(lambda value: "f16" if value == "fp16" else value)  # the
 CacheTypeName = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 CacheType = Annotated[CacheTypeName, _F16]
 CacheTypeOrSame = Annotated[Literal["same", CacheTypeName], _F16]
+#: llama.cpp and the original distinguish several searches; here there is one.
+SpecType = Annotated[
+    Literal["none", "ngram"],
+    BeforeValidator(
+        lambda value: (
+            "ngram"
+            if isinstance(value, str) and re.fullmatch(r"ngram-(simple|map-k|map-k4v|mod|cache)", value)
+            else value
+        )
+    ),
+]
 
 
 class GGUFOptions(LoadOptions):
@@ -64,7 +76,7 @@ class GGUFOptions(LoadOptions):
         True, group="memory",
         help="Give layers with sliding-window attention (Gemma, gpt-oss) a full-size cache.",
         help_off="Keep only the window in the cache of layers with sliding-window attention (Gemma, gpt-oss): several "
-        "times less memory for a long context, but going back in a chat processes it again from the start.",
+        "times less memory for a long context, but in a chat only checkpoints lead back (ctx_checkpoints).",
     )  # fmt: skip
     flash_attn: Literal["auto", "on", "off"] = knob(
         "auto", group="speed", help="Flash attention. auto uses what is faster on this computer; on needs less memory."
@@ -175,13 +187,37 @@ class LlamaCppOptions(GGUFOptions):
         "2GiB", group="memory",
         help="Main memory for caching inactive chats, so that they need not be processed again. 0 is off.",
     )  # fmt: skip
+    ctx_checkpoints: int = knob(
+        32, ge=0, le=1024, range=(0, 128, 1), group="memory", aliases=("swa_checkpoints",),
+        help="Models with recurrent layers or a sliding window (Qwen3.5, Mamba, Gemma, gpt-oss): number of earlier "
+        "states to keep, so that regenerating, editing and dropped reasoning only cost what is new. They use up to "
+        "half of cache_capacity. 0 is off.",
+    )  # fmt: skip
     context_shift: bool = knob(
         False, group="memory", aliases=("streaming_llm",),
-        help="When the context is full, drop its older half and continue instead of ending the reply.",
+        help="When the context is full, drop its older half and continue instead of ending the reply. When a chat's "
+        "oldest messages are left out, keep what was computed after them.",
     )  # fmt: skip
     keep: int = knob(
         0, ge=0, range=(0, 8192, 16), group="memory",
         help="With context_shift: number of tokens at the start, such as the system prompt, that are never dropped.",
+    )  # fmt: skip
+    spec_type: SpecType = knob(
+        "none", group="speed",
+        help="Speculative decoding: ngram drafts tokens from earlier text that ended like the current one, and checks "
+        "them in one step. The text stays the same; where drafts do not pay, none are made.",
+    )  # fmt: skip
+    spec_draft_max: int = knob(
+        16, ge=1, le=48, range=(1, 48, 1), group="speed", aliases=("spec_ngram_size_m",),
+        help="With spec_type: the most tokens to draft in one step.",
+    )  # fmt: skip
+    spec_ngram_size_n: int = knob(
+        2, ge=1, le=24, range=(1, 24, 1), group="speed",
+        help="With spec_type ngram: the fewest tokens that must be equal to earlier ones.",
+    )  # fmt: skip
+    spec_ngram_min_hits: int = knob(
+        1, ge=1, le=100, range=(1, 10, 1), group="speed",
+        help="With spec_type ngram: how often these tokens must have appeared before.",
     )  # fmt: skip
     logits_all: bool = LOGITS_ALL
 

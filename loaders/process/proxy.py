@@ -192,6 +192,7 @@ def _fields(request: Request) -> dict[str, Any]:
         "negative_ids": list(request.negative_ids),
         "logit_bias": dict(request.logit_bias),
         "alternatives": request.alternatives,
+        "begun": request.begun,
         "label": request.label,
         "id": request.id,
     }

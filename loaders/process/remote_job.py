@@ -60,11 +60,15 @@ class _ReplyProcessors:
         self.processors = request.processors
         self.forcer = request.processors[0] if len(request.processors) == 1 else None
         self.ids = list(request.ids)
+        self._received = len(self.ids)  # tokens of `ids` that the reply's reader has
 
     def read(self, token: int) -> None:
         """The next token, for a processor that follows them."""
         if isinstance(self.forcer, TokenForcer):
-            self.ids.append(token)
+            # a request for an answer may have contained it, and tokens after it that were held back
+            if self.ids[self._received : self._received + 1] != [token]:
+                self.ids[self._received :] = [token]
+            self._received += 1
             self.forcer.read(self.ids)
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from loaders.base import Finish, Report, Token
 from loaders.job import Job
+from loaders.prefix import common_prefix
 from loaders.process.wire import Channel, ProcessedMessage, ProcessMessage, ReportMessage
 
 _LOOK = 0.005  # seconds between two checks whether everything is sent
@@ -125,7 +126,8 @@ class RemoteProcessor:
         self._left = -1 if patience is None else patience
         self._woken = False
         self._answers: SimpleQueue[ProcessedMessage] = SimpleQueue()
-        self._sent = known
+        self._known = known
+        self._sent: list[int] = []  # the tokens after those
 
     def answer(self, answer: ProcessedMessage) -> None:
         self._answers.put(answer)
@@ -151,6 +153,8 @@ class RemoteProcessor:
         return forced
 
     def _ask(self, ids: Sequence[int], logits: npt.NDArray[np.float32] | None) -> ProcessedMessage:
-        self._outbox.send(ProcessMessage(self._key, self._sent, list(ids[self._sent :]), logits))
-        self._sent = len(ids)
+        # a reply that has gone back may have other tokens where some were sent before
+        same = self._known + common_prefix(self._sent, list(ids[self._known :]))
+        self._outbox.send(ProcessMessage(self._key, same, list(ids[same:]), logits))
+        self._sent = list(ids[self._known :])
         return self._answers.get()

@@ -39,6 +39,15 @@ class AdaptiveP:
         c.replace(logits)
         return before
 
+    @property
+    def memory(self) -> tuple[float, float]:
+        """What it has learned, for `recall`."""
+        return self._sum, self._weight
+
+    def recall(self, memory: tuple[float, float]) -> None:
+        """Go back to an earlier `memory`."""
+        self._sum, self._weight = memory
+
     def learn(self, probability: float) -> None:
         """Add the probability of the chosen token."""
         self._sum = probability + self._decay * self._sum

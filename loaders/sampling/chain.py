@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,9 @@ NON_SAMPLER_PARAMS: frozenset[str] = frozenset(
         "early_stopping",
         "prompt_lookup_num_tokens",
         "grammar_string",
+        "banned_strings",
+        "banned_strings_ignore_case",
+        "token_healing",
     )
 )
 
@@ -45,6 +49,7 @@ _BUILDERS: Mapping[str, Callable[[SamplingParams, SamplerState], SamplerStep | N
     **xtc.BUILDERS,
 }
 _GREEDY_BUILDERS = {**penalties.BUILDERS, **dry.BUILDERS}  # without sampling, only these change which token is best
+_CHANCES = 3  # random numbers of a position
 _DRAWING = ("mirostat", "adaptive_p")  # not in BUILDERS: they learn from each draw, so they always come last
 
 
@@ -114,14 +119,16 @@ class SamplerChain:
         warnings = [] if warnings is None else warnings
         self.seed = choose_seed(seed)
         self._params = params
-        self._state = SamplerState(
+        self._make_state = partial(
+            SamplerState,
             n_vocab=n_vocab,
             prompt_ids=prompt_ids,
             window=penalties.window_size(params, context_length),
-            newline_ids=newline_ids,
-            end_ids=end_ids,
+            newline_ids=list(newline_ids),
+            end_ids=list(end_ids),
             breaker_ids=breaker_ids,
         )
+        self._state = self._make_state()
         self._bias = _combine_biases(n_vocab, params, logit_bias or {}, self._state.end, warnings)
         self._min_length = params.min_length if len(self._state.end) else 0
         self._greedy = temperature.is_greedy(params)
@@ -132,26 +139,31 @@ class SamplerChain:
             if self._draw and adapts:
                 warnings.append("adaptive-p has no effect while mirostat is on.")
             self._draw = self._draw or adapts
-        builders = _GREEDY_BUILDERS if self._greedy else _BUILDERS
-        built = (builders[name](params, self._state) for name in sampler_order(params, warnings) if name in builders)
-        self._steps = [step for step in built if step]
+        self._order = sampler_order(params, warnings)
+        self._steps = self._make_steps()
         self._scratch = scratch or SamplerBuffers(n_vocab)
         self._new_tokens = 0
+        self._memories: list[tuple[float, float]] = []  # what `_draw` had learned before each new token
         self._random = np.random.Generator(np.random.PCG64(self.seed))
         self._chosen: tuple[int, float] | None = None  # the last choice and the probability to learn from
         self._draw_chances()
+
+    def _make_steps(self) -> list[SamplerStep]:
+        builders = _GREEDY_BUILDERS if self._greedy else _BUILDERS
+        built = (builders[name](self._params, self._state) for name in self._order if name in builders)
+        return [step for step in built if step]
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The names of the active steps, in order. Neutral knobs have none."""
         return tuple(step.name for step in self._steps) + ((self._draw.name,) if self._draw else ())
 
-    def choose(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> int:
+    def choose(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None, attempt: int = 0) -> int:
         """Choose the next token from the model's logits, shape (n_vocab,), which are only read.
 
         `allowed`, of the same shape, restricts the choice to these tokens. Until `accept` is called, the same logits
-        give the same token, so a caller may check a choice and then choose again among the allowed ones. Raises:
-        EngineFailed if logits are not numbers or no token is left.
+        give the same token, so a caller may check a choice and then choose again among the allowed ones; each
+        `attempt` has its own random number. Raises: EngineFailed if logits are not numbers or no token is left.
         """
         with np.errstate(all="ignore"):
             c = self._start_candidates(logits, allowed)
@@ -166,18 +178,37 @@ class SamplerChain:
                 return int(c.ids[c.logits.argmax()])
             before = self._draw.apply(c) if self._draw else None
             # the grammar refused the first draw; drawing with the same random number again would prefer its neighbors
-            at = c.pick(self._draw_chance if allowed is None else self._second_chance)
+            at = c.pick(self._chance(attempt, restricted=allowed is not None))
             token = int(c.ids[at])
             self._chosen = None if before is None else (token, float(before[at]))
             return token
 
     def accept(self, token: int) -> None:
         """Go to the next position. Mirostat and adaptive-p only learn from the token that `choose` last returned."""
-        if self._draw and self._chosen and self._chosen[0] == token:
-            self._draw.learn(self._chosen[1])
+        if self._draw:
+            self._memories.append(self._draw.memory)
+            if self._chosen and self._chosen[0] == token:
+                self._draw.learn(self._chosen[1])
         self._chosen = None
         self._state.accept(token)
         self._new_tokens += 1
+        self._draw_chances()
+
+    def rewind(self, count: int) -> None:
+        """Go back by this many positions: everything is as it was there, the random numbers too."""
+        if not count:
+            return
+        if self._draw:
+            self._draw.recall(self._memories[-count])
+            del self._memories[-count:]
+        self._chosen = None
+        self._new_tokens -= count
+        start = len(self._state.prompt)
+        self._state = self._make_state(reply_ids=self._state.history.tokens[start : start + self._new_tokens].copy())
+        self._steps = self._make_steps()
+        source = np.random.PCG64(self.seed)
+        source.advance(_CHANCES * self._new_tokens)
+        self._random = np.random.Generator(source)
         self._draw_chances()
 
     def distribution(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Ids, Floats]:
@@ -242,7 +273,14 @@ class SamplerChain:
 
     def _draw_chances(self) -> None:
         # always all three, so that switching XTC on does not change the other draws
-        self._state.xtc_draw, self._draw_chance, self._second_chance = self._random.random(3).tolist()
+        self._state.xtc_draw, self._draw_chance, self._second_chance = self._random.random(_CHANCES).tolist()
+
+    def _chance(self, attempt: int, *, restricted: bool) -> float:
+        """The random number of a choice at this position, 0 to 1."""
+        if attempt:
+            source = np.random.PCG64((self.seed, self._new_tokens, attempt, restricted))
+            return np.random.Generator(source).random()
+        return float(self._second_chance if restricted else self._draw_chance)
 
     def _require_shape(self, logits: Floats) -> Floats:
         logits = np.ascontiguousarray(logits, np.float32)

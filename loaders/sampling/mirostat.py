@@ -39,6 +39,15 @@ class Mirostat:
             c.keep_above(math.log(c.total) - self.mu * math.log(2))
         return c.probabilities
 
+    @property
+    def memory(self) -> tuple[float, float]:
+        """What it has learned, for `recall`."""
+        return self.mu, 0.0
+
+    def recall(self, memory: tuple[float, float]) -> None:
+        """Go back to an earlier `memory`."""
+        self.mu = memory[0]
+
     def learn(self, probability: float) -> None:
         """Correct mu by the probability of the chosen token."""
         surprise = -math.log2(max(probability, 1e-30))

@@ -109,8 +109,9 @@ class SamplerState:
         newline_ids: Iterable[int] = (),
         end_ids: Iterable[int] = (),
         breaker_ids: frozenset[int] = frozenset(),
+        reply_ids: Ids | None = None,
     ) -> None:
-        """`window`: how many of the last tokens the repetition samplers look at."""
+        """`window`: how many of the last tokens the repetition samplers look at; `reply_ids`: the reply so far."""
         prompt = np.asarray(prompt_ids, np.int64)
         self.n_vocab = n_vocab
         self.prompt: Ids = np.where((prompt >= 0) & (prompt < n_vocab), prompt, -1)
@@ -118,7 +119,7 @@ class SamplerState:
         self.end: Ids = np.fromiter((i for i in end_ids if 0 <= i < n_vocab), np.int64)
         self.structure = frozenset(newline_ids) | frozenset(self.end.tolist())  # tokens that XTC never removes
         self.breaker_ids = breaker_ids
-        self.history = TokenHistory(self.prompt)
+        self.history = TokenHistory(self.prompt if reply_ids is None else np.concatenate([self.prompt, reply_ids]))
         self.xtc_draw = 0.0  # random, 0 to 1, new at every position: whether XTC acts at this one
         self._listeners: list[Callable[[int], None]] = []
 

@@ -35,7 +35,8 @@ _ERROR = {
     },
 }
 _STREAMED = ("/v1/completions", "/v1/chat/completions")
-_TEXTS = ("stop", "stopping_strings", "banned_strings", "bad_words")
+_TEXTS = ("stop", "stopping_strings", "bad_words")
+_LISTS = ("banned_strings",)  # a text, or a list of texts
 
 
 def install_description(api: FastAPI) -> None:
@@ -82,3 +83,6 @@ def _complete(schema: dict[str, Any]) -> None:
             if given:  # a text is accepted like a list of one
                 texts = {key: given.pop(key) for key in ("type", "items", "$ref") if key in given}
                 given["anyOf"] = [{"type": "string"}, texts]
+        for name in _LISTS:
+            if given := each.get("properties", {}).get(name):
+                given["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from errors import InvalidInput, encode_utf8
+from loaders.banned.entries import join_banned_strings
 from loaders.params import SamplingParams
 from modules.api import chat, completions
 from modules.api.ascii_json import AsciiJSON
@@ -189,6 +191,10 @@ def request_params(app: App, body: GenerationFields) -> tuple[SamplingParams, li
     encode_utf8(params.grammar_string, "grammar_string")
     if body.endless():
         params = params.changed(auto_max_new_tokens=True)
+    if body.bad_words:
+        params = params.changed(
+            banned_strings=join_banned_strings([params.banned_strings, json.dumps(list(body.bad_words))])
+        )
     grammar, notes = reply_grammar(body)
     if grammar:
         if params.grammar_string.strip():
@@ -210,7 +216,6 @@ def _shared(session: ModelSession, body: GenerationFields, params: SamplingParam
         "stop": [string for string in [*body.stop, *body.stopping_strings, *_ends(session, body, notes)] if string],
         "n": body.n,
         "logit_bias": bias,
-        "banned_strings": [*body.banned_strings, *body.bad_words],
     }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from errors import BadFile, Conflict, InvalidInput, InvalidName, Unavailable
 from loaders import safe_json
+from loaders.banned.entries import write_entry
+from loaders.banned.pattern import compile_banned_strings
 from modules.chat.formats.character_cards import (
     LARGEST,
     CharacterCard,
@@ -60,6 +62,7 @@ class Character:
     picture: Path | None = None
     greetings: tuple[str, ...] = ()  # alternate greetings
     after: str = ""  # text for the model after the history
+    banned_strings: str = ""  # strings that its replies must not contain, as in SamplingParams
 
 
 class Characters(NamedFiles):
@@ -88,9 +91,12 @@ class Characters(NamedFiles):
             picture=self._picture(name),
             greetings=tuple(card.greetings[1:]) if card else (),
             after=card.text("post_history_instructions").replace("{{original}}", "").strip() if card else "",
+            banned_strings=_lines(values.get("banned_strings")),
         )
 
-    def save(self, name: str, *, called: str, greeting: str, context: str, as_new: bool = False) -> None:
+    def save(
+        self, name: str, *, called: str, greeting: str, context: str, banned_strings: str = "", as_new: bool = False
+    ) -> None:
         """Write a character; other keys of its file are kept.
 
         Raises: InvalidInput, InvalidName, Conflict, Unavailable.
@@ -103,13 +109,17 @@ class Characters(NamedFiles):
             )
         if not called.strip():
             raise InvalidInput("The character has no name. Enter one, then save again.")
+        compile_banned_strings(banned_strings, True)
         values = {}
         if known is not None:
             values = _read(known)
-        for keys in (_NAME, _GREETING, ("context",)):
+        for keys in (_NAME, _GREETING, ("context", "banned_strings")):
             for key in keys:
                 values.pop(key, None)
-        self._write(path, {"name": called.strip(), "greeting": greeting, "context": context, **values})
+        own = {"name": called.strip(), "greeting": greeting, "context": context}
+        if banned_strings.strip():
+            own["banned_strings"] = banned_strings
+        self._write(path, {**own, **values})
         if known is not None and known != path:
             known.unlink(missing_ok=True)
 
@@ -223,6 +233,11 @@ def _first(values: Mapping[str, Any], keys: tuple[str, ...]) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _lines(value: Any) -> str:
+    """A text, or the entries of a list, one per line."""
+    return "\n".join(write_entry(str(each)) for each in value) if isinstance(value, list) else _text(value)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Conversation:
         self.title = title  # "" without a title
         self.pinned = False  # pinned to the top of the list
         self.model = ""  # the name of the model that answers here; "" for the one that is loaded
-        self.meta: dict[str, Any] = dict(meta or {})  # other data that the store keeps
+        self.meta: dict[str, Any] = dict(meta or {})  # other data that the store keeps, such as `banned_strings`
         self._messages: dict[str, Message] = {}
         self._children: dict[str | None, list[str]] = {None: []}
         self._chosen: dict[str | None, str | None] = {}  # parent to child; None: the shown branch ends here
@@ -61,6 +61,12 @@ class Conversation:
         self._next = 1
 
     # --- looking ---
+
+    @property
+    def banned_strings(self) -> str:
+        """Strings that replies here must not contain, as in SamplingParams."""
+        banned = self.meta.get("banned_strings")
+        return banned if isinstance(banned, str) else ""
 
     def __len__(self) -> int:
         return len(self._messages)

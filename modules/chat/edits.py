@@ -6,7 +6,9 @@ It must not know of models or prompts.
 from __future__ import annotations
 
 from errors import NotFound, NothingToDo, encode_utf8
+from loaders.banned.pattern import compile_banned_strings
 from modules.chat.conversation import Conversation, Role
+from modules.chat.formats.attached import kept_files
 from modules.chat.formats.conversation_file import conversation_title
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
@@ -33,7 +35,7 @@ class ConversationEdits:
         encode_utf8(text, "The message")
         with self._chats.changing(id, revision) as conversation:
             old = conversation.message(message_id)
-            made = conversation.add(old.role, text, old.parent)
+            made = conversation.add(old.role, text, old.parent, **kept_files(old))
             if old.is_greeting:  # another version of a greeting still answers no message
                 conversation.set_text(made.id, text, greeting=True)
         return conversation
@@ -46,6 +48,19 @@ class ConversationEdits:
         encode_utf8(name, "The model's name")
         with self._chats.changing(id, revision) as conversation:
             conversation.model = name[:_LONGEST_TITLE]
+        return conversation
+
+    def ban_strings(self, id: str, text: str, revision: int | None = None) -> Conversation:
+        """Set the strings that replies here must not contain, as in SamplingParams.
+
+        Raises: InvalidInput, Conflict, NotFound, BadFile.
+        """
+        encode_utf8(text, "The list")
+        compile_banned_strings(text, True)
+        with self._chats.changing(id, revision) as conversation:
+            conversation.meta.pop("banned_strings", None)
+            if text.strip():
+                conversation.meta["banned_strings"] = text
         return conversation
 
     def swipe(self, id: str, message_id: str, by: int, revision: int | None = None) -> Conversation:

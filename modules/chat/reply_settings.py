@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loaders.banned.entries import join_banned_strings
 from loaders.base import Model
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters, insert_names
+from modules.chat.conversation import Conversation
 from modules.chat.prompt.build import ChatPrompt, Mode, PromptContext
 from modules.chat.store.prompt_log import PromptRecord
 from modules.prompts.templates import Templates
@@ -48,6 +50,12 @@ class ReplySettings:
             params=self.params.differing(),
             notes=prompt.notes,
         )
+
+    def ban(self, params: SamplingParams, conversation: Conversation, characters: Characters) -> SamplingParams:
+        """The parameters, with the strings that this chat and its character exclude. Raises: UserError."""
+        character = characters.load(self.character).banned_strings if self.mode != "instruct" else ""
+        lists = (params.banned_strings, character, conversation.banned_strings)
+        return params.changed(banned_strings=join_banned_strings(lists)) if any(lists[1:]) else params
 
     def stage(self, model: Model, templates: Templates, characters: Characters) -> PromptContext:
         """Everything around the history. Raises: UnknownName, InvalidName, BadFile."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, encode_utf8
@@ -41,11 +42,7 @@ class ChatService:
     """The conversations of this installation. May be used from several threads."""
 
     def __init__(
-        self,
-        store: ConversationStore,
-        characters: Characters,
-        templates: Templates,
-        generator: Generator,
+        self, store: ConversationStore, characters: Characters, templates: Templates, generator: Generator
     ) -> None:
         self._store = store
         self._characters = characters
@@ -187,11 +184,6 @@ class ChatService:
         none.
         """
         return self._live.stop(id, thought=thought)
-
-    def stop_all(self) -> None:
-        """Stop every reply that is being written."""
-        for id in self._live:
-            self.stop(id)
 
     def keep(self) -> None:
         """Save all replies that are being written."""
@@ -352,6 +344,7 @@ class ChatService:
             render=self._templates.render,
             count=count,
             room=session.max_prompt(turn.params),
+            keep=turn.params.truncation_keep,
             begun=begun,
             role=role,
             lead=self._hooks.lead(stage.name2, context) if spoken else "",
@@ -372,6 +365,7 @@ class ChatService:
     ) -> Reply:
         """Start the engine, then store the message: both take time, and run in parallel."""
         id, params = conversation.id, turn.params
+        context = replace(context, params=turn.ban(context.params, conversation, self._characters))
         start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
         stream = start(prompt.text, params, label=id, context=context)
         self._keep(conversation)

@@ -1,6 +1,6 @@
 """All accepted flags, collected from the declarations: the program's own, the loaders' and the sampling parameters'.
 
-Parsing, `--help` and the table in the README all use this list, so they cannot differ. This module must not read
+Parsing, `--help` and the table in docs/flags.md all use this list, so they cannot differ. This module must not read
 anything from disk.
 """
 

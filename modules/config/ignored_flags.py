@@ -64,8 +64,7 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     "models with image input are not supported yet": ("", "mmproj multimodal_pipeline", ""),
     _DRAFT: (
         "",
-        "gpu_layers_draft device_draft ctx_size_draft spec_type spec_ngram_size_n spec_ngram_size_m "
-        "spec_ngram_min_hits",
+        "gpu_layers_draft device_draft ctx_size_draft",
         "",
     ),
     _TUNNEL: ("public_api", "public_api_id", ""),

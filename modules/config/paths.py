@@ -30,6 +30,7 @@ class Paths:
     characters: Path
     instruction_templates: Path
     grammars: Path
+    banned_strings: Path
     prompts: Path
     logs: Path
     cache: Path
@@ -48,6 +49,7 @@ class Paths:
             characters=root / "characters",
             instruction_templates=root / "instruction-templates",
             grammars=root / "grammars",
+            banned_strings=root / "banned-strings",
             prompts=root / "prompts",
             logs=root / "logs",
             cache=root / "cache",

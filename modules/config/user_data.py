@@ -1,24 +1,26 @@
 """The folder of the user's files, if --user-data-dir moves it away from server.py's folder.
 
 It contains all files of a user: models, LoRAs, chats, presets, characters, templates, extensions, settings.yaml and its
-own CMD_FLAGS.txt. The files that the program ships are copied there once, folder by folder, if the folder does not
-exist yet; so it may be the original's user_data, and the program's own folder may be read-only. It must not know what
-is in the folders.
+own CMD_FLAGS.txt. The files that the program ships are copied there, each once, unless one of that name exists; so it
+may be the original's user_data, and the program's own folder may be read-only. It must not know what is in the files.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from errors import InvalidInput
+from loaders import safe_json
+from modules.config.atomic import write_bytes, write_json
 from modules.config.paths import Paths
 from modules.config.server_flags import ServerFlags
 
+#: The record of what was copied, in the cache folder.
+OFFERED = "shipped-files.json"
 #: The folders that the program ships for the user to use and change.
 SHIPPED = (
-    *("presets", "characters", "instruction-templates", "grammars", "prompts", "extensions"),
+    *("presets", "characters", "instruction-templates", "grammars", "banned-strings", "prompts"),
     *("training/datasets", "training/formats", "models/config.yaml"),
 )
 
@@ -34,30 +36,50 @@ def user_paths(root: Path, server: ServerFlags) -> Paths:
 
 
 def copy_shipped_files(root: Path, folder: Path) -> None:
-    """Copy the shipped folders that do not exist in the user's folder. Raises: InvalidInput."""
+    """Copy the shipped files that the user's folder lacks, each once: a file that the user deletes does not return, and
+    one with the same name is never replaced. Raises: InvalidInput.
+    """
     if folder == root.absolute():
         return
-    for name in SHIPPED:
-        source, target = root / name, folder / name
+    record = folder / "cache" / OFFERED
+    offered = _read(record)
+    new = [name for name in _shipped(root) if name not in offered]
+    if not new:
+        return
+    for name in new:
+        target = folder / name
         try:
-            if target.exists() or not source.exists():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(source, target)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(target, (root / name).read_bytes())
         except OSError as error:
             why = error.strerror or error
             raise InvalidInput(
                 f"{target} could not be created ({why}). Set --user-data-dir to a folder that this account may "
                 "write to."
             ) from None
+    with suppress(OSError):  # then they are offered again at the next start
+        record.parent.mkdir(exist_ok=True)
+        write_json(record, sorted({*offered, *new}))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy completely or not at all. Raises: OSError."""
-    with tempfile.TemporaryDirectory(prefix=".bring-", dir=target.parent) as place:
-        part = Path(place) / target.name
-        if source.is_dir():
-            shutil.copytree(source, part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, part)
-        part.rename(target)
+def _shipped(root: Path) -> list[str]:
+    """The shipped files, as paths from the program's folder."""
+    found: list[str] = []
+    for name in SHIPPED:
+        place = root / name
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        found += [
+            each.relative_to(root).as_posix()
+            for each in files
+            if each.is_file() and each.name != ".gitkeep" and "__pycache__" not in each.parts
+        ]
+    return found
+
+
+def _read(record: Path) -> set[str]:
+    try:
+        value = safe_json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {each for each in value if isinstance(each, str)} if isinstance(value, list) else set()

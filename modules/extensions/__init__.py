@@ -6,6 +6,6 @@ scripts. docs/extensions.md is the tutorial.
 
 from modules.extensions.context import HookContext
 from modules.extensions.extension import Extension
-from modules.extensions.service import Extensions
+from modules.extensions.service import INCLUDED, Extensions
 
-__all__ = ["Extension", "Extensions", "HookContext"]
+__all__ = ["INCLUDED", "Extension", "Extensions", "HookContext"]

@@ -12,6 +12,7 @@ import html
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -66,10 +67,11 @@ def build_shims(
     loaded: Callable[[], Model | None],
     begin: Callable[[], ModelAccess],
     components: dict[str, Any],
+    folder: Path = Path(),
 ) -> dict[str, ModuleType]:
     """The modules, by name. `loaded` returns the loaded model, `begin` a session for it (it raises without one).
 
-    `components` are those of the page, which fills the dictionary while it is built.
+    `components` are those of the page, which fills the dictionary while it is built; `folder`: of the user's files.
     """
 
     def words() -> ModelAccess:
@@ -85,6 +87,7 @@ def build_shims(
         "settings": dict(settings),
         "tokenizer": tokenizer,
         "gradio": components,
+        "user_data_dir": folder,
         "is_seq2seq": False,
         "processing_message": "*Is typing...*",
         "input_params": [],

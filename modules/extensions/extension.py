@@ -30,9 +30,11 @@ log = logging.getLogger(__name__)
 class Extension:
     """A loaded script. May be called from several threads; its functions are called one at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, requirements: Path | None = None) -> None:
+        """`requirements`: the program's own lock file."""
         self.name = folder.name
         self.folder = folder
+        self._own = requirements or folder.parent.parent / "requirements.txt"
         self.problem = ""  # the last error, as a sentence
         self.calls = 0
         self._module: ModuleType | None = None
@@ -45,7 +47,7 @@ class Extension:
         """Import the script, set its params from settings.yaml (`NAME-param`), call `setup`. False: see `problem`."""
         missing = missing_requirements(self.folder)
         if missing:
-            self.problem = _needs(missing, self.folder.parent.parent / "requirements.txt")
+            self.problem = _needs(missing, self._own)
             log.warning("The extension %s is not loaded. %s", self.name, self.problem)
             return False
         try:

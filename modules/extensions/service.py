@@ -31,6 +31,8 @@ from modules.extensions.compat import install_shims
 
 V = TypeVar("V")
 
+#: The extensions of this program.
+INCLUDED = Path(__file__).with_name("included")
 #: Extensions of the original that are built into this program.
 BUILT_IN: Mapping[str, str] = {
     "openai": "the API is built in; start it with --api",
@@ -43,12 +45,25 @@ IDLE: Mapping[str, str] = {
 }
 
 
+def _scripts(folder: Path | None) -> list[str]:
+    """The names of the folders with a script."""
+    if folder is None or not folder.is_dir():
+        return []
+    return [each.name for each in folder.iterdir() if (each / "script.py").is_file()]
+
+
 class Extensions:
     """The extensions that were requested, in their order. May be used from several threads."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """`folder`: the extensions folder."""
+    def __init__(
+        self, folder: Path | None = None, included: Path | None = None, requirements: Path | None = None
+    ) -> None:
+        """`folder`: the user's extensions. `included`: those of the program, which win if both have a name, because the
+        original's scripts of the same names are made for its page. `requirements`: the program's own lock file.
+        """
         self._folder = folder or Path("extensions")
+        self._included = included
+        self._requirements = requirements or self._folder.parent / "requirements.txt"
         self._plugins = HookManager()
         self._having: dict[str, bool] = {}
         self.active: tuple[Extension, ...] = ()
@@ -58,10 +73,13 @@ class Extensions:
 
     def available(self) -> list[str]:
         """The names of the folders that contain a script.py, sorted without regard to case."""
-        if not self._folder.is_dir():
-            return []
-        found = (each.name for each in self._folder.iterdir() if (each / "script.py").is_file())
-        return sorted((name for name in found if re.fullmatch(r"\w[\w.-]*", name)), key=str.lower)
+        names = {*_scripts(self._folder), *_scripts(self._included)}
+        return sorted((name for name in names if re.fullmatch(r"\w[\w.-]*", name)), key=str.lower)
+
+    def _place(self, name: str) -> Path:
+        """The folder of an extension."""
+        own = self._included / name if self._included else None
+        return own if own and (own / "script.py").is_file() else self._folder / name
 
     def load(
         self,
@@ -89,7 +107,13 @@ class Extensions:
             if name not in known:
                 notes.append(f"There is no extension {name} in {self._folder}.{did_you_mean(name, known)}")
                 continue
-            extension = Extension(self._folder / name)
+            place = self._place(name)
+            if self.is_included(name) and (self._folder / name / "script.py").is_file():
+                notes.append(
+                    f"The program's own {name} is used instead of {self._folder / name}. To use that one, rename its "
+                    "folder."
+                )
+            extension = Extension(place, self._requirements)
             loaded = extension.load(settings or {})
             (active if loaded or extension.hooks else failed).append(extension)
             if extension.problem:
@@ -100,19 +124,23 @@ class Extensions:
         self.active, self.failed = tuple(active), tuple(failed)
         return notes
 
+    def is_included(self, name: str) -> bool:
+        """Whether it is one of the program's own."""
+        return self._place(name).parent != self._folder
+
     def about(self, name: str) -> str:
         """An extension's description: the first sentence of its script. The script is not run."""
-        return first_sentence(self._folder / name / "script.py")
+        return first_sentence(self._place(name) / "script.py")
 
     def missing(self, name: str) -> list[str]:
         """The packages that an extension needs and that are not installed."""
-        return missing_requirements(self._folder / name)
+        return missing_requirements(self._place(name))
 
     def install(self, name: str) -> Iterator[str]:
         """Install what an extension needs; yields pip's output. Raises: UnknownName, InvalidInput, Unavailable."""
         if name not in self.available():
             raise UnknownName("extension", str(name), self.available())
-        return install_requirements(self._folder / name, self._folder.parent / "requirements.txt")
+        return install_requirements(self._place(name), self._requirements)
 
     def settings(self) -> dict[str, Any]:
         """The extensions' params to be stored in settings.yaml."""

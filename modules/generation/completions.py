@@ -48,7 +48,6 @@ class GenerationRequest:
     best_of: int = 1
     alternatives: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    banned_strings: Sequence[str] = ()
     suffix: str = ""
     echo: bool = False
     stream: bool = False  # the reply is sent while it is written
@@ -192,11 +191,15 @@ class CompletionBatch:
         prompts = sum(answer.report.prompt_tokens for answer in self.answers[:: self.per_prompt])
         new = sum(answer.report.new_tokens for answer in self.answers)
         reused = sum(answer.report.reused_tokens for answer in self.answers[:: self.per_prompt])
+        drafted = sum(answer.report.drafted_tokens for answer in self.answers)
+        accepted = sum(answer.report.accepted_tokens for answer in self.answers)
+        guessed = {"accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted}
         return {
             "prompt_tokens": prompts,
             "completion_tokens": new,
             "total_tokens": prompts + new,
             "prompt_tokens_details": {"cached_tokens": reused},
+            **({"completion_tokens_details": guessed} if drafted else {}),
         }
 
     def all_warnings(self) -> list[str]:
@@ -235,7 +238,6 @@ class CompletionService:
         warnings = [*ask.notes, *session.notes]
         warnings += [f"The extension {name} could not modify the reply, which was sent unchanged." for name in late]
         bias = {token: float("-inf") if value <= _NEVER else value for token, value in ask.logit_bias.items()}
-        bias.update(self._bans(model, ask.banned_strings, warnings))
         room = session.context(params)
         answers: list[Completion] = []
         prompts = [session.ids(self._gap(model, each, ask.suffix, warnings), params, context) for each in ask.prompts]
@@ -278,20 +280,6 @@ class CompletionService:
     def end_thoughts(self) -> int:
         """End the reasoning of all such requests; returns how many there were."""
         return sum(stream.end_thought() for stream in tuple(self._running))
-
-    def _bans(self, model: Model, strings: Sequence[str], warnings: list[str]) -> dict[int, float]:
-        """Strings that are one token are never chosen; longer ones cannot be prevented by a bias."""
-        banned: dict[int, float] = {}
-        for string in strings:
-            if not string:
-                continue
-            spellings = {string, " " + string.lstrip(), string.capitalize(), " " + string.lstrip().capitalize()}
-            found = [model.tokenizer.encode(each, add_bos=False, special=False) for each in spellings]
-            single = [ids[0] for ids in found if len(ids) == 1]
-            banned.update(dict.fromkeys(single, float("-inf")))
-            if not single:
-                warnings.append(f"banned_strings: {string[:60]!r} is more than one token and was ignored.")
-        return banned
 
     def _gap(self, model: Model, prompt: str | Sequence[int], suffix: str, warnings: list[str]) -> str | Sequence[int]:
         """The prompt with the text after the gap, in the form of fill-in-the-middle models."""

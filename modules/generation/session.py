@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, encode_utf8
+from loaders.banned.pattern import compile_banned_strings
 from loaders.base import Model, Request
 from loaders.list_parsing import parse_quoted_strings
 from loaders.params import SamplingParams
+from loaders.token_healing import split_prompt
 from modules.extensions import Extensions, HookContext
 from modules.families.reply_format import ReplyFormat
 from modules.generation.extension_stream import stream_extension_reply
@@ -221,6 +223,7 @@ class ModelSession:
         params = self.params(context.params)
         model = self.model
         stop = [*stop, *parse_quoted_strings(params.custom_stopping_strings)]
+        compile_banned_strings(params.banned_strings, params.banned_strings_ignore_case)  # the engine would raise late
         if extensions.has("custom_generate_reply") and context.state:
             question = prompt if isinstance(prompt, str) else self.decode(prompt)
             if writer := extensions.reply(question, question, context, stop):
@@ -237,10 +240,18 @@ class ModelSession:
         if reading and not params.grammar_string.strip():
             thought = ThoughtBudget(reading, model.tokenizer, thinking_budget)
         changing = extensions.processors(ids, context) if context.state else ()
+        begun = b""
+        if params.token_healing:
+            if params.grammar_string.strip():
+                context.notes.append("token_healing has no effect with a grammar.")
+            else:
+                kept, begun = split_prompt(ids, model.tokenizer)
+                ids, new = kept, new + len(ids) - len(kept)
         request = Request(
             ids=ids,
             params=params,
             max_tokens=new,
+            begun=begun,
             negative_ids=_negative_ids(model, params),
             logit_bias=dict(logit_bias or {}),
             alternatives=alternatives,

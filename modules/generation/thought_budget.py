@@ -25,10 +25,12 @@ class ThoughtBudget:
         self._family = reading.family
         self._tokenizer = tokenizer
         self._budget = budget
+        self._reading = reading
         self._parser = reading.parser()
         self._due: list[int] | None = None  # remaining tokens of the mark, once it is to be written
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._seen: int | None = None  # tokens that existed before
+        self._start: int | None = None  # tokens that existed before
+        self._read_ids: list[int] = []  # those that were read since
         self._spent = 0
         self._wanted = threading.Event()
         self.wake: Callable[[], None] = lambda: None
@@ -57,12 +59,16 @@ class ThoughtBudget:
 
     def read(self, ids: Sequence[int]) -> None:
         """Process the tokens so far. The first call shows which of them existed before."""
-        if self._seen is None:
-            self._seen = len(ids)
+        if self._start is None:
+            self._start = len(ids)
         if self._due is None:
-            new = ids[self._seen :]
-            self._seen = len(ids)
-            self._read(new)
+            reply = list(ids[self._start :])
+            known = len(self._read_ids)
+            if reply[:known] != self._read_ids:  # the reply has gone back, to avoid a banned string
+                self._parser, self._spent, known = self._reading.parser(), 0, 0
+                self._decoder.reset()
+            self._read_ids = reply
+            self._read(reply[known:])
 
     def forced(self, ids: Sequence[int]) -> int | None:
         """The mark's next token while the mark is due."""

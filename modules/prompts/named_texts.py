@@ -6,6 +6,7 @@ editors write it; so a file written by hand is loaded without its last line end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from errors import BadFile, InvalidInput, Unavailable
@@ -16,8 +17,8 @@ from modules.config.named_files import NamedFiles
 class NamedTexts(NamedFiles):
     """The texts of one folder, all with one suffix."""
 
-    def __init__(self, folder: Path, suffix: str, kind: str) -> None:
-        super().__init__(folder, (suffix,), kind)
+    def __init__(self, folder: Path, suffix: str, kind: str, also: Sequence[Path] = ()) -> None:
+        super().__init__(folder, (suffix,), kind, also)
 
     def names(self) -> list[str]:
         """All names: those that begin with a digit first, newest first, then the others in alphabetical order.

@@ -123,8 +123,16 @@ def test_banned_tokens_and_words_never_come(real: Client) -> None:
     ids = real.post("/v1/internal/encode", {"text": first}).json()["tokens"]
     assert generate(real, **ask, custom_token_bans=",".join(map(str, ids))).json()["choices"][0]["text"] != first
     assert generate(real, **ask, banned_strings=[first.strip()]).json()["choices"][0]["text"] != first
-    said = generate(real, **ask, banned_strings=["a whole sentence of many words"]).json()["warnings"]
-    assert "more than one token" in said[0]
+    ask |= {"max_tokens": 16, "max_new_tokens": 16}
+    said = generate(real, **ask).json()["choices"][0]["text"]
+    words = said.split()
+    several = [" ".join(words[at : at + 3]) for at in range(0, len(words) - 2, 3)]
+    for stream in (False, True):
+        got = generate(real, **ask, banned_strings=several, stream=stream)
+        parts = events(got.text) if stream else [got.json()]
+        avoided = "".join(part["choices"][0]["text"] for part in parts if part["choices"])
+        assert len(avoided) > 10
+        assert not any(each.lower() in avoided.lower() for each in several)
 
 
 def test_a_grammar_holds_and_a_bad_one_is_refused(real: Client) -> None:

@@ -1,14 +1,12 @@
-"""The README's table of flags matches the program."""
+"""The documents' tables of flags match the program."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-from errors import BadFile
 from loaders import LOADERS
 from loaders.base import Loader
 from loaders.llamacpp.context_params import context_params
@@ -17,10 +15,9 @@ from loaders.llamacpp.options import GGUFOptions
 from loaders.llamacpp.placement import planning
 from modules.config.flag_catalog import Flag, FlagCatalog
 from modules.config.flag_help import describe_flag
-from modules.config.flag_table import BEGIN, END, embed_table, main, render_table
+from modules.config.flag_table import render_ignored, render_table
 from modules.config.ignored_flags import ignored_flags
 
-ROOT = Path(__file__).resolve().parents[2]
 Loaders = Mapping[str, type[Loader]]
 
 
@@ -28,31 +25,12 @@ def test_the_table_holds_every_kind_of_flag(loaders: Loaders) -> None:
     table = render_table(loaders)
     assert "| `--n-ctx N` | Context. Default: 0. Also: --ctx-size. |" in table
     assert "`--flash-attn [auto\\|on\\|off]`" in table
-    assert "`--wbits`" in table
 
 
-def test_the_readme_is_rewritten_and_checked(
-    tmp_path: Path, loaders: Loaders, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\nThe rest.\n")
-    assert main(["--check"], readme, loaders) == 1
-    assert "python -m modules.config.flag_table" in capsys.readouterr().err
-    assert main([], readme, loaders) == 0
-    assert main(["--check"], readme, loaders) == 0
-    text = readme.read_text()
-    assert text.startswith(f"# Title\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nThe rest.\n")
-    assert "--listen-port" in text
-
-
-def test_missing_markers_are_told() -> None:
-    with pytest.raises(BadFile, match="flags:begin"):
-        embed_table("# Title\n", "table")
-
-
-def test_the_readme_is_that_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--check"], ROOT / "README.md", LOADERS) == 0, capsys.readouterr().err
+def test_the_originals_flags_are_in_a_table_of_their_own(loaders: Loaders) -> None:
+    assert "`--wbits`" in render_ignored(loaders)
+    assert "--listen-port" not in render_ignored(loaders)
+    assert "--wbits" not in render_table(loaders)
 
 
 @pytest.mark.parametrize(

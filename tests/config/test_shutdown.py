@@ -165,7 +165,7 @@ class Program:
 
 @pytest.fixture
 def root(tmp_path: Path, demo_model_path: Path) -> Path:
-    for name in ("presets", "characters", "instruction-templates", "prompts", "grammars"):
+    for name in ("presets", "characters", "instruction-templates", "prompts", "grammars", "banned-strings"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / demo_model_path.name).symlink_to(demo_model_path)

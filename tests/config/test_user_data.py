@@ -15,6 +15,7 @@ from loaders.params import SamplingParams
 from modules.app import App
 from modules.config.flags import read_flags
 from modules.config.user_data import SHIPPED, copy_shipped_files, user_data_folder, user_paths
+from modules.library.model_settings import ModelSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,6 @@ def test_all_that_is_written_lies_there(program: Path, tmp_path: Path, given: st
     made = _all(program) - before
     assert {each for each in made if not each.startswith("mine")} == set()
     assert {"presets/own.yaml", "CMD_FLAGS.txt", "settings.yaml"} <= _all(mine)
-    assert _all(program / "extensions") <= _all(mine / "extensions")
     assert (mine / "models" / "config.yaml").is_file()
     assert read_flags(["--user-data-dir", given.format(tmp_path)], program, LOADERS).server.verbose, (
         "its own CMD_FLAGS.txt"
@@ -60,13 +60,55 @@ def test_what_is_there_stays_and_what_is_missing_comes(program: Path, tmp_path: 
     mine = tmp_path / "user_data"
     (mine / "presets").mkdir(parents=True)
     (mine / "presets" / "only.yaml").write_text("temperature: 0.5\n")
+    (mine / "presets" / "simple-1.yaml").write_text("temperature: 0.1\n")
     copy_shipped_files(program, mine)
-    assert _all(mine / "presets") == {"only.yaml"}
-    assert _all(mine / "grammars") == _all(program / "grammars")
-    (mine / "grammars" / "arithmetic.gbnf").unlink(missing_ok=True)
+    assert _all(mine / "presets") == {"only.yaml", *_all(program / "presets")} - {".gitkeep"}
+    assert (mine / "presets" / "simple-1.yaml").read_text() == "temperature: 0.1\n"
+    assert _all(mine / "grammars") == _all(program / "grammars") - {".gitkeep"}
+    (mine / "presets" / "Yara.yaml").unlink()
     there = _all(mine)
     copy_shipped_files(program, mine)
-    assert _all(mine) == there, "it is done once"
+    assert _all(mine) == there, "what was deleted does not return"
+    (program / "presets" / "newer.yaml").write_text("temperature: 2\n")
+    copy_shipped_files(program, mine)
+    assert _all(mine) == {*there, "presets/newer.yaml"}, "an update brings its new files"
+
+
+def test_the_originals_user_data_is_at_home_here(program: Path, tmp_path: Path) -> None:
+    """What its versions from 2025 on keep there: pointing at the folder is all that a user does."""
+    mine = tmp_path / "text-generation-webui" / "user_data"
+    files = {
+        "CMD_FLAGS.txt": "--listen-port 7999\n",
+        "settings.yaml": "preset: Mine\nmode: chat\ncharacter: Fox\n",
+        "presets/Mine.yaml": "temperature: 0.3\n",
+        "characters/Fox.yaml": "name: Fox\ncontext: A fox.\ngreeting: Yip.\n",
+        "instruction-templates/Alpaca.yaml": "instruction_template: '{{ messages[0].content }}'\n",
+        "grammars/own.gbnf": 'root ::= "a"\n',
+        "logs/notebook/A story.txt": "In this story,\n",
+        "logs/chat/Fox/20250115-13-45-59.json": '{"internal": [["Hi", "Yip"]], "visible": [["Hi", "Yip"]]}',
+        "logs/instruct/20250115-13-45-59.json": '{"internal": [["Hi", "Hello"]], "visible": [["Hi", "Hello"]]}',
+        "models/config-user.yaml": "tiny.gguf$:\n  loader: llama.cpp\n  ctx_size: 1024\n",
+        "extensions/own/script.py": "params = {}\n",
+        "training/datasets/rows.json": "[]",
+    }
+    for name, text in files.items():
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text(text)
+    app = App.build(program, ["--user-data-dir", str(mine)])
+    try:
+        assert app.launch.server.listen_port == 7999
+        assert app.starting_params().temperature == 0.3
+        assert app.characters.load("Fox").greeting == "Yip."
+        assert app.templates.load("Alpaca") == "{{ messages[0].content }}"
+        assert {"own"} <= set(app.grammars.names())
+        assert app.prompts.load("A story") == "In this story,"
+        assert [each.title for each in (*app.chats.list("chat", "Fox"), *app.chats.list())] == ["Hi", "Hi"]
+        assert ModelSettings(app.paths).options_for("tiny.gguf", "llama.cpp")[0] == {"n_ctx": 1024}
+        assert "own" in app.extensions.available()
+        assert not app.notes
+    finally:
+        app.close()
+    assert {name: (mine / name).read_text() for name in files} == files, "and nothing of it was changed"
 
 
 def test_models_and_loras_may_lie_elsewhere_still(program: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from modules.chat.prompt.client_chat import ChatPromptBuilder
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
 from modules.config.paths import Paths
-from modules.extensions import Extensions
+from modules.extensions import INCLUDED, Extensions
 from modules.extensions.compat import build_shims
 from modules.generation.completions import CompletionService
 from modules.generation.generator import Generator
@@ -72,23 +72,23 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
         names: list[str] | None = None,
         settings: dict[str, Any] | None = None,
         model: Model | None = None,
-        folder: Path | None = None,
+        included: bool = False,
         **fake: Any,
     ) -> Home:
-        """`scripts` by name; those in `names` (default: all) are loaded. `folder`: the extensions folder, else a new
-        one.
+        """`scripts` by name; those in `names` (default: all) are loaded. `included`: those of the program are there,
+        too.
         """
-        there = folder or tmp_path / "extensions"
+        there = tmp_path / "extensions"
         for name, text in (scripts or {}).items():
             (there / name).mkdir(parents=True, exist_ok=True)
             (there / name / "script.py").write_text(text, encoding="utf-8")
         paths = Paths.under(tmp_path)
         shipped = Paths.under(ROOT)
         models: Any = Held(model) if model else FakeModels(FakeModel(**fake))
-        extensions = Extensions(there)
+        extensions = Extensions(there, INCLUDED if included else None)
         generator = Generator(models, extensions)
         components: dict[str, Any] = {}
-        modules = build_shims({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components)
+        modules = build_shims({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components, tmp_path)
         notes = extensions.load(names if names is not None else list(scripts or {}), settings, modules)
         templates, characters = Templates(shipped), Characters(shipped)
         drafts = Drafts(tmp_path / "drafts")

@@ -18,7 +18,7 @@ from modules.chat.service import ReplySettings
 from modules.extensions.hooks import HOOKS
 from modules.extensions.service import resolve_names
 from modules.generation.completions import GenerationRequest
-from tests.extensions.conftest import ROOT, Home
+from tests.extensions.conftest import Home
 
 Make = Callable[..., Home]
 PARAMS = SamplingParams(max_new_tokens=64)
@@ -351,7 +351,7 @@ def test_processors_change_nothing_for_others(home: Make, demo_model: Model) -> 
 
 
 def test_the_shipped_ones_are_there_and_load(home: Make) -> None:
-    there = home(names=list(SHIPPED), folder=ROOT / "extensions")
+    there = home(names=list(SHIPPED), included=True)
     assert there.extensions.available() == sorted(SHIPPED)
     assert there.notes == []
     assert [each.name for each in there.extensions.active] == list(SHIPPED)
@@ -359,23 +359,23 @@ def test_the_shipped_ones_are_there_and_load(home: Make) -> None:
 
 
 def test_the_example_changes_nothing_until_it_is_told_to(home: Make) -> None:
-    there = home(names=["example"], folder=ROOT / "extensions", reply="Paris.")
+    there = home(names=["example"], included=True, reply="Paris.")
     assert said(there) == "Paris."
     assert "visible" not in there.chats.open(there.chats.list("chat", "Assistant")[0].id).path()[-1].meta
 
 
 def test_character_bias(home: Make) -> None:
-    there = home(names=["character_bias"], folder=ROOT / "extensions")
+    there = home(names=["character_bias"], included=True)
     said(there)
     assert there.models.loaded.prompt.endswith("AI: *I am so happy*")
-    other = home(names=["character_bias"], folder=ROOT / "extensions", settings={"character_bias-activate": False})
+    other = home(names=["character_bias"], included=True, settings={"character_bias-activate": False})
     said(other)
     assert other.models.loaded.prompt.endswith("AI:")
 
 
 def test_long_replies(home: Make, demo_model: Model) -> None:
     settings = {"long_replies-min_length": 40}
-    there = home(names=["long_replies"], folder=ROOT / "extensions", settings=settings, model=demo_model)
+    there = home(names=["long_replies"], included=True, settings=settings, model=demo_model)
     params = PARAMS.changed(max_new_tokens=60, do_sample=False)
     prompt = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n"
     stream = there.generator.session().start(prompt, params)
@@ -386,7 +386,7 @@ def test_long_replies(home: Make, demo_model: Model) -> None:
 
 
 def test_perplexity_colors(home: Make, demo_model: Model) -> None:
-    there = home(names=["perplexity_colors"], folder=ROOT / "extensions", model=demo_model)
+    there = home(names=["perplexity_colors"], included=True, model=demo_model)
     chat = there.chats.new("instruct")
     turn = ReplySettings(params=PARAMS.changed(max_new_tokens=24, do_sample=False))
     list(there.chats.send(chat.id, "Tell me the capital of France.", turn))

@@ -81,3 +81,32 @@ def test_a_version_that_the_programs_own_rules_out_invites_to_no_button(
     (folder / "requirements.txt").write_text(f"{wanted}\n", "utf-8")
     note = home({"old": "params = {}"}).notes[0]
     assert ("pandas 2.3.3 is required by the program itself" in note, "Install requirements" in note) == (never, not never)
+
+
+@pytest.mark.parametrize("name", ["gallery", "perplexity_colors", "character_bias", "long_replies", "example"])
+def test_the_programs_own_win_and_say_so(home: Make, tmp_path: Path, name: str) -> None:
+    """A copied folder of the original's is made for another page; it is passed over, whatever it holds and requires."""
+    folder = tmp_path / "extensions" / name
+    folder.mkdir(parents=True)
+    (folder / "requirements.txt").write_text("no-such-package-here\n", "utf-8")
+    there = home({name: "raise RuntimeError('the original')"}, included=True)
+    assert [each.name for each in there.extensions.active] == [name]
+    assert [f"The program's own {name} is used" in note for note in there.notes] == [True]
+    assert there.extensions.available().count(name) == 1
+    assert there.extensions.missing(name) == []
+
+
+def test_a_list_of_moods_of_ones_own(home: Make, tmp_path: Path) -> None:
+    """What people wrote into the original's folder still counts: it is no script."""
+    folder = tmp_path / "extensions" / "character_bias"
+    folder.mkdir(parents=True)
+    (folder / "bias_options.txt").write_text("*I am a pirate*\n\n*I rhyme*\n", "utf-8")
+    there = home(names=["character_bias"], included=True)
+    assert there.script("character_bias").moods() == ["*I am a pirate*", "*I rhyme*"]
+    assert there.notes == []
+
+
+def test_the_gallery_shows_the_users_own_characters(home: Make, tmp_path: Path) -> None:
+    (tmp_path / "characters").mkdir()
+    (tmp_path / "characters" / "Fox.yaml").write_text("name: Fox\n", "utf-8")
+    assert home(names=["gallery"], included=True).script("gallery").names() == ["Fox"]

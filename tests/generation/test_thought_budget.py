@@ -33,6 +33,17 @@ def test_it_is_closed_after_its_budget_and_only_once() -> None:
     assert "ab<|end|><|start|>assistant<|channel|>final<|message|>" in harmony
 
 
+def test_a_reply_that_goes_back_is_counted_anew() -> None:
+    tokenizer = ByteTokenizer()
+    end = ThoughtBudget(ReplyFormat(family_named("qwen"), "<think>\n"), tokenizer, 6)  # type: ignore[arg-type]
+    logits = np.zeros(300, np.float32)
+    prompt = [72]
+    for text in (b"", b"a", b"ab", b"abc", b"abcd", b"ax", b"axy", b"axyz", b"axyz1"):
+        assert end([*prompt, *text], logits) is logits
+    assert end.patience() == 1
+    assert end([*prompt, *b"axyz12"], logits).argmax() == ord("\n")
+
+
 def test_what_thinks_nothing_is_left_alone() -> None:
     assert written(ReplyFormat(family_named("qwen")), "a", 0, 9) == "a" * 9
 

@@ -68,6 +68,52 @@ def test_the_names_that_settings_of_the_original_use_are_there() -> None:
     assert set(GOLDEN) == set(SHIPPED.names())
 
 
+FORMS = json.loads((Path(__file__).parent / "original_forms.json").read_text(encoding="utf-8"))
+
+
+def _original(name: str, *, system: bool) -> str:
+    """What the original's template of this name writes for the conversation: system, user, reply, opened reply."""
+    before, user, reply, opened = FORMS[name]
+    said = user.format("Hi") + reply.format("Hello") + user.format("Bye") + opened
+    return (before.format("Be brief.") if system else "") + said
+
+
+def test_what_differs_from_the_originals_is_told_with_its_reason() -> None:
+    """docs/coming-from-the-original.md names every template that writes other turns, and no other."""
+    page = (ROOT / "docs" / "coming-from-the-original.md").read_text("utf-8")
+    table = page.partition("<!-- templates:begin -->")[2].partition("<!-- templates:end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.strip().splitlines()[2:]]
+    told = [name.strip() for row in rows for name in row[0].split(",")]
+    assert all(len(row) == 3 and all(row) for row in rows)
+    differing = {
+        name
+        for name in FORMS
+        if SHIPPED.render(SHIPPED.load(name), CONVERSATION, add_generation_prompt=True, **TOKENS)
+        != _original(name, system=True)
+    }
+    assert sorted(told) == sorted(differing)
+    assert f"Of the {len(FORMS)} that both have" in page
+
+
+@pytest.mark.parametrize("name", sorted(FORMS))
+def test_the_originals_own_template_counts_where_it_is_copied(tmp_path: Path, name: str) -> None:
+    """In the form before Jinja, in which people have them; the same turns come out, whatever ours writes."""
+    before, user, reply, _ = FORMS[name]
+    (user_name, user_end), (bot_name, bot_end) = user.split("{}"), reply.split("{}")
+    values = {
+        "user": user_name,
+        "bot": bot_name,
+        "turn_template": f"<|user|><|user-message|>{user_end}<|bot|><|bot-message|>{bot_end}",
+        "context": before.replace("{}", "<|system-message|>"),
+        "system_message": "",
+    }
+    (tmp_path / "instruction-templates").mkdir()
+    (tmp_path / "instruction-templates" / f"{name}.yaml").write_text(json.dumps(values), "utf-8")
+    text = Templates(Paths.under(tmp_path)).load(name)
+    told = SHIPPED.render(text, CONVERSATION[:3], **TOKENS)
+    assert told == before.format("Be brief.") + user.format("Hi") + reply.format("Hello")
+
+
 def test_thinking_is_switched_and_tools_are_written() -> None:
     template = SHIPPED.load("ChatML-Thinking")
     assert SHIPPED.switches(template) == {"enable_thinking"}

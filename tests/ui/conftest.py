@@ -50,7 +50,7 @@ def free_port() -> int:
 
 def new_root(folder: Path, model: Path) -> Path:
     """A user's folder with the shipped files, our settings and the demo model."""
-    for name in ("presets", "characters", "instruction-templates", "prompts", "grammars"):
+    for name in ("presets", "characters", "instruction-templates", "prompts", "grammars", "banned-strings"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     (folder / "models").mkdir(parents=True, exist_ok=True)
     (folder / "models" / model.name).symlink_to(model)
@@ -211,7 +211,7 @@ def window(context: BrowserContext, served: Served, width: int = 1280, height: i
     context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": served.url, "storageTypes": "all"})
     for each in context.pages:
         each.close()
-    served.app.chats.stop_all()  # a reply goes on without its page: it must not delay the next test
+    served.app.chats.close()  # a reply goes on without its page: it must not delay the next test
     outside = [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
     assert not outside, "the page asked another host"
     assert not wrong, "the page's script failed"

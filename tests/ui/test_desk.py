@@ -279,12 +279,32 @@ def test_a_grammar_is_picked_and_a_broken_one_says_where(web: Web) -> None:
     expect(page.locator("#grammar-state")).to_have_text("")
 
 
+def test_banned_strings_are_picked_counted_and_checked(web: Web) -> None:
+    page = web.page
+    web.tab("parameters")
+    field, state = page.locator("#knob-banned_strings textarea"), page.locator("#banned-state")
+    page.locator("#banned-files input").click()
+    page.get_by_role("option", name="english-cliches", exact=True).click()
+    expect(state).to_contain_text("entries")
+    field.fill("a\n/(/")
+    expect(state).to_contain_text("not a regular expression")
+    field.fill("one")
+    expect(state).to_contain_text("1 entry")
+    page.locator("#phrases > button").click()
+    page.locator("#phrases-count").click()
+    expect(page.locator("#phrases-state")).to_contain_text("read")
+    field.fill("")
+    expect(state).to_have_text("")
+
+
 def test_a_prompt_is_saved_and_deleted(web: Web) -> None:
     page = web.page
     web.tab("notebook")
     write(page, "notebook", "keep me \n\n")
     page.locator("#notebook-save-as").click()
-    page.locator("#notebook-name input, #notebook-name textarea").fill("kept one")
+    name = page.locator("#notebook-name input, #notebook-name textarea")
+    expect(name).not_to_have_value("")  # the suggested name has come
+    name.fill("kept one")
     page.locator("#notebook-save").click()
     until(lambda: "kept one" in web.app.prompts.names())
     assert web.app.prompts.load("kept one") == "keep me \n\n"

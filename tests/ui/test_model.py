@@ -63,11 +63,14 @@ def test_a_load_that_fails_says_why(page: Web) -> None:
     context.fill("200000")
     context.blur()
     page.app.models.unload()
+    expect(page.page.locator("#chip")).to_have_text("No model loaded")
     whole = page.app.paths.models / f"{NAME}.Q4_1.gguf"
     aside = whole.rename(whole.with_name("aside.part"))
-    page.page.locator("#load-model").click()
-    expect(page.page.locator(".toast-body")).to_contain_text("There is no model named")
-    aside.rename(whole)
+    try:
+        page.page.locator("#load-model").click()
+        expect(page.page.locator(".toast-body")).to_contain_text("There is no model named")
+    finally:
+        aside.rename(whole)
     expect(page.page.locator("#load-model")).to_be_enabled()
 
 

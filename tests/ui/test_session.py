@@ -62,9 +62,8 @@ def program(tmp_path_factory: pytest.TempPathFactory, demo_model_path: Path) -> 
     for name in ("errors.py", "installer", "loaders", "modules"):
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "server.py", root)
-    shutil.copytree(ROOT / "extensions", root / "extensions", ignore=shutil.ignore_patterns("__pycache__"))
     for name, script in (("bad", BAD), ("own_tab", TAB)):
-        (root / "extensions" / name).mkdir()
+        (root / "extensions" / name).mkdir(parents=True)
         (root / "extensions" / name / "script.py").write_text(script, "utf-8")
     (root / "CMD_FLAGS.txt").write_text("# mine\n--n-ctx 2048\n", "utf-8")
     port = free_port()

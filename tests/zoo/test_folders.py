@@ -15,6 +15,7 @@ import pytest
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
 from tests.loaders.conftest import opened
+from tests.zoo import banned
 from tests.zoo.folders import CONTEXT, FOLDERS, WINDOW, WORDS, folder_of
 from tests.zoo.walk import most, walk
 
@@ -119,3 +120,18 @@ def test_beams_and_guesses(zoo: tuple[str, Model], params: dict[str, Any]) -> No
     assert len(reply) == 8
     if "num_beams" not in params:
         assert wrong_at(model, ids, reply) is None
+
+
+def test_a_reply_that_goes_back_continues_as_if_it_had_never_gone_on(zoo: tuple[str, Model]) -> None:
+    name, model = zoo
+    count = 12 if FOLDERS[name].follow == 0 else 30
+    prompt = [WORDS[(7 * at + at // 3) % len(WORDS)] for at in range(LENGTH)]
+    never = banned.not_printable(model)
+    bans = {"custom_token_bans": ",".join(map(str, never))}
+    first = model.generate(Request(prompt, banned.GREEDY.changed(**bans), count))
+    strings = banned.strings_of(model, [token.id for token in first])
+    tokens, report = banned.avoid(model, prompt, count, strings, **bans)
+    assert len(tokens) == count
+    assert report.replaced > 0
+    rows = truth(model, prompt + tokens)[len(prompt) - 1 : -1]
+    assert banned.unexplained(rows, tokens, sorted({*never, *model.tokenizer.end_ids}), TIE) <= report.replaced

@@ -11,24 +11,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loaders import loader_named
-from loaders.base import Model
+from loaders.base import Model, Request
+from loaders.llamacpp.engine.checkpoints import WORTH
+from loaders.prefix import common_prefix
 from tests.conftest import keep_going
-from tests.zoo import ggufs
+from tests.zoo import banned, ggufs
 from tests.zoo.compare import Reply, difference, reply
 from tests.zoo.walk import most, walk
 
 #: Those that llama.cpp cannot run, or that write no text.
 _OTHERS = ("bert", "t5", "granitemoehybrid", "llama4")
 PLAIN = ("llama", "mixtral", "qwen3moe")
+RECURRENT = ("jamba", "lfm2", "mamba2")
 ARCHITECTURES = tuple(name for name in ggufs.architectures() if name not in _OTHERS)
 
 #: What changes how things are reused.
 OPTIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no copies": {"cache_capacity": "0"},
+    "no checkpoints": {"ctx_checkpoints": 0},
+    "small windows": {"swa_full": False},
     "contexts apart": {"separate_contexts": True},
     "apart, no copies": {"separate_contexts": True, "cache_capacity": "0"},
     "shifting": {"context_shift": True, "keep": 8},
@@ -38,6 +44,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no flash attention": {"flash_attn": "off"},
     "q4_0": {"cache_type": "q4_0"},
 }
+#: Those with which less is reused than could be.
+FORGETFUL = ("no copies", "apart, no copies", "no checkpoints")
 LENGTH = 90  # of the first message: beyond the window of 64
 N_CTX = 1024
 #: Standard deviations of the logits: rounding, and what a cache of 8 or 4 bits adds to it.
@@ -95,10 +103,16 @@ class Cold:
         return self._known[key]
 
 
-def differences(model: Model, cold: Cold, *, seed: int = 1, length: int = LENGTH) -> dict[str, float]:
-    """What the user does -> how far the reply is from a cold model's, in standard deviations of its logits."""
+def differences(
+    model: Model, cold: Cold, *, seed: int = 1, length: int = LENGTH, again: dict[str, int] | None = None
+) -> dict[str, float]:
+    """What the user does -> how far the reply is from a cold model's, in standard deviations of its logits.
+
+    `again` gets how many tokens were read although they had been read before.
+    """
     found: dict[str, float] = {}
     last: list[Reply] = []
+    read: list[list[int]] = []
 
     def answer(prompt: list[int], count: int) -> list[int]:
         last[:] = [reply(model, prompt, count)]
@@ -106,6 +120,10 @@ def differences(model: Model, cold: Cold, *, seed: int = 1, length: int = LENGTH
 
     for step in walk(answer, vocab=range(40, 1000), length=length, seed=seed):
         found[step.name] = difference(last[0], cold.reply(step.prompt, len(step.reply)))
+        if again is not None:
+            known = max((common_prefix(step.prompt[:-1], each) for each in read), default=0)
+            again[step.name] = known - last[0].reused
+        read.append(step.prompt + step.reply)
     return found
 
 
@@ -120,16 +138,26 @@ def bound_of(how: str) -> float:
 
 
 def cases() -> list[tuple[str, str]]:
-    few = ("as it is", "shifting, q8_0", "q4_0")
-    return [(name, how) for name in ARCHITECTURES for how in OPTIONS if name not in PLAIN or how in few]
+    few = dict.fromkeys(PLAIN, ("as it is", "shifting, q8_0", "q4_0"))
+    few |= {name: tuple(how for how in OPTIONS if how != "small windows") for name in RECURRENT}
+    return [(name, how) for name in ARCHITECTURES for how in few.get(name, OPTIONS)]
+
+
+def _allowed(name: str, step: str) -> int:
+    """How many known tokens may be read again: recurrent layers go back to a checkpoint, not into a message."""
+    inside = name in RECURRENT and step == "edit the middle of the first message"
+    return LENGTH if inside else WORTH
 
 
 @pytest.mark.parametrize(("name", "how"), cases())
 def test_what_is_reused_is_what_a_cold_start_reads(load: Load, name: str, how: str) -> None:
     assert most(length=LENGTH) <= N_CTX
     model, cold = load(name, **OPTIONS[how]), cold_of(load, name, OPTIONS[how])
-    found = differences(model, cold)
+    again: dict[str, int] = {}
+    found = differences(model, cold, again=again)
     assert {step: far for step, far in found.items() if far > bound_of(how)} == {}
+    if how not in FORGETFUL:
+        assert {step: count for step, count in again.items() if count > _allowed(name, step)} == {}
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in PLAIN])
@@ -173,7 +201,7 @@ def test_the_loader_behind_transformers_reads_the_same(load: Load, name: str) ->
 def test_a_full_context_shifts_or_says_why_not(load: Load, name: str, options: dict[str, Any]) -> None:
     model = load(name, n_ctx=256, context_shift=True, keep=8, parallel=1, **options)
     found = reply(model, list(range(40, 240)), 150)
-    if name in ("jamba", "lfm2", "mamba2", "gptoss"):  # the last one has YaRN, which makes keys longer as it turns them
+    if name in (*RECURRENT, "gptoss"):  # the last one has YaRN, which makes keys longer as it turns them
         assert any("context_shift has no effect" in note for note in model.notes)
         assert len(found.tokens) == 56
     else:
@@ -195,3 +223,16 @@ def test_to_keep_all_is_to_keep_half(load: Load) -> None:
     model = load("llama", n_ctx=256, context_shift=True, keep=8000, parallel=1)
     found = reply(model, list(range(40, 240)), 400)
     assert len(found.tokens) == 400
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_reply_that_goes_back_continues_as_if_it_had_never_gone_on(load: Load, name: str) -> None:
+    model, cold = load(name), cold_of(load, name, {})._model
+    prompt = [40 + (7 * at + at // 3) % 900 for at in range(LENGTH)]
+    strings = banned.strings_of(model, reply(model, prompt, 40).tokens)
+    tokens, report = banned.avoid(model, prompt, 40, strings)
+    assert len(tokens) == 40
+    assert report.taken_back >= report.replaced > 0
+    assert report.warnings == []
+    rows = np.stack([cold.next_logits(Request([*prompt, *tokens[:at]])) for at in range(len(tokens))])
+    assert banned.unexplained(rows, tokens, sorted(model.tokenizer.end_ids), ROUNDING) <= report.replaced

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import LoadCancelled, UserError
-from loaders.llamacpp import openmp
+from loaders.llamacpp import spinning
 from loaders.llamacpp.engine.threads import physical_cores
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.options import GGUFOptions
@@ -93,12 +93,12 @@ def choose_kernel(
     if exact:
         return (
             "auto",
-            "attention with the flash kernel: with separate contexts, replies do not depend on other requests",
+            "attention with the flash kernel, whose results depend least on what else is in a step",
         )
     heads = attention_heads(header)
     threads = options.threads_batch or options.threads or physical_cores()
     timing = (
-        openmp.run_in_short_thread(lambda: time_kernels(KernelTrial(heads, cpu_name(), threads, go_on)))
+        spinning.run_in_short_thread(lambda: time_kernels(KernelTrial(heads, cpu_name(), threads, go_on)))
         if heads
         else None
     )

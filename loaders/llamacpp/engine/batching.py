@@ -23,12 +23,14 @@ def begin_batch(batch: LlamaBatch, runs: Sequence[BatchRequest]) -> int:
         if run.replying and not isinstance(run.job, ScoreRequest):
             for branch in run.branches:
                 _add(batch, branch, 1, last=True)
+                if run.draft:
+                    _add_draft(batch, branch, run.draft.tokens)
     return batch.size
 
 
 def has_unread_prompts(runs: Sequence[BatchRequest]) -> bool:
     """Whether any prompt tokens are left, after `begin_batch`."""
-    return any(branch.pending for run in runs for branch in run.branches)
+    return any(branch.pending > 0 for run in runs for branch in run.branches)
 
 
 def add_prompt_tokens(batch: LlamaBatch, runs: Sequence[BatchRequest], room: int) -> None:
@@ -46,10 +48,18 @@ def add_prompt_tokens(batch: LlamaBatch, runs: Sequence[BatchRequest], room: int
         # with guidance, both branches' last tokens go together, so that their logits come in one step
         hold = len(run.branches) - 1
         for branch in run.branches:
-            count = min(branch.pending - hold, room)
+            count = branch.next_stop(min(branch.pending - hold, room))
             if count > 0 and not branch.added:
                 room -= count
                 _add(batch, branch, count, last=count == branch.pending)
+
+
+def _add_draft(batch: LlamaBatch, branch: Branch, tokens: Sequence[int]) -> None:
+    """Add guessed tokens after a branch's last one."""
+    assert branch.sequence
+    branch.row = batch.add(tokens, len(branch.sequence.ids), branch.sequence.id, last=True, all_rows=True)
+    branch.sequence.ids.extend(tokens)
+    branch.added += len(tokens)
 
 
 def _add(batch: LlamaBatch, branch: Branch, count: int, *, last: bool, all_rows: bool = False) -> None:

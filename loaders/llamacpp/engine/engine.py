@@ -16,13 +16,16 @@ from loaders.base import Finish
 from loaders.engine.engine import GRACE, Engine
 from loaders.grammar.matcher import GrammarEngine
 from loaders.job import Job, LogitsRequest, ScoreRequest
-from loaders.llamacpp.engine import batching
+from loaders.llamacpp.engine import batching, fallback_state
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
+from loaders.llamacpp.engine.checkpoints import Checkpoints, choose_places
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
 from loaders.llamacpp.engine.prompt_chunking import PromptChunker
 from loaders.llamacpp.engine.sequence_pool import SequencePool
+from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
 from loaders.llamacpp.native import LlamaBatch, LlamaContext
+from loaders.llamacpp.spinning import SpinControl
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.logits import Floats, make_token, require_finite, token_logprob
 from loaders.sampler import make_sampler
@@ -37,7 +40,12 @@ class BatchEngine(Engine[BatchRequest]):
     _grammars: GrammarEngine
 
     def __init__(
-        self, context: LlamaContext, tokenizer: LlamaTokenizer, limits: EngineLimits, grammars: GrammarEngine
+        self,
+        context: LlamaContext,
+        tokenizer: LlamaTokenizer,
+        limits: EngineLimits,
+        grammars: GrammarEngine,
+        drafts: DraftOptions | None = None,
     ) -> None:
         super().__init__("llama.cpp", limits.parallel, grammars)
         self._context = context
@@ -46,12 +54,21 @@ class BatchEngine(Engine[BatchRequest]):
         self._batch = LlamaBatch(limits.tokens)
         # a shift renumbers cells, so none may belong to two sequences
         can_fork = limits.shared and limits.keep is None
-        states = PromptCache(limits.cache_bytes)
-        self._sequences = SequencePool(context, limits.sequences, shared=can_fork, states=states)
+        checkpoints = Checkpoints(limits.checkpoints, limits.cache_bytes // 2)
+        states = PromptCache(limits.cache_bytes, checkpoints)
+        self._sequences = SequencePool(
+            context, limits.sequences, shared=can_fork, states=states, shifts=limits.keep is not None
+        )
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
+        self._speculation = Speculation(context, limits, drafts)
+        self._spins = SpinControl(context.threads)
         self._beside = 0  # rows of replies in the batch of this step
         self._thread.start()
+
+    def close(self) -> None:
+        super().close()
+        self._spins.rest()
 
     def seconds_per_token(self) -> float:
         """The time per token of a reply that is alone in its step; 0 if too few have been measured. From any thread."""
@@ -87,16 +104,21 @@ class BatchEngine(Engine[BatchRequest]):
         for branch in run.branches:
             # for scores, every token's logits are needed, which the cache does not contain
             beginning = [] if isinstance(job, ScoreRequest) else branch.ids
-            branch.sequence, reason = self._sequences.take(beginning)
+            branch.sequence, reason = self._sequences.take(beginning, job.request.max_tokens)
             reasons.append(reason)
+            if self._context.loses_past and not isinstance(job, ScoreRequest | LogitsRequest):
+                branch.places = choose_places(branch.ids, len(branch.sequence.ids), self._tokenizer.special_ids)
         if not job.started:
             job.start()
             job.report.reuse_reason = reasons[0]
             job.report.reused_tokens = len(run.branches[0].sequence.ids) if run.branches[0].sequence else 0
 
     def _release(self, run: BatchRequest) -> None:
+        run.fallback = run.draft = None
         for branch in run.branches:
             if branch.sequence:
+                if (surplus := -branch.pending) > 0:  # tokens of a draft
+                    self._sequences.take_back(branch.sequence, surplus, begun=False)
                 self._sequences.release(branch.sequence)
                 branch.sequence = None
 
@@ -107,9 +129,15 @@ class BatchEngine(Engine[BatchRequest]):
     def _forget(self) -> None:
         self._sequences.clear()
 
+    def _rest(self) -> None:
+        self._spins.rest()
+        super()._rest()
+        self._spins.begin()
+
     # --- one step ---
 
     def _fill(self) -> None:
+        self._speculation.draft(self._runs)
         self._beside = batching.begin_batch(self._batch, self._runs)
         if not batching.has_unread_prompts(self._runs):
             return  # the cost limit of a chunk is fitted each time, except while only replies run
@@ -124,18 +152,24 @@ class BatchEngine(Engine[BatchRequest]):
         self._fill()
         if not self._batch.size:
             return False
+        self._spins.adapt()
         started = time.monotonic()
         # steps with replies only are short
         short = self._batch.size == self._beside
         with contextlib.nullcontext() if short else self._context.stop.unless(self._wanted):
             code = self._context.decode(self._batch)
         if code == 0:
-            self._pace.cost.note(self._batch.size, self._sequences.held, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._pace.cost.note(self._batch.size, self._sequences.held, seconds)
             for branch in [branch for run in self._runs for branch in run.branches if branch.added]:
                 if branch.sequence:
                     branch.sequence.unsettled = False
+                    if len(branch.sequence.ids) in branch.places:
+                        self._sequences.checkpoint(branch.sequence)
             for run in [run for run in self._runs if run.chooses]:
-                self._guard(run, self._choose)
+                self._guard(run, self._check_draft if run.draft else self._choose)
+            if short:
+                self._speculation.note(self._batch.size, seconds)
             self._settle(GRACE)
         elif code == 1:
             self._take_back()
@@ -181,6 +215,29 @@ class BatchEngine(Engine[BatchRequest]):
         else:
             self._chosen(run, token, logits)
 
+    def _check_draft(self, run: BatchRequest) -> None:
+        """Accept the draft's tokens as far as they are what is chosen anyway, and the token after them."""
+        draft, run.draft = run.draft, None
+        assert draft
+        count = len(draft.tokens)
+        for place in range(count + 1):
+            logits = run.logits(self._context.logits, count - place)
+            token = run.sampler.begin(logits)
+            if token is None:
+                token = run.sampler.outcome(GRACE)
+            right = place < count and token == draft.tokens[place] and not run.sampler.dropped
+            if not right:  # before the request may end: what follows is not part of it
+                self._speculation.judge(run, draft, place)
+                for branch in run.branches:
+                    if branch.sequence and count > place:
+                        self._sequences.take_back(branch.sequence, count - place, begun=False)
+            if token is None:
+                run.held = logits.copy()
+                return
+            self._chosen(run, token, logits)
+            if not right or run not in self._runs:
+                return
+
     def _continue(self, run: BatchRequest, seconds: float) -> None:
         if run.held is not None and (token := run.sampler.outcome(seconds)) is not None:
             logits, run.held = run.held, None
@@ -188,16 +245,21 @@ class BatchEngine(Engine[BatchRequest]):
 
     def _chosen(self, run: BatchRequest, token: int, logits: Floats) -> None:
         """Continue a request with a token: pass it to its reader, and append it to its branches."""
-        request = run.job.request
+        request, sampler = run.job.request, run.sampler
+        if sampler.dropped:
+            fallback_state.go_back(self._context, self._sequences, run, sampler.dropped)
         if token in self._tokenizer.end_ids:
             self._end(run, Finish.STOP)
             return
         run.push(token)
         run.turn += 1
-        run.job.put(make_token(token, logits, self._tokenizer, request.alternatives))
-        if run.job.report.new_tokens >= request.max_tokens:
+        made = make_token(token, sampler.chosen_from(logits), self._tokenizer, request.alternatives)
+        for each in sampler.deliver(made):
+            run.job.put(each)
+        if run.job.report.new_tokens + sampler.held >= request.max_tokens:
             self._end(run, Finish.LENGTH)
             return
+        fallback_state.keep(self._context, run)
         for branch in run.branches:
             if len(branch.ids) >= self._context.n_ctx and not self._shift(branch):
                 self._end(run, Finish.LENGTH)
@@ -225,6 +287,9 @@ class BatchEngine(Engine[BatchRequest]):
         drop = (held - keep) // 2
         if not drop:
             return False
+        for run in self._runs:
+            if branch in run.branches:
+                run.fallback = None  # its positions are others now
         self._sequences.shift(branch.sequence, keep, drop)
         del branch.ids[keep : keep + drop]
         return True

@@ -13,7 +13,7 @@ class EngineLimits:
     """How an engine may use its context. Sizes in tokens, `cache_bytes` in bytes.
 
     `shared`: all sequences share the context's cells. `keep`: with a number, a full context drops the oldest tokens
-    after the first `keep` and continues; with None, a reply ends there.
+    after the first `keep` and continues; with None, a reply ends there. `checkpoints`: how many of them may be kept.
     """
 
     parallel: int
@@ -21,6 +21,13 @@ class EngineLimits:
     shared: bool = True
     keep: int | None = None
     cache_bytes: int = 0
+    checkpoints: int = 0
+    speculates: bool = False  # drafts are checked
+
+    @property
+    def exact(self) -> bool:
+        """Whether logits must not depend on what else is in a step, which only the flash kernel ensures."""
+        return not self.shared or self.speculates
 
     @property
     def sequences(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import InvalidInput
+from loaders.llamacpp.engine.checkpoints import Checkpoints
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import LlamaContext
 from loaders.prefix import common_prefix
@@ -48,18 +49,21 @@ class SavedState:
 class PromptCache:
     """Copies of sequences, with their token ids."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, checkpoints: Checkpoints | None = None) -> None:
+        """`checkpoints` take their bytes from the same capacity."""
+        self.checkpoints = Checkpoints() if checkpoints is None else checkpoints
         self._capacity = capacity
         self._copies: list[SavedState] = []  # least recently used first
 
     @property
     def size(self) -> int:
         """Bytes in use."""
-        return sum(copy.state.nbytes for copy in self._copies)
+        return sum(copy.state.nbytes for copy in self._copies) + self.checkpoints.size
 
     def clear(self) -> None:
-        """Drop all copies."""
+        """Drop all copies and checkpoints."""
         self._copies.clear()
+        self.checkpoints.clear()
 
     def takes(self, context: LlamaContext, sequence: SequenceSlot) -> bool:
         """Whether a copy of this sequence fits: next to the existing ones, or as one of several.
@@ -92,7 +96,11 @@ class PromptCache:
     def put(self, copy: SavedState) -> None:
         """Add a copy, dropping the least recently used ones if necessary."""
         self._copies.append(copy)
-        while self.size > self._capacity:
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop the least recently used copies until all fits."""
+        while self._copies and self.size > self._capacity:
             del self._copies[0]
 
     def take_out(self, copy: SavedState) -> None:
@@ -107,6 +115,10 @@ class PromptCache:
             if length > best[1] and serves(copy.first, len(copy.ids), length):
                 best = (copy, length)
         return best
+
+    def holding(self, wanted: tuple[int, ...]) -> SavedState | None:
+        """A copy that begins with all of these tokens."""
+        return next((copy for copy in self._copies if copy.ids[: len(wanted)] == wanted), None)
 
     def alike(self, wanted: tuple[int, ...]) -> bool:
         """Whether a copy has a common prefix with `wanted`, usable or not."""

@@ -2,14 +2,16 @@
 
 A finished request's tokens are kept, so that the next one with the same prefix need not compute them again: first in
 the KV cache itself, then, when its cells are needed, in a copy in main memory. Reuse is checked against what llama.cpp
-reports as held: layers with a sliding window lose cells outside of it, recurrent ones cannot go back. Used by the
-engine's thread only; knows nothing of requests.
+reports as held: layers with a sliding window lose cells outside of it, recurrent ones cannot go back, except to a
+checkpoint. Used by the engine's thread only; knows nothing of requests.
 """
 
 from __future__ import annotations
 
 import time
 
+from loaders.llamacpp.engine.checkpoints import WORTH, Checkpoint
+from loaders.llamacpp.engine.gap import Gap, find_gap
 from loaders.llamacpp.engine.prompt_cache import PromptCache, SavedState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import LlamaContext
@@ -26,12 +28,20 @@ IDLE_SHARE = 8
 GAPS = 1024
 
 
-class SequencePool:
-    """All sequences of one context. `shared`: they share its cells, so a prefix can be forked for free."""
+_NO_GAP = Gap()
 
-    def __init__(self, context: LlamaContext, count: int, *, shared: bool, states: PromptCache) -> None:
+
+class SequencePool:
+    """All sequences of one context. `shared`: they share its cells, so a prefix can be forked for free. `shifts`: what
+    follows left out messages may be moved forward, although it was computed with them.
+    """
+
+    def __init__(
+        self, context: LlamaContext, count: int, *, shared: bool, states: PromptCache, shifts: bool = False
+    ) -> None:
         self._context = context
         self._shared = shared
+        self._shifts = shifts and context.can_shift
         self._states = states
         self._all = [SequenceSlot(i) for i in range(count)]
         self._most = 0  # the most cells in use since the cache was last compact
@@ -54,8 +64,9 @@ class SequencePool:
             len(ids) - common_prefix(before, ids) for before, ids in zip([[], *filled[:-1]], filled, strict=True)
         )
 
-    def take(self, ids: list[int]) -> tuple[SequenceSlot, str]:
-        """A free sequence with the longest available prefix of `ids`, and the reason for its length.
+    def take(self, ids: list[int], new: int = 0) -> tuple[SequenceSlot, str]:
+        """A free sequence with the longest available prefix of `ids`, and the reason for its length. `new` tokens will
+        follow them at most.
 
         At least the last of `ids` is left to decode, because its logits are needed. The sequence is in use from now on.
         """
@@ -64,7 +75,14 @@ class SequencePool:
         source = max(self._all, key=lambda each: (self._usable(each, wanted), not each.busy))
         length = self._usable(source, wanted)
         copy, copied = self._states.best(tuple(wanted), self._serves)
-        if copy and copied > length:
+        moved, gap = self._closest_gap(wanted, new) if self._shifts else (None, _NO_GAP)
+        if moved and gap.length > max(length, copied) + WORTH_KEEPING:
+            sequence, reason = moved, "from the cache, moved to where older messages were left out"
+            self.shift(moved, gap.start, gap.dropped)
+            self.cut(moved, gap.length)
+        elif checkpoint := self._reachable(tuple(wanted), max(length, copied)):
+            sequence, reason = self._return_to(checkpoint), "from a checkpoint"
+        elif copy and copied > length:
             sequence, reason = self._bring_back(copy, copied), "from the prompt cache in memory"
         elif not length:
             sequence, reason = self._spare(), ""
@@ -80,6 +98,8 @@ class SequencePool:
             sequence.ids[:] = source.ids[:length]
         sequence.busy = True
         self._check(sequence)
+        if self._context.loses_past:  # once it has grown, it cannot go back to here
+            self.checkpoint(sequence)
         self._tidy()
         if not sequence.ids:
             reason = self._why_nothing(was_empty, wanted)
@@ -100,9 +120,26 @@ class SequencePool:
     def take_back(self, sequence: SequenceSlot, count: int, *, begun: bool) -> None:
         """The last `count` tokens were not decoded after all; `begun`: some layers may have seen them."""
         length = len(sequence.ids) - count
-        # an overwritten recurrent state cannot be restored, whatever llama.cpp reports about positions
-        self.cut(sequence, 0 if begun and not self._context.can_cut else length)
+        if begun and not self._context.can_cut:  # the recurrent state was overwritten, whatever llama.cpp reports
+            self.go_back(sequence, length)
+        else:
+            self.cut(sequence, length)
         self._check(sequence)
+
+    def checkpoint(self, sequence: SequenceSlot) -> None:
+        """Keep its present state for `go_back`, and for later requests, if it is worth it and there is room."""
+        if len(sequence.ids) < WORTH or sequence.unsettled:
+            return
+        if self._states.checkpoints.takes(self._context.checkpoint_size(sequence.id)):
+            self._states.checkpoints.add(sequence.ids, lambda: self._context.checkpoint(sequence.id))
+            self._states.trim()
+
+    def go_back(self, sequence: SequenceSlot, length: int) -> None:
+        """Return to the last checkpoint among a sequence's first `length` tokens; it is empty if there is none."""
+        for checkpoint in self._states.checkpoints.before(tuple(sequence.ids[:length])):
+            self._rewind(sequence, checkpoint)
+            return
+        self.cut(sequence, 0)
 
     def shift(self, sequence: SequenceSlot, keep: int, drop: int) -> None:
         """Drop `drop` tokens after the first `keep`, and move those after them forward.
@@ -195,6 +232,68 @@ class SequencePool:
         """Whether the first `length` of `held` tokens can be used alone; `first` is where all layers begin."""
         return (length == held or self._context.can_cut) and self._context.serves(first, length)
 
+    def _closest_gap(self, wanted: list[int], new: int) -> tuple[SequenceSlot | None, Gap]:
+        """The idle sequence that holds most of `wanted` but for one gap, which would not have fitted any more."""
+        spare = min(new, self._context.n_ctx // 4)
+        found = [(each, find_gap(each.ids, wanted)) for each in self._all if not each.busy and not each.unsettled]
+        full = [(each, gap) for each, gap in found if len(wanted) + gap.dropped + spare > self._context.n_ctx]
+        full = [(each, gap) for each, gap in full if self._serves_after(each, gap)]
+        return max(full, key=lambda pair: pair[1].length, default=(None, _NO_GAP))
+
+    def _serves_after(self, sequence: SequenceSlot, gap: Gap) -> bool:
+        """Whether all layers hold what the token after the moved ones needs."""
+        first = self._context.first_held(sequence.id)
+        moved = first if first < gap.start else max(first - gap.dropped, gap.start)
+        return self._context.serves(moved, gap.length)
+
+    def _reachable(self, wanted: tuple[int, ...], beyond: int) -> Checkpoint | None:
+        """The longest checkpoint on the way to `wanted`, if longer than `beyond`, for which full attention is held."""
+        for checkpoint in self._states.checkpoints.before(wanted):
+            if len(checkpoint.ids) <= beyond:
+                return None
+            if self._context.recurrent or self._carrier(checkpoint) or self._states.holding(checkpoint.ids):
+                return checkpoint
+        return None
+
+    def _carrier(self, checkpoint: Checkpoint) -> SequenceSlot | None:
+        """A sequence that begins with the tokens of a checkpoint, so that its full attention can be used; idle if
+        possible.
+        """
+        wanted = list(checkpoint.ids)
+        usable = [each for each in self._all if self._shared or not each.busy]
+        found = [each for each in usable if each.ids[: len(wanted)] == wanted]
+        return min(found, key=lambda each: (each.busy, len(each.ids)), default=None)
+
+    def _return_to(self, checkpoint: Checkpoint) -> SequenceSlot:
+        """A free sequence in the state of a reachable checkpoint; empty if the cache has no room."""
+        length = len(checkpoint.ids)
+        source = self._carrier(checkpoint)
+        if self._context.recurrent:
+            sequence = self._spare()
+        elif not source:
+            copy = self._states.holding(checkpoint.ids)
+            assert copy
+            sequence = self._restored(copy)
+            self._states.put(copy)
+        elif self._may_cut_back(source, length):
+            sequence = source
+            if len(source.ids) - length >= WORTH_KEEPING:
+                self._states.save(self._context, source, self._serves)
+        else:
+            sequence = self._spare(apart_from=source)
+            self._context.fork(source.id, sequence.id, length)
+            sequence.ids[:] = source.ids[:length]
+        if sequence.ids or self._context.recurrent:
+            self._rewind(sequence, checkpoint)
+        return sequence
+
+    def _rewind(self, sequence: SequenceSlot, checkpoint: Checkpoint) -> None:
+        """Return to a checkpoint in a sequence that holds its tokens; it is empty if that fails."""
+        self._most = max(self._most, self._cells)
+        rewound = self._context.rewind(sequence.id, checkpoint.state, len(checkpoint.ids))
+        sequence.ids[:] = checkpoint.ids if rewound else ()
+        self._states.checkpoints.touch(checkpoint)
+
     def _check(self, sequence: SequenceSlot) -> None:
         """Empty a sequence if the memory does not hold what the next token needs."""
         if sequence.ids and not self._context.holds(sequence.id, len(sequence.ids)):
@@ -211,7 +310,17 @@ class SequencePool:
 
     def _bring_back(self, copy: SavedState, length: int) -> SequenceSlot:
         """A free sequence with the first `length` tokens of a copy in memory; empty if the cache has no room."""
-        # remove it from the cache of copies first: to make space, others are added there, which may drop the oldest
+        sequence = self._restored(copy)
+        another = len(copy.ids) - length >= WORTH_KEEPING  # of a different chat with the same beginning
+        if not sequence.ids or another or self._context.window or not self._context.can_cut:
+            self._states.put(copy)  # also if the sequence, once it has grown, cannot be truncated to here
+        if sequence.ids:
+            self.cut(sequence, length)
+        return sequence
+
+    def _restored(self, copy: SavedState) -> SequenceSlot:
+        """A free sequence with the contents of a copy, which is taken out; empty if the cache has no room."""
+        # before anything else: to make space, others are added there, which may drop the oldest
         self._states.take_out(copy)
         sequence = self._spare()
         restored = self._context.restore(sequence.id, copy.state)
@@ -219,10 +328,6 @@ class SequencePool:
             restored = self._context.restore(sequence.id, copy.state)
         if restored:
             sequence.ids[:] = copy.ids
-            self.cut(sequence, length)
-        another = len(copy.ids) - length >= WORTH_KEEPING  # of a different chat with the same beginning
-        if not restored or another or self._context.window or not self._context.can_cut:
-            self._states.put(copy)  # also if the sequence, once it has grown, cannot be truncated to here
         return sequence
 
     def _spare(self, apart_from: SequenceSlot | None = None) -> SequenceSlot:
@@ -241,5 +346,8 @@ class SequencePool:
         if not any(common_prefix(each.ids, wanted) for each in self._all) and not self._states.alike(tuple(wanted)):
             return "the cache was empty" if was_empty else "the cache contains no matching prefix"
         if not self._context.can_cut:
-            return "this model's cache cannot be truncated to where the prompts differ"
-        return "the model's sliding window no longer covers the point where the prompts differ"
+            return "this model's cache cannot be truncated to where the prompts differ, and no checkpoint is before it"
+        return (
+            "the model's sliding window no longer covers the point where the prompts differ, and no checkpoint is "
+            "before it"
+        )

@@ -103,7 +103,7 @@ def plan_load(header: GGUFHeader, options: GGUFOptions, limits: EngineLimits, co
         raise ModelFileError(
             header.path.name, "its header is damaged: the metadata is invalid. Download it again."
         ) from None
-    flash = attention.predict_kernel(header, options, exact=not limits.shared)
+    flash = attention.predict_kernel(header, options, exact=limits.exact)
     check_blocks(header, keys, options.choose_cache_types()[1], flash)
     found = LoadPlan(header, options, n_ctx, cells, limits, keys, flash, estimate, tuple(notes), why_keys)
     _ = found.context  # so that invalid options are reported first

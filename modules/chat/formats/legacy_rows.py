@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.chat.conversation import Conversation, Message, Role
+from modules.chat.formats.attached import has_attachments
 from modules.chat.formats.times import format_time, parse_time
 
 GREETING = "<|BEGIN-VISIBLE-CHAT|>"
@@ -74,8 +75,9 @@ def read_row_messages(internal: Rows, visible: Rows, metadata: Mapping[str, Any]
     messages = []
     for number, (user, reply) in enumerate(internal):
         seen = visible[number] if number < len(visible) else ["", ""]
-        if user and user != GREETING:
-            messages.append(_said("user", user, seen[0], metadata.get(f"user_{number}")))
+        note = metadata.get(f"user_{number}")
+        if user != GREETING and (user or has_attachments(note)):
+            messages.append(_said("user", user, seen[0], note))
         if reply:
             said = _said("assistant", reply, seen[1], metadata.get(f"assistant_{number}"), user == GREETING)
             messages.append(said)

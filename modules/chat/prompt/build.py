@@ -1,7 +1,8 @@
 """Builds the prompt for a branch of a conversation: template, names, and as much history as fits.
 
-History is removed from its oldest end, in whole messages; the system message, the character's context and the message
-to answer are never removed. Each message is tokenized once for counting. This module knows nothing of models or files.
+History is removed from its oldest end, in whole messages, and in steps, so that many prompts in a row begin alike; the
+system message, the character's context and the message to answer are never removed. Each message is tokenized once for
+counting. This module knows nothing of models or files.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from errors import PromptTooLong
 from modules.chat.conversation import Message, Role
+from modules.chat.formats.attached import full_text, unseen_pictures
 from modules.chat.prompt.parts import Kind, PromptPart, mark_text, split_prompt
 from modules.families.reply_format import TAIL, ReplyFormat
 from modules.families.saved_calls import to_template_messages
@@ -94,6 +96,7 @@ def build_prompt(
     render: RenderTemplate,
     count: Callable[[str], int],
     room: int,
+    keep: float = 1.0,
     begun: str = "",
     role: Role = "assistant",
     lead: str = "",
@@ -102,24 +105,27 @@ def build_prompt(
     """The prompt after which `role` continues with the `begun` part of its message (which is not in the history).
 
     `lead` comes before it and is not part of the message: only the model reads it. `count` returns a text's number of
-    tokens as a prompt, `room` is the maximum. `literally`: see `ModelSession.literally`. Raises: PromptTooLong if not
-    even the last message fits; TemplateFailed.
+    tokens as a prompt, `room` is the maximum; if it is exceeded, about `keep` times as much is used. `literally`: see
+    `ModelSession.literally`. Raises: PromptTooLong if not even the last message fits; TemplateFailed.
     """
     writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role, literally)
     template = stage.instruction_template if stage.mode == "instruct" else ""
     as_kept = to_template_messages if stage.mode == "instruct" else lambda *said: [to_template_message(*said)]
     lines: list[TemplateMessage] = [
-        line for message in history for line in as_kept(message.role, message.text.strip(), template)
+        line for message in history for line in as_kept(message.role, full_text(message).strip(), template)
     ]
     lines = [line for line in lines if line["content"] or line.get("tool_calls")]
-    start, text, tokens = _fit(lines, writer, count, room)
+    start, text, tokens = _fit(lines, writer, count, room, keep)
     notes = writer.notes()
     if start:
         many = "message was" if start == 1 else "messages were"
         notes = (
             *notes,
-            f"{start} older {many} left out: the prompt may use at most {room:,} tokens of the context.",
+            f"{start} older {many} left out: the prompt may use at most {room:,} tokens of the context.{_why(keep)}",
         )
+    if pictures := unseen_pictures(history):
+        many = "picture is" if pictures == 1 else "pictures are"
+        notes = (*notes, f"{pictures} attached {many} not passed to the model: it reads text only.")
     return ChatPrompt(
         text,
         tuple(writer.stops()),
@@ -247,7 +253,16 @@ def _system(text: str) -> list[TemplateMessage]:
     return [{"role": "system", "content": text.strip()}] if text.strip() else []
 
 
-def _fit(lines: list[TemplateMessage], writer: _Writer, count: Callable[[str], int], room: int) -> tuple[int, str, int]:
+def _why(keep: float) -> str:
+    """The second sentence of the note about what was left out."""
+    if keep >= 1:
+        return ""
+    return f" It was cut to about {round(100 * keep)} % of that, so that the next prompts begin alike and are reused."
+
+
+def _fit(
+    lines: list[TemplateMessage], writer: _Writer, count: Callable[[str], int], room: int, keep: float
+) -> tuple[int, str, int]:
     """The first line that is used, the prompt from there on, and its number of tokens."""
     last = max(0, len(lines) - 1)
     text = writer.text(lines[last:])
@@ -258,15 +273,40 @@ def _fit(lines: list[TemplateMessage], writer: _Writer, count: Callable[[str], i
     kept = len(costs) if sum(costs) <= room - tokens else len(costs) - 1
     # tokens can span messages, so the sum is only an estimate: the prompt itself is counted
     while kept:
-        longer = writer.text(lines[last - kept :])
+        start = last - kept
+        if start and keep < 1:
+            start = _next_step(lines[:last], start, round((1 - keep) * room), count)
+        longer = writer.text(lines[start:])
         needed = count(longer)
         if needed <= room:
-            return last - kept, longer, needed
+            return start, longer, needed
         excess = needed - room
         while kept and excess > 0:
             kept -= 1
             excess -= costs[kept]
     return last, text, tokens
+
+
+def _next_step(lines: Sequence[TemplateMessage], first: int, step: int, count: Callable[[str], int]) -> int:
+    """The first line at or after `first` at which another `step` tokens of the whole history are over; `first` if there
+    is none.
+
+    Nothing about earlier prompts is known here. Steps are counted from the beginning of the history, in bytes, of which
+    the oldest lines tell how many a token has: so they stay where they are while the history grows.
+    """
+    oldest = "".join(line["content"] for line in lines)[:_SAMPLE]
+    size = max(1.0, step * len(oldest.encode()) / max(1, count(oldest) - count("")))
+    before = steps = 0
+    for at, line in enumerate(lines):
+        if at >= first and int(before / size) > steps:
+            return at
+        steps = int(before / size)
+        before += len(line["content"].encode()) + _AROUND
+    return first
+
+
+#: Characters of the oldest lines that are tokenized to estimate the size of a step, and what a template adds to a line.
+_SAMPLE, _AROUND = 4000, 20
 
 
 def _costs(lines: list[TemplateMessage], writer: _Writer, count: Callable[[str], int], left: int) -> list[int]:

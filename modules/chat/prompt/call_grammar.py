@@ -15,6 +15,7 @@ from typing import Any
 from modules.families.call_form import ID, NUMBER, TOLD, CallForm
 from modules.families.calls import argument_types, convert_argument, resolve_schema
 from modules.prompts.json_schema.grammar import gbnf_literal, json_grammar
+from modules.prompts.json_schema.keywords import FORMS
 
 _NAME = re.compile(r"[\w.\-]{1,200}")
 _MARK = re.compile(r"\S*[<\[|]\S*")
@@ -160,7 +161,7 @@ class _Writer:
         if not flat:
             return list(_ALL)
         if isinstance(flat.get("type"), list):
-            return [{**flat, "type": kind} for kind in flat["type"]]
+            return [_of_type(flat, kind) for kind in flat["type"]]
         if set(flat) == {"anyOf"}:
             return [kind for each in flat["anyOf"] for kind in self._kinds(each)]
         values = [flat["const"]] if "const" in flat else flat.get("enum")
@@ -185,7 +186,7 @@ class _Writer:
         if "enum" in flat or "const" in flat:
             return self._listed(flat, given, after)
         if kinds == {"string"} or (not flat and not self._quoted):
-            return self._text(flat, after)
+            return self._text(_of_type(flat, "string") if flat else flat, after)
         if not self._quoted and "string" in kinds:
             return self._mixed(schema, flat, kinds, after)
         if kinds == {"boolean"} and flat.get("type") == "boolean":
@@ -311,6 +312,13 @@ class _Writer:
         items = f"{item} ({more})*"
         items = items if flat.get("minItems") else f"({items})?"
         return f"{gbnf_literal(nested.list[0])} {items} {gbnf_literal(nested.list[1])}"
+
+
+def _of_type(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """One type of a schema, with the keywords that apply to it: those of other types restrict nothing here."""
+    own = "number" if kind == "integer" else kind
+    other = {key for form, keys in FORMS.items() if form != own for key in keys}
+    return {key: value for key, value in schema.items() if key not in other} | {"type": kind}
 
 
 def _whole(pattern: str) -> str | None:

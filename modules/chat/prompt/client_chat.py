@@ -15,6 +15,7 @@ from typing import Any
 
 from errors import InvalidInput, PromptTooLong, TooMany, Unsupported, encode_utf8
 from loaders import safe_json
+from loaders.banned.entries import join_banned_strings
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters, insert_names
 from modules.chat.conversation import Message
@@ -72,6 +73,10 @@ class ChatPromptBuilder:
             opened = self._instructed(dialogue, lines, session, params)
         else:
             opened = self._played(dialogue, lines, context, session)
+            banned = self._characters.load(dialogue.character).banned_strings if dialogue.character else ""
+            if banned:
+                lists = [context.params.banned_strings, banned]
+                context = replace(context, params=context.params.changed(banned_strings=join_banned_strings(lists)))
         return replace(opened, params=context.params, context=context, session=session)
 
     # --- instruct ---
@@ -186,6 +191,7 @@ class ChatPromptBuilder:
             render=self._templates.render,
             count=lambda text: session.count_prompt(text, params),
             room=room,
+            keep=params.truncation_keep,
             begun=begun,
             lead="" if dialogue.continues else self._hooks.lead(name2, hooks),
             literally=session.literally(params),

@@ -115,8 +115,15 @@ def _model(prepared: PreparedTraining) -> Any:
             lora_dropout=settings.lora_dropout,
             bias="none",
             task_type="CAUSAL_LM",
+            fan_in_fan_out=_is_transposed(base, settings.targets),
         ),
     )
+
+
+def _is_transposed(base: Any, targets: Sequence[str]) -> bool:
+    """Whether these modules store their weights transposed, as GPT-2's do; peft asks for it."""
+    found = (module for name, module in base.named_modules() if name.rpartition(".")[2] in targets)
+    return any(type(module).__name__ == "Conv1D" for module in found)
 
 
 def _adapter(base: Any, prepared: PreparedTraining) -> Any:

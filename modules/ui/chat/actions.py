@@ -324,6 +324,12 @@ class ChatActions(ChatDisplay):
         """Choose the model that answers in this chat."""
         return self.show(self.app.edits.choose_model(chat.id, name or "", chat.revision))
 
+    def ban_strings(self, chat: ChatRef, text: str) -> Updates:
+        """Set the strings that replies in this chat must not contain."""
+        if (text or "") == self.app.chats.open(chat.id).banned_strings:
+            return {}
+        return self.show(self.app.edits.ban_strings(chat.id, text or "", chat.revision))
+
     def last_message(self, chat: ChatRef) -> str:
         """The id of the last message. Raises: NothingToDo."""
         last = self.app.chats.open(chat.id).last()

@@ -56,6 +56,9 @@ class ChatControls:
                 settings.custom_system_message, label=tr("chat.system"), lines=3, elem_id="system-message",
                 info=tr("chat.system_info"),
             )  # fmt: skip
+            self.banned = gr.Textbox(
+                "", label=tr("chat.banned"), lines=2, max_lines=8, elem_id="chat-banned", info=tr("chat.banned_info")
+            )
             self.thinking = gr.Checkbox(
                 True, label=tr("chat.thinking"), elem_id="thinking", interactive=False, info=tr("chat.no_thinking")
             )

@@ -96,6 +96,7 @@ class ChatDisplay:
             ),
             screen.show_prompt: visibility(bool(path) and "prompt_tokens" in path[-1].meta),
             **({screen.mode: fitting_mode(mode, now.chat)} if mode else {}),
+            screen.banned: conversation.banned_strings,
             **self._model_menu(conversation),
         }
 

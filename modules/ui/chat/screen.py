@@ -45,6 +45,7 @@ class ChatScreen:
     mode: Any
     character: Any
     model: Any
+    banned: Any
     earlier: Any
     later: Any
     who: Any

@@ -266,6 +266,12 @@ class ChatTab:
             [chat, controls.model],
             outputs,
         )
+        on(
+            controls.banned.blur,
+            actions.show_current_on_conflict(actions.ban_strings),
+            [chat, controls.banned],
+            outputs,
+        )
         for button, put in (
             (controls.replace, actions.replace_last),
             (controls.dummy_message, actions.insert_message("user")),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modules.chat.conversation import Conversation, Message
+from modules.chat.formats.attached import Attachment, attachments, full_text
 from modules.chat.formats.conversation_file import NEW_CHAT, conversation_title
 from modules.families.saved_calls import SavedPart, parse_saved_parts
 from modules.families.saved_reply import SavedReply, split_reply
@@ -128,10 +129,8 @@ def _part(part: SavedPart) -> Bubble:
         return make_bubble("assistant", part.text)
     content = part.value["arguments" if part.kind == "call" else "content"]
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=2)
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    shown = make_bubble("assistant", f"{fence}{'json' if not isinstance(content, str) else ''}\n{text}\n{fence}")
-    name = re.sub(r"[^\w.\-]", "", part.name)[:80]
-    title = tr("chat.called" if part.kind == "call" else "chat.result", name=name)
+    shown = make_bubble("assistant", _fenced(text, "" if isinstance(content, str) else "json"))
+    title = tr("chat.called" if part.kind == "call" else "chat.result", name=_plain_name(part.name))
     shown["metadata"] = {"title": title, "status": "done"}
     return shown
 
@@ -140,7 +139,27 @@ def _of(message: Message) -> list[Bubble]:
     facts, visible = message.meta.get("thought"), str(message.meta.get("visible") or "")
     growing = bool(message.meta.get("unfinished"))
     known = facts if isinstance(facts, Mapping) else None
-    return message_bubbles(message.role, message.text, visible, known, growing=growing)
+    text = message.text if message.role == "user" else full_text(message)
+    said = message_bubbles(message.role, text, visible, known, growing=growing)
+    return said + [_attached(each) for each in attachments(message)]
+
+
+def _attached(file: Attachment) -> Bubble:
+    """A file of a message, collapsible."""
+    shown = make_bubble("user", _fenced(file.text) if file.text is not None else tr("chat.picture_unseen"))
+    shown["metadata"] = {"title": tr("chat.attached", name=_plain_name(file.name)), "status": "done"}
+    return shown
+
+
+def _fenced(text: str, kind: str = "") -> str:
+    """A text as a code block, whatever marks it contains."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{kind}\n{text}\n{fence}"
+
+
+def _plain_name(name: str) -> str:
+    """A name from a file or a model, for a title, which may be read as Markdown."""
+    return re.sub(r"[^\w.\- ]", "", name)[:80]
 
 
 def _thought_facts(facts: Mapping[str, Any]) -> list[str]:
@@ -227,6 +246,10 @@ def reply_details(meta: Mapping[str, Any]) -> str:
         told.append(tr("chat.detail_prompt", n=_number(meta["prompt_seconds"])))
     if _number(meta.get("queued_seconds")) >= 0.1:
         told.append(tr("chat.detail_queued", n=_number(meta["queued_seconds"])))
+    if drafted := _whole(meta.get("drafted_tokens")):
+        told.append(tr("chat.detail_drafts", accepted=_whole(meta.get("accepted_tokens")), drafted=drafted))
+    if _whole(meta.get("replaced")):
+        told.append(tr("chat.detail_banned", n=_whole(meta["replaced"]), tokens=_whole(meta.get("taken_back"))))
     asked = meta.get("asked")
     dropped = _whole(asked.get("dropped")) if isinstance(asked, Mapping) else 0
     if dropped:

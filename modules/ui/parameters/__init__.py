@@ -1,1 +1,1 @@
-"""The Parameters tab: sampling parameters, characters, instruction templates, grammars."""
+"""The Parameters tab: sampling parameters, characters, instruction templates, grammars, banned strings."""

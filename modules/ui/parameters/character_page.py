@@ -48,6 +48,10 @@ class CharacterPage:
                     label=tr("character.context"), lines=8, max_lines=24, elem_id="character-context",
                     info=tr("character.context_info"),
                 )  # fmt: skip
+                self._banned = gr.Textbox(
+                    label=tr("character.banned"), lines=2, max_lines=10, elem_id="character-banned",
+                    info=tr("character.banned_info"),
+                )  # fmt: skip
                 with gr.Row(elem_classes="actions"):
                     self.talk = gr.Button(tr("character.talk"), elem_id="character-talk")
                     self._save = gr.Button(tr("button.save"), variant="primary", elem_id="character-save")
@@ -67,9 +71,9 @@ class CharacterPage:
         """Connect the events; `chosen` is the character menu of the Chat tab."""
         shown = [
             self.edited, self._gallery, self._head, self._file, self._called, self._greeting, self._context,
-            self._asking,
+            self._banned, self._asking,
         ]  # fmt: skip
-        fields = [self.edited, self._file, self._called, self._greeting, self._context]
+        fields = [self.edited, self._file, self._called, self._greeting, self._context, self._banned]
         on(page.load, lambda name: self._show(name or "Assistant"), [self.edited], shown)
         on(self._gallery.click, self._pick, None, shown)
         on(self._new.click, self._fresh, None, shown)
@@ -106,6 +110,7 @@ class CharacterPage:
             self._called: who.name,
             self._greeting: who.greeting,
             self._context: who.context,
+            self._banned: who.banned_strings,
             self._asking: gr.update(visible=False),
         }
 
@@ -116,7 +121,7 @@ class CharacterPage:
         return self._show(event.pick)
 
     def _fresh(self) -> Updates:
-        fields = (self.edited, self._file, self._called, self._greeting, self._context)
+        fields = (self.edited, self._file, self._called, self._greeting, self._context, self._banned)
         return {
             **dict.fromkeys(fields, ""),
             self._gallery: self._cards(""),
@@ -130,11 +135,12 @@ class CharacterPage:
         show_info(tr("character.imported", name=name))
         return self._show(name)
 
-    def _write(self, edited: str, file: str, called: str, greeting: str, context: str) -> Updates:
+    def _write(self, edited: str, file: str, called: str, greeting: str, context: str, banned: str) -> Updates:
         name = (file or called or "").strip()
         self._app.characters.save(
-            name, called=called or "", greeting=greeting or "", context=context or "", as_new=name != edited
-        )
+            name, called=called or "", greeting=greeting or "", context=context or "", banned_strings=banned or "",
+            as_new=name != edited,
+        )  # fmt: skip
         show_info(tr("character.saved", name=name))
         return self._show(name)
 

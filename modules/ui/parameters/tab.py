@@ -17,6 +17,7 @@ from loaders.knobs import Knob
 from loaders.params import GROUPS, SamplingParams
 from modules.app import App
 from modules.ui.parameters import knob_controls
+from modules.ui.parameters.banned_panel import BannedPanel
 from modules.ui.parameters.character_page import CharacterPage
 from modules.ui.parameters.grammar_panel import GrammarPanel
 from modules.ui.parameters.template_page import TemplatePage
@@ -106,6 +107,8 @@ class ParametersTab:
             for knob in [*(each for each in knobs if not each.advanced), *folded]:
                 made = knob_controls.make_control(knob, values[knob.name], folded=knob.advanced)
                 self._controls[knob.name] = made
+                if knob.name == "banned_strings":
+                    self._banned = BannedPanel(self._app, made)
             if group == "grammar":
                 self._grammar = GrammarPanel(self._app, made)
             if folded:
@@ -129,7 +132,7 @@ class ParametersTab:
             on(self.differing.click, self._neutral, knobs, knobs),
         ):
             then(event, self._keep, knobs, marked)
-        for event in self._grammar.wire(page):
+        for event in (*self._grammar.wire(page), *self._banned.wire(page)):
             then(event, self._keep, knobs, marked)
         on(self.refresh.click, self._refresh, [self.preset], [self.preset])
         on(self.filter.change, None, [self.filter], js="(words) => { Page.filter(words); }")

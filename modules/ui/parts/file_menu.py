@@ -27,7 +27,7 @@ class TextFiles(Protocol):
 
 
 class FileMenu:
-    """The menu. `kind`: "prompt", "grammar" or "template"; its controls' ids begin with `prefix`."""
+    """The menu. `kind`: "prompt", "grammar", "template" or "list"; its controls' ids begin with `prefix`."""
 
     def __init__(self, files: TextFiles, kind: str, prefix: str) -> None:
         self._files = files

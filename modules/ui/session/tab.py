@@ -176,6 +176,8 @@ class SessionTab:
         if known and known.problem:
             return f"{name}: {known.problem}"
         missing = extensions.missing(name)
+        if extensions.is_included(name):
+            return f"{name}: {tr(f'session.included.{name}')}"
         about = tr("session.needs", packages=", ".join(missing)) if missing else extensions.about(name)
         return f"{name}: {about}" if about else name
 

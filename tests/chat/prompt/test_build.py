@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,40 @@ def test_what_comes_out_fits_and_is_the_most_that_does(texts: list[str], room: i
         assert built(messages[prompt.dropped - 1 :], stage).tokens > room - 40
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=60, max_size=120),
+    room=st.integers(600, 1500),
+    keep=st.sampled_from([0.25, 0.5, 0.75, 0.9]),
+    letter=st.sampled_from(["x", "ж", "中"]),
+)
+def test_history_is_cut_in_steps(lengths: list[int], room: int, keep: float, letter: str) -> None:
+    """Turn by turn: every prompt fits, not much less than the kept part is used, and the beginning changes rarely."""
+    stage = PromptContext("chat", CHATML, context="Bo is shy.")
+    texts = [letter * length for length in lengths]
+    starts, used = [], []
+    for turn in range(1, len(texts), 2):
+        prompt = built(history(*texts[:turn]), stage, room, keep=keep)
+        assert prompt.tokens <= room
+        starts.append(prompt.dropped)
+        if prompt.dropped:
+            used.append(prompt.tokens)
+            assert f"{round(100 * keep)} %" in prompt.notes[0]
+    assert starts == sorted(starts)
+    longest = max(map(len, (text.encode() for text in texts))) + 20
+    assert all(tokens >= keep * room - 3 * longest for tokens in used)
+    cuts = sum(a != b for a, b in itertools.pairwise(starts))
+    assert cuts <= 2 + sum(len(text.encode()) + 20 for text in texts) / ((1 - keep) * room)
+
+
+def test_one_by_one_if_all_of_the_room_is_to_be_used() -> None:
+    messages = history(*("x" * 50 for _ in range(41)))
+    stage = PromptContext("chat", CHATML)
+    starts = [built(messages[:turn], stage, 600, keep=1.0).dropped for turn in range(21, 41, 2)]
+    assert len(set(starts)) == len(starts)
+    assert built(messages, stage, 600, keep=1.0).text == built(messages, stage, 600).text
+
+
 def test_counting_is_linear_in_what_is_used() -> None:
     tokenizer = ByteTokenizer()
     messages = history(*("x" * 100 for _ in range(2001)))
@@ -199,6 +234,7 @@ def test_counting_is_linear_in_what_is_used() -> None:
         render=TEMPLATES.render,
         count=lambda text: len(tokenizer.encode(text)),
         room=20_000,
+        keep=0.75,
     )
     assert prompt.dropped > 1000
     assert tokenizer.encoded < 4 * 20_000  # each message, and the prompt; a control token is one of many letters

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import _thread
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from loaders import loader_named
-from loaders.base import Request
-from loaders.llamacpp import native, openmp
+from loaders.base import Model, Request
+from loaders.llamacpp import native, openmp, spinning
 from loaders.llamacpp.engine import attention
 
 
 def test_a_result_and_an_error_come_through() -> None:
-    assert openmp.run_in_short_thread(threading.get_ident) != threading.get_ident()
+    assert spinning.run_in_short_thread(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
-        openmp.run_in_short_thread(lambda: 1 // 0)
+        spinning.run_in_short_thread(lambda: 1 // 0)
 
 
 def test_ctrl_c_comes_after_the_end() -> None:
@@ -37,7 +35,7 @@ def test_ctrl_c_comes_after_the_end() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test worker leaves it to its parent
     try:
         with pytest.raises(KeyboardInterrupt):
-            openmp.run_in_short_thread(compute)
+            spinning.run_in_short_thread(compute)
     finally:
         signal.signal(signal.SIGINT, before)
     assert ended
@@ -63,12 +61,54 @@ def test_after_a_load_and_an_embedding_the_engine_alone_has_a_pool(
         assert [thread.name for thread in computed if thread.is_alive()] == ["llama.cpp"]
 
 
+def processes_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GCC's runtime is only used on Linux")
+def test_a_sleeping_pool_comes_and_goes(demo_model: Model) -> None:
+    demo_model.next_logits(Request([1, 2, 3]))  # the runtime is loaded
+    before = processes_threads()
+    pool = openmp.SleepingPool(3)
+    assert processes_threads() == before + 3  # its own thread, and two of the runtime
+    pool.close()
+    end = time.monotonic() + 30  # the system removes ended threads a moment later
+    while processes_threads() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert processes_threads() <= before
+
+
 @pytest.mark.parametrize(
-    ("given", "spins"),
-    [({}, "700"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+    ("given", "can"), [({}, True), ({"GOMP_SPINCOUNT": "7"}, False), ({"OMP_WAIT_POLICY": "passive"}, False)]
 )
-def test_threads_spin_briefly_unless_the_user_says_how_to_wait(given: dict[str, str], spins: str) -> None:
-    bare = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    program = "import os, loaders.llamacpp.openmp as o; o.limit_spinning(); print(os.environ.get('GOMP_SPINCOUNT'))"
-    done = subprocess.run([sys.executable, "-c", program], env=bare | given, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == spins
+def test_who_says_how_threads_wait_is_obeyed(
+    demo_model: Model, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], can: bool
+) -> None:
+    demo_model.next_logits(Request([1, 2, 3]))
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert openmp.can_shorten() is (can and sys.platform == "linux")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GCC's runtime is only used on Linux")
+def test_an_idle_engine_has_no_pool(demo_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    end, rested = openmp.end_pool, threading.Event()
+
+    def noted() -> None:
+        before = processes_threads()
+        end()
+        if threading.current_thread().name == "llama.cpp" and processes_threads() < before:
+            ended.append(before - processes_threads())
+            rested.set()
+
+    monkeypatch.setattr(openmp, "end_pool", noted)
+    loader = loader_named("llama.cpp")
+    options = loader.Options.parse({"n_ctx": 512, "threads": 3})
+    with loader.load(demo_model_path, options, lambda *_: True) as model:
+        model.next_logits(Request([1, 2, 3]))
+        assert rested.wait(30)
+        assert ended[0] == 2  # the third is the engine's own
+        assert model.next_logits(Request([1, 2, 3])).shape  # and begins anew

@@ -20,6 +20,7 @@ from modules.generation.thought_budget import ThoughtBudget
 
 FRANCE = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 GREEDY = SamplingParams(do_sample=False)
+AVOIDING = GREEDY.changed(banned_strings="capital of\nfrance is\n/the [a-z]+ of/")
 Floats = npt.NDArray[np.float32]
 
 
@@ -66,8 +67,28 @@ def short_thought(model: Model) -> Sequence[ThoughtBudget]:
         (GREEDY, {"processors": reversing}),
         (GREEDY, {"processors": short_thought}),
         (GREEDY, {"processors": lambda model: [*reversing(model), *short_thought(model)]}),
+        (AVOIDING, {}),
+        (AVOIDING.changed(grammar_string="root ::= [a-zA-Z ,.]+"), {"alternatives": 2}),
+        (AVOIDING, {"processors": reversing}),
+        (AVOIDING, {"processors": short_thought}),
+        (GREEDY, {"begun": lambda _: b"The cap"}),
     ],
-    ids=["greedy", "seeded", "guidance", "grammar", "alternatives", "bias", "processor", "forced", "both"],
+    ids=[
+        "greedy",
+        "seeded",
+        "guidance",
+        "grammar",
+        "alternatives",
+        "bias",
+        "processor",
+        "forced",
+        "both",
+        "avoiding",
+        "avoiding with a grammar",
+        "avoiding, processor",
+        "avoiding, forced",
+        "begun",
+    ],
 )
 def test_it_writes_the_same(
     local: Model,
@@ -83,7 +104,7 @@ def test_it_writes_the_same(
     for mine, its in zip(here, there, strict=True):
         assert its.logprob == pytest.approx(mine.logprob, abs=1e-4)
         assert [each.id for each in its.alternatives] == [each.id for each in mine.alternatives]
-    plain = ("prompt_tokens", "new_tokens", "finish", "warnings")
+    plain = ("prompt_tokens", "new_tokens", "finish", "warnings", "replaced", "taken_back")
     assert [getattr(remote_report, name) for name in plain] == [getattr(report, name) for name in plain]
     assert remote_report.prompt_seconds > 0
     assert not params.do_sample or remote_report.seed == report.seed == params.seed

@@ -521,3 +521,36 @@ def test_a_second_draw_favours_nobody() -> None:
     assert set(again) <= {1, 2}
     share = again.count(1) / len(again)
     assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(len(again))
+
+
+# --- going back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("reply", "back"), [(7, 3), (7, 7), (1, 1), (60, 1)])
+@pytest.mark.parametrize("name", [*SAMPLERS, "all"])
+def test_after_going_back_everything_is_as_it_was(name: str, reply: int, back: int) -> None:
+    knobs = {key: value for each in SAMPLERS for key, value in ON[each].items()} if name == "all" else ON[name]
+    prompt = [*range(30), *range(20)]
+    straight, going_back = make(prompt_ids=prompt, **knobs), make(prompt_ids=prompt, **knobs)
+    logits = (np.random.default_rng(5).standard_normal((reply + 10, N)) * 3).astype(np.float32)
+    for row in logits[: reply - back]:
+        straight.accept(straight.choose(row))
+    for place, row in enumerate(logits[:reply]):
+        token = going_back.choose(row)
+        going_back.accept(token if place < reply - back else (token + 1) % N)
+    going_back.rewind(back)
+    for row in logits[reply:]:
+        token = straight.choose(row)
+        assert going_back.choose(row) == token
+        straight.accept(token)
+        going_back.accept(token)
+
+
+def test_each_attempt_at_a_place_has_its_own_number() -> None:
+    flat, allowed = np.zeros(N, np.float32), np.ones(N, bool)
+    chain = make()
+    found = [chain.choose(flat, allowed, attempt) for attempt in range(8)]
+    assert len(set(found)) > 5
+    assert found == [make().choose(flat, allowed, attempt) for attempt in range(8)]
+    chain.accept(3)
+    assert [chain.choose(flat, allowed, attempt) for attempt in range(1, 8)] != found[1:]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from errors import BadFile, Cancelled, Conflict, FetchFailed, InvalidInput, InvalidName, Unavailable, UnknownName
 from loaders import loader_named
 from loaders.base import Model
+from modules.library.model_leases import Leases, ModelLease
 from modules.training.perplexity.evaluations import COLUMNS, Evaluations, make_row
 from modules.training.perplexity.manager import PerplexityManager
 from modules.training.perplexity.measure import PerplexityResult, WindowPlan, make_windows, measure_perplexity
@@ -202,12 +203,16 @@ class OneModel:
     def __init__(self, model: Model) -> None:
         self.loaded = model
         self.state = SimpleNamespace(name="demo")
+        self.memory = SimpleNamespace(lease=self.lease, leases=Leases())
 
     def current(self) -> Model:
         return self.loaded
 
     def named(self, name: str) -> Model | None:
         return self.loaded if name == self.state.name else None
+
+    def lease(self, name: str) -> ModelLease | None:
+        return ModelLease(self.loaded) if name == self.state.name else None
 
     def load(self, name: str) -> Model:
         raise UnknownName("model", name, ["demo"])

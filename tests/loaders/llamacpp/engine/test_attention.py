@@ -32,7 +32,7 @@ ALIKE = {"embedding_length": 4096, "attention.head_count": 32, "attention.head_c
         ({"flash_attn": "on"}, {}, KernelTiming(2.0, 1.0), "on", ""),
         ({"flash_attn": "off"}, {}, KernelTiming(1.0, 2.0), "off", ""),
         ({"cache_type": "q8_0"}, {}, KernelTiming(2.0, 1.0), "auto", "required by a cache of type q8_0"),
-        ({}, {"exact": True}, KernelTiming(2.0, 1.0), "auto", "do not depend on other requests"),
+        ({}, {"exact": True}, KernelTiming(2.0, 1.0), "auto", "what else is in a step"),
         ({}, {"card": True}, KernelTiming(2.0, 1.0), "auto", ""),
     ],
 )

@@ -13,13 +13,17 @@ from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import first_needed_position
 
+_NONE = ", and no checkpoint is before it"
+
 
 class FakeContext:
-    """Counts cells, one byte of state a token; there are `cells` of them.
+    """Counts cells, one byte of state a token; there are `cells` of them. Without checkpoints (test_checkpoints.py).
 
     `window`: layers look back so many tokens only, and what lies outside may be taken by other sequences at any time;
     a copy of a sequence lacks it. `recurrent`: a sequence cannot be cut, as its state has no past.
     """
+
+    loses_past = recurrent = can_shift = False
 
     def __init__(self, cells: int, *, window: int = 0, recurrent: bool = False) -> None:
         self.cells = self.n_ctx = cells
@@ -131,8 +135,8 @@ def test_what_a_sequence_is_said_to_hold_it_holds(
     ("window", "recurrent", "reused", "reason"),
     [
         (0, False, 299, "from the prompt cache in memory"),
-        (64, False, 0, "the model's sliding window no longer covers the point where the prompts differ"),
-        (0, True, 0, "this model's cache cannot be truncated to where the prompts differ"),
+        (64, False, 0, "the model's sliding window no longer covers the point where the prompts differ" + _NONE),
+        (0, True, 0, "this model's cache cannot be truncated to where the prompts differ" + _NONE),
     ],
 )
 def test_the_reason_says_why_a_chat_was_read_anew(window: int, recurrent: bool, reused: int, reason: str) -> None:

@@ -12,21 +12,24 @@ params = {
     "open": False,
 }
 
-FOLDER = Path("characters")
+
+def folder():
+    """The user's characters."""
+    return Path(shared.user_data_dir, "characters")
 
 
 def names(words=""):
     """The characters whose name contains these words."""
-    if not FOLDER.is_dir():
+    if not folder().is_dir():
         return []
-    found = {each.stem for each in FOLDER.iterdir() if each.suffix in (".yaml", ".yml", ".json")}
+    found = {each.stem for each in folder().iterdir() if each.suffix in (".yaml", ".yml", ".json")}
     return sorted((name for name in found if words.strip().lower() in name.lower()), key=str.lower)
 
 
 def picture(name):
     """A character's picture, or one with its first letter."""
     for suffix in (".png", ".jpg", ".jpeg"):
-        file = FOLDER / f"{name}{suffix}"
+        file = folder() / f"{name}{suffix}"
         if file.is_file():
             return str(file.resolve())
     return _letter(name)

@@ -1,6 +1,6 @@
 """The tutorial's example: every function that an extension may have, each with a small visible effect.
 
-Copy this folder, rename it, and remove what you do not need. Start it with --extensions example, or in the Session tab.
+Copy this folder to extensions/ with a name of your own, and remove what you do not need. Start it with --extensions example, or in the Session tab.
 docs/extensions.md explains it step by step.
 """
 

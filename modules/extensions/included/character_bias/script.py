@@ -4,6 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from modules import shared
+
 params = {
     "display_name": "Character bias",
     "activate": True,
@@ -12,12 +14,17 @@ params = {
     "use custom string": False,
 }
 
-MOODS = Path(__file__).with_name("bias_options.txt")
+
+
+def file():
+    """The user's list of moods, else the one beside this script."""
+    own = Path(shared.user_data_dir, "extensions", "character_bias", "bias_options.txt")
+    return own if own.is_file() else Path(__file__).with_name(own.name)
 
 
 def moods():
     """The moods in the file, one per line."""
-    lines = MOODS.read_text(encoding="utf-8").splitlines()
+    lines = file().read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip()]
 
 
@@ -36,7 +43,8 @@ def ui():
     activate = gr.Checkbox(params["activate"], label="Activate character bias", elem_id="bias-activate")
     mood = gr.Dropdown(
         choices, value=params["bias string"], label="Mood", elem_id="bias-string",
-        info=f"Inserted after the character's name in the chat modes, hidden. More moods: {MOODS.name} in its folder.",
+        info="Inserted after the character's name in the chat modes, hidden. Your own list, one per line: "
+        "extensions/character_bias/bias_options.txt.",
     )  # fmt: skip
     custom = gr.Checkbox(params["use custom string"], label="Use this text instead", elem_id="bias-use-custom")
     words = gr.Textbox(

@@ -1,0 +1,66 @@
+"""Drafts from the text itself: what followed the last tokens where they stood before. Token ids in, token ids out.
+
+Source of the idea: Saxena 2023, prompt lookup decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: The lengths in tokens of the ends that are looked for, longest first.
+SIZES = (24, 12, 8, 5, 3, 2)
+_CLASSES = len(SIZES)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedTokens:
+    """Guessed tokens. `kind` says how much they can be trusted: drafts of one kind turn out alike."""
+
+    tokens: list[int]
+    kind: int = 0
+
+
+class NgramDrafter:
+    """For one growing text. Each token is indexed once, so a call costs the same however long the text is."""
+
+    kinds = _CLASSES
+
+    def __init__(self, shortest: int = 2, min_hits: int = 1) -> None:
+        """`shortest`: the fewest tokens that must be equal; `min_hits`: how often they must have stood before."""
+        self._sizes = [size for size in SIZES if size > shortest]
+        self._sizes.append(shortest)
+        self._min_hits = min_hits
+        self._last: dict[int, tuple[int, int]] = {}  # hash of an n-gram -> the position after it, its occurrences
+        self._indexed: list[int] = []
+
+    def propose(self, ids: Sequence[int], most: int) -> DraftedTokens | None:
+        """Up to `most` tokens that could follow; None if the text's end is new."""
+        self._index(ids)
+        length = len(ids)
+        for kind, size in enumerate(self._sizes):
+            if size >= length:
+                continue
+            end = tuple(ids[length - size :])
+            place, hits = self._last.get(hash(end), (0, 0))
+            if hits < self._min_hits or tuple(ids[place - size : place]) != end:
+                continue
+            found = list(ids[place : place + most])
+            while 0 < len(found) < most:  # the text repeats itself up to its end
+                found += found[: most - len(found)]
+            if found:
+                return DraftedTokens(found, kind)
+        return None
+
+    def _index(self, ids: Sequence[int]) -> None:
+        """Every n-gram that ends before the last token. A text that was cut is indexed again from the cut on."""
+        known = self._indexed
+        if len(known) >= len(ids) or (known and known[-1] != ids[len(known) - 1]):
+            known.clear()
+            self._last.clear()
+        for end in range(len(known) + 1, len(ids)):
+            known.append(ids[end - 1])
+            for size in self._sizes:
+                if size <= end:
+                    key = hash(tuple(ids[end - size : end]))
+                    self._last[key] = (end, self._last.get(key, (0, 0))[1] + 1)

@@ -1,0 +1,70 @@
+"""The portable archive: a Python that was moved finds its packages, and the start takes it for finished."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from installer import make_portable as portable
+from installer.environment.fingerprints import fingerprints
+from installer.environment.plan import ANYWHERE, what_to_install
+from installer.errors import InstallStopped
+from installer.layout import Layout
+from installer.state import read_state, write_state
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """A git clone whose installation is this Python with one package of it."""
+    if Path(sys.base_prefix) == Path("/usr"):
+        pytest.skip("Debian's Python cannot be moved")
+    layout = Layout(tmp_path / "clone")
+    for name in ("server.py", "tests/test_x.py", "models/README.md", "start_linux.sh"):
+        (layout.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (layout.root / name).write_text(name)
+    (layout.root / "pyproject.toml").write_text('[project]\nversion = "9.8.7"\n')
+    layout.requirements.write_text("llama-cpp-python==9\npackaging==1.0 \\\n    --hash=sha256:0\n")
+    (layout.root / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf").write_text("GGUF")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    for command in (
+        ["init", "-q"],
+        ["add", "server.py", "tests", "pyproject.toml", "requirements.txt", "start_linux.sh"],
+    ):
+        subprocess.run([*git, *command], cwd=layout.root, check=True)
+    layout.files.mkdir()
+    layout.env.symlink_to(sys.prefix)
+    write_state(layout, {"gpu": "N", "complete": True, "root": str(layout.root), "parts": fingerprints(layout)})
+    monkeypatch.setattr(portable, "_check_llama", lambda layout, packages: None)
+    monkeypatch.setattr(portable, "_try", lambda made: None)
+    return layout
+
+
+def test_it_runs_where_it_was_unpacked(clone: Layout, tmp_path: Path) -> None:
+    archive = portable.make_portable(clone.root, tmp_path / "dist")
+    assert archive.name.startswith("text-generation-webui-9.8.7-")
+    there = tmp_path / "some where ü"
+    with tarfile.open(archive) as file:
+        file.extractall(there, filter="tar")
+    (root,) = there.iterdir()
+    layout = Layout(root)
+    files = {each.relative_to(root).as_posix() for each in root.rglob("*") if each.is_file()}
+    assert {"server.py", "models/SmolLM2-135M-Instruct.Q4_1.gguf"} <= files
+    assert not [name for name in files if name.startswith("tests/")]
+    asked = "import packaging, ssl, json, sys; print(json.dumps([sys.prefix, packaging.__file__]))"
+    ran = subprocess.run([layout.python, "-I", "-c", asked], capture_output=True, text=True, env={}, check=True)
+    assert all(str(root) in each for each in json.loads(ran.stdout))
+    state = read_state(layout)
+    assert state["root"] == ANYWHERE
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert what_to_install(layout, {**state, "python": version}, {}) == ("", False)
+
+
+def test_only_a_finished_installation_is_packed(clone: Layout, tmp_path: Path) -> None:
+    write_state(clone, {**read_state(clone), "complete": False})
+    with pytest.raises(InstallStopped, match="Install the program first"):
+        portable.make_portable(clone.root, tmp_path / "dist")

@@ -1,0 +1,149 @@
+"""Lists of banned strings: how they are read, and that the automaton finds what Python's own expressions find."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import InvalidInput
+from loaders.banned.entries import BannedEntry, join_banned_strings, parse_banned_strings, write_entry
+from loaders.banned.pattern import BannedPattern, compile_banned_strings
+from loaders.banned.text_scan import LONGEST_MATCH, TextPosition, TextScan
+
+
+def found_at(pattern: BannedPattern, pieces: list[bytes]) -> tuple[int, int] | None:
+    """At which piece a string is complete, and in which it began; the number of pieces, if only the end shows it."""
+    scan, at = TextScan(pattern), TextPosition()
+    for place, piece in enumerate(pieces):
+        at, found = scan.advance(at, piece, place)
+        if found is not None:
+            return place, found
+    found = scan.ending(at)
+    return None if found is None else (len(pieces), found)
+
+
+def pattern_of(text: str, *, ignore_case: bool = True) -> BannedPattern:
+    made = compile_banned_strings(text, ignore_case)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("a\n\n b c \n", ["a", "b c"]),
+        ('["a", " b", "c\\nd", "\\"q\\""]', ["a", " b", "c\nd", '"q"']),
+        ('" cat "\n"say \\"hm\\""', [" cat ", 'say "hm"']),
+        ("[not json\na", ["[not json", "a"]),
+        ("a\na", ["a"]),
+        ("[]", []),
+    ],
+)
+def test_lists_are_read_as_people_and_clients_write_them(text: str, entries: list[str]) -> None:
+    assert parse_banned_strings(text) == [BannedEntry(each) for each in entries]
+
+
+def test_an_entry_between_slashes_is_a_regular_expression() -> None:
+    assert parse_banned_strings("/a+b/\n/\n//") == [BannedEntry("a+b", regex=True), BannedEntry("/"), BannedEntry("//")]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), max_size=4))
+def test_written_entries_mean_themselves(texts: list[str]) -> None:
+    lines = "\n".join(write_entry(text) for text in texts)
+    assert [each.text for each in parse_banned_strings(lines)] == list(dict.fromkeys(texts))
+    assert [each.text for each in parse_banned_strings(json.dumps(texts))] == list(
+        dict.fromkeys(
+            BannedEntry(text).text if len(text) < 3 or text[0] + text[-1] != "//" else text[1:-1] for text in texts
+        )
+    )
+
+
+@given(st.lists(st.lists(st.text('ab "[/', min_size=1, max_size=5), max_size=3), min_size=1, max_size=3))
+def test_joined_lists_have_the_entries_of_all(lists: list[list[str]]) -> None:
+    texts = [json.dumps(each) for each in lists]
+    joined = parse_banned_strings(join_banned_strings(texts))
+    assert set(joined) == {entry for text in texts for entry in parse_banned_strings(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("/a*/", "empty"), ("/(a/", "not a regular expression"), ("/(?=x)y/", "lookaround"), (r"/(a)\1/", "a group"),
+        ("/(a{100}){100}/", "too large"), ("/(?x)a b/", "flag x"), ("x" * 500, "longer"), ('"a\\q"', "quoted"),
+        ("[1, 2]", "list of strings"), ("\n".join(map(str, range(6000))), "6,000 entries"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_with_the_reason(text: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        compile_banned_strings(text, True)
+
+
+PIECE = st.sampled_from(
+    ["a", "b", "A", " ", "\n", "[ab]", "[^a]", ".", r"\w", r"\s", r"\d", "(a|bb)", "(?:ab)", r"\b", "^", "$"]
+)
+TIMES = st.sampled_from(["", "", "", "*", "+", "?", "{2}", "{1,3}", "*?"])
+EXPRESSION = st.lists(st.tuples(PIECE, TIMES), min_size=1, max_size=5).map(
+    lambda parts: "".join(piece + ("" if piece in (r"\b", "^", "$") else times) for piece, times in parts)
+)
+
+
+@given(EXPRESSION, st.text("abA \n1é", max_size=14), st.booleans())
+def test_expressions_match_where_pythons_do(expression: str, text: str, ignore_case: bool) -> None:
+    try:
+        pattern = BannedPattern([BannedEntry(expression, regex=True)], ignore_case=ignore_case)
+    except InvalidInput:
+        assert re.search(expression, "", re.M) or "^" in expression or "$" in expression or r"\b" in expression
+        return
+    wanted = re.compile(expression, re.M | (re.I if ignore_case else 0))
+    found = found_at(pattern, [char.encode() for char in text])
+    match = wanted.search(text)
+    assert (found is not None) == (match is not None)
+    if found and match:
+        # it is found as soon as it is complete: nothing shorter contains it, except that its end may need one more
+        assert wanted.search(text[: found[0] + 1])
+        assert wanted.match(text, found[1])
+
+
+@given(
+    st.lists(st.text("abA ", min_size=1, max_size=4), min_size=1, max_size=5),
+    st.lists(st.text("abA é", min_size=1, max_size=4), max_size=12),
+)
+def test_plain_strings_are_found_whatever_the_tokens(strings: list[str], tokens: list[str]) -> None:
+    found = found_at(pattern_of(json.dumps(strings)), [token.encode() for token in tokens])
+    folded = "".join(tokens).lower()
+    assert (found is not None) == any(each.lower() in folded for each in strings)
+
+
+def test_a_character_may_be_split_between_tokens() -> None:
+    pieces = [b"x", "é".encode()[:1], "é".encode()[1:], b"t"]
+    assert found_at(pattern_of("ét"), pieces) == (3, 1)
+
+
+def test_case_counts_where_it_is_wanted() -> None:
+    assert found_at(pattern_of("Cat", ignore_case=False), [b"a cat"]) is None
+    assert found_at(pattern_of("Cat"), [b"a cat"]) == (0, 0)
+    assert found_at(pattern_of("/(?-i:C)AT/"), [b"a cat"]) is None
+    assert found_at(pattern_of("/(?-i:C)AT/"), [b"a Cat"]) == (0, 0)
+
+
+def test_a_word_is_known_when_the_next_character_is() -> None:
+    pattern = pattern_of(r"/\bcat\b/")
+    assert found_at(pattern, [b"a", b" cat", b"egory", b" of", b" cat", b","]) == (5, 4)
+    assert found_at(pattern, [b"a", b" cat"]) == (2, 1)
+
+
+def test_what_could_go_on_for_ever_is_given_up() -> None:
+    scan, at = TextScan(pattern_of("/a[^.]*b/")), TextPosition()
+    at, _ = scan.advance(at, b"a" + b"x" * (LONGEST_MATCH - 2), 0)
+    assert at.earliest == 0
+    at, found = scan.advance(at, b"xxb", 1)
+    assert (at.earliest, found) == (None, None)
+
+
+def test_hostile_expressions_take_no_time() -> None:
+    text = b"a" * 3000
+    assert found_at(pattern_of("/(a+)+$/\n/(a|aa)+b/\n/(.*a){12}c/"), [text, b"!"]) is None

@@ -1,0 +1,58 @@
+"""Drafts from the text itself, compared with their plain definition, a search of the whole text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loaders.drafting.ngram import SIZES, NgramDrafter
+
+
+def searched(ids: list[int], most: int, shortest: int, min_hits: int) -> list[int] | None:
+    """What followed the last earlier occurrence of the longest end that stood there often enough."""
+    for size in [*(size for size in SIZES if size > shortest), shortest]:
+        places = [at for at in range(size, len(ids)) if ids[at - size : at] == ids[len(ids) - size :]]
+        if len(places) >= min_hits:
+            found = ids[places[-1] :]
+            while len(found) < most:
+                found = found + found
+            return found[:most]
+    return None
+
+
+texts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=12)
+
+
+@given(texts, st.integers(1, 9), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]))
+def test_it_finds_what_a_search_of_the_whole_text_finds(
+    pieces: list[list[int]], most: int, shortest: int, min_hits: int
+) -> None:
+    drafter, ids = NgramDrafter(shortest, min_hits), list[int]()
+    for piece in pieces:
+        ids += piece
+        draft = drafter.propose(ids, most)
+        assert (draft.tokens if draft else None) == searched(ids, most, shortest, min_hits)
+
+
+@given(texts, st.integers(0, 30), texts)
+def test_a_text_that_has_gone_back_is_searched_as_it_is(
+    before: list[list[int]], back: int, after: list[list[int]]
+) -> None:
+    drafter, ids = NgramDrafter(), [token for piece in before for token in piece]
+    drafter.propose(ids, 4)
+    del ids[max(len(ids) - back, 1) :]
+    for piece in after:
+        ids += piece
+        draft = drafter.propose(ids, 4)
+        if draft:  # never anything that does not stand there
+            places = [at for at in range(2, len(ids)) if ids[at - 2 : at] == ids[-2:]]
+            assert any(draft.tokens[: len(ids) - at] == ids[at : at + 4] for at in places)
+
+
+def test_longer_ends_are_more_trustworthy_kinds() -> None:
+    drafter = NgramDrafter()
+    short, long = drafter.propose([1, 2, 3, 9, 1, 2], 2), NgramDrafter().propose([*range(30), *range(29)], 1)
+    assert short
+    assert long
+    assert (short.tokens, long.tokens) == ([3, 9], [29])
+    assert long.kind < short.kind

@@ -1,0 +1,103 @@
+"""Dockerfile, compose.yaml and the health check name what is there. No container engine is needed, and none is run."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import subprocess
+import sys
+import threading
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+
+from installer.hardware.gpu import GPUS
+from installer.preset_answers import GPU, LAUNCH, NEVER
+from loaders import LOADERS
+from modules.config.flag_catalog import FlagCatalog
+from modules.config.user_data import SHIPPED
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+#: What an image needs besides the packages of the program.
+NEEDED = ["start_linux.sh", "one_click.py", "server.py", "errors.py", "docker/health.py", "installer/__init__.py"]
+
+
+def _left_out(name: str) -> bool:
+    """Whether .dockerignore leaves a file out: the last pattern that matches it, or a folder of it, counts."""
+    out = False
+    parts = [str(each) for each in (Path(name), *Path(name).parents)][:-1]
+    for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
+        pattern = line.removeprefix("!")
+        if line and not line.startswith("#") and any(fnmatch(part, pattern) for part in parts):
+            out = not line.startswith("!")
+    return out
+
+
+def test_what_is_copied_is_there_and_not_left_out() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert list(ROOT.glob(name)) if name != "." else True, name
+    shipped = [
+        each.relative_to(ROOT).as_posix() for name in SHIPPED for each in [ROOT / name, *(ROOT / name).glob("*")]
+    ]
+    assert [name for name in [*NEEDED, *shipped] if name != "training/datasets/.gitkeep" and _left_out(name)] == []
+    for name in ("installer_files/env/x", "models/big.gguf", "logs/chat/x.json", "settings.yaml", ".git/config"):
+        assert _left_out(name), name
+
+
+def test_every_kind_of_gpu_has_its_answer_and_its_stage() -> None:
+    kinds = dict(re.findall(r"(\w+)\) choice=(\w)", DOCKERFILE))
+    assert set(kinds) == {"cpu", "cuda", "vulkan"} == set(re.findall(r"FROM base AS run-(\w+)", DOCKERFILE))
+    assert set(kinds.values()) <= set(GPUS)
+    told = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "docker.md").read_text("utf-8"), re.MULTILINE)
+    assert set(told) - {"GPU"} == set(kinds)
+    assert all(name in DOCKERFILE for name in (f"{GPU}=", f"{LAUNCH}=no", f"{NEVER}=yes"))
+
+
+def test_it_is_not_root_and_its_flags_exist() -> None:
+    last = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert last.index("\nUSER webui") < last.index("\nENTRYPOINT")
+    known = set(FlagCatalog.of(LOADERS).spellings())
+    given = re.findall(r'"(--[\w-]+)"', last) + [
+        word for each in COMPOSE["services"]["webui"]["command"] for word in [each] if word.startswith("--")
+    ]
+    assert given
+    assert set(given) <= known
+
+
+def test_compose_publishes_to_this_machine_only_and_keeps_the_files() -> None:
+    for service in COMPOSE["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    webui = COMPOSE["services"]["webui"]
+    assert "data:/data" in webui["volumes"]
+    assert "data" in COMPOSE["volumes"]
+    assert "VOLUME /data" in DOCKERFILE
+    assert COMPOSE["services"]["vllm"]["profiles"] == ["vllm"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (401, 0), (303, 0), (500, 1), (None, 1)])
+def test_health(status: int | None, code: int) -> None:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/login" else status or 200)
+            self.send_header("Location", "/login")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    port = server.server_address[1]
+    if status is None:
+        server.server_close()
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [sys.executable, "-I", str(ROOT / "docker" / "health.py")]
+    ran = subprocess.run(command, env={"WEBUI_PORTS": f"1 {port}"}, check=False, timeout=30)
+    if status is not None:
+        server.shutdown()
+        server.server_close()
+    assert ran.returncode == code
