@@ -19,10 +19,18 @@ __all__ = ["build_page", "launch"]
 
 skip_gradio_stubs()  # everything imports Gradio through this package
 
+#: Gradio sends nothing anywhere, and does not compute statistics of its last 10,000 events at each event: they are for
+#: its monitoring page, which is off, and in the end each click would take seconds.
+_NO_ANALYTICS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",  # events between two computations
+    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
+}
+
 
 def launch(app: App) -> str:
     """Serve the page in its own thread and return its address. Raises: UserError if it cannot be served."""
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.update(_NO_ANALYTICS)
     from modules.ui.serve import serve_page
 
     return serve_page(app)
@@ -30,7 +38,7 @@ def launch(app: App) -> str:
 
 def build_page(app: App) -> gr.Blocks:
     """Build the page without serving it."""
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.update(_NO_ANALYTICS)
     from modules.ui import page
 
     return page.build_page(app)

@@ -22,6 +22,7 @@ from modules.config.permissions import read_accounts
 from modules.config.server_flags import ServerFlags
 from modules.ui import theme
 from modules.ui.app_window import open_window
+from modules.ui.gradio_scripts import GradioScriptsMiddleware
 from modules.ui.head import HeadMiddleware
 from modules.ui.page import build_page
 from modules.ui.parts.events import HANDLERS
@@ -69,6 +70,7 @@ def serve_page(app: App) -> str:
             "lifespan": _clearing(passing),
             "middleware": [
                 Middleware(OriginMiddleware, visitors=visitors, credentials=True),
+                Middleware(GradioScriptsMiddleware),
                 Middleware(
                     HeadMiddleware,
                     html=theme.page_head(texts, dark=app.settings.dark_theme) + extension_blocks.extension_head(app),
