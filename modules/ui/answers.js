@@ -3,6 +3,7 @@
 
 const Answers = {
   touched: new Map(), // component's number: when a person last changed it
+  pressed: new Map(), // component's number: when it was clicked, until its event begins: a busy page needs a moment
   running: new Map(), // event's id: {outputs, since, sends, first}
   ended: new Set(),
   parts: null, // element's id: component's number
@@ -23,6 +24,16 @@ const Answers = {
     if (!event.isTrusted || !event.target.matches?.('input, textarea, select, [contenteditable]')) return;
     const part = Answers.number(event.target);
     if (part !== null) Answers.touched.set(part, performance.now());
+  },
+  press(event) {
+    const part = event.isTrusted ? Answers.number(event.target) : null;
+    if (part !== null) Answers.pressed.set(part, performance.now());
+  },
+  began(part) { // when the event that this component sends now began
+    const now = performance.now();
+    const pressed = Answers.pressed.get(part) ?? now;
+    Answers.pressed.delete(part);
+    return now - pressed < 1000 ? pressed : now;
   },
 
   // whether events that may set this element are still running; waits for them, but not for ever
@@ -80,8 +91,8 @@ const Answers = {
         return answer.ok && answer.body ? Answers.stream(answer) : answer;
       }
       if (!url.includes('/queue/join')) return real(what, how);
-      const since = performance.now();
       const asked = JSON.parse(how.body);
+      const since = Answers.began(asked.trigger_id);
       const sent = sessionStorage.getItem('sent');
       const sends = sent !== null && how.body.includes(JSON.stringify(sent)); // the message that was sent
       const answer = await real(what, how);
@@ -95,4 +106,5 @@ const Answers = {
 window.Answers = Answers;
 
 Answers.watch();
+document.addEventListener('click', Answers.press, true);
 for (const kind of ['input', 'change']) document.addEventListener(kind, Answers.touch, true);

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import webbrowser
 
 #: By a word in the name of the default browser: its programs.
@@ -24,7 +25,8 @@ def open_window(url: str) -> bool:
     if program:
         try:
             quiet = subprocess.DEVNULL
-            subprocess.Popen([program, f"--app={url}"], stdout=quiet, stderr=quiet, start_new_session=True)
+            process = subprocess.Popen([program, f"--app={url}"], stdout=quiet, stderr=quiet, start_new_session=True)
+            threading.Thread(target=process.wait, daemon=True).start()  # its end is noticed: no zombie stays
         except OSError:
             program = ""
     if not program:

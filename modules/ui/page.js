@@ -311,6 +311,12 @@ const Page = {
       if (code) code.tabIndex = 0;
     }
     for (const code of found('#column pre:not([tabindex]), .rendered pre:not([tabindex])')) code.tabIndex = 0;
+    for (const title of found('#column .title[role="button"]')) { // of a thought: the button in it does the same
+      title.removeAttribute('role');
+      title.removeAttribute('tabindex');
+      title.querySelector('button')?.setAttribute('aria-label', title.textContent.trim());
+    }
+    for (const mark of found('.header-icons [aria-label]:not([role], button)')) mark.setAttribute('role', 'img');
     for (const box of found('#column .prose input[type="checkbox"]')) box.ariaLabel = box.parentElement.textContent.trim();
     for (const picture of found('#column .prose img:not([alt])')) picture.alt = '';
     const working = document.querySelector('#reply-facts .working') !== null;
@@ -350,8 +356,8 @@ document.addEventListener('DOMContentLoaded', () => {
   const skip = Object.assign(document.createElement('a'), { id: 'skip', href: '#message', textContent: TEXTS.skip });
   skip.addEventListener('click', (event) => {
     event.preventDefault();
-    [...document.querySelectorAll('#message textarea, #tabs > .tabitem :is(textarea, input, button)')]
-      .find((part) => part.offsetParent)?.focus();
+    ['#message textarea', '#tabs > .tabitem :is(textarea, input, button)']
+      .flatMap((query) => [...document.querySelectorAll(query)]).find((part) => part.offsetParent)?.focus();
   });
   const said = Object.assign(document.createElement('div'), { id: 'said', className: 'sr-only' });
   said.setAttribute('role', 'status');

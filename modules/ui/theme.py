@@ -142,6 +142,16 @@ _BANDS: tuple[tuple[str, str], ...] = (
     ("#8a8f98", "#848992"),
 )
 
+#: Colors of code by the kind of word: light, dark. Each has a contrast of 4.5 or more on the ground of code.
+_CODE: dict[str, tuple[str, str]] = {
+    "keyword": ("#00567d", "#c792ea"),
+    "string": ("#436600", "#a5cf7e"),
+    "name": ("#b0203f", "#7fb8f0"),
+    "value": ("#860049", "#e0a46c"),
+    "sign": ("#7a4d1c", "#7cc5cf"),
+    "comment": ("#545f6e", "#a3adbb"),
+}
+
 
 def make_theme() -> gr.themes.Base:
     """The theme, for launch()."""
@@ -166,7 +176,8 @@ def page_head(texts: Texts, *, dark: bool) -> str:
     first = f"html, body {{ background: {ground[0]}; }} html.dark, html.dark body {{ background: {ground[1]}; }}"
     for place, mark in ((0, "html"), (1, "html.dark, html.dark body")):
         bands = "; ".join(f"--band-{at}: {pair[place]}" for at, pair in enumerate(_BANDS))
-        first += f" {mark} {{ {bands}; }}"
+        code = "; ".join(f"--code-{kind}: {pair[place]}" for kind, pair in _CODE.items())
+        first += f" {mark} {{ {bands}; {code}; }}"
     words = {"language": texts.code, "tips": texts.section("tip"), **texts.section("script")}
     said = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
     scripts = "\n".join(map(_file, ("page.js", "answers.js", "conversation.js")))

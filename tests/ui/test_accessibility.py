@@ -18,6 +18,11 @@ RICH = """# A heading
 - [x] done
 
 ```python
+@cached  # a comment
+class Apple(Fruit):
+    price: float = 12.5 if RIPE and True else None
+
+
 def f(x):
     return "a line that is so long that it has to be scrolled sideways, with the keyboard, too, by everyone" * x
 ```

@@ -176,7 +176,7 @@ def press(client: httpx.Client, button: str, data: list[Any]) -> str:
 def test_a_crafted_event_changes_no_flags_where_others_can_open_the_page(locked: Served) -> None:
     session, file = locked.app.session, locked.root / "CMD_FLAGS.txt"
     before = session.rights
-    events = (("flags-save", ["--verbose"]), ("apply-restart", [["verbose"], [], True]))
+    events = (("flags-save", ["--verbose"]), ("apply-restart", [["verbose"], [], True, None, None]))
     try:
         session.rights = Permissions(is_open=True, names=("boss", "guest"))
         with visitor(locked, "guest", "word") as guest:

@@ -13,14 +13,25 @@ from modules.ui.parts.page_blocks import PageBlocks
 from tests.ui.conftest import Web
 
 LATE = 2.0  # seconds
+#: Tabs where one only chooses.
+CHOSEN = {"session"}
 
-#: Changes every field that can be seen, as a person would; returns [element's id, value] of each.
+#: The text and number fields that can be seen and written in, but for the filter of knobs: of each, its place and
+#: another value that it allows.
 _FIELDS = """
-(tab) => [...document.querySelectorAll(`#tab-${tab} :is(textarea, input)`)]
+(tab) => {
+  document.querySelectorAll('[data-late]').forEach((field) => field.removeAttribute('data-late'));
+  return [...document.querySelectorAll(`#tab-${tab} :is(textarea, input)`)]
   .filter((field) => ['textarea', 'text', 'number'].includes(field.type) && field.offsetParent
-    && !field.disabled && !field.readOnly && !field.closest('.text-editor, [role=listbox], .wrap-inner'))
+    && !field.disabled && !field.readOnly && !field.closest('#knob-filter, [role=listbox], .wrap-inner'))
   .slice(0, 12)
-  .map((field, at) => { field.dataset.late = at; return [at, field.type]; })
+  .map((field, at) => {
+    field.dataset.late = at;
+    const [value, step, max] = [field.value, field.step, field.max].map(Number);
+    const next = value + (step || 1);
+    return [at, field.type === 'number' ? String(field.max && next > max ? value - (step || 1) : next) : `typed ${at}`];
+  });
+}
 """
 
 
@@ -44,25 +55,42 @@ def answered(web: Web) -> None:
     """Until no answer is on its way but the timer's."""
     web.delay = 0.0  # type: ignore[attr-defined]
     web.page.wait_for_timeout(int(LATE * 1000) + 600)
+    web.page.wait_for_function("Answers.running.size < 2")
+
+
+def write(web: Web, tab: str) -> dict[int, str]:
+    """Write into every field of the tab; returns what was written, by the field's place."""
+    typed = {}
+    for at, text in web.page.evaluate(_FIELDS, tab):
+        field = web.page.locator(f"[data-late='{at}']")
+        if field.is_visible():  # what was written above it may hide it
+            field.fill(text)
+            typed[at] = field.input_value()
+    return typed
+
+
+def left(web: Web, typed: dict[int, str]) -> dict[int, str]:
+    return {at: web.page.locator(f"[data-late='{at}']").input_value() for at in typed}
 
 
 @pytest.mark.parametrize("tab", ["chat", "default", "notebook", "parameters", "model", "training", "session"])
 def test_what_is_typed_while_an_answer_is_on_its_way_stays(late: Web, tab: str) -> None:
     page = late.page
     late.delay = LATE  # type: ignore[attr-defined]
-    page.reload()  # its first answers fill every field of the page
+    page.reload()  # its first answers fill every field of the page; some fields are closed until then
     page.locator(f"#tab-{tab}-button").click()
-    page.wait_for_timeout(300)
-    fields = page.evaluate(_FIELDS, tab)
-    assert fields, "nothing to type in"
-    typed = {}
-    for at, kind in fields:
-        text = "7" if kind == "number" else f"typed {at}"
-        page.locator(f"[data-late='{at}']").fill(text)
-        typed[at] = page.locator(f"[data-late='{at}']").input_value()
+    expect(page.locator(f"#tab-{tab}")).to_be_visible()
+    typed = write(late, tab)
     answered(late)
-    left = {at: page.locator(f"[data-late='{at}']").input_value() for at in typed}
-    assert left == typed
+    assert left(late, typed) == typed
+    late.ready()
+    late.tab("session" if tab != "session" else "chat")
+    late.delay = LATE  # type: ignore[attr-defined]
+    late.tab(tab)  # it is asked for what it shows
+    typed = write(late, tab)
+    assert typed or tab in CHOSEN, "nothing to write in"
+    answered(late)
+    assert left(late, typed) == typed
 
 
 def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web) -> None:

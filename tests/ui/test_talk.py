@@ -331,12 +331,12 @@ def test_only_the_latest_messages_of_a_long_chat_are_in_the_page(web: Web) -> No
     expect(page.locator("#tail")).to_contain_text("Message 599.")
     expect(rows).to_have_count(62)
     assert page.evaluate("document.querySelectorAll('*').length") < 5000
-    page.locator("#history .user-row .prose").first.click()
-    expect(page.locator("#message-what")).to_contain_text("539 of 600")
+    page.locator("#history .user-row .prose", has_text="Message 594.").click()  # not the first: that adds more above it
+    expect(page.locator("#message-what")).to_contain_text("595 of 600")
     page.locator("#message-close").click()
     page.locator("#reading").evaluate("(reading) => { reading.scrollTop = 0; }")  # more are added
     expect(rows).to_have_count(262)
     expect(page.locator("#history .message-row").first).to_contain_text("Message 338.")
-    page.locator("#history .user-row .prose").first.click()
-    expect(page.locator("#message-what")).to_contain_text("339 of 600")
+    page.locator("#history .user-row .prose", has_text="Message 500.").click()
+    expect(page.locator("#message-what")).to_contain_text("501 of 600")
     web.app.chats.delete(made.id)

@@ -63,7 +63,8 @@ class DownloadPanel:
         inputs = [self._repo, self._files, self._token]
         outputs = [self.list, self._shown, self.finished]
         asking = [self._found, self._search, self._look, self._start, self._stop]
-        on(self._repo.input, None, None, [self._files, self._found], js=_FORGET)
+        # not `input`: gradio sends it for keys only, and addresses are pasted
+        on(self._repo.change, None, None, [self._files, self._found], js=_FORGET)
         asked = [self._waiting, self._repo, self._token]
         on([self._look.click, self._repo.submit], self._asking(self._find), asked,
            [self._files, self._results, *asking])  # fmt: skip
