@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import ROOT, Served, Web, start, until
+from tests.ui.conftest import Served, Web, start, until
 
 QUESTION = "Tell me the capital of France."
 LONG = "Write a very long story about a fox and a hen."
@@ -254,16 +253,3 @@ def test_the_scroll_stays_where_the_reader_is(web: Web) -> None:
 
 def test_the_demo_model_is_announced_honestly(web: Web) -> None:
     expect(web.page.locator("#notice")).to_contain_text("a very small model for trying things out")
-
-
-@pytest.mark.skipif(not os.environ.get("SCREENSHOTS"), reason="makes a picture for the documents")
-def test_screenshot(web: Web) -> None:
-    for info in web.app.chats.list("instruct"):
-        web.app.chats.delete(info.id)
-    web.page.set_viewport_size({"width": 1440, "height": 900})
-    web.open()
-    for question in ("Write a haiku about the sea.", QUESTION, "Give me three tips for a good night's sleep."):
-        web.new_chat()
-        web.ask(question)
-    web.ask("Give me a short Python function that adds two numbers, in a code block.")
-    web.page.screenshot(path=ROOT / "docs" / "screenshot.png")
