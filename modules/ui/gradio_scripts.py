@@ -38,7 +38,7 @@ CORRECTIONS = (
     # A finished event gave each of its inputs a loading status, and from then on every event looked all of them up.
     # Only inputs of a stream that is open have one.
     Correction("statustracker-", "h.includes(e)&&s?`input`", "h.includes(e)&&s&&s!==`closed`?`input`"),
-    # The value of a component that is shown comes from the component: the search was in vain.
+    # The value of a component that is shown comes from the component: the search is not needed.
     Correction("core-", "let t=this.#s.get(e),n=Z(this.root,e);", "let t=this.#s.get(e),n=t?null:Z(this.root,e);"),
     # Each event asked for the value of its component, also if it was to change nothing there.
     Correction(
