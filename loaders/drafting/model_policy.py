@@ -13,14 +13,16 @@ from loaders.drafting.policy import DraftPolicy, StepTimes
 
 #: The probabilities that separate degrees of confidence, and how often each is right before anything is known.
 _DEGREES = (0.3, 0.5, 0.7, 0.85, 0.95)
-_ASSUMED = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95)
-_HOPE = 0.75  # the same for a token that has not been guessed yet
+_ASSUMED = (0.5, 0.65, 0.8, 0.88, 0.94, 0.98)
+_HOPE = 0.9  # the same for a token that has not been guessed yet
 _WEIGHT = 6.0  # observations that what is assumed counts for
 _MEMORY = 0.96  # of what is known, per observation
 _RECOVERY = 0.003  # how much of it is forgotten in each step without a draft
+_AHEAD = 8  # how many further guesses are considered together
 _WORTH = 1.04  # a step must be expected to be faster per token by this factor
 _PRICE = 0.3  # of a drafted token, as a fraction of a step with one row, before it was measured
 _READING = 0.1  # of a token of the prompt, likewise
+_ALLOWED = 0.08  # seconds that trying may lose in any case
 _GAIN = 1.1  # how much faster drafts are assumed to be before that was measured
 _NEW = 0.1  # weight of a new measurement of it
 #: A reply is expected to become at least this long, in tokens, and at least twice as long as it is.
@@ -88,13 +90,19 @@ class ModelPolicy:
         """
         times = self._policy.times
         alone = times.seconds(plan.replies)
-        if not alone or self._policy.exhausted:
+        if not alone or self._policy.exhausted(_ALLOWED):
             return False
-        before = times.seconds(plan.rows) + plan.seconds
-        price = self.price.seconds(behind) or _PRICE * alone
-        more = max(times.seconds(plan.rows + each) - times.seconds(plan.rows), 0.0) + price
-        worth = _WORTH if plan.rows == plan.replies else 1.0
-        return each * chance * self.chances.of(-1) * before > worth * plan.tokens * more
+        speed = plan.tokens / (times.seconds(plan.rows) + plan.seconds)
+        speed *= _WORTH if plan.rows == plan.replies else 1.0
+        one = self.price.seconds(1) or _PRICE * alone
+        tokens, seconds = plan.tokens, plan.seconds + (self.price.seconds(behind) or behind * one)
+        for more in range(1, _AHEAD + 1):  # the first one may only pay together with those after it
+            chance *= self.chances.of(-1)
+            tokens += each * chance
+            if tokens > speed * (seconds + times.seconds(plan.rows + each * more)):
+                return True
+            seconds += one
+        return False
 
     def judge(self, degrees: tuple[int, ...], accepted: int) -> None:
         """The first `accepted` tokens of a draft were right."""
@@ -125,9 +133,9 @@ class ModelPolicy:
         self._reading += (0.3 if self._reading else 1.0) * (each - self._reading)
 
     def worth_reading(self, tokens: int, replies: int, so_far: int, left: int) -> bool:
-        """Whether to read `tokens` of a prompt, to draft for a reply that has `so_far` tokens and gets at most `left`."""
+        """Whether to read `tokens` of a prompt, to draft for a reply that has `so_far` tokens and may get `left`."""
         alone = self._policy.times.seconds(replies)
-        if not alone or self._gain <= 1 or self._policy.exhausted:
+        if not alone or self._gain <= 1 or self._policy.exhausted(_ALLOWED):
             return False
         saved = alone * (1 - 1 / self._gain) * min(max(_EXPECTED, so_far), left)
         return tokens * (self._reading or _READING * alone) <= saved

@@ -16,6 +16,7 @@ _TRYING, _ALLOWED = 0.015, 0.02
 _RECOVERY = 0.003  # how much of what is known about drafts is forgotten each time when none is made
 #: Weight of a new measurement of a step that took less than known, and of one that took more: others delay some.
 _LESS, _MORE = 0.25, 0.06
+_MOST = 1.5  # as a multiple of what such a step usually takes, it counts at most
 _DRIFT = 0.15  # of a new measurement of how slow the machine is at present
 _HALF_LIFE = 0.75  # of what is known about drafts, per draft
 _RIGHT, _WRONG = 2.0, 1.0  # what is assumed before anything is known: two of three tokens are right
@@ -70,10 +71,9 @@ class DraftPolicy:
         self._total = self._lost = 0.0
         self._slowness = 1.0  # what steps take at present, compared with what they usually take
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether trying has lost as much time as it may."""
-        return self._lost > _ALLOWED + _TRYING * self._total
+    def exhausted(self, allowed: float = _ALLOWED) -> bool:
+        """Whether trying has lost as much time as it may: `allowed` seconds in any case."""
+        return self._lost > allowed + _TRYING * self._total
 
     def length(self, kind: int, lengths: Iterable[int], rows: int, each: int = 1) -> int:
         """How many tokens of a draft of this kind to check; 0 for none. `rows`: those of the step without it.
@@ -83,7 +83,7 @@ class DraftPolicy:
         alone = self.times.seconds(rows)
         if not alone:
             return 0
-        if self.exhausted:
+        if self.exhausted():
             return 0
         rate = self.chance(kind)
         best, gain = 0, _WORTH
@@ -118,4 +118,5 @@ class DraftPolicy:
         if rows > replies or drafting:
             gained = self.times.seconds(replies) * (1 + accepted / max(replies, 1))
             # what other programs have added to this step is not lost by drafting
-            self._lost = max(self._lost + seconds / max(self._slowness, 1.0) + drafting - gained, 0.0)
+            spent = min(seconds / max(self._slowness, 1.0), _MOST * self.times.seconds(rows))
+            self._lost = max(self._lost + spent + drafting - gained, 0.0)
