@@ -64,8 +64,7 @@ class DiskCache:
         self._entries: list[_Entry] = []
         self._written: set[tuple[int, ...]] = set()  # also what is waiting to be written, or could not be
         self._queue: SimpleQueue[tuple[str, SavedState, Sequence[Checkpoint]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._write_all, name="states on disk", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # from the first state on that is to be written
         self.select(())
 
     def select(self, adapters: Sequence[object]) -> None:
@@ -92,6 +91,9 @@ class DiskCache:
         with self._guard:
             self._written.add(state.ids)
             key = self._key
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="states on disk", daemon=True)
+                self._thread.start()
         self._queue.put((key, state, checkpoints))
 
     def longest(self, ids: tuple[int, ...], most: int) -> int:
@@ -122,8 +124,10 @@ class DiskCache:
 
     def close(self) -> None:
         """Write what is waiting, and end."""
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
 
     # --- the writing thread ---
 

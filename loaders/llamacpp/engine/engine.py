@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 
-from errors import EngineFailed
+from errors import EngineFailed, ModelClosed
 from loaders.base import Finish
 from loaders.engine.engine import GRACE, Engine
 from loaders.grammar.matcher import GrammarEngine
@@ -82,7 +82,7 @@ class BatchEngine(Engine[BatchRequest]):
         super().close()
         self._spins.rest()
         if self._warm:
-            self._warm.close()
+            self._warm.close(failed=not isinstance(self._queue.closed, ModelClosed))
 
     def seconds_per_token(self) -> float:
         """The time per token of a reply that is alone in its step; 0 if too few have been measured. From any thread."""

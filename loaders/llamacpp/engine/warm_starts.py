@@ -83,12 +83,12 @@ class WarmStarts:
             self._disk.put(*found)
         return found is not None
 
-    def close(self) -> None:
-        """The engine's thread has ended: write the states of the last chats, and wait for that."""
+    def close(self, *, failed: bool) -> None:
+        """The engine's thread has ended: write the states of the last chats, unless it has failed, and wait."""
         if not self._open:
             return
         self._open = False
-        for _ in range(_AT_THE_END):
+        for _ in range(0 if failed else _AT_THE_END):
             if not self.keep_next():
                 break
         self._disk.close()
