@@ -1,6 +1,6 @@
 """How much of the model's context the chat takes with the text in the message box: a bar and a number beside it.
 
-The earlier messages are counted by the last reply's own record; only the typed text is counted anew. It must not know
+The earlier messages are counted by the last reply's own record; only the typed text is counted again. It must not know
 how a prompt is built.
 """
 
