@@ -1,7 +1,8 @@
-"""What drafts from the text gain, and whether they change it.
+"""What drafts from the text and of a draft model gain, and whether they change it.
 
 The demo model with F32 weights, whose steps are bound by memory, and as it is (Q4_1), where a row more is expensive.
-llama-server drafts with its own n-gram search; it is measured over HTTP.
+llama-server drafts with its own n-gram search; it is measured over HTTP. The demo model as it is also drafts for the
+one with F32 weights.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ PROMPTS = {
 GREEDY = SamplingParams(do_sample=False, ban_eos_token=True)
 
 
-def load(path: Path, threads: int, spec: str) -> Model:
+def load(path: Path, threads: int, spec: str, draft: Path | None = None) -> Model:
     loader = loader_named("llama.cpp")
     options = {"n_ctx": 2048, "threads": threads, "threads_batch": threads, "spec_type": spec, "flash_attn": "on"}
+    if draft:
+        options["draft_model"] = str(draft)
     return loader.load(path, loader.Options.parse(options), lambda *_: True)
 
 
@@ -87,12 +90,27 @@ def compare(path: Path, kind: str, threads: int, rounds: int) -> list[Figure]:
     return found
 
 
+def compare_draft_model(path: Path, draft: Path, threads: int, rounds: int) -> list[Figure]:
+    found = []
+    with load(path, threads, "none") as plain, load(path, threads, "none", draft) as drafting:
+        for name, prompt in PROMPTS.items():
+            ours, without = in_turn(
+                rounds, lambda prompt=prompt: speed(drafting, prompt), lambda prompt=prompt: speed(plain, prompt)
+            )  # type: ignore[misc]
+            sides = Side("Q4_1 drafts", ours), Side("none", without)
+            found.append(Figure("", f"F32 with a draft model: {name}", "tokens/s", *sides, 1.5))
+        sides = Side("the same text", [identical(plain, drafting)]), Side("all", [SEEDS])
+        found.append(Figure("", f"F32 with a draft model: {SEEDS} seeds", "replies", *sides, 1.0))
+    return found
+
+
 def main() -> None:
     rounds = int(sys.argv[-1]) if sys.argv[-1].isdigit() else ROUNDS
     threads = default_threads()
     found = compare(model_file(), "Q4_1", threads, rounds)
     with in_full() as path:
         found += compare(path, "F32", threads, rounds)
+        found += compare_draft_model(path, model_file(), threads, rounds)
     write("speculation", found, f"{threads} threads, greedy, {TOKENS} tokens; the seeds at 0.8 with min_p, XTC, DRY.")
 
 

@@ -125,6 +125,7 @@ class Request:
     processors: Sequence[LogitsProcessor] = ()
     begun: bytes = b""  # the text that the reply must begin with, which is not part of what its reader gets
     label: str = ""  # who sent it, for the queue view
+    lasting: bool = False  # its state may be kept on disk, for a later request that begins like it
     id: int = field(default_factory=itertools.count(1).__next__)  # in this run of the program
 
 

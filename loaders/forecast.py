@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +61,26 @@ class Forecast:
     @property
     def fits(self) -> bool:
         return all(device.fits for device in self.devices)
+
+    def joined(self, other: Forecast, reason: str) -> Forecast:
+        """Both models together; `other` is loaded first, so what is free is what it found."""
+        before = {device.name: device for device in other.devices}
+        mine = [device.name for device in self.devices]
+        devices = tuple(
+            [_sum_of(device, before.get(device.name)) for device in self.devices]
+            + [device for device in other.devices if device.name not in mine]
+        )
+        return Forecast(devices, describe_forecast(devices, reason), self.whole)
+
+
+def _sum_of(device: DeviceForecast, before: DeviceForecast | None) -> DeviceForecast:
+    if before is None:
+        return device
+    return replace(
+        before,
+        weights=before.weights + device.weights,
+        cache=before.cache + device.cache,
+        buffers=before.buffers + device.buffers,
+        margin=max(before.margin, device.margin),
+        spare=before.spare + device.spare,
+    )

@@ -164,6 +164,12 @@ class RequestSampler:
             self._banned, self._attempt = frozenset(), 0
         return self._chain.choose(self._logits, allowed)
 
+    def guess(self, logits: Floats, ahead: int) -> int:
+        """What the samplers alone would choose `ahead` positions further from these logits, shape (n_vocab,): a guess,
+        which changes nothing. Raises: EngineFailed.
+        """
+        return self._chain.guess(logits, ahead)
+
     def _note(self, asked_at: float, _answer: object) -> None:
         self.answered_in = time.monotonic() - asked_at
 

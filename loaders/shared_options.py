@@ -12,6 +12,11 @@ MAX_SEQ_LEN = knob(
     help="Context length in tokens, for prompt and reply together. 0 is the model's own, at most "
     f"{LARGEST_DEFAULT_CONTEXT}.",
 )  # fmt: skip
+DRAFT_MODEL = knob(
+    "", group="speed", aliases=("model_draft", "spec_draft_model"),
+    help="Draft model for speculative decoding, with the same vocabulary: a path, or the name of a file or folder next "
+    "to the model.",
+)  # fmt: skip
 CPU = knob(False, group="memory", help="Run on the CPU only, even if there is a GPU.")
 ALPHA_VALUE = knob(
     1.0, ge=1, range=(1, 8, 0.05), group="rope",

@@ -55,6 +55,14 @@ def nothing_measured_before(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_kept_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """States of chats (loaders/llamacpp/engine/disk_cache.py) go into a temporary folder of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTGEN_KV_DISK", str(tmp_path_factory.mktemp("kv")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo_model_path() -> Path:
     """SmolLM2-135M-Instruct as a GGUF: from models/, or downloaded once into cache/test-models/."""

@@ -6,19 +6,12 @@ Source of the idea: Saxena 2023, prompt lookup decoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from loaders.drafting.drafted import DraftedTokens
 
 #: The lengths in tokens of the ends that are looked for, longest first.
 SIZES = (24, 12, 8, 5, 3, 2)
 _CLASSES = len(SIZES)
-
-
-@dataclass(frozen=True, slots=True)
-class DraftedTokens:
-    """Guessed tokens. `kind` says how much they can be trusted: drafts of one kind turn out alike."""
-
-    tokens: list[int]
-    kind: int = 0
 
 
 class NgramDrafter:

@@ -14,22 +14,37 @@ _WORTH = 1.04
 #: The fraction of the time that may be lost by trying, and the seconds that may be in any case.
 _TRYING, _ALLOWED = 0.015, 0.02
 _RECOVERY = 0.003  # how much of what is known about drafts is forgotten each time when none is made
-_NEW = 0.2  # weight of a new measurement of a step
+#: Weight of a new measurement of a step that took less than known, and of one that took more: others delay some.
+_LESS, _MORE = 0.25, 0.06
+_MOST = 1.5  # as a multiple of what such a step usually takes, it counts at most
+_DRIFT = 0.15  # of a new measurement of how slow the machine is at present
 _HALF_LIFE = 0.75  # of what is known about drafts, per draft
 _RIGHT, _WRONG = 2.0, 1.0  # what is assumed before anything is known: two of three tokens are right
 _GROWTH = 0.15  # what a row is assumed to add to a step, as a fraction of a step with one, before it was measured
 
 
 class StepTimes:
-    """The measured time of steps with few rows, by the number of rows."""
+    """The measured time of steps with few rows, by the number of rows. What other programs add counts little."""
 
     def __init__(self) -> None:
         self._known: dict[int, float] = {}
 
     def note(self, rows: int, seconds: float) -> None:
         """A step with this many rows took this long."""
-        before = self._known.get(rows, seconds)
-        self._known[rows] = before + (_NEW if seconds < 2 * before else _NEW / 4) * (seconds - before)
+        before = self._known.get(rows)
+        if before is None:
+            below = max((each for each in self._known if each < rows), default=0)
+            self._known[rows] = min(seconds, self._known[below] * rows / below) if below else seconds
+        else:
+            self._known[rows] = before + (_LESS if seconds < before else _MORE) * (seconds - before)
+
+    def relax(self) -> None:
+        """Nothing was tried: what seemed expensive may have been delayed by something else."""
+        fewest = min(self._known, default=0)
+        for rows, seconds in self._known.items():
+            assumed = self._known[fewest] * (1 + _GROWTH * (rows - fewest))
+            if seconds > assumed:
+                self._known[rows] = seconds + _RECOVERY * (assumed - seconds)
 
     def seconds(self, rows: int) -> float:
         """The expected time of such a step; 0 if nothing was measured. Between measured numbers it is interpolated."""
@@ -54,6 +69,11 @@ class DraftPolicy:
         self._right = [_RIGHT] * kinds
         self._wrong = [_WRONG] * kinds
         self._total = self._lost = 0.0
+        self._slowness = 1.0  # what steps take at present, compared with what they usually take
+
+    def exhausted(self, allowed: float = _ALLOWED) -> bool:
+        """Whether trying has lost as much time as it may: `allowed` seconds in any case."""
+        return self._lost > allowed + _TRYING * self._total
 
     def length(self, kind: int, lengths: Iterable[int], rows: int, each: int = 1) -> int:
         """How many tokens of a draft of this kind to check; 0 for none. `rows`: those of the step without it.
@@ -63,9 +83,9 @@ class DraftPolicy:
         alone = self.times.seconds(rows)
         if not alone:
             return 0
-        if self._lost > _ALLOWED + _TRYING * self._total:
+        if self.exhausted():
             return 0
-        rate = self._right[kind] / (self._right[kind] + self._wrong[kind])
+        rate = self.chance(kind)
         best, gain = 0, _WORTH
         for length in lengths:
             tokens = (1 - rate ** (length + 1)) / (1 - rate) if rate < 1 else length + 1.0
@@ -76,17 +96,27 @@ class DraftPolicy:
         if not best:  # what was wrong for a while may be right again
             self._right[kind] += (_RIGHT - self._right[kind]) * _RECOVERY
             self._wrong[kind] += (_WRONG - self._wrong[kind]) * _RECOVERY
+            self.times.relax()
         return best
+
+    def chance(self, kind: int) -> float:
+        """How likely a token of such a draft is right if those before it are."""
+        return self._right[kind] / (self._right[kind] + self._wrong[kind])
 
     def judge(self, kind: int, drafted: int, accepted: int) -> None:
         """`accepted` of the drafted tokens were right."""
         self._right[kind] = self._right[kind] * _HALF_LIFE + accepted
         self._wrong[kind] = self._wrong[kind] * _HALF_LIFE + (accepted < drafted)
 
-    def note(self, rows: int, replies: int, seconds: float, accepted: int) -> None:
-        """A step with this many rows for so many replies has gained `accepted` tokens."""
+    def note(self, rows: int, replies: int, seconds: float, accepted: int, drafting: float = 0.0) -> None:
+        """A step with this many rows for so many replies has gained `accepted` tokens; making the drafts took
+        `drafting` seconds. Rows count, because with guidance a reply has two.
+        """
         self.times.note(rows, seconds)
-        self._total += seconds
-        if rows > replies:
-            alone = self.times.seconds(replies)
-            self._lost = max(self._lost + seconds - alone * (1 + accepted / max(replies, 1)), 0.0)
+        self._total += seconds + drafting
+        self._slowness += _DRIFT * (seconds / self.times.seconds(rows) - self._slowness)
+        if rows > replies or drafting:
+            gained = self.times.seconds(replies) * (1 + accepted / max(replies, 1))
+            # what other programs have added to this step is not lost by drafting
+            spent = min(seconds / max(self._slowness, 1.0), _MOST * self.times.seconds(rows))
+            self._lost = max(self._lost + spent + drafting - gained, 0.0)

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 #: The time that a step waits for the answers of all grammars together, in seconds (not for those whose last answer took
 #: longer), and the time if there is nothing else to do.
 GRACE, NAP = 0.01, 0.05
+#: Seconds without requests after which there is time for other work.
+IDLE = 5.0
 
 R = TypeVar("R", bound=ActiveRequest)
 
@@ -105,6 +107,10 @@ class Engine(ABC, Generic[R]):
     def _continue(self, run: R, seconds: float) -> None:
         """Its grammar has been asked for the next token: continue if it has answered, waiting at most this long."""
 
+    def _use_rest(self) -> bool:
+        """There have been no requests for a while: do something short; returns whether there is more to do."""
+        return False
+
     def _abandon_step(self) -> None:
         """Called when a step has failed, before its requests end."""
 
@@ -144,7 +150,9 @@ class Engine(ABC, Generic[R]):
 
     def _rest(self) -> None:
         """Sleep until there is something to do."""
-        self._queue.wait()
+        more = True
+        while not self._queue.wait(IDLE if more else None):
+            more = self._use_rest()
 
     def _drop_cancelled(self) -> None:
         leaving = [run for run in (*self._runs, *self._slow.requests) if run.job.cancelled]

@@ -106,11 +106,10 @@ class RequestQueue(Generic[T]):
         with self._changed:
             return [item.job for item in self._items]
 
-    def wait(self) -> None:
-        """Sleep until there is an entry, or the queue is closed."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Sleep until there is an entry, or the queue is closed; at most this long. Whether that is so."""
         with self._changed:
-            while not (self._items or self._closed):
-                self._changed.wait()
+            return self._changed.wait_for(lambda: bool(self._items or self._closed), seconds)
 
     @property
     def closed(self) -> UserError | None:

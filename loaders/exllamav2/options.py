@@ -13,6 +13,7 @@ from loaders.params import LoadOptions, Text
 from loaders.shared_options import (
     ALPHA_VALUE,
     COMPRESS_POS_EMB,
+    DRAFT_MODEL,
     MAX_SEQ_LEN,
     NO_REMOTE_CODE,
     NO_USE_FAST,
@@ -106,11 +107,7 @@ class ExLlamaV2Options(GpuOptions):
         help="Cache size in tokens, shared by all running requests. 0 is max_seq_len; more lets long requests run "
         "together.",
     )  # fmt: skip
-    draft_model: Text = knob(
-        "", group="speed", aliases=("model_draft",),
-        help="Draft model for speculative decoding, with the same vocabulary: a path, or the name of a folder next to "
-        "the model.",
-    )  # fmt: skip
+    draft_model: Text = DRAFT_MODEL
     draft_max: int = knob(
         4, ge=1, le=7, range=(1, 7, 1), group="speed", aliases=("num_draft_tokens",),
         help="Number of tokens that draft_model or ngram_draft drafts ahead.",

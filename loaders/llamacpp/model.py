@@ -19,7 +19,10 @@ from loaders.job import Job, ScoreRequest
 from loaders.llamacpp import load_trial
 from loaders.llamacpp.adapters import LlamaCppAdapters, check_adapter_file
 from loaders.llamacpp.context_params import F16, attention_params
+from loaders.llamacpp.draft_loading import LoadedDraft
 from loaders.llamacpp.embedding import Embedder
+from loaders.llamacpp.engine.disk_cache import DiskCache
+from loaders.llamacpp.engine.draft_model import DraftModel
 from loaders.llamacpp.engine.engine import BatchEngine
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.speculation import DraftOptions
@@ -56,6 +59,8 @@ class LlamaCppModel(QueuedModel):
         memory: int,
         only_embeds: str = "",
         watch: MemoryWatch | None = None,
+        draft: LoadedDraft | None = None,
+        disk: DiskCache | None = None,
     ) -> None:
         """`only_embeds`: why the model generates no text, "" if it does."""
         super().__init__()
@@ -67,6 +72,8 @@ class LlamaCppModel(QueuedModel):
         self.memory = memory
         self._only_embeds = only_embeds
         self._watch = watch
+        self._draft = draft
+        self._disk = disk
         self._weights = weights
         self._context = context
         self._closing = threading.Lock()
@@ -75,12 +82,33 @@ class LlamaCppModel(QueuedModel):
         threads = options.threads_batch or choose_threads(options.threads)[0]
         self._embedder = Embedder(weights, n_ctx=context.n_ctx, threads=threads, **attention_params(options))
         self._grammars = GrammarEngine(tokenizer, tokenizer.end_ids)
-        drafts = None
-        if options.spec_type == "ngram":
-            drafts = DraftOptions(options.spec_draft_max, options.spec_ngram_size_n, options.spec_ngram_min_hits)
+        drafts = self._draft_options()
         if drafts and not context.can_cut:
-            self.notes = (*self.notes, "spec_type has no effect: this model's cache cannot be truncated")
-        self._engine = BatchEngine(context, tokenizer, limits, self._grammars, drafts)
+            idle = "spec_type" if options.spec_type == "ngram" else "draft_model"
+            self.notes = (*self.notes, f"{idle} has no effect: this model's cache cannot be truncated")
+        if disk and limits.keep is not None:
+            self.notes = (*self.notes, "kv_disk has no effect with context_shift, which leaves traces of dropped text")
+            disk.close()
+            self._disk = disk = None
+        self._engine = BatchEngine(
+            context, tokenizer, limits, self._grammars, drafts, disk, keep_all=options.kv_disk_api
+        )
+
+    def _draft_options(self) -> DraftOptions | None:
+        options, ngrams = self.options, self.options.spec_type == "ngram"
+        if not ngrams and not self._draft:
+            return None
+        model = None
+        if self._draft:
+            model = DraftModel(
+                self._draft.file.context,
+                sequences=self._draft.sequences,
+                n_batch=self._draft.n_batch,
+                n_vocab=self._weights.n_vocab,
+            )
+        return DraftOptions(
+            options.spec_draft_max, options.spec_ngram_size_n, options.spec_ngram_min_hits, ngrams, model
+        )
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
         return self._grammars.start(grammar)
@@ -109,6 +137,8 @@ class LlamaCppModel(QueuedModel):
     def _change_loras(self, wanted: tuple[Lora, ...]) -> None:
         self._adapters.set(wanted)
         self.loras = wanted
+        if self._disk:
+            self._disk.select([_identity(lora) for lora in wanted])
 
     def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
         self._mapped.check()
@@ -145,4 +175,13 @@ class LlamaCppModel(QueuedModel):
             self._context.close()
             self._adapters.close()
             self._weights.close()
+            if self._draft:
+                self._draft.close()
+                self._draft = None
             trim_heap()
+
+
+def _identity(lora: Lora) -> tuple[object, ...]:
+    """What a state depends on. Raises: OSError."""
+    about = lora.path.stat()
+    return str(lora.path), lora.scale, about.st_size, about.st_mtime_ns

@@ -16,6 +16,7 @@ from loaders.shared_options import (
     ALPHA_VALUE,
     COMPRESS_POS_EMB,
     CPU,
+    DRAFT_MODEL,
     LARGEST_DEFAULT_CONTEXT,
     LOGITS_ALL,
     NO_REMOTE_CODE,
@@ -187,6 +188,14 @@ class LlamaCppOptions(GGUFOptions):
         "2GiB", group="memory",
         help="Main memory for caching inactive chats, so that they need not be processed again. 0 is off.",
     )  # fmt: skip
+    kv_disk: Text = knob(
+        "2GiB", group="memory",
+        help="Disk space for the states of the page's chats, so that they open at once after a restart or a change of "
+        "models; the least recently used are deleted. 0 is off.",
+    )  # fmt: skip
+    kv_disk_api: bool = knob(
+        False, group="memory", help="With kv_disk: also keep the states of requests to the API on disk."
+    )
     ctx_checkpoints: int = knob(
         32, ge=0, le=1024, range=(0, 128, 1), group="memory", aliases=("swa_checkpoints",),
         help="Models with recurrent layers or a sliding window (Qwen3.5, Mamba, Gemma, gpt-oss): number of earlier "
@@ -207,9 +216,24 @@ class LlamaCppOptions(GGUFOptions):
         help="Speculative decoding: ngram drafts tokens from earlier text that ended like the current one, and checks "
         "them in one step. The text stays the same; where drafts do not pay, none are made.",
     )  # fmt: skip
+    draft_model: Text = DRAFT_MODEL
     spec_draft_max: int = knob(
-        16, ge=1, le=48, range=(1, 48, 1), group="speed", aliases=("spec_ngram_size_m",),
-        help="With spec_type: the most tokens to draft in one step.",
+        16, ge=1, le=48, range=(1, 48, 1), group="speed",
+        aliases=("draft_max", "spec_draft_n_max", "spec_ngram_size_m"),
+        help="With spec_type or draft_model: the most tokens to draft in one step.",
+    )  # fmt: skip
+    gpu_layers_draft: int = knob(
+        -1, ge=-1, range=(-1, 256, 1), group="memory", aliases=("n_gpu_layers_draft", "spec_draft_ngl"),
+        help="Number of layers of draft_model on the GPU. -1 is as many as fit.",
+    )  # fmt: skip
+    device_draft: Text = knob(
+        "", group="memory", aliases=("spec_draft_device",),
+        help="GPUs for draft_model, by llama.cpp's names, separated by commas. Empty is those of the model, none is "
+        "none.",
+    )  # fmt: skip
+    ctx_size_draft: int = knob(
+        0, ge=0, le=2**31 - 1, range=(0, 200_000, 256), group="memory",
+        help="Context length of draft_model in tokens; longer texts are not drafted. 0 is as for the model.",
     )  # fmt: skip
     spec_ngram_size_n: int = knob(
         2, ge=1, le=24, range=(1, 24, 1), group="speed",

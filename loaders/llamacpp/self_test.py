@@ -20,7 +20,8 @@ import numpy.typing as npt
 from errors import UserError
 from loaders.base import Request
 from loaders.gpus import Gpu
-from loaders.llamacpp.loader import build_model, engine_limits, load_gguf
+from loaders.llamacpp.loader import build_model, engine_limits
+from loaders.llamacpp.loading import load_gguf
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.params import SamplingParams
 

@@ -15,7 +15,8 @@ from loaders.hf_common import packages
 from loaders.llamacpp import architecture
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
-from loaders.llamacpp.loader import LlamaCpp, LoadedGGUF, forecast_gguf, gguf_file, load_gguf, quick_forecast_gguf
+from loaders.llamacpp.loader import LlamaCpp, forecast_gguf, quick_forecast_gguf
+from loaders.llamacpp.loading import LoadedGGUF, gguf_file, load_gguf
 from loaders.llamacpp.options import LlamaCppHFOptions
 from loaders.params import LoadOptions
 

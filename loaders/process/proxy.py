@@ -194,5 +194,6 @@ def _fields(request: Request) -> dict[str, Any]:
         "alternatives": request.alternatives,
         "begun": request.begun,
         "label": request.label,
+        "lasting": request.lasting,
         "id": request.id,
     }

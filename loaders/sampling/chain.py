@@ -145,6 +145,7 @@ class SamplerChain:
         self._new_tokens = 0
         self._memories: list[tuple[float, float]] = []  # what `_draw` had learned before each new token
         self._random = np.random.Generator(np.random.PCG64(self.seed))
+        self._draw_chance = self._second_chance = 0.0
         self._chosen: tuple[int, float] | None = None  # the last choice and the probability to learn from
         self._draw_chances()
 
@@ -182,6 +183,23 @@ class SamplerChain:
             token = int(c.ids[at])
             self._chosen = None if before is None else (token, float(before[at]))
             return token
+
+    def guess(self, logits: Floats, ahead: int = 0) -> int:
+        """What would be chosen `ahead` positions further from these logits, with the random numbers of that position
+        and the state of this one. Changes nothing. Raises: EngineFailed, as `choose` does.
+        """
+        state, chosen = self._state, self._chosen
+        before = (state.xtc_draw, self._draw_chance, self._second_chance)
+        try:
+            if ahead and not self._greedy:
+                source = np.random.PCG64(self.seed)
+                source.advance(_CHANCES * (self._new_tokens + ahead))
+                chances = np.random.Generator(source).random(_CHANCES).tolist()
+                state.xtc_draw, self._draw_chance, self._second_chance = chances
+            return self.choose(logits)
+        finally:
+            state.xtc_draw, self._draw_chance, self._second_chance = before
+            self._chosen = chosen
 
     def accept(self, token: int) -> None:
         """Go to the next position. Mirostat and adaptive-p only learn from the token that `choose` last returned."""

@@ -367,7 +367,7 @@ class ChatService:
         id, params = conversation.id, turn.params
         context = replace(context, params=turn.ban(context.params, conversation, self._characters))
         start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
-        stream = start(prompt.text, params, label=id, context=context)
+        stream = start(prompt.text, params, label=id, lasting=True, context=context)
         self._keep(conversation)
         try:
             message = place()

@@ -156,11 +156,18 @@ class _Reading:
             self.notes[flag.name] = f"{spelled.text} is accepted but has no effect yet: {explain_inactive(flag)}"
 
     def _checked(self, spelled: FlagToken, flag: Flag, value: Any) -> Any:
-        """The value as its knob checks it. A cache type is not changed: each loader takes the nearest that it has."""
-        try:
-            checked = getattr(flag.holder.parse({flag.name: value}), flag.name)
-        except InvalidInput as error:
-            raise BadFlagValue(spelled.text, spelled.place, str(error)) from None
+        """The value as its knob checks it, or another loader's option of this name, whose bounds may be wider. A cache
+        type is not changed: each loader takes the nearest that it has.
+        """
+        checked, why = None, ""
+        for holder in (flag.holder, *self.catalogue.holders.get(flag.name, ())):
+            try:
+                checked = getattr(holder.parse({flag.name: value}), holder.spellings()[flag.name])
+                break
+            except InvalidInput as error:
+                why = why or str(error)
+        else:
+            raise BadFlagValue(spelled.text, spelled.place, why) from None
         if not cache_types.is_cache_type(flag.knob.choices):
             return checked
         holders = self.catalogue.holders.get(flag.name, ())

@@ -25,7 +25,6 @@ class IgnoredFlag:
 _GPTQ = "for GPTQ loaders, which are not part of this program; ExLlamaV2 loads GPTQ models without it"
 _HQQ = "HQQ is not part of this program; use an EXL2 or GGUF version of the model"
 _DEEPSPEED = "DeepSpeed is not part of this program"
-_DRAFT = "llama.cpp does not support speculative decoding here yet; ExLlamaV2 has --draft-model and --ngram-draft"
 _TUNNEL = "no tunnel is opened for the API; use --listen, or your own tunnel"
 _IMAGES = "this program does not generate images"
 _PAGE = "the page has no such variant"
@@ -62,11 +61,6 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     "llama.cpp cannot use RPC servers on other machines here yet": ("", "rpc", ""),
     "this program does not start llama-server, which these flags are for": ("", "extra_flags", ""),
     "models with image input are not supported yet": ("", "mmproj multimodal_pipeline", ""),
-    _DRAFT: (
-        "",
-        "gpu_layers_draft device_draft ctx_size_draft",
-        "",
-    ),
     _TUNNEL: ("public_api", "public_api_id", ""),
     "--listen-host also sets the address of the API": ("api_enable_ipv6 api_disable_ipv4", "", ""),
     "the template and reasoning effort are set in the page and in each API request": (

@@ -65,6 +65,15 @@ def test_the_command_line_wins_over_the_file_also_with_another_spelling(tmp_path
     assert got.server.listen_port == 2
 
 
+def test_a_value_may_suit_only_one_of_the_loaders_that_have_the_option(tmp_path: Path) -> None:
+    """ExLlamaV2 drafts at most 7 tokens, llama.cpp 48."""
+    asked = read_flags(["--loader", "llama.cpp", "--model-draft", "x", "--draft-max", "12"], tmp_path, LOADERS)
+    options = LOADERS["llama.cpp"].Options.parse(asked.load_options).differing()
+    assert options == {"draft_model": "x", "spec_draft_max": 12}
+    with pytest.raises(BadFlagValue, match="less than or equal to 7"):
+        read_flags(["--draft-max", "50"], tmp_path, LOADERS)
+
+
 def test_dashes_and_underscores_are_the_same(tmp_path: Path, loaders: Loaders) -> None:
     assert launch(loaders, tmp_path, "--auto_launch", "--model_dir", "m").server.auto_launch
     assert launch(loaders, tmp_path, "--no_mmap").load_options == {"no_mmap": True}

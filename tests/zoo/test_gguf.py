@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from errors import InvalidInput
 from loaders import loader_named
 from loaders.base import Model, Request
+from loaders.drafting.model_policy import ModelPolicy
 from loaders.llamacpp.engine.checkpoints import WORTH
+from loaders.params import SamplingParams
 from loaders.prefix import common_prefix
+from loaders.sampling import SamplerChain
 from tests.conftest import keep_going
 from tests.zoo import banned, ggufs
 from tests.zoo.compare import Reply, difference, reply
@@ -236,3 +240,31 @@ def test_a_reply_that_goes_back_continues_as_if_it_had_never_gone_on(load: Load,
     assert report.warnings == []
     rows = np.stack([cold.next_logits(Request([*prompt, *tokens[:at]])) for at in range(len(tokens))])
     assert banned.unexplained(rows, tokens, sorted(model.tokenizer.end_ids), ROUNDING) <= report.replaced
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_draft_model_changes_nothing(load: Load, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each drafts for itself, and every third guess is wrong; those that cannot go back say so."""
+
+    def guess(self: SamplerChain, logits: Any, ahead: int = 0) -> int:
+        return int(logits.argmin()) if ahead == 2 else int(logits.argmax())
+
+    monkeypatch.setattr(SamplerChain, "guess", guess)
+    monkeypatch.setattr(ModelPolicy, "pays", lambda *_: True)
+    monkeypatch.setattr(ModelPolicy, "worth_reading", lambda *_: True)
+    load("llama")  # so that its file is there
+    if name == "jamba":
+        with pytest.raises(InvalidInput, match="its vocabulary is of another kind"):
+            load(name, draft_model="zoo-llama")
+        return
+    cold = cold_of(load, name, {})
+    model = load(name, draft_model="zoo-llama" if name in RECURRENT else f"zoo-{name}", draft_max=4)
+    prompt = [40 + (7 * at + at // 3) % 900 for at in range(LENGTH)]
+    found = reply(model, prompt, 40)
+    assert difference(found, cold.reply(prompt, 40)) <= ROUNDING
+    again = model.generate(Request([*prompt, *found.tokens], SamplingParams(do_sample=False), 12))
+    assert len(list(again)) > 0
+    if name in RECURRENT:
+        assert any("draft_model has no effect" in note for note in model.notes)
+    else:
+        assert 0 < again.report.accepted_tokens < again.report.drafted_tokens

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from loaders.drafting.ngram import DraftedTokens, NgramDrafter
+from loaders.drafting.drafted import DraftedTokens
+from loaders.drafting.ngram import NgramDrafter
 from loaders.engine.active_request import ActiveRequest
 from loaders.llamacpp.engine.fallback_state import FallbackState
+from loaders.llamacpp.engine.model_drafter import ModelDrafter
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.logits import Floats, apply_cfg
 from loaders.sampler import RequestSampler
@@ -49,6 +51,7 @@ class BatchRequest(ActiveRequest):
     branches: list[Branch] = field(default_factory=list)
     held: Floats | None = None  # the logits of the next token, while its grammar is computing
     drafter: NgramDrafter | None = None
+    model_drafter: ModelDrafter | None = None
     draft: DraftedTokens | None = None  # guessed tokens that this step checks
     fallback: FallbackState | None = None  # a state to go back to, while tokens are held back
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 
-from errors import EngineFailed
+from errors import EngineFailed, ModelClosed
 from loaders.base import Finish
 from loaders.engine.engine import GRACE, Engine
 from loaders.grammar.matcher import GrammarEngine
@@ -19,11 +19,13 @@ from loaders.job import Job, LogitsRequest, ScoreRequest
 from loaders.llamacpp.engine import batching, fallback_state
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
 from loaders.llamacpp.engine.checkpoints import Checkpoints, choose_places
+from loaders.llamacpp.engine.disk_cache import DiskCache
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
 from loaders.llamacpp.engine.prompt_chunking import PromptChunker
 from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
+from loaders.llamacpp.engine.warm_starts import WarmStarts
 from loaders.llamacpp.native import LlamaBatch, LlamaContext
 from loaders.llamacpp.spinning import SpinControl
 from loaders.llamacpp.tokenizer import LlamaTokenizer
@@ -46,7 +48,11 @@ class BatchEngine(Engine[BatchRequest]):
         limits: EngineLimits,
         grammars: GrammarEngine,
         drafts: DraftOptions | None = None,
+        disk: DiskCache | None = None,
+        *,
+        keep_all: bool = False,
     ) -> None:
+        """`disk`: where states of lasting requests are kept, with `keep_all` those of all; closed with the engine."""
         super().__init__("llama.cpp", limits.parallel, grammars)
         self._context = context
         self._tokenizer = tokenizer
@@ -61,14 +67,22 @@ class BatchEngine(Engine[BatchRequest]):
         )
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
-        self._speculation = Speculation(context, limits, drafts)
+        self._speculation = Speculation(context, limits, drafts, tokenizer.end_ids)
+        self._warm = WarmStarts(disk, self._sequences, limits.cache_bytes, keep_all) if disk else None
         self._spins = SpinControl(context.threads)
         self._beside = 0  # rows of replies in the batch of this step
         self._thread.start()
 
+    def submit(self, job: Job) -> None:
+        """Queue a request, once its state has been read if that is on disk. Raises: ModelClosed, EngineFailed."""
+        if not (self._warm and self._warm.read_for(job, super().submit)):
+            super().submit(job)
+
     def close(self) -> None:
         super().close()
         self._spins.rest()
+        if self._warm:
+            self._warm.close(failed=not isinstance(self._queue.closed, ModelClosed))
 
     def seconds_per_token(self) -> float:
         """The time per token of a reply that is alone in its step; 0 if too few have been measured. From any thread."""
@@ -101,6 +115,8 @@ class BatchEngine(Engine[BatchRequest]):
     def _place(self, run: BatchRequest) -> None:
         """Give each branch a sequence; the report says how much of the prompt it already holds, and why."""
         reasons, job = [], run.job
+        if self._warm:
+            self._warm.add_for(job)
         for branch in run.branches:
             # for scores, every token's logits are needed, which the cache does not contain
             beginning = [] if isinstance(job, ScoreRequest) else branch.ids
@@ -114,11 +130,14 @@ class BatchEngine(Engine[BatchRequest]):
             job.report.reused_tokens = len(run.branches[0].sequence.ids) if run.branches[0].sequence else 0
 
     def _release(self, run: BatchRequest) -> None:
-        run.fallback = run.draft = None
+        run.fallback = None
+        self._speculation.release(run)
         for branch in run.branches:
             if branch.sequence:
                 if (surplus := -branch.pending) > 0:  # tokens of a draft
                     self._sequences.take_back(branch.sequence, surplus, begun=False)
+                if self._warm and branch is run.branches[0]:  # a negative prompt is not worth a file
+                    branch.sequence.label = self._warm.label_of(run.job)
                 self._sequences.release(branch.sequence)
                 branch.sequence = None
 
@@ -128,6 +147,9 @@ class BatchEngine(Engine[BatchRequest]):
 
     def _forget(self) -> None:
         self._sequences.clear()
+
+    def _use_rest(self) -> bool:
+        return self._warm is not None and self._warm.keep_next()
 
     def _rest(self) -> None:
         self._spins.rest()

@@ -10,7 +10,7 @@ ROWS_SCORED = 128
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How an engine may use its context. Sizes in tokens, `cache_bytes` in bytes.
+    """How an engine may use its context. Sizes in tokens, `..._bytes` in bytes.
 
     `shared`: all sequences share the context's cells. `keep`: with a number, a full context drops the oldest tokens
     after the first `keep` and continues; with None, a reply ends there. `checkpoints`: how many of them may be kept.
@@ -23,6 +23,7 @@ class EngineLimits:
     cache_bytes: int = 0
     checkpoints: int = 0
     speculates: bool = False  # drafts are checked
+    disk_bytes: int = 0  # of all states on disk
 
     @property
     def exact(self) -> bool:

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from errors import InvalidInput
 from loaders.llamacpp.engine.checkpoints import Checkpoints
+from loaders.llamacpp.engine.saved_state import SavedState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import LlamaContext
 from loaders.prefix import common_prefix
@@ -21,11 +18,11 @@ from loaders.prefix import common_prefix
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def parse_capacity(text: str) -> int:
-    """The bytes of "2GiB", "800 MB", "0". Raises: InvalidInput."""
+def parse_capacity(text: str, name: str = "cache_capacity") -> int:
+    """The bytes of "2GiB", "800 MB", "0", as the value of this option. Raises: InvalidInput."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text or "0")
     if not match or match[2].upper() not in _UNITS:
-        raise InvalidInput(f"cache_capacity must be a size such as 2GiB or 800MiB (got {text!r}).")
+        raise InvalidInput(f"{name} must be a size such as 2GiB or 800MiB (got {text!r}).")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -37,13 +34,12 @@ _SEVERAL = 4
 Serves = Callable[[int, int, int], bool]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SavedState:
-    """The contents of a sequence. `first`: the position from which all layers are included."""
-
-    ids: tuple[int, ...]
-    state: npt.NDArray[np.uint8]
-    first: int
+def copy_of(context: LlamaContext, sequence: SequenceSlot) -> SavedState:
+    """A copy of a sequence that is not `unsettled`."""
+    length = len(sequence.ids)
+    # llama.cpp omits cells outside of a sliding window at the sequence's end
+    first = max(context.first_held(sequence.id), length - context.window if context.window else 0)
+    return SavedState(tuple(sequence.ids), context.save(sequence.id), first, sequence.label)
 
 
 class PromptCache:
@@ -85,13 +81,13 @@ class PromptCache:
         ids = tuple(sequence.ids)
         if sequence.unsettled or context.state_size(sequence.id) > self._capacity:
             return
-        # llama.cpp omits cells outside of a sliding window at the sequence's end
-        first = max(context.first_held(sequence.id), len(ids) - context.window if context.window else 0)
+        made = copy_of(context, sequence)
+        first = made.first
         shorter = [copy for copy in self._copies if copy.ids == ids[: len(copy.ids)]]
         needed = [copy for copy in shorter if not serves(first, len(ids), len(copy.ids)) and len(copy.ids) < len(ids)]
         longest = max(needed, key=lambda copy: len(copy.ids), default=None)
         self._copies = [copy for copy in self._copies if copy not in shorter or copy is longest]
-        self.put(SavedState(ids, context.save(sequence.id), first))
+        self.put(made)
 
     def put(self, copy: SavedState) -> None:
         """Add a copy, dropping the least recently used ones if necessary."""
@@ -119,6 +115,14 @@ class PromptCache:
     def holding(self, wanted: tuple[int, ...]) -> SavedState | None:
         """A copy that begins with all of these tokens."""
         return next((copy for copy in self._copies if copy.ids[: len(wanted)] == wanted), None)
+
+    def longest(self, wanted: tuple[int, ...]) -> int:
+        """How many of these tokens a copy begins with, usable or not."""
+        return max((common_prefix(copy.ids, wanted) for copy in list(self._copies)), default=0)
+
+    def labelled(self) -> list[SavedState]:
+        """The copies that may be kept on disk."""
+        return [copy for copy in self._copies if copy.label]
 
     def alike(self, wanted: tuple[int, ...]) -> bool:
         """Whether a copy has a common prefix with `wanted`, usable or not."""

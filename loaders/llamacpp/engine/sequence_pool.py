@@ -9,10 +9,13 @@ checkpoint. Used by the engine's thread only; knows nothing of requests.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from loaders.llamacpp.engine.checkpoints import WORTH, Checkpoint
 from loaders.llamacpp.engine.gap import Gap, find_gap
-from loaders.llamacpp.engine.prompt_cache import PromptCache, SavedState
+from loaders.llamacpp.engine.prompt_cache import PromptCache, copy_of
+from loaders.llamacpp.engine.saved_state import SavedState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import LlamaContext
 from loaders.prefix import common_prefix
@@ -29,6 +32,8 @@ GAPS = 1024
 
 
 _NO_GAP = Gap()
+#: A state on disk has so many checkpoints with it: before the reply, and before the last message.
+_KEPT_WITH = 2
 
 
 class SequencePool:
@@ -83,7 +88,8 @@ class SequencePool:
         elif checkpoint := self._reachable(tuple(wanted), max(length, copied)):
             sequence, reason = self._return_to(checkpoint), "from a checkpoint"
         elif copy and copied > length:
-            sequence, reason = self._bring_back(copy, copied), "from the prompt cache in memory"
+            where = "from the copy on disk" if copy.from_disk else "from the prompt cache in memory"
+            sequence, reason = self._bring_back(copy, copied), where
         elif not length:
             sequence, reason = self._spare(), ""
         elif self._may_cut_back(source, length):
@@ -96,7 +102,7 @@ class SequencePool:
             sequence, reason = self._spare(apart_from=source), "copied from another branch or chat in the cache"
             self._context.fork(source.id, sequence.id, length)
             sequence.ids[:] = source.ids[:length]
-        sequence.busy = True
+        sequence.busy, sequence.label = True, ""
         self._check(sequence)
         if self._context.loses_past:  # once it has grown, it cannot go back to here
             self.checkpoint(sequence)
@@ -156,6 +162,35 @@ class SequencePool:
         sequence.busy = False
         sequence.released = time.monotonic()
         self._tidy()
+
+    def add(self, copy: SavedState, checkpoints: Sequence[Checkpoint]) -> None:
+        """A copy, and checkpoints of its beginning, that were kept elsewhere."""
+        self._states.put(copy)
+        for each in checkpoints:
+            if self._states.checkpoints.takes(each.state.nbytes):
+                self._states.checkpoints.add(each.ids, lambda state=each.state: state)  # type: ignore[misc]
+        self._states.trim()
+
+    def known(self, ids: tuple[int, ...]) -> int:
+        """How many of these tokens are held somewhere. From any thread: what changes meanwhile makes it a guess."""
+        held = [tuple(each.ids) for each in self._all]
+        return max(self._states.longest(ids), *(common_prefix(each, ids) for each in held))
+
+    def unkept(self, kept: Callable[[tuple[int, ...]], bool], least: int) -> tuple[SavedState, list[Checkpoint]] | None:
+        """A labelled state of at least `least` tokens that is not `kept` yet, with its latest checkpoints; those used
+        last come first.
+        """
+        for each in sorted(self._all, key=lambda each: -each.released):
+            idle = each.label and not each.busy and not each.unsettled
+            if idle and len(each.ids) >= least and not kept(tuple(each.ids)):
+                return copy_of(self._context, each), self._latest(tuple(each.ids))
+        for copy in reversed(self._states.labelled()):
+            if len(copy.ids) >= least and not kept(copy.ids):
+                return copy, self._latest(copy.ids)
+        return None
+
+    def _latest(self, ids: tuple[int, ...]) -> list[Checkpoint]:
+        return list(islice(self._states.checkpoints.before(ids), _KEPT_WITH))
 
     def keeps(self, sequence: SequenceSlot) -> bool:
         """Whether a copy of its contents fits into memory, should others need its cells."""

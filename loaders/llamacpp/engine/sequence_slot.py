@@ -13,4 +13,5 @@ class SequenceSlot:
     ids: list[int] = field(default_factory=list)
     busy: bool = False
     released: float = 0.0
+    label: str = ""  # the chat whose state this is, if it may be kept on disk
     unsettled: bool = False  # shifted, which llama.cpp will do in its next step: until then, it cannot be copied

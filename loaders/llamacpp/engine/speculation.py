@@ -6,86 +6,133 @@ only decides whether these logits are there already. It must not know how a toke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from loaders.drafting.ngram import SIZES, DraftedTokens, NgramDrafter
+from loaders.drafting.drafted import DraftedTokens
+from loaders.drafting.model_policy import ModelPolicy, StepPlan
+from loaders.drafting.ngram import SIZES, NgramDrafter
 from loaders.drafting.policy import LENGTHS, DraftPolicy
 from loaders.job import LogitsRequest, ScoreRequest
 from loaders.llamacpp.engine.batch_request import BatchRequest
+from loaders.llamacpp.engine.draft_model import DraftModel
 from loaders.llamacpp.engine.limits import ROWS_SCORED, EngineLimits
+from loaders.llamacpp.engine.model_drafter import ModelDrafter
 from loaders.llamacpp.native import LlamaContext
 
 
 @dataclass(frozen=True, slots=True)
 class DraftOptions:
-    """Drafts of at most `longest` tokens, from n-grams of at least `shortest` that stood `min_hits` times before."""
+    """Drafts of at most `longest` tokens, from n-grams of at least `shortest` that stood `min_hits` times before, and
+    from a draft model.
+    """
 
     longest: int = 16
     shortest: int = 2
     min_hits: int = 1
+    ngrams: bool = True
+    model: DraftModel | None = None
 
 
 class Speculation:
     """The drafts of one engine."""
 
-    def __init__(self, context: LlamaContext, limits: EngineLimits, options: DraftOptions | None) -> None:
-        """`options`: None if nothing is drafted unless a request asks for it."""
+    def __init__(
+        self, context: LlamaContext, limits: EngineLimits, options: DraftOptions | None, ends: Container[int]
+    ) -> None:
+        """`options`: None if nothing is drafted unless a request asks for it. `ends`: tokens that end a reply."""
         self._context = context
         self._limits = limits
-        self._options = options
+        self._options = options or DraftOptions(ngrams=False)
+        self._ends = ends
         self._policy = DraftPolicy(len(SIZES) + 1)
-        self._replies = self._accepted = 0  # of this step
+        self._of_model = ModelPolicy(self._policy)
+        self._plan = StepPlan(0, 0, 0.0)
+        self._accepted = 0  # rows of this step
 
     def draft(self, runs: Sequence[BatchRequest]) -> None:
         """Before a step: guess the next tokens of the replies in it, if it decodes nothing else."""
-        self._replies = self._accepted = 0
+        self._plan, self._accepted = StepPlan(0, 0, 0.0), 0
         if not self._context.can_cut:
             return
         if any(branch.pending > 1 for run in runs for branch in run.branches):
             return
         replying = [run for run in runs if run.replying and not isinstance(run.job, LogitsRequest | ScoreRequest)]
-        self._replies = rows = sum(len(run.branches) for run in replying)
+        rows = sum(len(run.branches) for run in replying)
+        self._plan = StepPlan(rows, rows, float(rows))
         for run in replying:
-            run.draft = self._draft(run, rows)
-            if run.draft:
-                rows += len(run.draft.tokens) * len(run.branches)
+            if not run.job.cancelled:
+                run.draft = self._draft(run)
 
     def judge(self, run: BatchRequest, draft: DraftedTokens, accepted: int) -> None:
         """`accepted` tokens of a draft were right."""
-        self._policy.judge(draft.kind, len(draft.tokens), accepted)
+        if draft.kinds:
+            self._of_model.judge(draft.kinds, accepted)
+        else:
+            self._policy.judge(draft.kind, len(draft.tokens), accepted)
         self._accepted += accepted * len(run.branches)
         run.job.report.drafted_tokens += len(draft.tokens)
         run.job.report.accepted_tokens += accepted
 
     def note(self, rows: int, seconds: float) -> None:
         """A step in which only replies were decoded took this long."""
-        if self._replies:
-            self._policy.note(rows, self._replies, seconds, self._accepted)
+        if not self._plan.replies:
+            return
+        self._policy.note(rows, self._plan.replies, seconds, self._accepted, self._plan.seconds)
+        if self._plan.seconds:
+            self._of_model.note_gain(self._plan, self._accepted)
+        else:
+            self._of_model.forget()
 
-    def _draft(self, run: BatchRequest, rows: int) -> DraftedTokens | None:
-        """A draft that is expected to pay, in a step of `rows` rows without it."""
-        most = self._longest(run)
-        branches = len(run.branches)
+    def release(self, run: BatchRequest) -> None:
+        """A request gives up its place, or has ended."""
+        run.draft = None
+        if run.model_drafter:
+            run.model_drafter.close()
+            run.model_drafter = None
+
+    def _draft(self, run: BatchRequest) -> DraftedTokens | None:
+        """A draft that is expected to pay."""
+        branches, rows = len(run.branches), self._plan.rows
+        left = run.job.request.max_tokens - run.job.report.new_tokens - run.sampler.held - 1
         room = min(
-            most,
             (self._limits.tokens - rows) // branches,
             (ROWS_SCORED - rows) // branches,
             self._context.n_ctx - max(len(branch.ids) for branch in run.branches) - 1,
-            run.job.request.max_tokens - run.job.report.new_tokens - run.sampler.held - 1,
+            left,
         )
+        return self._by_ngrams(run, room) or self._by_model(run, room, left)
+
+    def _by_ngrams(self, run: BatchRequest, room: int) -> DraftedTokens | None:
+        options, branches = self._options, len(run.branches)
+        asked = run.job.request.params.prompt_lookup_num_tokens
+        room = min(room, asked or (options.longest if options.ngrams else 0))
         if room < 1:
             return None
         if run.drafter is None:
-            options = self._options or DraftOptions()
             run.drafter = NgramDrafter(options.shortest, options.min_hits)
         draft = run.drafter.propose(run.ids, room)
         if draft is None:
             return None
         lengths = sorted({min(length, len(draft.tokens)) for length in LENGTHS})
-        length = self._policy.length(draft.kind, lengths, rows, branches)
-        return DraftedTokens(draft.tokens[:length], draft.kind) if length else None
+        length = self._policy.length(draft.kind, lengths, self._plan.rows, branches)
+        if not length:
+            return None
+        for at in range(length):
+            self._plan.add(branches, self._policy.chance(draft.kind) ** (at + 1))
+        return DraftedTokens(draft.tokens[:length], draft.kind)
 
-    def _longest(self, run: BatchRequest) -> int:
-        asked = run.job.request.params.prompt_lookup_num_tokens
-        return asked or (self._options.longest if self._options else 0)
+    def _by_model(self, run: BatchRequest, room: int, left: int) -> DraftedTokens | None:
+        model = self._options.model
+        room = min(room, self._options.longest, model.n_ctx - len(run.ids) - 1 if model else 0)
+        if model is None or room < 1:
+            return None
+        if run.model_drafter is None:
+            slot = model.take(run.ids)
+            if slot is None:
+                return None
+            run.model_drafter = ModelDrafter(model, slot, self._of_model, run.sampler.guess, self._ends)
+        drafter = run.model_drafter
+        if not drafter.read(run.ids, self._plan, run.job.report.new_tokens, left):
+            return None
+        return drafter.propose(run.ids, room, self._plan, len(run.branches))

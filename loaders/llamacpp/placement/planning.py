@@ -152,8 +152,11 @@ def placement_request(options: GGUFOptions) -> search.PlacementRequest:
     )
 
 
-def place_model(found: LoadPlan, cards: Sequence[Gpu] | None = None, *, most: int = 0) -> PlannedPlacement:
-    """Find the placement. `cards`: the current GPUs, if known; `most`: maximum bytes per GPU, 0 for all.
+def place_model(
+    found: LoadPlan, cards: Sequence[Gpu] | None = None, *, most: int = 0, pretended: Mapping[str, int] | None = None
+) -> PlannedPlacement:
+    """Find the placement. `cards`: the current GPUs, if known; `most`: maximum bytes per GPU, 0 for all; `pretended`:
+    assumed free bytes of GPUs by name.
 
     Raises: InvalidInput, ModelFileError.
     """
@@ -171,6 +174,7 @@ def place_model(found: LoadPlan, cards: Sequence[Gpu] | None = None, *, most: in
             _embedding(found),
             header.path.stat().st_mtime,
             most,
+            tuple(sorted((pretended or {}).items())),
             threads=choose_threads(found.options.threads)[0],
         ),
         cards,
@@ -279,11 +283,24 @@ def _without_effect(found: LoadPlan, cards: Sequence[Gpu]) -> list[str]:
     return told
 
 
-def forecast_memory(found: LoadPlan) -> Forecast:
-    """The memory it will take, by device. Raises: InvalidInput, ModelFileError."""
-    place = place_model(found)
+def forecast_memory(found: LoadPlan, *, after: LoadPlan | None = None) -> Forecast:
+    """The memory it will take, by device; with that of a model that is loaded `after`. Raises: InvalidInput,
+    ModelFileError.
+    """
+    made, place = _forecast(found, {})
+    if after is None:
+        return made
+    sizes = place.sizes or {}
+    left = {card.name: card.free - sizes[card.name].total for card in used_gpus(place) if card.name in sizes}
+    return _forecast(after, left, beside=(found, made))[0]
+
+
+def _forecast(
+    found: LoadPlan, pretended: Mapping[str, int], beside: tuple[LoadPlan, Forecast] | None = None
+) -> tuple[Forecast, PlannedPlacement]:
+    place = place_model(found, pretended=pretended)
     if place.placement.layers and found.flash != found.options.flash_attn:  # on a GPU, llama.cpp decides
-        place = place_model(found.attended(found.options.flash_attn))
+        place = place_model(found.attended(found.options.flash_attn), pretended=pretended)
     reason = f"{place.reason}; {found.notes[0]}"
     if pace := _pace(found, place):
         reason += f"; {pace}"
@@ -291,17 +308,38 @@ def forecast_memory(found: LoadPlan) -> Forecast:
         reason += f"; embeddings of short texts temporarily take {place.embedding / 1e9:.2f} GB more"
     machine = psutil.virtual_memory()
     kept = Measurements().memory_margin(machine.total)
-    return memory.forecast_devices(found.header, found.estimate, place, reason, machine.available, found.options, kept)
+    made = memory.forecast_devices(found.header, found.estimate, place, reason, machine.available, found.options, kept)
+    return _beside(made, reason, beside), place
 
 
-def quick_forecast_plan(found: LoadPlan, cards: Sequence[Gpu]) -> Forecast:
+def _beside(made: Forecast, reason: str, beside: tuple[LoadPlan, Forecast] | None) -> Forecast:
+    if beside is None:
+        return made
+    plan, other = beside
+    told = f"{reason}; {other.total / 1e9:.2f} GB of it for the draft model {plan.header.path.stem}"
+    return made.joined(other, told)
+
+
+def quick_forecast_plan(found: LoadPlan, cards: Sequence[Gpu], *, after: LoadPlan | None = None) -> Forecast:
     """As `forecast_memory`, on these GPUs, by the header only: in milliseconds. Raises: InvalidInput."""
+    made, place = _quick_forecast(found, cards)
+    if after is None:
+        return made
+    sizes = place.sizes or {}
+    cards = [card._replace(free=card.free - sizes[card.name].total) if card.name in sizes else card for card in cards]
+    return _quick_forecast(after, cards, beside=(found, made))[0]
+
+
+def _quick_forecast(
+    found: LoadPlan, cards: Sequence[Gpu], beside: tuple[LoadPlan, Forecast] | None = None
+) -> tuple[Forecast, PlannedPlacement]:
     place = _by_arithmetic(found, placement_request(found.options), cards, 0)
     machine = psutil.virtual_memory()
     kept = Measurements().memory_margin(machine.total)
-    return memory.forecast_devices(
+    made = memory.forecast_devices(
         found.header, found.estimate, place, place.reason, machine.available, found.options, kept
     )
+    return _beside(made, place.reason, beside), place
 
 
 def free_memory_left() -> int:

@@ -163,10 +163,10 @@ def load_on_full_cards(path: Path, options: Mapping[str, Any], most: int) -> tup
     were tried, and the notes.
     """
     from errors import UserError
-    from loaders.llamacpp import loader, native
+    from loaders.llamacpp import loading, native
 
     tried = []
-    real = loader._brought_in
+    real = loading._brought_in
 
     def full(path: Path, plan: Any, place: Any, progress: Any) -> Any:
         tried.append(place.placement.layers)
@@ -174,13 +174,13 @@ def load_on_full_cards(path: Path, options: Mapping[str, Any], most: int) -> tup
             raise native.LlamaOutOfMemory("it", "llama.cpp says: unable to allocate RPC0 buffer")
         return real(path, plan, place, progress)
 
-    loader._brought_in = full
+    loading._brought_in = full
     try:
         return "", tried, load(path, options).notes
     except UserError as error:
         return f"{type(error).__name__}: {error}", tried, ()
     finally:
-        loader._brought_in = real
+        loading._brought_in = real
 
 
 def refusal(path: Path, options: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from errors import InvalidInput
 from loaders import loader_named
 from loaders.base import Model, Request
+from loaders.drafting.model_policy import ModelPolicy
 from loaders.drafting.policy import DraftPolicy
 from loaders.params import SamplingParams
+from loaders.sampling import SamplerChain
 from tests.conftest import keep_going
+from tests.zoo import ggufs
 
 PROMPT = (
     "<|im_start|>user\nRepeat: one two three four five six seven.<|im_end|>\n<|im_start|>assistant\n"
@@ -20,25 +24,47 @@ PROMPT = (
 )
 
 
+#: The flash kernel computes each row by itself on the CPU, and in contexts of their own the cells of a sequence have
+#: the same order.
+OPTIONS = {
+    "n_ctx": 1024,
+    "threads": 1,
+    "threads_batch": 1,
+    "parallel": 2,
+    "flash_attn": "on",
+    "separate_contexts": True,
+}
+
+
 @pytest.fixture(scope="module")
-def models(demo_model_path: Path) -> Iterator[tuple[Model, Model]]:
-    """Without drafts, and with them. The flash kernel computes each row by itself on the CPU, and in contexts of their
-    own the cells of a sequence have the same order.
-    """
+def plain(demo_model_path: Path) -> Iterator[Model]:
     loader = loader_named("llama.cpp")
-    options = {"n_ctx": 1024, "threads": 1, "threads_batch": 1, "parallel": 2, "flash_attn": "on"}
-    options["separate_contexts"] = True
-    with (
-        loader.load(demo_model_path, loader.Options.parse(options), keep_going) as plain,
-        loader.load(demo_model_path, loader.Options.parse({**options, "spec_type": "ngram"}), keep_going) as drafting,
-    ):
+    with loader.load(demo_model_path, loader.Options.parse(OPTIONS), keep_going) as model:
+        yield model
+
+
+@pytest.fixture(scope="module", params=["ngram", "model"])
+def models(plain: Model, demo_model_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Model, Model]]:
+    """Without drafts, and with them: from repetitions, or from a model, which is itself."""
+    loader, more = loader_named("llama.cpp"), {"spec_type": "ngram"}
+    if request.param == "model":
+        more = {"model_draft": demo_model_path.stem, "draft_max": "4"}
+    with loader.load(demo_model_path, loader.Options.parse({**OPTIONS, **more}), keep_going) as drafting:
         yield plain, drafting
 
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that can be drafted is, whether it pays here or not."""
+    """Everything that can be drafted is, whether it pays here or not; and a model's third guess is wrong."""
+
+    def guess(self: SamplerChain, logits: Any, ahead: int = 0) -> int:
+        return int(logits.argmin()) if ahead == 2 else right(self, logits, ahead)
+
+    right = SamplerChain.guess
+    monkeypatch.setattr(SamplerChain, "guess", guess)
     monkeypatch.setattr(DraftPolicy, "length", lambda self, kind, lengths, rows, each=1: max(lengths))
+    monkeypatch.setattr(ModelPolicy, "pays", lambda *_: True)
+    monkeypatch.setattr(ModelPolicy, "worth_reading", lambda *_: True)
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -65,7 +91,7 @@ def test_the_text_is_what_it_is_without(models: tuple[Model, Model], name: str) 
     plain, drafting = models
     params, more = CASES[name]
     drafted = accepted = 0
-    for seed in range(4):
+    for seed in range(2):
         text, report = said(drafting, seed, params, **more)
         assert text == said(plain, seed, params, **more)[0]
         assert report.new_tokens == len(text)
@@ -86,8 +112,7 @@ def test_what_was_guessed_wrongly_is_not_reused(models: tuple[Model, Model]) -> 
     assert text == [token.id for token in plain.generate(following)]
 
 
-def test_a_request_can_ask_for_drafts_itself(models: tuple[Model, Model]) -> None:
-    plain, _ = models
+def test_a_request_can_ask_for_drafts_itself(plain: Model) -> None:
     text, report = said(plain, 0, {"do_sample": False, "prompt_lookup_num_tokens": 3})
     assert report.accepted_tokens > 0
     assert text == said(plain, 0, {"do_sample": False})[0]
@@ -109,3 +134,66 @@ def test_replies_beside_each_other(models: tuple[Model, Model]) -> None:
     streams = [drafting.generate(request) for request in requests]
     for request, stream in zip(requests, streams, strict=True):
         assert [token.id for token in stream] == [token.id for token in plain.generate(request)]
+
+
+@pytest.mark.parametrize("models", ["model"], indirect=True)
+@pytest.mark.parametrize("params", [{"do_sample": False}, {"temperature": 1.5}, {"xtc_probability": 0.5, "top_k": 40}])
+def test_the_samplers_own_random_numbers_guess_right(
+    models: tuple[Model, Model], params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft model that is the model itself guesses all, at any temperature."""
+    _, drafting = models
+    monkeypatch.undo()
+    monkeypatch.setattr(ModelPolicy, "pays", lambda *_: True)
+    monkeypatch.setattr(ModelPolicy, "worth_reading", lambda *_: True)
+    _, report = said(drafting, 3, params, count=30)
+    assert report.accepted_tokens == report.drafted_tokens > 20
+
+
+def load(path: Path, **more: Any) -> Model:
+    loader = loader_named("llama.cpp")
+    return loader.load(path, loader.Options.parse({**OPTIONS, **more}), keep_going)
+
+
+def test_a_context_that_is_smaller_than_the_text_drafts_nothing(plain: Model, demo_model_path: Path) -> None:
+    with load(demo_model_path, draft_model=str(demo_model_path), ctx_size_draft=256) as drafting:
+        ids = drafting.tokenizer.encode("one two three four five " * 60)[:235]
+        request = Request(ids, SamplingParams(do_sample=False, ban_eos_token=True), 40)
+        stream = drafting.generate(request)
+        assert [token.id for token in stream] == [token.id for token in plain.generate(request)]
+        assert 0 < stream.report.accepted_tokens < 22
+
+
+def test_another_vocabulary_is_refused(demo_model_path: Path, tmp_path: Path) -> None:
+    other = ggufs.make("llama", tmp_path)
+    with pytest.raises(InvalidInput, match=r"cannot draft for .*: it has .* token ids"):
+        load(demo_model_path, draft_model=str(other))
+
+
+def test_a_model_that_cannot_go_back_is_refused(tmp_path: Path) -> None:
+    path = ggufs.make("llama", tmp_path)
+    ggufs.make("mamba2", tmp_path)
+    with pytest.raises(InvalidInput, match="its state cannot go back"):
+        load(path, draft_model="zoo-mamba2")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"draft_model": "nowhere"}, "Draft model not found: 'nowhere'"), ({"ctx_size_draft": 512}, "only applies with")],
+)
+def test_what_does_not_fit_together_is_a_sentence(demo_model_path: Path, options: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        load(demo_model_path, **options)
+
+
+def test_its_memory_is_in_the_forecast(demo_model_path: Path) -> None:
+    loader = loader_named("llama.cpp")
+    one, two = (
+        loader.Options.parse(options) for options in (OPTIONS, {**OPTIONS, "draft_model": str(demo_model_path)})
+    )
+    for forecast in (loader.forecast, lambda path, options: loader.quick_forecast(path, options, ())):
+        alone, both = forecast(demo_model_path, one), forecast(demo_model_path, two)
+        assert alone
+        assert both
+        assert both.total > 1.6 * alone.total
+        assert "of it for the draft model SmolLM2" in both.sentence

@@ -1,0 +1,279 @@
+"""States of chats on disk, so that a chat need not be processed again after a restart or a change of models.
+
+One file a state: a header with what it belongs to, the token ids, the state, and a checksum of all of it. A file serves
+only the same model file, context, adapters and llama.cpp, all of which are in its key. Files are written by a thread of
+their own, atomically; the least recently used ones are deleted. May be used from any thread; it must not know
+llama.cpp, requests or chats (a label is just a text).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.llamacpp.engine.checkpoints import Checkpoint
+from loaders.llamacpp.engine.saved_state import SavedState
+from loaders.prefix import common_prefix
+
+log = logging.getLogger(__name__)
+
+#: Another folder: for tests, and for read-only installations.
+VARIABLE = "TEXTGEN_KV_DISK"
+_USUAL = Path(__file__).resolve().parents[3] / "cache" / "kv"
+_MAGIC = b"KVSTATE1"
+_SUFFIX, _TEMPORARY = ".kv", ".tmp"
+_LARGEST_HEADER = 2**16
+#: An unfinished file that is older than this was left by a program that was killed, in seconds.
+_LEFT = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: Path
+    ids: tuple[int, ...]
+    label: str
+    size: int
+
+
+class DiskCache:
+    """The states of one model, in a folder that all models share; `capacity` is the folder's, in bytes."""
+
+    def __init__(self, capacity: int, identity: str, folder: Path | None = None) -> None:
+        """`identity` changes with everything that a state depends on, except adapters (`select`) and token ids."""
+        self._folder = folder or Path(os.environ.get(VARIABLE) or _USUAL)
+        self._capacity = capacity
+        self._identity = identity
+        self._key = identity
+        self._guard = threading.Lock()
+        self._entries: list[_Entry] = []
+        self._written: set[tuple[int, ...]] = set()  # also what is waiting to be written, or could not be
+        self._queue: SimpleQueue[tuple[str, SavedState, Sequence[Checkpoint]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None  # from the first state on that is to be written
+        self.select(())
+
+    def select(self, adapters: Sequence[object]) -> None:
+        """From now on, states are those with these adapters."""
+        key = hashlib.blake2b(f"{self._identity} {tuple(adapters)!r}".encode(), digest_size=12).hexdigest()
+        entries = [entry for path in self._paths() if (entry := _read_entry(path, key))]
+        with self._guard:
+            self._key, self._entries = key, entries
+            self._written = {entry.ids for entry in entries}
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of the states that are on disk."""
+        with self._guard:
+            return frozenset(entry.label for entry in self._entries)
+
+    def knows(self, ids: tuple[int, ...]) -> bool:
+        """Whether exactly this state is on disk, on its way there, or cannot be written."""
+        with self._guard:
+            return ids in self._written
+
+    def put(self, state: SavedState, checkpoints: Sequence[Checkpoint] = ()) -> None:
+        """Write a state soon, and delete shorter ones of the same chat; `checkpoints` lead back to beginnings of it."""
+        with self._guard:
+            self._written.add(state.ids)
+            key = self._key
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="states on disk", daemon=True)
+                self._thread.start()
+        self._queue.put((key, state, checkpoints))
+
+    def longest(self, ids: tuple[int, ...], most: int) -> int:
+        """How many of these tokens a state on disk begins with, if it has at most `most` bytes."""
+        best = self._best(ids, most)
+        return common_prefix(best.ids, ids) if best else 0
+
+    def _best(self, ids: tuple[int, ...], most: int) -> _Entry | None:
+        with self._guard:
+            entries = [entry for entry in self._entries if entry.size <= most]
+        return max(entries, key=lambda entry: common_prefix(entry.ids, ids), default=None)
+
+    def load(self, ids: tuple[int, ...], most: int) -> tuple[SavedState, list[Checkpoint]] | None:
+        """Read the state with the longest beginning of these tokens and at most `most` bytes; None if there is none, or
+        it is damaged.
+        """
+        best = self._best(ids, most)
+        if best is None or not common_prefix(best.ids, ids):
+            return None
+        try:
+            found = _read(best.path, self._key)
+            os.utime(best.path)
+        except (OSError, ValueError) as error:
+            log.warning("A chat's state on disk cannot be used: %s", error)
+            self._remove(best)
+            return None
+        return found
+
+    def close(self) -> None:
+        """Write what is waiting, and end."""
+        if self._thread:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    # --- the writing thread ---
+
+    def _write_all(self) -> None:
+        with contextlib.suppress(OSError):
+            for path in self._folder.glob(f"*{_TEMPORARY}"):
+                if time.time() - path.stat().st_mtime > _LEFT:
+                    path.unlink()
+            self._make_room()
+        while (item := self._queue.get()) is not None:
+            try:
+                self._write(*item)
+            except OSError as error:
+                log.warning("A chat's state could not be written to disk: %s", error)
+
+    def _write(self, key: str, state: SavedState, checkpoints: Sequence[Checkpoint]) -> None:
+        name = hashlib.blake2b(np.asarray(state.ids, np.int32).tobytes(), digest_size=12).hexdigest()
+        path = self._folder / f"{key}-{name}{_SUFFIX}"
+        if state.state.nbytes > self._capacity:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"{secrets.token_hex(8)}{_TEMPORARY}"
+        try:  # readable for its owner only, because the text of the chat follows from it
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                _write_state(file, key, state, checkpoints)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        with self._guard:
+            same = key == self._key
+            older = [each for each in self._entries if same and _is_older(each, state)]
+            if same:
+                self._entries = [*(each for each in self._entries if each not in older and each.path != path)]
+                self._entries.append(_Entry(path, state.ids, state.label, path.stat().st_size))
+        for each in older:
+            self._remove(each)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        files = []
+        for path in self._paths():
+            with contextlib.suppress(OSError):
+                about = path.stat()
+                files.append((about.st_mtime, about.st_size, path))
+        used = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if used <= self._capacity:
+                return
+            used -= size
+            with self._guard:
+                entry = next((each for each in self._entries if each.path == path), None)
+            self._remove(entry or _Entry(path, (), "", 0))
+
+    def _remove(self, entry: _Entry) -> None:
+        with self._guard:
+            self._entries = [each for each in self._entries if each.path != entry.path]
+            self._written.discard(entry.ids)
+        with contextlib.suppress(OSError):
+            entry.path.unlink()
+
+    def _paths(self) -> list[Path]:
+        return list(self._folder.glob(f"*{_SUFFIX}"))
+
+
+def _is_older(entry: _Entry, state: SavedState) -> bool:
+    """Whether it is the same chat before its last turn."""
+    beginning = state.ids[: len(entry.ids)]
+    return entry.label == state.label and entry.ids == beginning and len(entry.ids) < len(state.ids)
+
+
+def _write_state(file: IO[bytes], key: str, state: SavedState, checkpoints: Sequence[Checkpoint]) -> None:
+    ids = np.asarray(state.ids, "<i4").tobytes()
+    header = {
+        "key": key,
+        "label": state.label,
+        "first": state.first,
+        "tokens": len(state.ids),
+        "size": state.state.nbytes,
+        "checkpoints": [[len(each.ids), each.state.nbytes] for each in checkpoints],
+    }
+    text = json.dumps(header).encode()
+    check = 0
+    parts: list[Any] = [struct.pack("<I", len(text)), text, ids, state.state, *(each.state for each in checkpoints)]
+    file.write(_MAGIC)
+    for part in parts:
+        file.write(part)
+        check = zlib.crc32(part, check)
+    file.write(struct.pack("<I", check))
+
+
+def _read_beginning(file: IO[bytes]) -> tuple[dict[str, Any], tuple[int, ...], int]:
+    """Header, token ids, and the checksum so far. Raises: ValueError for anything else than such a file."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError("it is not a state")
+    raw = file.read(4)
+    (length,) = struct.unpack("<I", raw)
+    if length > _LARGEST_HEADER:
+        raise ValueError("its header is damaged")
+    text = file.read(length)
+    header = json.loads(text)
+    ids = file.read(4 * int(header["tokens"]))
+    if len(ids) != 4 * int(header["tokens"]):
+        raise ValueError("it ends too early")
+    check = zlib.crc32(ids, zlib.crc32(text, zlib.crc32(raw)))
+    return header, tuple(np.frombuffer(ids, "<i4").tolist()), check
+
+
+def _read_entry(path: Path, key: str) -> _Entry | None:
+    """What a file's beginning says; None for one of another model, and for a damaged one."""
+    if not path.name.startswith(f"{key}-"):
+        return None
+    try:
+        with path.open("rb") as file:
+            header, ids, _ = _read_beginning(file)
+        return _Entry(path, ids, str(header["label"]), path.stat().st_size) if header["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, struct.error, OverflowError):
+        return None
+
+
+def _read(path: Path, key: str) -> tuple[SavedState, list[Checkpoint]]:
+    """Raises: OSError; ValueError for a damaged file."""
+    with path.open("rb") as file:
+        try:
+            header, ids, check = _read_beginning(file)
+            sizes = [(int(header["tokens"]), int(header["size"]))]
+            sizes += [(int(length), int(size)) for length, size in header["checkpoints"]]
+            first, label = int(header["first"]), str(header["label"])
+            if header["key"] != key:
+                raise ValueError("it belongs to another model")
+        except (KeyError, TypeError, struct.error, OverflowError) as error:
+            raise ValueError("its header is damaged") from error
+        left = path.stat().st_size - file.tell() - 4
+        if left != sum(size for _, size in sizes) or any(size < 0 for _, size in sizes):
+            raise ValueError("it has another size than it says")
+        found: list[npt.NDArray[np.uint8]] = []
+        for _, size in sizes:
+            part = np.empty(size, np.uint8)
+            if file.readinto(part.data) != size:
+                raise ValueError("it ends too early")
+            check = zlib.crc32(part.data, check)
+            found.append(part)
+        if file.read(4) != struct.pack("<I", check):
+            raise ValueError("its checksum differs")
+    state = SavedState(ids, found[0], first, label, from_disk=True)
+    return state, [Checkpoint(ids[:length], part) for (length, _), part in zip(sizes[1:], found[1:], strict=True)]
