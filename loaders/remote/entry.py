@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from errors import BadFile, InvalidInput, UnknownName, did_you_mean
+from errors import BadFile, InvalidInput, did_you_mean
 from loaders.remote.kinds import KINDS
 
 SUFFIX = ".remote.yaml"
@@ -143,5 +143,7 @@ def _kind(text: str) -> str:
     names = {name.replace("-", ""): name for name in KINDS}
     found = names.get(plain.replace("-", "").replace(".", ""))
     if not found:
-        raise UnknownName("kind of server", text, KINDS)
+        raise InvalidInput(
+            f"Unknown kind of server {text[:80]!r}.{did_you_mean(text, KINDS)} Kinds: {', '.join(KINDS)}."
+        )
     return found

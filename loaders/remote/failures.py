@@ -57,8 +57,9 @@ class StreamCut(EngineFailed):
     """The connection ended in the middle of a reply."""
 
     def __init__(self, address: str, tokens: int, why: str) -> None:
+        count = "1 token" if tokens == 1 else f"{tokens:,} tokens"
         super().__init__(
-            f"the server at {address} ended the connection after {tokens:,} tokens ({why}). What had arrived is kept: "
+            f"the connection to the server at {address} was lost after {count} ({why}). What had arrived is kept: "
             "continue the reply when the server is back."
         )
 
@@ -73,7 +74,7 @@ def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], 
     if status in (502, 504):
         return ServerUnreachable(address, said or f"its gateway answers with status {status}")
     if status in (400, 413, 422):
-        if "grammar" in said.lower():
+        if "grammar" in said.lower() or "schema" in said.lower():
             return InvalidGrammar(f"the server at {address} cannot use it: {said}")
         if _TOO_LONG.search(said):
             return too_long(address, said, data)

@@ -6,9 +6,15 @@ how requests are sent, or what servers answer.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
+from errors import Unsupported
+from loaders import safe_json
 from loaders.base import Request
 from loaders.list_parsing import parse_quoted_strings, parse_token_ids
 from loaders.params import SamplingParams
@@ -24,6 +30,10 @@ _LLAMA_STEPS = {
     "top_n_sigma": "top_n_sigma", "temperature": "temperature", "dynamic_temperature": "temperature", "top_k": "top_k",
     "top_p": "top_p", "typical_p": "typ_p", "min_p": "min_p", "xtc": "xtc",
 }  # fmt: skip
+
+#: Grammars with what only our own matcher reads: a JSON schema as the whole grammar, and inside one.
+_SCHEMA = re.compile(r"root\s*::=\s*%json\s*(\{.*\})", re.DOTALL)
+_INSERTED = re.compile(r"%(json|text)\s*\{")
 
 Body = dict[str, Any]
 
@@ -65,9 +75,7 @@ def for_llama_server(request: Request, prompt: str | list[int], model: str) -> B
     }
     if request.alternatives is not None:
         body["n_probs"] = max(request.alternatives, 1)
-    if params.grammar_string.strip():
-        body["grammar"] = params.grammar_string
-    return body
+    return body | _form(params, "llama-server", lambda text: {"grammar": text}, lambda schema: {"json_schema": schema})
 
 
 def for_vllm(request: Request, prompt: str | list[int], model: str) -> Body:
@@ -85,9 +93,12 @@ def for_vllm(request: Request, prompt: str | list[int], model: str) -> Body:
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     }
-    if params.grammar_string.strip():
-        body["structured_outputs"] = {"grammar": params.grammar_string}
-    return body
+    return body | _form(
+        params,
+        "vLLM",
+        lambda text: {"structured_outputs": {"grammar": text}},
+        lambda schema: {"structured_outputs": {"json": schema}},
+    )
 
 
 def for_sglang(request: Request, prompt: str | list[int], model: str) -> Body:
@@ -102,9 +113,9 @@ def for_sglang(request: Request, prompt: str | list[int], model: str) -> Body:
         "min_tokens": min(params.min_length, request.max_tokens),
         "skip_special_tokens": params.skip_special_tokens,
     }
-    if params.grammar_string.strip():
-        body["ebnf"] = params.grammar_string
-    return body
+    return body | _form(
+        params, "SGLang", lambda text: {"ebnf": text}, lambda schema: {"json_schema": json.dumps(schema)}
+    )
 
 
 def for_tabby(request: Request, prompt: str | list[int], model: str) -> Body:
@@ -164,6 +175,22 @@ def _openai(request: Request, prompt: str | list[int], model: str) -> Body:
     if request.alternatives is not None:
         body["logprobs"] = request.alternatives
     return body
+
+
+def _form(params: SamplingParams, server: str, grammar: Callable[[str], Body], schema: Callable[[Any], Body]) -> Body:
+    """The form that the reply must have: a JSON schema by itself, or a GBNF grammar. Raises: Unsupported."""
+    text = params.grammar_string.strip()
+    if not text:
+        return {}
+    if alone := _SCHEMA.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            return schema(safe_json.loads(alone[1]))
+    if _INSERTED.search(text):
+        raise Unsupported(
+            f"{server} cannot follow a form that combines text and JSON schemas, as a forced tool call does. Leave the "
+            'choice of tools to the model (tool_choice "auto").'
+        )
+    return grammar(text)
 
 
 def _biases(request: Request) -> dict[int, float]:

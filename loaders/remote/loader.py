@@ -50,7 +50,9 @@ class Remote(Loader):
             facts = ask_facts(server)
             if not progress(0.6, "asking for its tokenizer"):
                 raise LoadCancelled
-            model = RemoteModel(entry_name(path), server, facts, options, options.remote_context)
+            # the name by which templates and settings are found, wherever the server has its file
+            name = server.model.name.rstrip("/").rpartition("/")[2] or entry_name(path)
+            model = RemoteModel(name, server, facts, options, options.remote_context)
         except BaseException:
             server.close()
             raise

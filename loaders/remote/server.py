@@ -176,6 +176,9 @@ class Server:
                     kept = True
                     return SentReply(address, response, self.addresses)
                 data = _read_some(response)
+                if response.status == 404:  # it may have another model now
+                    address.suspect = True
+                    self._verify(address)
                 raise refusal(address.url, response.status, data, headers_of(response), self._keyed)
             except (ServerUnreachable, ServerModelChanged) as error:
                 failure = error

@@ -236,5 +236,6 @@ def describe_break(error: BaseException) -> str:
     if "CERTIFICATE" in said.upper():
         return "its certificate is not trusted; name its authority's with ca_file"
     if isinstance(error, httpcore.ProtocolError):
-        return "it ended the connection" if "disconnect" in said or "ended" in said else "it does not speak HTTP"
+        ended = any(word in said for word in ("disconnect", "closed", "ended"))
+        return "it ended the connection" if ended else "it does not speak HTTP"
     return " ".join(said.split())[:120] or "the connection broke"

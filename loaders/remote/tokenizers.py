@@ -126,9 +126,22 @@ class ServerTokenizer:
         return re.compile("|".join(map(re.escape, longest_first)))
 
     def _find_control(self, names: Iterable[str]) -> dict[str, int]:
-        """Those of the names that are control tokens: one token each, and several as plain text."""
+        """Those of the names that are control tokens: one token each, and several as plain text.
+
+        In two questions where the server tells the pieces, else one by one. Raises: UserError.
+        """
         found: dict[str, int] = {}
-        for name in list(dict.fromkeys(each for each in names if each))[:_MOST_MARKS]:
+        unique = list(dict.fromkeys(each for each in names if each))[:_MOST_MARKS]
+        both = [self._ask("\n".join(unique), False, special) for special in (True, False)]
+        if both[0][1] is not None and both[1][1] is not None:
+            plain = {*both[1][0]}
+            pieces = dict(zip(both[0][1], both[0][0], strict=True))
+            found = {
+                name: pieces[data] for name in unique if (data := name.encode()) in pieces and pieces[data] not in plain
+            }
+            self._pieces.update({token: name.encode() for name, token in found.items()})
+            return found
+        for name in unique:
             with contextlib.suppress(UserError):
                 ids = self._fetch(name, False, True)
                 if len(ids) == 1 and (self._splits or len(self._fetch(name, False, False)) > 1):
