@@ -13,15 +13,21 @@ from dataclasses import dataclass
 #: Seconds for which an address that failed is left out, if there are others.
 LEFT_OUT = 15.0
 
+#: Seconds without an answer after which a server may have been started again with another model.
+TRUSTED = 10.0
+
 
 @dataclass
 class Address:
-    """One of them. `suspect`: it has failed, so another model may be there when it comes back."""
+    """One of them. `suspect`: it has failed, so another model may be there when it comes back; `seen`: when it last
+    answered.
+    """
 
     url: str
     running: int = 0
     out_until: float = 0.0
     suspect: bool = False
+    seen: float = float("-inf")
     served: int = 0  # requests so far
 
 
@@ -66,4 +72,8 @@ class Addresses:
     def restore(self, address: Address) -> None:
         """It answers, with the right model."""
         with self._lock:
-            address.out_until, address.suspect = 0.0, False
+            address.out_until, address.suspect, address.seen = 0.0, False, self._now()
+
+    def is_trusted(self, address: Address) -> bool:
+        """Whether it has answered a moment ago, and not failed since."""
+        return not address.suspect and self._now() - address.seen < TRUSTED

@@ -96,6 +96,7 @@ class Server:
                 notes.append(str(error))
                 continue
             found = found or chosen
+            self.addresses.restore(address)
         if found is None:
             raise failures[0]
         self.model = found
@@ -174,6 +175,7 @@ class Server:
                 response = self._post(address, request, call)
                 if response.status == 200:
                     kept = True
+                    self.addresses.restore(address)
                     return SentReply(address, response, self.addresses)
                 data = _read_some(response)
                 if response.status == 404:  # it may have another model now
@@ -236,8 +238,8 @@ class Server:
         self._connections.close()
 
     def _verify(self, address: Address) -> None:
-        """After a failure, another model may be there. Raises: UserError."""
-        if address.suspect:
+        """After a failure or a pause, another model may be there. Raises: UserError."""
+        if not self.addresses.is_trusted(address):
             served = self.models_at(address)
             if not any(each.names & self._served for each in served):
                 self.addresses.leave_out(address)

@@ -362,6 +362,17 @@ def test_another_model_there_now(connect: Open) -> None:
         assert text_of(model, Request(encode("abc"))) == "back"
 
 
+def test_another_model_after_a_pause_without_requests(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing fails then: the connection is simply a new one."""
+    with ScriptedServer() as server:
+        model = connect(server)
+        server.model = "other"
+        monkeypatch.setattr("loaders.remote.addresses.TRUSTED", 0.0)
+        with pytest.raises(ServerModelChanged, match="now it has other"):
+            text_of(model, Request(encode("abc")))
+        assert server.bodies == []
+
+
 def test_the_wanted_model_is_not_there(connect: Open) -> None:
     with ScriptedServer() as server:
         assert connect(server, model="folder/tiny").name == "tiny"
