@@ -1,7 +1,7 @@
 """A model on llama-server, asked through our API and straight: what we cost.
 
 `python -m bench remote`. The same client sends the same requests to both, one at a time and 16 together. llama-server
-has one thread, as the engine, our server and the client share this machine. `--quick` measures fewer rounds.
+has one thread, as the engine, our server and the client share this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.figure import ROOT, Figure, Side, in_turn, write
 from bench.llama_programs import free_port
 from bench.llama_server import Run, llama_server, together
 
-TOKENS, MANY, ROUNDS = 192, 16, 7
+TOKENS, MANY, ROUNDS = 128, 16, 5
 PROMPT = "Once upon a time there was a lighthouse, and in it lived "
 
 
@@ -88,15 +88,14 @@ def cpu_per_token(host: str, process: psutil.Process, prompts: list[str]) -> flo
 
 
 def main() -> None:
-    rounds = 3 if "--quick" in sys.argv else ROUNDS
     prompts = [f"{PROMPT}{number}" for number in range(MANY)]
     with llama_server(1, parallel=MANY, n_ctx=512 * MANY) as url, our_server(url) as (ours, process):
         straight = url.removeprefix("http://")
-        one = in_turn(rounds, lambda: ask(ours, PROMPT).speed, lambda: ask(straight, PROMPT).speed)
+        one = in_turn(ROUNDS, lambda: ask(ours, PROMPT).speed, lambda: ask(straight, PROMPT).speed)
         first = in_turn(
-            3 * rounds, lambda: 1000 * ask(ours, PROMPT, 8).to_first, lambda: 1000 * ask(straight, PROMPT, 8).to_first
+            3 * ROUNDS, lambda: 1000 * ask(ours, PROMPT, 8).to_first, lambda: 1000 * ask(straight, PROMPT, 8).to_first
         )
-        many = in_turn(rounds, lambda: at_once(ours, prompts), lambda: at_once(straight, prompts))
+        many = in_turn(ROUNDS, lambda: at_once(ours, prompts), lambda: at_once(straight, prompts))
         costs = [cpu_per_token(ours, process, each) for each in ([PROMPT], prompts)]
     later = statistics.median(first[0]) - statistics.median(first[1])
     names = ("through us", "straight")

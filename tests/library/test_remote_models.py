@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from errors import InvalidInput, InvalidName
+from loaders import LOADERS
 from loaders.remote.entry import read_entry
 from modules.config.flags import LaunchOptions, ServerFlags
 from modules.config.paths import Paths
+from modules.library.fit_badges import FitBadges
 from modules.library.model_catalog import ModelCatalog
 from modules.library.model_manager import ModelManager
+from modules.library.model_settings import ModelSettings
 from modules.library.remote_models import RemoteModels
 from modules.library.startup import Startup, wants_demo
+from modules.library.system_memory import SystemMemory
 
 
 @pytest.fixture
@@ -26,13 +30,17 @@ def entry_of(paths: Paths, name: str) -> dict[str, object]:
     return read_entry(paths.models / name).values()
 
 
-def test_an_entry_is_a_model_like_the_others(remotes: RemoteModels, paths: Paths, shelf: ModelCatalog) -> None:
+def test_an_entry_is_a_model_like_the_others(
+    remotes: RemoteModels, paths: Paths, shelf: ModelCatalog, models: ModelManager
+) -> None:
     name = remotes.add("http://10.0.0.5:8000/v1", kind="vLLM")
     assert name == "10.0.0.5-8000.remote.yaml"
     assert name in shelf.names()
     item = shelf.find("10.0.0.5-8000")
     assert (item.name, item.size, item.problem) == (name, 0, None)
     assert "http://10.0.0.5:8000" in item.format
+    badges = FitBadges(models, ModelSettings(paths), SystemMemory(), LOADERS)
+    assert badges.of(item) == ""  # it takes nothing here
     (paths.models / "bad.remote.yaml").write_text("url: ''\n")
     assert "url is missing" in (shelf.find("bad").problem or "")
     (paths.models / "other.yaml").write_text("url: x\n")
