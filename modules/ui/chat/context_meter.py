@@ -1,7 +1,7 @@
 """How much of the model's context the chat takes with the text in the message box: a bar and a number beside it.
 
-The earlier messages are counted by the last reply's own record; only the typed text is counted anew. It must not know
-how a prompt is built.
+The earlier messages are counted by the last reply's own record; only the typed text is counted each time. It must not
+know how a prompt is built.
 """
 
 from __future__ import annotations
