@@ -264,6 +264,12 @@ class OutOfGpuMemory(EngineFailed):
         )
 
 
+class Overloaded(Unavailable):
+    """A server that takes no more requests now; perhaps after `seconds` (0: unknown)."""
+
+    seconds = 0
+
+
 # --- requests ----------------------------------------------------------------------------------------------------
 
 

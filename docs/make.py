@@ -19,6 +19,7 @@ from docs.cards import cards_table  # noqa: E402
 from docs.model_sizes import models_table  # noqa: E402
 from loaders import LOADERS  # noqa: E402
 from loaders.params import GROUPS, SamplingParams  # noqa: E402
+from loaders.remote.kinds import KINDS  # noqa: E402
 from modules.config.atomic import write_text  # noqa: E402
 from modules.config.flag_table import render_ignored, render_table  # noqa: E402
 from modules.extensions.hooks import HOOKS  # noqa: E402
@@ -79,6 +80,23 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def servers_table() -> str:
+    """What the kinds of servers can do: abilities, and the parameters that not all of them have."""
+    kinds = list(KINDS.values())
+    missing = [kind.unsupported() for kind in kinds]
+    lines = [f"| | {' | '.join(kind.name for kind in kinds)} |", f"| --- |{' --- |' * len(kinds)}"]
+    titles = {"tokens": "its tokenizer", "logits": "logits of the next token", "score": "log-probabilities of prompts"}
+    rows = [([name], title) for name, title in titles.items()]
+    groups: dict[tuple[bool, ...], list[str]] = {}
+    for name in SamplingParams.knobs():
+        groups.setdefault(tuple(name not in each for each in missing), []).append(name)
+    rows += [(names, ", ".join(f"`{name}`" for name in names)) for can, names in groups.items() if not all(can)]
+    for names, title in rows:
+        cells = ["" if names[0] in each else "yes" for each in missing]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def flags_table() -> str:
     """The command line's flags."""
     return render_table(LOADERS)
@@ -99,6 +117,7 @@ TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/samplers.md", "knobs", knobs_table),
     ("docs/loader-options.md", "options", options_table),
     ("docs/training.md", "settings", settings_table),
+    ("docs/cluster.md", "servers", servers_table),
 )
 
 

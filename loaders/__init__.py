@@ -13,8 +13,9 @@ from loaders.exllamav2_hf.loader import ExLlamaV2HF
 from loaders.huggingface.loader import Transformers
 from loaders.llamacpp.loader import LlamaCpp
 from loaders.llamacpp_hf.loader import LlamaCppHF
+from loaders.remote.loader import Remote
 
-_ALL: tuple[type[Loader], ...] = (LlamaCpp, ExLlamaV2, Transformers, LlamaCppHF, ExLlamaV2HF)
+_ALL: tuple[type[Loader], ...] = (LlamaCpp, ExLlamaV2, Transformers, LlamaCppHF, ExLlamaV2HF, Remote)
 
 #: Every loader by its name for users, in menu order.
 LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in _ALL})

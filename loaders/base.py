@@ -25,6 +25,9 @@ from loaders.forecast import Forecast
 from loaders.gpus import Gpu
 from loaders.params import LoadOptions, SamplingParams
 
+#: What a model can do besides the knobs: each may be a key of its `unsupported`.
+ABILITIES: tuple[str, ...] = ("tokens", "logits", "score", "embeddings", "lora", "processors")
+
 #: Called while loading with the fraction done (0 to 1) and the current step; returning False cancels the load.
 Progress = Callable[[float, str], bool]
 
@@ -189,6 +192,7 @@ class Model(ABC):
 
     name: str
     loader: str
+    #: Without the ability `tokens` a stand-in: its ids are not the model's, and their number is an estimate.
     tokenizer: Tokenizer
     context_length: int
     #: Bytes in memory, weights and cache together; 0 if unknown.
@@ -198,6 +202,10 @@ class Model(ABC):
     notes: Sequence[str] = ()
     #: Knobs and features that this model cannot honour, each with the reason in one sentence.
     unsupported: Mapping[str, str] = {}
+    #: Abilities that are there in part only, each with the sentence to show with their results.
+    caveats: Mapping[str, str] = {}
+    #: Where its chat template comes from: "from ...".
+    template_place: str = "the model's folder"
     #: The active adapters, in the order in which they were given.
     loras: Sequence[Lora] = ()
 
@@ -205,16 +213,22 @@ class Model(ABC):
         """Whether this knob or feature is supported; if not, `unsupported[name]` says why."""
         return name not in self.unsupported
 
+    def require(self, ability: str) -> None:
+        """Raises: Unsupported, with the reason, if it is not supported."""
+        if not self.supports(ability):
+            raise Unsupported(self.unsupported[ability])
+
     @abstractmethod
     def generate(self, request: Request) -> TokenStream:
         """Start generating; the stream may be read by any one thread. Raises: UserError for a bad request."""
 
-    @abstractmethod
     def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
         """The raw logits after the request's prompt (with guidance, if requested), shape (n_vocab,).
 
-        Raises: UserError, as `generate` does.
+        Raises: UserError, as `generate` does; Unsupported.
         """
+        del request
+        raise Unsupported(self.unsupported.get("logits", f"{self.loader} does not provide logits."))
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
         """For every token whether a text of this GBNF grammar may begin with it, shape (n_vocab,).
@@ -224,15 +238,18 @@ class Model(ABC):
         del grammar
         raise Unsupported(self.unsupported.get("grammar_string", f"{self.loader} does not support grammars."))
 
-    @abstractmethod
     def score(
         self, ids: Sequence[int], cancel: threading.Event | None = None, start: int = 0
     ) -> npt.NDArray[np.float32]:
         """The natural-log probability of each token but the first, given those before it; shape (len(ids) - 1,).
 
         `start` skips that many of them, and the time to compute them. Raises: UserError, as `generate` does;
-        EngineFailed when cancelled.
+        EngineFailed when cancelled; Unsupported.
         """
+        del ids, cancel, start
+        raise Unsupported(
+            self.unsupported.get("score", f"{self.loader} does not provide log-probabilities of prompts.")
+        )
 
     def embed(self, texts: Sequence[Sequence[int]], cancel: threading.Event | None = None) -> npt.NDArray[np.float32]:
         """One normalized vector per text, shape (texts, dimensions).
@@ -283,6 +300,8 @@ class Loader(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     Options: ClassVar[type[LoadOptions]]
+    #: Whether the model computes here, so that a process of its own keeps its crashes away from the program.
+    computes: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

@@ -48,6 +48,7 @@ from modules.library.model_manager import ModelManager
 from modules.library.model_memory import ModelLimits
 from modules.library.model_router import ModelRouter, RoutingRules
 from modules.library.model_settings import ModelSettings
+from modules.library.remote_models import RemoteModels
 from modules.library.system_memory import SystemMemory
 from modules.prompts.drafts import Drafts
 from modules.prompts.named_texts import NamedTexts
@@ -78,6 +79,7 @@ class App:
     components: dict[str, Any]  # of the page, under the original's names: used by extensions
     downloads: DownloadManager
     hub_token: HubToken
+    remote_models: RemoteModels
     system_memory: SystemMemory
     badges: FitBadges
     presets: Presets
@@ -156,6 +158,7 @@ class App:
             components=components,
             downloads=DownloadManager(paths),
             hub_token=HubToken(paths),
+            remote_models=RemoteModels(paths),
             system_memory=machine,
             badges=FitBadges(models, model_settings, machine, LOADERS),
             presets=Presets(paths),
@@ -226,6 +229,16 @@ class App:
         """
         self.session.rights.check(user)
         return self.extensions.install(name)
+
+    def add_remote_model(
+        self, url: str, *, name: str = "", kind: str = "", model: str = "", key: str = "", user: str | None = None
+    ) -> str:
+        """Add a model on another server; everybody's prompts will go there. `user`: the account of the request.
+
+        Returns its name in the catalog. Raises: UserError.
+        """
+        self.session.rights.check(user)
+        return self.remote_models.add(url, name=name, kind=kind, model=model, key=key)
 
     def use_named_loras(self) -> None:
         """Apply the adapters of --lora, if there are any. Raises: as `use_loras`."""

@@ -44,6 +44,7 @@ class LlamaCppModel(QueuedModel):
     """One model, one context, one engine."""
 
     loader = "llama.cpp"
+    template_place = "the GGUF"
     _engine: BatchEngine
     unsupported: Mapping[str, str] = UNSUPPORTED
 

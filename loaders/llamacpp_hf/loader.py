@@ -86,6 +86,7 @@ def build_hf_model(found: LoadedGGUF, options: LlamaCppHFOptions, limits: Engine
     from loaders.hf_common.model import HFBackend, HFModel
     from loaders.hf_common.pretrained import DecoderForCausalLM
     from loaders.hf_common.search import BeamAndContrastiveSearch
+    from loaders.llamacpp.model import LlamaCppModel
     from loaders.llamacpp.native import trim_heap
     from loaders.llamacpp_hf.decoder import LlamaCppDecoder
 
@@ -116,7 +117,9 @@ def build_hf_model(found: LoadedGGUF, options: LlamaCppHFOptions, limits: Engine
         },
     )
     notes = [*found.notes, reason]
-    return HFModel(found.name, LlamaCppHF.name, backend, tokenizer, ends, options, notes, found.memory)
+    model = HFModel(found.name, LlamaCppHF.name, backend, tokenizer, ends, options, notes, found.memory)
+    model.template_place = LlamaCppModel.template_place
+    return model
 
 
 def _tokenizer(found: LoadedGGUF) -> tuple[Tokenizer, frozenset[int], str]:

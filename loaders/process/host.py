@@ -217,9 +217,11 @@ def _logged(error: BaseException) -> BaseException:
 
 def _describe(model: Model) -> wire.ReadyMessage:
     own = model.tokenizer
-    fields = {name: getattr(model, name) for name in ("name", "loader", "context_length", "memory", "options")}
+    names = ("name", "loader", "context_length", "memory", "options", "template_place")
+    fields = {name: getattr(model, name) for name in names}
+    fields |= {"notes": tuple(model.notes), "loras": tuple(model.loras)}
     return wire.ReadyMessage(
-        {**fields, "notes": tuple(model.notes), "unsupported": dict(model.unsupported), "loras": tuple(model.loras)},
+        {**fields, "unsupported": dict(model.unsupported), "caveats": dict(model.caveats)},
         {
             **{name: getattr(own, name) for name in ("n_vocab", "bos_token", "eos_token", "chat_template")},
             "end_ids": frozenset(own.end_ids),

@@ -35,10 +35,13 @@ _SHORT = 0.5  # seconds that the page waits for the queue: it asks again soon
 
 
 def load_model(loader: type[Loader], path: Path, options: LoadOptions, progress: Progress) -> Model:
-    """As `loader.load`, in a separate process; in this one if no process can be started, which is logged.
+    """As `loader.load`, in a separate process; in this one if no process can be started, which is logged, or if the
+    model does not compute here.
 
     If it is cancelled or fails, the process ends at once. Raises: UserError.
     """
+    if not loader.computes:
+        return loader.load(path, options, progress)
     if not progress(0.0, _STARTING):
         raise LoadCancelled
     try:
@@ -117,6 +120,8 @@ class ProcessModel(Model):
         self.options: LoadOptions = given["options"]
         self.notes: Sequence[str] = given["notes"]
         self.unsupported: Mapping[str, str] = given["unsupported"]
+        self.caveats: Mapping[str, str] = given["caveats"]
+        self.template_place: str = given["template_place"]
         self.loras: Sequence[Lora] = given["loras"]
         self.tokenizer: RemoteTokenizer = RemoteTokenizer(process, ready.tokenizer)
         self._warning = ""

@@ -84,6 +84,22 @@ class ServerFlags(Knobs):
         False, group="loader",
         help="Refuse API requests for a model that is not loaded (404) instead of answering with another model.",
     )  # fmt: skip
+    remote: str = knob(
+        "", group="loader",
+        help="The address of another server (vLLM, SGLang, llama-server, TabbyAPI, or any with OpenAI's routes) whose "
+        "model is used, such as http://192.168.0.5:8000; several of the same model separated by commas. It is added "
+        "to the models folder.",
+    )  # fmt: skip
+    remote_kind: str = knob(
+        "", group="loader",
+        help="The kind of the server of --remote: vllm, sglang, llama-server, tabbyapi or openai. Default: asked.",
+    )  # fmt: skip
+    remote_model: str = knob(
+        "", group="loader", help="The name of the model on the server of --remote. Default: the first in its list."
+    )
+    remote_key_env: str = knob(
+        "", group="loader", help="The environment variable that contains the key for the server of --remote."
+    )
     embedding_model: str = knob(
         "", group="loader",
         help="The model for /v1/embeddings. It is loaded at the first such request, in addition to the others.",

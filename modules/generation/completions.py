@@ -228,6 +228,8 @@ class CompletionService:
         begun = ask.context or self._extensions.begin(ask.params, words=session)
         context = replace(begun, params=ask.params) if ask.context else begun
         model, params = session.model, context.params
+        if not all(isinstance(each, str) for each in ask.prompts):
+            model.require("tokens")
         alternatives = ask.alternatives
         if count > ask.n and alternatives is None:
             alternatives = 0  # the best one is the most likely one

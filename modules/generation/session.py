@@ -123,12 +123,17 @@ class ModelSession:
         return _context(self.model, self.params(params))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without a start token. Raises: InvalidInput."""
+        """The ids of a text, without a start token. Raises: InvalidInput, Unsupported."""
+        self.model.require("tokens")
         encode_utf8(text)
         return self.model.tokenizer.encode(text, add_bos=False, special=True)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids. Raises: InvalidToken."""
+        """The text of token ids. Raises: InvalidToken, Unsupported."""
+        self.model.require("tokens")
+        return self._text_of(ids)
+
+    def _text_of(self, ids: Sequence[int]) -> str:
         tokenizer = self.model.tokenizer
         return b"".join(tokenizer.piece(token, special=True) for token in ids).decode("utf-8", "replace")
 
@@ -178,7 +183,7 @@ class ModelSession:
             params=params,
             logits=logits,
             seconds=time.monotonic() - began,
-            warnings=tuple(unsupported_warnings(model, params)),
+            warnings=(*unsupported_warnings(model, params), *_caveats(model, "logits")),
         )
 
     def embed(self, inputs: Sequence[str | Sequence[int]], cancel: threading.Event | None = None) -> Embeddings:
@@ -226,7 +231,7 @@ class ModelSession:
         stop = [*stop, *parse_quoted_strings(params.custom_stopping_strings)]
         compile_banned_strings(params.banned_strings, params.banned_strings_ignore_case)  # the engine would raise late
         if extensions.has("custom_generate_reply") and context.state:
-            question = prompt if isinstance(prompt, str) else self.decode(prompt)
+            question = prompt if isinstance(prompt, str) else self._text_of(prompt)
             if writer := extensions.reply(question, question, context, stop):
                 return stream_extension_reply(*writer, context, stop)
         ids = self.ids(prompt, params, context)
@@ -238,11 +243,16 @@ class ModelSession:
         else:
             new = params.max_new_tokens if max_tokens is None else max_tokens
         thought = None
-        if reading and not params.grammar_string.strip():
-            thought = ThoughtBudget(reading, model.tokenizer, thinking_budget)
         changing = extensions.processors(ids, context) if context.state else ()
+        if not model.supports("processors"):
+            if changing or thinking_budget is not None:
+                what = "thinking_budget has" if thinking_budget is not None else "Extensions that change logits have"
+                context.notes.append(f"{what} no effect: {model.unsupported['processors']}")
+            changing = ()
+        elif reading and not params.grammar_string.strip():
+            thought = ThoughtBudget(reading, model.tokenizer, thinking_budget)
         begun = b""
-        if params.token_healing:
+        if params.token_healing and model.supports("token_healing"):
             if params.grammar_string.strip():
                 context.notes.append("token_healing has no effect with a grammar.")
             else:
@@ -308,6 +318,10 @@ def unsupported_warnings(model: Model, params: SamplingParams) -> list[str]:
         if not knob.is_neutral(value) and not model.supports(name):
             found.append(f"{name} has no effect: {model.unsupported[name]}")
     return found
+
+
+def _caveats(model: Model, ability: str) -> list[str]:
+    return [model.caveats[ability]] if ability in model.caveats else []
 
 
 def _negative_ids(model: Model, params: SamplingParams) -> Sequence[int]:

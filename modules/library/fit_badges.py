@@ -16,6 +16,7 @@ from loaders.base import Loader
 from loaders.forecast import Forecast
 from loaders.gpus import Gpu
 from loaders.params import LoadOptions
+from loaders.remote.entry import is_entry
 from modules.library.model_catalog import ModelEntry
 from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
@@ -52,7 +53,9 @@ class FitBadges:
         return found
 
     def of(self, item: ModelEntry) -> str:
-        """A few words; "" if unknown."""
+        """A few words; "" if unknown, or if it is on another server."""
+        if is_entry(item.path):
+            return ""
         settings = self._settings_of(item)
         if settings is None:
             return self._machine.fits(item.size)

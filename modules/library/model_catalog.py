@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from errors import ModelFileError, UnknownName
+from errors import BadFile, ModelFileError, UnknownName
 from loaders.llamacpp.gguf import read_header, split_parts
+from loaders.remote.entry import SUFFIX, is_entry, read_entry
 from modules.config.paths import Paths
 from modules.library.hf_folder import read_folder
 
@@ -35,9 +36,9 @@ class ModelEntry:
     """One model in the catalog. `size` in bytes; unknown values are "" or 0."""
 
     name: str
-    path: Path  # the GGUF (its first part), or the folder
+    path: Path  # the GGUF (its first part), the folder, or the .remote.yaml
     size: int = 0
-    format: str = ""  # GGUF, Transformers, EXL2, GPTQ ...
+    format: str = ""  # GGUF, Transformers, EXL2, GPTQ ...; of a model on servers, their addresses
     architecture: str = ""
     quantization: str = ""
     context_length: int = 0
@@ -93,7 +94,7 @@ class ModelCatalog:
             known = self._known.get(name)
         if known and known[0] == stamp:
             return known[1]
-        item = replace(_read(name, path), size=sum(size for _, _, size in stamp))
+        item = replace(_read(name, path), size=0 if is_entry(path) else sum(size for _, _, size in stamp))
         with self._lock:
             self._known[name] = (stamp, item)
         return item
@@ -113,6 +114,8 @@ def _read(name: str, path: Path) -> ModelEntry:
             has_template=folder.has_template,
             problem=folder.problem,
         )
+    if is_entry(path):
+        return _read_remote(name, path)
     if path.suffix.lower() != ".gguf":
         return ModelEntry(name, path, problem=_NOT_A_MODEL)
     try:
@@ -131,6 +134,14 @@ def _read(name: str, path: Path) -> ModelEntry:
         return ModelEntry(name, path, format="GGUF", problem=str(error))
 
 
+def _read_remote(name: str, path: Path) -> ModelEntry:
+    try:
+        entry = read_entry(path)
+    except BadFile as error:
+        return ModelEntry(name, path, problem=str(error))
+    return ModelEntry(name, path, format=", ".join(entry.addresses), architecture=entry.kind)
+
+
 def _entries(folder: Path) -> Iterator[Path]:
     try:
         entries = list(folder.iterdir())
@@ -143,6 +154,8 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _is_skipped(name: str) -> bool:
     lower = name.lower()
+    if lower.endswith(SUFFIX) and not lower.startswith("."):  # a model on a server
+        return False
     return (
         lower.startswith((".", "mmproj"))  # hidden files, and a model's image projector, which is not a model by itself
         or lower.endswith(_SKIPPED_ENDINGS)
@@ -201,11 +214,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def loose_name(name: str, folder: str) -> str:
-    """A name as it is compared: without case, ".gguf" and the models folder's own name before it."""
+    """A name as it is compared: without case, ".gguf" or ".remote.yaml" and the models folder's own name before it."""
     path = Path(name.replace("\\", "/"))
     if len(path.parts) > 1 and path.parts[0] == folder:
         path = Path(*path.parts[1:])
     text = path.as_posix()
     if text.lower().endswith(".gguf"):
         text = split_parts(Path(text))[0].as_posix()
-    return text.lower().removesuffix(".gguf")
+    return text.lower().removesuffix(".gguf").removesuffix(SUFFIX)

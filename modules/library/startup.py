@@ -1,9 +1,9 @@
 """Chooses the model to load at startup, and loads it in the background.
 
-In this order: the one named by --model (`none` for none), the one chosen from --model-menu, the one that was loaded
-when the program last ended, the only one in the catalog; if the catalog is empty, the demo model, which is downloaded.
-With several models and no other information, the user chooses in the Model tab. This module must not know how a model
-is loaded, or how anything is shown.
+In this order: the one named by --model (`none` for none), that of --remote, the one chosen from --model-menu, the one
+that was loaded when the program last ended, the only one in the catalog; if the catalog is empty, the demo model, which
+is downloaded. With several models and no other information, the user chooses in the Model tab. This module must not
+know how a model is loaded, or how anything is shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from modules.library.demo_model import DemoModel
 from modules.library.last_model import LastModelFile
 from modules.library.model_catalog import ModelCatalog
 from modules.library.model_manager import ModelManager
+from modules.library.remote_models import RemoteModels
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class StartupChoice:
 
 def wants_demo(launch: LaunchOptions, shelf: ModelCatalog) -> bool:
     """Whether such a start downloads the demo model: no model is requested, and there is none."""
-    return not launch.server.model and not shelf.names()
+    return not launch.server.model and not launch.server.remote and not shelf.names()
 
 
 class Startup:
@@ -57,17 +58,23 @@ class Startup:
         self._models = models
         self._launch = launch
         self._demo = demo or DemoModel(paths)
+        self._remotes = RemoteModels(paths)
         self._memory = LastModelFile(paths)
         self._ask = ask
         self._loaded = loaded
 
     def choose(self) -> StartupChoice:
-        """Decide by names only: no header is read. Raises: UnknownName for a --model that does not exist."""
+        """Decide by names only: no header is read. An entry for --remote is written. Raises: UnknownName for a --model
+        that does not exist; InvalidInput, NotWritable for a --remote.
+        """
         asked = self._launch.server.model
+        remote = self._remotes.add_from_flags(self._launch.server) if self._launch.server.remote else ""
         if asked.lower() == "none":
             return StartupChoice("", "--model none was given")
         if asked:
             return self._named(asked)
+        if remote:
+            return StartupChoice(remote, "requested with --remote")
         names = self._shelf.names()
         if wants_demo(self._launch, self._shelf):
             return StartupChoice(

@@ -80,8 +80,7 @@ class Templates(NamedFiles):
 
     def detect(self, model: Model) -> tuple[str, str]:
         """The template that fits a model, and the reason: see `detect_for`. Raises: BadFile."""
-        place = "the GGUF" if model.loader.lower().startswith("llama") else "the model's folder"
-        return self.detect_for(model.name, model.tokenizer.chat_template, place)
+        return self.detect_for(model.name, model.tokenizer.chat_template, model.template_place)
 
     def detect_for(self, name: str, own: str | None, place: str) -> tuple[str, str]:
         """The template for a model of this name, with `own` as its included template from `place`, and the reason.

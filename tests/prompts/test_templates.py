@@ -150,7 +150,7 @@ def test_detected_in_the_stated_order(tmp_path: Path) -> None:
 
     def detected(name: str, own: str | None = None) -> tuple[str, str]:
         model = FakeModel(chat_template=own)
-        model.name, model.loader = name, "llama.cpp"
+        model.name, model.template_place = name, "the GGUF"
         return templates.detect(model)
 
     assert detected("x.gguf", "{{ 1 }}") == ("{{ 1 }}", "from the GGUF")

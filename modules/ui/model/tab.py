@@ -22,6 +22,7 @@ from modules.library.model_catalog import ModelEntry
 from modules.library.model_state import LoaderChoice
 from modules.ui.model.download_panel import DownloadPanel
 from modules.ui.model.forecast_view import forecast_html
+from modules.ui.model.remote_panel import RemotePanel
 from modules.ui.parameters import knob_controls
 from modules.ui.parts.events import Updates, on, show_info, then
 from modules.ui.parts.formatting import escape, format_gigabytes, format_thousands, join_facts, short_name
@@ -55,6 +56,7 @@ class ModelTab:
                     elem_id="fetch-demo",
                 )
                 self.downloads = DownloadPanel(app)
+                self.remote = RemotePanel(app)
                 gr.HTML(tr("model.where", folder=escape(app.paths.models)), elem_id="where")
             with gr.Column(elem_id="load"):
                 self._load_side()
@@ -127,12 +129,15 @@ class ModelTab:
         self._timer = timer
         state = [self.notes, self.load, self.cancel, self.unload, self.reload, self.loras_row, self.loras]
         self.downloads.wire(page, timer)
+        self.remote.wire()
         chosen = on(self.catalog.click, self._select, None, selected_outputs)
         on(page.load, partial(self._refresh, fresh=True), [self.chosen], selected_outputs)
         on(self.downloads.finished.change, self._refresh, [self.chosen], selected_outputs)
+        added = on(self.remote.added.change, self._refresh, [self.remote.added], selected_outputs)
         on([page.load, model.change], self._show_state, [self.chosen], state)
         shown = [
             chosen,
+            added,
             on(tab.select, None),
             on(self.refresh.click, self._refresh, [self.chosen], selected_outputs),
             on(self.loader.input, self._select_loader, [self.chosen, self.loader], selected_outputs, js=_AFTER_CHOICE),
@@ -331,7 +336,8 @@ def item_facts(item: ModelEntry) -> str:
     """Facts from the file: "0.1 GB · Q4_1 · 8k context · llama · GGUF · chat template"."""
     context = tr("model.context", n=format_thousands(item.context_length)) if item.context_length else ""
     template = tr("model.chat_template") if item.has_template else ""
-    return join_facts(format_gigabytes(item.size), item.quantization, context, item.architecture, item.format, template)
+    size = format_gigabytes(item.size) if item.size else ""
+    return join_facts(size, item.quantization, context, item.architecture, item.format, template)
 
 
 def title_html(item: ModelEntry | None) -> str:

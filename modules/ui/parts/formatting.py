@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from modules.ui.texts import tr
 
 #: File extensions that are omitted in the header.
-_SUFFIXES = (".gguf",)
+_SUFFIXES = (".gguf", ".remote.yaml")
 
 
 def escape(text: object) -> str:

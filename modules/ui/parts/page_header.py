@@ -116,7 +116,8 @@ def chip_text(app: App) -> str:
     if model is None:
         return tr("header.idle", name=short_name(state.idle)) if state.idle else tr("header.no_model")
     try:
-        size = format_gigabytes(model.memory or app.catalog.find(state.name).size)
+        taken = model.memory or app.catalog.find(state.name).size
+        size = format_gigabytes(taken) if taken else ""  # on a server, none here
     except UserError:  # its file was moved; the model is still loaded
         size = ""
     first = join_facts(short_name(state.name), state.loader, format_thousands(model.context_length), size)

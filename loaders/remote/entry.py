@@ -1,0 +1,149 @@
+"""A model on other servers as a file: models/NAME.remote.yaml with its addresses, kind, model and where its key is.
+
+The key itself is never in that file, which is shown, copied and shared: it is in an environment variable, or in a file
+that only its owner can read. This module must not know how servers are asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from errors import BadFile, InvalidInput, did_you_mean
+from loaders.remote.kinds import KINDS
+
+SUFFIX = ".remote.yaml"
+_FIELDS = ("url", "kind", "model", "key_file", "key_env", "ca_file")
+_LARGEST = 1 << 16  # bytes of a file
+_MOST = 64  # addresses
+_LONGEST_KEY = 8192
+#: A route that people copy together with the address.
+_ROUTE = re.compile(r"/(v1(/.*)?|completion|completions)?/*$")
+
+
+@dataclass(frozen=True)
+class RemoteEntry:
+    """`addresses` end without a slash; an empty `kind` or `model` is asked for. `base`: where relative paths begin."""
+
+    addresses: tuple[str, ...]
+    kind: str = ""
+    model: str = ""
+    key_file: str = ""
+    key_env: str = ""
+    ca_file: str = ""
+    base: Path = field(default=Path())
+
+    def key(self) -> str:
+        """The key, "" without one. Raises: InvalidInput."""
+        if self.key_env:
+            if not (key := os.environ.get(self.key_env, "").strip()):
+                raise InvalidInput(f"The environment variable {self.key_env}, which key_env names, is not set.")
+            return key
+        if not self.key_file:
+            return ""
+        path = self.base / self.key_file
+        try:
+            with path.open(encoding="utf-8") as file:
+                key = file.read(_LONGEST_KEY).strip()
+        except (OSError, UnicodeDecodeError):
+            raise InvalidInput(f"The key file {path} cannot be read. Enter the key again in the Model tab.") from None
+        if not key.isascii() or not key.isprintable():
+            raise InvalidInput(f"The key file {path} does not contain a key: one line of letters, digits and signs.")
+        return key
+
+    def values(self) -> dict[str, Any]:
+        """The contents of its file."""
+        url: Any = self.addresses[0] if len(self.addresses) == 1 else list(self.addresses)
+        named = {name: getattr(self, name) for name in _FIELDS[1:]}
+        return {"url": url, **{name: value for name, value in named.items() if value}}
+
+
+def is_entry(path: Path) -> bool:
+    """Whether a file is one of these, by its name."""
+    return path.name.lower().endswith(SUFFIX)
+
+
+def entry_name(path: Path) -> str:
+    """The model's name: that of the file without the suffix."""
+    return path.name[: -len(SUFFIX)] if is_entry(path) else path.name
+
+
+def read_entry(path: Path) -> RemoteEntry:
+    """The entry in a file. Raises: BadFile."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise BadFile(path, "it is too large for a server's entry")
+        values = yaml.load(
+            data.decode("utf-8-sig"), Loader=yaml.SafeLoader
+        )  # in Python: no crash if it is nested deeply
+    except OSError as error:
+        raise BadFile(path, error.strerror or "access was denied") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+        raise BadFile(path, "it is not YAML in UTF-8, such as `url: http://192.168.0.5:8000`") from None
+    if not isinstance(values, dict):
+        raise BadFile(path, "it does not contain `key: value` lines, such as `url: http://192.168.0.5:8000`")
+    try:
+        return parse_entry({str(name): value for name, value in values.items()}, path.parent)
+    except InvalidInput as error:
+        raise BadFile(path, str(error).rstrip(".")) from None
+
+
+def parse_entry(values: dict[str, Any], base: Path) -> RemoteEntry:
+    """An entry from untrusted values. Raises: InvalidInput."""
+    if "key" in values or "api_key" in values:
+        raise InvalidInput(
+            "A key does not belong into this file, which is shown and shared: write it into a file of its own and name "
+            "that with key_file, or into an environment variable and name that with key_env"
+        )
+    for name in values:
+        if name not in _FIELDS:
+            raise InvalidInput(f"Unknown field {name}.{did_you_mean(name, _FIELDS)} Fields: {', '.join(_FIELDS)}")
+    given = values.get("url")
+    urls = given if isinstance(given, list) else str(given or "").replace(",", " ").split()
+    if not urls:
+        raise InvalidInput("url is missing: the address of the server, such as http://192.168.0.5:8000")
+    if len(urls) > _MOST:
+        raise InvalidInput(f"url has more than {_MOST} addresses")
+    texts = {name: str(values.get(name) or "").strip() for name in _FIELDS[1:]}
+    if texts["kind"]:
+        texts["kind"] = _kind(texts["kind"])
+    return RemoteEntry(tuple(dict.fromkeys(parse_address(str(url)) for url in urls)), **texts, base=base)
+
+
+def parse_address(text: str) -> str:
+    """An address without a route: http://host:port. Raises: InvalidInput."""
+    text = text.strip()
+    full = text if "://" in text else f"http://{text}"
+    wrong = InvalidInput(f"{text[:200]!r} is not the address of a server, such as http://192.168.0.5:8000")
+    try:
+        parts = urlsplit(full)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not full.isascii() or re.search(r"\s", full):
+        raise wrong
+    if parts.username or parts.password:
+        raise InvalidInput("An address contains no names and keys: use key_file or key_env")
+    if parts.query or parts.fragment:
+        raise wrong
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{_ROUTE.sub('', parts.path)}"
+
+
+def _kind(text: str) -> str:
+    plain = text.lower().replace("_", "-").replace(" ", "-")
+    names = {name.replace("-", ""): name for name in KINDS}
+    found = names.get(plain.replace("-", "").replace(".", ""))
+    if not found:
+        raise InvalidInput(
+            f"Unknown kind of server {text[:80]!r}.{did_you_mean(text, KINDS)} Kinds: {', '.join(KINDS)}."
+        )
+    return found

@@ -1,0 +1,36 @@
+"""Server-sent events: the data of each event from pieces of bytes that are cut anywhere.
+
+Pure. It must not know what the data is.
+"""
+
+from __future__ import annotations
+
+_LARGEST = 64 << 20  # bytes of an event
+
+
+class EventTooLarge(ValueError):
+    """An event that does not end."""
+
+
+class EventReader:
+    """Feed it with `push`. Lines end with LF or CRLF; comments and other fields than `data` are skipped."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def push(self, piece: bytes) -> list[bytes]:
+        """The data of the events that are complete now. Raises: EventTooLarge."""
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > _LARGEST:
+            raise EventTooLarge(f"an event has more than {_LARGEST >> 20} MiB")
+        found: list[bytes] = []
+        for whole in lines:
+            line = whole[:-1] if whole.endswith(b"\r") else whole
+            if line.startswith(b"data:"):
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif not line and self._data:
+                found.append(b"\n".join(self._data) if len(self._data) > 1 else self._data[0])
+                self._data = []
+        return found

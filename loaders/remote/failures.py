@@ -1,0 +1,121 @@
+"""What goes wrong with a server, as sentences: what happened, at which address, and what to do.
+
+`refusal` turns a server's answer into one of them. It must not know how requests are sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from errors import EngineFailed, InvalidGrammar, InvalidInput, Overloaded, PromptTooLong, Unavailable, UserError
+from loaders import safe_json
+
+_LONGEST = 300  # characters of a server's own words
+_TOO_LONG = re.compile(r"(context|sequence|prompt|input)[^.]*(length|size|long|exceed)|exceed[^.]*context", re.I)
+_NUMBERS = re.compile(r"\d[\d,]*")
+
+
+class ServerUnreachable(Unavailable):
+    """No connection, or one that ended before anything was answered. `why` is a clause."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(
+            f"The server at {address} is not reachable: {why}. Start it, or correct its address in the Model tab."
+        )
+
+
+class ServerKeyRefused(Unavailable):
+    """The server wants a key, or another one."""
+
+    def __init__(self, address: str, sent: bool) -> None:
+        what = "refused the key" if sent else "requires a key"
+        super().__init__(f"The server at {address} {what}. Enter its key in the Model tab, then load the model again.")
+
+
+class ServerModelChanged(Unavailable):
+    """The server answers with another model than the one that was loaded."""
+
+    def __init__(self, address: str, wanted: str, served: str) -> None:
+        super().__init__(
+            f"The server at {address} no longer has the model {wanted}; now it has {served or 'none'}. "
+            "Load the model again in the Model tab to use that one."
+        )
+
+
+class ServerOverloaded(Overloaded):
+    """All addresses refuse more requests at the moment. `seconds`: what the server asked to wait, 0 if nothing."""
+
+    def __init__(self, address: str, why: str, seconds: int = 0) -> None:
+        again = f"in {seconds} seconds" if seconds else "in a moment"
+        super().__init__(f"The server at {address} takes no more requests now ({why}). Try again {again}.")
+        self.seconds = seconds
+
+
+class StreamCut(EngineFailed):
+    """The connection ended in the middle of a reply."""
+
+    def __init__(self, address: str, tokens: int, why: str) -> None:
+        count = "1 token" if tokens == 1 else f"{tokens:,} tokens"
+        super().__init__(
+            f"the connection to the server at {address} was lost after {count} ({why}). What had arrived is kept: "
+            "continue the reply when the server is back."
+        )
+
+
+def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], keyed: bool) -> UserError:
+    """The error for a server's answer that is not a success; `keyed`: a key was sent."""
+    said = _said(data)
+    if status in (401, 403):
+        return ServerKeyRefused(address, keyed)
+    if status in (429, 503):
+        return ServerOverloaded(address, said or f"status {status}", _seconds(headers.get("retry-after", "")))
+    if status in (502, 504):
+        return ServerUnreachable(address, said or f"its gateway answers with status {status}")
+    if status in (400, 413, 422):
+        if "grammar" in said.lower() or "schema" in said.lower():
+            return InvalidGrammar(f"the server at {address} cannot use it: {said}")
+        if _TOO_LONG.search(said):
+            return too_long(address, said, data)
+        return InvalidInput(f"The server at {address} refused the request: {said or f'status {status}'}.")
+    return EngineFailed(f"the server at {address} answered with status {status}{f': {said}' if said else ''}.")
+
+
+def too_long(address: str, said: str, data: bytes) -> UserError:
+    """The error for a prompt that does not fit there, with the server's own numbers if it gives them."""
+    numbers = _own_numbers(data) or sorted(int(each.replace(",", "")) for each in _NUMBERS.findall(said))[-2:]
+    if len(numbers) == 2:
+        room, length = sorted(numbers)
+        advice = f"Shorten it, or start the server at {address} with a larger context, then load the model again."
+        return PromptTooLong(length, room, advice)
+    return InvalidInput(f"The prompt is too long for the server at {address}: {said}. Shorten it.")
+
+
+def served_error(value: Any) -> str:
+    """The message in a server's error object; "" if there is none."""
+    error = value.get("error", value.get("detail", value.get("message"))) if isinstance(value, dict) else value
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or error.get("type")
+    return " ".join(error.split())[:_LONGEST].rstrip(". ") if isinstance(error, str) else ""
+
+
+def _said(data: bytes) -> str:
+    try:
+        return served_error(safe_json.loads(data))
+    except ValueError:
+        text = data[: 4 * _LONGEST].decode("utf-8", "replace").strip()
+        return "" if text.startswith("<") else " ".join(text.split())[:_LONGEST].rstrip(". ")
+
+
+def _own_numbers(data: bytes) -> list[int]:
+    """Those of llama-server: the prompt's tokens, and the context's."""
+    try:
+        error = safe_json.loads(data)["error"]
+        return [int(error["n_prompt_tokens"]), int(error["n_ctx"])]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _seconds(text: str) -> int:
+    return min(int(text), 86_400) if text.strip().isdecimal() else 0

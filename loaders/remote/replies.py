@@ -1,0 +1,127 @@
+"""What servers answer: their events as tokens, in the form of llama-server and in that of OpenAI's routes.
+
+Pure, except for looking up tokens. It must not know how events arrive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from errors import UserError
+from loaders.base import Alternative, Finish, Report, Token
+
+#: The id of a piece of text of which the server does not say which token it is.
+NO_ID = -1
+#: OpenAI's routes write ids of tokens so, if they are asked for them.
+_ID_MARK = "token_id:"
+
+Piece = Callable[[int], bytes]
+
+
+@dataclass
+class Event:
+    """One event: its tokens; why the reply has ended, if it has; the model that answers ("" if not said)."""
+
+    tokens: Sequence[Token] = ()
+    finish: Finish | None = None
+    model: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_llama_server(data: Any, report: Report, alternatives: int | None) -> Event:
+    """An event of /completion. Raises: KeyError, TypeError, ValueError, if it is none."""
+    text: str = data["content"]
+    ids: Sequence[int] = data.get("tokens") or ()
+    if data["stop"]:
+        timings = data.get("timings") or {}
+        cached = int(timings.get("cache_n", 0))
+        _reuse(report, cached, int(data.get("tokens_evaluated", report.prompt_tokens)))
+        report.drafted_tokens = int(timings.get("draft_n", 0))
+        report.accepted_tokens = int(timings.get("draft_n_accepted", 0))
+        cut = [f"The server cut the prompt to its context of {data.get('n_ctx', '?')} tokens."]
+        return Event(
+            [Token(NO_ID, text.encode())] if text else (),
+            Finish.LENGTH if data.get("stop_type") == "limit" else Finish.STOP,
+            str(data.get("model") or ""),
+            cut if data.get("truncated") else [],
+        )
+    known = data.get("completion_probabilities")
+    if known and alternatives is not None:
+        return Event([_with_logprobs(each, alternatives) for each in known])
+    if len(ids) == 1:
+        return Event((Token(ids[0], text.encode()),))
+    return Event(_tokens(ids, text.encode()))
+
+
+def _with_logprobs(entry: Any, alternatives: int) -> Token:
+    others = tuple(
+        Alternative(int(each["id"]), bytes(each["bytes"]), float(each["logprob"]))
+        for each in entry["top_logprobs"][:alternatives]
+    )
+    return Token(int(entry["id"]), bytes(entry["bytes"]), float(entry["logprob"]), others)
+
+
+def read_openai(data: Any, report: Report, piece: Piece) -> Event:
+    """An event of /v1/completions; `piece` looks up a token's bytes. Raises: KeyError, TypeError, ValueError."""
+    model = str(data.get("model") or "")
+    if usage := data.get("usage"):
+        details = usage.get("prompt_tokens_details") or {}
+        prompt = int(usage.get("prompt_tokens") or report.prompt_tokens)
+        _reuse(report, int(details.get("cached_tokens") or 0), prompt)
+    choices = data["choices"]
+    if not choices:
+        return Event(model=model)
+    choice = choices[0]
+    text, logprobs = choice.get("text") or "", choice.get("logprobs")
+    ids: Sequence[int] = choice.get("token_ids") or ()
+    tokens: Sequence[Token]
+    if logprobs and logprobs.get("tokens"):
+        tokens = _openai_logprobs(logprobs, ids, text, piece)
+    elif len(ids) == 1:
+        tokens = (Token(ids[0], text.encode()),)
+    else:
+        tokens = _tokens(ids, text.encode())
+    reason = choice.get("finish_reason")
+    finish = None if not reason else Finish.LENGTH if reason == "length" else Finish.STOP
+    return Event(tokens, finish, model)
+
+
+def _tokens(ids: Sequence[int], data: bytes) -> list[Token]:
+    """Several tokens whose text is known as a whole: the first one has it."""
+    if not ids:
+        return [Token(NO_ID, data)] if data else []
+    return [Token(ids[0], data), *(Token(each, b"") for each in ids[1:])]
+
+
+def _openai_logprobs(logprobs: Any, ids: Sequence[int], text: str, piece: Piece) -> list[Token]:
+    names = logprobs["tokens"]
+    values = logprobs.get("token_logprobs") or [None] * len(names)
+    tops = logprobs.get("top_logprobs") or [None] * len(names)
+    found = []
+    for index, (name, value, top) in enumerate(zip(names, values, tops, strict=True)):
+        token, data = _named(name, piece)
+        if token == NO_ID and index < len(ids):
+            token = ids[index]
+        if len(names) == 1:
+            data = text.encode()  # as it is written: names of tokens have marks for spaces and parts of characters
+        others = tuple(Alternative(*_named(other, piece), float(likely)) for other, likely in (top or {}).items())
+        found.append(Token(token, data, None if value is None else float(value), others))
+    return found
+
+
+def _named(name: str, piece: Piece) -> tuple[int, bytes]:
+    if name.startswith(_ID_MARK):
+        token = int(name.removeprefix(_ID_MARK))
+        with contextlib.suppress(UserError):
+            return token, piece(token)
+        return token, b""
+    return NO_ID, name.encode()
+
+
+def _reuse(report: Report, cached: int, prompt: int) -> None:
+    report.prompt_tokens = prompt
+    report.reused_tokens = min(cached, prompt)
+    report.reuse_reason = "by the server's cache" if cached else "the server had none of them"

@@ -1,0 +1,294 @@
+"""One model's servers: what they are asked, and where a request is sent.
+
+A request goes to the least busy address; one that fails is left out for a while, and another one is tried as long as
+nothing has arrived. An address that comes back is asked for its model first. It must not know the contract of models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore
+
+from errors import EngineFailed, ModelClosed, UserError
+from loaders import safe_json
+from loaders.base import Report, Request
+from loaders.remote.addresses import Address, Addresses
+from loaders.remote.connections import Answer, AnswerTooLarge, Call, Connections, headers_of
+from loaders.remote.entry import RemoteEntry
+from loaders.remote.failures import ServerModelChanged, ServerOverloaded, ServerUnreachable, refusal
+from loaders.remote.kinds import KINDS, LLAMA_SERVER, TABBY, ServerKind, kind_of_owner
+from loaders.remote.replies import Event, Piece, read_llama_server, read_openai
+from loaders.remote.stream import BROKEN, describe_break
+
+_QUICK = 10.0  # seconds for an answer that no model computes
+_LARGEST_ERROR = 1 << 16  # bytes of an answer that says what is wrong
+
+
+@dataclass
+class SentReply:
+    """`loaders.remote.stream.OpenReply`."""
+
+    address: Address
+    response: httpcore.Response
+    addresses: Addresses
+
+    def release(self) -> None:
+        self.response.close()
+        self.addresses.release(self.address)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a server says of a model in its list."""
+
+    name: str
+    names: frozenset[str]  # with its other names
+    owner: str
+    context_length: int = 0
+    n_vocab: int = 0
+
+
+class Server:
+    """May be used from several threads."""
+
+    def __init__(self, entry: RemoteEntry, *, connect: float, read: float) -> None:
+        """Time-outs in seconds. Raises: InvalidInput, for a key that cannot be read."""
+        key = entry.key()
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "text-generation-webui",
+        }
+        if key:
+            headers |= {"authorization": f"Bearer {key}"}
+        self._keyed = bool(key)
+        ca_file = entry.base / entry.ca_file if entry.ca_file else None
+        self._connections = Connections(headers, connect=connect, read=read, ca_file=ca_file)
+        self.addresses = Addresses(entry.addresses)
+        self._entry = entry
+        self.closed = False
+        self.kind: ServerKind = LLAMA_SERVER
+        self.model = ServedModel("", frozenset(), "")
+        self._served: frozenset[str] = frozenset()
+        #: Set by the model, which has the tokenizer: a token's bytes, and the text of ids.
+        self.piece: Piece = lambda _: b""
+        self.end_ids: frozenset[int] = frozenset()
+        self.text_of: Callable[[Sequence[int]], str] = lambda _: ""
+
+    # --- what is there ---
+
+    def find_model(self) -> list[str]:
+        """Ask every address for its models and decide on one. Returns notes. Raises: UserError if none answers."""
+        notes: list[str] = []
+        failures: list[UserError] = []
+        found: ServedModel | None = None
+        for address in self.addresses.all():
+            try:
+                served = self.models_at(address)
+                chosen = _choose(address, served, found.name if found else self._entry.model)
+            except UserError as error:
+                failures.append(error)
+                self.addresses.leave_out(address)
+                notes.append(str(error))
+                continue
+            found = found or chosen
+            self.addresses.restore(address)
+        if found is None:
+            raise failures[0]
+        self.model = found
+        self._served = found.names
+        self.kind = KINDS[self._entry.kind] if self._entry.kind else kind_of_owner(found.owner)
+        return notes
+
+    def models_at(self, address: Address) -> list[ServedModel]:
+        """Its list of models. Raises: UserError."""
+        value = self.json_at(address, "GET", "/v1/models")
+        entries = value.get("data") if isinstance(value, dict) else None
+        found = [_served(each) for each in entries or () if isinstance(each, dict) and each.get("id")]
+        if found and kind_of_owner(found[0].owner) is TABBY:  # it lists what is on its disk
+            found = [_served({"owned_by": TABBY.owner, **self.json_at(address, "GET", "/v1/model")})]
+        if not found:
+            raise EngineFailed(f"the server at {address.url} lists no models at /v1/models.")
+        return found
+
+    # --- asking ---
+
+    def json_at(self, address: Address, method: str, route: str, body: Any = None, read: float = _QUICK,
+                call: Call | None = None) -> Any:  # fmt: skip
+        """An answer in JSON. Raises: UserError."""
+        answer = self._ask(address, method, route, body, read, call)
+        if answer.status != 200:
+            raise refusal(address.url, answer.status, answer.data, answer.headers, self._keyed)
+        try:
+            return safe_json.loads(answer.data)
+        except ValueError:
+            raise EngineFailed(f"the server at {address.url} does not answer in JSON at {route}.") from None
+
+    def json(self, method: str, route: str, body: Any = None, read: float = _QUICK, call: Call | None = None) -> Any:
+        """As `json_at`, at the first address that answers. Raises: UserError."""
+        tried: list[Address] = []
+        failure: UserError | None = None
+        while (address := self.addresses.take(tried)) is not None:
+            tried.append(address)
+            try:
+                self._verify(address)
+                return self.json_at(address, method, route, body, read, call)
+            except (ServerUnreachable, ServerOverloaded, ServerModelChanged) as error:
+                failure = failure or error
+            finally:
+                self.addresses.release(address)
+        raise failure or ServerUnreachable("", "it has no address")
+
+    def _ask(self, address: Address, method: str, route: str, body: Any, read: float, call: Call | None) -> Answer:
+        if self.closed:
+            raise ModelClosed
+        data = b"" if body is None else json.dumps(body).encode()
+        for again in (True, False):
+            try:
+                return self._connections.ask(method, address.url + route, data, call=call, read=read)
+            except AnswerTooLarge:
+                raise EngineFailed(f"the server at {address.url} answers with far too much at {route}.") from None
+            except BROKEN as error:
+                if self.closed:
+                    raise ModelClosed from None
+                if call and call.aborted:
+                    raise
+                if not again or not _was_idle(error):
+                    self.addresses.leave_out(address)
+                    raise ServerUnreachable(address.url, describe_break(error)) from None
+        raise AssertionError
+
+    # --- replies (loaders.remote.stream.Sender) ---
+
+    def open(self, request: Request, call: Call, tried: list[Address]) -> SentReply:
+        """Raises: UserError; httpcore's errors if it has been cancelled."""
+        failure: UserError | None = None
+        while (address := self.addresses.take(tried)) is not None:
+            tried.append(address)
+            kept = False
+            try:
+                self._verify(address)
+                response = self._post(address, request, call)
+                if response.status == 200:
+                    kept = True
+                    self.addresses.restore(address)
+                    return SentReply(address, response, self.addresses)
+                data = _read_some(response)
+                if response.status == 404:  # it may have another model now
+                    address.suspect = True
+                    self._verify(address)
+                raise refusal(address.url, response.status, data, headers_of(response), self._keyed)
+            except (ServerUnreachable, ServerModelChanged) as error:
+                failure = error
+            except ServerOverloaded as error:
+                failure = error
+                self.addresses.leave_out(address, min(error.seconds, 15) or 1.0, suspect=False)
+            finally:
+                if not kept:
+                    call.leave()
+                    self.addresses.release(address)
+        raise failure or ServerUnreachable(", ".join(each.url for each in tried), "the connection broke")
+
+    def _post(self, address: Address, request: Request, call: Call) -> httpcore.Response:
+        body = json.dumps(self.body(request)).encode()
+        for again in (True, False):
+            try:
+                return self._connections.open("POST", address.url + self.kind.route, body, call)
+            except BROKEN as error:
+                if call.aborted:
+                    raise
+                if self.closed:
+                    raise ModelClosed from None
+                if not again or not _was_idle(error):
+                    self.addresses.leave_out(address)
+                    raise ServerUnreachable(address.url, describe_break(error)) from None
+        raise AssertionError
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """A request in the server's own form. Raises: UserError."""
+        prompt: str | list[int] = list(request.ids)
+        if not self.kind.ids:
+            prompt = self.text_of(request.ids)
+        return self.kind.fields(request, prompt, self.model.name)
+
+    def read(self, data: Any, report: Report, request: Request) -> Event:
+        if self.kind is LLAMA_SERVER:
+            event = read_llama_server(data, report, request.alternatives)
+        else:
+            event = read_openai(data, report, self.piece)
+        if event.tokens and event.tokens[-1].id in self.end_ids and not event.tokens[-1].data:
+            event.tokens = event.tokens[:-1]  # it only says that the reply ends
+        return event
+
+    def check_model(self, address: Address, model: str) -> None:
+        if model not in self._served:
+            self.addresses.leave_out(address)
+            raise ServerModelChanged(address.url, self.model.name, model)
+
+    def note_failure(self, address: Address) -> None:
+        self.addresses.leave_out(address)
+
+    def close(self) -> None:
+        """End everything."""
+        self.closed = True
+        self._connections.close()
+
+    def _verify(self, address: Address) -> None:
+        """After a failure or a pause, another model may be there. Raises: UserError."""
+        if not self.addresses.is_trusted(address):
+            served = self.models_at(address)
+            if not any(each.names & self._served for each in served):
+                self.addresses.leave_out(address)
+                raise ServerModelChanged(address.url, self.model.name, ", ".join(each.name for each in served[:3]))
+            self.addresses.restore(address)
+
+
+def _choose(address: Address, served: Sequence[ServedModel], wanted: str) -> ServedModel:
+    """Raises: ServerModelChanged, if the wanted one is not there."""
+    if not wanted:
+        return served[0]
+    for each in served:
+        if wanted in each.names:
+            return each
+    raise ServerModelChanged(address.url, wanted, ", ".join(each.name for each in served[:3]))
+
+
+def _served(entry: dict[str, Any]) -> ServedModel:
+    meta = entry.get("meta") if isinstance(entry.get("meta"), dict) else {}
+    assert isinstance(meta, dict)
+    names = {str(entry["id"]), *(str(each) for each in entry.get("aliases") or () if isinstance(each, str))}
+    own = entry.get("parameters")
+    if isinstance(own, dict):
+        meta = {**meta, "n_ctx": own.get("max_seq_len")}
+    length = entry.get("max_model_len") or entry.get("context_length") or meta.get("n_ctx") or 0
+    vocabulary = meta.get("n_vocab") or 0
+    return ServedModel(
+        str(entry["id"]),
+        frozenset(names),
+        str(entry.get("owned_by") or ""),
+        length if isinstance(length, int) else 0,
+        vocabulary if isinstance(vocabulary, int) else 0,
+    )
+
+
+def _was_idle(error: BaseException) -> bool:
+    """Whether a kept connection may just have been closed by the server, so that a new one works."""
+    return isinstance(error, (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError))
+
+
+def _read_some(response: httpcore.Response) -> bytes:
+    data = b""
+    try:
+        for part in response.iter_stream():
+            data += part
+            if len(data) > _LARGEST_ERROR:
+                break
+    except BROKEN:
+        pass
+    finally:
+        response.close()
+    return data

@@ -1,0 +1,241 @@
+"""A reply that a server writes: sent when it is first read, straight through, ended on both sides when it is cancelled.
+
+The reader's thread reads the connection itself, so that nothing waits in between. Another address is tried only while
+nothing has arrived. It must not know which kind of server it is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import httpcore
+
+from errors import EngineFailed, ModelClosed
+from loaders import safe_json
+from loaders.base import Finish, Report, Request, Token
+from loaders.cancel import CancelEvent
+from loaders.remote.addresses import Address
+from loaders.remote.connections import Call
+from loaders.remote.events import EventReader
+from loaders.remote.failures import ServerModelChanged, StreamCut, served_error
+from loaders.remote.replies import Event
+
+_END = b"[DONE]"
+#: What a broken connection raises.
+BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
+
+
+class OpenReply(Protocol):
+    """An answer whose headers have arrived, at one address."""
+
+    address: Address
+    response: httpcore.Response
+
+    def release(self) -> None:
+        """It has been read to its end, or is given up."""
+        ...
+
+
+class Sender(Protocol):
+    """Sends requests: `loaders.remote.server.Server`."""
+
+    closed: bool
+
+    def open(self, request: Request, call: Call, tried: list[Address]) -> OpenReply:
+        """Send it to an address that has not been tried, and add that to them. Raises: UserError."""
+        ...
+
+    def read(self, data: Any, report: Report, request: Request) -> Event:
+        """An event's tokens. Raises: KeyError, TypeError, ValueError."""
+        ...
+
+    def check_model(self, address: Address, model: str) -> None:
+        """Raises: ServerModelChanged, if an event names another model than the one that was loaded."""
+        ...
+
+    def note_failure(self, address: Address) -> None:
+        """Its connection broke: others are asked first for a while."""
+        ...
+
+
+class ServerStream:
+    """`loaders.base.TokenStream`. Read by one thread."""
+
+    def __init__(self, sender: Sender, request: Request, ended: Callable[[ServerStream], object]) -> None:
+        """`ended` is called when it is cancelled, from any thread; something must call `give_up` soon then."""
+        self.request = request
+        self.report = Report(prompt_tokens=len(request.ids), seed=request.params.seed)
+        self.first_token = 0.0
+        self._started = 0.0
+        self._sender = sender
+        self._call = Call()
+        self._reply: OpenReply | None = None
+        self._tried: list[Address] = []
+        self._pieces: Iterator[bytes] = iter(())
+        self._events = EventReader()
+        self._ready: deque[Token] = deque()
+        self._over: BaseException | None = None  # what further calls get
+        self._reading = threading.Lock()
+        self._ended = ended
+        if isinstance(request.cancel, CancelEvent):
+            request.cancel.listen(self._cancelled)
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        """The next token. Raises: UserError."""
+        while not self._ready:
+            if self._over is None:
+                with self._reading:
+                    self._try_to_receive()
+                if self._over is not None:
+                    self.give_up()
+                elif self.request.cancel.is_set():
+                    self._ended(self)  # whoever cancelled it may have found the connection in use
+            if self._over is not None and not self._ready:
+                raise self._over
+        return self._ready.popleft()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._over is None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the tokens after the first; 0 with fewer than two."""
+        seconds = self.report.decode_seconds
+        return (self.report.new_tokens - 1) / seconds if seconds > 0 else 0.0
+
+    def abort(self) -> None:
+        """End its connection: its reader gets an error."""
+        self._call.abort()
+
+    def give_up(self) -> None:
+        """Free its connection; waits until its reader has noticed that it has ended."""
+        with self._reading:
+            if isinstance(self.request.cancel, CancelEvent):
+                self.request.cancel.forget(self._cancelled)
+            self._release()
+            if self._over is None:
+                self._end(Finish.CANCELLED)
+
+    # --- inside, by one thread at a time ---
+
+    def _try_to_receive(self) -> None:
+        """Wait until there are tokens, or it is over. A broken connection is replaced if nothing has arrived."""
+        if self._over is not None:
+            return
+        try:
+            self._receive()
+        except BROKEN as error:
+            if self.request.cancel.is_set():
+                self._end(Finish.CANCELLED)
+            elif self._sender.closed:
+                self._over = ModelClosed()
+            elif self._reply:
+                self._sender.note_failure(self._reply.address)
+                if self.report.new_tokens:
+                    self._over = StreamCut(self._reply.address.url, self.report.new_tokens, describe_break(error))
+                self._release()  # and the next turn of the loop tries another address
+                self._events = EventReader()
+        except BaseException as error:
+            cancelled = self.request.cancel.is_set()
+            self._over = StopIteration() if cancelled else error
+            if cancelled:
+                self.report.finish = Finish.CANCELLED
+
+    def _receive(self) -> None:
+        if self._sender.closed:
+            raise ModelClosed
+        if self.request.cancel.is_set():
+            self._end(Finish.CANCELLED)
+            return
+        if self._reply is None:
+            self._started = self._started or time.monotonic()
+            self._reply = self._sender.open(self.request, self._call, self._tried)
+            self._pieces = self._reply.response.iter_stream()
+        while not self._ready and self._over is None:
+            piece = next(self._pieces, None)
+            if piece is None:
+                if self.report.finish is None:
+                    raise httpcore.RemoteProtocolError("it ended before the reply did")
+                self._end(self.report.finish)
+                return
+            for data in self._events.push(piece):
+                self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """One event. Raises: EngineFailed, ServerModelChanged."""
+        if data == _END:
+            if self.report.finish is not None:
+                for _ in self._pieces:  # the end of the answer, so that the connection can be used again
+                    pass
+                self._end(self.report.finish)
+            return
+        assert self._reply
+        url = self._reply.address.url
+        try:
+            value = safe_json.loads(data)
+            if isinstance(value, dict) and "error" in value:
+                raise EngineFailed(f"the server at {url} ended the reply: {served_error(value) or 'no reason given'}.")
+            event = self._sender.read(value, self.report, self.request)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EngineFailed(f"the server at {url} sent what is not a part of a reply ({error!r:.80}).") from None
+        if event.model:
+            try:
+                self._sender.check_model(self._reply.address, event.model)
+            except ServerModelChanged as changed:
+                if not self.report.new_tokens:
+                    raise
+                event.warnings.append(str(changed))
+        self.report.warnings += event.warnings
+        if event.tokens:
+            self._count(len(event.tokens))
+            self._ready.extend(event.tokens)
+        if event.finish is not None:
+            self.report.finish = event.finish
+
+    def _count(self, tokens: int) -> None:
+        now, report = time.monotonic(), self.report
+        if not self.first_token:
+            self.first_token = now
+            report.prompt_seconds = now - self._started
+        report.decode_seconds = now - self.first_token
+        report.new_tokens += tokens
+
+    def _end(self, finish: Finish) -> None:
+        self.report.finish = finish
+        self._over = StopIteration()
+
+    def _release(self) -> None:
+        self._call.leave()
+        if (reply := self._reply) is not None:
+            self._reply = None
+            reply.release()
+
+    def _cancelled(self) -> None:
+        self._call.abort()
+        self._ended(self)
+
+
+def describe_break(error: BaseException) -> str:
+    """Why a connection broke, as a clause."""
+    if isinstance(error, httpcore.ConnectTimeout):
+        return "nothing answers there"
+    if isinstance(error, httpcore.TimeoutException):
+        return "it said nothing for too long"
+    said = str(error).strip()
+    if "refused" in said:
+        return "it refuses connections"
+    if "CERTIFICATE" in said.upper():
+        return "its certificate is not trusted; name its authority's with ca_file"
+    if isinstance(error, httpcore.ProtocolError):
+        ended = any(word in said for word in ("disconnect", "closed", "ended"))
+        return "it ended the connection" if ended else "it does not speak HTTP"
+    return " ".join(said.split())[:120] or "the connection broke"

@@ -1,0 +1,141 @@
+"""The parts of the remote loader by themselves: events, entries, addresses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errors import BadFile, InvalidInput, UserError
+from loaders.remote.addresses import LEFT_OUT, Addresses
+from loaders.remote.entry import RemoteEntry, parse_address, parse_entry, read_entry
+from loaders.remote.events import EventReader
+from loaders.remote.failures import refusal
+from loaders.remote.kinds import OPENAI, SGLANG, TABBY, VLLM, kind_of_owner
+
+NOISE = st.sampled_from([b": comment", b"event: x", b"id: 3", b"retry: 5"])
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3), max_size=8),
+    st.lists(NOISE, max_size=3),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.lists(st.integers(1, 30), min_size=1, max_size=20),
+)
+@settings(max_examples=200, deadline=None)
+def test_events_are_the_same_however_they_are_cut(
+    values: list[dict[str, str]], noise: list[bytes], end: bytes, cuts: list[int]
+) -> None:
+    lines = [line for value in values for line in (*noise, b"data: " + json.dumps(value).encode(), b"")]
+    whole = b"".join(line + end for line in lines)
+    reader, found, at, turn = EventReader(), list[bytes](), 0, 0
+    while at < len(whole):
+        size = cuts[turn % len(cuts)]
+        found += reader.push(whole[at : at + size])
+        at, turn = at + size, turn + 1
+    assert [json.loads(each) for each in found] == values
+
+
+def test_an_event_of_several_lines_is_joined() -> None:
+    assert EventReader().push(b"data:a\ndata: b\n\ndata: c\n") == [b"a\nb"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        (" http://h/ ", "http://h"),
+        ("https://h:1/v1/", "https://h:1"),
+        ("http://h/v1/chat/completions", "http://h"),
+        ("http://h/completion", "http://h"),
+        ("https://h/llm/v1", "https://h/llm"),
+        ("[::1]:80", "http://[::1]:80"),
+    ],
+)
+def test_addresses_without_routes(text: str, address: str) -> None:
+    assert parse_address(text) == address
+    assert parse_address(address) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ftp://h", "http://", "http://h:x", "http://a b", "http://h?x=1", "http://u:p@h", "http://h:99999", "ü"],
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_address(text)
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_an_address_or_an_error(text: str) -> None:
+    try:
+        found = parse_address(text)
+    except UserError:
+        return
+    assert parse_address(found) == found
+
+
+def test_entries_come_back_as_they_were_written(tmp_path: Path) -> None:
+    values = {"url": "a:1, b:2", "kind": "llama.cpp".replace("llama.cpp", "Llama-Server"), "model": "m"}
+    entry = parse_entry(values, tmp_path)
+    assert entry == RemoteEntry(("http://a:1", "http://b:2"), "llama-server", "m", base=tmp_path)
+    assert parse_entry(entry.values(), tmp_path) == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "key: value"),
+        ("- a", "key: value"),
+        ("url: [", "not YAML"),
+        ("[" * 5000, "not YAML"),
+        ("model: x", "url is missing"),
+        ("url: a\nkind: vlm", "Did you mean vllm"),
+        ("url: a\nmodle: x", "Did you mean model"),
+        ("url: a\nkey: secret", "key_file"),
+        ("url: a\nx: " + "y" * 70_000, "too large"),
+        ("url: http://u:p@h", "no names and keys"),
+    ],
+)
+def test_wrong_entries_are_sentences(text: str, part: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.remote.yaml"
+    path.write_text(text)
+    with pytest.raises(BadFile, match=part) as failure:
+        read_entry(path)
+    assert "secret" not in str(failure.value)
+
+
+def test_kinds_by_what_servers_say() -> None:
+    assert [kind_of_owner(each) for each in ("vllm", "sglang", "tabbyAPI", "openai", "")] == [
+        VLLM, SGLANG, TABBY, OPENAI, OPENAI,
+    ]  # fmt: skip
+
+
+def test_the_dead_are_left_out_for_a_while() -> None:
+    now = [0.0]
+    addresses = Addresses(["a", "b"], lambda: now[0])
+    first = addresses.take()
+    assert first is not None
+    addresses.release(first)
+    addresses.leave_out(first)
+    others = [addresses.take() for _ in range(3)]
+    assert {each.url for each in others if each} == {"b"}  # although they are busy
+    again = addresses.take([each for each in others if each])
+    assert again is first  # if there is no other
+    addresses.release(first)
+    now[0] = LEFT_OUT + 1
+    assert addresses.take() is first
+    assert first.suspect
+    assert addresses.take(addresses.all()) is None
+
+
+@given(st.binary(max_size=300), st.sampled_from([400, 401, 404, 413, 422, 429, 500, 502, 503]))
+@settings(max_examples=200, deadline=None)
+def test_any_answer_is_a_sentence(data: bytes, status: int) -> None:
+    said = str(refusal("http://h", status, data, {"retry-after": "x"}, False))
+    assert len(said) < 700
+    assert "http://h" in said or status == 400
