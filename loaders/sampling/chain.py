@@ -52,7 +52,6 @@ _GREEDY_BUILDERS = {**penalties.BUILDERS, **dry.BUILDERS}  # without sampling, o
 _CHANCES = 3  # random numbers of a position
 _DRAWING = ("mirostat", "adaptive_p")  # not in BUILDERS: they learn from each draw, so they always come last
 
-
 #: Larger biases are cut to it; lower ones than its negative ban the token.
 _LARGEST_BIAS = 1e30
 
@@ -188,8 +187,7 @@ class SamplerChain:
         """What would be chosen `ahead` positions further from these logits, with the random numbers of that position
         and the state of this one. Changes nothing. Raises: EngineFailed, as `choose` does.
         """
-        state, chosen = self._state, self._chosen
-        before = (state.xtc_draw, self._draw_chance, self._second_chance)
+        state, before = self._state, (self._state.xtc_draw, self._draw_chance, self._second_chance, self._chosen)
         try:
             if ahead and not self._greedy:
                 source = np.random.PCG64(self.seed)
@@ -198,8 +196,7 @@ class SamplerChain:
                 state.xtc_draw, self._draw_chance, self._second_chance = chances
             return self.choose(logits)
         finally:
-            state.xtc_draw, self._draw_chance, self._second_chance = before
-            self._chosen = chosen
+            state.xtc_draw, self._draw_chance, self._second_chance, self._chosen = before
 
     def accept(self, token: int) -> None:
         """Go to the next position. Mirostat and adaptive-p only learn from the token that `choose` last returned."""
