@@ -10,7 +10,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from errors import Cancelled, Conflict, InvalidInput, NoModelLoaded, NotFound, PromptTooLong, Unavailable, UserError
+from errors import (
+    Cancelled,
+    Conflict,
+    InvalidInput,
+    NoModelLoaded,
+    NotFound,
+    Overloaded,
+    PromptTooLong,
+    Unavailable,
+    UserError,
+)
 from modules.api.ascii_json import AsciiJSON
 from modules.web.errors import BodiesTooLarge, BodyTooSlow, ReaderTooSlow, TooBusy, TooLarge, WrongKey
 
@@ -29,6 +39,7 @@ _TABLE: tuple[tuple[type[UserError], int, str, str | None], ...] = (
     (InvalidInput, 400, "invalid_request_error", None),
     (Conflict, 409, "invalid_request_error", "conflict"),
     (Cancelled, 409, "invalid_request_error", "cancelled"),
+    (Overloaded, 429, "rate_limit_error", "too_many_requests"),
     (NoModelLoaded, 503, "server_error", "no_model_loaded"),
     (Unavailable, 503, "server_error", "unavailable"),
     (UserError, 400, "invalid_request_error", None),
@@ -66,7 +77,10 @@ def install_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(UserError)
     async def known(_: Request, error: UserError) -> Response:
-        return error_response(*error_body(error))
+        response = error_response(*error_body(error))
+        if isinstance(error, Overloaded) and error.seconds:
+            response.headers["retry-after"] = str(error.seconds)
+        return response
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

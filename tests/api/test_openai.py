@@ -10,6 +10,8 @@ import numpy as np
 import openai
 import pytest
 
+from loaders.base import Request
+from loaders.remote.failures import ServerOverloaded
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
 
@@ -284,3 +286,16 @@ def test_a_slash_at_the_end_of_an_address_means_nothing(api: Client) -> None:
     assert api.post("/v1/chat/completions/", body).status_code == 200
     assert api.get("/v1/models/").status_code == 200
     assert api.get("/v1/nothing/").status_code == 404
+
+
+def test_a_server_that_is_full_says_when_to_come_back(api: Client) -> None:
+    def full(_: Request) -> Any:
+        raise ServerOverloaded("http://elsewhere", "queue full", 7)
+
+    api.use(FakeModel(full))
+    for route, body in (("/v1/completions", {"prompt": "Hello"}), ("/v1/chat/completions", {"messages": USER})):
+        refused = api.post(route, body)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
+        assert "in 7 seconds" in refused.json()["error"]["message"]
+    with pytest.raises(openai.RateLimitError):
+        api.openai.completions.create(model="any", prompt="Hello")
