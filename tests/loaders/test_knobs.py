@@ -38,7 +38,9 @@ def test_defaults_lie_within_the_controls_range() -> None:
 
 
 def test_a_sampler_is_named_in_its_declaration_and_where_its_mathematics_is() -> None:
-    """The original has xtc_probability in nine files: here it may be in the declaration and in each engine."""
+    """The original has xtc_probability in nine files: here it is in the declaration, in its mathematics, and in what
+    other servers call it.
+    """
     files = [
         path
         for folder in ("loaders", "modules")
@@ -48,6 +50,8 @@ def test_a_sampler_is_named_in_its_declaration_and_where_its_mathematics_is() ->
     assert {path.relative_to(ROOT).as_posix() for path in files} == {
         "loaders/params.py",
         "loaders/sampling/xtc.py",
+        "loaders/remote/fields.py",
+        "loaders/remote/kinds.py",
     }
 
 

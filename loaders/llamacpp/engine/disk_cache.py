@@ -231,9 +231,15 @@ def _read_beginning(file: IO[bytes]) -> tuple[dict[str, Any], tuple[int, ...], i
     if length > _LARGEST_HEADER:
         raise ValueError("its header is damaged")
     text = file.read(length)
-    header = json.loads(text)
-    ids = file.read(4 * int(header["tokens"]))
-    if len(ids) != 4 * int(header["tokens"]):
+    try:
+        header = json.loads(text)
+    except RecursionError:
+        raise ValueError("its header is damaged") from None
+    size = 4 * int(header["tokens"])
+    if not 0 <= size <= os.fstat(file.fileno()).st_size:
+        raise ValueError("its header is damaged")
+    ids = file.read(size)
+    if len(ids) != size:
         raise ValueError("it ends too early")
     check = zlib.crc32(ids, zlib.crc32(text, zlib.crc32(raw)))
     return header, tuple(np.frombuffer(ids, "<i4").tolist()), check

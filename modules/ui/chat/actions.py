@@ -98,6 +98,12 @@ class ChatActions(ChatDisplay):
             return  # a second click, before the first one took effect
         window.shown = chat.id
         window.stopped.discard(chat.id)
+        begun = []  # from then on the message is in the chat
+
+        def start_reply(id: str, settings: ReplySettings) -> Reply:
+            begun.append(reply := start(id, settings))
+            return reply
+
         with window.follow(chat.id):
             try:
                 shown = begin()
@@ -105,12 +111,13 @@ class ChatActions(ChatDisplay):
                     window.starting.add(chat.id)
                     try:
                         yield {**self._show_busy(), **shown}
-                        yield from self._stream_reply(values, start, message)
+                        yield from self._stream_reply(values, start_reply, message)
                     finally:
                         window.starting.discard(chat.id)
             except Exception as error:  # the page must recover from any error
                 show_error(error)
-                window.given_back[chat.id] = message
+                if not begun:
+                    window.given_back[chat.id] = message
             yield self._show_stored_or_return(window)
 
     def _show_busy(self) -> Updates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_a_damaged_file_is_not_used_and_is_deleted(open_: Open, tmp_path: Path, 
     else:
         data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
     path.write_bytes(data)
+    assert open_().load(tuple(range(300)), MOST) is None
+
+
+@pytest.mark.parametrize("header", [b"[" * 60_000, b'{"tokens": 999999999999999}', b'{"tokens": -1}', b"{}", b"5"])
+def test_an_odd_header_is_no_state(open_: Open, tmp_path: Path, header: bytes) -> None:
+    one = open_()
+    one.put(state(range(300)))
+    one.close()
+    (path,) = files(tmp_path)
+    path.write_bytes(b"KVSTATE1" + struct.pack("<I", len(header)) + header)
     assert open_().load(tuple(range(300)), MOST) is None
 
 
