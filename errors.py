@@ -132,6 +132,7 @@ class NoModelLoaded(Unavailable):
     """Text was requested while no model is loaded, or while one is still `loading`."""
 
     def __init__(self, *, loading: bool = False) -> None:
+        self.loading = loading
         super().__init__(
             "The model is still being loaded. Try again when it is ready."
             if loading

@@ -57,7 +57,7 @@ def error_body(error: BaseException) -> tuple[int, dict[str, Any]]:
     for kind, status, name, code in _TABLE:
         if isinstance(error, kind):
             message = str(error)
-            if isinstance(error, NoModelLoaded):
+            if isinstance(error, NoModelLoaded) and not error.loading:
                 message += " API: POST /v1/internal/model/load."
             place = _PLACE.match(message)
             return status, _body(message, name, code, place[0] if place else None)
@@ -112,8 +112,12 @@ def _hint(request: Request) -> str:
 
 def _sentence(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"][1:]) or "The body"
-    if detail["type"] in ("json_invalid", "model_attributes_type"):
+    if detail["type"] == "json_invalid" or (detail["type"] == "model_attributes_type" and not detail["loc"][1:]):
         return "Invalid request body: expected a JSON object, sent with Content-Type: application/json."
+    if detail["type"] == "model_attributes_type":
+        return f"{where} should be an object (got {_short(detail['input'])})."
+    if detail["type"] == "missing":
+        return f"{where} is required."
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{where} {message[:1].lower()}{message[1:]} (got {_short(detail['input'])})."
 
