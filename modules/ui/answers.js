@@ -6,6 +6,7 @@ const Answers = {
   pressed: new Map(), // component's number: when it was clicked, until its event begins: a busy page needs a moment
   running: new Map(), // event's id: {outputs, since, sends, first}
   ended: new Set(),
+  cause: { at: -1000, since: 0 }, // the last answer: when it came, and when its event began
   parts: null, // element's id: component's number
 
   number(element) {
@@ -27,13 +28,16 @@ const Answers = {
   },
   press(event) {
     const part = event.isTrusted ? Answers.number(event.target) : null;
-    if (part !== null) Answers.pressed.set(part, performance.now());
+    if (part === null) return;
+    if (event.type === 'click') Answers.pressed.set(part, performance.now());
+    else if (event.key === 'Enter') Answers.pressed.delete(part); // what is sent now was typed after the click
   },
   began(part) { // when the event that this component sends now began
     const now = performance.now();
-    const pressed = Answers.pressed.get(part) ?? now;
+    const pressed = Answers.pressed.get(part);
     Answers.pressed.delete(part);
-    return now - pressed < 1000 ? pressed : now;
+    if (pressed !== undefined && now - pressed < 3000) return pressed;
+    return now - Answers.cause.at < 500 ? Answers.cause.since : now; // an answer's change of a component began it
   },
 
   // whether events that may set this element are still running; waits for them, but not for ever
@@ -62,6 +66,7 @@ const Answers = {
     if (ended) Answers.running.delete(id);
     if (event.sends && (ended || begun)) sessionStorage.removeItem('sent');
     if (begun) event.first = false;
+    if (ended || begun) Answers.cause = { at: performance.now(), since: event.since };
     if (!(ended || begun) || !Answers.late(event)) return text;
     const told = JSON.parse(text.slice('data: '.length));
     if (!Array.isArray(told.output?.data)) return text;
@@ -106,5 +111,5 @@ const Answers = {
 window.Answers = Answers;
 
 Answers.watch();
-document.addEventListener('click', Answers.press, true);
+for (const kind of ['click', 'keydown']) document.addEventListener(kind, Answers.press, true);
 for (const kind of ['input', 'change']) document.addEventListener(kind, Answers.touch, true);

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
 from modules.ui.parts.page_blocks import PageBlocks
@@ -63,8 +65,8 @@ def write(web: Web, tab: str) -> dict[int, str]:
     typed = {}
     for at, text in web.page.evaluate(_FIELDS, tab):
         field = web.page.locator(f"[data-late='{at}']")
-        if field.is_visible():  # what was written above it may hide it
-            field.fill(text)
+        with contextlib.suppress(PlaywrightTimeout):  # what was written above it may hide it
+            field.fill(text, timeout=2000)
             typed[at] = field.input_value()
     return typed
 
@@ -103,7 +105,20 @@ def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web) -> None:
     late.delay = LATE  # type: ignore[attr-defined]
     page.locator("#catalog-list [data-pick]").first.click()
     page.wait_for_timeout(100)
-    other.click(force=True)
+    loader.locator("label", has_text=name).click()
     answered(late)
     page.wait_for_timeout(int(LATE * 1000))
     expect(loader.locator(f"input[type=radio][value='{name}']")).to_be_checked()
+
+
+def test_a_message_that_is_typed_and_sent_at_once_leaves_the_box(late: Web) -> None:
+    late.new_chat()
+    late.delay = LATE  # type: ignore[attr-defined]
+    box = late.page.locator("#message textarea")
+    box.click()
+    late.page.keyboard.type("Hi")
+    late.page.keyboard.press("Enter")
+    expect(box).to_have_value("")
+    answered(late)
+    late.done()
+    expect(box).to_have_value("")
