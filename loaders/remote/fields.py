@@ -78,16 +78,23 @@ def for_llama_server(request: Request, prompt: str | list[int], model: str) -> B
     return body | _form(params, "llama-server", lambda text: {"grammar": text}, lambda schema: {"json_schema": schema})
 
 
-def for_vllm(request: Request, prompt: str | list[int], model: str) -> Body:
-    """Those of /v1/completions. Raises: InvalidInput."""
+def _vllm_sampling(request: Request) -> Body:
+    """The fields for sampling that vLLM and SGLang have besides OpenAI's, by the same names."""
     params = request.params
-    body = _openai(request, prompt, model)
-    body |= {
+    return {
         "top_k": params.top_k or -1,
         "min_p": params.min_p,
         "repetition_penalty": params.repetition_penalty,
         "ignore_eos": params.ban_eos_token,
         "min_tokens": min(params.min_length, request.max_tokens),
+    }
+
+
+def for_vllm(request: Request, prompt: str | list[int], model: str) -> Body:
+    """Those of /v1/completions. Raises: InvalidInput."""
+    params = request.params
+    body = _openai(request, prompt, model) | _vllm_sampling(request)
+    body |= {
         "skip_special_tokens": False,  # its text is left out here, by the token's id
         "add_special_tokens": False,  # the prompt is complete
         "return_token_ids": True,
@@ -104,13 +111,8 @@ def for_vllm(request: Request, prompt: str | list[int], model: str) -> Body:
 def for_sglang(request: Request, prompt: str | list[int], model: str) -> Body:
     """Those of /v1/completions. Raises: InvalidInput."""
     params = request.params
-    body = _openai(request, prompt, model)
+    body = _openai(request, prompt, model) | _vllm_sampling(request)
     body |= {
-        "top_k": params.top_k or -1,
-        "min_p": params.min_p,
-        "repetition_penalty": params.repetition_penalty,
-        "ignore_eos": params.ban_eos_token,
-        "min_tokens": min(params.min_length, request.max_tokens),
         "skip_special_tokens": params.skip_special_tokens,
     }
     return body | _form(

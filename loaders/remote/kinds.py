@@ -90,6 +90,14 @@ LLAMA_SERVER = ServerKind(
     },
 )  # fmt: skip
 
+#: SGLang has the same ones.
+_VLLM_KNOBS = frozenset(
+    (
+        "top_k", "top_p", "min_p", "repetition_penalty", "custom_token_bans", "ban_eos_token", "min_length",
+        "grammar_string", *_PENALTIES,
+    )
+)  # fmt: skip
+
 VLLM = ServerKind(
     name="vLLM",
     owner="vllm",
@@ -97,12 +105,7 @@ VLLM = ServerKind(
     token_routes=("/tokenize", "/detokenize"),
     ids=True,
     most_logprobs=20,
-    knobs=frozenset(
-        (
-            "top_k", "top_p", "min_p", "repetition_penalty", "custom_token_bans", "ban_eos_token", "min_length",
-            "grammar_string", *_PENALTIES,
-        )
-    ),
+    knobs=_VLLM_KNOBS,
     reasons={
         "repetition_penalty_range": "vLLM's penalties consider the whole prompt and reply.",
         "banned_strings": _NO_BACKTRACKING.format("vLLM"),
@@ -116,12 +119,7 @@ SGLANG = ServerKind(
     token_routes=("/tokenize", "/detokenize"),
     ids=True,
     most_logprobs=100,
-    knobs=frozenset(
-        (
-            "top_k", "top_p", "min_p", "repetition_penalty", "custom_token_bans", "ban_eos_token", "min_length",
-            "grammar_string", *_PENALTIES,
-        )
-    ),
+    knobs=_VLLM_KNOBS,
     reasons={
         "repetition_penalty_range": "SGLang's penalties consider the whole reply.",
         "banned_strings": _NO_BACKTRACKING.format("SGLang"),
