@@ -18,8 +18,14 @@ Object.assign(Page, {
 
   // --- the picked message: its buttons stand below it, its editor in its place ---
   pausing: 0, // until what is typed is counted
-  byKey: false,
+  wanted: null, // the part that a key has opened, until it has the focus and another key or a click follows
+  focus() {
+    const part = document.getElementById(Page.wanted);
+    const idle = document.activeElement === document.body || document.activeElement?.matches('#column .selectable');
+    if (part?.offsetParent && idle) part.focus();
+  },
   anchor() {
+    Page.focus();
     const [bar, editor] = ['message-bar', 'message-editing'].map((id) => document.getElementById(id));
     const open = [editor, bar].find((part) => part?.offsetParent);
     const place = document.querySelector('#message-what p')?.dataset; // which message it is
@@ -37,10 +43,9 @@ Object.assign(Page, {
     if (editor && open === editor && bar) bar.style.top = '-999px';
     if (open.dataset.seen) return;
     open.dataset.seen = 'yes';
-    new ResizeObserver(Page.anchor).observe(open);
+    const moved = new ResizeObserver(Page.anchor);
+    for (const part of [open, document.getElementById('column')]) moved.observe(part);
     open.scrollIntoView({ block: 'nearest' });
-    if (Page.byKey && open === bar) document.getElementById('message-edit')?.focus();
-    Page.byKey = false;
   },
   more() { document.getElementById('reply-actions').toggleAttribute('data-more'); },
   dismiss() {
@@ -67,6 +72,7 @@ Object.assign(Page, {
 });
 
 document.addEventListener('error', Page.unloaded, true);
+document.addEventListener('pointerdown', () => { Page.wanted = null; }, true);
 document.addEventListener('input', (event) => {
   if (!event.target.closest?.('#message')) return;
   sessionStorage.setItem('draft', event.target.value);

@@ -261,8 +261,9 @@ const Page = {
     if (!document.getElementById('talk')?.offsetParent) return Page.editorKeys(event);
     const enter = event.key === 'Enter';
     const plain = enter && !event.shiftKey && !event.ctrlKey && !event.altKey;
+    Page.wanted = null;
     if (plain && event.target.matches?.('#column .selectable')) {
-      Page.byKey = true;
+      Page.wanted = 'message-edit';
       event.target.click();
       return Page.drop(event);
     }
@@ -295,7 +296,8 @@ const Page = {
       if (control && control.title !== tip) control.title = tip;
     }
     const found = (query) => roots.flatMap((root) => [...(root.matches(query) ? [root] : []), ...root.querySelectorAll(query)]);
-    for (const message of found('#column .selectable')) {
+    const around = roots.map((root) => root.closest('#column .selectable')).filter(Boolean); // shown anew in its place
+    for (const message of new Set([...found('#column .selectable'), ...around])) {
       if (!message.hasAttribute('tabindex')) message.tabIndex = 0;
       if (message.ariaLabel?.includes('&#0')) message.ariaLabel = Page.written(message.ariaLabel);
     }

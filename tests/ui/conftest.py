@@ -20,6 +20,7 @@ from modules.chat.conversation import Conversation
 from modules.chat.store.store import ConversationStore
 from modules.generation.session import ModelSession
 from modules.ui import launch
+from modules.ui.chat.view import SHOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = (
@@ -152,7 +153,13 @@ class Web:
         self.page.reload()
         self.ready()
         self.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
-        self.page.wait_for_function(f"document.querySelectorAll('#column .message-row').length >= {2 * len(texts)}")
+        shown = lambda count: self.page.wait_for_function(  # a thought is a row of its own  # noqa: E731
+            f"document.querySelectorAll('#column .message-row').length >= {count}"
+        )
+        shown(min(2 * len(texts), SHOWN + 2))
+        if 2 * len(texts) > SHOWN + 2:
+            self.page.locator("#older").click()
+            shown(2 * len(texts))
         yield
         self.app.chats.delete(made.id)
 
