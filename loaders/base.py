@@ -206,6 +206,8 @@ class Model(ABC):
     caveats: Mapping[str, str] = {}
     #: Where its chat template comes from: "from ...".
     template_place: str = "the model's folder"
+    #: How to get a larger context, as a clause.
+    larger_context: str = "load the model with a larger n_ctx"
     #: The active adapters, in the order in which they were given.
     loras: Sequence[Lora] = ()
 
