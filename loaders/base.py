@@ -306,6 +306,14 @@ class Loader(ABC):
     computes: ClassVar[bool] = True
 
     @classmethod
+    def isolates(cls, options: LoadOptions) -> bool:
+        """Whether with these options the model must be in a process of its own, because what it depends on may end it
+        at any time.
+        """
+        del options
+        return False
+
+    @classmethod
     @abstractmethod
     def accepts(cls, path: Path) -> int:
         """How well this loader suits the path, 0 (not at all) to 100, by file names and headers only."""
