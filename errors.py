@@ -282,10 +282,12 @@ class EmptyPrompt(InvalidInput):
 
 
 class PromptTooLong(InvalidInput):
-    """The prompt does not fit into the context. Both numbers are tokens."""
+    """The prompt does not fit into the context. Both numbers are tokens; `more` says how to get a larger context."""
 
-    def __init__(self, prompt_tokens: int, room: int, advice: str = "") -> None:
-        usual = "equest a shorter reply (max_new_tokens, max_tokens), or load the model with a larger n_ctx."
+    def __init__(
+        self, prompt_tokens: int, room: int, advice: str = "", *, more: str = "load the model with a larger n_ctx"
+    ) -> None:
+        usual = f"equest a shorter reply (max_new_tokens, max_tokens), or {more}."
         if room > 0:
             why, usual = f"only {room:,} fit into the context", f"Shorten it, r{usual}"
         else:  # however short the prompt is

@@ -206,6 +206,8 @@ class Model(ABC):
     caveats: Mapping[str, str] = {}
     #: Where its chat template comes from: "from ...".
     template_place: str = "the model's folder"
+    #: How to get a larger context, as a clause.
+    larger_context: str = "load the model with a larger n_ctx"
     #: The active adapters, in the order in which they were given.
     loras: Sequence[Lora] = ()
 
@@ -302,6 +304,14 @@ class Loader(ABC):
     Options: ClassVar[type[LoadOptions]]
     #: Whether the model computes here, so that a process of its own keeps its crashes away from the program.
     computes: ClassVar[bool] = True
+
+    @classmethod
+    def isolates(cls, options: LoadOptions) -> bool:
+        """Whether with these options the model must be in a process of its own, because what it depends on may end it
+        at any time.
+        """
+        del options
+        return False
 
     @classmethod
     @abstractmethod

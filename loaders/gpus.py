@@ -6,19 +6,23 @@ No engine is imported into this process.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from errors import LoadCancelled, Unavailable
-from loaders.llamacpp import child_process
+from loaders.llamacpp import child_process, rpc
 
 _NO_CARD = re.compile(r"ggml-(?:base|cpu.*|rpc|blas)$")  # libraries of llama.cpp that support no GPU
+_PATIENCE = 60.0  # seconds for an answer of other machines
 
 
 class Gpu(NamedTuple):
@@ -58,15 +62,17 @@ def list_llama_gpus() -> tuple[Gpu, ...]:
         return ()
 
 
-def check_gpus_respond() -> None:
-    """To be called before llama.cpp queries the GPUs in this process, which a failed one would crash.
+def check_gpus_respond(machines: Sequence[str] = ()) -> None:
+    """To be called before llama.cpp queries the GPUs in this process, which a failed one would crash. `machines`: the
+    addresses of others that lend theirs.
 
-    Raises: Unavailable.
+    Raises: Unavailable; Unsupported, for machines that this llama.cpp cannot use.
     """
-    if not _may_find_cards():
+    rpc.check_machines(machines)
+    if not (machines or _may_find_cards()):
         return
     try:
-        _asked()
+        _asked(machines)
     except (child_process.ChildCrashed, KeyError, OSError) as error:
         why = f" ({error})" if isinstance(error, child_process.ChildCrashed) else ""
         raise Unavailable(
@@ -75,20 +81,22 @@ def check_gpus_respond() -> None:
         ) from None
 
 
-def _asked() -> tuple[Gpu, ...]:
-    """Raises: ChildCrashed, OSError; KeyError, where there is no answer."""
+def _asked(machines: Sequence[str] = ()) -> tuple[Gpu, ...]:
+    """Raises: ChildCrashed, OSError; KeyError, where there is no answer; Unavailable, for one of the machines."""
+    until = time.monotonic() + (_PATIENCE if machines else math.inf)
+    question = {"machines": list(machines)}
     try:
-        told = child_process.ask_child("loaders.llamacpp.placement.devices", {})
+        told = child_process.ask_child("loaders.llamacpp.placement.devices", question, lambda: time.monotonic() < until)
     except LoadCancelled:
         told = None
+    if told and (refused := told.get("refused")):
+        raise Unavailable(refused)
     return tuple(Gpu(*each) for each in (told or {})["cards"])
 
 
 @lru_cache(maxsize=1)
 def _may_find_cards() -> bool:
-    """Whether llama.cpp was built for any GPU, or finds some in the network: otherwise it need not be queried."""
-    if os.environ.get(child_process.SERVERS):
-        return True
+    """Whether llama.cpp was built for any GPU: otherwise it need not be queried."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.origin:
         return False

@@ -85,7 +85,7 @@ ROCM = LlamaBuild("ROCm 7.2", "rocm72", places=(_LINUX,))
 HIP = LlamaBuild("HIP", "hip-radeon", places=(_WINDOWS,))
 METAL = LlamaBuild("Metal", "metal", places=("macOS arm64",))
 
-#: Lets llama.cpp's RPC servers stand in for GPUs: used by tests to split a model without a GPU. 188 KB.
+#: Lets llama.cpp use other machines (the option rpc); tests use them as GPUs. 188 KB.
 _RPC = "-DGGML_RPC=ON"
 _LEAST = " ".join(f"-DGGML_{name}=OFF" for name in ("NATIVE", "AVX", "AVX2", "FMA", "F16C", "BMI2"))
 #: Prebuilt; compiled for everything this processor has; and, if that does not run, for less (AVX2 on x86) and least.
@@ -138,11 +138,11 @@ def _nvidia(cuda118: bool, cuda128: bool) -> list[LlamaBuild]:
 def _compiled(gpu: str, tools: Sequence[str]) -> list[LlamaBuild]:
     ways = []
     if gpu == "A" and "nvcc" in tools:
-        ways.append(LlamaBuild("CUDA", cmake="-DGGML_CUDA=on"))
+        ways.append(LlamaBuild("CUDA", cmake=f"-DGGML_CUDA=on {_RPC}"))
     if gpu == "B" and "hipcc" in tools:
-        ways.append(LlamaBuild("ROCm", cmake="-DGGML_HIP=on"))
+        ways.append(LlamaBuild("ROCm", cmake=f"-DGGML_HIP=on {_RPC}"))
     if gpu in "BD" and "glslc" in tools:
-        ways.append(LlamaBuild("Vulkan", cmake="-DGGML_VULKAN=on"))
+        ways.append(LlamaBuild("Vulkan", cmake=f"-DGGML_VULKAN=on {_RPC}"))
     if gpu == "C":
-        ways.append(LlamaBuild("Metal", cmake="-DGGML_METAL=on"))
+        ways.append(LlamaBuild("Metal", cmake=f"-DGGML_METAL=on {_RPC}"))
     return ways

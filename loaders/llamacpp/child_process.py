@@ -18,10 +18,6 @@ from typing import Any
 from errors import LoadCancelled, ModelFileError
 from loaders.worker_process import ggml_last_words
 
-#: A variable for tests: addresses of RPC servers on this machine, separated by commas. Such a server has no key, and
-#: one that disconnects ends the program.
-SERVERS = "TEXTGEN_TEST_RPC_SERVERS"
-
 _ROOT = Path(__file__).resolve().parents[2]
 _LOOK = 0.1  # seconds between two checks for cancellation
 #: Windows' exit codes for an access violation, an illegal instruction and so on; and for abort().
@@ -38,12 +34,11 @@ class ChildCrashed(Exception):
 
 
 def ask_child(
-    module: str, question: Mapping[str, Any], go_on: Callable[[], bool] = lambda: True, *, cards: bool = True
+    module: str, question: Mapping[str, Any], go_on: Callable[[], bool] = lambda: True
 ) -> dict[str, Any] | None:
     """The response of `python -m MODULE`; None if it ended without one.
 
-    `go_on` is called while it runs; `cards`: it may see those in the network, too. Raises: ChildCrashed, LoadCancelled,
-    OSError.
+    `go_on` is called while it runs. Raises: ChildCrashed, LoadCancelled, OSError.
     """
     with subprocess.Popen(
         [sys.executable, "-m", module],
@@ -54,7 +49,7 @@ def ask_child(
         errors="replace",
         cwd=_ROOT,
         # a backtrace would start a debugger
-        env={**os.environ, "GGML_NO_BACKTRACE": "1", **({} if cards else {SERVERS: ""})},
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
     ) as process:
         asked: str | None = json.dumps(question)
         while True:

@@ -21,6 +21,7 @@ from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.loading import LoadedGGUF, gguf_file, load_gguf
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.placement import planning
+from loaders.llamacpp.rpc import NETWORK
 
 if TYPE_CHECKING:  # these import llama_cpp
     from loaders.llamacpp.native import LlamaWeights
@@ -134,7 +135,9 @@ def _explain_difference(weights: LlamaWeights, drafting: LlamaWeights) -> str:
 
 
 def _draft_options(options: LlamaCppOptions) -> LlamaCppOptions:
-    """How the draft model is loaded: like the model where nothing else is said. Raises: InvalidInput."""
+    """How the draft model is loaded: like the model where nothing else is said, but on this machine only, because each
+    step of it would wait for the network. Raises: InvalidInput.
+    """
     shared = (
         "cpu", "n_batch", "n_ubatch", "threads", "threads_batch", "numa", "no_mmap", "mlock", "flash_attn",
         "no_offload_kqv", "parallel", "fit_target",
@@ -144,9 +147,16 @@ def _draft_options(options: LlamaCppOptions) -> LlamaCppOptions:
             **{name: getattr(options, name) for name in shared},
             "n_ctx": options.ctx_size_draft or options.n_ctx,
             "n_gpu_layers": options.gpu_layers_draft,
-            "devices": options.device_draft or options.devices,
+            "devices": options.device_draft or _own_devices(options),
         }
     )
+
+
+def _own_devices(options: LlamaCppOptions) -> str:
+    """`devices` without those of other machines."""
+    names = [each.strip() for each in options.devices.split(",") if each.strip()]
+    own = [each for each in names if not each.startswith(NETWORK)]
+    return ",".join(own) or ("none" if names else "")
 
 
 def _draft_limits(limits: EngineLimits) -> EngineLimits:

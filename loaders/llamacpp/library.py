@@ -18,9 +18,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from errors import BrokenPackage
-from loaders.llamacpp.child_process import SERVERS
+from errors import BrokenPackage, Unavailable, Unsupported
 
+#: A build of llama.cpp without other machines, and how to get one with them.
+_WITHOUT_RPC = (
+    "The installed llama.cpp was built without RPC, so it cannot use other machines. Compile it with RPC, in the shell "
+    "that cmd_linux.sh, cmd_macos.sh or cmd_windows.bat opens, with the variable CMAKE_ARGS set to -DGGML_RPC=ON: pip "
+    "install --force-reinstall --no-deps --no-binary llama-cpp-python llama-cpp-python==0.3.36"
+)
 _ADVICE = "Run the start script with --repair. If you set LLAMA_CPP_LIB_PATH yourself, unset it instead."
 
 
@@ -116,30 +121,30 @@ def load_backends() -> None:
         load_all(os.fsencode(FOLDER))
     if not reg_count():
         raise _misfit(f"the llama.cpp in {FOLDER} finds no backend that runs on this machine")
-    for server in os.environ.get(SERVERS, "").split(","):
-        if server:
-            _add_server(server)
 
 
 def load_rpc() -> Any:
     """The library with the RPC functions: a backend, if these are separate libraries.
 
-    Raises: BrokenPackage if there is none.
+    Raises: Unsupported if there is none.
     """
     if hasattr(ggml, "ggml_backend_rpc_add_server"):
         return ggml
     for path in sorted(FOLDER.glob("*ggml-rpc.*")):
         return ctypes.CDLL(str(path))
-    raise _misfit(f"the llama.cpp in {FOLDER} was built without RPC")
+    raise Unsupported(_WITHOUT_RPC)
 
 
 @lru_cache
-def _add_server(address: str) -> None:
-    """Add one of llama.cpp's RPC servers as a GPU. Raises: BrokenPackage."""
+def add_server(address: str) -> None:
+    """Add a machine that runs llama.cpp's RPC server as a GPU; it cannot be removed from this process any more.
+
+    `loaders.llamacpp.rpc.check_machines` must come first. Raises: Unsupported; Unavailable if it has no devices.
+    """
     add = declare_function(load_rpc(), "ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
     found = add(address.encode())
     if not found:
-        raise _misfit(f"no llama.cpp RPC server responds at {address}")
+        raise Unavailable(f"The machine at {address} (rpc) lends nothing. Start its program with --devices CPU.")
     declare_function(ggml, "ggml_backend_register", None, ctypes.c_void_p)(found)
 
 

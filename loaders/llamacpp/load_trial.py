@@ -103,7 +103,7 @@ def _ask(question: TrialRequest, file: Path, go_on: Callable[[], bool]) -> None:
 @remembered(256, key=lambda question, _: question)
 def _passes(question: TrialRequest, go_on: Callable[[], bool]) -> bool:
     """True if it succeeded. Crashes and cancellations are not cached. Raises: as ask_child."""
-    child_process.ask_child("loaders.llamacpp.load_trial", asdict(question), go_on, cards=False)
+    child_process.ask_child("loaders.llamacpp.load_trial", asdict(question), go_on)
     return True
 
 

@@ -44,6 +44,12 @@ class LlamaCpp(Loader):
         return architecture.inspect_file(file)[0] if file else None
 
     @classmethod
+    def isolates(cls, options: LoadOptions) -> bool:
+        """With other machines: llama.cpp ends the process when the connection to one breaks."""
+        assert isinstance(options, GGUFOptions)
+        return bool(options.parse_rpc())
+
+    @classmethod
     def missing(cls) -> str | None:
         if importlib.util.find_spec("llama_cpp") is None:
             return str(MissingPackage(cls.name, "llama-cpp-python", "pip install llama-cpp-python"))

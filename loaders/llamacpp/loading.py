@@ -90,7 +90,7 @@ def load_gguf(
         planning.placement_request(options).layers != 0
     )  # otherwise no GPU is queried, so that a defective one does not matter
     if wants_cards:
-        check_gpus_respond()
+        check_gpus_respond(options.parse_rpc())
     shifts = not tried and load_trial.try_model(
         header.parts,
         plan.context,
@@ -104,7 +104,7 @@ def load_gguf(
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.initialize(options.numa)
-    cards = devices.list_gpus() if wants_cards else ()
+    cards = devices.list_gpus(options.parse_rpc()) if wants_cards else ()
     for card in cards:
         Measurements().note_idle(card)
     on_card = bool(cards) and planning.placement_request(options).layers != 0

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from errors import InvalidInput
 from loaders.knobs import knob
 from loaders.list_parsing import parse_numbers
+from loaders.llamacpp.rpc import parse_addresses
 from loaders.params import LoadOptions, Text
 from loaders.shared_options import (
     ALPHA_VALUE,
@@ -99,6 +100,11 @@ class GGUFOptions(LoadOptions):
         "", group="memory", aliases=("device",),
         help="GPUs to use, by llama.cpp's names, separated by commas: CUDA0,CUDA1. Empty is all, none is none.",
     )  # fmt: skip
+    rpc: Text = knob(
+        "", group="memory",
+        help="Other machines that lend their GPUs or memory, separated by commas: 192.168.0.6:50052. Each of them runs "
+        "python -m loaders.llamacpp.rpc_node. Without keys and encryption: for trusted networks only.",
+    )  # fmt: skip
     fit_target: Text = knob(
         "", group="memory",
         help="MiB to keep free on each GPU when layers are fitted automatically, separated by commas; the last value "
@@ -153,6 +159,10 @@ class GGUFOptions(LoadOptions):
         if not largest or not math.isfinite(largest):
             return shares
         return tuple(share / largest if share < 0 or share / largest >= _SMALLEST_SHARE else 0.0 for share in shares)
+
+    def parse_rpc(self) -> tuple[str, ...]:
+        """The addresses of other machines, as host:port. Raises: InvalidInput."""
+        return parse_addresses(self.rpc)
 
     def parse_fit_target(self) -> tuple[int, ...]:
         """`fit_target` in bytes. Raises: InvalidInput."""

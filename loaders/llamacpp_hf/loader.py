@@ -17,7 +17,7 @@ from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.loader import LlamaCpp, forecast_gguf, quick_forecast_gguf
 from loaders.llamacpp.loading import LoadedGGUF, gguf_file, load_gguf
-from loaders.llamacpp.options import LlamaCppHFOptions
+from loaders.llamacpp.options import GGUFOptions, LlamaCppHFOptions
 from loaders.params import LoadOptions
 
 #: The tokenizer that users of the original have beside their Llama-family GGUFs.
@@ -43,6 +43,12 @@ class LlamaCppHF(Loader):
         support.
         """
         return 50 if LlamaCpp.accepts(path) >= 90 else 0
+
+    @classmethod
+    def isolates(cls, options: LoadOptions) -> bool:
+        """With other machines: llama.cpp ends the process when the connection to one breaks."""
+        assert isinstance(options, GGUFOptions)
+        return bool(options.parse_rpc())
 
     @classmethod
     def missing(cls) -> str | None:

@@ -18,5 +18,7 @@ LoadFunction = Callable[[type[Loader], Path, LoadOptions, Progress], Model]
 
 
 def load_in_this_process(loader: type[Loader], path: Path, options: LoadOptions, progress: Progress) -> Model:
-    """Load in this process. Raises: UserError."""
+    """Load in this process, unless the options need another one. Raises: UserError."""
+    if loader.isolates(options):
+        return load_model(loader, path, options, progress)
     return loader.load(path, options, progress)

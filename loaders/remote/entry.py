@@ -23,6 +23,7 @@ _FIELDS = ("url", "kind", "model", "key_file", "key_env", "ca_file")
 _LARGEST = 1 << 16  # bytes of a file
 _MOST = 64  # addresses
 _LONGEST_KEY = 8192
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?", re.IGNORECASE)
 #: A route that people copy together with the address.
 _ROUTE = re.compile(r"/(v1(/.*)?|completion|completions)?/*$")
 
@@ -101,17 +102,17 @@ def parse_entry(values: dict[str, Any], base: Path) -> RemoteEntry:
     if "key" in values or "api_key" in values:
         raise InvalidInput(
             "A key does not belong into this file, which is shown and shared: write it into a file of its own and name "
-            "that with key_file, or into an environment variable and name that with key_env"
+            "that with key_file, or into an environment variable and name that with key_env."
         )
     for name in values:
         if name not in _FIELDS:
-            raise InvalidInput(f"Unknown field {name}.{did_you_mean(name, _FIELDS)} Fields: {', '.join(_FIELDS)}")
+            raise InvalidInput(f"Unknown field {name}.{did_you_mean(name, _FIELDS)} Fields: {', '.join(_FIELDS)}.")
     given = values.get("url")
-    urls = given if isinstance(given, list) else str(given or "").replace(",", " ").split()
+    urls = given if isinstance(given, list) else [each for each in str(given or "").split(",") if each.strip()]
     if not urls:
-        raise InvalidInput("url is missing: the address of the server, such as http://192.168.0.5:8000")
+        raise InvalidInput("url is missing: the address of the server, such as http://192.168.0.5:8000.")
     if len(urls) > _MOST:
-        raise InvalidInput(f"url has more than {_MOST} addresses")
+        raise InvalidInput(f"url has more than {_MOST} addresses.")
     texts = {name: str(values.get(name) or "").strip() for name in _FIELDS[1:]}
     if texts["kind"]:
         texts["kind"] = _kind(texts["kind"])
@@ -122,7 +123,8 @@ def parse_address(text: str) -> str:
     """An address without a route: http://host:port. Raises: InvalidInput."""
     text = text.strip()
     full = text if "://" in text else f"http://{text}"
-    wrong = InvalidInput(f"{text[:200]!r} is not the address of a server, such as http://192.168.0.5:8000")
+    several = " (commas separate several)" if re.search(r"\s", text) else ""
+    wrong = InvalidInput(f"{text[:200]!r} is not the address of a server, such as http://192.168.0.5:8000{several}.")
     try:
         parts = urlsplit(full)
         port = parts.port
@@ -131,8 +133,8 @@ def parse_address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or not full.isascii() or re.search(r"\s", full):
         raise wrong
     if parts.username or parts.password:
-        raise InvalidInput("An address contains no names and keys: use key_file or key_env")
-    if parts.query or parts.fragment:
+        raise InvalidInput("An address contains no names and keys: use key_file or key_env.")
+    if parts.query or parts.fragment or not (":" in parts.hostname or _HOST.fullmatch(parts.hostname)):
         raise wrong
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{_ROUTE.sub('', parts.path)}"

@@ -21,7 +21,7 @@ from loaders.params import SamplingParams
 from loaders.sampling.chain import sampler_order
 from loaders.sampling.temperature import is_greedy
 
-_NEVER = -100.0  # OpenAI's smallest bias
+_NEVER = -100.0  # OpenAI's smallest bias; its largest is the same without the sign
 _ALL = 1_000_000  # tokens: more than any context
 
 #: Our samplers by llama-server's names; it has one step for the three penalties, and one for both temperatures.
@@ -173,7 +173,7 @@ def _openai(request: Request, prompt: str | list[int], model: str) -> Body:
         "seed": params.seed,
     }
     if biases := _biases(request):
-        body["logit_bias"] = {str(token): max(value, _NEVER) for token, value in biases.items()}
+        body["logit_bias"] = {str(token): min(max(value, _NEVER), -_NEVER) for token, value in biases.items()}
     if request.alternatives is not None:
         body["logprobs"] = request.alternatives
     return body

@@ -23,10 +23,15 @@ from loaders.remote.questions import ServerFacts
 from loaders.remote.server import Server
 from loaders.remote.stream import ServerStream
 from loaders.remote.tokenizers import EstimatedTokenizer, ServerTokenizer
+from loaders.sampling.biases import bounded_bias, known_biases
 from loaders.sampling.chain import choose_seed
 
 #: Without the server's word and without an option: what nearly every server of today has.
 _USUAL_CONTEXT = 8192
+_UNCHECKED = (
+    "This server does not say which token ids its model has, so those of logit_bias and custom_token_bans were passed "
+    "on unchecked."
+)
 
 
 class RemoteModel(Model):
@@ -43,6 +48,10 @@ class RemoteModel(Model):
         self.context_length = length or facts.context_length or _USUAL_CONTEXT
         if facts.context_length:
             self.context_length = min(self.context_length, facts.context_length)
+        self.larger_context = "start the server with a larger context, then load the model again"
+        if length and self.context_length == length and facts.context_length != length:
+            self.larger_context = "load the model with a larger remote_context"
+        self._n_vocab = facts.n_vocab
         self.tokenizer: ServerTokenizer | EstimatedTokenizer = questions.make_tokenizer(server, facts)
         server.piece = lambda token: self.tokenizer.piece(token, special=True)
         server.text_of = self.tokenizer.text
@@ -67,13 +76,24 @@ class RemoteModel(Model):
         if request.params.guidance_scale != 1:
             raise Unsupported(f"guidance_scale cannot be used: {self.unsupported['guidance_scale']} Set it to 1.")
         if len(request.ids) >= self.context_length:
-            raise PromptTooLong(len(request.ids), self.context_length - 1)
-        params = request.params.model_copy(update={"seed": choose_seed(request.params.seed)})  # reported with the reply
-        request = replace(request, params=params)
+            raise PromptTooLong(len(request.ids), self.context_length - 1, more=self.larger_context)
+        warnings: list[str] = []
+        bias = self._biases(request, warnings)
+        # the seed is reported with the reply; bans are among the biases
+        changed = {"seed": choose_seed(request.params.seed), "custom_token_bans": ""}
+        request = replace(request, params=request.params.model_copy(update=changed), logit_bias=bias)
         self._server.kind.fields(request, "", "")  # a bad value is reported now
         stream = ServerStream(self._server, request, self._leaving.put)
+        stream.report.warnings += warnings
         self._running.add(stream)
         return stream
+
+    def _biases(self, request: Request, warnings: list[str]) -> dict[int, float]:
+        """Those of tokens that the model has, as far as the server says. Raises: InvalidInput."""
+        known = known_biases(request.params, request.logit_bias, self._n_vocab or self.tokenizer.n_vocab, warnings)
+        if known and not self._n_vocab:
+            warnings.append(_UNCHECKED)
+        return {token: bounded_bias(value) for token, value in known.items()}
 
     def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
         """Minus infinity for tokens of which the server tells nothing."""
@@ -101,7 +121,7 @@ class RemoteModel(Model):
         if len(ids) < 2:
             return np.zeros(0, np.float32)
         if len(ids) > self.context_length:
-            raise PromptTooLong(len(ids), self.context_length)
+            raise PromptTooLong(len(ids), self.context_length, more=self.larger_context)
         return questions.prompt_logprobs(self._server, Request(ids, cancel=cancel or CancelEvent()))
 
     def queue(self) -> Sequence[QueueEntry]:

@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from errors import EngineFailed, InvalidInput, NonFiniteLogits
-from loaders.list_parsing import parse_token_ids
+from errors import EngineFailed, NonFiniteLogits
 from loaders.params import SAMPLERS, SamplingParams
 from loaders.sampling import adaptive, dry, mirostat, penalties, temperature, truncation, xtc
+from loaders.sampling.biases import bounded_bias, known_biases
 from loaders.sampling.candidates import Candidates, Ids, SamplerBuffers
 from loaders.sampling.selection import Floats, argmax_k
 from loaders.sampling.state import SamplerState, SamplerStep
@@ -51,9 +51,6 @@ _BUILDERS: Mapping[str, Callable[[SamplingParams, SamplerState], SamplerStep | N
 _GREEDY_BUILDERS = {**penalties.BUILDERS, **dry.BUILDERS}  # without sampling, only these change which token is best
 _CHANCES = 3  # random numbers of a position
 _DRAWING = ("mirostat", "adaptive_p")  # not in BUILDERS: they learn from each draw, so they always come last
-
-#: Larger biases are cut to it; lower ones than its negative ban the token.
-_LARGEST_BIAS = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,21 +377,10 @@ def _combine_biases(
     n_vocab: int, params: SamplingParams, logit_bias: Mapping[int, float], end: Ids, warnings: list[str]
 ) -> tuple[Ids, Floats] | None:
     """Token ids and the values added to their logits: the request's bias, bans, and the end tokens if banned."""
-    if len(logit_bias) > n_vocab:
-        raise InvalidInput(f"logit_bias lists {len(logit_bias):,} tokens, but this model has only {n_vocab:,}.")
-    bias = {int(token): float(value) for token, value in logit_bias.items()}
-    if any(np.isnan(value) for value in bias.values()):
-        raise InvalidInput("logit_bias must not contain NaN. Use numbers such as -100 or 5.")
-    bias.update(dict.fromkeys(parse_token_ids(params.custom_token_bans), -np.inf))
+    known = known_biases(params, logit_bias, n_vocab, warnings)
     if params.ban_eos_token:
-        bias.update(dict.fromkeys(end.tolist(), -np.inf))
-    known = {token: value for token, value in bias.items() if 0 <= token < n_vocab}
-    if len(known) < len(bias):
-        strange = next(token for token in bias if token not in known)
-        warnings.append(f"Token id {strange} does not exist in this model, so its ban or bias was ignored.")
+        known.update(dict.fromkeys((token for token in end.tolist() if token < n_vocab), -np.inf))
     if not known:
         return None
-    values = np.fromiter(known.values(), np.float64)
-    # an infinite bias would make all biased tokens equal; one of minus infinity bans
-    values = np.where(values < -_LARGEST_BIAS, -np.inf, np.minimum(values, _LARGEST_BIAS))
-    return np.fromiter(known, np.int64), values.astype(np.float32)
+    values = np.fromiter((bounded_bias(value) for value in known.values()), np.float32)
+    return np.fromiter(known, np.int64), values

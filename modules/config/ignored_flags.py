@@ -58,7 +58,6 @@ _TABLE: Mapping[str, tuple[str, str, str]] = {
     _DEEPSPEED: ("deepspeed", "nvme_offload_dir local_rank", ""),
     "llama.cpp chooses its CUDA kernels itself": ("tensorcores no_mul_mat_q", "", ""),
     "ik_llama.cpp is not part of this program; llama.cpp loads the model": ("ik", "", ""),
-    "llama.cpp cannot use RPC servers on other machines here yet": ("", "rpc", ""),
     "this program does not start llama-server, which these flags are for": ("", "extra_flags", ""),
     "models with image input are not supported yet": ("", "mmproj multimodal_pipeline", ""),
     _TUNNEL: ("public_api", "public_api_id", ""),

@@ -243,7 +243,7 @@ class CompletionService:
         room = session.context(params)
         answers: list[Completion] = []
         prompts = [session.ids(self._gap(model, each, ask.suffix, warnings), params, context) for each in ask.prompts]
-        limits = [_limit(ask, len(ids), room, warnings) for ids in prompts]
+        limits = [_limit(ask, len(ids), room, warnings, model.larger_context) for ids in prompts]
         try:
             for ids, limit in zip(prompts, limits, strict=True):
                 echo = PromptLogprobs(model, ids, ask.alternatives) if ask.echo else None
@@ -298,14 +298,14 @@ class CompletionService:
         return prompt
 
 
-def _limit(ask: GenerationRequest, prompt_tokens: int, room: int, warnings: list[str]) -> int:
-    """The reply's token limit. Clients commonly ask for more than fits: they get what fits.
+def _limit(ask: GenerationRequest, prompt_tokens: int, room: int, warnings: list[str], more: str) -> int:
+    """The reply's token limit. Clients commonly ask for more than fits: they get what fits. `more`: see PromptTooLong.
 
     Raises: PromptTooLong if not even one token fits.
     """
     left = room - prompt_tokens
     if left < 1:
-        raise PromptTooLong(prompt_tokens, room - 1)
+        raise PromptTooLong(prompt_tokens, room - 1, more=more)
     if ask.max_tokens is None:
         return left
     if ask.max_tokens > left:

@@ -237,7 +237,7 @@ class ModelSession:
         ids = self.ids(prompt, params, context)
         room = _room(model, params, max_tokens)
         if len(ids) > room:
-            raise PromptTooLong(len(ids), room)
+            raise PromptTooLong(len(ids), room, more=model.larger_context)
         if params.auto_max_new_tokens and max_tokens is None:
             new = _context(model, params) - len(ids)
         else:

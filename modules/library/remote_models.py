@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import stat
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +25,15 @@ _KEYS = "remote_keys"
 
 #: The kinds of servers.
 KIND_NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS.values())
+
+
+@dataclass(frozen=True)
+class FlagEntry:
+    """The entry of --remote: its name in the catalog, and the contents of its file, now and before (None: no file)."""
+
+    name: str
+    written: bytes
+    before: bytes | None
 
 
 class RemoteModels:
@@ -54,21 +63,29 @@ class RemoteModels:
             entry = replace(entry, key_file=str(self._store_key(name, key)))
         return self._write(path, entry)
 
-    def add_from_flags(self, flags: ServerFlags) -> str:
-        """The entry that --remote asks for, under the name of its address. Returns the name in the catalog.
-
-        Raises: InvalidInput, NotWritable.
-        """
+    def add_from_flags(self, flags: ServerFlags) -> FlagEntry:
+        """Write the entry that --remote asks for, under the name of its address. Raises: InvalidInput, NotWritable."""
         values = {"url": flags.remote, "kind": flags.remote_kind, "model": flags.remote_model}
         entry = parse_entry(values, self._folder)
         path = safe_child(self._folder, _name_of(entry.addresses[0]), SUFFIX)
+        before = path.read_bytes() if path.is_file() else None
         with contextlib.suppress(BadFile):
-            old = read_entry(path) if path.is_file() else None
+            old = read_entry(path) if before is not None else None
             if old and set(old.addresses) >= set(entry.addresses):  # the key that was entered in the page
                 entry = replace(entry, key_file=old.key_file, key_env=old.key_env, ca_file=old.ca_file)
         if flags.remote_key_env:
             entry = replace(entry, key_env=flags.remote_key_env, key_file="")
-        return self._write(path, entry)
+        return FlagEntry(self._write(path, entry), path.read_bytes(), before)
+
+    def take_back(self, added: FlagEntry) -> None:
+        """No server answered there: its file is as before, unless somebody has changed it since."""
+        path = self._folder / added.name
+        with contextlib.suppress(OSError):
+            if added.written != added.before and path.read_bytes() == added.written:
+                if added.before is None:
+                    path.unlink()
+                else:
+                    path.write_bytes(added.before)
 
     def _write(self, path: Path, entry: RemoteEntry) -> str:
         try:

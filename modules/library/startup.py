@@ -13,26 +13,31 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from errors import UnknownName, UserError
+from errors import EngineFailed, UnknownName, UserError
+from loaders.remote.failures import ServerUnreachable
 from modules.config.flags import LaunchOptions
 from modules.config.paths import Paths
 from modules.library.demo_model import DemoModel
 from modules.library.last_model import LastModelFile
 from modules.library.model_catalog import ModelCatalog
 from modules.library.model_manager import ModelManager
-from modules.library.remote_models import RemoteModels
+from modules.library.remote_models import FlagEntry, RemoteModels
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StartupChoice:
-    """What to load ("" for nothing), why, with which loader (None: the best), and whether to download it first."""
+    """What to load ("" for nothing), why, with which loader (None: the best), and whether to download it first.
+
+    `remote`: the entry that was written for --remote.
+    """
 
     name: str
     reason: str
     loader: str | None = None
     fetch: bool = False
+    remote: FlagEntry | None = None
 
 
 def wants_demo(launch: LaunchOptions, shelf: ModelCatalog) -> bool:
@@ -68,13 +73,13 @@ class Startup:
         that does not exist; InvalidInput, NotWritable for a --remote.
         """
         asked = self._launch.server.model
-        remote = self._remotes.add_from_flags(self._launch.server) if self._launch.server.remote else ""
+        remote = self._remotes.add_from_flags(self._launch.server) if self._launch.server.remote else None
         if asked.lower() == "none":
             return StartupChoice("", "--model none was given")
         if asked:
             return self._named(asked)
         if remote:
-            return StartupChoice(remote, "requested with --remote")
+            return StartupChoice(remote.name, "requested with --remote", remote=remote)
         names = self._shelf.names()
         if wants_demo(self._launch, self._shelf):
             return StartupChoice(
@@ -111,8 +116,10 @@ class Startup:
         try:
             obtain = self._demo.fetch if choice.fetch else None
             self._models.load(choice.name, choice.loader, obtain=obtain, flags_win=True)
-        except UserError:
+        except UserError as error:
             log.debug("Startup continues without a model.")  # the reason is in the state, and already logged
+            if choice.remote and isinstance(error, (ServerUnreachable, EngineFailed)):
+                self._remotes.take_back(choice.remote)
         except Exception:
             log.exception("Loading %s at startup failed", choice.name)
         else:

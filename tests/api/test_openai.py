@@ -271,6 +271,7 @@ def test_errors_are_the_client_s_own_classes(api: Client) -> None:
 
 def test_more_tokens_than_fit_are_cut_with_a_warning_and_a_long_prompt_is_refused(api: Client) -> None:
     model = api.use(FakeModel(context_length=50))
+    model.larger_context = "ask the server"
     got = api.post("/v1/completions", {"prompt": "x" * 20, "max_tokens": 10_000}).json()
     assert model.requests[-1].max_tokens == 29
     assert "29" in got["warnings"][0]
@@ -279,6 +280,7 @@ def test_more_tokens_than_fit_are_cut_with_a_warning_and_a_long_prompt_is_refuse
     assert refused.json()["error"]["code"] == "context_length_exceeded"
     assert "61" in refused.json()["error"]["message"]
     assert "49" in refused.json()["error"]["message"]
+    assert refused.json()["error"]["message"].endswith("or ask the server.")
 
 
 def test_a_slash_at_the_end_of_an_address_means_nothing(api: Client) -> None:

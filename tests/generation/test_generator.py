@@ -262,6 +262,9 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     assert text_of(made.session().start("x" * 69, params(max_new_tokens=30))) == "Paris."
     with pytest.raises(PromptTooLong, match=r"6 tokens, but the requested reply leaves no room for it.*\. Request a"):
         made.session().start("short", params(max_new_tokens=150))
+    model.larger_context = "ask the server"
+    with pytest.raises(PromptTooLong, match=r"\(max_new_tokens, max_tokens\), or ask the server\.$"):
+        made.session().start("x" * 70, params(max_new_tokens=30))
     assert made.queue() == []
 
 

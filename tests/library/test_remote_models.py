@@ -19,6 +19,7 @@ from modules.library.model_settings import ModelSettings
 from modules.library.remote_models import RemoteModels
 from modules.library.startup import Startup, wants_demo
 from modules.library.system_memory import SystemMemory
+from tests.loaders.remote.scripted_server import ScriptedServer
 
 
 @pytest.fixture
@@ -90,3 +91,46 @@ def test_the_flag_adds_an_entry_and_loads_it(
     assert entry_of(paths, choice.name)["key_env"] == "A_KEY"
     with pytest.raises(InvalidInput, match="address"):
         Startup(paths, shelf, models, LaunchOptions(ServerFlags.parse({"remote": "ftp://x"}))).choose()
+
+
+def start(paths: Paths, shelf: ModelCatalog, flags: dict[str, object]) -> ModelManager:
+    """A start with these flags, as far as the loading of the model goes."""
+    models = ModelManager(paths, shelf, ModelSettings(paths), LOADERS, {})
+    startup = Startup(paths, shelf, models, LaunchOptions(ServerFlags.parse(flags)))
+    startup.begin(startup.choose()).join(30)
+    return models
+
+
+def test_an_address_where_nothing_answers_leaves_no_entry(paths: Paths, shelf: ModelCatalog) -> None:
+    with ScriptedServer() as server:
+        gone = server.url
+    with ScriptedServer() as other:
+        other._facts = lambda path, body: None  # type: ignore[method-assign]
+        for url, part in ((gone, "not reachable"), (other.url, "answered with status 404"), ("nowhere.invalid", "not")):
+            models = start(paths, shelf, {"remote": url})
+            assert part in (models.state.error or "")
+            assert not list(paths.models.glob("*.remote.yaml")), url
+
+
+def test_an_entry_that_was_there_is_as_before(paths: Paths, shelf: ModelCatalog, remotes: RemoteModels) -> None:
+    with ScriptedServer() as server:
+        gone = server.url
+    path = paths.models / remotes.add(gone, model="mine")
+    before = path.read_bytes()
+    start(paths, shelf, {"remote": gone, "remote_model": "other"})
+    assert path.read_bytes() == before
+
+
+def test_an_entry_stays_where_a_server_answers(paths: Paths, shelf: ModelCatalog) -> None:
+    with ScriptedServer() as server, ScriptedServer(key="k") as keyed:
+        models = start(paths, shelf, {"remote": server.url})
+        assert models.state.phase == "loaded"
+        models.unload()
+        start(paths, shelf, {"remote": keyed.url})  # its key can be entered in the Model tab
+        assert len(list(paths.models.glob("*.remote.yaml"))) == 2
+
+
+def test_words_after_the_flag_are_refused(paths: Paths, shelf: ModelCatalog, models: ModelManager) -> None:
+    with pytest.raises(InvalidInput, match="'not a url' is not the address of a server"):
+        Startup(paths, shelf, models, LaunchOptions(ServerFlags.parse({"remote": "not a url"}))).choose()
+    assert not list(paths.models.glob("*.remote.yaml"))

@@ -46,9 +46,10 @@ def asker(path: Path) -> tuple[search.ModelShape, Any]:
     from loaders.llamacpp.loader import engine_limits
     from loaders.llamacpp.options import LlamaCppOptions
     from loaders.llamacpp.placement import devices, dry_run, planning
+    from tests.loaders.llamacpp import rpc_cards
 
     native.initialize(False)
-    names = [card.name for card in devices.list_gpus()]
+    names = [card.name for card in devices.list_gpus(rpc_cards.machines())]
     options = LlamaCppOptions.parse(OPTIONS)
     limits = engine_limits(options)
     plan = planning.plan_load(read_header(path), options, limits, limits.copies).attended(options.flash_attn)

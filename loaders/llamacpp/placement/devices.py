@@ -1,7 +1,7 @@
 """Lists the GPUs as llama.cpp's library sees them, and reads its own breakdown of memory per device.
 
 It must not know of files, options or decisions. Importing it imports llama_cpp; `python -m
-loaders.llamacpp.placement.devices` prints the GPUs as JSON.
+loaders.llamacpp.placement.devices` reads the addresses of other machines as JSON, and prints the GPUs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from errors import InvalidInput
+from errors import InvalidInput, Unavailable, Unsupported
 from loaders.gpus import Gpu
 from loaders.llamacpp import library
 from loaders.llamacpp.library import C, base, declare_function, ggml
 from loaders.llamacpp.placement.placement import MEMORY, DeviceMemory, MemoryByDevice
+from loaders.llamacpp.rpc import NETWORK
 
 _CPU, _GPU, _INTEGRATED = 0, 1, 2  # ggml_backend_dev_type
-_NETWORK = "RPC"
 
 
 class _Properties(ctypes.Structure):
@@ -43,6 +43,7 @@ _properties = declare_function(base, "ggml_backend_dev_get_props", None, _pointe
 _registry = declare_function(base, "ggml_backend_dev_backend_reg", _pointer, _pointer)
 _registry_name = declare_function(base, "ggml_backend_reg_name", ctypes.c_char_p, _pointer)
 _offers = declare_function(base, "ggml_backend_reg_get_proc_address", _pointer, _pointer, ctypes.c_char_p)
+_description = declare_function(base, "ggml_backend_dev_description", ctypes.c_char_p, _pointer)
 _by_name = declare_function(ggml, "ggml_backend_dev_by_name", _pointer, ctypes.c_char_p)
 _is_host = declare_function(base, "ggml_backend_buft_is_host", ctypes.c_bool, _pointer)
 _device_of = declare_function(base, "ggml_backend_buft_get_device", _pointer, _pointer)
@@ -55,13 +56,16 @@ _CLEARED, _ROUNDS = 2**27, 4  # bytes, and repetitions
 _FASTEST = 2e13  # bytes per second: a higher result means that it did not wait for the end
 
 
-def list_gpus() -> list[Gpu]:
-    """The GPUs that llama.cpp would use by default, in its order. Raises: BrokenPackage.
+def list_gpus(machines: Sequence[str] = ()) -> list[Gpu]:
+    """The GPUs that llama.cpp would use by default, in its order, with those of other machines, by their addresses.
 
-    As in its llama_prepare_model_devices: network servers first; a GPU that two backends list counts once; an
-    integrated one counts only if there is no other, and only for one backend.
+    As in its llama_prepare_model_devices: other machines first; a GPU that two backends list counts once; an
+    integrated one counts only if there is no other, and only for one backend. Raises: BrokenPackage, Unsupported,
+    Unavailable.
     """
     library.load_backends()
+    for address in machines:
+        library.add_server(address)
     if not C.llama_supports_gpu_offload():
         return []
     servers: list[Gpu] = []
@@ -70,14 +74,15 @@ def list_gpus() -> list[Gpu]:
     for i in range(library.dev_count()):
         device = library.dev_get(i)
         kind = library.dev_type(device)
-        if kind not in (_GPU, _INTEGRATED):
+        network = (_registry_name(_registry(device)) or b"").decode() == NETWORK
+        if kind not in (_GPU, _INTEGRATED) or (network and (_description(device) or b"").decode() not in machines):
             continue
         told = _Properties()
         _properties(device, ctypes.byref(told))
         card = _card(device, told, integrated=kind == _INTEGRATED)
         if kind == _INTEGRATED:
             integrated.append((_registry(device), card))
-        elif (_registry_name(_registry(device)) or b"").decode() == _NETWORK:
+        elif network:
             servers.append(card)
         else:
             found.setdefault(told.device_id or str(device).encode(), card)
@@ -102,7 +107,7 @@ def free_gpu_bytes(name: str) -> int | None:
     it.
     """
     device = _by_name(name.encode())
-    if not device or (_registry_name(_registry(device)) or b"").decode() == _NETWORK:
+    if not device or (_registry_name(_registry(device)) or b"").decode() == NETWORK:
         return None
     left, total = ctypes.c_size_t(), ctypes.c_size_t()
     library.dev_memory(device, ctypes.byref(left), ctypes.byref(total))
@@ -228,4 +233,8 @@ def set_placement(kind: int) -> tuple[str, bool]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"cards": list_gpus()}) + "\n")
+    try:
+        answer: dict[str, Any] = {"cards": list_gpus(json.loads(sys.stdin.read())["machines"])}
+    except (Unavailable, Unsupported) as error:
+        answer = {"refused": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")

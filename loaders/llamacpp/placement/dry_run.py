@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from errors import InvalidInput, LoadCancelled, ModelFileError
+from errors import InvalidInput, LoadCancelled, ModelFileError, Unavailable
 from loaders.gpus import Gpu, check_gpus_respond
-from loaders.llamacpp import child_process
+from loaders.llamacpp import child_process, rpc
 from loaders.llamacpp.placement import search, speed
 from loaders.llamacpp.placement.measurements import Measurements
 from loaders.llamacpp.placement.placement import MEMORY, DeviceMemory, MemoryByDevice, Placement
@@ -39,7 +39,7 @@ _CLOSE = 50  # a smaller change of a GPU's free memory does not invalidate a res
 class DryRunRequest:
     """`context`: fields of llama_context_params, sorted. `embedding`: those of the context for embeddings, () to leave
     it out. `stamp` changes when the file does. `most`: maximum bytes per GPU, or 0. `pretended`: assumed free bytes of
-    GPUs by name. `threads`: how many compute on the CPU.
+    GPUs by name. `threads`: how many compute on the CPU. `machines`: the addresses of others that lend their memory.
     """
 
     parts: tuple[str, ...]
@@ -51,6 +51,7 @@ class DryRunRequest:
     most: int = 0
     pretended: tuple[tuple[str, int], ...] = ()
     threads: int = 1
+    machines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ def run_dry(question: DryRunRequest, cards: Sequence[Gpu] | None = None) -> DryR
     only valid for about the same amounts. A missing result is not cached.
 
     Raises: InvalidInput if the request does not fit the GPUs; ModelFileError if llama.cpp crashes because of the file;
-    Unavailable if it does because of a GPU.
+    Unavailable if it does because of a GPU, or if a machine cannot be used.
     """
     try:
         answer = _remembered(question, int(time.monotonic() // _FRESH))
         return answer if cards is None or _still(answer.cards, cards) else _ask(question)
     except child_process.ChildCrashed as error:
         if question.wish.layers:
-            check_gpus_respond()
+            check_gpus_respond(question.machines)
         raise error.about(Path(question.parts[0])) from None
     except (OSError, KeyError, LoadCancelled):
         return None
@@ -100,10 +101,11 @@ def _remembered(question: DryRunRequest, _while: int) -> DryRunResult:
 
 
 def _ask(question: DryRunRequest) -> DryRunResult:
+    if question.wish.layers:
+        rpc.check_machines(question.machines)
     until = time.monotonic() + _PATIENCE
-    asked, cards = asdict(question), question.wish.layers != 0
     value = child_process.ask_child(
-        "loaders.llamacpp.placement.dry_run", asked, lambda: time.monotonic() < until, cards=cards
+        "loaders.llamacpp.placement.dry_run", asdict(question), lambda: time.monotonic() < until
     )
     if value is None:
         raise KeyError
@@ -130,7 +132,7 @@ def _answer(question: DryRunRequest) -> DryRunResult:
 
     native.initialize(False)
     pretended = dict(question.pretended)
-    there = devices.list_gpus() if question.wish.layers else ()
+    there = devices.list_gpus(question.machines) if question.wish.layers else ()
     cards = [card._replace(free=pretended.get(card.name, card.free)) for card in there]
 
     known, machine = Measurements(), psutil.virtual_memory()
@@ -199,7 +201,13 @@ def _question(given: Mapping[str, Any]) -> DryRunRequest:
     }
     wish, shape = search.PlacementRequest(**wished), search.ModelShape(**given["shape"])
     return DryRunRequest(
-        tuple(given["parts"]), wish=wish, shape=shape, most=given["most"], threads=given["threads"], **pairs
+        tuple(given["parts"]),
+        wish=wish,
+        shape=shape,
+        most=given["most"],
+        threads=given["threads"],
+        machines=tuple(given["machines"]),
+        **pairs,
     )
 
 
@@ -209,7 +217,7 @@ def main() -> None:
         made = asdict(_answer(given))
     except (LookupError, ModelFileError):  # no breakdown; or no model, which the real load reports
         return
-    except InvalidInput as error:
+    except (InvalidInput, Unavailable) as error:
         made = {"refused": str(error)}
     sys.stdout.write(json.dumps(made) + "\n")
 

@@ -34,7 +34,7 @@ _MEAN = 1  # llama_pooling_type
 #: Options that only affect GPUs.
 _OF_CARDS = (
     "n_cpu_moe", "cpu_moe", "tensor_split", "split_mode", "row_split", "main_gpu", "devices", "fit_target",
-    "no_offload_kqv",
+    "no_offload_kqv", "rpc",
 )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def plan_load(header: GGUFHeader, options: GGUFOptions, limits: EngineLimits, co
     """Raises: ModelFileError, InvalidInput."""
     if not 1 <= header.n_layers <= _MOST_LAYERS:  # llama.cpp would abort the whole program
         raise ModelFileError(header.path.name, "its header is damaged: the number of layers is invalid.")
-    placement_request(options)  # so that invalid options are reported first
+    placement_request(options), options.parse_rpc()  # so that invalid options are reported first
     notes: list[str] = []
     n_ctx = _context(header, options, notes)
     if options.n_ubatch > options.n_batch and options.n_ubatch != GGUFOptions().n_ubatch:
@@ -176,6 +176,7 @@ def place_model(
             most,
             tuple(sorted((pretended or {}).items())),
             threads=choose_threads(found.options.threads)[0],
+            machines=found.options.parse_rpc(),
         ),
         cards,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from errors import PromptTooLong
+from loaders.base import Model
 from modules.chat.conversation import Message, Role
 from modules.chat.formats.attached import full_text, unseen_pictures
 from modules.chat.prompt.parts import Kind, PromptPart, mark_text, split_prompt
@@ -101,12 +102,14 @@ def build_prompt(
     role: Role = "assistant",
     lead: str = "",
     literally: Callable[[Any], Any] = lambda value: value,
+    larger_context: str = Model.larger_context,
 ) -> ChatPrompt:
     """The prompt after which `role` continues with the `begun` part of its message (which is not in the history).
 
     `lead` comes before it and is not part of the message: only the model reads it. `count` returns a text's number of
     tokens as a prompt, `room` is the maximum; if it is exceeded, about `keep` times as much is used. `literally`: see
-    `ModelSession.literally`. Raises: PromptTooLong if not even the last message fits; TemplateFailed.
+    `ModelSession.literally`; `larger_context`: see `Model`. Raises: PromptTooLong if not even the last message fits;
+    TemplateFailed.
     """
     writer = _Writer(stage, render, f"{lead} {begun}".strip() if lead else begun, role, literally)
     template = stage.instruction_template if stage.mode == "instruct" else ""
@@ -115,7 +118,7 @@ def build_prompt(
         line for message in history for line in as_kept(message.role, full_text(message).strip(), template)
     ]
     lines = [line for line in lines if line["content"] or line.get("tool_calls")]
-    start, text, tokens = _fit(lines, writer, count, room, keep)
+    start, text, tokens = _fit(lines, writer, count, room, keep, larger_context)
     notes = writer.notes()
     if start:
         many = "message was" if start == 1 else "messages were"
@@ -261,14 +264,14 @@ def _why(keep: float) -> str:
 
 
 def _fit(
-    lines: list[TemplateMessage], writer: _Writer, count: Callable[[str], int], room: int, keep: float
+    lines: list[TemplateMessage], writer: _Writer, count: Callable[[str], int], room: int, keep: float, more: str
 ) -> tuple[int, str, int]:
     """The first line that is used, the prompt from there on, and its number of tokens."""
     last = max(0, len(lines) - 1)
     text = writer.text(lines[last:])
     tokens = count(text)
     if tokens > room:
-        raise PromptTooLong(tokens, room)
+        raise PromptTooLong(tokens, room, more=more)
     costs = _costs(lines[:last], writer, count, room - tokens)  # newest first
     kept = len(costs) if sum(costs) <= room - tokens else len(costs) - 1
     # tokens can span messages, so the sum is only an estimate: the prompt itself is counted

@@ -184,7 +184,7 @@ class ChatPromptBuilder:
         )
         room = session.max_prompt(params, min(params.max_new_tokens, session.context(params) // 2))
         if room < 1:
-            raise PromptTooLong(1, room)
+            raise PromptTooLong(1, room, more=session.model.larger_context)
         prompt = build_prompt(
             history,
             stage,
@@ -195,6 +195,7 @@ class ChatPromptBuilder:
             begun=begun,
             lead="" if dialogue.continues else self._hooks.lead(name2, hooks),
             literally=session.literally(params),
+            larger_context=session.model.larger_context,
         )
         return GenerationRequest([prompt.text], stop=prompt.stop, reading=ReplyFormat(), notes=(*notes, *prompt.notes))
 
@@ -316,7 +317,7 @@ def _content(content: Any, place: int) -> str | None:
 def _past_call(call: Any, place: int) -> dict[str, Any]:
     """An earlier call: templates need the arguments as values, clients send them as JSON text."""
     function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+    if not isinstance(function, Mapping) or not _is_name(function.get("name")):
         raise InvalidInput(f"messages.{place}.tool_calls: each call must have a function with a name and arguments.")
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
@@ -332,6 +333,11 @@ def _past_call(call: Any, place: int) -> dict[str, Any]:
     }
 
 
+def _is_name(value: Any) -> bool:
+    """Whether a function can be called by it."""
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _tools(dialogue: ClientChat) -> list[Mapping[str, Any]]:
     if dialogue.tool_choice == "none":
         return []
@@ -339,7 +345,7 @@ def _tools(dialogue: ClientChat) -> list[Mapping[str, Any]]:
         raise TooMany("tools", MOST_TOOLS)
     for place, tool in enumerate(dialogue.tools):
         function = tool.get("function")
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        if not isinstance(function, Mapping) or not _is_name(function.get("name")):
             raise InvalidInput(f"tools.{place} must have a function with a name.")
         if not isinstance(function.get("parameters") or {}, Mapping):
             raise InvalidInput(f"tools.{place}.function.parameters must be a JSON schema (an object).")

@@ -9,7 +9,8 @@ from installer.hardware.nvidia import NvidiaGpu
 from installer.llama_cpp.llama_builds import CUDA_128, PROCESSOR, excluded_builds, plan_llama_builds
 
 LESS = [build.cmake for build in PROCESSOR[-2:]]
-ALL = ["cpu", "-DGGML_RPC=ON", *LESS]
+RPC = "-DGGML_RPC=ON"
+ALL = ["cpu", RPC, *LESS]
 
 
 @pytest.mark.parametrize(
@@ -19,17 +20,17 @@ ALL = ["cpu", "-DGGML_RPC=ON", *LESS]
         ("A", False, False, [], ["cu121", "cu124", "vulkan"]),
         ("A", True, False, [], ["cu118", "vulkan"]),
         ("A", False, True, [], ["cu124", "cu125", "cu130", "cu121", "vulkan"]),
-        ("A", False, False, ["nvcc"], ["cu121", "cu124", "vulkan", "-DGGML_CUDA=on"]),
+        ("A", False, False, ["nvcc"], ["cu121", "cu124", "vulkan", f"-DGGML_CUDA=on {RPC}"]),
         ("B", False, False, [], ["vulkan", "rocm72", "hip-radeon"]),
         (
             "B",
             False,
             False,
             ["hipcc", "glslc"],
-            ["rocm72", "vulkan", "hip-radeon", "-DGGML_HIP=on", "-DGGML_VULKAN=on"],
+            ["rocm72", "vulkan", "hip-radeon", f"-DGGML_HIP=on {RPC}", f"-DGGML_VULKAN=on {RPC}"],
         ),
-        ("D", False, False, ["glslc"], ["vulkan", "-DGGML_VULKAN=on"]),
-        ("C", False, False, [], ["metal", "-DGGML_METAL=on"]),
+        ("D", False, False, ["glslc"], ["vulkan", f"-DGGML_VULKAN=on {RPC}"]),
+        ("C", False, False, [], ["metal", f"-DGGML_METAL=on {RPC}"]),
     ],
 )
 def test_the_ways_to_llama_cpp(gpu: str, cuda118: bool, cuda128: bool, tools: list[str], ways: list[str]) -> None:

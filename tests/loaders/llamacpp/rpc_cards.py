@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from errors import BrokenPackage
+from errors import Unsupported
 from loaders.forecast import Forecast
 from loaders.llamacpp.placement.placement import MemoryByDevice
 
@@ -88,6 +88,11 @@ def _start(addresses: str, counts: str) -> None:
     os.environ[SERVERS], os.environ[_COUNTS] = addresses, counts
 
 
+def machines() -> tuple[str, ...]:
+    """The addresses of the servers."""
+    return tuple(os.environ[SERVERS].split(","))
+
+
 def taken(counts: str = "") -> list[int]:
     """Bytes in use in each server; -1 if its C library does not count them, or it is gone."""
     found = []
@@ -104,7 +109,7 @@ def has_rpc() -> bool:
 
     try:
         return hasattr(load_rpc(), "ggml_backend_rpc_add_server")
-    except BrokenPackage:
+    except Unsupported:
         return False
 
 
@@ -137,7 +142,7 @@ def load(path: Path, options: Mapping[str, Any], prompt: Sequence[int] = (), len
     from loaders.llamacpp.placement import devices
     from loaders.params import SamplingParams
 
-    parsed = LlamaCpp.Options.parse(options)
+    parsed = LlamaCpp.Options.parse({"rpc": os.environ[SERVERS], **options})
     forecast = LlamaCpp.forecast(path, parsed)
     assert forecast
     before = _settled()
@@ -199,7 +204,13 @@ def cards() -> list[Any]:
     from loaders.llamacpp.placement import devices
 
     native.initialize(False)
-    return devices.list_gpus()
+    return devices.list_gpus(machines())
+
+
+def cards_of_a_child() -> tuple[Any, ...]:
+    from loaders import gpus
+
+    return gpus._asked(machines())
 
 
 def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast, Forecast]:
@@ -211,15 +222,15 @@ def learn(path: Path, options: Mapping[str, Any], file: Path) -> tuple[Forecast,
     from loaders.llamacpp.placement import devices, dry_run, measurements
     from loaders.params import SamplingParams
 
-    parsed = LlamaCpp.Options.parse(options)
+    parsed = LlamaCpp.Options.parse({"rpc": os.environ[SERVERS], **options})
     real = devices.list_gpus, devices.free_gpu_bytes, measurements._FAR
     measurements._FAR = 1e9  # machines that run tests may be very busy
     os.environ[measurements.VARIABLE] = str(file)
     try:
         first = LlamaCpp.forecast(path, parsed)
         assert first is not None
-        empty, took = [card._replace(free=card.total) for card in devices.list_gpus()], first.devices[1].total
-        devices.list_gpus = lambda: empty
+        empty, took = [card._replace(free=card.total) for card in devices.list_gpus(machines())], first.devices[1].total
+        devices.list_gpus = lambda *_: empty
         devices.free_gpu_bytes = lambda _: empty[0].total - took - 50 * 2**20
         for _ in range(2):
             with LlamaCpp.load(path, parsed, lambda *_: True) as model:

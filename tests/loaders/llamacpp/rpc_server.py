@@ -1,4 +1,4 @@
-"""A stand-in for a GPU: llama.cpp's own RPC server on loopback, which computes on this machine's CPU.
+"""A stand-in for a GPU: our own RPC node on loopback, which lends this machine's CPU.
 
 `python -m tests.loaders.llamacpp.rpc_server PORT OTHER` tells whoever connects to OTHER how many bytes are taken in it:
 by the C library's own count, for resident memory also holds what was freed and not given back to the system.
@@ -11,8 +11,7 @@ import socket
 import sys
 import threading
 
-from loaders.llamacpp import native
-from loaders.llamacpp.library import declare_function, ggml, load_rpc
+from loaders.llamacpp import rpc_node
 
 
 class _Counts(ctypes.Structure):
@@ -54,13 +53,8 @@ def _tell(port: int) -> None:
 
 
 def main(port: str, other: str) -> None:
-    native.initialize(False)
-    by_name = declare_function(ggml, "ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
-    devices = (ctypes.c_void_p * 1)(by_name(b"CPU"))
-    kinds = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
-    start = declare_function(load_rpc(), "ggml_backend_rpc_start_server", None, *kinds)
     threading.Thread(target=_tell, args=(int(other),), daemon=True).start()
-    start(f"127.0.0.1:{port}".encode(), None, 1, 1, devices)
+    rpc_node.serve("127.0.0.1", int(port), 1, ["CPU"])
 
 
 if __name__ == "__main__":

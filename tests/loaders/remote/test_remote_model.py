@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +146,49 @@ def test_abilities_follow_the_kind(connect: Open) -> None:
                 assert int(np.isfinite(logits).sum()) == (1 if kind.name == "llama-server" else 2)
             if model.supports("score"):
                 assert model.score(ids).tolist() == [-1.5, -1.5]
+
+
+@pytest.mark.parametrize("kind", [each.name for each in KINDS.values()])
+def test_ids_outside_the_vocabulary_are_never_sent_in_silence(kind: str, connect: Open) -> None:
+    """Nor dropped in silence: a sentence says which, or that the server does not say what it has."""
+    strange = 10**9
+    for fields in (
+        {"logit_bias": {5: 2.0, strange: 1.0}},
+        {"params": SamplingParams(custom_token_bans=f"5,{strange}")},
+        {"logit_bias": {5: 2.0, -1: 1.0}},
+    ):
+        with ScriptedServer(kind) as server:
+            model = connect(server)
+            stream = model.generate(ask(model, **fields))
+            list(stream)
+            wrong = -1 if -1 in fields.get("logit_bias", ()) else strange
+            assert f"Token id {wrong} does not exist" in stream.report.warnings[0]
+            unchecked = [each for each in stream.report.warnings if "passed on unchecked" in each]
+            assert len(unchecked) == (kind != "llama-server")  # in the script, only this one says how many it has
+            sent = server.bodies[0]["logit_bias"]
+            assert [int(each) for each in (sent if isinstance(sent, dict) else dict(sent))] == [5]
+
+
+def test_biases_are_numbers_that_servers_can_read(connect: Open) -> None:
+    for kind in KINDS.values():
+        with ScriptedServer(kind.name) as server:
+            model = connect(server)
+            with pytest.raises(InvalidInput, match="NaN"):
+                model.generate(ask(model, logit_bias={5: float("nan")}))
+            text_of(model, ask(model, logit_bias={5: float("inf"), 6: -float("inf")}))
+            assert "Infinity" not in json.dumps(server.bodies[0])
+
+
+def test_what_is_too_long_says_what_to_do_at_the_server(connect: Open) -> None:
+    """n_ctx is an option of models that load here; what the session raises says it in the model's words, too."""
+    with ScriptedServer(context=100) as server:
+        model = connect(server)
+        with pytest.raises(PromptTooLong, match="start the server with a larger context") as failure:
+            model.generate(Request(encode("a" * 200)))
+        assert "n_ctx" not in f"{failure.value} {model.larger_context}"
+        short = connect(server, options={"remote_context": 50})
+        with pytest.raises(PromptTooLong, match="larger remote_context"):
+            short.generate(Request(encode("a" * 60)))
 
 
 def test_log_probabilities_are_passed_on(connect: Open) -> None:

@@ -62,7 +62,25 @@ def test_addresses_without_routes(text: str, address: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ftp://h", "http://", "http://h:x", "http://a b", "http://h?x=1", "http://u:p@h", "http://h:99999", "ü"],
+    [
+        "",
+        "ftp://h",
+        "http://",
+        "http://h:x",
+        "http://a b",
+        "http://h?x=1",
+        "http://u:p@h",
+        "http://h:99999",
+        "ü",
+        "not a url",
+        "a:1 b:2",
+        "-h",
+        "h-",
+        "h!",
+        "h*",
+        "(h)",
+        "h\nb",
+    ],
 )
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(InvalidInput):
@@ -77,6 +95,13 @@ def test_any_text_is_an_address_or_an_error(text: str) -> None:
     except UserError:
         return
     assert parse_address(found) == found
+
+
+@pytest.mark.parametrize("text", ["not a url", "http://a:1 http://b:2", "a:1, b 2", "a,,b c", ["a", "not a url"]])
+def test_words_are_not_several_addresses(text: str | list[str], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"is not the address of a server.*commas separate several") as failure:
+        parse_entry({"url": text}, tmp_path)
+    assert str(failure.value).endswith(".")
 
 
 def test_entries_come_back_as_they_were_written(tmp_path: Path) -> None:
