@@ -325,7 +325,7 @@ class ChatActions(ChatDisplay):
     def pin(self, chat: ChatRef) -> Updates:
         """Pin the chat to the top of the list, or unpin it."""
         pinned = self.app.chats.open(chat.id).pinned
-        return self.show(self.app.chats.pin(chat.id, not pinned, chat.revision))
+        return self.show(self.app.edits.pin(chat.id, not pinned, chat.revision))
 
     def choose_model(self, chat: ChatRef, name: str) -> Updates:
         """Choose the model that answers in this chat."""
