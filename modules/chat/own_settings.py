@@ -63,7 +63,9 @@ def with_own_settings(turn: ReplySettings, conversation: Conversation) -> ReplyS
     turn = replace(turn, params=params, notes=(*turn.notes, *own.notes))
     if not own.system:
         return turn
-    return replace(turn, **{"custom_system_message" if turn.mode == "instruct" else "context": own.system})
+    if turn.mode == "instruct":
+        return replace(turn, custom_system_message=own.system)
+    return replace(turn, context=own.system)
 
 
 def to_plain_values(params: SamplingParams) -> dict[str, Any]:
