@@ -53,7 +53,11 @@ const Chats = {
     menu.removeAttribute('data-open');
     const button = Chats.opener();
     button?.setAttribute('aria-expanded', 'false');
-    if (inside) button?.focus();
+    if (inside) setTimeout(Chats.back, 50); // the list may be drawn anew
+  },
+  back() { // the focus to the button that opened the menu, unless it is elsewhere by now
+    const lost = document.activeElement === document.body || Chats.menu().contains(document.activeElement);
+    if (lost && !Chats.menu().hasAttribute('data-open')) Chats.opener()?.focus();
   },
   leave() { // for an action that needs nothing more
     Chats.close();

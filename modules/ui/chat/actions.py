@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import wraps
 from itertools import takewhile
 from typing import Any
 
@@ -245,6 +246,7 @@ class ChatActions(ChatDisplay):
     def show_current_on_conflict(self, change: Callable[..., Updates]) -> Callable[..., Updates]:
         """Wrap a change: if the chat has been changed elsewhere since it was shown, show its current state instead."""
 
+        @wraps(change)  # gradio reads from its parameters whether it wants the event
         def run(chat: ChatRef, *given: Any) -> Updates:
             try:
                 return change(chat, *given)

@@ -6,6 +6,7 @@ The services store it and apply it to replies; here it is shown, set and reset.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -93,6 +94,7 @@ class OwnNotice:
 
 
 def _showing(actions: ChatActions, change: Callable[..., Conversation | None]) -> Callable[..., Updates]:
+    @wraps(change)
     def run(chat: ChatRef, *given: Any) -> Updates:
         conversation = change(chat, *given)
         return actions.show(conversation) if conversation else {}
