@@ -52,6 +52,7 @@ class Conversation:
         self.revision = revision
         self.title = title  # "" without a title
         self.pinned = False  # pinned to the top of the list
+        self.folder = ""  # the folder in the list; "" for none
         self.model = ""  # the name of the model that answers here; "" for the one that is loaded
         self.meta: dict[str, Any] = dict(meta or {})  # other data that the store keeps, such as `banned_strings`
         self._messages: dict[str, Message] = {}

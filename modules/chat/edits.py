@@ -5,11 +5,15 @@ It must not know of models or prompts.
 
 from __future__ import annotations
 
-from errors import NotFound, NothingToDo, encode_utf8
+from dataclasses import replace
+
+from errors import InvalidInput, NotFound, NothingToDo, encode_utf8
 from loaders.banned.pattern import compile_banned_strings
+from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation, Role
 from modules.chat.formats.attached import kept_files
-from modules.chat.formats.conversation_file import conversation_title
+from modules.chat.formats.conversation_file import LONGEST_FOLDER, conversation_title
+from modules.chat.own_settings import OwnSettings
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
 
@@ -63,6 +67,52 @@ class ConversationEdits:
                 conversation.meta["banned_strings"] = text
         return conversation
 
+    def keep_params(self, id: str, params: SamplingParams | None, revision: int | None = None) -> Conversation:
+        """Let replies here be generated with these parameters, whatever the page has; None: with the page's.
+
+        Raises: Conflict, NotFound, BadFile.
+        """
+        with self._chats.changing(id, revision) as conversation:
+            replace(OwnSettings.of(conversation), params=params).keep(conversation)
+        return conversation
+
+    def set_system_message(self, id: str, text: str, revision: int | None = None) -> Conversation:
+        """Set the system message of this conversation, in the chat modes its context; "": the usual one.
+
+        Raises: InvalidInput, Conflict, NotFound, BadFile.
+        """
+        encode_utf8(text, "The system message")
+        with self._chats.changing(id, revision) as conversation:
+            replace(OwnSettings.of(conversation), system=text).keep(conversation)
+        return conversation
+
+    def reset_settings(self, id: str, revision: int | None = None) -> Conversation:
+        """Let this conversation have no parameters and no system message of its own. Raises: Conflict, NotFound,
+        BadFile.
+        """
+        with self._chats.changing(id, revision) as conversation:
+            OwnSettings().keep(conversation)
+        return conversation
+
+    def pin(self, id: str, pinned: bool, revision: int | None = None) -> Conversation:
+        """Pin a conversation to the top of the list, or unpin it. Raises: Conflict, NotFound, BadFile."""
+        with self._chats.changing(id, revision) as conversation:
+            conversation.pinned = pinned
+        return conversation
+
+    def move(self, id: str, folder: str, revision: int | None = None) -> Conversation:
+        """Put a conversation into the folder of this name; "" for none. A folder exists while it has conversations.
+
+        Raises: InvalidInput, Conflict, NotFound, BadFile.
+        """
+        encode_utf8(folder, "The folder's name")
+        name = " ".join(folder.split())
+        if len(name) > LONGEST_FOLDER:
+            raise InvalidInput(f"A folder's name can have at most {LONGEST_FOLDER} characters. Choose a shorter one.")
+        with self._chats.changing(id, revision) as conversation:
+            conversation.folder = name
+        return conversation
+
     def swipe(self, id: str, message_id: str, by: int, revision: int | None = None) -> Conversation:
         """Show the version `by` positions further, up to the last one. Raises: Conflict, NotFound, BadFile."""
         with self._chats.changing(id, revision) as conversation:
@@ -110,6 +160,7 @@ class ConversationEdits:
             raise NotFound("This message is no longer shown. Reload the conversation.")
         made = Conversation(self._store.new_id(id.rpartition("/")[0]), meta=conversation.meta)
         made.title = f"{conversation_title(conversation)} (branch)"[:_LONGEST_TITLE]
+        made.model, made.folder = conversation.model, conversation.folder
         for message in path[: names.index(message_id) + 1]:
             made.insert(message)
             made.select(message.id)

@@ -19,7 +19,7 @@ class ReplySettings:
     """How to generate a reply. `revision` is the one that the page shows; None skips the check.
 
     Empty templates and an empty command mean the defaults: the instruction template that fits the model. `thinking` and
-    `effort` are passed to templates that use them.
+    `effort` are passed to templates that use them. `context` replaces the character's; `notes` are shown with a reply.
     """
 
     mode: Mode = "instruct"
@@ -34,6 +34,8 @@ class ReplySettings:
     command: str = ""
     thinking: bool = True
     effort: str = ""
+    context: str = ""
+    notes: tuple[str, ...] = ()
 
     def record(self, prompt: ChatPrompt) -> PromptRecord:
         """The settings to save with a reply."""
@@ -71,7 +73,7 @@ class ReplySettings:
             name1=self.name1,
             name2=name2,
             system=self.custom_system_message,
-            context=insert_names(character.context, self.name1, name2) if character else "",
+            context=insert_names(self.context or character.context, self.name1, name2) if character else "",
             after=insert_names(character.after, self.name1, name2) if character else "",
             chat_template=self.chat_template,
             command=self.command,

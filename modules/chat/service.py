@@ -20,6 +20,7 @@ from modules.chat.characters import Characters, insert_names
 from modules.chat.conversation import Conversation, Message, Role
 from modules.chat.formats.conversation_file import dump_conversation, parse_conversation
 from modules.chat.hooks import ChatHooks
+from modules.chat.own_settings import with_own_settings
 from modules.chat.prompt.build import ChatPrompt, build_prompt
 from modules.chat.reply import ActiveReply, Reply, ReplyUpdate
 from modules.chat.reply_settings import ReplySettings
@@ -88,6 +89,7 @@ class ChatService:
         """
         conversation = self._load(id)
         path, session = conversation.path(), self._generator.session(conversation.model)
+        turn = with_own_settings(turn, conversation)
         if going_on and path and path[-1].role == "assistant":
             return self._prompt(session, path[:-1], turn, begun=path[-1].text)
         if text.strip():
@@ -128,7 +130,7 @@ class ChatService:
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
             session = self._generator.session(conversation.model)
-            turn, context = self._hooks.begin(turn, path, session)
+            turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             text, shown = self._hooks.message(text, context)
             history = [*path, Message("", None, "user", text, 0)]
             prompt = self._prompt(session, history, turn, turn.start_with, context=context)
@@ -151,7 +153,7 @@ class ChatService:
             if not path:
                 raise NothingToDo("Nothing to regenerate yet. Send a message first.")
             session = self._generator.session(conversation.model)
-            turn, context = self._hooks.begin(turn, path, session)
+            turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             prompt = self._prompt(session, path, turn, turn.start_with, context=context, regenerate=True)
 
             def place() -> Message:
@@ -171,7 +173,7 @@ class ChatService:
                 raise NothingToDo("There is no reply to continue yet. Send a message first.")
             reply = path.pop()
             session = self._generator.session(conversation.model)
-            turn, context = self._hooks.begin(turn, path, session)
+            turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             prompt = self._prompt(session, path, turn, reply.text, context=context, _continue=True)
 
             def place() -> Message:
@@ -229,7 +231,7 @@ class ChatService:
         with self._live.held(id) as live:
             conversation = self._load(id)
             path, session = conversation.path(), self._generator.session(conversation.model)
-            turn, context = self._hooks.begin(turn, path, session)
+            turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             prompt = self._prompt(session, path, turn, text, role="user", context=context, impersonate=True)
             label = f"{id}: you"
             with session.start(prompt.text, turn.params, stop=prompt.stop, label=label, context=context) as stream:
@@ -244,12 +246,6 @@ class ChatService:
             raise InvalidInput("A title cannot be empty. Enter at least one letter.")
         with self.changing(id, revision) as conversation:
             conversation.title = title[:_LONGEST_TITLE]
-        return conversation
-
-    def pin(self, id: str, pinned: bool, revision: int | None = None) -> Conversation:
-        """Pin a conversation to the top of the list, or unpin it. Raises: Conflict, NotFound, BadFile."""
-        with self.changing(id, revision) as conversation:
-            conversation.pinned = pinned
         return conversation
 
     def delete(self, id: str) -> None:
@@ -389,7 +385,7 @@ class ChatService:
             before=before,
             pause=1 / params.max_updates_second if params.max_updates_second > 0 else 0.0,
             silent=not params.stream,
-            notes=(*session.notes, *prompt.notes),
+            notes=(*turn.notes, *session.notes, *prompt.notes),
             others=prompt.others,
             reading=prompt.reading,
             about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},

@@ -320,6 +320,7 @@ const Page = {
     }
     for (const mark of found('.header-icons [aria-label]:not([role], button)')) mark.setAttribute('role', 'img');
     for (const box of found('#column .prose input[type="checkbox"]')) box.ariaLabel = box.parentElement.textContent.trim();
+    for (const folder of found('details[data-folder]')) Chats.fold(folder);
     for (const picture of found('#column .prose img:not([alt])')) picture.alt = '';
     const working = document.querySelector('#reply-facts .working') !== null;
     if (Page.working && !working) Page.say(`${TEXTS.finished} ${document.getElementById('reply-facts')?.textContent ?? ''}`);
@@ -348,7 +349,7 @@ document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);
 }, true);
 document.addEventListener('pointerdown', (event) => {
-  if (document.body.classList.contains('chats-open') && !event.target.closest('#chats, #chats-toggle')) Page.closeDrawer();
+  if (document.body.classList.contains('chats-open') && !event.target.closest('#chats, #chats-toggle, #chat-menu')) Page.closeDrawer();
 });
 document.addEventListener('DOMContentLoaded', () => {
   Page.paint();

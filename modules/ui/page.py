@@ -64,10 +64,11 @@ def build_page(app: App) -> gr.Blocks:
             extension_blocks.extension_tabs(app)
         extension_blocks.ExtensionDrawer(app, header.extensions)
         header.wire(page, tabs, model.progress, session.queue.html, [chat.choose], chat.news)
-        chat.wire(
+        set_by_chat = chat.wire(
             page, parameters.templates.inputs, parameters.knobs, header.model.change,
-            (parameters.characters.talk, parameters.characters.edited),
+            (parameters.characters.talk, parameters.characters.edited), parameters.own_notice,
         )  # fmt: skip
+        parameters.follow(set_by_chat)
         on(parameters.to_history.click, None, None, [tabs, chat.files.fold], js=_TO_HISTORY)
         on(parameters.characters.talk.click, None, None, [tabs], js="() => ({__type__: 'update', selected: 'chat'})")
         default.wire(page, parameters, header.model.change)

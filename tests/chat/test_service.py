@@ -709,8 +709,8 @@ def test_what_is_pinned_stands_first(home: House) -> None:
     ids = [home.chats.new().id for _ in range(3)]
     for id in ids:
         last(home.chats.send(id, "Hello", turn()))
-    home.chats.pin(ids[0], True)
+    ConversationEdits(home.chats, home.store).pin(ids[0], True)
     assert next(iter(home.chats.list())).id == ids[0]
     assert home.chats.open(ids[0]).pinned
-    home.chats.pin(ids[0], False)
+    ConversationEdits(home.chats, home.store).pin(ids[0], False)
     assert not any(info.pinned for info in home.chats.list())

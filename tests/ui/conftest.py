@@ -122,6 +122,12 @@ class Web:
         """Until the chat that was asked for is there: the welcome of an empty one before it looks the same."""
         self.page.wait_for_function("Page.opening.size === 0")
 
+    def menu(self, id: str = "") -> None:
+        """Open the menu of a chat in the list; "": of the open one, in its head."""
+        place = f'#chat-list [data-menu="{id}"]' if id else "#chat-title [data-menu]"
+        self.page.locator(place).click()
+        expect(self.page.locator("#chat-menu-list")).to_be_visible()
+
     def ask(self, text: str) -> None:
         """Send a message and await the whole reply."""
         self.send(text)

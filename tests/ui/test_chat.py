@@ -193,6 +193,7 @@ def test_what_is_sent_while_another_chat_is_being_opened_goes_to_that_one(
     here = web.app.chats.list()[0].id
     before = len(web.app.chats.open(here).path())
     if opener == "delete":
+        web.menu()
         page.locator("#chat-delete").click()
         expect(page.locator("#chat-delete-now")).to_be_visible()
     text = f"Does {how} after {opener} go astray?"

@@ -82,6 +82,7 @@ def test_chats_are_named_found_deleted_and_restored(web: Web) -> None:
     page = web.page
     web.new_chat()
     web.ask("Where do zebras sleep?")
+    web.menu()
     page.locator("#chat-rename").click()
     page.locator("#chat-name input, #chat-name textarea").fill("About stripes")
     page.locator("#chat-rename-now").click()
@@ -91,6 +92,7 @@ def test_chats_are_named_found_deleted_and_restored(web: Web) -> None:
     expect(page.locator("#chat-list [data-pick]")).to_have_count(1)
     page.locator("#chat-list [data-pick]").click()
     expect(page.locator("#chat-title")).to_contain_text("About stripes")
+    web.menu()
     page.locator("#chat-delete").click()
     page.locator("#chat-delete-now").click()
     expect(page.locator("#chat-title")).not_to_contain_text("About stripes")
@@ -205,17 +207,6 @@ def test_what_the_model_got_can_be_seen(web: Web) -> None:
     page.locator("#tail .user-row .prose").click()
     expect(page.locator("#message-what")).to_contain_text("Your message")
     expect(page.locator("#message-prompt")).to_be_hidden()
-
-
-def test_a_chat_is_pinned_and_let_go(web: Web) -> None:
-    page = web.page
-    web.new_chat()
-    expect(page.locator("#chat-pin")).to_be_disabled()
-    web.ask(QUESTION)
-    page.locator("#chat-pin").click()
-    expect(page.locator("#chat-list h3").first).to_have_text("Pinned")
-    page.locator("#chat-pin").click()
-    expect(page.locator("#chat-list h3").first).to_have_text("Today")
 
 
 def test_the_look_and_the_name_are_this_browsers(web: Web) -> None:

@@ -92,13 +92,16 @@ def test_a_stale_window_shows_the_chat_as_it_stands(web: Web) -> None:
     page.locator("#tail .user-row .prose").click()  # while a message is picked, nothing is shown anew by itself
     expect(page.locator("#message-bar")).to_be_visible()
     chats.rename(place, "Renamed elsewhere")
+    web.menu()
     page.locator("#chat-pin").click()
     expect(page.locator(".toast-wrap")).to_contain_text("The current version is now shown")
     expect(page.locator("#chat-title")).to_contain_text("Renamed elsewhere")
+    web.menu()
     page.locator("#chat-pin").click()
-    expect(page.locator("#chat-pin")).to_have_text("Unpin")
-    page.locator("#chat-pin").click()
-    expect(page.locator("#chat-pin")).to_have_text("Pin")
+    expect(page.locator("#chat-list h3").first).to_have_text("Pinned")
+    web.menu()
+    page.locator("#chat-unpin").click()
+    expect(page.locator("#chat-list h3").first).to_have_text("Today")
 
 
 def test_a_character_that_came_later_can_be_talked_to(web: Web) -> None:
@@ -165,6 +168,7 @@ def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
     web.new_chat()
     web.ask(OTHER)
     count = page.locator("#chat-list [data-pick]").count()
+    web.menu()
     page.locator("#chat-delete").click()
     page.locator("#chat-delete-now").click()
     expect(page.locator("#chat-list [data-pick]")).to_have_count(count - 1)

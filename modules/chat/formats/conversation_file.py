@@ -19,6 +19,8 @@ from modules.families.saved_calls import to_typed_parts
 
 _OURS = ("about", "internal", "visible", "metadata", "tree", "data", "data_visible")
 _LONGEST_TITLE = 60
+#: Characters in the name of a folder.
+LONGEST_FOLDER = 60
 _HEAD = '{\n"about": '
 
 
@@ -41,6 +43,7 @@ def dump_conversation(conversation: Conversation) -> str:
             else {}
         ),
         **({"pinned": True} if conversation.pinned else {}),
+        **({"folder": conversation.folder} if conversation.folder else {}),
         **({"model": conversation.model} if conversation.model else {}),
     }
     blocks = [f"{_HEAD}{_line(about)}"]
@@ -77,6 +80,7 @@ def parse_conversation(id: str, text: str, created: float) -> Conversation:
         meta={key: each for key, each in value.items() if key not in _OURS},
     )
     conversation.pinned = about.get("pinned") is True
+    conversation.folder = folder_in(about)
     conversation.model = model if isinstance(model := about.get("model"), str) else ""
     _plant(conversation, _mapping(value.get("tree")), created)
     if to_rows(conversation.path())[0] != internal:  # written by another program
@@ -111,6 +115,12 @@ def read_summary(head: str) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return about if isinstance(about, dict) else None
+
+
+def folder_in(about: Mapping[str, Any]) -> str:
+    """The folder that a file names, as a valid name; "" for none."""
+    folder = about.get("folder")
+    return " ".join(folder.split())[:LONGEST_FOLDER] if isinstance(folder, str) else ""
 
 
 #: The title of an empty chat.

@@ -20,6 +20,8 @@ from modules.families import saved_calls
 
 #: The most messages of an imported chat, all versions counted; real chats have far fewer.
 MOST = 100_000
+#: What the chat itself keeps, in SillyTavern's metadata: that program leaves unknown keys as they are.
+_KEPT = ("own_settings", "banned_strings")
 _WHAT = "Choose a .json file of this program or of text-generation-webui, or a .jsonl file of SillyTavern."
 
 
@@ -45,7 +47,12 @@ def export_jsonl(conversation: Conversation, user: str, character: str) -> str:
     path = conversation.path()
     began = path[0].created if path else time.time()
     lines: list[dict[str, Any]] = [
-        {"user_name": user, "character_name": character, "create_date": _date(began), "chat_metadata": {}}
+        {
+            "user_name": user,
+            "character_name": character,
+            "create_date": _date(began),
+            "chat_metadata": {key: conversation.meta[key] for key in _KEPT if key in conversation.meta},
+        }
     ]
     for message in path:
         line: dict[str, Any] = {
@@ -87,6 +94,8 @@ def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversat
             continue
         if line.get("mes") is None and not line.get("swipes"):  # the first line, or another program's line
             named = named or _words(line.get("character_name"))
+            if isinstance(about := line.get("chat_metadata"), dict):
+                made.meta |= {key: about[key] for key in _KEPT if key in about}
         elif called := _called(line):
             said.append({**line, "is_user": False, "mes": called, "calls": True})
         elif _true(line.get("is_system")):

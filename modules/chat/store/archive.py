@@ -36,6 +36,10 @@ class ChatArchive:
         """Conversations of all modes and characters that contain all these words; newest first."""
         return search_chats(self._store, words)
 
+    def folders(self) -> list[str]:
+        """The names of all folders that contain a conversation, in alphabetical order."""
+        return sorted({info.folder for info in self._store.everything() if info.folder}, key=str.casefold)
+
     def trash(self) -> list[ConversationInfo]:
         """Deleted conversations that can be restored, newest first."""
         return self._store.trash()

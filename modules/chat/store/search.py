@@ -1,4 +1,4 @@
-"""Searches all conversations for words in messages, in any version and branch, and in titles.
+"""Searches all conversations for words in messages, in any version and branch, in titles and in names of folders.
 
 Only texts are searched: the keys of the file format do not count.
 """
@@ -32,9 +32,9 @@ def search_chats(store: ConversationStore, words: str) -> list[SearchResult]:
         return found
     for info in store.everything():
         written = store.text(info.id)
-        if not _may_hold(f"{info.title}\n{written}", wanted):
+        if not _may_hold(f"{info.title}\n{info.folder}\n{written}", wanted):
             continue
-        texts = [info.title, *conversation_texts(written)]
+        texts = [info.title, info.folder, *conversation_texts(written)]
         if all(any(word in text.casefold() for text in texts) for word in wanted):
             found.append(SearchResult(info, _excerpt(texts[1:], wanted[0])))
             if len(found) == MOST:

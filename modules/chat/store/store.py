@@ -25,6 +25,7 @@ from modules.chat.formats.conversation_file import (
     InvalidConversation,
     conversation_title,
     dump_conversation,
+    folder_in,
     parse_conversation,
     read_summary,
 )
@@ -47,6 +48,7 @@ class ConversationInfo:
     messages: int
     problem: str | None = None
     pinned: bool = False
+    folder: str = ""
 
 
 def scope_of(mode: str, character: str) -> str:
@@ -283,7 +285,8 @@ class ConversationStore:
                 count = messages if isinstance(messages, int) else 0
                 changed = about.get("updated")
                 when = float(changed) if isinstance(changed, int | float) else _begun(stem) or updated
-                return ConversationInfo(id, str(about.get("title") or stem), when, count, pinned=pinned)
+                title = str(about.get("title") or stem)
+                return ConversationInfo(id, title, when, count, pinned=pinned, folder=folder_in(about))
             conversation = self.open(id)
         except (UserError, OSError) as error:  # also InvalidName: a file system may contain names that are invalid here
             id, stem = (each.encode("utf-8", "replace").decode() for each in (id, stem))

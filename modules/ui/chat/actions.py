@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import wraps
 from itertools import takewhile
 from typing import Any
 
@@ -36,7 +37,6 @@ from modules.ui.chat.view import (
 )
 from modules.ui.chat.window_state import WindowState, limit_rate
 from modules.ui.parts.events import Updates, Values, show_error, show_info, show_warning
-from modules.ui.parts.formatting import escape
 from modules.ui.texts import tr
 
 #: Seconds between two updates of a reply that another window has requested.
@@ -246,6 +246,7 @@ class ChatActions(ChatDisplay):
     def show_current_on_conflict(self, change: Callable[..., Updates]) -> Callable[..., Updates]:
         """Wrap a change: if the chat has been changed elsewhere since it was shown, show its current state instead."""
 
+        @wraps(change)  # gradio reads from its parameters whether it wants the event
         def run(chat: ChatRef, *given: Any) -> Updates:
             try:
                 return change(chat, *given)
@@ -304,29 +305,6 @@ class ChatActions(ChatDisplay):
         found = self.app.chats.latest(mode, character or "Assistant", self._name(your_name))
         return self.switch_to(window, found, mode)
 
-    def title(self, chat: ChatRef) -> str:
-        """The chat's title."""
-        return view_chat(self.app.chats.open(chat.id)).title
-
-    def ask_delete(self, chat: ChatRef) -> str:
-        """The question before a chat is deleted."""
-        return tr("chat.trash_ask", title=escape(self.title(chat)))
-
-    def rename(self, chat: ChatRef, title: str) -> Updates:
-        """Rename the chat."""
-        return self.show(self.app.chats.rename(chat.id, title, chat.revision))
-
-    def delete(self, window: WindowState, chat: ChatRef, mode: str, character: str, your_name: str) -> Updates:
-        """Move the chat to the trash and open the latest of the others."""
-        self.app.chats.delete(chat.id)
-        show_info(tr("chat.trash_moved"))
-        return self.open_latest(window, mode, character, your_name)
-
-    def pin(self, chat: ChatRef) -> Updates:
-        """Pin the chat to the top of the list, or unpin it."""
-        pinned = self.app.chats.open(chat.id).pinned
-        return self.show(self.app.chats.pin(chat.id, not pinned, chat.revision))
-
     def choose_model(self, chat: ChatRef, name: str) -> Updates:
         """Choose the model that answers in this chat."""
         return self.show(self.app.edits.choose_model(chat.id, name or "", chat.revision))
@@ -373,6 +351,10 @@ class ChatActions(ChatDisplay):
         if not words.strip():
             return chat_list_html(self.app.archive.around(chat.id), chat.id)
         return search_results_html(self.app.archive.search(words), chat.id)
+
+    def listed(self, chat: ChatRef, words: str) -> Updates:
+        """The list of chats after a change of one of them, or the results of the search."""
+        return {**self._list(chat), **({self.screen.chats: self.search_chats(chat, words)} if words.strip() else {})}
 
     def show_older(self, chat: ChatRef) -> Updates:
         """Show more of the earlier messages."""

@@ -14,6 +14,7 @@ import gradio as gr
 from modules.app import App
 from modules.ui.chat import styles
 from modules.ui.chat.avatars import avatar_style
+from modules.ui.chat.own_panel import OwnPanel
 from modules.ui.chat.screen import ReplyControls
 from modules.ui.parts.events import Updates, Values, on
 from modules.ui.texts import tr
@@ -40,10 +41,16 @@ class ChatControls:
                 app.characters.names(), value=settings.character, label=tr("chat.character"), elem_id="character",
                 filterable=True, visible=settings.mode != "instruct",
             )  # fmt: skip
+            gr.HTML(f"<h3>{tr('own.title')}</h3>")
             self.model = gr.Dropdown(
                 [(tr("chat.default_model"), "")], value="", label=tr("chat.model"), elem_id="chat-model",
                 filterable=False, visible=app.router.several, info=tr("chat.model_info"),
             )  # fmt: skip
+            self.own = OwnPanel()
+            self.banned = gr.Textbox(
+                "", label=tr("chat.banned"), lines=2, max_lines=8, elem_id="chat-banned", info=tr("chat.banned_info")
+            )
+            gr.HTML(f"<h3>{tr('own.title_others')}</h3>")
             self.style = gr.Dropdown(
                 styles.style_choices(), value=styles.known_style(settings.chat_style), label=tr("chat.style"),
                 elem_id="chat-style", filterable=False,
@@ -56,9 +63,6 @@ class ChatControls:
                 settings.custom_system_message, label=tr("chat.system"), lines=3, elem_id="system-message",
                 info=tr("chat.system_info"),
             )  # fmt: skip
-            self.banned = gr.Textbox(
-                "", label=tr("chat.banned"), lines=2, max_lines=8, elem_id="chat-banned", info=tr("chat.banned_info")
-            )
             self.thinking = gr.Checkbox(
                 True, label=tr("chat.thinking"), elem_id="thinking", interactive=False, info=tr("chat.no_thinking")
             )

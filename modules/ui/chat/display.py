@@ -11,13 +11,16 @@ import gradio as gr
 from errors import UserError
 from modules.app import App
 from modules.chat.conversation import Conversation
+from modules.chat.own_settings import OwnSettings
 from modules.library.demo_model import NAME as DEMO
 from modules.ui.chat.avatars import avatar_style
+from modules.ui.chat.own_panel import notice_html, own_html, own_mark
 from modules.ui.chat.screen import ChatScreen, visibility
 from modules.ui.chat.view import ChatRef, chat_list_html, speaker_html, view_chat
 from modules.ui.chat.window_state import chat_scope, fitting_mode
 from modules.ui.parts.events import Updates
 from modules.ui.parts.formatting import escape, join_facts, short_name
+from modules.ui.parts.list_picker import menu_button
 from modules.ui.texts import tr
 
 
@@ -73,7 +76,7 @@ class ChatDisplay:
         return {
             screen.chat: replace(now.chat, writing=writing),
             screen.kept: now.chat.id,
-            screen.title: f"<h1>{escape(now.title)}</h1>{avatar_style('reply', called, picture)}",
+            screen.title: self._title(conversation, now.title) + avatar_style("reply", called, picture),
             screen.welcome: tr("chat.welcome" if loaded else "chat.no_model") if empty else "",
             screen.history: now.history,
             screen.older: self._older(now.chat.skipped),
@@ -91,13 +94,27 @@ class ChatDisplay:
             ),
             screen.later: gr.update(visible=several, interactive=at < len(versions) - 1),
             screen.who: speaker_html(called, picture) if kind == "chat" else "",
-            screen.pin: gr.update(
-                value=tr("chat.unpin" if conversation.pinned else "chat.pin"), interactive=bool(conversation.revision)
-            ),
             screen.show_prompt: visibility(bool(path) and "prompt_tokens" in path[-1].meta),
             **({screen.mode: fitting_mode(mode, now.chat)} if mode else {}),
             screen.banned: conversation.banned_strings,
+            **self._own(conversation),
             **self._model_menu(conversation),
+        }
+
+    def _title(self, conversation: Conversation, title: str) -> str:
+        """The chat's title, what it has of its own, and the button of its menu."""
+        button = menu_button(conversation.id, tr("chat.menu", title=title), pinned=conversation.pinned)
+        return f"<h1>{escape(title)}</h1>{own_mark(OwnSettings.of(conversation))}{button}"
+
+    def _own(self, conversation: Conversation) -> Updates:
+        """What this chat keeps of its own, in the controls and in the Parameters tab."""
+        own, screen = OwnSettings.of(conversation), self.screen
+        return {
+            screen.own_what: own_html(own),
+            screen.own_system: own.system,
+            screen.own_reset: visibility(bool(own)),
+            screen.own_notice: visibility(own.params is not None),
+            screen.own_notice_text: notice_html(own),
         }
 
     def _older(self, skipped: int) -> Any:

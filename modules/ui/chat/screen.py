@@ -46,10 +46,14 @@ class ChatScreen:
     character: Any
     model: Any
     banned: Any
+    own_what: Any
+    own_system: Any
+    own_reset: Any
+    own_notice: Any
+    own_notice_text: Any
     earlier: Any
     later: Any
     who: Any
-    pin: Any
     show_prompt: Any
     input: Any
     returned: Any

@@ -15,11 +15,13 @@ import gradio as gr
 
 from modules.app import App
 from modules.ui.chat.actions import ChatActions
+from modules.ui.chat.chat_menu import ChatMenu
 from modules.ui.chat.context_meter import ContextMeter
 from modules.ui.chat.controls import ChatControls
 from modules.ui.chat.files import ChatFiles
 from modules.ui.chat.message_bar import MessageBar
 from modules.ui.chat.model_switch import ModelSwitch
+from modules.ui.chat.own_panel import OwnNotice
 from modules.ui.chat.prompt_view import PromptView
 from modules.ui.chat.screen import ChatScreen
 from modules.ui.chat.view import ChatRef
@@ -57,6 +59,7 @@ class ChatTab:
                 self._composer()
                 self.prompt_view = PromptView(app)
             self.controls = ChatControls(app, kept_controls)
+            self._menu = ChatMenu(app)
         #: A character's name set here, by an extension for example, opens the chat with it.
         self.character_menu = gr.Textbox("", visible=False, label=tr("chat.character"))
 
@@ -75,20 +78,7 @@ class ChatTab:
             self.chats = make_picker("chat-list")
             self.others = gr.Button("", size="sm", elem_id="chat-others", elem_classes="quiet", visible=False)
             with gr.Row(elem_id="chat-tools"):
-                self.pin = gr.Button(tr("chat.pin"), size="sm", elem_id="chat-pin", elem_classes="quiet")
-                self.rename = gr.Button(tr("button.rename"), size="sm", elem_id="chat-rename", elem_classes="quiet")
-                self.delete = gr.Button(tr("button.delete"), size="sm", elem_id="chat-delete", elem_classes="quiet")
                 self.undo = gr.Button(tr("button.undo"), size="sm", elem_id="chat-undo", elem_classes="quiet")
-            with gr.Row(elem_classes="asking", visible=False, elem_id="chat-renaming") as self.renaming:
-                self.name = gr.Textbox(label=tr("chat.name"), max_lines=1, elem_id="chat-name")
-                self.rename_now = gr.Button(
-                    tr("button.rename"), variant="primary", size="sm", elem_id="chat-rename-now"
-                )
-                self.rename_no = gr.Button(tr("button.cancel"), size="sm")
-            with gr.Row(elem_classes="asking", visible=False, elem_id="chat-deleting") as self.deleting:
-                self.question = gr.HTML("")
-                self.delete_now = gr.Button(tr("button.delete"), variant="stop", size="sm", elem_id="chat-delete-now")
-                self.delete_no = gr.Button(tr("button.cancel"), size="sm")
             self.files = ChatFiles(self._app)
         on(close.click, None, js=_CLOSE)
 
@@ -148,10 +138,16 @@ class ChatTab:
         knobs: Sequence[Any],
         model_changed: Any,
         talk: tuple[gr.Button, gr.State],
-    ) -> None:
+        notice: OwnNotice,
+    ) -> Any:
         """Connect everything. The Parameters tab provides the three `templates` of a reply, the knobs, and the button
-        that opens the chat with the character of a state (`talk`).
+        that opens the chat with the character of a state (`talk`), and the `notice` about a chat's own parameters.
+
+        Returns the event that sets the knobs.
         """
+        own = self.controls.own
+        self.own_what, self.own_system, self.own_reset = own.what, own.system, own.reset
+        self.own_notice, self.own_notice_text = notice.row, notice.text
         settings = self.controls.settings_from(templates, knobs)
         screen = self._screen()
         self._actions = actions = ChatActions(self._app, screen, settings)
@@ -166,6 +162,7 @@ class ChatTab:
         self._meter.wire(self.chat, self.input)
         notices = [self.welcome, self.notice, self.notice_row, self.controls.model]
         on([page.load, model_changed], actions.show_model, [self.chat], notices)
+        return own.wire(actions, notice, knobs)
 
     @property
     def news(self) -> News:
@@ -229,31 +226,14 @@ class ChatTab:
         on(self._elsewhere.change, actions.catch_up, self.news.inputs, outputs, several=True)
 
     def _wire_list(self, actions: ChatActions) -> None:
-        """The list of chats (search, rename, delete, undo), and changes of the last message."""
+        """The list of chats with their menu, Undo, and changes of the last message."""
         chat, outputs, scope = self.chat, actions.screen.outputs, self.controls.scope
         on(self.search.change, actions.search_chats, [chat, self.search], [self.chats], latest=True)
         on(self.older.click, actions.show_older, [chat], [chat, self.history, self.older], js=_OLDER)
         on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
-        def rename(chat: ChatRef) -> Updates:
-            return {self.renaming: gr.update(visible=True), self.name: actions.title(chat)}
-
-        def delete(chat: ChatRef) -> Updates:
-            return {self.deleting: gr.update(visible=True), self.question: actions.ask_delete(chat)}
-
-        on(self.rename.click, rename, [chat], [self.renaming, self.name])
-        renamed = on([self.rename_now.click, self.name.submit], actions.show_current_on_conflict(actions.rename),
-                     [chat, self.name], outputs)  # fmt: skip
-        for event in (renamed, on(self.rename_no.click, None)):
-            then(event, lambda: gr.update(visible=False), None, [self.renaming])
-        on(self.delete.click, delete, [chat], [self.deleting, self.question])
-        deleted = on(self.delete_now.click, actions.delete, [self.window, chat, *scope], outputs,
-                     js=_OPENS.format("deleted"))  # fmt: skip
-        then(then(deleted, self.bar.hide, None, self.bar.outputs), None, js=_OPENED.format("deleted"))
-        for event in (deleted, on(self.delete_no.click, None)):
-            then(event, lambda: gr.update(visible=False), None, [self.deleting])
+        self._menu.wire(actions, scope, self.search, self.bar)
         for button, change in (
-            (self.pin, actions.pin),
             (self.undo, actions.undo),
             (self.earlier, actions.swipe(-1)),
             (self.later, actions.swipe(1)),

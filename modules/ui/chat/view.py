@@ -51,6 +51,8 @@ class ChatInfo(Protocol):
     def problem(self) -> str | None: ...
     @property
     def pinned(self) -> bool: ...
+    @property
+    def folder(self) -> str: ...
 
 
 class FoundChat(Protocol):
@@ -260,24 +262,60 @@ def reply_details(meta: Mapping[str, Any]) -> str:
 
 
 def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None = None, *, scopes: bool = False) -> str:
-    """The chats by day, newest first. `scopes`: each with its mode or character."""
+    """The pinned chats, the folders, and the other chats by day, newest first. `scopes`: each with its mode or
+    character.
+    """
     now = today or date.today()
     items = [
         PickerEntry(
             info.id,
             info.title or tr("chat.untitled"),
-            detail=info.problem or (info.id.rpartition("/")[0].removeprefix("chat/") if scopes else ""),
-            group=tr("chat.pinned") if info.pinned else format_day(datetime.fromtimestamp(info.updated), now),
+            detail=info.problem
+            or join_facts(_scope_name(info.id) if scopes else "", info.folder if info.pinned else ""),
+            group=_group_name(info, now),
             disabled=info.problem is not None,
+            folds=bool(info.folder) and not info.pinned,
+            menu=_menu_label(info),
+            pinned=info.pinned,
         )
-        for info in infos
+        for info in sorted(infos, key=_place)
     ]
     return picker_entries(tr("chat.list_label"), items, current, tr("chat.list_empty"))
 
 
+def _place(info: ChatInfo) -> tuple[int, str, str]:
+    """Where a chat is in the list: pinned, in a folder, neither. Two folders may differ only in case."""
+    if info.pinned:
+        return 0, "", ""
+    return (1, info.folder.casefold(), info.folder) if info.folder else (2, "", "")
+
+
+def _group_name(info: ChatInfo, today: date) -> str:
+    if info.pinned:
+        return tr("chat.pinned")
+    return info.folder or format_day(datetime.fromtimestamp(info.updated), today)
+
+
+def _scope_name(id: str) -> str:
+    return id.rpartition("/")[0].removeprefix("chat/")
+
+
+def _menu_label(info: ChatInfo) -> str:
+    return "" if info.problem else tr("chat.menu", title=info.title or tr("chat.untitled"))
+
+
 def search_results_html(found: Iterable[FoundChat], current: str) -> str:
     """Search results with the text around each match."""
-    items = [PickerEntry(each.info.id, each.info.title or tr("chat.untitled"), detail=each.excerpt) for each in found]
+    items = [
+        PickerEntry(
+            each.info.id,
+            each.info.title or tr("chat.untitled"),
+            detail=each.excerpt,
+            menu=_menu_label(each.info),
+            pinned=each.info.pinned,
+        )
+        for each in found
+    ]
     return picker_entries(tr("chat.found_label"), items[:200], current, tr("chat.found_none"))
 
 

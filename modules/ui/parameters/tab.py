@@ -16,6 +16,8 @@ from errors import InvalidInput, UserError
 from loaders.knobs import Knob
 from loaders.params import GROUPS, SamplingParams
 from modules.app import App
+from modules.chat.own_settings import to_plain_values
+from modules.ui.chat.own_panel import OwnNotice
 from modules.ui.parameters import knob_controls
 from modules.ui.parameters.banned_panel import BannedPanel
 from modules.ui.parameters.character_page import CharacterPage
@@ -42,6 +44,7 @@ class ParametersTab:
         self._grey_ones = gr.State([])  # names of knobs that the model cannot honour
         with gr.Tabs(elem_id="parameter-pages", elem_classes="pages"):
             with gr.Tab(tr("tab.generation"), id="generation", elem_id="generation", render_children=True):
+                self.own_notice = OwnNotice()
                 self._presets()
                 self.differing = make_picker("differing", elem_classes="picker-chips")
                 with gr.Column(elem_id="cards"):
@@ -155,7 +158,7 @@ class ParametersTab:
     def _keep(self, *values: Any) -> Updates:
         """Store the values in the browser, and mark what is not neutral."""
         params = knob_controls.params_from_controls(values)
-        return {self.kept: to_json_values(params), self.differing: differing_html(params)}
+        return {self.kept: to_plain_values(params), self.differing: differing_html(params)}
 
     def _restore(self, kept: Mapping[str, Any]) -> Updates:
         """The values stored in this browser; a new browser starts with the settings' preset."""
@@ -170,7 +173,7 @@ class ParametersTab:
         made = knob_controls.control_updates(KNOBS.values(), params.model_dump(), unsupported, shown=shown)
         return {
             **knob_controls.changed_updates(self.knobs, made),
-            self.kept: to_json_values(params),
+            self.kept: to_plain_values(params),
             self.differing: differing_html(params),
             self._grey_ones: [*unsupported],
         }
@@ -238,11 +241,6 @@ def start_params(app: App) -> SamplingParams:
     except UserError as error:  # the settings' preset does not exist
         log.warning("The knobs start neutral: %s", error)
         return SamplingParams()
-
-
-def to_json_values(params: SamplingParams) -> dict[str, Any]:
-    """The values that differ from the defaults, JSON-serializable."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in params.differing().items()}
 
 
 def differing_html(params: SamplingParams) -> str:

@@ -25,8 +25,10 @@ class FileDownload:
         self._button = gr.Button(label, size="sm", elem_id=elem_id)
         self._file = gr.DownloadButton("", visible="hidden", elem_id=self._id)
 
-    def wire(self, make: Callable[..., tuple[str, bytes]], inputs: Sequence[Any]) -> None:
-        """Connect the events: `make` returns the file's name and contents. Its errors become toasts."""
+    def wire(self, make: Callable[..., tuple[str, bytes]], inputs: Sequence[Any], *, js: str | None = None) -> None:
+        """Connect the events: `make` returns the file's name and contents. Its errors become toasts. `js` is what the
+        browser does at once, with the inputs.
+        """
 
         def write(*values: Any) -> str:
             name, data = make(*values)
@@ -37,6 +39,6 @@ class FileDownload:
             path.write_bytes(data)
             return str(path)
 
-        made = on(self._button.click, write, inputs, [self._file])
+        made = on(self._button.click, write, inputs, [self._file], js=js)
         saved = then(made, None, js=_SAVE % self._id)
         then(saved, lambda: None, None, [self._file], js="() => new Promise((done) => setTimeout(done, 500))")

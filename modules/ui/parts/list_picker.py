@@ -5,8 +5,9 @@ Gradio's own lists have no second line or headings. The choice arrives as `event
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import gradio as gr
 
@@ -22,7 +23,10 @@ element.addEventListener('click', (event) => {
 
 @dataclass(frozen=True)
 class PickerEntry:
-    """One line of a list. `group` is a heading, shown when it changes."""
+    """One line of a list. `group` is a heading, shown when it changes; `folds`: the group can be folded.
+
+    `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
+    """
 
     key: str
     title: str
@@ -30,6 +34,9 @@ class PickerEntry:
     group: str = ""
     badge: str = ""
     disabled: bool = False
+    folds: bool = False
+    menu: str = ""
+    pinned: bool = False
 
 
 def make_picker(elem_id: str, value: str = "", elem_classes: str = "picker") -> gr.HTML:
@@ -40,15 +47,29 @@ def make_picker(elem_id: str, value: str = "", elem_classes: str = "picker") -> 
 def picker_entries(label: str, items: Iterable[PickerEntry], current: str = "", empty: str = "") -> str:
     """The HTML of a list; `empty` is the text shown if it has no entries."""
     lines: list[str] = []
-    group = ""
-    for item in items:
-        if item.group and item.group != group:
-            group = item.group
-            lines.append(f"<h3>{escape(group)}</h3>")
-        lines.append(_line(item, chosen=item.key == current))
+    for (group, folds), members in groupby(items, key=lambda item: (item.group, item.folds)):
+        made = [_line(item, chosen=item.key == current) for item in members]
+        lines.append(_group(group, made, folds=folds))
     if not lines:
         return f"<p class='empty'>{escape(empty)}</p>" if empty else ""
     return f"<nav aria-label='{escape(label)}'>{''.join(lines)}</nav>"
+
+
+def _group(name: str, lines: Sequence[str], *, folds: bool) -> str:
+    listed = "".join(lines)
+    if folds:
+        head = f"<summary><span>{escape(name)}</span><small>{len(lines)}</small></summary>"
+        return f"<details open data-folder='{escape(name)}'>{head}{listed}</details>"
+    return f"<h3>{escape(name)}</h3>{listed}" if name else listed
+
+
+def menu_button(key: str, label: str, *, pinned: bool = False) -> str:
+    """The button that opens the menu of an entry; `label` is for screen readers."""
+    mark = " data-pinned" if pinned else ""
+    return (
+        f"<button type='button' class='menu' data-menu='{escape(key)}'{mark} aria-label='{escape(label)}' "
+        f"title='{escape(label)}' aria-expanded='false'>⋯</button>"
+    )
 
 
 def _line(item: PickerEntry, *, chosen: bool) -> str:
@@ -56,10 +77,13 @@ def _line(item: PickerEntry, *, chosen: bool) -> str:
     disabled = " disabled" if item.disabled else ""
     detail = f"<small>{escape(item.detail)}</small>" if item.detail else ""
     badge = f"<em>{escape(item.badge)}</em>" if item.badge else ""
-    return (
+    line = (
         f"<button type='button' data-pick='{escape(item.key)}'{current}{disabled}>"
         f"<span>{escape(item.title)}</span>{badge}{detail}</button>"
     )
+    if not item.menu:
+        return line
+    return f"<div class='entry'>{line}{menu_button(item.key, item.menu, pinned=item.pinned)}</div>"
 
 
 def picker_chips(label: str, items: Iterable[tuple[str, str]], verb: str) -> str:

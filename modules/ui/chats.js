@@ -1,0 +1,114 @@
+// The page's script for the list of chats: the menu of a chat, and which folders are folded. After page.js.
+
+const Chats = {
+  target: '', // the chat of the menu that is or was open
+  menu: () => document.getElementById('chat-menu'),
+  opener: () => [...document.querySelectorAll('[data-menu]')].find((each) => each.dataset.menu === Chats.target
+    && each.offsetParent && (!Chats.inHead || each.closest('#chat-title'))),
+  inHead: false,
+
+  open(button) {
+    const again = Chats.menu().hasAttribute('data-open') && button === Chats.opener();
+    Chats.close();
+    if (again) return;
+    Chats.target = button.dataset.menu;
+    Chats.inHead = button.closest('#chat-title') !== null;
+    const menu = Chats.menu();
+    menu.dataset.open = 'list';
+    menu.toggleAttribute('data-pinned', button.hasAttribute('data-pinned'));
+    menu.setAttribute('role', 'dialog');
+    menu.setAttribute('aria-label', button.getAttribute('aria-label'));
+    button.setAttribute('aria-expanded', 'true');
+    Chats.place(button);
+    Chats.items()[0]?.focus();
+  },
+  items: () => [...Chats.menu().querySelectorAll('#chat-menu-list button')].filter((each) => each.offsetParent),
+  place(button) { // beside its button, within the window
+    const [menu, at] = [Chats.menu(), button.getBoundingClientRect()];
+    const within = (place, room) => Math.max(8, Math.min(place, room - 8));
+    menu.style.left = `${within(at.right - 36, innerWidth - menu.offsetWidth)}px`;
+    const below = at.bottom + 4;
+    const fits = below + menu.offsetHeight + 8 <= innerHeight;
+    menu.style.top = `${fits ? below : within(at.top - menu.offsetHeight - 4, innerHeight - menu.offsetHeight)}px`;
+  },
+  async ask(kind) { // instead of the list, one of its questions
+    const about = () => document.querySelector('#chat-deleting [data-of]')?.dataset.of;
+    for (let tries = 20; tries && (tries > 19 || (kind === 'deleting' && about() !== Chats.target)); tries -= 1) {
+      await new Promise((done) => { setTimeout(done, 30); }); // until what the server has sent is there
+    }
+    const [menu, button] = [Chats.menu(), Chats.opener()];
+    if (!menu.hasAttribute('data-open')) return; // it was closed meanwhile
+    if (kind === 'deleting' && about() !== Chats.target) return; // the chat cannot be read
+    menu.dataset.open = kind;
+    if (button) Chats.place(button);
+    const question = document.getElementById(`chat-${kind}`);
+    const field = kind === 'deleting' ? null : question.querySelector('input, textarea');
+    (field ?? question.querySelector('button')).focus();
+    field?.select();
+  },
+  close() {
+    const menu = Chats.menu();
+    if (!menu?.hasAttribute('data-open')) return;
+    const inside = menu.contains(document.activeElement) || document.activeElement === document.body;
+    menu.removeAttribute('data-open');
+    const button = Chats.opener();
+    button?.setAttribute('aria-expanded', 'false');
+    if (inside) setTimeout(Chats.back, 50); // the list may be drawn anew
+  },
+  back() { // the focus to the button that opened the menu, unless it is elsewhere by now
+    const lost = document.activeElement === document.body || Chats.menu().contains(document.activeElement);
+    if (lost && !Chats.menu().hasAttribute('data-open')) Chats.opener()?.focus();
+  },
+  leave() { // for an action that needs nothing more
+    Chats.close();
+    return Chats.target;
+  },
+  keys(event) {
+    if (!Chats.menu()?.hasAttribute('data-open')) return;
+    if (event.key === 'Escape') {
+      Page.drop(event);
+      return Chats.close();
+    }
+    const items = Chats.items();
+    const at = items.indexOf(document.activeElement);
+    const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
+    if (at < 0 || next === undefined) return;
+    items.at(next % items.length).focus();
+    Page.drop(event);
+  },
+
+  // --- deleting the open chat opens another one: what is sent meanwhile goes there ---
+  isOpen: () => document.querySelector('#chat-title [data-menu]')?.dataset.menu === Chats.target,
+  deletes() {
+    if (!Chats.isOpen()) return;
+    Page.closeDrawer();
+    Page.opens('deleted');
+  },
+  deleted() {
+    Chats.close();
+    if (!Page.opening.has('deleted')) return;
+    Page.toEnd();
+    Page.opened('deleted');
+  },
+
+  // --- folders that are folded in this browser ---
+  folded: () => JSON.parse(localStorage.getItem('folded') ?? '[]'),
+  fold(folder) { folder.open = !Chats.folded().includes(folder.dataset.folder); },
+  keep(folder) {
+    const others = Chats.folded().filter((name) => name !== folder.dataset.folder);
+    localStorage.setItem('folded', JSON.stringify(folder.open ? others : [...others, folder.dataset.folder]));
+  },
+};
+window.Chats = Chats;
+
+window.addEventListener('keydown', Chats.keys, true); // before the page's shortcuts
+document.addEventListener('pointerdown', (event) => {
+  if (!event.target.closest('#chat-menu, [data-menu]')) Chats.close();
+});
+document.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-menu]');
+  if (button) Chats.open(button);
+  if (event.target.closest('[data-own]')) Page.toggleControls(true);
+  const folder = event.target.closest('details[data-folder] > summary')?.parentElement;
+  if (folder) setTimeout(() => Chats.keep(folder)); // after the browser has folded it
+});
