@@ -26,7 +26,7 @@ from loaders.gpus import Gpu
 from loaders.params import LoadOptions, SamplingParams
 
 #: What a model can do besides the knobs: each may be a key of its `unsupported`.
-ABILITIES: tuple[str, ...] = ("tokens", "logits", "score", "embeddings", "lora", "processors")
+ABILITIES: tuple[str, ...] = ("tokens", "logits", "score", "embeddings", "lora", "processors", "work_ahead")
 
 #: Called while loading with the fraction done (0 to 1) and the current step; returning False cancels the load.
 Progress = Callable[[float, str], bool]
@@ -76,6 +76,8 @@ class Report:
     taken_back: int = 0  # tokens that had been computed and were removed for that reason
     drafted_tokens: int = 0  # guessed tokens that were checked
     accepted_tokens: int = 0  # those of them that were right, each of which saved a step
+    ahead_tokens: int = 0  # reused tokens that a yielding request had read
+    read_tokens: int = 0  # prompt tokens that were computed, also if it was cancelled
     warnings: list[str] = field(default_factory=list)
 
 
@@ -129,6 +131,7 @@ class Request:
     begun: bytes = b""  # the text that the reply must begin with, which is not part of what its reader gets
     label: str = ""  # who sent it, for the queue view
     lasting: bool = False  # its state may be kept on disk, for a later request that begins like it
+    yields: bool = False  # it runs only while no other request runs or waits, and is cancelled when one arrives
     id: int = field(default_factory=itertools.count(1).__next__)  # in this run of the program
 
 

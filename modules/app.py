@@ -27,6 +27,7 @@ from modules.chat.service import ChatService
 from modules.chat.store.archive import ChatArchive
 from modules.chat.store.store import ConversationStore
 from modules.chat.user_profile import UserProfile
+from modules.chat.work_ahead import WorkAhead
 from modules.config.cleanup import delete_temporaries
 from modules.config.flags import LaunchOptions, read_flags
 from modules.config.paths import Paths, safe_child
@@ -96,6 +97,7 @@ class App:
     user_profile: UserProfile
     chat_prompts: ChatPromptBuilder
     chats: ChatService
+    ahead: WorkAhead
     edits: ConversationEdits
     archive: ChatArchive
     phrases: PhraseMeter
@@ -177,6 +179,7 @@ class App:
             user_profile=UserProfile(paths),
             chat_prompts=ChatPromptBuilder(templates, characters, generator),
             chats=chats,
+            ahead=WorkAhead(chats, store, generator),
             edits=ConversationEdits(chats, store),
             archive=ChatArchive(store),
             phrases=PhraseMeter(store),
@@ -275,6 +278,7 @@ class App:
         self.keep()
         deadline = time.monotonic() + _PATIENCE
         parts = (
+            self.ahead,
             self.chats,
             self.draft_writer,
             self.downloads,

@@ -20,6 +20,7 @@ from loaders.base import Finish
 from loaders.engine import scheduling
 from loaders.engine.active_request import ActiveRequest
 from loaders.engine.grammar_wait_list import GrammarWaitList
+from loaders.engine.read_ahead import ReadAhead
 from loaders.engine.request_queue import RequestQueue
 from loaders.grammar.matcher import GrammarEngine
 from loaders.job import EngineTask, Job
@@ -50,6 +51,7 @@ class Engine(ABC, Generic[R]):
         self._runs: list[R] = []  # requests that have a place, oldest first
         self._slow: GrammarWaitList[R] = GrammarWaitList(self._queue)
         self._last = ""  # the client that got the last place
+        self._ahead = ReadAhead()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     # --- any thread ---
@@ -104,6 +106,15 @@ class Engine(ABC, Generic[R]):
         del run
         return False
 
+    def _refuses(self, job: Job) -> str:
+        """Why a yielding request is not computed now, as a clause: others would lose what was computed for them."""
+        del job
+        return ""
+
+    def _held(self, run: R) -> int:
+        """How many of its tokens have been computed or reused so far."""
+        return run.job.report.prompt_tokens if run.job.first_token else 0
+
     def _continue(self, run: R, seconds: float) -> None:
         """Its grammar has been asked for the next token: continue if it has answered, waiting at most this long."""
 
@@ -127,8 +138,10 @@ class Engine(ABC, Generic[R]):
                 self._drop_cancelled()
                 self._read_grammars()
                 self._settle()
+                self._end_yielding()
                 self._take_turns()
                 self._admit()
+                self._admit_yielding()
                 if not self._compute():
                     self._settle(NAP, idle=True)
         except BaseException as error:  # a bug here must not leave readers waiting forever
@@ -138,6 +151,8 @@ class Engine(ABC, Generic[R]):
         left: list[Job | R] = [*self._runs, *self._slow.requests]
         while self._queue.first:
             left.append(self._queue.take())
+        while item := self._queue.take_yielding():
+            left.append(item)
         for item in left:
             with contextlib.suppress(Exception):
                 self._end(item, why)
@@ -202,7 +217,9 @@ class Engine(ABC, Generic[R]):
             self._withdraw(run)
             self._slow.add(run)
         paused = [
-            run for run in scheduling.replies_to_pause(self._runs, self._queue, self._places) if self._can_pause(run)
+            run
+            for run in scheduling.replies_to_pause(self._runs, self._queue, self._places)
+            if self._can_pause(run) and not run.job.request.yields
         ]
         for run in paused[: len(self._queue)]:
             self._withdraw(run)
@@ -214,21 +231,52 @@ class Engine(ABC, Generic[R]):
             if not self._may_enter(first):
                 return
             item = self._queue.take()
-            try:
-                if isinstance(item, EngineTask):
-                    self._run_task(item)
-                    continue
-                if isinstance(item, Job):
-                    item = self._prepare(item)
-                self._place(item)
-            except BaseException as error:
-                self._end(item, self._describe(error))
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                item.turn = 0
-                self._runs.append(item)
+            if self._enter(item) and not isinstance(item, EngineTask):
                 self._last = scheduling.client_of(item)
+
+    def _enter(self, item: Job | R) -> bool:
+        """Give it a place, or run it if it is a task; returns whether that succeeded."""
+        try:
+            if isinstance(item, EngineTask):
+                self._run_task(item)
+                return True
+            if isinstance(item, Job):
+                item = self._prepare(item)
+            self._place(item)
+        except BaseException as error:
+            self._end(item, self._describe(error))
+            if not isinstance(error, Exception):
+                raise
+            return False
+        item.turn = 0
+        self._runs.append(item)
+        return True
+
+    # --- yielding requests ---
+
+    def _end_yielding(self) -> None:
+        """End them if there is anything else to do. What they have read stays."""
+        taken = [*self._runs, *self._slow.requests]
+        leaving = [run for run in taken if run.job.request.yields]
+        if leaving and (len(self._queue) or len(leaving) < len(taken)):
+            for run in leaving:
+                self._end(run, Finish.CANCELLED)
+
+    def _admit_yielding(self) -> None:
+        """Admit one if there is nothing else to do, and nobody loses anything by it."""
+        if self._runs or self._slow.requests or len(self._queue) or not (item := self._queue.take_yielding()):
+            return
+        assert isinstance(item, Job)
+        grammar = "its grammar must be read first" if item.request.params.grammar_string.strip() else ""
+        if why := grammar or self._refuses(item):
+            item.report.warnings.append(f"Not computed ahead: {why}.")
+            self._end(item, Finish.CANCELLED)
+        else:
+            self._enter(item)
+
+    def _in_the_way(self, job: Job) -> bool:
+        """Whether a request is yielding and others wait. From any thread."""
+        return job.request.yields and len(self._queue) > 0
 
     def _next(self) -> Job | R | None:
         """The next request in the queue, with fair scheduling."""
@@ -282,6 +330,7 @@ class Engine(ABC, Generic[R]):
         """End a request: its place becomes free (its computed tokens may be reused), and its reader is notified."""
         try:
             if not isinstance(item, Job):
+                self._ahead.settle(item.job, self._held(item))
                 item.deliver_rest(wanted=why in (Finish.STOP, Finish.LENGTH))
                 item.close()
                 self._slow.remove(item)

@@ -64,8 +64,9 @@ class QueuedModel(Model):
 
     def queue(self) -> Sequence[QueueEntry]:
         with self._guard:
-            submitted = [job for job in self._open if not job.ended]
+            submitted = [job for job in self._open if not (job.ended or job.request.yields)]
         running, waiting = self._engine.jobs()
+        running = [job for job in running if not job.request.yields]  # nobody waits for them
         # the engine may be moving one between the lists: each is shown once
         waiting = [job for job in waiting if job not in running]
         between = [job for job in submitted if job not in running and job not in waiting and not job.ended]

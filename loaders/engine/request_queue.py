@@ -1,6 +1,7 @@
 """The queue of requests that wait for a place in an engine, oldest first. Any thread may add to it.
 
-It contains jobs, and the engine's requests that had to give up their places. It must not know what is computed.
+It contains jobs, and the engine's requests that had to give up their places. Yielding requests are kept apart: they are
+in nobody's way. It must not know what is computed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class RequestQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
+        self._yielding: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed: UserError | None = None
 
@@ -37,11 +39,11 @@ class RequestQueue(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> None:
-        """Add to the end. Raises: the reason given to `close`."""
+        """Add to the end; a yielding request to those apart. Raises: the reason given to `close`."""
         with self._changed:
             if self._closed:
                 raise self._closed
-            self._items.append(item)
+            (self._yielding if item.job.request.yields else self._items).append(item)
             self._changed.notify()
 
     def requeue(self, item: T, *, first: bool) -> None:
@@ -75,6 +77,11 @@ class RequestQueue(Generic[T]):
         with self._changed:
             return self._items.popleft()
 
+    def take_yielding(self) -> T | None:
+        """Take the next yielding request out."""
+        with self._changed:
+            return self._yielding.popleft() if self._yielding else None
+
     def prefer(self, rank: Callable[[T], int], stop: Callable[[T], bool]) -> None:
         """Move the first of those with the lowest rank to the front; nothing overtakes an entry for which `stop` is
         true.
@@ -96,20 +103,22 @@ class RequestQueue(Generic[T]):
     def take_cancelled(self) -> list[T]:
         """Remove all cancelled requests."""
         with self._changed:
-            gone = [item for item in self._items if item.job.cancelled]
-            for item in gone:
-                self._items.remove(item)
+            gone = []
+            for items in (self._items, self._yielding):
+                gone += (left := [item for item in items if item.job.cancelled])
+                for item in left:
+                    items.remove(item)
         return gone
 
     def jobs(self) -> list[Job]:
-        """All waiting jobs, in order."""
+        """All waiting jobs, in order; no yielding ones."""
         with self._changed:
             return [item.job for item in self._items]
 
     def wait(self, seconds: float | None = None) -> bool:
         """Sleep until there is an entry, or the queue is closed; at most this long. Whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._items or self._closed), seconds)
+            return self._changed.wait_for(lambda: bool(self._items or self._yielding or self._closed), seconds)
 
     @property
     def closed(self) -> UserError | None:

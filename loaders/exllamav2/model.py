@@ -21,6 +21,7 @@ UNSUPPORTED: Mapping[str, str] = {
     **dict.fromkeys(("num_beams", "length_penalty", "early_stopping"), "Beam search requires the Transformers loader."),
     "prompt_lookup_num_tokens": "ExLlamaV2 has the load option ngram_draft instead.",
     "grammar_string": "GBNF grammars require llama.cpp. Load a GGUF version of the model.",
+    "work_ahead": "ExLlamaV2 chooses by itself which chats it drops from its cache, so nothing is computed ahead.",
 }
 
 

@@ -28,6 +28,7 @@ class Decoder(ABC):
     piece: int = 512  # the most tokens of one forward pass
     follow: int | None = None  # the most tokens that one forward pass may add to a non-empty branch; None: any number
     cells: int | None = None  # tokens that all branches have room for together, if they share it
+    cuts: bool = True  # whether a branch can be truncated
     in_use: int = 1  # branches that are being read into: the others may be emptied if there is not enough room
 
     def __init__(self) -> None:
@@ -43,17 +44,25 @@ class Decoder(ABC):
         """The tokens in this branch's cache."""
         return self._held.setdefault(branch, [])
 
-    def read(self, branch: int, ids: Sequence[int], keep: int = 1, go_on: Callable[[], bool] | None = None) -> Floats:
+    def read(
+        self,
+        branch: int,
+        ids: Sequence[int],
+        keep: int = 1,
+        go_on: Callable[[], bool] | None = None,
+        piece: int | None = None,
+    ) -> Floats:
         """The logits after the last `keep` of these tokens, shape (keep, n_vocab), float32.
 
         What the branch already holds is not computed again: `reuse_prefix` returns how much that is. `go_on` is called
         between two chunks, and while one is computed if the backend can stop that, in any thread; if it returns False,
         the chunks that were read stay, and the shape is (0, n_vocab). With `follow` there is one chunk: the whole text.
+        `piece`: the most tokens of a chunk, if fewer than usual.
         """
         there = self.reuse_prefix(branch, ids, keep)
         first = len(ids) - keep
         while True:
-            end = len(ids) if self.follow is not None else min(there + self.piece, len(ids))
+            end = len(ids) if self.follow is not None else min(there + (piece or self.piece), len(ids))
             if first < end < len(ids):  # all required rows come from one forward pass
                 end = first if there < first else len(ids)
             self._go_on = go_on

@@ -21,9 +21,12 @@ from loaders.hf_common.prompt_lookup import PromptLookup
 from loaders.job import Job, LogitsRequest, ScoreRequest
 from loaders.logits import Floats, log_softmax, require_finite
 from loaders.params import SamplingParams
+from loaders.prefix import common_prefix
 from loaders.sampler import make_sampler
 from loaders.sampling import SamplerBuffers
 
+#: Tokens that a yielding request reads in one step: others wait no longer than that.
+_YIELDING_PIECE = 32
 #: Rows of logits per step while scoring.
 _SCORED = 128
 
@@ -96,6 +99,20 @@ class SequentialEngine(Engine[DecodingRequest]):
     def _release(self, run: DecodingRequest) -> None:
         """What it has read is kept for the next request."""
 
+    def _refuses(self, job: Job) -> str:
+        """There is one cache: only a text that continues what it holds leaves that as it was."""
+        decoder, held = self._decoder, self._decoder.cached_ids(0)
+        if decoder.follow is not None or not decoder.cuts:
+            return "this model's cache cannot go back, should another text follow"
+        if len(job.prompts) > 1 or self._searches(job):
+            return "guidance and searches use more than one cache"
+        if common_prefix(held, list(job.request.ids)) < len(held):
+            return "this loader has one cache, and another text in it would be lost"
+        return ""
+
+    def _held(self, run: DecodingRequest) -> int:
+        return common_prefix(self._decoder.cached_ids(0), list(run.job.request.ids))
+
     def _continue(self, run: DecodingRequest, seconds: float) -> None:
         run.resume(seconds)
         if run.over is not None:
@@ -129,7 +146,7 @@ class SequentialEngine(Engine[DecodingRequest]):
 
     def _stopped(self, job: Job) -> Finish | BaseException | None:
         """Why this request must not be continued, if there is a reason."""
-        return Finish.CANCELLED if job.cancelled else self._queue.closed
+        return Finish.CANCELLED if job.cancelled or self._in_the_way(job) else self._queue.closed
 
     def _decode(self, run: DecodingRequest) -> Iterator[None]:
         """Read the prompts, then generate one token after the other."""
@@ -176,7 +193,8 @@ class SequentialEngine(Engine[DecodingRequest]):
         self._decoder.in_use = len(texts)
         rows = list[Floats]()
         for branch, ids in enumerate(texts):
-            rows.append(self._decoder.read(branch, ids, go_on=lambda: self._going_on(run.job)))
+            piece = _YIELDING_PIECE if run.job.request.yields else None
+            rows.append(self._decoder.read(branch, ids, go_on=lambda: self._going_on(run.job), piece=piece))
             if not len(rows[-1]):
                 run.over = self._stopped(run.job) or Finish.CANCELLED
                 break

@@ -22,7 +22,7 @@ class TransformersDecoder(Decoder):
         self._model = model
         self._caches: dict[int, TransformersCache] = {}
         self._how = how = continuation or Continuation()
-        self.follow = how.follow
+        self.follow, self.cuts = how.follow, how.cuts
         self.n_ctx = n_ctx
         self.n_vocab = n_vocab
 

@@ -27,6 +27,7 @@ class LlamaCppDecoder(Decoder):
         self.n_vocab = context.n_vocab
         self.branches = branches
         self.piece = n_batch
+        self.cuts = context.can_cut
         self.cost = StepCost()
 
     def _forward(self, branch: int, ids: Sequence[int], keep: int) -> Floats:

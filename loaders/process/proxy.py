@@ -200,5 +200,6 @@ def _fields(request: Request) -> dict[str, Any]:
         "begun": request.begun,
         "label": request.label,
         "lasting": request.lasting,
+        "yields": request.yields,
         "id": request.id,
     }

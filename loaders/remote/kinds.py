@@ -64,6 +64,7 @@ _EVERYWHERE: Mapping[str, str] = {
     "prompt_lookup_num_tokens": "The server decides by itself how it drafts.",
     "penalty_alpha": "Contrastive search needs hidden states, which servers do not provide.",
     "processors": "Logits are computed and used on the server.",
+    "work_ahead": "A server does not say whether others wait for it, so nothing is computed ahead.",
     "embeddings": "Ask the server itself: its embeddings are another model's.",
     "lora": "Adapters are chosen where the server is started.",
     **dict.fromkeys(_BEAMS, "Servers do not search with beams."),

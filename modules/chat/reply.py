@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from typing_extensions import Self
 
@@ -22,7 +23,6 @@ from loaders.base import Finish, Report
 from modules.chat.conversation import Conversation
 from modules.chat.speaker_guard import SpeakerGuard
 from modules.chat.store.journal import Journal
-from modules.chat.store.store import ConversationStore
 from modules.families.parser import ReplyPart
 from modules.families.reply_format import ReplyFormat
 from modules.families.saved_reply import ReplyWriter, split_reply
@@ -42,6 +42,16 @@ _SILENT: Mapping[Finish | None, str] = {
 
 #: Characters per second that are joined for watchers of a long reply; a short one is updated at once.
 _GLANCED = 20_000_000
+
+
+class ReplyStore(Protocol):
+    """Where the conversation of a reply is stored."""
+
+    def journal(self, id: str) -> Path | None: ...
+
+    def save(self, conversation: Conversation, expected_revision: int | None = None) -> None: ...
+
+    def open(self, id: str) -> Conversation: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class Reply:
         conversation: Conversation,
         live: ActiveReply,
         stream: TextStream,
-        store: ConversationStore,
+        store: ReplyStore,
         *,
         before: str | None = None,
         trim: bool = True,

@@ -15,13 +15,15 @@ from dataclasses import replace
 from functools import partial
 
 from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, encode_utf8
+from loaders.params import SamplingParams
 from modules.chat.active_replies import ActiveReplies
 from modules.chat.characters import Characters, insert_names
-from modules.chat.conversation import Conversation, Message, Role
+from modules.chat.conversation import Conversation, Message
 from modules.chat.formats.conversation_file import dump_conversation, parse_conversation
 from modules.chat.hooks import ChatHooks
 from modules.chat.own_settings import with_own_settings
-from modules.chat.prompt.build import ChatPrompt, build_prompt
+from modules.chat.prompt.build import ChatPrompt
+from modules.chat.prompt_maker import PromptMaker
 from modules.chat.reply import ActiveReply, Reply, ReplyUpdate
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.speaker_guard import guard_speaker
@@ -47,13 +49,14 @@ class ChatService:
     ) -> None:
         self._store = store
         self._characters = characters
-        self._templates = templates
         self._generator = generator
         self._hooks = ChatHooks(generator.extensions)
+        self._prompt = PromptMaker(templates, characters, self._hooks).make
         self._lock = threading.RLock()  # guards `_fresh`
         self._live = ActiveReplies()
         self._fresh: dict[str, tuple[str, ...]] = {}  # id to greetings
         self._past = UndoHistory()
+        self._entitled: dict[str, tuple[int, int]] = {}  # id to the revisions before and after a title was added
 
     # --- looking ---
 
@@ -95,6 +98,13 @@ class ChatService:
         if text.strip():
             path.append(Message("", None, "user", text, 0))
         return self._prompt(session, path, turn, begun=turn.start_with)
+
+    def prompt_after(
+        self, session: ModelSession, conversation: Conversation, history: Sequence[Message], turn: ReplySettings
+    ) -> tuple[ChatPrompt, SamplingParams]:
+        """The prompt after these messages and the parameters of the reply, without extensions. Raises: UserError."""
+        prompt = self._prompt(session, history, turn, turn.start_with)
+        return prompt, turn.ban(turn.params, conversation, self._characters)
 
     def record(self, id: str, message_id: str) -> PromptRecord:
         """The exact prompt of a reply. Raises: NotFound, InvalidName."""
@@ -214,7 +224,7 @@ class ChatService:
         """Undo the last change of this conversation. Raises: NothingToDo, Conflict, BadFile."""
         with self._live.held(id):
             now = self._load(id)
-            if revision is not None and revision != now.revision:
+            if not self._is_current(now, revision):
                 raise ConversationChanged
             before = parse_conversation(id, self._past.last(id, self._store.external_writes(id)), time.time())
             before.revision = now.revision
@@ -247,6 +257,20 @@ class ChatService:
         with self.changing(id, revision) as conversation:
             conversation.title = title[:_LONGEST_TITLE]
         return conversation
+
+    def entitle(self, id: str, title: str) -> bool:
+        """Give a conversation without a title one that nobody has asked for; False if it has one.
+
+        It is no change that `undo` reverts, and who shows the revision before it may go on. Raises: UserError.
+        """
+        with self._live.held(id):
+            conversation = self._load(id)
+            if conversation.title or not conversation.revision:
+                return False
+            conversation.title, before = title[:_LONGEST_TITLE], conversation.revision
+            self._store.save(conversation, before)
+            self._entitled[id] = before, conversation.revision
+        return True
 
     def delete(self, id: str) -> None:
         """Move a conversation to logs/trash. Raises: Conflict, NotFound, Unavailable."""
@@ -291,12 +315,18 @@ class ChatService:
         live = self._live.reserve(id)
         try:
             conversation = self._load(id)
-            if revision is not None and revision != conversation.revision:
+            if not self._is_current(conversation, revision):
                 raise ConversationChanged
             yield conversation, live
         except BaseException:
             self._live.release(id, live)
             raise
+
+    def _is_current(self, conversation: Conversation, revision: int | None) -> bool:
+        """Whether this is the conversation's revision, except for a title that was added since."""
+        return revision in (None, conversation.revision) or (
+            self._entitled.get(conversation.id) == (revision, conversation.revision)
+        )
 
     @contextmanager
     def changing(self, id: str, revision: int | None) -> Iterator[Conversation]:
@@ -318,36 +348,6 @@ class ChatService:
     def _keep(self, conversation: Conversation) -> None:
         """Store its current state for `undo`. Not its file, which may lack greetings or what a crash left."""
         self._past.keep(conversation.id, dump_conversation(conversation), self._store.external_writes(conversation.id))
-
-    def _prompt(
-        self,
-        session: ModelSession,
-        history: Sequence[Message],
-        turn: ReplySettings,
-        begun: str,
-        role: Role = "assistant",
-        context: HookContext | None = None,
-        **how: bool,
-    ) -> ChatPrompt:
-        """Without a `context`, extensions are not called, because nothing will be sent. `how` is passed to them."""
-        count = partial(session.count_prompt, params=turn.params)
-        stage = turn.stage(session.model, self._templates, self._characters)
-        path = self._hooks.history(history, context)
-        spoken = role == "assistant" and turn.mode != "instruct" and not how.get("_continue")
-        prompt = build_prompt(
-            path,
-            stage,
-            render=self._templates.render,
-            count=count,
-            room=session.max_prompt(turn.params),
-            keep=turn.params.truncation_keep,
-            begun=begun,
-            role=role,
-            lead=self._hooks.lead(stage.name2, context) if spoken else "",
-            literally=session.literally(turn.params),
-            larger_context=session.model.larger_context,
-        )
-        return self._hooks.prompt(prompt, path, context, count, **how)
 
     def _reply(
         self,

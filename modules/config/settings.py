@@ -44,6 +44,25 @@ class Settings(Knobs):
         "", lines=3, group="chat", aliases=("chat-instruct_command", "chat-instruct-command"),
         help="The instruction around the dialogue in chat-instruct mode. Empty: the default one.",
     )  # fmt: skip
+    read_ahead: bool = knob(
+        True,
+        group="ahead",
+        label="Read ahead",
+        help="Read a chat and what is typed so far before the message is sent, while the model has nothing else to do.",
+    )
+    versions_ahead: int = knob(
+        0,
+        ge=0,
+        le=3,
+        range=(0, 3, 1),
+        group="ahead",
+        label="Versions ahead",
+        help="Write so many further versions of a reply while it is being read, so that the next one is there at once.",
+    )
+    titles_by_model: bool = knob(
+        False, group="ahead", label="Titles by the model",
+        help="Let the model write a title for a new chat after its first exchange.",
+    )  # fmt: skip
     instruction_template: str = knob(
         "", group="prompts", help="The instruction template, by name, for models without a known one."
     )

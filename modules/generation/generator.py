@@ -40,6 +40,10 @@ class Router(Protocol):
         """Raises: UserError."""
         ...
 
+    def loaded(self, name: str = "") -> Model | None:
+        """The one that would be chosen, if it is in memory; it is not held."""
+        ...
+
     def choose_for_embeddings(self, name: str = "") -> ModelLease:
         """Raises: UserError."""
         ...
@@ -70,6 +74,11 @@ class Generator:
         Raises: UserError.
         """
         return self._session(self._router.choose(name) if self._router else ModelLease(self._models.current()))
+
+    def session_if_loaded(self, name: str = "") -> ModelSession | None:
+        """As `session`, for work that nobody waits for: no model is loaded for it, and its own is not held."""
+        model = self._router.loaded(name) if self._router else self._models.loaded
+        return ModelSession(model, self.extensions, self._kept(model.name)) if model else None
 
     def embedding_session(self, name: str = "") -> ModelSession:
         """As `session`, for embeddings, which may have a model of their own. Raises: UserError."""

@@ -212,6 +212,7 @@ class ModelSession:
         logit_bias: Mapping[int, float] | None = None,
         label: str = "",
         lasting: bool = False,
+        yields: bool = False,
         context: HookContext | None = None,
         keep: Callable[[str], bool] | None = None,
         reading: ReplyFormat | None = None,
@@ -220,9 +221,9 @@ class ModelSession:
         """Start a reply; it is queued when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
         `context`: set if extensions have already processed this request; its knobs count. `keep`: the control tokens
-        that stay in the text. `lasting`: its state may be kept on disk. `reading`: how it is parsed, so that its
-        reasoning can be ended, after `thinking_budget` tokens at the latest; not possible with a grammar. Raises:
-        ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
+        that stay in the text. `lasting`: its state may be kept on disk. `yields`: it runs only while nothing else does.
+        `reading`: how it is parsed, so that its reasoning can be ended, after `thinking_budget` tokens at the latest;
+        not possible with a grammar. Raises: ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
         extensions = self._extensions
         context = context or extensions.begin(params, words=self)
@@ -269,6 +270,7 @@ class ModelSession:
             processors=(*changing, *([thought] if thought else ())),
             label=label,
             lasting=lasting,
+            yields=yields,
         )
         return TextStream(
             model.generate(request),

@@ -96,6 +96,12 @@ class ModelRouter:
         lease.note = f"{why} {lease.model.name} answered instead."
         return lease
 
+    def loaded(self, name: str = "") -> Model | None:
+        """The model that `choose` would return, if it is in memory. It is not held, and does not count as used."""
+        memory = self._models.memory
+        entry = memory.find(name) if name and self.several else memory.default
+        return entry.model if entry and not entry.leaving else None
+
     def choose_for_embeddings(self, name: str = "") -> ModelLease:
         """As `choose`; if the flags name a model for embeddings, that one, in addition to all others."""
         if not self._rules.embeddings:

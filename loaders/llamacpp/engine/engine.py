@@ -22,7 +22,7 @@ from loaders.llamacpp.engine.checkpoints import Checkpoints, choose_places
 from loaders.llamacpp.engine.disk_cache import DiskCache
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
-from loaders.llamacpp.engine.prompt_chunking import PromptChunker
+from loaders.llamacpp.engine.prompt_chunking import YIELDING_STEP, PromptChunker
 from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
 from loaders.llamacpp.engine.warm_starts import WarmStarts
@@ -98,6 +98,15 @@ class BatchEngine(Engine[BatchRequest]):
         held = sum(run.size for run in self._runs) + 2 * len(self._runs)
         return not self._limits.shared or held + sum(len(ids) for ids in prompts) < self._context.n_ctx
 
+    def _refuses(self, job: Job) -> str:
+        if len(job.prompts) == 1 and self._sequences.spares(list(job.request.ids), job.request.max_tokens):
+            return ""
+        return "the cache has no room for it beside the chats that it holds"
+
+    def _held(self, run: BatchRequest) -> int:
+        sequence = run.branches[0].sequence
+        return len(sequence.ids) if sequence else 0
+
     def _prepare(self, job: Job) -> BatchRequest:
         sampler = make_sampler(
             job,
@@ -120,9 +129,12 @@ class BatchEngine(Engine[BatchRequest]):
         for branch in run.branches:
             # for scores, every token's logits are needed, which the cache does not contain
             beginning = [] if isinstance(job, ScoreRequest) else branch.ids
-            branch.sequence, reason = self._sequences.take(beginning, job.request.max_tokens)
+            branch.sequence, reason = self._sequences.take(
+                beginning, job.request.max_tokens, careful=job.request.yields
+            )
             reasons.append(reason)
-            if self._context.loses_past and not isinstance(job, ScoreRequest | LogitsRequest):
+            lasts = not (isinstance(job, ScoreRequest | LogitsRequest) or job.request.yields)
+            if self._context.loses_past and lasts:
                 branch.places = choose_places(branch.ids, len(branch.sequence.ids), self._tokenizer.special_ids)
         if not job.started:
             job.start()
@@ -138,7 +150,7 @@ class BatchEngine(Engine[BatchRequest]):
                     self._sequences.take_back(branch.sequence, surplus, begun=False)
                 if self._warm and branch is run.branches[0]:  # a negative prompt is not worth a file
                     branch.sequence.label = self._warm.label_of(run.job)
-                self._sequences.release(branch.sequence)
+                self._sequences.release(branch.sequence, careful=run.job.request.yields)
                 branch.sequence = None
 
     def _can_pause(self, run: BatchRequest) -> bool:
@@ -159,13 +171,15 @@ class BatchEngine(Engine[BatchRequest]):
     # --- one step ---
 
     def _fill(self) -> None:
-        self._speculation.draft(self._runs)
+        self._speculation.draft([run for run in self._runs if not run.job.request.yields])
         self._beside = batching.begin_batch(self._batch, self._runs)
         if not batching.has_unread_prompts(self._runs):
             return  # the cost limit of a chunk is fitted each time, except while only replies run
         if all(isinstance(run.job, ScoreRequest) for run in self._runs):
             # if nobody waits for a token, chunks have one size: the results do not depend on the machine's speed
             room = self._limits.n_batch
+        elif self._runs[0].job.request.yields:  # who comes now waits for this step
+            room = self._pace.piece(0, self._sequences.held, YIELDING_STEP)
         else:
             room = self._pace.piece(self._beside, self._sequences.held)
         batching.add_prompt_tokens(self._batch, self._runs, min(room, self._limits.tokens - self._batch.size))
@@ -212,9 +226,10 @@ class BatchEngine(Engine[BatchRequest]):
             return False
         gone = lost = 0
         for run in self._runs:
+            leaves = run.job.cancelled or self._in_the_way(run.job)
             for branch in run.branches:
-                gone += branch.added if run.job.cancelled else 0
-                lost += 0 if run.job.cancelled else branch.added
+                gone += branch.added if leaves else 0
+                lost += 0 if leaves else branch.added
                 if branch.added and branch.sequence and not self._context.goes_back(self._batch.size):
                     lost += len(branch.sequence.ids) - branch.added
         return not gone or gone <= lost
@@ -325,6 +340,10 @@ class BatchEngine(Engine[BatchRequest]):
 
     def _make_room(self) -> None:
         """The shared cache is full: empty an idle sequence, else send the youngest request back to wait."""
+        if yielding := [run for run in self._runs if run.job.request.yields]:
+            for run in yielding:
+                self._end(run, Finish.CANCELLED)
+            return
         if self._sequences.drop_idle():
             return
         youngest = self._runs[-1]

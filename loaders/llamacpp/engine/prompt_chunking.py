@@ -15,6 +15,8 @@ import numpy.typing as npt
 #: expensive: on a CPU, chunks of 50 tokens are read at two thirds of the speed of whole batches.
 MAX_SLOWDOWN = 8
 MAX_WAIT = 0.5
+#: A step of a yielding request should take at most so many seconds.
+YIELDING_STEP = 0.1
 #: The chunk size next to replies while no step of at least half as many rows has been measured.
 _FIRST_PIECE = 32
 _NEW = 0.25  # weight of a new measurement among those of its kind
@@ -124,13 +126,16 @@ class PromptChunker:
         self._largest = largest
         self.cost = StepCost()
 
-    def piece(self, beside: int, cells: int) -> int:
-        """The chunk size of the next step; `beside`: rows of running replies in it, `cells` that the cache holds."""
-        if not beside:
+    def piece(self, beside: int, cells: int, seconds: float | None = None) -> int:
+        """The chunk size of the next step; `beside`: rows of running replies in it, `cells` that the cache holds.
+
+        `seconds`: what the step may take, also without replies beside it.
+        """
+        if not beside and seconds is None:
             return self._largest
         if 2 * self.cost.most_rows < _FIRST_PIECE:
             return min(_FIRST_PIECE, self._largest)
-        most = max(MAX_SLOWDOWN * self.cost.seconds(beside, cells), MAX_WAIT)
+        most = seconds or max(MAX_SLOWDOWN * self.cost.seconds(beside, cells), MAX_WAIT)
         low, high = 1, self._largest
         while low < high:
             middle = (low + high + 1) // 2

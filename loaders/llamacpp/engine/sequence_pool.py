@@ -13,15 +13,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from loaders.llamacpp.engine.checkpoints import WORTH, Checkpoint
-from loaders.llamacpp.engine.gap import Gap, find_gap
-from loaders.llamacpp.engine.prompt_cache import PromptCache, copy_of
+from loaders.llamacpp.engine.prompt_cache import copy_of
 from loaders.llamacpp.engine.saved_state import SavedState
+from loaders.llamacpp.engine.sequence_search import NO_GAP, WORTH_KEEPING, SequenceSearch
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
-from loaders.llamacpp.native import LlamaContext
-from loaders.prefix import common_prefix
-
-#: Fewer tokens than this are computed again instead of being kept.
-WORTH_KEEPING = 48
 
 #: How many idle tokens may stay in the cache while others run: llama.cpp reads it in blocks of 256 cells.
 IDLE = 256
@@ -29,72 +24,39 @@ IDLE = 256
 IDLE_SHARE = 8
 #: Gaps of this many cells, and of more than is held, are closed.
 GAPS = 1024
-
-
-_NO_GAP = Gap()
 #: A state on disk has so many checkpoints with it: before the reply, and before the last message.
 _KEPT_WITH = 2
 
 
-class SequencePool:
-    """All sequences of one context. `shared`: they share its cells, so a prefix can be forked for free. `shifts`: what
-    follows left out messages may be moved forward, although it was computed with them.
-    """
+class SequencePool(SequenceSearch):
+    """All sequences of one context, and what is done with them."""
 
-    def __init__(
-        self, context: LlamaContext, count: int, *, shared: bool, states: PromptCache, shifts: bool = False
-    ) -> None:
-        self._context = context
-        self._shared = shared
-        self._shifts = shifts and context.can_shift
-        self._states = states
-        self._all = [SequenceSlot(i) for i in range(count)]
-        self._most = 0  # the most cells in use since the cache was last compact
-
-    @property
-    def free(self) -> int:
-        """How many sequences are not in use."""
-        return sum(not sequence.busy for sequence in self._all)
-
-    @property
-    def held(self) -> int:
-        """Tokens that the cache holds; those that two sequences share count twice."""
-        return sum(len(sequence.ids) for sequence in self._all)
-
-    @property
-    def _cells(self) -> int:
-        """Cells in use, at least: prefixes that sequences may share count once."""
-        filled = sorted(each.ids for each in self._all)  # so that each is next to the most similar one
-        return sum(
-            len(ids) - common_prefix(before, ids) for before, ids in zip([[], *filled[:-1]], filled, strict=True)
-        )
-
-    def take(self, ids: list[int], new: int = 0) -> tuple[SequenceSlot, str]:
+    def take(self, ids: list[int], new: int = 0, *, careful: bool = False) -> tuple[SequenceSlot, str]:
         """A free sequence with the longest available prefix of `ids`, and the reason for its length. `new` tokens will
         follow them at most.
 
         At least the last of `ids` is left to decode, because its logits are needed. The sequence is in use from now on.
+        `careful`, if this `spares` what others need: for a request that nobody waits for.
         """
         was_empty = not any(each.ids for each in self._all)
         wanted = ids[:-1]
-        source = max(self._all, key=lambda each: (self._usable(each, wanted), not each.busy))
-        length = self._usable(source, wanted)
+        source, length = self._best_source(wanted)
         copy, copied = self._states.best(tuple(wanted), self._serves)
-        moved, gap = self._closest_gap(wanted, new) if self._shifts else (None, _NO_GAP)
+        moved, gap = self._closest_gap(wanted, new) if self._shifts and not careful else (None, NO_GAP)
         if moved and gap.length > max(length, copied) + WORTH_KEEPING:
             sequence, reason = moved, "from the cache, moved to where older messages were left out"
             self.shift(moved, gap.start, gap.dropped)
             self.cut(moved, gap.length)
         elif checkpoint := self._reachable(tuple(wanted), max(length, copied)):
-            sequence, reason = self._return_to(checkpoint), "from a checkpoint"
+            sequence, reason = self._return_to(checkpoint, careful), "from a checkpoint"
         elif copy and copied > length:
             where = "from the copy on disk" if copy.from_disk else "from the prompt cache in memory"
             sequence, reason = self._bring_back(copy, copied), where
         elif not length:
             sequence, reason = self._spare(), ""
-        elif self._may_cut_back(source, length):
+        elif self._may_cut_back(source, length, careful):
             sequence, reason = source, "from the cache"
-            if len(source.ids) - length >= WORTH_KEEPING:
+            if source.own - length >= WORTH_KEEPING:
                 self._states.save(self._context, source, self._serves)
             self.cut(source, length)
         else:
@@ -106,7 +68,8 @@ class SequencePool:
         self._check(sequence)
         if self._context.loses_past:  # once it has grown, it cannot go back to here
             self.checkpoint(sequence)
-        self._tidy()
+        if not careful:
+            self._tidy()
         if not sequence.ids:
             reason = self._why_nothing(was_empty, wanted)
         return sequence, reason
@@ -120,6 +83,7 @@ class SequencePool:
             self._context.forget(sequence.id)
             length = 0
         del sequence.ids[length:]
+        sequence.own = min(sequence.own, length)
         if not self.held:
             self._most = 0
 
@@ -157,11 +121,13 @@ class SequencePool:
         sequence.unsettled = True
         self._check(sequence)
 
-    def release(self, sequence: SequenceSlot) -> None:
-        """Its request is over; its contents may be reused."""
+    def release(self, sequence: SequenceSlot, *, careful: bool = False) -> None:
+        """Its request is over; its contents may be reused. `careful`: what that request added may be dropped."""
         sequence.busy = False
         sequence.released = time.monotonic()
-        self._tidy()
+        if not careful:
+            sequence.own = len(sequence.ids)
+            self._tidy()
 
     def add(self, copy: SavedState, checkpoints: Sequence[Checkpoint]) -> None:
         """A copy, and checkpoints of its beginning, that were kept elsewhere."""
@@ -170,11 +136,6 @@ class SequencePool:
             if self._states.checkpoints.takes(each.state.nbytes):
                 self._states.checkpoints.add(each.ids, lambda state=each.state: state)  # type: ignore[misc]
         self._states.trim()
-
-    def known(self, ids: tuple[int, ...]) -> int:
-        """How many of these tokens are held somewhere. From any thread: what changes meanwhile makes it a guess."""
-        held = [tuple(each.ids) for each in self._all]
-        return max(self._states.longest(ids), *(common_prefix(each, ids) for each in held))
 
     def unkept(self, kept: Callable[[tuple[int, ...]], bool], least: int) -> tuple[SavedState, list[Checkpoint]] | None:
         """A labelled state of at least `least` tokens that is not `kept` yet, with its latest checkpoints; those used
@@ -191,10 +152,6 @@ class SequencePool:
 
     def _latest(self, ids: tuple[int, ...]) -> list[Checkpoint]:
         return list(islice(self._states.checkpoints.before(ids), _KEPT_WITH))
-
-    def keeps(self, sequence: SequenceSlot) -> bool:
-        """Whether a copy of its contents fits into memory, should others need its cells."""
-        return not sequence.unsettled and self._states.takes(self._context, sequence)
 
     def _tidy(self) -> None:
         """While others run, copy idle sequences to memory; while none does, all but the one used last.
@@ -244,7 +201,7 @@ class SequencePool:
         """Empty the least recently used idle sequence; a copy of it goes to memory. False if there is none."""
         idle = [sequence for sequence in self._all if not sequence.busy and sequence.ids]
         if idle:
-            self._put_away(min(idle, key=lambda sequence: sequence.released))
+            self._put_away(min(idle, key=lambda sequence: (sequence.own > 0, sequence.released)))
         return bool(idle)
 
     def clear(self) -> None:
@@ -254,52 +211,7 @@ class SequencePool:
         for sequence in self._all:
             sequence.ids.clear()
 
-    def _usable(self, sequence: SequenceSlot, wanted: list[int]) -> int:
-        """How much of a sequence can be reused: its common prefix, unless it is in use or cannot be used alone."""
-        if sequence.busy and not self._shared:
-            return 0
-        length = common_prefix(sequence.ids, wanted)
-        if not length or not self._serves(self._context.first_held(sequence.id), len(sequence.ids), length):
-            return 0
-        return length
-
-    def _serves(self, first: int, held: int, length: int) -> bool:
-        """Whether the first `length` of `held` tokens can be used alone; `first` is where all layers begin."""
-        return (length == held or self._context.can_cut) and self._context.serves(first, length)
-
-    def _closest_gap(self, wanted: list[int], new: int) -> tuple[SequenceSlot | None, Gap]:
-        """The idle sequence that holds most of `wanted` but for one gap, which would not have fitted any more."""
-        spare = min(new, self._context.n_ctx // 4)
-        found = [(each, find_gap(each.ids, wanted)) for each in self._all if not each.busy and not each.unsettled]
-        full = [(each, gap) for each, gap in found if len(wanted) + gap.dropped + spare > self._context.n_ctx]
-        full = [(each, gap) for each, gap in full if self._serves_after(each, gap)]
-        return max(full, key=lambda pair: pair[1].length, default=(None, _NO_GAP))
-
-    def _serves_after(self, sequence: SequenceSlot, gap: Gap) -> bool:
-        """Whether all layers hold what the token after the moved ones needs."""
-        first = self._context.first_held(sequence.id)
-        moved = first if first < gap.start else max(first - gap.dropped, gap.start)
-        return self._context.serves(moved, gap.length)
-
-    def _reachable(self, wanted: tuple[int, ...], beyond: int) -> Checkpoint | None:
-        """The longest checkpoint on the way to `wanted`, if longer than `beyond`, for which full attention is held."""
-        for checkpoint in self._states.checkpoints.before(wanted):
-            if len(checkpoint.ids) <= beyond:
-                return None
-            if self._context.recurrent or self._carrier(checkpoint) or self._states.holding(checkpoint.ids):
-                return checkpoint
-        return None
-
-    def _carrier(self, checkpoint: Checkpoint) -> SequenceSlot | None:
-        """A sequence that begins with the tokens of a checkpoint, so that its full attention can be used; idle if
-        possible.
-        """
-        wanted = list(checkpoint.ids)
-        usable = [each for each in self._all if self._shared or not each.busy]
-        found = [each for each in usable if each.ids[: len(wanted)] == wanted]
-        return min(found, key=lambda each: (each.busy, len(each.ids)), default=None)
-
-    def _return_to(self, checkpoint: Checkpoint) -> SequenceSlot:
+    def _return_to(self, checkpoint: Checkpoint, careful: bool) -> SequenceSlot:
         """A free sequence in the state of a reachable checkpoint; empty if the cache has no room."""
         length = len(checkpoint.ids)
         source = self._carrier(checkpoint)
@@ -310,9 +222,9 @@ class SequencePool:
             assert copy
             sequence = self._restored(copy)
             self._states.put(copy)
-        elif self._may_cut_back(source, length):
+        elif self._may_cut_back(source, length, careful):
             sequence = source
-            if len(source.ids) - length >= WORTH_KEEPING:
+            if source.own - length >= WORTH_KEEPING:
                 self._states.save(self._context, source, self._serves)
         else:
             sequence = self._spare(apart_from=source)
@@ -334,15 +246,6 @@ class SequencePool:
         if sequence.ids and not self._context.holds(sequence.id, len(sequence.ids)):
             self.cut(sequence, 0)
 
-    def _may_cut_back(self, source: SequenceSlot, length: int) -> bool:
-        """Whether to continue in the source itself: it loses almost nothing, or there is no free sequence to fork
-        to.
-        """
-        if source.busy:
-            return False
-        alone = all(each.busy for each in self._all if each is not source)
-        return alone or not self._shared or len(source.ids) - length < WORTH_KEEPING
-
     def _bring_back(self, copy: SavedState, length: int) -> SequenceSlot:
         """A free sequence with the first `length` tokens of a copy in memory; empty if the cache has no room."""
         sequence = self._restored(copy)
@@ -363,26 +266,20 @@ class SequencePool:
             restored = self._context.restore(sequence.id, copy.state)
         if restored:
             sequence.ids[:] = copy.ids
+            sequence.own = len(copy.ids)
         return sequence
 
     def _spare(self, apart_from: SequenceSlot | None = None) -> SequenceSlot:
         """A free sequence, emptied: one that holds nothing, else the least recently used one."""
         free = [each for each in self._all if not each.busy and each is not apart_from]
-        chosen = min(free, key=lambda each: (bool(each.ids), each.released))
+        chosen = min(free, key=lambda each: (bool(each.ids), each.own > 0, each.released))
         self._put_away(chosen)
+        chosen.own = 0
         return chosen
 
     def _put_away(self, sequence: SequenceSlot) -> None:
-        if len(sequence.ids) >= WORTH_KEEPING:
+        if len(sequence.ids) >= WORTH_KEEPING and (
+            sequence.own or self._states.has_room(self._context.state_size(sequence.id))
+        ):
             self._states.save(self._context, sequence, self._serves)
         self.cut(sequence, 0)
-
-    def _why_nothing(self, was_empty: bool, wanted: list[int]) -> str:
-        if not any(common_prefix(each.ids, wanted) for each in self._all) and not self._states.alike(tuple(wanted)):
-            return "the cache was empty" if was_empty else "the cache contains no matching prefix"
-        if not self._context.can_cut:
-            return "this model's cache cannot be truncated to where the prompts differ, and no checkpoint is before it"
-        return (
-            "the model's sliding window no longer covers the point where the prompts differ, and no checkpoint is "
-            "before it"
-        )

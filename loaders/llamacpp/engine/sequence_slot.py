@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class SequenceSlot:
-    """One sequence of the cache. `ids` are its tokens; `released` is when it was last in use."""
+    """One sequence of the cache. `ids` are its tokens; `released` is when it was last in use.
+
+    `own`: how many of the tokens are kept for later requests. Those after them were computed for nobody in particular
+    (by a yielding request), and may be dropped at any time.
+    """
 
     id: int
     ids: list[int] = field(default_factory=list)
     busy: bool = False
+    own: int = 0
     released: float = 0.0
     label: str = ""  # the chat whose state this is, if it may be kept on disk
     unsettled: bool = False  # shifted, which llama.cpp will do in its next step: until then, it cannot be copied

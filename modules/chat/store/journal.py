@@ -26,7 +26,8 @@ class Journal:
     saved.
     """
 
-    def __init__(self, path: Path, message_id: str, *, interval: float = INTERVAL) -> None:
+    def __init__(self, path: Path | None, message_id: str, *, interval: float = INTERVAL) -> None:
+        """`path`: None for a reply that is not stored, of which nothing is written."""
         self._path = path
         self._message_id = message_id
         self._interval = interval
@@ -61,7 +62,7 @@ class Journal:
         """Write what has not been written yet."""
         with self._writing:
             text = self._read()
-            if text == self._written:
+            if self._path is None or text == self._written:
                 return
             try:
                 write_json(self._path, {"message": self._message_id, "text": text})

@@ -228,3 +228,44 @@ def test_of_a_step_that_was_stopped_nothing_stays(recurrent: bool) -> None:
     sequence.ids.extend(range(200, 300))
     sequences.take_back(sequence, 100, begun=True)
     assert sequence.ids == ([] if recurrent else list(range(200)))
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(1, 400), st.integers(0, 3)), max_size=40),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_careful_request_takes_nothing_from_others(requests: list[tuple[bool, int, int, int]], shared: bool) -> None:
+    """Whatever was held of an ordinary request's text before it is held after it."""
+    context = FakeContext(1500)
+    sequences = SequencePool(context, 4, shared=shared, states=PromptCache(900))  # type: ignore[arg-type]
+    asked: list[tuple[int, ...]] = []
+    for careful, chat, length, version in requests:
+        ids = [chat * 10_000 + at for at in range(length)] + [chat * 10_000 + 5000 + version] * 60
+        if not careful:
+            ask(context, sequences, ids)
+            asked.append(tuple(ids))
+            continue
+        if not sequences.spares(ids, 20):
+            continue
+        before = [sequences.known(each) for each in asked]
+        sequence, _ = sequences.take(ids, 20, careful=True)
+        sequence.ids.extend([*ids[len(sequence.ids) :], *range(90_000, 90_020)])
+        context.decode(sequence.id, len(sequence.ids))
+        sequences.release(sequence, careful=True)
+        assert sequences._cells <= context.cells
+        assert all(now >= was for now, was in zip((sequences.known(e) for e in asked), before, strict=True))
+
+
+def test_what_was_computed_for_nobody_is_dropped_first() -> None:
+    context = FakeContext(10_000)
+    sequences = SequencePool(context, 3, shared=True, states=PromptCache(0))  # type: ignore[arg-type]
+    chats = [[1000 * number + at for at in range(1, 200)] for number in range(4)]
+    ask(context, sequences, chats[0])
+    ahead, _ = sequences.take(chats[1], careful=True)
+    ahead.ids.extend(chats[1])
+    context.decode(ahead.id, len(ahead.ids))
+    sequences.release(ahead, careful=True)
+    ask(context, sequences, chats[2])
+    ask(context, sequences, chats[3])
+    assert sequences.known(tuple(chats[1])) == 0
