@@ -128,7 +128,8 @@ def measure() -> Costs:
 
 def main() -> None:
     sides = {"measured": measure(), "assumed": Costs([each / 1000 for each in ASSUMED[0]], ASSUMED[1])}
-    lines, said = [HEAD], []
+    lines, said = [HEAD], [f"| ms of a step of | {' | '.join(map(str, STREAMS))} streams | prompt tokens/s |"]
+    said.append("| --- " * (len(STREAMS) + 2) + "|")
     for name, costs in sides.items():
         needed = USERS * REPLY / (PAUSE + REPLY * costs.steps[-1]) * costs.steps[-1] / STREAMS[-1]
         for engines in sorted({max(1, round(needed * share)) for share in (0.8, 1.0, 1.3, 1.7, 2.0)}):
@@ -136,10 +137,9 @@ def main() -> None:
             cells = [f"{running:.0f}", f"{total:,.0f}", *(f"{each:.2f} s" for each in rest[:2])]
             lines.append(f"| {' | '.join([name, str(engines), *cells, *(f'{each:.1f}' for each in rest[2:])])} |")
             print(lines[-1], flush=True)
-        steps = ", ".join(f"{step * 1000:.1f}" for step in costs.steps)
-        said.append(f"{name} {steps} ms, and {costs.prompts:,.0f} prompt tokens/s")
-    note = f"A step of {', '.join(map(str, STREAMS))} streams: {'; '.join(said)}."
-    section = "\n".join(["<!-- queue:begin -->", *lines, "", note, "<!-- queue:end -->"])
+        steps = " | ".join(f"{step * 1000:.1f}" for step in costs.steps)
+        said.append(f"| {name} | {steps} | {costs.prompts:,.0f} |")
+    section = "\n".join(["<!-- queue:begin -->", *lines, "", *said, "<!-- queue:end -->"])
     text = DOCUMENT.read_text(encoding="utf-8")
     found = re.sub(r"<!-- queue:begin -->.*<!-- queue:end -->", lambda _: section, text, flags=re.S)
     DOCUMENT.write_text(found, encoding="utf-8")
