@@ -66,12 +66,15 @@ def serve(argv: Sequence[str], ending: Shutdown) -> Sequence[str]:
 
     Returns the arguments of the next start. Raises: UserError, KeyboardInterrupt.
     """
+    from loaders.llamacpp.engine import disk_cache
     from modules.app import App
     from modules.library.startup import Startup
 
     app = App.build(ROOT, argv)
     ending.keep = app.keep
+    kept = os.environ.get(disk_cache.VARIABLE)
     try:
+        os.environ.setdefault(disk_cache.VARIABLE, str(app.paths.cache / "kv"))  # what chats contain stays among them
         tell(verbose=app.launch.server.verbose)
         for note in app.notes:
             print(note, flush=True)
@@ -93,6 +96,8 @@ def serve(argv: Sequence[str], ending: Shutdown) -> Sequence[str]:
         return app.session.argv
     finally:
         ending.clean = app.close()
+        if kept is None:  # a restart may have other folders
+            os.environ.pop(disk_cache.VARIABLE, None)
 
 
 def restart(argv: Sequence[str]) -> int:

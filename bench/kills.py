@@ -103,7 +103,7 @@ def measure(kills: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         given = ["--nowebui", "--api-port", str(port), "--user-data-dir", folder]
         given += ["--model-dir", str(model_file().parent)]
-        app = App.build(Path(__file__).resolve().parents[1], [*given, "--no-in-process", "--n-ctx", "4096"])
+        app = App.build(Path(__file__).resolve().parents[1], [*given, "--n-ctx", "4096"])
         app.models._recovery = Recovery(rest=0)
         served = launch(app)
         app.models.load(model_file().name)

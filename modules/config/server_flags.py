@@ -63,8 +63,9 @@ class ServerFlags(Knobs):
     loader: str = knob("", group="loader", help="The loader to use. Default: the best one for the model.")
 
     in_process: bool = knob(
-        True, group="loader", help="Load models into the program's own process.",
-        help_off="Load each model in its own process: if it crashes, the program keeps running and reloads the model.",
+        False, group="loader",
+        help="Load models into the program's own process, for debugging: if a model crashes, the program ends. "
+        "Default: each model has its own process; if it crashes, the program keeps running and reloads the model.",
     )  # fmt: skip
 
     max_models: int = knob(

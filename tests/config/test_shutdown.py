@@ -68,10 +68,10 @@ def unread(app):
 
 def stuck(app):
     id, given, text = reply(app)
-    if "--no-in-process" in argv:
-        os.kill(app.models.loaded.pid, signal.SIGSTOP)
-    else:
+    if "--in-process" in argv:
         app.models.loaded._engine._choose = lambda run: threading.Event().wait()
+    else:
+        os.kill(app.models.loaded.pid, signal.SIGSTOP)
     say(id=id, text=text)
     for _ in given:
         pass
@@ -185,14 +185,14 @@ STATES = {
     "idle": ("idle", (signal.SIGINT,), ()),
     "the page": ("idle", (signal.SIGTERM,), ("page",)),
     "a reply": ("growing", (signal.SIGTERM,), ()),
-    "a reply of another process": ("growing", (signal.SIGTERM,), ("--no-in-process",)),
+    "a reply in this process": ("growing", (signal.SIGTERM,), ("--in-process",)),
     "a reply that nobody reads": ("unread", (signal.SIGINT,), ()),
     "a step that never returns": ("stuck", (signal.SIGTERM,), ()),
     "a step that never returns, twice": ("stuck", (signal.SIGINT, signal.SIGINT), ()),
-    "a step that never returns, in another process": ("stuck", (signal.SIGTERM,), ("--no-in-process",)),
+    "a step that never returns, in this process": ("stuck", (signal.SIGTERM,), ("--in-process",)),
     "a draft": ("draft", (signal.SIGINT,), ()),
     "a long prompt": ("prompt", (signal.SIGTERM,), ("--n-ctx", "8192")),
-    "a load": ("load", (signal.SIGINT,), ("--model", "none")),
+    "a load in this process": ("load", (signal.SIGINT,), ("--model", "none", "--in-process")),
     "a download": ("download", (signal.SIGTERM,), ("--model", "none")),
     "a training": ("training", (signal.SIGTERM,), ("--model", "none")),
 }

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import server
 from errors import InvalidInput
 from loaders import LOADERS
+from loaders.llamacpp.engine import disk_cache
 from loaders.params import SamplingParams
 from modules.app import App
 from modules.config.flags import read_flags
+from modules.config.shutdown import Shutdown
 from modules.config.user_data import SHIPPED, copy_shipped_files, user_data_folder, user_paths
 from modules.library.model_settings import ModelSettings
 
@@ -154,3 +158,27 @@ def test_a_folder_that_cannot_be_is_a_sentence(program: Path, tmp_path: Path, sp
     spoil(place)
     with pytest.raises(InvalidInput, match="could not be created"):
         App.build(program, ["--user-data-dir", str(place)])
+
+
+@pytest.mark.parametrize("named", ["", "elsewhere"])
+def test_states_of_chats_are_kept_among_the_chats(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(disk_cache.VARIABLE, raising=False)
+    if named:
+        monkeypatch.setenv(disk_cache.VARIABLE, named)
+    seen: list[str] = []
+
+    def told() -> Iterator[str]:  # before a model is loaded
+        seen.append(os.environ[disk_cache.VARIABLE])
+        raise KeyboardInterrupt
+        yield
+
+    def build(root: Path, argv: Sequence[str]) -> App:
+        app = App.build(root, argv)
+        vars(app)["notes"] = told()
+        return app
+
+    monkeypatch.setattr("modules.app.App", SimpleNamespace(build=build))
+    with pytest.raises(KeyboardInterrupt):
+        server.serve(["--user-data-dir", str(tmp_path)], Shutdown())
+    assert seen == [named or str(tmp_path / "cache" / "kv")]
+    assert os.environ.get(disk_cache.VARIABLE, "") == named

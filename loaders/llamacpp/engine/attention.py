@@ -1,8 +1,8 @@
 """Which of llama.cpp's two attention kernels to use on the CPU: the faster one on this machine.
 
-A model of one layer with the real model's heads is timed with both, for some tenths of a second, once per processor and
-shape of heads, with the chunk sizes and number of threads used for prompts: the plain kernel writes more to memory and
-gains less from a second thread. It must not know of engines.
+A model of one layer with the real model's heads is timed with both, for some tenths of a second, with the chunk sizes
+and number of threads used for prompts: the plain kernel writes more to memory and gains less from a second thread. The
+result is kept on disk, by processor and shape of heads. It must not know of engines.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from loaders.llamacpp import spinning
 from loaders.llamacpp.engine.threads import physical_cores
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.options import GGUFOptions
+from loaders.llamacpp.placement.measurements import Measurements
 from loaders.llamacpp.placement.placement import Placement
 from loaders.memo import remembered
 
@@ -75,6 +76,12 @@ class KernelTrial:
     threads: int
     go_on: Callable[[], bool] = field(default=lambda: True, compare=False)
 
+    @property
+    def name(self) -> str:
+        """All that the result depends on."""
+        heads = self.heads
+        return f"attention, {heads.keys} x {heads.group} heads of {heads.size}, {self.threads} threads, {self.on}"
+
 
 def choose_kernel(
     header: GGUFHeader, options: GGUFOptions, *, card: bool, exact: bool, go_on: Callable[[], bool] = lambda: True
@@ -97,14 +104,21 @@ def choose_kernel(
         )
     heads = attention_heads(header)
     threads = options.threads_batch or options.threads or physical_cores()
-    timing = (
-        spinning.run_in_short_thread(lambda: time_kernels(KernelTrial(heads, cpu_name(), threads, go_on)))
-        if heads
-        else None
-    )
+    timing = _known_timing(KernelTrial(heads, cpu_name(), threads, go_on)) if heads else None
     if timing is None:
         return "auto", "attention chosen by llama.cpp: this model's heads cannot be measured separately"
     return timing.choice, timing.in_words()
+
+
+def _known_timing(trial: KernelTrial) -> KernelTiming | None:
+    """As measured at the first load on this machine: a choice that changed would make states on disk useless."""
+    measurements = Measurements()
+    if known := measurements.attention_times(trial.name):
+        return KernelTiming(*known)
+    timing = spinning.run_in_short_thread(lambda: time_kernels(trial))
+    if timing:
+        measurements.note_attention_times(trial.name, (timing.flash, timing.plain))
+    return timing
 
 
 def predict_kernel(header: GGUFHeader, options: GGUFOptions, *, exact: bool) -> str:

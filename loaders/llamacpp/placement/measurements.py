@@ -1,6 +1,6 @@
 """Measurements of earlier loads and replies on this machine, in one small file by machine, driver and device: how much
-more memory than in llama.cpp's breakdown a GPU or main memory loses, how much else is on a GPU, memory bandwidths, and
-how far replies were from their estimate. They correct the next forecast.
+more memory than in llama.cpp's breakdown a GPU or main memory loses, how much else is on a GPU, memory bandwidths, how
+far replies were from their estimate, and how fast the attention kernels are. They correct the next forecast.
 
 It stores values and measures nothing itself; it must not know llama.cpp. An unreadable file counts as empty.
 """
@@ -35,9 +35,10 @@ _SPARE = 128 * 2**20  # bytes kept free besides what was measured: a long chat m
 _SHARE = 4  # and at most this part of the GPU
 _MEMORY_SHARE = 16  # kept of main memory, at most this part: other programs may have caused the measured use
 _LARGEST = 2**50  # bytes, or bytes per second: higher values are invalid
+_KERNELS = ("flash", "plain")
 _FAR = 100.0  # a larger deviation of speed has another cause than this machine
 #: The valid range of each kind of value, whoever wrote the file.
-_BOUNDS = {"bandwidth": (0.0, _LARGEST), "pace": (1 / _FAR, _FAR)}
+_BOUNDS = {"bandwidth": (0.0, _LARGEST), "pace": (1 / _FAR, _FAR), **dict.fromkeys(_KERNELS, (0.0, _LARGEST))}
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _writing = threading.Lock()
 
@@ -115,6 +116,15 @@ class Measurements:
         """The factor by which replies take longer than estimated; None if not measured."""
         known = self._figures(_devices(cards), f"pace {kind}")
         return statistics.median(known) if known else None
+
+    def attention_times(self, trial: str) -> tuple[float, float] | None:
+        """Seconds with the flash kernel and without, as first measured for this trial; None if it was not."""
+        found = [self._figures(_device(None), f"{kernel} {trial}") for kernel in _KERNELS]
+        return (found[0][0], found[1][0]) if all(found) else None
+
+    def note_attention_times(self, trial: str, seconds: tuple[float, float]) -> None:
+        for kernel, each in zip(_KERNELS, seconds, strict=True):
+            self._add(_device(None), f"{kernel} {trial}", each)
 
     # --- the file ---
 

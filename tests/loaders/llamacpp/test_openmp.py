@@ -15,6 +15,7 @@ from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.llamacpp import native, openmp, spinning
 from loaders.llamacpp.engine import attention
+from loaders.llamacpp.placement import measurements
 
 
 def test_a_result_and_an_error_come_through() -> None:
@@ -42,8 +43,9 @@ def test_ctrl_c_comes_after_the_end() -> None:
 
 
 def test_after_a_load_and_an_embedding_the_engine_alone_has_a_pool(
-    demo_model_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_model_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
     computed: set[threading.Thread] = set()
     decode = native.LlamaContext.decode
 

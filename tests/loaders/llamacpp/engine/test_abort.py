@@ -15,6 +15,7 @@ from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.llamacpp import native
 from loaders.llamacpp.engine import attention
+from loaders.llamacpp.placement import measurements
 from loaders.params import SamplingParams
 from tests.conftest import keep_going
 from tests.zoo import ggufs
@@ -98,7 +99,10 @@ def test_a_model_that_is_closed_waits_for_no_vector(demo_model_path: Path, steps
 
 
 @pytest.mark.parametrize("measuring", ["attention kernel", "fastest thread count"])
-def test_a_load_is_cancelled_while_it_measures(demo_model_path: Path, steps: Steps, measuring: str) -> None:
+def test_a_load_is_cancelled_while_it_measures(
+    demo_model_path: Path, steps: Steps, measuring: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
     attention.time_kernels.cache_clear()
     loader = loader_named("llama.cpp")
     with pytest.raises(LoadCancelled):

@@ -13,6 +13,7 @@ from loaders.llamacpp.engine.attention import AttentionHeads, KernelTiming, Kern
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.options import LlamaCppOptions
+from loaders.llamacpp.placement import measurements
 
 
 def header(**values: Any) -> GGUFHeader:
@@ -38,12 +39,14 @@ ALIKE = {"embedding_length": 4096, "attention.head_count": 32, "attention.head_c
 )
 def test_the_choice_and_its_reason(
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     options: dict[str, Any],
     more: dict[str, bool],
     timing: KernelTiming | None,
     chosen: str,
     words: str,
 ) -> None:
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
     monkeypatch.setattr(attention, "time_kernels", lambda *_: timing)
     found, reason = choose_kernel(
         header(**ALIKE), LlamaCppOptions.parse(options), **{"card": False, "exact": False, **more}
@@ -51,6 +54,17 @@ def test_the_choice_and_its_reason(
     assert found == chosen
     assert words in reason
     assert bool(reason) == bool(words)
+
+
+def test_the_choice_is_the_same_after_a_restart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
+    chosen = []
+    for timing in (KernelTiming(1.0, 0.85), KernelTiming(1.0, 0.95)):  # a busy machine measures otherwise
+        monkeypatch.setattr(attention, "time_kernels", lambda _, timing=timing: timing)
+        chosen.append(choose_kernel(header(**ALIKE), LlamaCppOptions.parse({"threads": 2}), card=False, exact=False))
+    assert chosen[0] == chosen[1]
+    # what else matters is measured by itself
+    assert choose_kernel(header(**ALIKE), LlamaCppOptions.parse({"threads": 1}), card=False, exact=False)[0] == "on"
 
 
 @pytest.mark.parametrize(
