@@ -126,8 +126,9 @@ class WorkAhead:
             used = last.meta.get("ahead_tokens")
             self._of(id).used_tokens += used if isinstance(used, int) else 0
         title = title and wants_title(conversation)
-        if title or versions:
-            self._begin(id, lambda work: self._write(work, id, turn, min(versions, MOST_VERSIONS), title=title))
+        wanted = self._want(conversation, turn) if versions > 0 and self._differ(id, turn) else None
+        if title or wanted:
+            self._begin(id, lambda work: self._write(work, id, turn, wanted, min(versions, MOST_VERSIONS), title=title))
 
     def stop(self, id: str) -> None:
         """End what is computed ahead for this chat; versions that are written stay, until the chat changes."""
@@ -135,6 +136,15 @@ class WorkAhead:
             work = self._work.pop(id, None)
         if work:
             work.stop()
+
+    def forget_unfit(self, conversation: Conversation) -> None:
+        """A conversation may have changed: versions for what it was are dropped, and no more of them are written."""
+        with self._lock:
+            versions = self._versions.get(conversation.id)
+            if versions is None or versions.path == _path(conversation):
+                return
+            del self._versions[conversation.id]
+        self.stop(conversation.id)
 
     def take_version(self, id: str, turn: ReplySettings) -> Conversation | None:
         """Store the next version that is written, and show it; None if there is none for this chat as it is now, or
@@ -228,22 +238,24 @@ class WorkAhead:
             costs.read_seconds += _seconds(stream.report)
             costs.why = " ".join(stream.report.warnings)
 
-    def _write(self, work: _Work, id: str, turn: ReplySettings, versions: int, *, title: bool) -> None:
-        if title:
-            self._entitle(work, id, turn)
-        conversation = self._chats.open(id)
-        if versions <= 0 or work.cancel.is_set() or not self._differ(id, turn):
-            return
+    def _want(self, conversation: Conversation, turn: ReplySettings) -> _Versions:
+        """Where versions of a conversation's last reply are collected: with those that are written already."""
         wanted = _Versions(_path(conversation), _settings(turn))
         with self._lock:
-            kept = self._versions.get(id)
+            kept = self._versions.pop(conversation.id, None)
             if kept and kept.path == wanted.path and kept.turn == wanted.turn:
                 wanted = kept
-            self._versions.pop(id, None)
-            self._versions[id] = wanted
+            self._versions[conversation.id] = wanted
             while len(self._versions) > _CHATS:
                 del self._versions[next(iter(self._versions))]
-        while len(wanted.ready) < versions and not work.cancel.is_set():
+        return wanted
+
+    def _write(
+        self, work: _Work, id: str, turn: ReplySettings, wanted: _Versions | None, versions: int, *, title: bool
+    ) -> None:
+        if title:
+            self._entitle(work, id, turn)
+        while wanted and len(wanted.ready) < versions and not work.cancel.is_set():
             if not self._write_version(work, id, turn, wanted):
                 return
 
@@ -252,11 +264,17 @@ class WorkAhead:
         session = self._session(id, conversation.model)
         if not session or not wants_title(conversation):
             return
-        limit = threading.Timer(_TITLE_SECONDS, work.stop)
+        streams: list[TextStream] = []
+        limit = threading.Timer(_TITLE_SECONDS, lambda: [each.cancel() for each in streams])
         limit.daemon = True
         limit.start()
+
+        def attach(stream: TextStream) -> None:
+            streams.append(stream)
+            work.attach(stream)
+
         try:
-            title, report = write_title(session, conversation, turn, self._chats.prompt_after, work.attach)
+            title, report = write_title(session, conversation, turn, self._chats.prompt_after, attach)
         finally:
             limit.cancel()
         with self._lock:
