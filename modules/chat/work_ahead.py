@@ -8,7 +8,6 @@ know how anything is shown.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,6 @@ log = logging.getLogger(__name__)
 MOST_VERSIONS, _LONGEST, _TITLE_SECONDS, _CHATS = 3, 200_000, 20.0, 64
 #: What may follow the words that are typed: the tokens before it are the same in both cases.
 _ENDINGS = (" a", "\n1")
-_LAST_WORD = re.compile(r"\S+\Z")
 
 _EXTENSIONS = "Extensions are active, which may change prompts, so nothing is computed ahead."
 _SAME = "With these settings every version would be the same, so none is written ahead."
@@ -114,7 +112,7 @@ class WorkAhead:
     def read(self, id: str, turn: ReplySettings, typed: str) -> None:
         """Read this chat with the words that are typed so far; returns at once."""
         if len(typed) <= _LONGEST and self._chats.writing(id) is None:
-            self._begin(id, lambda work: self._read(work, id, turn, _LAST_WORD.sub("", typed).rstrip()))
+            self._begin(id, lambda work: self._read(work, id, turn, whole_words(typed)))
 
     def after_reply(self, id: str, turn: ReplySettings, *, versions: int = 0, title: bool = False) -> None:
         """A reply has been written: write a title, if the chat is new, and the next versions; returns at once."""
@@ -319,6 +317,14 @@ class WorkAhead:
         with self._lock:
             versions = self._versions.get(conversation.id)
         return versions if versions and versions.path == _path(conversation) else None
+
+
+def whole_words(typed: str) -> str:
+    """A text without its last word, which may still grow."""
+    if typed[-1:].isspace():
+        return typed.rstrip()
+    parts = typed.rsplit(None, 1)
+    return parts[0] if len(parts) == 2 else ""
 
 
 def _settings(turn: ReplySettings) -> ReplySettings:
