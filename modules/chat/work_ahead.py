@@ -20,6 +20,7 @@ from modules.chat.conversation import Conversation, Message
 from modules.chat.model_title import wants_title, write_title
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.service import ChatService
+from modules.chat.store.prompt_log import PromptRecord
 from modules.chat.store.store import ConversationStore
 from modules.chat.unsaved_reply import write_unsaved
 from modules.generation.generator import Generator
@@ -61,7 +62,7 @@ class _Versions:
     path: list[tuple[str, str]]
     turn: ReplySettings
     ready: list[Message] = field(default_factory=list)
-    prompts: list[object] = field(default_factory=list)
+    prompts: list[PromptRecord] = field(default_factory=list)
 
 
 class _Work:
@@ -158,7 +159,7 @@ class WorkAhead:
                 self._of(id).used_versions += 1
             parent = versions.path[-1][0]
             made = conversation.add("assistant", kept.text, parent, model=kept.model, created=kept.created, **kept.meta)
-        self._store.records(id).keep(made.id, record)  # type: ignore[arg-type]
+        self._store.records(id).keep(made.id, record)
         return conversation
 
     def close(self) -> None:
