@@ -20,7 +20,7 @@ from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
 
-CHAT, MESSAGE, PIECES, ROUNDS, OTHERS, N_CTX = 1000, 200, 10, 5, 12, 8192
+CHAT, MESSAGE, PIECES, ROUNDS, OTHERS, N_CTX = 1000, 200, 10, 5, 6, 8192
 PAUSE = 0.4  # seconds between two pauses in typing
 GREEDY = SamplingParams(do_sample=False, ban_eos_token=True)
 
