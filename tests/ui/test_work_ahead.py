@@ -24,6 +24,9 @@ def fill(page: Page, control: str, value: float) -> None:
 def test_what_is_typed_is_read_before_it_is_sent(web: Web) -> None:
     page, ahead = web.page, web.app.ahead
     web.new_chat()
+    page.locator("#controls-toggle").click()
+    page.locator("#setting-read_ahead input").check()
+    page.locator("#controls-close").click()
     web.ask(QUESTION)
     id = chat_of(web)
     before = ahead.costs(id).read_tokens
