@@ -264,7 +264,12 @@ class WorkAhead:
         if not session or not wants_title(conversation):
             return
         streams: list[TextStream] = []
-        limit = threading.Timer(_TITLE_SECONDS, lambda: [each.cancel() for each in streams])
+
+        def end() -> None:
+            for each in streams:
+                each.cancel()
+
+        limit = threading.Timer(_TITLE_SECONDS, end)
         limit.daemon = True
         limit.start()
 
