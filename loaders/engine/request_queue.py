@@ -103,7 +103,7 @@ class RequestQueue(Generic[T]):
     def take_cancelled(self) -> list[T]:
         """Remove all cancelled requests."""
         with self._changed:
-            gone = []
+            gone: list[T] = []
             for items in (self._items, self._yielding):
                 gone += (left := [item for item in items if item.job.cancelled])
                 for item in left:

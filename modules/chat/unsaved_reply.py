@@ -20,7 +20,7 @@ from modules.generation.session import ModelSession
 from modules.generation.stream import TextStream
 
 
-class _Nowhere:
+class _NoStore:
     """In place of the store of conversations."""
 
     def journal(self, id: str) -> Path | None:  # noqa: ARG002
@@ -70,7 +70,7 @@ def write_unsaved(
     about = {"mode": turn.mode, "dropped": prompt.dropped, "params": turn.params.differing()}
     notes = (*session.notes, *prompt.notes)
     with Reply(
-        conversation, live, stream, _Nowhere(), notes=notes, others=prompt.others, reading=prompt.reading, about=about
+        conversation, live, stream, _NoStore(), notes=notes, others=prompt.others, reading=prompt.reading, about=about
     ) as reply:
         for _ in reply:
             pass

@@ -8,7 +8,6 @@ know how anything is shown.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from modules.chat.conversation import Conversation, Message
 from modules.chat.model_title import wants_title, write_title
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.service import ChatService
+from modules.chat.store.prompt_log import PromptRecord
 from modules.chat.store.store import ConversationStore
 from modules.chat.unsaved_reply import write_unsaved
 from modules.generation.generator import Generator
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 MOST_VERSIONS, _LONGEST, _TITLE_SECONDS, _CHATS = 3, 200_000, 20.0, 64
 #: What may follow the words that are typed: the tokens before it are the same in both cases.
 _ENDINGS = (" a", "\n1")
-_LAST_WORD = re.compile(r"\S+\Z")
 
 _EXTENSIONS = "Extensions are active, which may change prompts, so nothing is computed ahead."
 _SAME = "With these settings every version would be the same, so none is written ahead."
@@ -63,7 +62,7 @@ class _Versions:
     path: list[tuple[str, str]]
     turn: ReplySettings
     ready: list[Message] = field(default_factory=list)
-    prompts: list[object] = field(default_factory=list)
+    prompts: list[PromptRecord] = field(default_factory=list)
 
 
 class _Work:
@@ -114,7 +113,7 @@ class WorkAhead:
     def read(self, id: str, turn: ReplySettings, typed: str) -> None:
         """Read this chat with the words that are typed so far; returns at once."""
         if len(typed) <= _LONGEST and self._chats.writing(id) is None:
-            self._begin(id, lambda work: self._read(work, id, turn, _LAST_WORD.sub("", typed).rstrip()))
+            self._begin(id, lambda work: self._read(work, id, turn, whole_words(typed)))
 
     def after_reply(self, id: str, turn: ReplySettings, *, versions: int = 0, title: bool = False) -> None:
         """A reply has been written: write a title, if the chat is new, and the next versions; returns at once."""
@@ -126,8 +125,9 @@ class WorkAhead:
             used = last.meta.get("ahead_tokens")
             self._of(id).used_tokens += used if isinstance(used, int) else 0
         title = title and wants_title(conversation)
-        if title or versions:
-            self._begin(id, lambda work: self._write(work, id, turn, min(versions, MOST_VERSIONS), title=title))
+        wanted = self._want(conversation, turn) if versions > 0 and self._differ(id, turn) else None
+        if title or wanted:
+            self._begin(id, lambda work: self._write(work, id, turn, wanted, min(versions, MOST_VERSIONS), title=title))
 
     def stop(self, id: str) -> None:
         """End what is computed ahead for this chat; versions that are written stay, until the chat changes."""
@@ -135,6 +135,15 @@ class WorkAhead:
             work = self._work.pop(id, None)
         if work:
             work.stop()
+
+    def forget_unfit(self, conversation: Conversation) -> None:
+        """A conversation may have changed: versions for what it was are dropped, and no more of them are written."""
+        with self._lock:
+            versions = self._versions.get(conversation.id)
+            if versions is None or versions.path == _path(conversation):
+                return
+            del self._versions[conversation.id]
+        self.stop(conversation.id)
 
     def take_version(self, id: str, turn: ReplySettings) -> Conversation | None:
         """Store the next version that is written, and show it; None if there is none for this chat as it is now, or
@@ -150,7 +159,7 @@ class WorkAhead:
                 self._of(id).used_versions += 1
             parent = versions.path[-1][0]
             made = conversation.add("assistant", kept.text, parent, model=kept.model, created=kept.created, **kept.meta)
-        self._store.records(id).keep(made.id, record)  # type: ignore[arg-type]
+        self._store.records(id).keep(made.id, record)
         return conversation
 
     def close(self) -> None:
@@ -228,22 +237,24 @@ class WorkAhead:
             costs.read_seconds += _seconds(stream.report)
             costs.why = " ".join(stream.report.warnings)
 
-    def _write(self, work: _Work, id: str, turn: ReplySettings, versions: int, *, title: bool) -> None:
-        if title:
-            self._entitle(work, id, turn)
-        conversation = self._chats.open(id)
-        if versions <= 0 or work.cancel.is_set() or not self._differ(id, turn):
-            return
+    def _want(self, conversation: Conversation, turn: ReplySettings) -> _Versions:
+        """Where versions of a conversation's last reply are collected: with those that are written already."""
         wanted = _Versions(_path(conversation), _settings(turn))
         with self._lock:
-            kept = self._versions.get(id)
+            kept = self._versions.pop(conversation.id, None)
             if kept and kept.path == wanted.path and kept.turn == wanted.turn:
                 wanted = kept
-            self._versions.pop(id, None)
-            self._versions[id] = wanted
+            self._versions[conversation.id] = wanted
             while len(self._versions) > _CHATS:
                 del self._versions[next(iter(self._versions))]
-        while len(wanted.ready) < versions and not work.cancel.is_set():
+        return wanted
+
+    def _write(
+        self, work: _Work, id: str, turn: ReplySettings, wanted: _Versions | None, versions: int, *, title: bool
+    ) -> None:
+        if title:
+            self._entitle(work, id, turn)
+        while wanted and len(wanted.ready) < versions and not work.cancel.is_set():
             if not self._write_version(work, id, turn, wanted):
                 return
 
@@ -252,11 +263,22 @@ class WorkAhead:
         session = self._session(id, conversation.model)
         if not session or not wants_title(conversation):
             return
-        limit = threading.Timer(_TITLE_SECONDS, work.stop)
+        streams: list[TextStream] = []
+
+        def end() -> None:
+            for each in streams:
+                each.cancel()
+
+        limit = threading.Timer(_TITLE_SECONDS, end)
         limit.daemon = True
         limit.start()
+
+        def attach(stream: TextStream) -> None:
+            streams.append(stream)
+            work.attach(stream)
+
         try:
-            title, report = write_title(session, conversation, turn, self._chats.prompt_after, work.attach)
+            title, report = write_title(session, conversation, turn, self._chats.prompt_after, attach)
         finally:
             limit.cancel()
         with self._lock:
@@ -301,6 +323,14 @@ class WorkAhead:
         with self._lock:
             versions = self._versions.get(conversation.id)
         return versions if versions and versions.path == _path(conversation) else None
+
+
+def whole_words(typed: str) -> str:
+    """A text without its last word, which may still grow."""
+    if typed[-1:].isspace():
+        return typed.rstrip()
+    parts = typed.rsplit(None, 1)
+    return parts[0] if len(parts) == 2 else ""
 
 
 def _settings(turn: ReplySettings) -> ReplySettings:

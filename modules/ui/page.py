@@ -85,7 +85,7 @@ def build_page(app: App) -> gr.Blocks:
             {
                 "mode": controls.mode, "character": controls.character, "name1": controls.your_name,
                 "chat_style": controls.style, "start_with": controls.start_with,
-                "custom_system_message": controls.system,
+                "custom_system_message": controls.system, **controls.ahead.named,
             },
             parameters.preset,
             parameters.named,

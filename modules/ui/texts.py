@@ -19,6 +19,7 @@ from loaders import LOADERS
 from loaders.knobs import Knob
 from loaders.params import GROUPS, LOAD_GROUPS, SamplingParams
 from modules.config.session import Session
+from modules.config.settings import Settings
 from modules.config.yaml_file import read_mapping
 from modules.training.lora.settings import GROUPS as LORA_GROUPS
 from modules.training.lora.settings import LoraSettings
@@ -146,6 +147,7 @@ def declared_texts() -> Mapping[str, str]:
         ("knob", SamplingParams.knobs().values()),
         ("lora", LoraSettings.knobs().values()),
         ("flag", Session.switches()),
+        ("setting", [each for each in Settings.knobs().values() if each.group == "ahead"]),
         *((option_scope(name), kind.Options.knobs().values()) for name, kind in LOADERS.items()),
     ):
         for knob in knobs:

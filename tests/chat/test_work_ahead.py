@@ -14,7 +14,7 @@ from loaders.params import SamplingParams
 from modules.chat.edits import ConversationEdits
 from modules.chat.model_title import ASK, clean_title
 from modules.chat.reply_settings import ReplySettings
-from modules.chat.work_ahead import WorkAhead
+from modules.chat.work_ahead import WorkAhead, whole_words
 from tests.chat.test_service import House, house, last, until
 from tests.fake_engine import FakeModel
 
@@ -67,6 +67,14 @@ def test_what_is_typed_is_read_up_to_its_last_whole_word(tmp_path: Path) -> None
     assert list(sent.ids[: len(asked.ids)]) == list(asked.ids), "the prompt begins with what was read"
     assert not sent.yields
     assert len(file_of(home, id)) > len(before)
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [("", ""), ("one", ""), (" one", ""), ("one ", "one"), ("one two", "one"), ("one\n two\n", "one\n two")],
+)
+def test_the_last_word_may_still_grow(typed: str, words: str) -> None:
+    assert whole_words(typed) == words
 
 
 def test_more_typing_ends_what_was_being_read(tmp_path: Path) -> None:

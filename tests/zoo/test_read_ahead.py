@@ -31,8 +31,14 @@ def read_ahead(model: Model, ids: list[int], new: int = 1) -> Any:
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
-    more = [{"separate_contexts": True}, {"swa_full": False}, {"ctx_checkpoints": 0}, {"cache_capacity": "0"}]
-    return [(name, {}) for name in ARCHITECTURES] + [(name, each) for name in ("gemma3", "lfm2") for each in more]
+    more: list[dict[str, Any]] = [
+        {"separate_contexts": True},
+        {"swa_full": False},
+        {"ctx_checkpoints": 0},
+        {"cache_capacity": "0"},
+    ]
+    usual: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in ARCHITECTURES]
+    return [*usual, *((name, each) for name in ("gemma3", "lfm2") for each in more)]
 
 
 @pytest.mark.parametrize(("name", "options"), cases(), ids=str)

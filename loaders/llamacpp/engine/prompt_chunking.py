@@ -15,7 +15,7 @@ import numpy.typing as npt
 #: expensive: on a CPU, chunks of 50 tokens are read at two thirds of the speed of whole batches.
 MAX_SLOWDOWN = 8
 MAX_WAIT = 0.5
-#: A step of a yielding request should take at most so many seconds.
+#: The most seconds that a step of a yielding request should take.
 YIELDING_STEP = 0.1
 #: The chunk size next to replies while no step of at least half as many rows has been measured.
 _FIRST_PIECE = 32

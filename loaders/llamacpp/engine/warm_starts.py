@@ -71,7 +71,7 @@ class WarmStarts:
 
     def label_of(self, job: Job) -> str:
         """The label of the state that this request leaves; "" if it is not to be kept."""
-        wanted = self._keep_all or job.request.lasting
+        wanted = (self._keep_all or job.request.lasting) and not job.request.yields  # nobody has sent that text
         if not wanted or isinstance(job, ScoreRequest | LogitsRequest):
             return ""
         return job.request.label or "request"

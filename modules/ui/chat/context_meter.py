@@ -23,11 +23,11 @@ class ContextMeter:
     def __init__(self, app: App) -> None:
         self._app = app
         self.shown = gr.HTML("", elem_id="context-meter", padding=False)
-        self._typed = gr.Button("", visible="hidden", elem_id="message-typed")
+        self.typed = gr.Button("", visible="hidden", elem_id="message-typed")
 
     def wire(self, chat: Any, box: Any) -> None:
         """Connect it: `chat` is the state of the open chat, `box` the message box."""
-        on([self._typed.click, chat.change], self._measure, [chat, box], [self.shown], latest=True)
+        on([self.typed.click, chat.change], self._measure, [chat, box], [self.shown], latest=True)
 
     def _measure(self, chat: ChatRef, typed: str) -> str:
         model = self._app.models.loaded

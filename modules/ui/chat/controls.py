@@ -13,6 +13,7 @@ import gradio as gr
 
 from modules.app import App
 from modules.ui.chat import styles
+from modules.ui.chat.ahead_panel import AheadPanel
 from modules.ui.chat.avatars import avatar_style
 from modules.ui.chat.own_panel import OwnPanel
 from modules.ui.chat.screen import ReplyControls
@@ -78,6 +79,7 @@ class ChatControls:
                 )
                 self._unpaint = gr.Button(tr("chat.no_picture"), size="sm", elem_id="your-picture-remove")
             self._face = gr.HTML("", elem_id="your-face")
+            self.ahead = AheadPanel(app)
             gr.HTML(f"<h3>{tr('chat.box')}</h3>")
             self.impersonate = gr.Button(tr("chat.impersonate"), elem_id="impersonate", size="sm")
             self.replace = gr.Button(tr("chat.replace_last"), elem_id="replace-last", size="sm")
@@ -124,7 +126,8 @@ class ChatControls:
     @property
     def _remembered(self) -> dict[str, Any]:
         """The values that a browser stores."""
-        return {"start": self.start_with, "system": self.system, "name": self.your_name, "style": self.style}
+        own = {"start": self.start_with, "system": self.system, "name": self.your_name, "style": self.style}
+        return {**own, **self.ahead.named}
 
     def _remember(self, values: Values) -> dict[str, Any]:
         return {name: values[control] for name, control in self._remembered.items()}
@@ -149,6 +152,7 @@ class ChatControls:
             "system": settings.custom_system_message,
             "name": settings.name1,
             "style": settings.chat_style,
+            **{name: getattr(settings, name) for name in self.ahead.named},
         }
         values = {**start, **(kept or {})}
         values["style"] = styles.known_style(values["style"])

@@ -72,7 +72,7 @@ class ChatDisplay:
         empty = not now.history and not now.tail
         writing = self.app.chats.writing(now.chat.id) is not None
         loaded = self.app.models.state.phase != "none" or bool(self.app.models.state.idle)
-        several = len(versions) > 1
+        several, more = len(versions) > 1, self.app.ahead.expects(conversation)
         return {
             screen.chat: replace(now.chat, writing=writing),
             screen.kept: now.chat.id,
@@ -92,7 +92,7 @@ class ChatDisplay:
             screen.earlier: gr.update(
                 visible=several, interactive=at > 0, value=tr("chat.version", n=at + 1, count=len(versions))
             ),
-            screen.later: gr.update(visible=several, interactive=at < len(versions) - 1),
+            screen.later: gr.update(visible=several or more, interactive=more or at < len(versions) - 1),
             screen.who: speaker_html(called, picture) if kind == "chat" else "",
             screen.show_prompt: visibility(bool(path) and "prompt_tokens" in path[-1].meta),
             **({screen.mode: fitting_mode(mode, now.chat)} if mode else {}),

@@ -185,13 +185,12 @@ class ChatTab:
     def _wire_replies(self, actions: ChatActions, inputs: set[Any]) -> None:
         """The buttons that generate, and those that end a reply."""
         screen = actions.screen
-        for triggers, action, js in (
+        replies = [
             ([self.send.click, self.input.submit], actions.send, _SENT),
             (self.regenerate.click, actions.regenerate, _TO_END),
             (self.continue_.click, actions.continue_, _TO_END),
-        ):
-            # several: a reply of another chat may still be growing in the background
-            answered = on(triggers, action, inputs, screen.outputs, js=js, several=True)
+        ]
+        for answered in self.controls.ahead.wire(actions, inputs, self._meter.typed, self.later, replies):
             then(answered, None, [self.returned, self.input], [self.input, self.returned], js=_RETURN, several=True)
         buttons = [self.input, self.send, self.stop]
         on(self.controls.impersonate.click, actions.impersonate, inputs, buttons)
@@ -236,7 +235,6 @@ class ChatTab:
         for button, change in (
             (self.undo, actions.undo),
             (self.earlier, actions.swipe(-1)),
-            (self.later, actions.swipe(1)),
         ):
             on(button.click, actions.show_current_on_conflict(change), [chat], outputs)
         controls = self.controls

@@ -185,6 +185,19 @@ def test_a_cancel_arrives_within_a_token_or_two(remote: Model, own_event: bool) 
     assert remote.queue() == []
 
 
+def test_a_yielding_request_ends_for_another_one(remote: Model) -> None:
+    endless = GREEDY.changed(ban_eos_token=True)
+    ahead = remote.generate(Request(remote.tokenizer.encode("Once"), endless, 1500, yields=True))
+    next(ahead)
+    assert remote.queue() == [], "nobody waits for it, so it does not keep the model in use"
+    tokens, report = written(remote, GREEDY)
+    assert tokens
+    assert report.finish in (Finish.STOP, Finish.LENGTH)
+    for _ in ahead:
+        pass
+    assert ahead.report.finish is Finish.CANCELLED
+
+
 def test_a_call_can_be_cancelled(remote: Model) -> None:
     holding = remote.generate(Request([1], GREEDY.changed(ban_eos_token=True), 1500))
     next(holding)
