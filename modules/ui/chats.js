@@ -94,9 +94,9 @@ const Chats = {
   // --- folders that are folded in this browser ---
   folded: () => JSON.parse(localStorage.getItem('folded') ?? '[]'),
   fold(folder) { folder.open = !Chats.folded().includes(folder.dataset.folder); },
-  keep(folder) {
-    const others = Chats.folded().filter((name) => name !== folder.dataset.folder);
-    localStorage.setItem('folded', JSON.stringify(folder.open ? others : [...others, folder.dataset.folder]));
+  keep(name, open) {
+    const others = Chats.folded().filter((each) => each !== name);
+    localStorage.setItem('folded', JSON.stringify(open ? others : [...others, name]));
   },
 };
 window.Chats = Chats;
@@ -110,5 +110,11 @@ document.addEventListener('click', (event) => {
   if (button) Chats.open(button);
   if (event.target.closest('[data-own]')) Page.toggleControls(true);
   const folder = event.target.closest('details[data-folder] > summary')?.parentElement;
-  if (folder) setTimeout(() => Chats.keep(folder)); // after the browser has folded it
+  if (folder) Chats.keep(folder.dataset.folder, !folder.open); // the browser folds it after this
+});
+document.addEventListener('DOMContentLoaded', () => {
+  // gradio opens what was open in the list that it had: it changes the parts that differ from the new list
+  new MutationObserver((changes) => {
+    for (const { target } of changes) if (target.matches('details[data-folder]')) Chats.fold(target);
+  }).observe(document.body, { attributes: true, attributeFilter: ['open', 'data-folder'], subtree: true });
 });
