@@ -93,7 +93,10 @@ const Chats = {
 
   // --- folders that are folded in this browser ---
   folded: () => JSON.parse(localStorage.getItem('folded') ?? '[]'),
-  fold(folder) { folder.open = !Chats.folded().includes(folder.dataset.folder); },
+  fold(folder) {
+    const open = !Chats.folded().includes(folder.dataset.folder);
+    if (folder.open !== open) folder.open = open; // setting what is set would be a change again
+  },
   keep(name, open) {
     const others = Chats.folded().filter((each) => each !== name);
     localStorage.setItem('folded', JSON.stringify(open ? others : [...others, name]));
