@@ -55,9 +55,10 @@ const Chats = {
     button?.setAttribute('aria-expanded', 'false');
     if (inside) setTimeout(Chats.back, 50); // the list may be drawn anew
   },
-  back() { // the focus to the button that opened the menu, unless it is elsewhere by now
-    const lost = document.activeElement === document.body || Chats.menu().contains(document.activeElement);
-    if (lost && !Chats.menu().hasAttribute('data-open')) Chats.opener()?.focus();
+  back() { // the focus to the button that opened the menu, unless it is elsewhere by now; a redrawn list moves it
+    const [here, menu] = [document.activeElement, Chats.menu()];
+    const free = here === document.body || menu.contains(here) || here?.matches('[data-menu]');
+    if (free && !menu.hasAttribute('data-open')) Chats.opener()?.focus();
   },
   leave() { // for an action that needs nothing more
     Chats.close();
@@ -80,12 +81,13 @@ const Chats = {
   // --- deleting the open chat opens another one: what is sent meanwhile goes there ---
   isOpen: () => document.querySelector('#chat-title [data-menu]')?.dataset.menu === Chats.target,
   deletes() {
-    if (!Chats.isOpen()) return;
-    Page.closeDrawer();
-    Page.opens('deleted');
+    if (Chats.isOpen()) {
+      Page.closeDrawer();
+      Page.opens('deleted');
+    }
+    return Chats.leave();
   },
   deleted() {
-    Chats.close();
     if (!Page.opening.has('deleted')) return;
     Page.toEnd();
     Page.opened('deleted');
