@@ -55,9 +55,10 @@ const Chats = {
     button?.setAttribute('aria-expanded', 'false');
     if (inside) setTimeout(Chats.back, 50); // the list may be drawn anew
   },
-  back() { // the focus to the button that opened the menu, unless it is elsewhere by now
-    const lost = document.activeElement === document.body || Chats.menu().contains(document.activeElement);
-    if (lost && !Chats.menu().hasAttribute('data-open')) Chats.opener()?.focus();
+  back() { // the focus to the button that opened the menu, unless it is elsewhere by now; a redrawn list moves it
+    const [here, menu] = [document.activeElement, Chats.menu()];
+    const free = here === document.body || menu.contains(here) || here?.matches('[data-menu]');
+    if (free && !menu.hasAttribute('data-open')) Chats.opener()?.focus();
   },
   leave() { // for an action that needs nothing more
     Chats.close();
@@ -80,12 +81,13 @@ const Chats = {
   // --- deleting the open chat opens another one: what is sent meanwhile goes there ---
   isOpen: () => document.querySelector('#chat-title [data-menu]')?.dataset.menu === Chats.target,
   deletes() {
-    if (!Chats.isOpen()) return;
-    Page.closeDrawer();
-    Page.opens('deleted');
+    if (Chats.isOpen()) {
+      Page.closeDrawer();
+      Page.opens('deleted');
+    }
+    return Chats.leave();
   },
   deleted() {
-    Chats.close();
     if (!Page.opening.has('deleted')) return;
     Page.toEnd();
     Page.opened('deleted');
@@ -93,10 +95,13 @@ const Chats = {
 
   // --- folders that are folded in this browser ---
   folded: () => JSON.parse(localStorage.getItem('folded') ?? '[]'),
-  fold(folder) { folder.open = !Chats.folded().includes(folder.dataset.folder); },
-  keep(folder) {
-    const others = Chats.folded().filter((name) => name !== folder.dataset.folder);
-    localStorage.setItem('folded', JSON.stringify(folder.open ? others : [...others, folder.dataset.folder]));
+  fold(folder) {
+    const open = !Chats.folded().includes(folder.dataset.folder);
+    if (folder.open !== open) folder.open = open; // setting what is set would be a change again
+  },
+  keep(name, open) {
+    const others = Chats.folded().filter((each) => each !== name);
+    localStorage.setItem('folded', JSON.stringify(open ? others : [...others, name]));
   },
 };
 window.Chats = Chats;
@@ -110,5 +115,11 @@ document.addEventListener('click', (event) => {
   if (button) Chats.open(button);
   if (event.target.closest('[data-own]')) Page.toggleControls(true);
   const folder = event.target.closest('details[data-folder] > summary')?.parentElement;
-  if (folder) setTimeout(() => Chats.keep(folder)); // after the browser has folded it
+  if (folder) Chats.keep(folder.dataset.folder, !folder.open); // the browser folds it after this
+});
+document.addEventListener('DOMContentLoaded', () => {
+  // gradio opens what was open in the list that it had: it changes the parts that differ from the new list
+  new MutationObserver((changes) => {
+    for (const { target } of changes) if (target.matches('details[data-folder]')) Chats.fold(target);
+  }).observe(document.body, { attributes: true, attributeFilter: ['open', 'data-folder'], subtree: true });
 });

@@ -85,16 +85,16 @@ def test_a_chat_that_is_not_open_is_renamed_pinned_moved_saved_and_deleted(web: 
 
 def test_folders_stay_folded_and_search_looks_into_them(web: Web) -> None:
     page = web.page
-    with chats(web, Apples="", Pears="Fruit", Plums="Fruit", Oaks="Trees"):
-        expect(page.locator("#chat-list summary")).to_have_text(["Fruit2", "Trees1"])
-        page.locator("#chat-list summary", has_text="Fruit").click()
+    with chats(web, Apples="", Pears="Orchard", Plums="Orchard", Oaks="Trees"):
+        expect(page.locator("#chat-list summary")).to_have_text(["Orchard2", "Trees1"])
+        page.locator("#chat-list summary", has_text="Orchard").click()
         pears = page.locator("#chat-list [data-pick]", has_text="Pears")
         expect(pears).to_be_hidden()
         page.reload()
         web.ready()
         expect(page.locator("#chat-list [data-pick]", has_text="Oaks")).to_be_visible()
         expect(pears).to_be_hidden()
-        page.locator("#chat-search input, #chat-search textarea").fill("fruit")
+        page.locator("#chat-search input, #chat-search textarea").fill("orchard")
         expect(page.locator("#chat-list [data-pick]")).to_have_count(2)
         expect(pears).to_be_visible()
 
@@ -173,10 +173,10 @@ def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:
 
 def test_with_a_finger_on_a_narrow_page(narrow: Web) -> None:
     page = narrow.page
-    with chats(narrow, Apples="", Pears="Fruit") as ids:
+    with chats(narrow, Apples="", Pears="Orchard") as ids:
         narrow.menu()  # in the head, over the conversation
         page.locator("#chat-move").click()
-        page.locator("#chat-folders [data-pick]", has_text="Fruit").click()
+        page.locator("#chat-folders [data-pick]", has_text="Orchard").click()
         page.locator("#chats-toggle").click()
         expect(page.locator("#chat-list details [data-pick]")).to_have_count(2)
         narrow.menu(ids["Pears"])

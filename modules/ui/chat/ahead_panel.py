@@ -27,7 +27,7 @@ class AheadPanel:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        gr.HTML(f"<h3>{tr('ahead.title')}</h3>")
+        gr.HTML(f"<h2>{tr('ahead.title')}</h2>")
         self.named: dict[str, Any] = {
             name: make_control(knob, getattr(app.settings, name), prefix="setting", scope="setting")
             for name, knob in Settings.knobs().items()

@@ -26,7 +26,10 @@ from modules.ui.texts import tr
 _TARGET = "(chat, _, ...rest) => [chat, Chats.target, ...rest]"
 _ASK = "() => { Chats.ask('%s'); }"
 _CLOSE = "() => { Chats.close(); }"
-_DELETES = "(chat, _, ...rest) => { Chats.deletes(); return [chat, Chats.target, ...rest]; }"
+#: The same for a change: the menu is closed at once, and the focus returns when the list is drawn anew.
+_CHANGE = "(chat, _, ...rest) => [chat, Chats.leave(), ...rest]"
+_BACK = "() => { Chats.back(); }"
+_DELETES = "(chat, _, ...rest) => [chat, Chats.deletes(), ...rest]"
 _DELETED = "() => { Chats.deleted(); }"
 
 
@@ -84,7 +87,7 @@ class ChatMenu:
             ([self._move_now.click, self._folder.submit], self._moved, [*given, self._folder]),
             ([self._folders.click], self._moved_to, given),
         ):
-            then(on(triggers, actions.show_current_on_conflict(change), inputs, outputs, js=_TARGET), None, js=_CLOSE)
+            then(on(triggers, actions.show_current_on_conflict(change), inputs, outputs, js=_CHANGE), None, js=_BACK)
         for button in self._no:
             on(button.click, None, js=_CLOSE)
         self._download.wire(self._app.archive.export_chat, [self._target], js="() => [Chats.leave()]")

@@ -42,7 +42,7 @@ class ChatControls:
                 app.characters.names(), value=settings.character, label=tr("chat.character"), elem_id="character",
                 filterable=True, visible=settings.mode != "instruct",
             )  # fmt: skip
-            gr.HTML(f"<h3>{tr('own.title')}</h3>")
+            gr.HTML(f"<h2>{tr('own.title')}</h2>")
             self.model = gr.Dropdown(
                 [(tr("chat.default_model"), "")], value="", label=tr("chat.model"), elem_id="chat-model",
                 filterable=False, visible=app.router.several, info=tr("chat.model_info"),
@@ -51,7 +51,7 @@ class ChatControls:
             self.banned = gr.Textbox(
                 "", label=tr("chat.banned"), lines=2, max_lines=8, elem_id="chat-banned", info=tr("chat.banned_info")
             )
-            gr.HTML(f"<h3>{tr('own.title_others')}</h3>")
+            gr.HTML(f"<h2>{tr('own.title_others')}</h2>")
             self.style = gr.Dropdown(
                 styles.style_choices(), value=styles.known_style(settings.chat_style), label=tr("chat.style"),
                 elem_id="chat-style", filterable=False,
@@ -80,7 +80,7 @@ class ChatControls:
                 self._unpaint = gr.Button(tr("chat.no_picture"), size="sm", elem_id="your-picture-remove")
             self._face = gr.HTML("", elem_id="your-face")
             self.ahead = AheadPanel(app)
-            gr.HTML(f"<h3>{tr('chat.box')}</h3>")
+            gr.HTML(f"<h2>{tr('chat.box')}</h2>")
             self.impersonate = gr.Button(tr("chat.impersonate"), elem_id="impersonate", size="sm")
             self.replace = gr.Button(tr("chat.replace_last"), elem_id="replace-last", size="sm")
             self.dummy_message = gr.Button(tr("chat.dummy_message"), elem_id="dummy-message", size="sm")
