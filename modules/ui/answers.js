@@ -7,6 +7,8 @@ const Answers = {
   running: new Map(), // event's id: {outputs, since, sends, first}
   ended: new Set(),
   cause: { at: -1000, since: 0 }, // the last answer: when it came, and when its event began
+  newest: ['forecast'], // elements of which an older event's answer never replaces a newer one's
+  answered: new Map(), // component's number of these: when the event began whose answer it shows
   parts: null, // element's id: component's number
 
   number(element) {
@@ -49,8 +51,17 @@ const Answers = {
     }
   },
 
-  late: (event) => event.outputs.some((part) => Answers.touched.get(part) > event.since),
+  late: (event) => event.outputs.some(
+    (part) => Answers.touched.get(part) > event.since || Answers.answered.get(part) > event.since,
+  ),
+  note(event) {
+    for (const part of Answers.newest.map((id) => Answers.parts?.get(id))) {
+      if (!event.outputs.includes(part) || Answers.answered.get(part) > event.since) continue;
+      Answers.answered.set(part, event.since);
+    }
+  },
   kept(value, part, since) { // an output without what would overwrite the person's value
+    if (Answers.answered.get(part) > since) return { __type__: 'update' };
     if (!(Answers.touched.get(part) > since)) return value;
     if (value === null || typeof value !== 'object' || value.__type__ !== 'update') return { __type__: 'update' };
     const { value: _, ...rest } = value;
@@ -67,6 +78,7 @@ const Answers = {
     if (event.sends && (ended || begun)) sessionStorage.removeItem('sent');
     if (begun) event.first = false;
     if (ended || begun) Answers.cause = { at: performance.now(), since: event.since };
+    if (ended || begun) Answers.note(event);
     if (!(ended || begun) || !Answers.late(event)) return text;
     const told = JSON.parse(text.slice('data: '.length));
     if (!Array.isArray(told.output?.data)) return text;

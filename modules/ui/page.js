@@ -223,6 +223,11 @@ const Page = {
     }
     document.getElementById('cards').dataset.nothing = wanted.length > 0 && all === 0 ? TEXTS.no_knob : '';
   },
+  // the help of a parameter is one line; the whole is its tooltip
+  helped(event) {
+    const help = event.target.closest?.('#cards .info-text');
+    if (help) help.title = help.textContent.trim();
+  },
   unfold(button) {
     const card = document.getElementById(button).closest('.card');
     const open = card.toggleAttribute('data-unfolded');
@@ -345,6 +350,7 @@ Page.copiesWhatWasWritten();
 document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('selectionchange', Page.place);
 document.addEventListener('input', Page.typed);
+document.addEventListener('pointerover', Page.helped);
 document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);
 }, true);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,3 +123,29 @@ def test_a_message_that_is_typed_and_sent_at_once_leaves_the_box(late: Web) -> N
     answered(late)
     late.done()
     expect(box).to_have_value("")
+
+
+def test_a_late_forecast_is_not_shown_for_the_model_chosen_since(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = web.app.paths.models / "other.gguf"
+    other.symlink_to((web.app.paths.models / web.app.models.state.name).resolve())
+    real = web.app.badges.forecast
+
+    def slowly(name: str, *rest: Any) -> Any:
+        if name != other.name:
+            time.sleep(LATE)
+        return real(name, *rest)
+
+    monkeypatch.setattr(web.app.badges, "forecast", slowly)
+    page, forecast = web.page, web.page.locator("#forecast")
+    try:
+        web.tab("model")
+        page.locator("#catalog-refresh").click()
+        page.locator(f"#catalog-list [data-pick='{other.name}']").click()
+        expect(page.locator("#model-title")).to_contain_text("other")
+        expect(page.locator("#load-notes .notes")).to_have_count(0)
+        page.wait_for_function("Answers.running.size < 2")
+        page.wait_for_timeout(int(LATE * 1000) + 600)
+        expect(forecast).to_contain_text("Memory")
+        expect(forecast).not_to_contain_text("It is loaded")
+    finally:
+        other.unlink()

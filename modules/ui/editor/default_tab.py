@@ -38,10 +38,10 @@ class DefaultTab:
                     self._generate = gr.Button(tr("button.generate"), variant="primary", elem_id="default-generate")
                     self._continue = gr.Button(tr("button.continue"), elem_id="default-continue")
                     self._stop = gr.Button(tr("button.stop"), variant="stop", elem_id="default-stop", visible="hidden")
-                self._menu = FileMenu(app.prompts, "prompt", "default")
                 with gr.Row(elem_classes="sends"):
                     self.to_other = gr.Button(tr("send.notebook"), size="sm", elem_id="default-to-notebook")
                     self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="default-to-negative")
+                self._menu = FileMenu(app.prompts, "prompt", "default")
             with gr.Column(elem_classes="views-column"):
                 self._tabs = OutputTabs(app, "default", {"Prompt": self.editor}, self._raw)
 

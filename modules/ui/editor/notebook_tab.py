@@ -43,10 +43,10 @@ class NotebookTab:
                     self._undo = gr.Button(tr("button.undo"), elem_id="notebook-undo")
                     self._redo = gr.Button(tr("button.redo"), elem_id="notebook-redo")
                     self._again = gr.Button(tr("button.regenerate"), elem_id="notebook-regenerate")
-                self._menu = FileMenu(app.prompts, "prompt", "notebook")
                 with gr.Row(elem_classes="sends"):
                     self.to_other = gr.Button(tr("send.default"), size="sm", elem_id="notebook-to-default")
                     self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="notebook-to-negative")
+                self._menu = FileMenu(app.prompts, "prompt", "notebook")
             with gr.Column(elem_classes="views-column"):
                 self._tabs = OutputTabs(app, "notebook", {"Text": self.editor}, dict)
 

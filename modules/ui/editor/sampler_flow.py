@@ -16,9 +16,10 @@ from modules.ui.parts.formatting import escape
 from modules.ui.texts import tr
 
 # pixels: the margins for the tokens' names, a step's width, a gate's bend to either side, the chart's height
-_LEFT, _RIGHT, _STEP, _BEND, _HIGH = 128, 132, 88, 22, 264
+_LEFT, _RIGHT, _STEP, _BEND, _HIGH = 128, 132, 96, 22, 264
 _HEAD, _FOOT, _LINE = 58, 44, 19
 _THINNEST = 0.16  # part of the height at which one candidate is left
+_SMALLEST = 0.75  # the least scale at which the names can be read; a narrower place scrolls
 
 Band = list[tuple[float, float]]  # the upper and lower edge after each step
 
@@ -49,7 +50,8 @@ def _picture(inside: SamplerTrace) -> str:
     high = _HEAD + _HIGH + _FOOT
     return (
         f"<div class='sampler-flow' tabindex='0'>"
-        f"<svg role='img' viewBox='0 0 {width} {high}' width='{width}' height='{high}' "
+        f"<svg role='img' viewBox='0 0 {width} {high}' "
+        f"style='max-width: {width}px; min-width: {width * _SMALLEST:.0f}px' "
         f"aria-label='{escape(inside.sentence)}'>{''.join(made)}</svg></div>"
     )
 

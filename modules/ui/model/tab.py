@@ -230,8 +230,10 @@ class ModelTab:
         state = self._app.models.state
         busy, loaded = state.phase in ("loading", "unloading"), state.phase == "loaded"
         names = self._app.lora_names()
+        # the right side is about the chosen model; the list and the page's header say which one is loaded
+        notes = state.notes if chosen in ("", state.name) else ()
         return {
-            self.notes: notes_html(state.notes, state.error, short_name(state.name)),
+            self.notes: notes_html(notes, state.error, short_name(state.name)),
             self.load: gr.update(interactive=bool(chosen) and not busy, visible=state.phase != "loading" or "hidden"),
             self.cancel: gr.update(visible=state.phase == "loading" or "hidden"),
             self.unload: gr.update(interactive=loaded or bool(state.idle)),

@@ -39,11 +39,12 @@ class SessionTab:
             gr.HTML(f"<h1>{tr('tab.session')}</h1>", elem_classes="page-head")
             self._note = gr.HTML(note_html(app.session.rights.refusal(None)), elem_id="rights-note")
             self.queue = QueueView(app)
-            self._running = gr.HTML(table_html(running_html(app), tr("session.system")))
             self._next_start()
             self.saver = SettingsSaver(app)
             self._file()
             gr.HTML(table_html(flags_html(app), tr("session.flags_active")))
+            with gr.Accordion(tr("session.system"), open=False, elem_id="session-system", elem_classes="rest"):
+                self._running = gr.HTML(table_html(running_html(app), tr("session.system")))
 
     def _next_start(self) -> None:
         session = self._app.session

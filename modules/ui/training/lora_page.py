@@ -83,7 +83,7 @@ class LoraPage:
                     self._put(*(name for name in self._group(group) if name not in self._made))
 
     def _run(self) -> None:
-        with gr.Column(elem_classes="card"):
+        with gr.Column(elem_classes="card", elem_id="lora-run"):
             gr.HTML(f"<h2>{tr('training.step_run')}</h2>", elem_classes="card-head")
             with gr.Row(elem_classes="actions"):
                 self._start = gr.Button(tr("training.start"), variant="primary", elem_id="lora-start")

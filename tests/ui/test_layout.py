@@ -1,0 +1,37 @@
+"""What one came for is in sight: Start, the text, the help in one line, nothing over what one reads."""
+
+from __future__ import annotations
+
+from tests.ui.conftest import Web
+
+
+def test_start_is_in_sight_and_the_text_needs_no_second_scrollbar(web: Web) -> None:
+    page = web.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    web.tab("training")
+    page.wait_for_function("document.querySelector('#lora-start').getBoundingClientRect().bottom <= innerHeight")
+    on_top = "(box) => document.elementFromPoint(box.left + 12, box.top + 12)?.closest('button')?.id"
+    assert page.evaluate(f"({on_top})(document.querySelector('#lora-start').getBoundingClientRect())") == "lora-start"
+    for name in ("default", "notebook"):
+        web.tab(name)
+        page.wait_for_function(f"(({{scrollHeight: all, clientHeight: seen}}) => all <= seen)"
+                               f"(document.querySelector('#tab-{name}'))")  # fmt: skip
+    web.tab("parameters")
+    lines = page.evaluate(
+        "[...document.querySelectorAll('#cards .knob:not(:has(:disabled)) .info-text')]"
+        ".filter(each => each.offsetParent && each.clientHeight > 24).map(each => each.textContent)"
+    )
+    assert lines == [], "help of more than one line"
+    page.locator("#knob-top_p .info-text").hover()
+    assert "add up to" in (page.locator("#knob-top_p .info-text").get_attribute("title") or "")
+
+
+def test_in_a_low_window_nothing_lies_over_the_text(web: Web) -> None:
+    page = web.page
+    page.set_viewport_size({"width": 740, "height": 360})
+    page.wait_for_function(
+        "(() => { const text = document.querySelector('#reading').getBoundingClientRect();"
+        "return text.height > 200 && [...document.querySelectorAll('#talk-head button')]"
+        ".filter(each => each.offsetParent)"
+        ".every(each => each.getBoundingClientRect().top >= text.bottom - 1); })()"
+    )
