@@ -26,7 +26,7 @@ from modules.ui.texts import tr
 _TARGET = "(chat, _, ...rest) => [chat, Chats.target, ...rest]"
 _ASK = "() => { Chats.ask('%s'); }"
 _CLOSE = "() => { Chats.close(); }"
-#: The same for a change: the menu is closed at once, and the focus returns when the list is drawn anew.
+#: The same for a change: the menu is closed at once, and the focus returns when the new list is there.
 _CHANGE = "(chat, _, ...rest) => [chat, Chats.leave(), ...rest]"
 _BACK = "() => { Chats.back(); }"
 _DELETES = "(chat, _, ...rest) => [chat, Chats.deletes(), ...rest]"
