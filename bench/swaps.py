@@ -75,6 +75,7 @@ def measure(swaps: int) -> list[str]:
             thread.start()
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.2)
+            print(f"\r  {loads} of {swaps} loads, {len(wrong)} wrong", end="", file=sys.stderr, flush=True)
             if loads >= swaps // 5 and not memory:  # imports and caches of the first requests are loaded
                 memory.append(own.memory_info().rss)
         memory.append(own.memory_info().rss)
