@@ -69,6 +69,7 @@ class DatasetPreview:
     tokens: int
     learned: int
     updates: int
+    steps: int  # micro batches, as the knobs count
     longest_row: int
     longest_tokens: int
     bins: tuple[LengthBin, ...]
@@ -126,7 +127,8 @@ def preview_dataset(prepared: PreparedTraining) -> DatasetPreview:
         evaluation=len(prepared.evaluation.examples) if prepared.evaluation else 0,
         tokens=found.tokens,
         learned=found.learned,
-        updates=prepared.settings.updates(len(found.examples)),
+        updates=(updates := prepared.settings.updates(len(found.examples))),
+        steps=updates * prepared.settings.accumulation,
         longest_row=longest.row,
         longest_tokens=longest.whole,
         bins=bins,

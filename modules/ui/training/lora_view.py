@@ -28,7 +28,7 @@ def preview_html(look: DatasetPreview) -> str:
     facts = [
         (look.examples, examples, look.rows),
         (look.tokens, "training.tokens", look.learned),
-        (look.updates, "training.updates_time" if look.seconds else "training.updates", duration(look.seconds or 0)),
+        (look.steps, "training.steps_time" if look.seconds else "training.steps", duration(look.seconds or 0)),
         (look.longest_tokens, "training.longest", look.longest_row),
     ]
     tiles = "".join(

@@ -52,7 +52,8 @@ def test_what_a_file_holds_stays_text() -> None:
         0,
         2,
         1,
-        1,
+        5,
+        10,
         1,
         2,
         (LengthBin(2, 2, 1),),
@@ -71,4 +72,5 @@ def test_what_a_file_holds_stays_text() -> None:
     assert "<mark><span title='6'>&lt;b&gt;</span></mark>" in told
     assert "&lt;i&gt;" in told
     assert "it does not fit" in told
+    assert "<b>10</b><small>steps in total</small>" in told  # as the run counts them
     assert DatasetPreview.parse(look.line()) == look
