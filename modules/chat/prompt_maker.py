@@ -53,5 +53,6 @@ class PromptMaker:
             role=role,
             lead=self._hooks.lead(stage.name2, context) if spoken else "",
             literally=session.literally(turn.params),
+            larger_context=session.model.larger_context,
         )
         return self._hooks.prompt(prompt, path, context, count, **how)
