@@ -70,10 +70,13 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def house(root: Path, model: FakeModel | None) -> House:
+def house(root: Path, model: FakeModel | None, characters: Path | None = None) -> House:
+    """`characters`: their folder, instead of the shipped one."""
     shipped = Paths.under(ROOT)
     paths = replace(
-        Paths.under(root), instruction_templates=shipped.instruction_templates, characters=shipped.characters
+        Paths.under(root),
+        instruction_templates=shipped.instruction_templates,
+        characters=characters or shipped.characters,
     )
     models, store = FakeModels(model), ConversationStore(paths)
     generator = Generator(models)

@@ -69,8 +69,9 @@ def test_every_version_is_read_and_written_back(characters: Characters, data: by
 
 
 def test_a_chat_uses_all_of_a_card(tmp_path: Path) -> None:
-    home = house(tmp_path, FakeModel("Aye."))
-    home.chats._characters.import_card(png(chara={"data": DATA}), "card.png")
+    paths = Paths.under(tmp_path)
+    home = house(tmp_path, FakeModel("Aye."), paths.characters)
+    Characters(paths).import_card(png(chara={"data": DATA}), "card.png")
     conversation = home.chats.new("chat", "Aria", "Ann")
     assert [each.text for each in conversation.path()] == ["Ahoy, Ann."]
     assert [conversation.message(each).text for each in conversation.versions(conversation.path()[0].id)] == [

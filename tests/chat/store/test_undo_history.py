@@ -26,8 +26,9 @@ def rewritten(home: House, id: str, *rows: list[str]) -> None:
 
 
 @pytest.mark.parametrize("first", ["send", "rename"])
-def test_before_the_first_change_stood_the_greetings(tmp_path: Path, home: House, first: str) -> None:
-    characters = home.chats._characters = Characters(Paths.under(tmp_path))
+def test_before_the_first_change_stood_the_greetings(tmp_path: Path, first: str) -> None:
+    paths = Paths.under(tmp_path)
+    home, characters = house(tmp_path, FakeModel("Paris."), paths.characters), Characters(paths)
     card = {"name": "Aria", "first_mes": "Ahoy.", "alternate_greetings": ["Land!"]}
     characters.import_card(json.dumps(card).encode(), "aria.json")
     id = home.chats.new("chat", "Aria").id
