@@ -13,6 +13,7 @@ from playwright.sync_api import BrowserContext, expect
 
 from modules.chat.edits import ConversationEdits
 from modules.chat.store.archive import ChatArchive
+from modules.chat.work_ahead import WorkAhead
 from modules.library.model_state import ModelState
 from modules.ui.chat.actions import ChatActions
 from modules.ui.chat.screen import ChatScreen
@@ -40,6 +41,7 @@ def app(home: House, several: bool) -> Any:
         edits=ConversationEdits(home.chats, home.store),
         models=SimpleNamespace(state=ModelState("loaded")),
         router=SimpleNamespace(several=several, names=lambda: NAMES),
+        ahead=WorkAhead(home.chats, home.store, home.generator),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from modules.chat.service import ReplyUpdate
 from modules.chat.store.archive import ChatArchive
+from modules.chat.work_ahead import WorkAhead
 from modules.library.model_state import ModelState
 from modules.ui.chat.actions import ChatActions
 from modules.ui.chat.screen import ChatScreen
@@ -34,7 +35,8 @@ def app(home: House) -> Any:
     """As much of an App as the chat's actions need."""
     models = SimpleNamespace(state=ModelState("loaded"))
     router = SimpleNamespace(several=False)
-    return SimpleNamespace(chats=home.chats, archive=ChatArchive(home.store), models=models, router=router)
+    ahead = WorkAhead(home.chats, home.store, home.generator)
+    return SimpleNamespace(chats=home.chats, archive=ChatArchive(home.store), models=models, router=router, ahead=ahead)
 
 
 @pytest.fixture
