@@ -10,8 +10,10 @@ import pytest
 
 from loaders.base import Finish, Request
 from loaders.params import SamplingParams
+from loaders.prefix import common_prefix
 from tests.loaders.engine.engines import EngineUnderTest, read
 from tests.zoo import banned
+from tests.zoo.test_gguf import ROUNDING
 
 
 @pytest.fixture
@@ -63,7 +65,10 @@ def test_replies_beside_each_other_go_back_alone(sampling: EngineUnderTest, lett
     for thread in threads:
         thread.join()
     assert sorted(found) == [0, 1, 2]
-    assert found[2] == plain[2]
+    at = common_prefix(found[2], plain[2])
+    if at < len(plain[2]):  # a step of other rows rounds differently, which decides between equals only
+        logits = model.next_logits(Request([*sampling.prompt(2), *plain[2][:at]]))
+        assert abs(logits[found[2][at]] - logits[plain[2][at]]) < ROUNDING
     assert found[0] != plain[0]
 
 
