@@ -213,6 +213,8 @@ def window(context: BrowserContext, served: Served, width: int = 1280, height: i
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": height})
     page.on("pageerror", lambda error: wrong.append(str(error)))
+    # gradio has one folder of uploads per process, and another test's server may have changed it since
+    os.environ["GRADIO_TEMP_DIR"] = str(served.app.paths.cache / "page")
     web = Web(context, page, served.app, served.url)
     web.loaded()
     web.open()
