@@ -39,12 +39,10 @@ class ReadAhead:
                 report.prompt_seconds = time.monotonic() - job.started
             self._add(ids[:held], report.reused_tokens)
             return
-        if not self._texts:
-            return
         for text in list(self._texts):
-            same = min(common_prefix(text.ids, ids), report.reused_tokens)
-            report.ahead_tokens = max(report.ahead_tokens, same - text.start)
-            if common_prefix(text.ids, ids) > text.start:  # from now on, it is part of that request's own text
+            same = common_prefix(text.ids, ids)
+            report.ahead_tokens = max(report.ahead_tokens, min(same, report.reused_tokens) - text.start)
+            if same > text.start:  # from now on, it is part of that request's own text
                 self._texts.remove(text)
         if report.ahead_tokens:
             report.reuse_reason += f", {report.ahead_tokens:,} of them read ahead"
