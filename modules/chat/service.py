@@ -103,7 +103,6 @@ class ChatService:
         self, session: ModelSession, conversation: Conversation, history: Sequence[Message], turn: ReplySettings
     ) -> tuple[ChatPrompt, SamplingParams]:
         """The prompt after these messages and the parameters of the reply, without extensions. Raises: UserError."""
-        turn = with_own_settings(turn, conversation)
         prompt = self._prompt(session, history, turn, turn.start_with)
         return prompt, turn.ban(turn.params, conversation, self._characters)
 

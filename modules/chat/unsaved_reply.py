@@ -68,7 +68,7 @@ def write_unsaved(
     live.attach(stream)
     attach(stream)
     about = {"mode": turn.mode, "dropped": prompt.dropped, "params": turn.params.differing()}
-    notes = (*session.notes, *prompt.notes)
+    notes = (*turn.notes, *session.notes, *prompt.notes)
     with Reply(
         conversation, live, stream, _NoStore(), notes=notes, others=prompt.others, reading=prompt.reading, about=about
     ) as reply:

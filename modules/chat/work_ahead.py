@@ -18,6 +18,7 @@ from loaders.cancel import CancelEvent
 from loaders.prefix import common_prefix
 from modules.chat.conversation import Conversation, Message
 from modules.chat.model_title import wants_title, write_title
+from modules.chat.own_settings import with_own_settings
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.service import ChatService
 from modules.chat.store.prompt_log import PromptRecord
@@ -121,6 +122,7 @@ class WorkAhead:
         last = conversation.last()
         if last is None or last.role != "assistant" or last.meta.get("finish") not in ("stop", "length"):
             return
+        turn = with_own_settings(turn, conversation)
         with self._lock:
             used = last.meta.get("ahead_tokens")
             self._of(id).used_tokens += used if isinstance(used, int) else 0
@@ -150,7 +152,7 @@ class WorkAhead:
         with other settings. Raises: UserError.
         """
         conversation = self._chats.open(id)
-        versions = self._fitting(conversation)
+        versions, turn = self._fitting(conversation), with_own_settings(turn, conversation)
         if not versions or not versions.ready or versions.turn != _settings(turn):
             return None
         with self._chats.changing(id, conversation.revision) as conversation:
@@ -219,7 +221,7 @@ class WorkAhead:
         session = self._session(id, conversation.model)
         if not session or not (words or conversation.path()):
             return
-        known = []
+        turn, known = with_own_settings(turn, conversation), []
         for ending in _ENDINGS:
             history = [*conversation.path(), Message("", None, "user", words + ending, 0)]
             prompt, params = self._chats.prompt_after(session, conversation, history, turn)

@@ -13,6 +13,7 @@ from loaders.base import Request
 from loaders.params import SamplingParams
 from modules.chat.edits import ConversationEdits
 from modules.chat.model_title import ASK, clean_title
+from modules.chat.own_settings import OwnSettings
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.work_ahead import WorkAhead, whole_words
 from tests.chat.test_service import House, house, last, until
@@ -242,3 +243,15 @@ def test_after_the_end_nothing_begins(tmp_path: Path) -> None:
     until(lambda: model.running == 0)
     ahead.read(id, TURN, "more words")
     assert len(model.requests) == 2
+
+
+def test_a_title_is_chosen_without_chance_whatever_the_chat_keeps(tmp_path: Path) -> None:
+    model = numbered()
+    home, ahead = make(tmp_path, model)
+    id = talked(home)
+    with home.chats.changing(id, home.chats.open(id).revision) as conversation:
+        OwnSettings(TURN.params.changed(do_sample=True, temperature=1.9)).keep(conversation)
+    before = len(model.requests)
+    ahead.after_reply(id, TURN, title=True)
+    finish(ahead)
+    assert [request.params.do_sample for request in model.requests[before:]] == [False]
