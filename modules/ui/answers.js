@@ -4,8 +4,9 @@
 const Answers = {
   touched: new Map(), // component's number: when a person last changed it
   pressed: new Map(), // component's number: when it was clicked, until its event begins: a busy page needs a moment
-  running: new Map(), // event's id: {outputs, since, sends, first}
-  ended: new Set(),
+  joining: new Map(), // events that the page has sent and the server has not named yet: when it will have
+  running: new Map(), // event's id: {number, outputs, since, sends, first}
+  chains: new Map(), // event's number: when its last run began; one that follows it began then too
   cause: { at: -1000, since: 0 }, // the last answer: when it came, and when its event began
   newest: ['forecast'], // elements of which an older event's answer never replaces a newer one's
   answered: new Map(), // component's number of these: when the event began whose answer it shows
@@ -34,8 +35,9 @@ const Answers = {
     if (event.type === 'click') Answers.pressed.set(part, performance.now());
     else if (event.key === 'Enter') Answers.pressed.delete(part); // what is sent now was typed after the click
   },
-  began(part) { // when the event that this component sends now began
+  began(part, follows) { // when the event that this component sends now began; `follows`: the number of one before it
     const now = performance.now();
+    if (Answers.chains.has(follows)) return Answers.chains.get(follows);
     const pressed = Answers.pressed.get(part);
     Answers.pressed.delete(part);
     if (pressed !== undefined && now - pressed < 3000) return pressed;
@@ -46,7 +48,8 @@ const Answers = {
   async settled(id) {
     const part = Answers.parts?.get(id) ?? Answers.number(document.getElementById(id));
     for (const start = performance.now(); performance.now() - start < 10000;) {
-      if (![...Answers.running.values()].some((event) => event.outputs.includes(part))) return;
+      const unanswered = [...Answers.joining.keys(), ...Answers.running.values()];
+      if (!unanswered.some((event) => event.outputs.includes(part))) return;
       await new Promise((done) => { setTimeout(done, 30); });
     }
   },
@@ -67,14 +70,16 @@ const Answers = {
     const { value: _, ...rest } = value;
     return rest;
   },
-  message(text) {
+  async message(text) {
     const id = /"event_id": ?"([^"]+)"/.exec(text)?.[1];
+    // the answer may be quicker than its id
+    if (id && !Answers.running.has(id)) await Promise.allSettled(Answers.joining.values());
     const event = Answers.running.get(id);
     const ended = /"msg": ?"process_completed"/.test(text);
-    if (ended && !event) Answers.ended.add(id); // it was quicker than the answer that tells its id
     if (!event) return text;
     const begun = event.first && /"msg": ?"process_generating"/.test(text);
     if (ended) Answers.running.delete(id);
+    if (ended) Answers.chains.set(event.number, event.since);
     if (event.sends && (ended || begun)) sessionStorage.removeItem('sent');
     if (begun) event.first = false;
     if (ended || begun) Answers.cause = { at: performance.now(), since: event.since };
@@ -88,10 +93,10 @@ const Answers = {
   stream(response) {
     let rest = '';
     const filter = new TransformStream({
-      transform(chunk, sink) {
+      async transform(chunk, sink) {
         const messages = (rest + chunk).split('\n\n');
         rest = messages.pop();
-        for (const each of messages) sink.enqueue(`${Answers.message(each)}\n\n`);
+        for (const each of messages) sink.enqueue(`${await Answers.message(each)}\n\n`);
       },
       flush(sink) { if (rest) sink.enqueue(rest); },
     });
@@ -99,6 +104,12 @@ const Answers = {
     return new Response(body, { status: response.status, headers: response.headers });
   },
 
+  async join(event, answered) {
+    const answer = await answered;
+    const id = answer.ok && (await answer.clone().json()).event_id;
+    if (id) Answers.running.set(id, event);
+    return answer;
+  },
   watch() {
     const real = window.fetch;
     window.fetch = async (what, how) => {
@@ -109,14 +120,18 @@ const Answers = {
       }
       if (!url.includes('/queue/join')) return real(what, how);
       const asked = JSON.parse(how.body);
-      const since = Answers.began(asked.trigger_id);
+      const known = window.gradio_config?.dependencies?.find((each) => each.id === asked.fn_index);
       const sent = sessionStorage.getItem('sent');
-      const sends = sent !== null && how.body.includes(JSON.stringify(sent)); // the message that was sent
-      const answer = await real(what, how);
-      const outputs = window.gradio_config?.dependencies?.find((each) => each.id === asked.fn_index)?.outputs ?? [];
-      const id = answer.ok && (await answer.clone().json()).event_id;
-      if (id && !Answers.ended.delete(id)) Answers.running.set(id, { outputs, since, sends, first: true });
-      return answer;
+      const event = {
+        number: asked.fn_index,
+        outputs: known?.outputs ?? [],
+        since: Answers.began(asked.trigger_id, known?.trigger_after),
+        sends: sent !== null && how.body.includes(JSON.stringify(sent)), // the message that was sent
+        first: true,
+      };
+      const joined = Answers.join(event, real(what, how));
+      Answers.joining.set(event, joined);
+      return joined.finally(() => Answers.joining.delete(event));
     };
   },
 };

@@ -96,9 +96,18 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(late: Web, tab: str) 
     assert left(late, typed) == typed
 
 
-def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web) -> None:
+@pytest.mark.parametrize("named", [0, 1500])
+def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web, named: int) -> None:
+    """`named`: after how many milliseconds the page knows the number of an event that it began."""
     page = late.page
+    page.add_init_script(
+        "const real = fetch; window.fetch = async (what, how) => { const answer = await real(what, how);"
+        "if (String(what?.url ?? what).includes('/queue/join')) await new Promise(done => setTimeout(done, window.named));"
+        "return answer; }"
+    )
+    late.open()
     late.tab("model")
+    page.evaluate(f"window.named = {named}")
     loader = page.locator("#loader")
     expect(loader).to_be_visible()
     other = loader.locator("input[type=radio]:not(:checked)").last
@@ -108,7 +117,7 @@ def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web) -> None:
     page.wait_for_timeout(100)
     loader.locator("label", has_text=name).click()
     answered(late)
-    page.wait_for_timeout(int(LATE * 1000))
+    page.wait_for_timeout(int(LATE * 1000) + 2 * named)
     expect(loader.locator(f"input[type=radio][value='{name}']")).to_be_checked()
 
 

@@ -9,6 +9,8 @@ def test_start_is_in_sight_and_the_text_needs_no_second_scrollbar(web: Web) -> N
     page = web.page
     page.set_viewport_size({"width": 1400, "height": 900})
     web.tab("training")
+    # also beside the curves of a run, whether or not another test has trained
+    page.evaluate("document.querySelector('#lora-curves .prose').innerHTML = '<p style=\"height: 600px\">curves</p>'")
     page.wait_for_function("document.querySelector('#lora-start').getBoundingClientRect().bottom <= innerHeight")
     on_top = "(box) => document.elementFromPoint(box.left + 12, box.top + 12)?.closest('button')?.id"
     assert page.evaluate(f"({on_top})(document.querySelector('#lora-start').getBoundingClientRect())") == "lora-start"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,11 @@ def begin(web: Web, text: str) -> None:
 def new_chat_of_the_drawer(narrow: Web) -> None:
     narrow.page.locator("#chats-toggle").click()
     narrow.new_chat()
+
+
+def spoken(text: str) -> list[str]:
+    """The words: a list's numbers are not among what the page shows of it."""
+    return re.findall(r"[a-z]+", text.lower())
 
 
 def box(web: Web) -> Locator:
@@ -200,7 +206,7 @@ def test_a_reply_goes_on_while_the_page_is_closed(slow: Web) -> None:
     page.wait_for_function(f"document.querySelector('#tail .bot-row .prose').innerText.length > {shown + 2}")
     chats.stop(id)
     slow.done()
-    assert chats.open(id).path()[-1].text.startswith(slow.reply.inner_text()[:20])
+    assert spoken(chats.open(id).path()[-1].text)[:3] == spoken(slow.reply.inner_text())[:3]
 
 
 def test_a_second_device_watches_a_reply_grow(slow: Web, phone: Web) -> None:

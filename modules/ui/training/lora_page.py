@@ -88,6 +88,7 @@ class LoraPage:
             with gr.Row(elem_classes="actions"):
                 self._start = gr.Button(tr("training.start"), variant="primary", elem_id="lora-start")
                 self._stop = gr.Button(tr("training.stop"), variant="stop", elem_id="lora-stop", visible="hidden")
+        with gr.Column(elem_classes="card", elem_id="lora-runs"):
             with gr.Row(elem_classes="actions", visible="hidden", elem_id="lora-cut-off") as self._cut_off:
                 self._begun = gr.Dropdown(
                     [], label=tr("training.unfinished"), elem_id="lora-begun",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loaders import loader_named
@@ -14,6 +15,20 @@ from loaders.process.proxy import ProcessModel
 from tests.conftest import keep_going
 
 OPTIONS = {"n_ctx": 2048, "threads": 1, "threads_batch": 1, "flash_attn": "on"}
+
+
+Hosts = Callable[[], list[psutil.Process]]
+
+
+def _hosts() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children() if "loaders.process.host" in each.cmdline()]
+
+
+@pytest.fixture(autouse=True)
+def hosts() -> Hosts:
+    """The processes of models that this test began, before its other fixtures; other tests' servers keep theirs."""
+    before = _hosts()
+    return lambda: [each for each in _hosts() if each not in before]
 
 
 def load_demo(path: Path) -> ProcessModel:

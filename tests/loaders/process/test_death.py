@@ -21,6 +21,7 @@ from loaders.process import load_model
 from loaders.process.proxy import ProcessModel
 from loaders.process.wire import RemoteError
 from tests.conftest import ROOT, keep_going
+from tests.loaders.process.conftest import Hosts
 from tests.loaders.process.scripted import WAITING, Scripted, ScriptedOptions
 
 PATH = Path("model")
@@ -31,10 +32,6 @@ def load(act: str = "", progress: Any = keep_going) -> ProcessModel:
     model = load_model(Scripted, PATH, ScriptedOptions(act=act), progress)
     assert isinstance(model, ProcessModel)
     return model
-
-
-def hosts() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "loaders.process.host" in each.cmdline()]
 
 
 @pytest.fixture
@@ -114,13 +111,13 @@ def test_the_loss_is_told_once_and_a_close_is_none(model: ProcessModel) -> None:
 
 @posix
 @pytest.mark.parametrize(("act", "words"), [("assert", r"GGML_ASSERT\(n > 0\) failed"), ("segv", "memory access")])
-def test_a_load_that_dies_refuses_the_file_with_the_reason(act: str, words: str) -> None:
+def test_a_load_that_dies_refuses_the_file_with_the_reason(act: str, words: str, hosts: Hosts) -> None:
     with pytest.raises(ModelFileError, match=f"^model cannot be loaded: .*{words}"):
         load(act)
     assert hosts() == []
 
 
-def test_a_load_that_fails_says_why_and_ends_its_process() -> None:
+def test_a_load_that_fails_says_why_and_ends_its_process(hosts: Hosts) -> None:
     with pytest.raises(ModelFileError, match="it is a test"):
         load("refuse")
     with pytest.raises(RemoteError, match="of another library") as caught:
@@ -129,7 +126,7 @@ def test_a_load_that_fails_says_why_and_ends_its_process() -> None:
     assert hosts() == []
 
 
-def test_a_load_is_cancelled_in_the_middle_of_whatever_it_does() -> None:
+def test_a_load_is_cancelled_in_the_middle_of_whatever_it_does(hosts: Hosts) -> None:
     steps: list[str] = []
 
     def progress(_fraction: float, doing: str) -> bool:
@@ -201,7 +198,7 @@ def test_ctrl_c_is_for_the_owner_alone(model: ProcessModel) -> None:
     assert model.tokenizer.encode("ab") == [97, 98]
 
 
-def test_the_memory_is_given_back(model: ProcessModel) -> None:
+def test_the_memory_is_given_back(model: ProcessModel, hosts: Hosts) -> None:
     """Whatever the model holds: its process ends."""
     own = psutil.Process().memory_info().rss
     for _ in range(3):

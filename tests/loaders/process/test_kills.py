@@ -23,14 +23,14 @@ from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
 from modules.library.recovery import Recovery
 from tests.library.conftest import gguf_bytes
+from tests.loaders.process.conftest import Hosts
 from tests.loaders.process.scripted import Scripted
-from tests.loaders.process.test_death import hosts
 
 KILLS, STREAMS = 4, 4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_kills_under_four_streams(tmp_path: Path) -> None:
+def test_kills_under_four_streams(tmp_path: Path, hosts: Hosts) -> None:
     paths = Paths.under(tmp_path)
     paths.ensure()
     (paths.models / "a.gguf").write_bytes(gguf_bytes({"general.architecture": "llama"}))
