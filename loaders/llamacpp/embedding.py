@@ -24,9 +24,10 @@ from errors import (
     PromptTooLong,
     Unavailable,
 )
+from loaders.heap import trim_heap
 from loaders.llamacpp import embedding_size, spinning
 from loaders.llamacpp.library import C
-from loaders.llamacpp.native import Floats, LlamaBatch, LlamaContext, LlamaWeights, trim_heap
+from loaders.llamacpp.native import Floats, LlamaBatch, LlamaContext, LlamaWeights
 
 _IDLE = 60.0  # seconds after which the context is freed
 

@@ -15,6 +15,7 @@ from errors import PromptTooLong, Unsupported
 from loaders.base import Lora
 from loaders.engine.engine_model import QueuedModel
 from loaders.grammar.matcher import GrammarEngine
+from loaders.heap import trim_heap
 from loaders.job import Job, ScoreRequest
 from loaders.llamacpp import load_trial
 from loaders.llamacpp.adapters import LlamaCppAdapters, check_adapter_file
@@ -28,7 +29,7 @@ from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.speculation import DraftOptions
 from loaders.llamacpp.engine.threads import choose_threads
 from loaders.llamacpp.mapped_files import MappedFiles
-from loaders.llamacpp.native import LlamaContext, LlamaWeights, trim_heap
+from loaders.llamacpp.native import LlamaContext, LlamaWeights
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.placement.memory_watch import MemoryWatch
 from loaders.llamacpp.tokenizer import LlamaTokenizer

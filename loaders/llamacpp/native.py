@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -90,12 +90,6 @@ def track_allocations() -> Iterator[None]:
 def allocated_sizes() -> dict[tuple[str, str], int]:
     """The buffers that llama.cpp has reported: device and kind (model, KV, compute, output) to bytes."""
     return dict(_log.sizes)
-
-
-def trim_heap() -> None:
-    """Return freed memory to the system: the C library would keep it, and every load would leave some behind."""
-    with suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def last_error(default: str) -> str:

@@ -11,6 +11,7 @@ from errors import MissingPackage, ModelFileError, Unavailable
 from loaders.base import Loader, Model, Progress, Tokenizer
 from loaders.forecast import Forecast
 from loaders.gpus import Gpu
+from loaders.heap import trim_heap
 from loaders.hf_common import packages
 from loaders.llamacpp import architecture
 from loaders.llamacpp.engine.limits import EngineLimits
@@ -93,7 +94,6 @@ def build_hf_model(found: LoadedGGUF, options: LlamaCppHFOptions, limits: Engine
     from loaders.hf_common.pretrained import DecoderForCausalLM
     from loaders.hf_common.search import BeamAndContrastiveSearch
     from loaders.llamacpp.model import LlamaCppModel
-    from loaders.llamacpp.native import trim_heap
     from loaders.llamacpp_hf.decoder import LlamaCppDecoder
 
     n_ctx = found.context.n_ctx // (2 if options.cfg_cache else 1)

@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from errors import Cancelled, EngineDied, ModelClosed, UserError
+from loaders.heap import trim_heap
 from loaders.process import wire
 from loaders.process.cancelling import CancelWatch
 from loaders.process.death import describe_death, out_of_memory_kills
@@ -285,3 +286,4 @@ class ModelProcess:
         self._cancels.close()
         self._processors.close()
         self._channel.close()
+        trim_heap()  # what its requests and messages held

@@ -102,8 +102,8 @@ def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web, named: in
     page = late.page
     page.add_init_script(
         "const real = fetch; window.fetch = async (what, how) => { const answer = await real(what, how);"
-        "if (String(what?.url ?? what).includes('/queue/join')) await new Promise(done => setTimeout(done, window.named));"
-        "return answer; }"
+        "if (String(what?.url ?? what).includes('/queue/join'))"
+        " await new Promise(done => setTimeout(done, window.named)); return answer; }"
     )
     late.open()
     late.tab("model")
