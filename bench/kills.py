@@ -121,7 +121,7 @@ def measure(kills: int) -> tuple[list[Figure], str]:
                 silent += not answered(port)
                 time.sleep(0.02)
             kept_waiting.append(time.monotonic() - killed)
-            if number == kills // 10:  # imports and caches of the first replies are loaded
+            if (number + 1) % max(kills // 10, 1) == 0:  # the first: imports and caches of the first replies are loaded
                 memory.append(own.memory_info().rss)
         streams.over.set()
         for thread in streams.threads:
@@ -143,9 +143,11 @@ def measure(kills: int) -> tuple[list[Figure], str]:
         Figure("kept", "replies that were being written", "", kept, cut_off, 1.0),
         Figure("files", "chat files", "", readable_files, all_files, 1.0),
     ]
+    sizes = ", ".join(f"{size / 1e6:.1f}" for size in memory)
     return figures, (
-        f"{kills} kills: {cut:,} replies cut, {whole:,} whole, {len(streams.wrong)} wrong "
-        f"{streams.wrong[:3]}; {silent} requests not answered meanwhile. The model is back after {back:.1f} s (median)."
+        f"{kills} kills: {cut:,} replies cut, {whole:,} whole, {len(streams.wrong)} wrong {streams.wrong[:3]}; "
+        f"{silent} requests not answered meanwhile. The model is back after {back:.1f} s (median). The server's memory "
+        f"after each tenth of the kills, and at the end: {sizes} MB."
     )
 
 
