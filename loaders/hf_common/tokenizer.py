@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import tokenizers
 
 from errors import InvalidToken, ModelFileError, encode_utf8
 from loaders import safe_json
+from loaders.token_strings import token_bytes
 
 #: Control tokens that end a turn in some model family, even if a folder's files do not say so; and those that separate
 #: files and repositories in code models, after which another text begins. llama.cpp stops at the same ones.
@@ -20,7 +20,6 @@ _TURN_ENDS = frozenset(
     + ("<|repo_name|>", "<|fim_repo|>", "<fim-repo>", "<REPO>", "<reponame>")
 )
 _LONG = 10_000  # characters: shorter texts take some milliseconds
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class FolderTokenizer:
@@ -49,7 +48,7 @@ class FolderTokenizer:
         self.special_ids = frozenset(token for token, each in added.items() if each.special)
         self.control = frozenset(self._added[token] for token in self.special_ids)
         decoder = json.dumps(parts.get("decoder"))
-        self._byte_level = _bytes_of_characters() if '"ByteLevel"' in decoder else None
+        self._byte_level = '"ByteLevel"' in decoder
         own = _read(path / "tokenizer_config.json")
         config, generation = _read(path / "config.json"), _read(path / "generation_config.json")
         self.bos_token = self._name(own.get("bos_token"), config.get("bos_token_id"))
@@ -92,12 +91,7 @@ class FolderTokenizer:
         if text is None:  # an unused id of the vocabulary
             return b""
         assert isinstance(text, str)
-        if self._byte_level is not None:
-            table = self._byte_level
-            return b"".join([table.get(character, character.encode()) for character in text])
-        if match := _BYTE.fullmatch(text):
-            return bytes([int(match[1], 16)])
-        return text.replace("\u2581", " ").encode()  # SentencePiece's sign for a space
+        return token_bytes(text, byte_level=self._byte_level)
 
     def is_special(self, token: int) -> bool:
         """Whether the token is a control token, not text."""
@@ -148,11 +142,3 @@ def _template(path: Path, own: dict[str, Any]) -> str | None:
         named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
         found = named.get("default") or next(iter(named.values()), None)
     return found if isinstance(found, str) else None
-
-
-def _bytes_of_characters() -> dict[str, bytes]:
-    """GPT-2's table: byte-level vocabularies write each byte as a printable character."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-    table = {chr(byte): bytes([byte]) for byte in plain}
-    others = [byte for byte in range(256) if byte not in plain]
-    return {**table, **{chr(256 + place): bytes([byte]) for place, byte in enumerate(others)}}

@@ -21,6 +21,7 @@ from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
 from loaders.remote.server import Server
 from loaders.remote.stream import BROKEN
 from loaders.remote.tokenizers import EstimatedTokenizer, ServerTokenizer
+from loaders.token_strings import is_byte_level, token_bytes
 
 _LONG = 600.0  # seconds for an answer that a model computes
 _WITH_PIECES = 20_000  # characters: for longer texts, llama-server's pieces take too long to send
@@ -95,6 +96,7 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
     if kind.token_routes is None:
         return EstimatedTokenizer()
     encode, decode = kind.token_routes
+    vocabulary: dict[str, bool | None] = {}  # how vLLM writes its tokens, once it is known
 
     @_expected_form
     def ask(text: str, add_bos: bool, special: bool) -> tuple[list[int], Sequence[bytes] | None]:
@@ -109,7 +111,13 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
             body = {"text": text, "add_bos_token": add_bos, "encode_special_tokens": special}
         else:
             body = {"model": model, "prompt": text, "add_special_tokens": add_bos}
-        return [int(each) for each in server.json("POST", encode, body)["tokens"]], None
+        byte_level = vocabulary.get("byte_level")
+        if byte_level is not None and len(text) <= _WITH_PIECES:
+            body["return_token_strs"] = True
+        found = server.json("POST", encode, body)
+        strings = found.get("token_strs") if byte_level is not None else None
+        pieces = strings and [token_bytes(str(each), byte_level=bool(byte_level)) for each in strings]
+        return [int(each) for each in found["tokens"]], pieces
 
     @_expected_form
     def tell(ids: Sequence[int]) -> str:
@@ -119,7 +127,7 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         found = server.json("POST", decode, body)
         return str(next(found[name] for name in ("content", "prompt", "text") if name in found))
 
-    return ServerTokenizer(
+    made = ServerTokenizer(
         ask,
         tell,
         n_vocab=facts.n_vocab,
@@ -128,6 +136,11 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         chat_template=facts.chat_template,
         splits=kind in (VLLM, SGLANG),
     )
+    if kind is VLLM:  # a token that is part of a character has no text, but a string
+        body = {"model": model, "prompt": "a a", "add_special_tokens": False, "return_token_strs": True}
+        strings = server.json("POST", encode, body).get("token_strs") or [""]
+        vocabulary["byte_level"] = is_byte_level(str(strings[-1]))
+    return made
 
 
 @_expected_form

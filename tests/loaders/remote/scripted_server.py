@@ -143,7 +143,9 @@ class ScriptedServer:
         elif self.kind in ("vLLM", "SGLang"):
             known |= {"/version": {"version": "0.11"}, "/get_server_info": {"version": "0.5"}}
             if path == "/tokenize":
-                return {"tokens": encode(body["prompt"]), "count": 0}
+                ids = encode(body["prompt"])
+                strings = {"token_strs": [decode([token]).replace(" ", "\u2581") for token in ids]}
+                return {"tokens": ids, "count": 0, **(strings if body.get("return_token_strs") else {})}
             if path == "/detokenize":
                 return {"prompt" if self.kind == "vLLM" else "text": decode(body["tokens"])}
         elif self.kind == "TabbyAPI":
