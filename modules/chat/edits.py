@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from errors import InvalidInput, NotFound, NothingToDo, encode_utf8
+from errors import NotFound, NothingToDo, encode_utf8
 from loaders.banned.pattern import compile_banned_strings
 from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation, Role
+from modules.chat.folders import valid_folder
 from modules.chat.formats.attached import kept_files
-from modules.chat.formats.conversation_file import LONGEST_FOLDER, conversation_title
+from modules.chat.formats.conversation_file import conversation_title
 from modules.chat.own_settings import OwnSettings
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
@@ -105,10 +106,7 @@ class ConversationEdits:
 
         Raises: InvalidInput, Conflict, NotFound, BadFile.
         """
-        encode_utf8(folder, "The folder's name")
-        name = " ".join(folder.split())
-        if len(name) > LONGEST_FOLDER:
-            raise InvalidInput(f"A folder's name can have at most {LONGEST_FOLDER} characters. Choose a shorter one.")
+        name = valid_folder(folder)
         with self._chats.changing(id, revision) as conversation:
             conversation.folder = name
         return conversation
