@@ -232,11 +232,8 @@ class ChatTab:
         on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
         self._menu.wire(actions, scope, self.search, self.bar)
-        for button, change in (
-            (self.undo, actions.undo),
-            (self.earlier, actions.swipe(-1)),
-        ):
-            on(button.click, actions.show_current_on_conflict(change), [chat], outputs)
+        on(self.undo.click, actions.show_current_on_conflict(actions.undo), [chat, self.window], outputs)
+        on(self.earlier.click, actions.show_current_on_conflict(actions.swipe(-1)), [chat], outputs)
         controls = self.controls
         on(
             controls.model.input,
