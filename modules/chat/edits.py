@@ -5,7 +5,9 @@ It must not know of models or prompts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from errors import NotFound, NothingToDo, encode_utf8
 from loaders.banned.pattern import compile_banned_strings
@@ -15,6 +17,7 @@ from modules.chat.folders import valid_folder
 from modules.chat.formats.attached import kept_files
 from modules.chat.formats.conversation_file import conversation_title
 from modules.chat.own_settings import OwnSettings
+from modules.chat.prompt_knobs import TEMPLATES, PromptKnobs
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
 
@@ -87,10 +90,23 @@ class ConversationEdits:
             replace(OwnSettings.of(conversation), system=text).keep(conversation)
         return conversation
 
-    def reset_settings(self, id: str, revision: int | None = None) -> Conversation:
-        """Let this conversation have no parameters and no system message of its own. Raises: Conflict, NotFound,
-        BadFile.
+    def shape_prompt(self, id: str, values: Mapping[str, Any], revision: int | None = None) -> Conversation:
+        """Let prompts here be made with these of PromptKnobs, whatever the page has; None: with the page's. Those that
+        are not given stay as they are.
+
+        Raises: InvalidInput, Conflict, NotFound, BadFile.
         """
+        checked = PromptKnobs.parse({name: value for name, value in values.items() if value is not None})
+        encode_utf8("".join(getattr(checked, name) for name in TEMPLATES), "The template")
+        with self._chats.changing(id, revision) as conversation:
+            own = OwnSettings.of(conversation)
+            kept = {name: value for name, value in own.prompt.items() if name not in values}
+            kept |= checked.model_dump(include=checked.model_fields_set)
+            replace(own, prompt=kept).keep(conversation)
+        return conversation
+
+    def reset_settings(self, id: str, revision: int | None = None) -> Conversation:
+        """Let this conversation have no settings of its own. Raises: Conflict, NotFound, BadFile."""
         with self._chats.changing(id, revision) as conversation:
             OwnSettings().keep(conversation)
         return conversation
