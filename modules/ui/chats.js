@@ -61,8 +61,9 @@ const Chats = {
     const [here, menu] = [document.activeElement, Chats.menu()];
     const free = here === document.body || menu.contains(here) || here?.matches('[data-menu]');
     if (!free || menu.hasAttribute('data-open')) return;
-    const gone = Chats.kind === 'folder' && document.querySelector('#chat-list :is([aria-current], [data-pick])');
-    (Chats.opener() || gone)?.focus();
+    const list = document.getElementById('chat-list');
+    const instead = Chats.kind === 'folder' && (list.querySelector('[aria-current]') ?? list.querySelector('[data-pick]'));
+    (Chats.opener() || instead)?.focus(); // a folder that was removed has no button
   },
   leave() { // for an action that needs nothing more
     Chats.close();

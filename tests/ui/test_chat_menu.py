@@ -272,6 +272,69 @@ def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:
         until(lambda: not OwnSettings.of(app.chats.open(ids["Apples"])))
 
 
+#: Says what it was given.
+SWITCHED = "[thinks {{ enable_thinking }} {{ reasoning_effort or 'usual' }}]" + "".join(
+    ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
+     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+)  # fmt: skip
+
+
+def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
+    page, app = web.page, web.app
+
+    def choose(switch: str, value: str) -> None:
+        page.locator(f"#own-{switch} input").click()
+        page.get_by_role("option", name=value, exact=True).click()
+
+    def prompt(title: str) -> str:
+        web.ask("And?")
+        return str(app.chats.record(ids[title], app.chats.open(ids[title]).path()[-1].id).text)
+
+    with chats(web, Apples="", Pears="") as ids:
+        page.keyboard.press("Control+s")
+        page.locator("#own-keep-templates").click()
+        expect(page.locator(".toast-body")).to_contain_text("nothing to keep")
+        choose("thinking", "off")
+        expect(page.locator("#own-what [data-pick='prompt.thinking']")).to_contain_text("Enable thinking: off")
+        choose("effort", "High")
+        expect(page.locator("#chat-title [data-own]")).to_have_attribute(
+            "title", "This chat has its own settings: Enable thinking: off, Reasoning effort: High"
+        )
+        web.tab("parameters")
+        page.get_by_role("tab", name="Instruction template", exact=True).click()
+        field = page.locator("#template-text textarea")
+        field.fill(SWITCHED)
+        expect(page.locator("#template-preview")).to_contain_text("[thinks")
+        web.tab("chat")
+        page.locator("#own-keep-templates").click()
+        expect(page.locator("#own-what [data-pick='prompt.instruction_template']")).to_be_visible()
+        assert violations(page) == []
+        web.tab("parameters")
+        expect(page.locator("#own-templates")).to_contain_text("keeps its own: Instruction template (Jinja)")
+        assert violations(page) == []
+        page.locator("#template-clear").click()
+        expect(field).to_have_value("")
+        web.tab("chat")
+        assert prompt("Apples").startswith("[thinks False high]")
+        page.locator(f'#chat-list [data-pick="{ids["Pears"]}"]').click()
+        expect(page.locator("#own-thinking input")).to_have_value("As in all chats")
+        assert "[thinks" not in prompt("Pears")
+        page.reload()
+        web.ready()
+        page.locator(f'#chat-list [data-pick="{ids["Apples"]}"]').click()
+        expect(page.locator("#chat-title")).to_contain_text("Apples")
+        page.keyboard.press("Control+s")
+        expect(page.locator("#own-thinking input")).to_have_value("off")
+        expect(page.locator("#own-effort input")).to_have_value("High")
+        page.locator("#own-what [data-pick='prompt.thinking']").click()
+        expect(page.locator("#own-thinking input")).to_have_value("As in all chats")
+        choose("effort", "As in all chats")
+        expect(page.locator("#own-what [data-pick='prompt.effort']")).to_have_count(0)
+        page.locator("#own-what [data-pick='prompt.instruction_template']").click()
+        expect(page.locator("#chat-title [data-own]")).to_have_count(0)
+        assert not OwnSettings.of(app.chats.open(ids["Apples"]))
+
+
 def test_with_a_finger_on_a_narrow_page(narrow: Web) -> None:
     page = narrow.page
     with chats(narrow, Apples="", Pears="Orchard") as ids:

@@ -20,6 +20,7 @@ from modules.ui.texts import tr
 
 #: The folder of the menu comes from the page's script, as the second input; the menu is closed at once.
 _CHANGE = "(chat, _, ...rest) => [chat, Chats.leave(), ...rest]"
+_ASK = "() => { Chats.ask('folder-renaming'); return Chats.target; }"
 _RENAMED = "(name) => { Chats.renamed(name); }"
 
 
@@ -47,8 +48,7 @@ class FolderMenu:
         self._actions = actions
         screen = actions.screen
         given = [screen.chat, target, search, screen.window]
-        asked = on(self._rename.click, None, None, [self._name], js="() => Chats.target")
-        then(asked, None, js="() => { Chats.ask('folder-renaming'); }")
+        on(self._rename.click, None, None, [self._name], js=_ASK)
         renames = [self._rename_now.click, self._name.submit]
         renamed = on(renames, self._changing(self._renamed), [*given, self._name], screen.outputs, js=_CHANGE)
         then(renamed, None, [self._name], js=_RENAMED)
