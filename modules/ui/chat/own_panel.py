@@ -93,14 +93,15 @@ class OwnPanel:
             params = OwnSettings.of(actions.app.chats.open(chat.id)).params or SamplingParams()
             return changed_updates(knobs, control_updates(_KNOBS.values(), params.model_dump()))
 
-        for triggers, change, inputs in (
+        changes: list[tuple[list[Any], Callable[..., Conversation | None], list[Any]]] = [
             ([self.keep.click, notice.keep.click], keep, [chat, *knobs]),
             ([self.reset.click, notice.reset.click], reset, [chat]),
             ([self.keep_templates.click], keep_templates, [chat, *templates]),
-            *(([menu.input], _switching(actions, name), [chat, menu]) for name, menu in self.switches.items()),
             ([self.what.click], reset_one, [chat]),
             ([self.system.blur], set_system, [chat, self.system]),
-        ):
+        ]
+        changes += [([menu.input], _switching(actions, name), [chat, menu]) for name, menu in self.switches.items()]
+        for triggers, change, inputs in changes:
             on(triggers, actions.show_current_on_conflict(_showing(actions, change)), inputs, outputs)
         return on(notice.load.click, load, [chat], list(knobs))
 

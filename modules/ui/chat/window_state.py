@@ -48,8 +48,10 @@ class WindowState:
 
     def undoes_folder(self, chat: ChatRef) -> FolderChange | None:
         """The change of a folder that Undo takes back while this chat is shown."""
-        change, *shown = self.folder_change or (None, "", 0)
-        return change if shown == [chat.id, chat.revision] else None
+        if self.folder_change is None:
+            return None
+        change, id, revision = self.folder_change
+        return change if (id, revision) == (chat.id, chat.revision) else None
 
     def shows(self, chat: ChatRef) -> bool:
         """Whether updates of this chat are shown. Before the first chat is opened, all are."""
