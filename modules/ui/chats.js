@@ -62,8 +62,8 @@ const Chats = {
     const free = here === document.body || menu.contains(here) || here?.matches('[data-menu]');
     if (!free || menu.hasAttribute('data-open')) return;
     const list = document.getElementById('chat-list');
-    const instead = Chats.kind === 'folder' && (list.querySelector('[aria-current]') ?? list.querySelector('[data-pick]'));
-    (Chats.opener() || instead)?.focus(); // a folder that was removed has no button
+    const instead = list.querySelector('[aria-current]') ?? list.querySelector('[data-pick]');
+    (Chats.opener() ?? (Chats.kind === 'folder' ? instead : null))?.focus(); // a removed folder has no button
   },
   leave() { // for an action that needs nothing more
     Chats.close();

@@ -294,6 +294,7 @@ def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
         page.keyboard.press("Control+s")
         page.locator("#own-keep-templates").click()
         expect(page.locator(".toast-body")).to_contain_text("nothing to keep")
+        page.locator(".toast-close").click()
         choose("thinking", "off")
         expect(page.locator("#own-what [data-pick='prompt.thinking']")).to_contain_text("Enable thinking: off")
         choose("effort", "High")
