@@ -292,9 +292,6 @@ def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
 
     with chats(web, Apples="", Pears="") as ids:
         page.keyboard.press("Control+s")
-        page.locator("#own-keep-templates").click()
-        expect(page.locator(".toast-body")).to_contain_text("nothing to keep")
-        page.locator(".toast-close").click()
         choose("thinking", "off")
         expect(page.locator("#own-what [data-pick='prompt.thinking']")).to_contain_text("Enable thinking: off")
         choose("effort", "High")
@@ -333,6 +330,8 @@ def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
         expect(page.locator("#own-what [data-pick='prompt.effort']")).to_have_count(0)
         page.locator("#own-what [data-pick='prompt.instruction_template']").click()
         expect(page.locator("#chat-title [data-own]")).to_have_count(0)
+        page.locator("#own-keep-templates").click()  # the fields are empty
+        expect(page.locator(".toast-body")).to_contain_text("nothing to keep")
         assert not OwnSettings.of(app.chats.open(ids["Apples"]))
 
 
