@@ -21,6 +21,7 @@ from loaders.params import SamplingParams
 from loaders.process import load_in_this_process, load_model
 from modules.chat.characters import Characters
 from modules.chat.edits import ConversationEdits
+from modules.chat.folders import ChatFolders
 from modules.chat.phrases import PhraseMeter
 from modules.chat.prompt.client_chat import ChatPromptBuilder
 from modules.chat.service import ChatService
@@ -99,6 +100,7 @@ class App:
     chats: ChatService
     ahead: WorkAhead
     edits: ConversationEdits
+    folders: ChatFolders
     archive: ChatArchive
     phrases: PhraseMeter
     perplexity: PerplexityManager
@@ -181,6 +183,7 @@ class App:
             chats=chats,
             ahead=WorkAhead(chats, store, generator),
             edits=ConversationEdits(chats, store),
+            folders=ChatFolders(chats, store),
             archive=ChatArchive(store),
             phrases=PhraseMeter(store),
             perplexity=PerplexityManager(

@@ -5,15 +5,19 @@ It must not know of models or prompts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from errors import InvalidInput, NotFound, NothingToDo, encode_utf8
+from errors import NotFound, NothingToDo, encode_utf8
 from loaders.banned.pattern import compile_banned_strings
 from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation, Role
+from modules.chat.folders import valid_folder
 from modules.chat.formats.attached import kept_files
-from modules.chat.formats.conversation_file import LONGEST_FOLDER, conversation_title
+from modules.chat.formats.conversation_file import conversation_title
 from modules.chat.own_settings import OwnSettings
+from modules.chat.prompt_knobs import TEMPLATES, PromptKnobs
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
 
@@ -86,10 +90,23 @@ class ConversationEdits:
             replace(OwnSettings.of(conversation), system=text).keep(conversation)
         return conversation
 
-    def reset_settings(self, id: str, revision: int | None = None) -> Conversation:
-        """Let this conversation have no parameters and no system message of its own. Raises: Conflict, NotFound,
-        BadFile.
+    def shape_prompt(self, id: str, values: Mapping[str, Any], revision: int | None = None) -> Conversation:
+        """Let prompts here be made with these of PromptKnobs, whatever the page has; None: with the page's. Those that
+        are not given stay as they are.
+
+        Raises: InvalidInput, Conflict, NotFound, BadFile.
         """
+        checked = PromptKnobs.parse({name: value for name, value in values.items() if value is not None})
+        encode_utf8("".join(getattr(checked, name) for name in TEMPLATES), "The template")
+        with self._chats.changing(id, revision) as conversation:
+            own = OwnSettings.of(conversation)
+            kept = {name: value for name, value in own.prompt.items() if name not in values}
+            kept |= checked.model_dump(include=checked.model_fields_set)
+            replace(own, prompt=kept).keep(conversation)
+        return conversation
+
+    def reset_settings(self, id: str, revision: int | None = None) -> Conversation:
+        """Let this conversation have no settings of its own. Raises: Conflict, NotFound, BadFile."""
         with self._chats.changing(id, revision) as conversation:
             OwnSettings().keep(conversation)
         return conversation
@@ -105,10 +122,7 @@ class ConversationEdits:
 
         Raises: InvalidInput, Conflict, NotFound, BadFile.
         """
-        encode_utf8(folder, "The folder's name")
-        name = " ".join(folder.split())
-        if len(name) > LONGEST_FOLDER:
-            raise InvalidInput(f"A folder's name can have at most {LONGEST_FOLDER} characters. Choose a shorter one.")
+        name = valid_folder(folder)
         with self._chats.changing(id, revision) as conversation:
             conversation.folder = name
         return conversation

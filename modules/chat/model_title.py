@@ -64,7 +64,7 @@ def write_title(
     conversation.add("user", ASK, last.id if last else None)
     same = {name: getattr(turn.params, name) for name in ("add_bos_token", "truncation_length", "truncation_keep")}
     params = SamplingParams(do_sample=False, max_new_tokens=_TOKENS).changed(**same)
-    turn = replace(turn, mode="instruct", params=params, start_with="", thinking=False, effort="")
+    turn = replace(turn, mode="instruct", params=params, start_with="", thinking=False, effort="", own=())
     prompt, params = make_prompt(session, conversation, conversation.path(), turn)
     label = f"{conversation.id}: title"
     made, report = write_unsaved(

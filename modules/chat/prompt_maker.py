@@ -5,6 +5,7 @@ conversations are stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from modules.chat.characters import Characters
@@ -55,4 +56,5 @@ class PromptMaker:
             literally=session.literally(turn.params),
             larger_context=session.model.larger_context,
         )
+        prompt = replace(prompt, notes=(*prompt.notes, *turn.without_effect(stage)))
         return self._hooks.prompt(prompt, path, context, count, **how)

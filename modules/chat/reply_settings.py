@@ -10,6 +10,7 @@ from loaders.params import SamplingParams
 from modules.chat.characters import Characters, insert_names
 from modules.chat.conversation import Conversation
 from modules.chat.prompt.build import ChatPrompt, Mode, PromptContext
+from modules.chat.prompt_knobs import SWITCHES, PromptKnobs
 from modules.chat.store.prompt_log import PromptRecord
 from modules.prompts.templates import Templates
 
@@ -18,8 +19,8 @@ from modules.prompts.templates import Templates
 class ReplySettings:
     """How to generate a reply. `revision` is the one that the page shows; None skips the check.
 
-    Empty templates and an empty command mean the defaults: the instruction template that fits the model. `thinking` and
-    `effort` are passed to templates that use them. `context` replaces the character's; `notes` are shown with a reply.
+    Those of PromptKnobs are declared there; `own`: the names of those that the chat sets itself. `context` replaces the
+    character's; `notes` are shown with a reply.
     """
 
     mode: Mode = "instruct"
@@ -36,6 +37,7 @@ class ReplySettings:
     effort: str = ""
     context: str = ""
     notes: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     def record(self, prompt: ChatPrompt) -> PromptRecord:
         """The settings to save with a reply."""
@@ -63,9 +65,10 @@ class ReplySettings:
         """Everything around the history. Raises: UnknownName, InvalidName, BadFile."""
         character = characters.load(self.character) if self.mode != "instruct" else None
         name2 = character.name if character else "AI"
-        own = (self.instruction_template, "custom, from the Parameters tab")
+        place = "kept with this chat" if "instruction_template" in self.own else "custom, from the Parameters tab"
+        own = (self.instruction_template, place)
         template, why = own if self.instruction_template else templates.detect(model)
-        wanted = {"enable_thinking": self.thinking, "reasoning_effort": self.effort or None}
+        wanted = {variable: getattr(self, name) for name, variable in SWITCHES.items()}
         return PromptContext(
             mode=self.mode,
             instruction_template=template,
@@ -79,5 +82,18 @@ class ReplySettings:
             command=self.command,
             bos_token=model.tokenizer.bos_token,
             eos_token=model.tokenizer.eos_token,
-            values={name: wanted[name] for name in templates.switches(template) if wanted[name] is not None},
+            values={name: wanted[name] for name in templates.switches(template) if wanted[name] != ""},
         )
+
+    def without_effect(self, stage: PromptContext) -> tuple[str, ...]:
+        """A sentence about each switch that the chat sets and that changes nothing in this prompt."""
+        notes = []
+        for name, variable in SWITCHES.items():
+            knob = PromptKnobs.knobs()[name]
+            if name not in self.own or getattr(self, name) == knob.default:
+                continue
+            if stage.mode == "chat":
+                notes.append(f'"{knob.label}" of this chat has no effect: chat mode uses no instruction template.')
+            elif variable not in stage.values:
+                notes.append(f'"{knob.label}" of this chat has no effect: the instruction template has no {variable}.')
+        return tuple(notes)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from errors import Conflict, NothingToDo, UserError
-from loaders.base import Report
+from loaders.base import Finish, Report
 from loaders.params import SamplingParams
 from modules.extensions import HookContext
 from modules.generation.generator import Generator
@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 #: Seconds between two saves of a growing text: at most this much is lost in a crash.
 INTERVAL = 0.5
 _MOST_EXPECTED = 256
+#: What is said of a generation that added no text; of one that was stopped, nothing.
+_EMPTY: Mapping[Finish | None, str] = {
+    Finish.STOP: "The model ended at once and added no text. Change the text or the parameters and try again.",
+    Finish.LENGTH: "The model generated only control tokens, no text. Change the text or the parameters and try again.",
+}
 _ENDING = 1.0  # seconds to wait at shutdown until texts are stored
 
 
@@ -162,7 +167,10 @@ class DraftWriter:
             except UserError as error:  # the page still has it, and the next typed character saves again
                 log.warning("The generated text could not be saved: %s", error)
                 raise
-        yield DraftUpdate(text, draft, stream.report)
+        report = stream.report
+        if text == prompt and (why := _EMPTY.get(report.finish)):
+            report = replace(report, warnings=[*report.warnings, why])
+        yield DraftUpdate(text, draft, report)
 
 
 def _joined(pieces: list[str]) -> str:

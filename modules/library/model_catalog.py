@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from loaders.remote.entry import SUFFIX, is_entry, read_entry
 from modules.config.paths import Paths
 from modules.library.hf_folder import read_folder
 
-#: Files that are not models by their name: the original's list, and temporary files of downloads.
-_SKIPPED_ENDINGS = (
-    ".txt", "-np", ".pt", ".json", ".yaml", ".py",
-    ".yml", ".md", ".html", ".part", ".incomplete", ".tmp", ".crdownload", ".download", ".aria2", ".lock",
-)  # fmt: skip
+#: Files that may be models by their name. Those that no loader reads are listed with the reason; all others (notes,
+#: locks, checksums, archives) are not listed.
+_MODEL_ENDINGS = (".gguf", ".safetensors", ".bin", ".ggml", ".pth", ".ckpt", ".onnx", ".h5")
+#: Folders that are not models by their name, as in the original.
+_SKIPPED_FOLDERS = ("-np", ".tmp", ".part", ".incomplete", ".download", ".lock")
 _SKIPPED_PARTS = ("llama-tokenizer",)
 _DEEPEST = 6  # levels of folders below one in the models folder
 _NOT_A_MODEL = "This file is not in a supported format. Remove it from the models folder."
@@ -147,20 +147,29 @@ def _entries(folder: Path) -> Iterator[Path]:
         entries = list(folder.iterdir())
     except OSError:
         return
+    names = {entry.name for entry in entries}
     for entry in entries:
-        if not _is_skipped(entry.name):
+        if not _is_skipped(entry) and not _is_partial(entry, names):
             yield entry
 
 
-def _is_skipped(name: str) -> bool:
-    lower = name.lower()
-    if lower.endswith(SUFFIX) and not lower.startswith("."):  # a model on a server
-        return False
-    return (
-        lower.startswith((".", "mmproj"))  # hidden files, and a model's image projector, which is not a model by itself
-        or lower.endswith(_SKIPPED_ENDINGS)
-        or any(part in lower for part in _SKIPPED_PARTS)
-    )
+def _is_skipped(entry: Path) -> bool:
+    lower = entry.name.lower()
+    # hidden files, and a model's image projector, which is not a model by itself
+    if lower.startswith((".", "mmproj")) or any(part in lower for part in _SKIPPED_PARTS):
+        return True
+    if entry.is_dir():
+        return lower.endswith(_SKIPPED_FOLDERS)
+    return not lower.endswith((*_MODEL_ENDINGS, SUFFIX))
+
+
+def _is_partial(entry: Path, names: Collection[str]) -> bool:
+    """Whether a program is still downloading this file: aria2 writes into it and keeps a list beside it, a browser
+    keeps its place empty until the end.
+    """
+    if f"{entry.name}.aria2" in names:
+        return True
+    return f"{entry.name}.part" in names and entry.is_file() and entry.stat().st_size == 0
 
 
 def _models_of(entry: Path) -> list[tuple[str, Path]]:

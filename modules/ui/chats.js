@@ -1,10 +1,11 @@
-// The page's script for the list of chats: the menu of a chat, and which folders are folded. After page.js.
+// The page's script for the list of chats: the menu of a chat or a folder, and which folders are folded. After page.js.
 
 const Chats = {
-  target: '', // the chat of the menu that is or was open
+  target: '', // the chat or the folder of the menu that is or was open
+  kind: 'chat',
   menu: () => document.getElementById('chat-menu'),
   opener: () => [...document.querySelectorAll('[data-menu]')].find((each) => each.dataset.menu === Chats.target
-    && each.offsetParent && (!Chats.inHead || each.closest('#chat-title'))),
+    && (each.dataset.kind ?? 'chat') === Chats.kind && each.offsetParent && (!Chats.inHead || each.closest('#chat-title'))),
   inHead: false,
 
   open(button) {
@@ -14,6 +15,7 @@ const Chats = {
     Chats.target = button.dataset.menu;
     Chats.inHead = button.closest('#chat-title') !== null;
     const menu = Chats.menu();
+    Chats.kind = menu.dataset.kind = button.dataset.kind ?? 'chat';
     menu.dataset.open = 'list';
     menu.toggleAttribute('data-pinned', button.hasAttribute('data-pinned'));
     menu.setAttribute('role', 'dialog');
@@ -58,7 +60,10 @@ const Chats = {
   back() { // the focus to the button that opened the menu, unless it is elsewhere by now; a redrawn list moves it
     const [here, menu] = [document.activeElement, Chats.menu()];
     const free = here === document.body || menu.contains(here) || here?.matches('[data-menu]');
-    if (free && !menu.hasAttribute('data-open')) Chats.opener()?.focus();
+    if (!free || menu.hasAttribute('data-open')) return;
+    const list = document.getElementById('chat-list');
+    const instead = list.querySelector('[aria-current]') ?? list.querySelector('[data-pick]');
+    (Chats.opener() ?? (Chats.kind === 'folder' ? instead : null))?.focus(); // a removed folder has no button
   },
   leave() { // for an action that needs nothing more
     Chats.close();
@@ -93,8 +98,26 @@ const Chats = {
     Page.opened('deleted');
   },
 
+  // --- a folder has another name, or none: what was folded stays folded, and the focus goes where its chats are ---
+  async renamed(name) {
+    const [was, is] = [Chats.target, name.trim().split(/\s+/).join(' ')];
+    const there = () => Chats.kind === 'folder' && Chats.folders().some((each) => each.dataset.folder === was);
+    for (let tries = 20; tries && there(); tries -= 1) {
+      await new Promise((done) => { setTimeout(done, 30); }); // until the new list is drawn
+    }
+    if (there() || Chats.target !== was) return Chats.back(); // it was refused, or another menu was opened meanwhile
+    if (is && Chats.folded().includes(was)) {
+      Chats.keep(was, true);
+      Chats.keep(is, false);
+      Chats.folders().forEach(Chats.fold);
+    }
+    Chats.target = is;
+    Chats.back();
+  },
+
   // --- folders that are folded in this browser ---
-  folded: () => JSON.parse(localStorage.getItem('folded') ?? '[]'),
+  folders: () => [...document.querySelectorAll('details[data-folder]')],
+  folded: () => Page.keptNames('folded'),
   fold(folder) {
     const open = !Chats.folded().includes(folder.dataset.folder);
     if (folder.open !== open) folder.open = open; // setting what is set would be a change again

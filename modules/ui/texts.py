@@ -18,6 +18,7 @@ from gradio.context import Context, LocalContext
 from loaders import LOADERS
 from loaders.knobs import Knob
 from loaders.params import GROUPS, LOAD_GROUPS, SamplingParams
+from modules.chat.prompt_knobs import PromptKnobs
 from modules.config.session import Session
 from modules.config.settings import Settings
 from modules.config.yaml_file import read_mapping
@@ -97,7 +98,7 @@ def current_texts() -> Texts:
 
 
 def knob_label(knob: Knob, scope: str) -> str:
-    """A knob's label. `scope`: "knob" (sampling), "option.LOADER", "lora" or "flag"."""
+    """A knob's label. `scope`: "knob" (sampling), "prompt", "option.LOADER", "lora" or "flag"."""
     return _declared(knob, scope, "label", knob.label)
 
 
@@ -145,6 +146,7 @@ def declared_texts() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for scope, knobs in (
         ("knob", SamplingParams.knobs().values()),
+        ("prompt", PromptKnobs.knobs().values()),
         ("lora", LoraSettings.knobs().values()),
         ("flag", Session.switches()),
         ("setting", [each for each in Settings.knobs().values() if each.group == "ahead"]),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from errors import Conflict, ModelClosed, NoModelLoaded, NothingToDo
-from loaders.base import Report
+from loaders.base import Finish, Report
 from loaders.params import SamplingParams
 from modules.extensions import Extensions
 from modules.generation.draft_generation import DraftWriter
@@ -50,6 +50,14 @@ class Stream:
     def close(self) -> None: ...
 
 
+@dataclass
+class Ended:
+    """A reply of these pieces that ended so."""
+
+    pieces: list[str]
+    finish: Finish
+
+
 class Source:
     """A generator with prepared replies."""
 
@@ -64,12 +72,43 @@ class Source:
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
+        if isinstance(reply, Ended):
+            stream = Stream(reply.pieces)
+            stream.report.finish = reply.finish
+            return stream
         return Stream(reply)
 
 
 def made(folder: Path, *replies: Any) -> tuple[DraftWriter, Drafts, Source]:
     drafts, source = Drafts(folder), Source(*replies)
     return DraftWriter(source, drafts), drafts, source  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", ["", "Once"])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("pieces", "finish", "said"),
+    [
+        ([], Finish.STOP, "ended at once"),
+        (["", ""], Finish.STOP, "ended at once"),
+        (["", ""], Finish.LENGTH, "only control tokens"),
+        ([], Finish.CANCELLED, ""),
+        ([" "], Finish.STOP, ""),
+        ([" upon"], Finish.LENGTH, ""),
+    ],
+)
+def test_a_run_that_adds_nothing_says_so(
+    tmp_path: Path, start: str, again: bool, pieces: list[str], finish: Finish, said: str
+) -> None:
+    writing, drafts, source = made(tmp_path, *([[" was"]] if again else []), Ended(pieces, finish))
+    id = drafts.new("notebook", start).id
+    if again:
+        list(writing.continue_draft(id, PARAMS))
+    *_, last = writing.continue_draft(id, PARAMS, again=again)
+    assert last.report is not None
+    assert [said in each for each in last.report.warnings] == [True] * bool(said)
+    assert last.text == drafts.open(id).text == start + "".join(pieces)
+    assert source.prompts[-1] == start
 
 
 def test_a_text_grows_and_the_last_word_tells_how_it_went(tmp_path: Path) -> None:

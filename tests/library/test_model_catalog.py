@@ -59,6 +59,41 @@ def test_what_is_no_model_is_left_out(paths: Paths, shelf: ModelCatalog, gguf: M
     assert shelf.names() == ["model.gguf"]
 
 
+#: Files that may lie in the models folder: what stands there, and what the catalog lists of it.
+_LYING: dict[str, str] = {
+    "lock": "", ".lock": "", "download.lock": "", ".gitkeep": "", ".gitattributes": "", ".DS_Store": "",
+    "Thumbs.db": "", "desktop.ini": "", "README": "", "README.md": "", "LICENSE": "", "SHA256SUMS": "",
+    "Modelfile": "", "config.yaml": "", "config-user.yaml": "", "place-your-models-here.txt": "", "notes.docx": "",
+    "picture.png": "", "model.zip": "", "model.tar.gz": "", "x.gguf.part": "", "x.gguf.part1": "",
+    "x.gguf.crdownload": "", "x.gguf.incomplete": "", "x.gguf.download": "", "x.gguf.tmp": "", "x.gguf.aria2": "",
+    "x.gguf.!ut": "", "x.gguf.opdownload": "", "Unconfirmed 123.crdownload": "", "x.gguf.sha256": "", "x.gguf~": "",
+    "x.gguf x.gguf.aria2": "",  # aria2 writes into the file itself
+    "x.gguf x.gguf.part": "",  # a browser keeps the place
+    "x.gguf y.gguf.part": "x.gguf",
+    "x.gguf": "x.gguf", "X.GGUF": "X.GGUF", "lock.gguf": "lock.gguf", "x.safetensors": "x.safetensors",
+    "x.bin": "x.bin", "x.remote.yaml": "x.remote.yaml", ".x.remote.yaml": "",
+    "repo/lock repo/x.gguf repo/y.gguf.part": "repo", "repo/x.gguf repo/x.gguf.aria2 repo/y.gguf": "repo",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("files", _LYING)
+def test_only_files_of_models_are_listed(paths: Paths, shelf: ModelCatalog, files: str) -> None:
+    for name in files.split("  ") if files.startswith("Unconfirmed") else files.split():
+        (paths.models / name).parent.mkdir(parents=True, exist_ok=True)
+        (paths.models / name).write_bytes(b"")
+    assert shelf.names() == _LYING[files].split()
+    assert all(item.problem for item in shelf.items())  # they are empty
+
+
+def test_a_whole_model_is_listed_beside_what_is_left_of_a_download(
+    paths: Paths, shelf: ModelCatalog, gguf: Make
+) -> None:
+    gguf("x.gguf")
+    (paths.models / "x.gguf.part").write_bytes(b"GGUF")
+    assert shelf.names() == ["x.gguf"]
+    assert shelf.find("x").problem is None
+
+
 def test_numbers_sort_as_numbers(shelf: ModelCatalog, gguf: Make) -> None:
     for name in ("m-13B.gguf", "M-7B.gguf", "a.gguf", "7.gguf"):
         gguf(name)

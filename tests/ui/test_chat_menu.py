@@ -13,7 +13,7 @@ from modules.chat.conversation import Conversation
 from modules.chat.own_settings import OwnSettings
 from modules.chat.store.store import ConversationStore
 from tests.ui.axe import violations
-from tests.ui.conftest import Web, until
+from tests.ui.conftest import ROOT, Web, until
 
 
 @contextmanager
@@ -99,6 +99,107 @@ def test_folders_stay_folded_and_search_looks_into_them(web: Web) -> None:
         expect(pears).to_be_visible()
 
 
+#: What may stand where the folded folders are kept, and what is read from it.
+_STORED = (
+    ("{", []), ("", []), ("null", []), ("5", []), ('"Orchard"', []), ('{"length": 1}', []), ("[1, null]", []),
+    ('[1, ["Trees"], "Orchard"]', ["Orchard"]), ("undefined", []),
+)  # fmt: skip
+
+
+def test_whatever_stands_in_the_browsers_storage_the_page_works(web: Web) -> None:
+    page = web.page
+    with chats(web, Apples="", Pears="Orchard", Oaks="Trees"):
+        put = "value => { localStorage.setItem('folded', value); return Chats.folded(); }"
+        assert [page.evaluate(put, value) for value, _ in _STORED] == [read for _, read in _STORED]
+        page.evaluate(put, "{broken")
+        page.reload()
+        web.ready()
+        pears = page.locator("#chat-list [data-pick]", has_text="Pears")
+        expect(pears).to_be_visible()
+        page.locator("#chat-list summary", has_text="Orchard").click()
+        expect(pears).to_be_hidden()
+        assert page.evaluate("localStorage.getItem('folded')") == '["Orchard"]'
+        page.evaluate("localStorage.removeItem('folded')")
+
+
+def test_stored_values_are_parsed_in_one_guarded_place() -> None:
+    scripts = sorted((ROOT / "modules" / "ui").rglob("*.js"))
+    found = [
+        (file.name, line.strip())
+        for file in scripts
+        for line in file.read_text("utf-8").splitlines()
+        if "JSON.parse" in line and "Storage" in line
+    ]
+    assert [name for name, _ in found] == ["page.js"]
+    assert found[0][1].startswith("const kept = JSON.parse(localStorage.getItem(key)")
+
+
+def test_a_folder_is_renamed_and_removed_with_the_keyboard_and_back_again(web: Web) -> None:
+    page = web.page
+    with chats(web, Apples="", Pears="Orchard", Plums="Orchard", Oaks="Trees") as ids:
+        names = page.locator("#chat-list summary > span")
+        button = page.locator("#chat-list [data-kind=folder]").first
+        page.locator("#chat-list summary", has_text="Orchard").click()  # folded, and stays so
+        page.locator("#chat-list summary", has_text="Orchard").focus()
+        page.keyboard.press("Shift+Tab")
+        expect(button).to_be_focused()
+        expect(button).to_have_attribute("aria-label", "Actions: folder Orchard")
+        page.keyboard.press("Enter")
+        expect(page.locator("#folder-rename")).to_be_focused()
+        expect(page.locator("#chat-rename, #chat-delete").first).to_be_hidden()
+        page.keyboard.press("ArrowDown")
+        expect(page.locator("#folder-remove")).to_be_focused()
+        page.keyboard.press("ArrowDown")  # around
+        page.keyboard.press("Enter")
+        field = page.locator("#folder-name input, #folder-name textarea")
+        expect(field).to_be_focused()
+        expect(field).to_have_value("Orchard")
+        assert violations(page) == []
+        page.keyboard.type(" Old <b>trees</b> ")
+        page.keyboard.press("Enter")
+        expect(names).to_have_text(["Old <b>trees</b>", "Trees"])
+        expect(page.locator("#chat-list [data-menu='Old <b>trees</b>']")).to_be_focused()
+        expect(page.locator("#chat-list [data-pick]", has_text="Pears")).to_be_hidden()
+        assert {web.app.chats.open(ids[each]).folder for each in ("Pears", "Plums")} == {"Old <b>trees</b>"}
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowUp")
+        expect(page.locator("#folder-remove")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(names).to_have_text(["Trees"])
+        expect(page.locator("#chat-list [data-pick]", has_text="Pears")).to_be_visible()
+        expect(page.locator("#chat-list [data-pick][aria-current]")).to_be_focused()
+        expect(page.locator("#chat-title")).to_contain_text("Apples")
+        page.locator("#chat-undo").click()
+        expect(names).to_have_text(["Old <b>trees</b>", "Trees"])
+        assert web.app.chats.open(ids["Apples"]).folder == ""  # the open chat has lost nothing
+        assert len(web.app.chats.open(ids["Apples"]).path()) == 2
+
+
+def test_the_open_chat_in_a_folder_goes_with_it_and_a_refusal_says_why(web: Web) -> None:
+    page = web.page
+    with chats(web, Apples="Orchard", Oaks="Trees") as ids:
+        web.menu("Orchard")
+        page.locator("#folder-rename").click()
+        field = page.locator("#folder-name input, #folder-name textarea")
+        field.fill("x" * 61)
+        page.locator("#folder-rename-now").click()
+        expect(page.locator(".toast-body", has_text="60 characters")).to_be_visible()
+        expect(page.locator("#chat-list summary > span")).to_have_text(["Orchard", "Trees"])
+        web.menu("Orchard")
+        page.locator("#folder-rename").click()
+        field.fill("Trees")  # two become one
+        page.locator("#folder-rename-now").click()
+        expect(page.locator("#chat-list summary")).to_have_text(["Trees2"])
+        web.menu(ids["Apples"])  # of a chat: its own entries again
+        expect(page.locator("#folder-rename")).to_be_hidden()
+        page.locator("#chat-pin").click()  # the open chat is at its newest revision
+        expect(page.locator("#chat-list h3").first).to_have_text("Pinned")
+        page.locator("#chat-undo").click()  # of the pin
+        expect(page.locator("#chat-list summary")).to_have_text(["Trees2"])
+        page.locator("#chat-undo").click()  # of the folder, of this chat alone: it was changed since
+        expect(page.locator("#chat-list summary > span")).to_have_text(["Orchard", "Trees"])
+
+
 def test_the_menu_is_used_with_the_keyboard(web: Web) -> None:
     page = web.page
     with chats(web, Apples="", Pears="") as ids:
@@ -169,6 +270,69 @@ def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:
         expect(page.locator("#chat-title [data-own]")).to_have_count(0)
         expect(page.locator("#own-reset")).to_be_hidden()
         until(lambda: not OwnSettings.of(app.chats.open(ids["Apples"])))
+
+
+#: Says what it was given.
+SWITCHED = "[thinks {{ enable_thinking }} {{ reasoning_effort or 'usual' }}]" + "".join(
+    ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
+     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+)  # fmt: skip
+
+
+def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
+    page, app = web.page, web.app
+
+    def choose(switch: str, value: str) -> None:
+        page.locator(f"#own-{switch} input").click()
+        page.get_by_role("option", name=value, exact=True).click()
+
+    def prompt(title: str) -> str:
+        web.ask("And?")
+        return str(app.chats.record(ids[title], app.chats.open(ids[title]).path()[-1].id).text)
+
+    with chats(web, Apples="", Pears="") as ids:
+        page.keyboard.press("Control+s")
+        choose("thinking", "off")
+        expect(page.locator("#own-what [data-pick='prompt.thinking']")).to_contain_text("Enable thinking: off")
+        choose("effort", "High")
+        expect(page.locator("#chat-title [data-own]")).to_have_attribute(
+            "title", "This chat has its own settings: Enable thinking: off, Reasoning effort: High"
+        )
+        web.tab("parameters")
+        page.get_by_role("tab", name="Instruction template", exact=True).click()
+        field = page.locator("#template-text textarea")
+        field.fill(SWITCHED)
+        expect(page.locator("#template-preview")).to_contain_text("[thinks")
+        web.tab("chat")
+        page.locator("#own-keep-templates").click()
+        expect(page.locator("#own-what [data-pick='prompt.instruction_template']")).to_be_visible()
+        assert violations(page) == []
+        web.tab("parameters")
+        expect(page.locator("#own-templates")).to_contain_text("keeps its own: Instruction template (Jinja)")
+        assert violations(page) == []
+        page.locator("#template-clear").click()
+        expect(field).to_have_value("")
+        web.tab("chat")
+        assert prompt("Apples").startswith("[thinks False high]")
+        page.locator(f'#chat-list [data-pick="{ids["Pears"]}"]').click()
+        expect(page.locator("#own-thinking input")).to_have_value("As in all chats")
+        assert "[thinks" not in prompt("Pears")
+        page.reload()
+        web.ready()
+        page.locator(f'#chat-list [data-pick="{ids["Apples"]}"]').click()
+        expect(page.locator("#chat-title")).to_contain_text("Apples")
+        page.keyboard.press("Control+s")
+        expect(page.locator("#own-thinking input")).to_have_value("off")
+        expect(page.locator("#own-effort input")).to_have_value("High")
+        page.locator("#own-what [data-pick='prompt.thinking']").click()
+        expect(page.locator("#own-thinking input")).to_have_value("As in all chats")
+        choose("effort", "As in all chats")
+        expect(page.locator("#own-what [data-pick='prompt.effort']")).to_have_count(0)
+        page.locator("#own-what [data-pick='prompt.instruction_template']").click()
+        expect(page.locator("#chat-title [data-own]")).to_have_count(0)
+        page.locator("#own-keep-templates").click()  # the fields are empty
+        expect(page.locator(".toast-body")).to_contain_text("nothing to keep")
+        assert not OwnSettings.of(app.chats.open(ids["Apples"]))
 
 
 def test_with_a_finger_on_a_narrow_page(narrow: Web) -> None:

@@ -113,6 +113,19 @@ def test_continue_goes_on_from_the_output(web: Web, prompts: list[Any]) -> None:
     assert value(web.page, "output").startswith(first)
 
 
+@pytest.mark.parametrize(("desk", "kind", "source"), [("default", "output", "input"), ("notebook",) * 3])
+def test_a_model_that_ends_at_once_says_so(web: Web, desk: str, kind: str, source: str) -> None:
+    short(web, 8)
+    web.page.locator("#knob-custom_stopping_strings textarea").fill('" Paris"')
+    web.page.locator("#knob-custom_stopping_strings textarea").press("Tab")
+    web.tab(desk)
+    write(web.page, source, GREEDY)
+    generated(web, f"{desk}-generate")
+    assert value(web.page, kind) == GREEDY
+    expect(web.page.locator(f"#{kind}-facts .warning")).to_contain_text("ended at once and added no text")
+    expect(web.page.locator(".toast-body")).to_contain_text("ended at once")
+
+
 def test_notebook_writes_takes_back_and_is_there_after_a_reload(web: Web) -> None:
     short(web, 12)
     web.tab("notebook")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from itertools import takewhile
@@ -322,9 +323,16 @@ class ChatActions(ChatDisplay):
             raise NothingToDo(tr("chat.no_messages"))
         return last.id
 
-    def undo(self, chat: ChatRef) -> Updates:
-        """Undo the last change."""
-        return self.show(self.app.chats.undo(chat.id, chat.revision))
+    def undo(self, chat: ChatRef, window: WindowState) -> Updates:
+        """Undo the last change of this chat, or of a folder if that came later."""
+        change = window.undoes_folder(chat)
+        if change is None:
+            return self.show(self.app.chats.undo(chat.id, chat.revision))
+        with suppress(NothingToDo):
+            back = self.app.folders.undo(change)
+            show_info(tr("chat.folder_back", n=back, name=change.before))
+        window.folder_change = None
+        return self.show(self.app.chats.open(chat.id))
 
     def insert_message(self, role: Role) -> Callable[[ChatRef, str], Updates]:
         """An action that adds the input's text as a message of this role."""

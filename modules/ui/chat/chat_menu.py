@@ -1,4 +1,5 @@
-"""The menu of a chat, opened in the list or in the chat's head: rename, pin, move to a folder, download, delete.
+"""The menu of a chat, opened in the list or in the chat's head: rename, pin, move to a folder, download, delete. It is
+also that of a folder (folder_menu.py): only one is open at a time.
 
 The page's script (chats.js) opens it, and knows for which chat; the services do the work.
 """
@@ -13,6 +14,7 @@ import gradio as gr
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.ui.chat.actions import ChatActions
+from modules.ui.chat.folder_menu import FolderMenu
 from modules.ui.chat.message_bar import MessageBar
 from modules.ui.chat.view import ChatRef, view_chat
 from modules.ui.chat.window_state import WindowState
@@ -47,6 +49,7 @@ class ChatMenu:
                 self._move = gr.Button(tr("chat.move"), elem_id="chat-move", size="sm")
                 self._download = FileDownload(tr("chat.download"), "chat-download")
                 self._delete = gr.Button(tr("button.delete"), elem_id="chat-delete", size="sm")
+                self._of_folder = FolderMenu(app)
             with gr.Column(elem_id="chat-renaming", elem_classes="menu-question"):
                 self._name = gr.Textbox(label=tr("chat.name"), max_lines=1, elem_id="chat-name")
                 with gr.Row(elem_classes="actions"):
@@ -60,6 +63,7 @@ class ChatMenu:
                 with gr.Row(elem_classes="actions"):
                     self._move_now = gr.Button(tr("chat.move"), variant="primary", size="sm", elem_id="chat-move-now")
                     self._no.append(gr.Button(tr("button.cancel"), size="sm"))
+            self._no.append(self._of_folder.ask())
             with gr.Column(elem_id="chat-deleting", elem_classes="menu-question"):
                 self._question = gr.HTML("")
                 with gr.Row(elem_classes="actions"):
@@ -90,6 +94,7 @@ class ChatMenu:
             then(on(triggers, actions.show_current_on_conflict(change), inputs, outputs, js=_CHANGE), None, js=_BACK)
         for button in self._no:
             on(button.click, None, js=_CLOSE)
+        self._of_folder.wire(actions, self._target, search)
         self._download.wire(self._app.archive.export_chat, [self._target], js="() => [Chats.leave()]")
         deleting = [chat, self._target, search, screen.window, *scope]
         deleted = on(self._delete_now.click, self._deleted, deleting, [*outputs, *bar.outputs], js=_DELETES)

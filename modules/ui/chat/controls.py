@@ -12,15 +12,16 @@ from typing import Any
 import gradio as gr
 
 from modules.app import App
+from modules.chat.prompt_knobs import SWITCHES, PromptKnobs
 from modules.ui.chat import styles
 from modules.ui.chat.ahead_panel import AheadPanel
 from modules.ui.chat.avatars import avatar_style
 from modules.ui.chat.own_panel import OwnPanel
 from modules.ui.chat.screen import ReplyControls
 from modules.ui.parts.events import Updates, Values, on
-from modules.ui.texts import tr
+from modules.ui.texts import knob_help, knob_label, tr
 
-_EFFORTS = ("", "low", "medium", "high")  # empty: the template's default
+_KNOBS = PromptKnobs.knobs()
 _STYLE = "(name) => { document.body.dataset.chatStyle = name; }"
 MODES = ("instruct", "chat-instruct", "chat")
 
@@ -65,12 +66,13 @@ class ChatControls:
                 info=tr("chat.system_info"),
             )  # fmt: skip
             self.thinking = gr.Checkbox(
-                True, label=tr("chat.thinking"), elem_id="thinking", interactive=False, info=tr("chat.no_thinking")
-            )
+                _KNOBS["thinking"].default, label=knob_label(_KNOBS["thinking"], "prompt"), elem_id="thinking",
+                interactive=False, info=tr("chat.no_thinking"),
+            )  # fmt: skip
             self.effort = gr.Dropdown(
-                [(tr(f"chat.effort_level.{each or 'default'}"), each) for each in _EFFORTS], value="",
-                label=tr("chat.effort"), elem_id="effort", interactive=False,
-                info=tr("chat.no_effort"),
+                [(tr(f"chat.effort_level.{each or 'default'}"), each) for each in _KNOBS["effort"].choices],
+                value=_KNOBS["effort"].default, label=knob_label(_KNOBS["effort"], "prompt"), elem_id="effort",
+                interactive=False, info=tr("chat.no_effort"),
             )  # fmt: skip
             self.your_name = gr.Textbox(settings.name1, label=tr("chat.your_name"), max_lines=1, elem_id="your-name")
             with gr.Row(elem_classes="actions"):
@@ -137,11 +139,12 @@ class ChatControls:
         templates, model = self._app.templates, self._app.models.loaded
         text = template.strip() or (templates.detect(model)[0] if model else "")
         known = templates.switches(text)
-        thinks, hard = ("enable_thinking" in known), ("reasoning_effort" in known)
-        told = tr("chat.thinking_info" if thinks else "chat.no_thinking")
+        has = {name: variable in known for name, variable in SWITCHES.items()}
         return {
-            self.thinking: gr.update(interactive=thinks, info=told),
-            self.effort: gr.update(interactive=hard, info=tr("chat.effort_info" if hard else "chat.no_effort")),
+            getattr(self, name): gr.update(
+                interactive=there, info=knob_help(_KNOBS[name], "prompt") if there else tr(f"chat.no_{name}")
+            )
+            for name, there in has.items()
         }
 
     def _restore(self, kept: Mapping[str, Any], character: str) -> Updates:

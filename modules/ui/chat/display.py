@@ -12,9 +12,10 @@ from errors import UserError
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.chat.own_settings import OwnSettings
+from modules.chat.prompt_knobs import SWITCHES
 from modules.library.demo_model import NAME as DEMO
 from modules.ui.chat.avatars import avatar_style
-from modules.ui.chat.own_panel import notice_html, own_html, own_mark
+from modules.ui.chat.own_panel import chosen_switch, notice_html, own_html, own_mark, templates_notice
 from modules.ui.chat.screen import ChatScreen, visibility
 from modules.ui.chat.view import ChatRef, chat_list_html, speaker_html, view_chat
 from modules.ui.chat.window_state import chat_scope, fitting_mode
@@ -115,6 +116,8 @@ class ChatDisplay:
             screen.own_reset: visibility(bool(own)),
             screen.own_notice: visibility(own.params is not None),
             screen.own_notice_text: notice_html(own),
+            screen.own_templates: templates_notice(own),
+            **{getattr(screen, f"own_{name}"): chosen_switch(own, name) for name in SWITCHES},
         }
 
     def _older(self, skipped: int) -> Any:

@@ -49,8 +49,11 @@ class ChatScreen:
     own_what: Any
     own_system: Any
     own_reset: Any
+    own_thinking: Any  # the menus of the switches, by the names of their knobs
+    own_effort: Any
     own_notice: Any
     own_notice_text: Any
+    own_templates: Any
     earlier: Any
     later: Any
     who: Any

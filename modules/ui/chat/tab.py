@@ -147,7 +147,9 @@ class ChatTab:
         """
         own = self.controls.own
         self.own_what, self.own_system, self.own_reset = own.what, own.system, own.reset
-        self.own_notice, self.own_notice_text = notice.row, notice.text
+        self.own_notice, self.own_notice_text, self.own_templates = notice.row, notice.text, notice.templates
+        for name, menu in own.switches.items():
+            setattr(self, f"own_{name}", menu)
         settings = self.controls.settings_from(templates, knobs)
         screen = self._screen()
         self._actions = actions = ChatActions(self._app, screen, settings)
@@ -162,7 +164,7 @@ class ChatTab:
         self._meter.wire(self.chat, self.input)
         notices = [self.welcome, self.notice, self.notice_row, self.controls.model]
         on([page.load, model_changed], actions.show_model, [self.chat], notices)
-        return own.wire(actions, notice, knobs)
+        return own.wire(actions, notice, knobs, templates)
 
     @property
     def news(self) -> News:
@@ -232,11 +234,8 @@ class ChatTab:
         on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
         self._menu.wire(actions, scope, self.search, self.bar)
-        for button, change in (
-            (self.undo, actions.undo),
-            (self.earlier, actions.swipe(-1)),
-        ):
-            on(button.click, actions.show_current_on_conflict(change), [chat], outputs)
+        on(self.undo.click, actions.show_current_on_conflict(actions.undo), [chat, self.window], outputs)
+        on(self.earlier.click, actions.show_current_on_conflict(actions.swipe(-1)), [chat], outputs)
         controls = self.controls
         on(
             controls.model.input,

@@ -277,6 +277,7 @@ def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None =
             folds=bool(info.folder) and not info.pinned,
             menu=_menu_label(info),
             pinned=info.pinned,
+            group_menu=tr("chat.folder_menu", name=info.folder) if info.folder and not info.pinned else "",
         )
         for info in sorted(infos, key=_place)
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from modules.chat.folders import FolderChange
 from modules.chat.service import ReplyUpdate
 from modules.ui.chat.view import ChatRef
 
@@ -24,7 +25,8 @@ class WindowState:
 
     `given_back`: by chat, texts to return to the input box. `stopped`: chats in which Stop was pressed for a reply that
     may not have started yet. `starting`: chats in which a reply was requested that has no text yet. `following`: chats
-    whose reply a running event shows, once for each such event.
+    whose reply a running event shows, once for each such event. `folder_change`: the last change of a folder, with the
+    chat that was open and its revision after that: Undo takes it back as long as that chat was not changed since.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,7 @@ class WindowState:
         self.stopped: set[str] = set()
         self.starting: set[str] = set()
         self.following: list[str] = []
+        self.folder_change: tuple[FolderChange, str, int] | None = None
 
     @contextmanager
     def follow(self, id: str) -> Iterator[None]:
@@ -42,6 +45,13 @@ class WindowState:
             yield
         finally:
             self.following.remove(id)
+
+    def undoes_folder(self, chat: ChatRef) -> FolderChange | None:
+        """The change of a folder that Undo takes back while this chat is shown."""
+        if self.folder_change is None:
+            return None
+        change, id, revision = self.folder_change
+        return change if (id, revision) == (chat.id, chat.revision) else None
 
     def shows(self, chat: ChatRef) -> bool:
         """Whether updates of this chat are shown. Before the first chat is opened, all are."""

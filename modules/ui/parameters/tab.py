@@ -57,6 +57,7 @@ class ParametersTab:
             with gr.Tab(tr("tab.character"), id="character-page", elem_id="character-page"):
                 self.characters = CharacterPage(app)
             with gr.Tab(tr("tab.template"), id="template-page", elem_id="template-page"):
+                self.own_notice.add_templates()
                 self.templates = TemplatePage(app, kept_templates)
 
     @property

@@ -14,11 +14,12 @@ from errors import NoModelLoaded, UserError
 from loaders.base import Model
 from modules.app import App
 from modules.chat.prompt.build import COMMAND
+from modules.chat.prompt_knobs import PromptKnobs
 from modules.generation.token_view import mark_invisible
 from modules.ui.parts.events import Updates, on, show_info
 from modules.ui.parts.file_menu import FileMenu
 from modules.ui.parts.formatting import escape
-from modules.ui.texts import tr
+from modules.ui.texts import knob_help, knob_label, tr
 
 #: The most characters of a template that stand in the empty field.
 _SHOWN = 20_000
@@ -29,6 +30,15 @@ _SAMPLE = (
     {"role": "assistant", "content": "Output"},
     {"role": "user", "content": "Input"},
 )
+
+
+def _field(name: str, value: str, elem_id: str, lines: int, placeholder: str | None = None) -> gr.Textbox:
+    """The field of a template, from its declaration. `lines`: how high it grows."""
+    knob = PromptKnobs.knobs()[name]
+    return gr.Textbox(
+        value, label=knob_label(knob, "prompt"), info=knob_help(knob, "prompt"), lines=knob.lines, max_lines=lines,
+        elem_id=elem_id, elem_classes="knob knob-str", placeholder=placeholder,
+    )  # fmt: skip
 
 
 class TemplatePage:
@@ -42,11 +52,7 @@ class TemplatePage:
             with gr.Column(elem_classes="card"):
                 self._in_use = gr.HTML("", elem_id="template-in-use", padding=False)
                 self._menu = FileMenu(app.templates, "template", "template")
-                self.instruction = gr.Textbox(
-                    "", label=tr("template.label"), lines=14, max_lines=24,
-                    elem_id="template-text", elem_classes="knob knob-str",
-                    info=tr("template.info"),
-                )  # fmt: skip
+                self.instruction = _field("instruction_template", "", "template-text", 24)
                 with gr.Row(elem_classes="actions"):
                     self._own = gr.Button(tr("template.own"), size="sm", elem_id="template-own")
                     self._clear = gr.Button(tr("template.auto"), size="sm", elem_id="template-clear")
@@ -57,16 +63,8 @@ class TemplatePage:
                     self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="template-to-negative")
             with gr.Column(elem_classes="card"):
                 self._preview = gr.HTML("", elem_id="template-preview", padding=False)
-                self._chat = gr.Textbox(
-                    settings.chat_template_str, label=tr("template.chat"), lines=5, max_lines=20,
-                    elem_id="chat-template", elem_classes="knob knob-str",
-                    info=tr("template.chat_info"),
-                )  # fmt: skip
-                self._command = gr.Textbox(
-                    settings.chat_instruct_command, label=tr("template.command"), lines=4, max_lines=12,
-                    elem_id="chat-command", elem_classes="knob knob-str", placeholder=COMMAND,
-                    info=tr("template.command_info"),
-                )  # fmt: skip
+                self._chat = _field("chat_template", settings.chat_template_str, "chat-template", 20)
+                self._command = _field("command", settings.chat_instruct_command, "chat-command", 12, COMMAND)
 
     @property
     def inputs(self) -> list[Any]:

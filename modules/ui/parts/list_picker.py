@@ -26,6 +26,7 @@ class PickerEntry:
     """One line of a list. `group` is a heading, shown when it changes; `folds`: the group can be folded.
 
     `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
+    `group_menu`: the same for the menu of a group that can be folded.
     """
 
     key: str
@@ -37,6 +38,7 @@ class PickerEntry:
     folds: bool = False
     menu: str = ""
     pinned: bool = False
+    group_menu: str = ""
 
 
 def make_picker(elem_id: str, value: str = "", elem_classes: str = "picker") -> gr.HTML:
@@ -47,25 +49,28 @@ def make_picker(elem_id: str, value: str = "", elem_classes: str = "picker") -> 
 def picker_entries(label: str, items: Iterable[PickerEntry], current: str = "", empty: str = "") -> str:
     """The HTML of a list; `empty` is the text shown if it has no entries."""
     lines: list[str] = []
-    for (group, folds), members in groupby(items, key=lambda item: (item.group, item.folds)):
+    for (group, folds, menu), members in groupby(items, key=lambda item: (item.group, item.folds, item.group_menu)):
         made = [_line(item, chosen=item.key == current) for item in members]
-        lines.append(_group(group, made, folds=folds))
+        lines.append(_group(group, made, folds=folds, menu=menu))
     if not lines:
         return f"<p class='empty'>{escape(empty)}</p>" if empty else ""
     return f"<nav aria-label='{escape(label)}'>{''.join(lines)}</nav>"
 
 
-def _group(name: str, lines: Sequence[str], *, folds: bool) -> str:
+def _group(name: str, lines: Sequence[str], *, folds: bool, menu: str) -> str:
     listed = "".join(lines)
     if folds:
         head = f"<summary><span>{escape(name)}</span><small>{len(lines)}</small></summary>"
-        return f"<details open data-folder='{escape(name)}'>{head}{listed}</details>"
+        details = f"<details open data-folder='{escape(name)}'>{head}{listed}</details>"
+        # before it: a button must not stand in a summary, and inside of what is folded it would be hidden
+        button = menu_button(name, menu, kind="folder") if menu else ""
+        return f"<div class='folder'>{button}{details}</div>"
     return f"<h3>{escape(name)}</h3>{listed}" if name else listed
 
 
-def menu_button(key: str, label: str, *, pinned: bool = False) -> str:
-    """The button that opens the menu of an entry; `label` is for screen readers."""
-    mark = " data-pinned" if pinned else ""
+def menu_button(key: str, label: str, *, pinned: bool = False, kind: str = "") -> str:
+    """The button that opens the menu of an entry, or of another `kind`; `label` is for screen readers."""
+    mark = (" data-pinned" if pinned else "") + (f" data-kind='{kind}'" if kind else "")
     return (
         f"<button type='button' class='menu' data-menu='{escape(key)}'{mark} aria-label='{escape(label)}' "
         f"title='{escape(label)}' aria-expanded='false'>⋯</button>"
