@@ -66,6 +66,13 @@ class Engine(ABC, Generic[R]):
         running = [job for job in taken if job.started]
         return running, [*(job for job in taken if not job.started), *self._queue.jobs()]
 
+    def forget(self, label: str) -> None:
+        """Do not reuse what was computed for requests of this label (loaders/labels.py).
+
+        Returns when that is so, after the running step. Raises: ModelClosed, EngineFailed.
+        """
+        self._queue.do_soon(lambda: self._forget_all_of(label)).result()
+
     def close(self) -> None:
         """End all requests with ModelClosed and wait until the thread has ended."""
         self._queue.close(ModelClosed())
@@ -95,6 +102,9 @@ class Engine(ABC, Generic[R]):
     @abstractmethod
     def _forget(self) -> None:
         """Do not reuse anything that was computed so far."""
+
+    def _forget_label(self, label: str) -> None:
+        """Do not reuse anything that was computed for this label."""
 
     def _fits(self, item: Job | R) -> bool:
         """Whether it can be computed together with the requests that have a place; not called if there are none."""
@@ -135,6 +145,7 @@ class Engine(ABC, Generic[R]):
     def _loop(self) -> None:
         try:
             while self._await_work():
+                self._queue.do_errands()
                 self._drop_cancelled()
                 self._read_grammars()
                 self._settle()
@@ -156,6 +167,11 @@ class Engine(ABC, Generic[R]):
         for item in left:
             with contextlib.suppress(Exception):
                 self._end(item, why)
+        self._queue.do_errands()  # the queue is closed, so these are the last ones
+
+    def _forget_all_of(self, label: str) -> None:
+        self._ahead.forget(label)
+        self._forget_label(label)
 
     def _await_work(self) -> bool:
         """Sleep while there is nothing to do. False if the engine is to close."""

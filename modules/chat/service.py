@@ -274,8 +274,9 @@ class ChatService:
         with self._live.held(id):
             with self._lock:
                 fresh = self._fresh.pop(id, None)
-            if fresh is None or self._store.revision(id) is not None:
-                self._store.delete(id)
+            left = fresh is None or self._store.revision(id) is not None
+            if not left or self._store.delete(id).stem != id.rpartition("/")[2]:
+                self._generator.forget(id)  # there is nothing in the trash by whose id it could be forgotten later
 
     # --- inside ---
 

@@ -147,6 +147,14 @@ class WorkAhead:
             del self._versions[conversation.id]
         self.stop(conversation.id)
 
+    def forget(self, id: str) -> None:
+        """This chat no longer exists: nothing of what was computed ahead for it is kept."""
+        self.stop(id)
+        with self._lock:
+            self._versions.pop(id, None)
+            self._costs.pop(id, None)
+        self._generator.forget(id)
+
     def take_version(self, id: str, turn: ReplySettings) -> Conversation | None:
         """Store the next version that is written, and show it; None if there is none for this chat as it is now, or
         with other settings. Raises: UserError.

@@ -215,6 +215,13 @@ class ModelManager(LoadSpecs):
             finally:
                 self._work.release()
 
+    def forget(self, label: str) -> None:
+        """Let no model, loaded or not, keep anything that was computed for this label (loaders/labels.py)."""
+        for entry in self.memory.all:
+            entry.model.forget(label)
+        for loader in self._loaders.values():  # after that: what a model was just writing is there now
+            loader.forget(label)
+
     def adopt(self, model: Model | None) -> None:
         """Make a model that was created elsewhere the loaded one, instead of all others, which are not closed."""
         self.memory.clear()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from errors import NothingToDo
+from collections.abc import Callable
+from contextlib import suppress
+
+from errors import NotFound, NothingToDo
 from modules.chat.conversation import Conversation
 from modules.chat.formats.conversation_file import dump_conversation
 from modules.chat.formats.import_export import export_jsonl, import_chat
@@ -13,8 +16,10 @@ from modules.chat.store.store import ConversationInfo, ConversationStore, scope_
 class ChatArchive:
     """The conversations of this installation as a whole. May be used from several threads."""
 
-    def __init__(self, store: ConversationStore) -> None:
+    def __init__(self, store: ConversationStore, forget: Callable[[str], None] = lambda _: None) -> None:
+        """`forget` is called with the id of a conversation that no longer exists under it."""
         self._store = store
+        self._forget = forget
 
     def around(self, id: str) -> list[ConversationInfo]:
         """The conversations of the same mode and character as this one, newest first."""
@@ -77,4 +82,24 @@ class ChatArchive:
 
     def restore(self, id: str) -> Conversation:
         """Restore a conversation from the trash. Raises: NotFound, InvalidName, Unavailable, BadFile."""
-        return self._store.open(self._store.restore(id))
+        made = self._store.restore(id)
+        if made != id:  # what is known of it would never be found again under its new id
+            self._forget(id)
+        return self._store.open(made)
+
+    def purge(self, id: str) -> None:
+        """Delete a conversation in the trash for good, with all that is known of it.
+
+        Raises: NotFound, InvalidName, Unavailable.
+        """
+        self._store.purge(id)
+        self._forget(id)
+
+    def empty_trash(self) -> int:
+        """Delete all conversations in the trash for good; returns how many. Raises: Unavailable."""
+        count = 0
+        for info in self._store.trash():
+            with suppress(NotFound):  # it was restored meanwhile
+                self.purge(info.id)
+                count += 1
+        return count
