@@ -293,11 +293,12 @@ def test_what_was_read_ahead_is_forgotten(model: Model) -> None:
 
 
 def test_a_chat_that_was_read_ahead_opens_warm(path: Path) -> None:
-    """Formerly, a version or a title that was written after the reply took the chat's state from the disk."""
+    """Formerly, what was typed or a title took the place of the chat's state, and none was written."""
     with load(path) as model:
-        say(model, words(1), A, lasting=True)
-        say(model, [*words(1), *words(5, 60)], f"{A}: version ahead", yields=True)
+        said = [token.id for token in model.generate(Request(words(1), GREEDY, 4, label=A, lasting=True))]
+        report = say(model, [*words(1), *said, *words(5, 60)], f"{A}: reading ahead", yields=True)
+        assert report.reused_tokens == 403
     with load(path) as model:
         assert model.warm_labels() == {A}
-        report = say(model, [*words(1), 5], A)
-        assert (report.reused_tokens, report.reuse_reason) == (400, "from the copy on disk")
+        report = say(model, [*words(1), *said, 5], A)
+        assert (report.reused_tokens, report.reuse_reason) == (403, "from the copy on disk")
