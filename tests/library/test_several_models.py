@@ -230,6 +230,20 @@ def test_the_end_of_a_lease_wakes_who_waits_for_it(make: Make, monkeypatch: pyte
     assert free == [True]
 
 
+def test_to_forget_reaches_every_model_and_then_every_loader(
+    make: Make, loaders: Mapping[str, type[Loader]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, told = make(2), list[tuple[str, str]]()
+    for name in ("a", "b"):
+        model: Any = models.load(name)
+        monkeypatch.setattr(model, "forget", lambda label, name=name: told.append((name, label)), raising=False)
+    for name, loader in loaders.items():
+        monkeypatch.setattr(loader, "forget", lambda label, name=name: told.append((name, label)))
+    models.forget("chat")
+    assert sorted(told[:2]) == [("a", "chat"), ("b", "chat")]
+    assert sorted(told[2:]) == [(name, "chat") for name in sorted(loaders)]
+
+
 def test_a_request_without_a_lease_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     models = make()
     model: Any = models.load("a")
