@@ -182,7 +182,7 @@ class App:
             chats=chats,
             ahead=ahead,
             edits=ConversationEdits(chats, store),
-            archive=ChatArchive(store, forget=ahead.forget),
+            archive=ChatArchive(store, forget=ahead.forget, warm=generator.warm_labels),
             phrases=PhraseMeter(store),
             perplexity=PerplexityManager(
                 models, PerplexityTexts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")

@@ -32,6 +32,7 @@ _STARTING = "starting a process for it"
 _PATIENCE = 60.0  # seconds until a started process must have sent a message: Python itself must start
 _LOOK = 0.1  # seconds between two checks for cancellation of a load
 _STEP = 10.0  # seconds that a caller waits until an engine has something done between two steps
+_GLANCE = 0.05  # seconds for what is only a hint
 _SHORT = 0.5  # seconds that the page waits for the queue: it asks again soon
 
 
@@ -170,7 +171,7 @@ class ProcessModel(Model):
 
     def warm_labels(self) -> frozenset[str]:
         with contextlib.suppress(UserError, TimeoutError):
-            self._warm = self._process.call("warm_labels", seconds=_SHORT)
+            self._warm = self._process.call("warm_labels", seconds=_GLANCE)
         return self._warm
 
     def warning(self) -> str:

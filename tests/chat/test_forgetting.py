@@ -29,7 +29,7 @@ def forgotten(home: House) -> list[str]:
 
 @pytest.fixture
 def archive(home: House) -> ChatArchive:
-    return ChatArchive(home.store, WorkAhead(home.chats, home.store, home.generator).forget)
+    return ChatArchive(home.store, forget=WorkAhead(home.chats, home.store, home.generator).forget)
 
 
 def asked(home: House, text: str = "Capital of France?") -> str:
@@ -68,6 +68,18 @@ def test_all_of_the_trash_is_forgotten(home: House, archive: ChatArchive) -> Non
     assert archive.empty_trash() == 0
     assert home.said(kept)
     assert len(left(home)) == 2
+
+
+def test_the_lists_say_which_chats_are_warm(home: House) -> None:
+    archive = ChatArchive(home.store, warm=home.generator.warm_labels)
+    one, two = asked(home), asked(home)
+    model = home.models.loaded
+    assert isinstance(model, FakeModel)
+    model.warm = {one, f"{two}: reading ahead"}
+    for infos in (archive.around(one), archive.everything()):
+        assert {info.id: info.warm for info in infos} == {one: True, two: False}
+    home.models.loaded = None
+    assert not any(info.warm for info in archive.everything())
 
 
 def test_a_chat_without_a_file_is_forgotten_at_once(home: House) -> None:

@@ -183,6 +183,28 @@ def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
     expect(page.locator("#chat-list [data-pick]")).to_have_count(count)
 
 
+def test_the_trash_is_emptied_after_a_question(web: Web) -> None:
+    page, archive = web.page, web.app.archive
+    web.new_chat()
+    web.ask(OTHER)
+    count = len(archive.trash()) + 1
+    web.menu()
+    page.locator("#chat-delete").click()
+    page.locator("#chat-delete-now").click()
+    page.locator("#chat-files button").first.click()
+    expect(page.locator("#chat-trash [data-pick]")).to_have_count(count)
+    page.locator("#chat-empty-trash").click()
+    expect(page.locator("#chat-emptying")).to_contain_text("for good")
+    page.locator("#chat-emptying button", has_text="Cancel").click()
+    expect(page.locator("#chat-emptying")).to_be_hidden()
+    assert len(archive.trash()) == count
+    page.locator("#chat-empty-trash").click()
+    page.locator("#chat-empty-now").click()
+    expect(page.locator("#chat-trash")).to_contain_text("empty")
+    expect(page.locator("#chat-empty-trash")).to_be_hidden()
+    assert not archive.trash()
+
+
 @pytest.fixture
 def phone(slow: Web, chromium: Browser) -> Iterator[Web]:
     """Another device: its browser shares nothing with the first one."""

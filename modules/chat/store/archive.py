@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 
 from errors import NotFound, NothingToDo
 from modules.chat.conversation import Conversation
@@ -16,18 +17,27 @@ from modules.chat.store.store import ConversationInfo, ConversationStore, scope_
 class ChatArchive:
     """The conversations of this installation as a whole. May be used from several threads."""
 
-    def __init__(self, store: ConversationStore, forget: Callable[[str], None] = lambda _: None) -> None:
-        """`forget` is called with the id of a conversation that no longer exists under it."""
+    def __init__(
+        self,
+        store: ConversationStore,
+        *,
+        forget: Callable[[str], None] = lambda _: None,
+        warm: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """`forget` is called with the id of a conversation that no longer exists under it. `warm` returns the ids of
+        those whose state a model has kept.
+        """
         self._store = store
         self._forget = forget
+        self._warm = warm
 
     def around(self, id: str) -> list[ConversationInfo]:
         """The conversations of the same mode and character as this one, newest first."""
-        return self._store.list(id.rpartition("/")[0])
+        return self._marked(self._store.list(id.rpartition("/")[0]))
 
     def everything(self) -> list[ConversationInfo]:
         """All conversations, newest first."""
-        return self._store.everything()
+        return self._marked(self._store.everything())
 
     def count(self) -> int:
         """How many conversations there are, of all modes and characters."""
@@ -103,3 +113,9 @@ class ChatArchive:
                 self.purge(info.id)
                 count += 1
         return count
+
+    # --- inside ---
+
+    def _marked(self, infos: list[ConversationInfo]) -> list[ConversationInfo]:
+        warm = self._warm()
+        return [replace(info, warm=True) if info.id in warm else info for info in infos]

@@ -41,7 +41,9 @@ _NOT_IN_TRASH = "This conversation is no longer in the trash."
 
 @dataclass(frozen=True)
 class ConversationInfo:
-    """A conversation as listed. `problem` says why its file cannot be read."""
+    """A conversation as listed. `problem` says why its file cannot be read. `warm`: a model has kept its state, so its
+    next reply begins without reading it again.
+    """
 
     id: str
     title: str
@@ -50,6 +52,7 @@ class ConversationInfo:
     problem: str | None = None
     pinned: bool = False
     folder: str = ""
+    warm: bool = False
 
 
 def scope_of(mode: str, character: str) -> str:

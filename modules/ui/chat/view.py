@@ -53,6 +53,8 @@ class ChatInfo(Protocol):
     def pinned(self) -> bool: ...
     @property
     def folder(self) -> str: ...
+    @property
+    def warm(self) -> bool: ...
 
 
 class FoundChat(Protocol):
@@ -277,6 +279,7 @@ def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None =
             folds=bool(info.folder) and not info.pinned,
             menu=_menu_label(info),
             pinned=info.pinned,
+            mark=tr("chat.warm") if info.warm else "",
         )
         for info in sorted(infos, key=_place)
     ]

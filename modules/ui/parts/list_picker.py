@@ -25,7 +25,8 @@ element.addEventListener('click', (event) => {
 class PickerEntry:
     """One line of a list. `group` is a heading, shown when it changes; `folds`: the group can be folded.
 
-    `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
+    `mark` is what a small dot after the title means; "" for none. `menu` is what screen readers say of the button that
+    opens the entry's menu; "" for none. `pinned` is for the menu.
     """
 
     key: str
@@ -33,6 +34,7 @@ class PickerEntry:
     detail: str = ""
     group: str = ""
     badge: str = ""
+    mark: str = ""
     disabled: bool = False
     folds: bool = False
     menu: str = ""
@@ -77,6 +79,8 @@ def _line(item: PickerEntry, *, chosen: bool) -> str:
     disabled = " disabled" if item.disabled else ""
     detail = f"<small>{escape(item.detail)}</small>" if item.detail else ""
     badge = f"<em>{escape(item.badge)}</em>" if item.badge else ""
+    if item.mark:
+        badge += f"<i class='mark' role='img' aria-label='{escape(item.mark)}' title='{escape(item.mark)}'></i>"
     line = (
         f"<button type='button' data-pick='{escape(item.key)}'{current}{disabled}>"
         f"<span>{escape(item.title)}</span>{badge}{detail}</button>"
