@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.figure import Figure, Side, write
 from bench.llama_programs import free_port
 from bench.one_stream import model_file
 from errors import UserError
@@ -97,8 +98,8 @@ def readable(file: Path) -> bool:
         return False
 
 
-def measure(kills: int) -> list[str]:
-    """The figures, each as a sentence."""
+def measure(kills: int) -> tuple[list[Figure], str]:
+    """The figures, and a note."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         given = ["--nowebui", "--api-port", str(port), "--user-data-dir", folder]
@@ -120,12 +121,12 @@ def measure(kills: int) -> list[str]:
                 silent += not answered(port)
                 time.sleep(0.02)
             kept_waiting.append(time.monotonic() - killed)
-            if number == kills // 10:  # imports and caches of the first replies are loaded
+            if (number + 1) % max(kills // 10, 1) == 0:  # the first: imports and caches of the first replies are loaded
                 memory.append(own.memory_info().rss)
         streams.over.set()
         for thread in streams.threads:
             thread.join(120)
-        whole = streams.whole
+        whole, cut = streams.whole, streams.cut
         streams.api()  # the next reply must work without help
         streams.chat()
         memory.append(own.memory_info().rss)
@@ -134,17 +135,27 @@ def measure(kills: int) -> list[str]:
         served.close()
         app.close()
     back = sorted(kept_waiting)[len(kept_waiting) // 2]
-    growth = memory[-1] / memory[0] - 1
-    return [
-        f"{kills} kills: {streams.cut} replies cut, {whole} whole, {len(streams.wrong)} wrong {streams.wrong[:3]}",
-        f"{silent} requests not answered meanwhile; {damaged} of {len(files)} chat files damaged",
-        f"the model is back after {back:.1f} s (median); the server's memory grew by {growth:.1%}",
+    later, early = Side("at the end", [memory[-1] / 1e6]), Side("after a tenth of the kills", [memory[0] / 1e6])
+    kept, cut_off = Side("kept, with what had come", [cut - len(streams.wrong)]), Side("cut", [cut])
+    readable_files, all_files = Side("readable", [len(files) - damaged]), Side("all", [len(files)])
+    figures = [
+        Figure("memory", "the server's memory", "MB", later, early, 1.05, at_most=True),
+        Figure("kept", "replies that were being written", "", kept, cut_off, 1.0),
+        Figure("files", "chat files", "", readable_files, all_files, 1.0),
     ]
+    sizes = ", ".join(f"{size / 1e6:.1f}" for size in memory)
+    return figures, (
+        f"{kills} kills: {cut:,} replies cut, {whole:,} whole, {len(streams.wrong)} wrong {streams.wrong[:3]}; "
+        f"{silent} requests not answered meanwhile. The model is back after {back:.1f} s (median). The server's memory "
+        f"after each tenth of the kills, and at the end: {sizes} MB."
+    )
 
 
 def main(kills: int = KILLS) -> None:
-    for line in measure(kills):
-        print(line)
+    figures, notes = measure(kills)
+    print(*(figure.row() for figure in figures), notes, sep="\n")
+    if kills == KILLS:
+        write("kills", figures, notes)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Switches between two models by API requests that name them: no memory leak, and no reply from the wrong model.
 
 Four clients request one of two small models of the tests' zoo at random; only one fits at a time. Each reply is
-compared with that model's own. `python -m bench.swaps 100` stops after 100 loads and writes nothing.
+compared with that model's own. `python -m bench swaps` takes half an hour; `python -m bench.swaps 100` stops after 100
+loads and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from bench.figure import Figure, Side, write
 from bench.llama_programs import free_port
 from modules.api import launch
 from modules.app import App
@@ -39,8 +41,8 @@ def ask(port: int, model: str) -> tuple[str, str]:
     return answer["choices"][0]["text"], answer["model"]
 
 
-def measure(swaps: int) -> list[str]:
-    """The figures, each as a sentence."""
+def measure(swaps: int) -> tuple[list[Figure], str]:
+    """The figures, and a note."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "models").mkdir()
@@ -83,16 +85,23 @@ def measure(swaps: int) -> list[str]:
         children = len(own.children(recursive=True))
         served.close()
         app.close()
-    return [
-        f"{loads} loads, {replies} replies of {CLIENTS} clients in {took:.0f} s: {len(wrong)} wrong {wrong[:2]}",
-        f"the server's memory: {memory[0] / 1e6:.0f} MB, at the end {memory[-1] / memory[0] - 1:+.1%}; "
-        f"{children} processes of its own",
+    later, early = Side("at the end", [memory[-1] / 1e6]), Side("after a fifth of the loads", [memory[0] / 1e6])
+    right, all_of_them = Side("those of the model that was asked", [replies - len(wrong)]), Side("all", [replies])
+    figures = [
+        Figure("memory", "the server's memory", "MB", later, early, 1.05, at_most=True),
+        Figure("right", "replies", "", right, all_of_them, 1.0),
     ]
+    return figures, (
+        f"{loads:,} loads, {replies:,} replies of {CLIENTS} clients in {took:.0f} s: {len(wrong)} wrong {wrong[:2]}. "
+        f"The server had {children} processes of its own at the end."
+    )
 
 
 def main(swaps: int = SWAPS) -> None:
-    for line in measure(swaps):
-        print(line)
+    figures, notes = measure(swaps)
+    print(*(figure.row() for figure in figures), notes, sep="\n")
+    if swaps == SWAPS:
+        write("swaps", figures, notes)
 
 
 if __name__ == "__main__":

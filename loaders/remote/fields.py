@@ -18,6 +18,7 @@ from loaders import safe_json
 from loaders.base import Request
 from loaders.list_parsing import parse_quoted_strings, parse_token_ids
 from loaders.params import SamplingParams
+from loaders.remote.gbnf_schemas import has_insertions, write_schemas_as_rules
 from loaders.sampling.chain import sampler_order
 from loaders.sampling.temperature import is_greedy
 
@@ -31,9 +32,8 @@ _LLAMA_STEPS = {
     "top_p": "top_p", "typical_p": "typ_p", "min_p": "min_p", "xtc": "xtc",
 }  # fmt: skip
 
-#: Grammars with what only our own matcher reads: a JSON schema as the whole grammar, and inside one.
+#: A JSON schema as the whole grammar.
 _SCHEMA = re.compile(r"root\s*::=\s*%json\s*(\{.*\})", re.DOTALL)
-_INSERTED = re.compile(r"%(json|text)\s*\{")
 
 Body = dict[str, Any]
 
@@ -180,18 +180,24 @@ def _openai(request: Request, prompt: str | list[int], model: str) -> Body:
 
 
 def _form(params: SamplingParams, server: str, grammar: Callable[[str], Body], schema: Callable[[Any], Body]) -> Body:
-    """The form that the reply must have: a JSON schema by itself, or a GBNF grammar. Raises: Unsupported."""
+    """The form that the reply must have: a JSON schema by itself, or a GBNF grammar, also where schemas stand in one.
+
+    Raises: Unsupported.
+    """
     text = params.grammar_string.strip()
     if not text:
         return {}
     if alone := _SCHEMA.fullmatch(text):
         with contextlib.suppress(ValueError):
             return schema(safe_json.loads(alone[1]))
-    if _INSERTED.search(text):
-        raise Unsupported(
-            f"{server} cannot follow a form that combines text and JSON schemas, as a forced tool call does. Leave the "
-            'choice of tools to the model (tool_choice "auto").'
-        )
+    if has_insertions(text):
+        try:
+            text = write_schemas_as_rules(text)
+        except ValueError as error:
+            raise Unsupported(
+                f"{server} cannot follow the form of this forced tool call: {error}. Leave the choice of tools to the "
+                'model (tool_choice "auto").'
+            ) from None
     return grammar(text)
 
 

@@ -45,7 +45,7 @@ class Settings(Knobs):
         help="The instruction around the dialogue in chat-instruct mode. Empty: the default one.",
     )  # fmt: skip
     read_ahead: bool = knob(
-        False,
+        True,
         group="ahead",
         label="Read ahead",
         help="Read a chat and what is typed so far before the message is sent, while the model has nothing else to do.",

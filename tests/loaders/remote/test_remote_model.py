@@ -225,7 +225,7 @@ def test_an_estimate_gives_every_text_back(connect: Open) -> None:
         assert not model.supports("tokens")
 
 
-def test_a_json_schema_is_sent_as_one_and_a_mixed_form_refused(connect: Open) -> None:
+def test_a_json_schema_is_sent_as_one_and_a_mixed_form_as_a_grammar(connect: Open) -> None:
     with ScriptedServer() as server:
         model = connect(server)
         text_of(model, ask(model, params=SamplingParams(grammar_string='root ::= %json {"type": "object"}\n')))
@@ -233,8 +233,10 @@ def test_a_json_schema_is_sent_as_one_and_a_mixed_form_refused(connect: Open) ->
         assert "grammar" not in server.bodies[-1]
         text_of(model, ask(model, params=SamplingParams(grammar_string='root ::= "a"')))
         assert server.bodies[-1]["grammar"] == 'root ::= "a"'
-        with pytest.raises(Unsupported):
-            model.generate(ask(model, params=SamplingParams(grammar_string='root ::= "x" %json {}\n')))
+        text_of(model, ask(model, params=SamplingParams(grammar_string='root ::= "x" %json {"type": "null"}\n')))
+        assert server.bodies[-1]["grammar"].startswith('root ::= "x" schema1\n')
+        with pytest.raises(Unsupported, match="no text up to a mark"):
+            model.generate(ask(model, params=SamplingParams(grammar_string='root ::= "x" %text {"end": "."}\n')))
 
 
 # --- ends ---
