@@ -62,6 +62,20 @@ def test_what_is_sent_while_a_reply_grows_stays_in_the_box(slow: Web) -> None:
     expect(page.locator("#column .user-row")).to_have_count(2)
 
 
+def test_what_is_typed_elsewhere_while_a_reply_grows_stays(slow: Web) -> None:
+    """The answers of a reply are differences from each other, and the last of them shows the whole chat."""
+    page = slow.page
+    begin(slow, LONG)
+    page.keyboard.press("Control+s")
+    field = page.locator("#own-system textarea")
+    field.fill("Be brief.")
+    field.press_sequentially(" Please.")
+    page.locator("#stop").click()
+    slow.done()
+    expect(page.locator("#reply-facts")).to_contain_text("stopped")
+    expect(field).to_have_value("Be brief. Please.")
+
+
 def test_another_chat_is_talked_in_while_a_reply_grows(slow: Web) -> None:
     page, chats = slow.page, slow.app.chats
     begin(slow, LONG)
