@@ -32,7 +32,7 @@ _STARTING = "starting a process for it"
 _PATIENCE = 60.0  # seconds until a started process must have sent a message: Python itself must start
 _LOOK = 0.1  # seconds between two checks for cancellation of a load
 _STEP = 10.0  # seconds that a caller waits until an engine has something done between two steps
-_GLANCE = 0.05  # seconds for what is only a hint
+_GLANCE = 0.2  # seconds for what is only a hint
 _SHORT = 0.5  # seconds that the page waits for the queue: it asks again soon
 
 
