@@ -272,6 +272,7 @@ def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None =
         PickerEntry(
             info.id,
             info.title or tr("chat.untitled"),
+            mark=tr("chat.warm") if info.warm else "",
             detail=info.problem
             or join_facts(_scope_name(info.id) if scopes else "", info.folder if info.pinned else ""),
             group=_group_name(info, now),
@@ -279,7 +280,6 @@ def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None =
             folds=bool(info.folder) and not info.pinned,
             menu=_menu_label(info),
             pinned=info.pinned,
-            mark=tr("chat.warm") if info.warm else "",
         )
         for info in sorted(infos, key=_place)
     ]

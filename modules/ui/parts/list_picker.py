@@ -23,18 +23,19 @@ element.addEventListener('click', (event) => {
 
 @dataclass(frozen=True)
 class PickerEntry:
-    """One line of a list. `group` is a heading, shown when it changes; `folds`: the group can be folded.
+    """One line of a list; `mark` is what a small dot after its title means, "" for none.
 
-    `mark` is what a small dot after the title means; "" for none. `menu` is what screen readers say of the button that
-    opens the entry's menu; "" for none. `pinned` is for the menu.
+    `group` is a heading, shown when it changes; `folds`: the group can be folded.
+
+    `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
     """
 
     key: str
     title: str
+    mark: str = ""
     detail: str = ""
     group: str = ""
     badge: str = ""
-    mark: str = ""
     disabled: bool = False
     folds: bool = False
     menu: str = ""
