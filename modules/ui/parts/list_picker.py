@@ -26,16 +26,15 @@ class PickerEntry:
     """One line of a list; `mark` is what a small dot after its title means, "" for none.
 
     `group` is a heading, shown when it changes; `folds`: the group can be folded.
-
     `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
     """
 
     key: str
     title: str
-    mark: str = ""
     detail: str = ""
     group: str = ""
     badge: str = ""
+    mark: str = ""
     disabled: bool = False
     folds: bool = False
     menu: str = ""
