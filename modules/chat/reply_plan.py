@@ -56,7 +56,8 @@ class ReplyPlan:
         **how: Any,
     ) -> Reply:
         """The reply, which writes the stream's text into this message; `how` as in Reply."""
-        live.message_id, live.read = message.id, lambda: message.text
+        live.message_id = message.id
+        live.read = lambda: message.text
         live.attach(stream)
         prompt, turn = self.prompt, self.turn
         return Reply(

@@ -22,7 +22,7 @@ class ChatArchive:
         store: ConversationStore,
         *,
         forget: Callable[[str], None] = lambda _: None,
-        warm: Callable[[], Collection[str]] = tuple,
+        warm: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
         """`forget` is called with the id of a conversation that no longer exists under it. `warm` returns the ids of
         those whose state a model has kept.

@@ -414,8 +414,8 @@ def test_the_queue_can_be_looked_at_while_requests_begin(connect: Open) -> None:
                     threads.append(thread)
                     yield each
 
-        model._running, begun, threads = Growing(), [], list[threading.Thread]()
-        begun += [model.generate(Request(encode("abc"))) for _ in range(2)]
+        model._running, threads = Growing(), list[threading.Thread]()
+        begun = [model.generate(Request(encode("abc"))) for _ in range(2)]
         assert len(model.queue()) == 2
         for each in threads:
             each.join(60)
