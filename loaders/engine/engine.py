@@ -77,7 +77,7 @@ class Engine(ABC, Generic[R]):
 
         Returns when that is so, after the running step. Raises: ModelClosed, EngineFailed.
         """
-        self._queue.do_soon(lambda: self._forget_all_of(label)).result()
+        self._queue.call_soon(lambda: self._forget_all_of(label)).result()
 
     def close(self) -> None:
         """End all requests with ModelClosed and wait until the thread has ended."""
@@ -154,7 +154,7 @@ class Engine(ABC, Generic[R]):
     def _loop(self) -> None:
         try:
             while self._await_work():
-                self._queue.do_errands()
+                self._queue.run_calls()
                 self._drop_cancelled()
                 self._read_grammars()
                 self._settle()
@@ -176,7 +176,7 @@ class Engine(ABC, Generic[R]):
         for item in left:
             with contextlib.suppress(Exception):
                 self._end(item, why)
-        self._queue.do_errands()  # the queue is closed, so these are the last ones
+        self._queue.run_calls()  # the queue is closed, so these are the last ones
 
     def _forget_all_of(self, label: str) -> None:
         self._ahead.forget(label)

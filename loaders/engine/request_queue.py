@@ -33,7 +33,7 @@ class RequestQueue(Generic[T]):
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._yielding: deque[T] = deque()
-        self._errands: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._changed = threading.Condition()
         self._closed: UserError | None = None
 
@@ -48,20 +48,20 @@ class RequestQueue(Generic[T]):
             (self._yielding if item.job.request.yields else self._items).append(item)
             self._changed.notify()
 
-    def do_soon(self, do: Callable[[], None]) -> Future[None]:
+    def call_soon(self, do: Callable[[], None]) -> Future[None]:
         """Have something short done between two steps, whatever runs or waits. Raises: the reason given to `close`."""
         done: Future[None] = Future()
         with self._changed:
             if self._closed:
                 raise self._closed
-            self._errands.append((do, done))
+            self._calls.append((do, done))
             self._changed.notify()
         return done
 
-    def do_errands(self) -> None:
-        """Do what was asked for by `do_soon`; errors go to who asked."""
-        while self._errands:  # empty at nearly every step
-            do, done = self._errands.popleft()
+    def run_calls(self) -> None:
+        """Do what was asked for by `call_soon`; errors go to who asked."""
+        while self._calls:  # empty at nearly every step
+            do, done = self._calls.popleft()
             try:
                 do()
             except Exception as error:
@@ -139,10 +139,10 @@ class RequestQueue(Generic[T]):
             return [item.job for item in self._items]
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Sleep until there is an entry or an errand, or the queue is closed; at most this long. Whether that is so."""
+        """Sleep until there is an entry or a call, or the queue is closed; at most this long. Whether that is so."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: bool(self._items or self._yielding or self._errands or self._closed), seconds
+                lambda: bool(self._items or self._yielding or self._calls or self._closed), seconds
             )
 
     @property

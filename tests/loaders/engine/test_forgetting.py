@@ -64,7 +64,7 @@ def test_a_sleeping_engine_wakes_for_it(under_test: EngineUnderTest) -> None:
 def test_who_waits_when_it_is_closed_waits_no_longer(under_test: EngineUnderTest) -> None:
     streams = under_test.fill()
     thread, results = in_thread(lambda: under_test.model.forget("chat"))
-    under_test.wait_for(lambda: bool(under_test.engine._queue._errands))
+    under_test.wait_for(lambda: bool(under_test.engine._queue._calls))
     under_test.model.close()
     thread.join(HANG)
     assert results == [None]
