@@ -83,8 +83,12 @@ class SpinControl:
         if self._use is None:
             return
         self._next = self._clock() + INTERVAL
-        if self._use.others() > self._free + SPARE or self._use.runnable() - 1 > self._free + beside:
+        before = self._use.others() > self._free + SPARE
+        if self._use.runnable() - 1 > self._free + beside:
             self._shorten()
+        elif before:  # during the rest: that may be over, so one calm moment is enough
+            self._shorten()
+            self._calm, self._next = CALM - 1, self._clock() + SHORTEST
 
     def adapt(self) -> None:
         """Call before each step."""

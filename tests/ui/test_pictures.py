@@ -77,5 +77,6 @@ def test_samplers(wide: Web) -> None:
 def test_tab(wide: Web, tab: str) -> None:
     wide.tab(tab)
     wide.page.wait_for_timeout(2500)
-    column = {"x": 360, "y": 0, "width": 1080, "height": 900}  # without the list of models, which names a test's folder
+    # without the list of models, which names a test's folder
+    column = {"x": 360, "y": 48, "width": 1080, "height": 852}
     wide.page.screenshot(path=PICTURES / f"{tab}.png", clip=column if tab == "model" else None)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loaders.llamacpp import openmp, spinning
-from loaders.llamacpp.spinning import CALM, INTERVAL, CpuUse, SpinControl
+from loaders.llamacpp.spinning import CALM, INTERVAL, SHORTEST, CpuUse, SpinControl
 
 
 class Machine:
@@ -100,6 +100,21 @@ def test_what_happened_meanwhile_counts_at_the_beginning(pools: list[int]) -> No
     spins.begin()
     assert spins.short
     spins.rest()
+    assert not pools
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_what_was_used_during_a_rest_is_over_after_one_calm_moment(pools: list[int], over: bool) -> None:
+    machine = Machine()
+    spins = control(machine)
+    machine.busy = 4.0
+    spins.begin()
+    assert spins.short
+    machine.busy = 0.0 if over else 1.0
+    assert step(machine, spins, SHORTEST) is not over
+    if not over:  # from then on as ever
+        machine.busy = 0.0
+        assert [step(machine, spins) for _ in range(CALM)] == [*[True] * (CALM - 1), False]
     assert not pools
 
 
