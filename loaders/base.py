@@ -273,6 +273,18 @@ class Model(ABC):
         if loras:
             raise Unsupported(self.unsupported.get("lora", f"{self.loader} does not support LoRA adapters."))
 
+    def forget(self, label: str) -> None:
+        """Keep nothing that was computed for requests of this label (loaders/labels.py), in memory or on disk.
+
+        Their results stay the same, only later. Returns after the running step; what a request of this label still
+        uses goes when that ends. From any thread; does not raise.
+        """
+        del label
+
+    def warm_labels(self) -> frozenset[str]:
+        """The labels of requests whose state is kept: one that continues them begins without reading them again."""
+        return frozenset()
+
     def warning(self) -> str:
         """A short warning when its device is almost full, else empty."""
         return ""
@@ -350,6 +362,11 @@ class Loader(ABC):
         """
         del path, options, cards
         return None
+
+    @classmethod
+    def forget(cls, label: str) -> None:
+        """Delete what models of this loader have kept on disk for this label, also those that are not loaded now."""
+        del label
 
     @classmethod
     @abstractmethod

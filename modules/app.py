@@ -140,6 +140,7 @@ class App:
         characters = Characters(paths)
         store = ConversationStore(paths)
         chats = ChatService(store, characters, templates, generator)
+        ahead = WorkAhead(chats, store, generator)
         drafts = Drafts(paths.logs / "drafts")
         components: dict[str, Any] = {}
         given = {**launch.server.model_dump(), **launch.load_options}
@@ -181,10 +182,10 @@ class App:
             user_profile=UserProfile(paths),
             chat_prompts=ChatPromptBuilder(templates, characters, generator),
             chats=chats,
-            ahead=WorkAhead(chats, store, generator),
+            ahead=ahead,
             edits=ConversationEdits(chats, store),
             folders=ChatFolders(chats, store),
-            archive=ChatArchive(store),
+            archive=ChatArchive(store, forget=ahead.forget, warm=generator.warm_labels),
             phrases=PhraseMeter(store),
             perplexity=PerplexityManager(
                 models, PerplexityTexts(paths.training / "datasets"), Evaluations(paths.logs / "evaluations.csv")

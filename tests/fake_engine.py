@@ -166,6 +166,8 @@ class FakeModel(Model):
         self.release = threading.Event()
         self.closed = False
         self.requests: list[Request] = []
+        self.forgotten: list[str] = []  # labels
+        self.warm: set[str] = set()  # labels
         self.streams: list[FakeStream] = []
 
     def generate(self, request: Request) -> FakeStream:
@@ -209,6 +211,13 @@ class FakeModel(Model):
             for i, (s, r) in enumerate(live)
         ]
 
+    def forget(self, label: str) -> None:
+        self.forgotten.append(label)
+        self.warm.discard(label)
+
+    def warm_labels(self) -> frozenset[str]:
+        return frozenset(self.warm)
+
     def close(self) -> None:
         self.closed = self.tokenizer.closed = True
 
@@ -250,3 +259,7 @@ class FakeModels:
         if self.loaded is None:
             raise NoModelLoaded
         return self.loaded
+
+    def forget(self, label: str) -> None:
+        if self.loaded:
+            self.loaded.forget(label)

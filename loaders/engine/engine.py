@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -24,6 +25,7 @@ from loaders.engine.read_ahead import ReadAhead
 from loaders.engine.request_queue import RequestQueue
 from loaders.grammar.matcher import GrammarEngine
 from loaders.job import EngineTask, Job
+from loaders.labels import is_of
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 GRACE, NAP = 0.01, 0.05
 #: Seconds without requests after which there is time for other work.
 IDLE = 5.0
+#: How many requests are remembered by their labels: more than any cache holds.
+_LABELS = 4096
 
 R = TypeVar("R", bound=ActiveRequest)
 
@@ -52,6 +56,8 @@ class Engine(ABC, Generic[R]):
         self._slow: GrammarWaitList[R] = GrammarWaitList(self._queue)
         self._last = ""  # the client that got the last place
         self._ahead = ReadAhead()
+        self._labels: deque[str] = deque(maxlen=_LABELS)  # of requests that got a place
+        self._doomed = False  # whether what was computed is to be forgotten as soon as nothing uses it
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     # --- any thread ---
@@ -65,6 +71,13 @@ class Engine(ABC, Generic[R]):
         taken = [run.job for run in (*self._runs, *self._slow.requests)]
         running = [job for job in taken if job.started]
         return running, [*(job for job in taken if not job.started), *self._queue.jobs()]
+
+    def forget(self, label: str) -> None:
+        """Do not reuse what was computed for requests of this label (loaders/labels.py).
+
+        Returns when that is so, after the running step. Raises: ModelClosed, EngineFailed.
+        """
+        self._queue.call_soon(lambda: self._forget_all_of(label)).result()
 
     def close(self) -> None:
         """End all requests with ModelClosed and wait until the thread has ended."""
@@ -95,6 +108,12 @@ class Engine(ABC, Generic[R]):
     @abstractmethod
     def _forget(self) -> None:
         """Do not reuse anything that was computed so far."""
+
+    def _forget_label(self, label: str) -> None:
+        """Do not reuse anything that was computed for this label: nothing at all, unless an engine knows what it is."""
+        if any(is_of(each, label) for each in self._labels):
+            self._labels.clear()
+            self._doomed = True
 
     def _fits(self, item: Job | R) -> bool:
         """Whether it can be computed together with the requests that have a place; not called if there are none."""
@@ -135,6 +154,7 @@ class Engine(ABC, Generic[R]):
     def _loop(self) -> None:
         try:
             while self._await_work():
+                self._queue.run_calls()
                 self._drop_cancelled()
                 self._read_grammars()
                 self._settle()
@@ -156,10 +176,22 @@ class Engine(ABC, Generic[R]):
         for item in left:
             with contextlib.suppress(Exception):
                 self._end(item, why)
+        self._queue.run_calls()  # the queue is closed, so these are the last ones
+
+    def _forget_all_of(self, label: str) -> None:
+        self._ahead.forget(label)
+        self._forget_label(label)
+        self._drop_doomed()
+
+    def _drop_doomed(self) -> None:
+        if self._doomed and not self._runs and not self._slow.requests:
+            self._doomed = False
+            self._forget()
 
     def _await_work(self) -> bool:
         """Sleep while there is nothing to do. False if the engine is to close."""
         if not self._runs and not self._slow.requests:
+            self._drop_doomed()
             self._rest()
         return self._queue.closed is None
 
@@ -248,6 +280,7 @@ class Engine(ABC, Generic[R]):
             if not isinstance(error, Exception):
                 raise
             return False
+        self._labels.append(item.job.request.label)
         item.turn = 0
         self._runs.append(item)
         return True

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken
+from errors import Cancelled, EmptyPrompt, EngineFailed, InvalidInput, InvalidToken, ModelClosed
 from loaders.base import Finish, Model, QueueEntry, Request, TokenStream
 from loaders.engine.engine import Engine
 from loaders.job import EngineTask, Job, LogitsRequest, ScoreRequest
@@ -84,6 +85,10 @@ class QueuedModel(Model):
             )
             for place, job in [*((0, job) for job in running), *enumerate(waiting, 1)]
         ]
+
+    def forget(self, label: str) -> None:
+        with suppress(ModelClosed, EngineFailed):  # then nothing is left
+            self._engine.forget(label)
 
     def _between_requests(self, do: Callable[[], None], label: str) -> None:
         """Do something on the engine's thread: after what was asked before, and before what is asked later.

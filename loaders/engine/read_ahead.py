@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from loaders.job import Job
+from loaders.labels import is_of
 from loaders.prefix import common_prefix
 
 #: The texts that are remembered: a few chats in which somebody types.
@@ -22,6 +23,7 @@ class _Text:
 
     ids: list[int]
     start: int
+    label: str
 
 
 class ReadAhead:
@@ -37,7 +39,7 @@ class ReadAhead:
         if job.request.yields:
             if job.started and not job.first_token:
                 report.prompt_seconds = time.monotonic() - job.started
-            self._add(ids[:held], report.reused_tokens)
+            self._add(ids[:held], report.reused_tokens, job.request.label)
             return
         for text in list(self._texts):
             same = common_prefix(text.ids, ids)
@@ -47,10 +49,15 @@ class ReadAhead:
         if report.ahead_tokens:
             report.reuse_reason += f", {report.ahead_tokens:,} of them read ahead"
 
-    def _add(self, ids: list[int], start: int) -> None:
+    def forget(self, label: str) -> None:
+        """Drop the texts of this label."""
+        for text in [each for each in self._texts if is_of(each.label, label)]:
+            self._texts.remove(text)
+
+    def _add(self, ids: list[int], start: int, label: str) -> None:
         for text in list(self._texts):
             if common_prefix(text.ids, ids) > text.start:  # it continues what was read ahead before
                 start = min(start, text.start)
                 self._texts.remove(text)
         if len(ids) > start:
-            self._texts.append(_Text(ids, start))
+            self._texts.append(_Text(ids, start, label))

@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 from errors import UserError
@@ -32,6 +33,7 @@ class RequestQueue(Generic[T]):
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._yielding: deque[T] = deque()
+        self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._changed = threading.Condition()
         self._closed: UserError | None = None
 
@@ -45,6 +47,27 @@ class RequestQueue(Generic[T]):
                 raise self._closed
             (self._yielding if item.job.request.yields else self._items).append(item)
             self._changed.notify()
+
+    def call_soon(self, do: Callable[[], None]) -> Future[None]:
+        """Have something short done between two steps, whatever runs or waits. Raises: the reason given to `close`."""
+        done: Future[None] = Future()
+        with self._changed:
+            if self._closed:
+                raise self._closed
+            self._calls.append((do, done))
+            self._changed.notify()
+        return done
+
+    def run_calls(self) -> None:
+        """Do what was asked for by `call_soon`; errors go to who asked."""
+        while self._calls:  # empty at nearly every step
+            do, done = self._calls.popleft()
+            try:
+                do()
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
 
     def requeue(self, item: T, *, first: bool) -> None:
         """Put a running request back: as the next one, or at the end."""
@@ -116,9 +139,11 @@ class RequestQueue(Generic[T]):
             return [item.job for item in self._items]
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Sleep until there is an entry, or the queue is closed; at most this long. Whether that is so."""
+        """Sleep until there is an entry or a call, or the queue is closed; at most this long. Whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._items or self._yielding or self._closed), seconds)
+            return self._changed.wait_for(
+                lambda: bool(self._items or self._yielding or self._calls or self._closed), seconds
+            )
 
     @property
     def closed(self) -> UserError | None:

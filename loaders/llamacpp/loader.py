@@ -76,6 +76,12 @@ class LlamaCpp(Loader):
         return quick_forecast_gguf(path, options, limits, limits.copies, cards)
 
     @classmethod
+    def forget(cls, label: str) -> None:
+        from loaders.llamacpp.engine.disk_cache import forget_states
+
+        forget_states(label)
+
+    @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
         """Raises: MissingPackage, ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled."""
         assert isinstance(options, LlamaCppOptions)

@@ -146,6 +146,9 @@ class LlamaCppModel(QueuedModel):
         self._mapped.check()
         return self._embedder.embed(texts, cancel)
 
+    def warm_labels(self) -> frozenset[str]:
+        return self._engine.labels()
+
     def warning(self) -> str:
         watch = self._watch
         return watch.warning() if watch else ""

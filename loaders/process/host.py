@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _PROGRESS = 0.05  # seconds between two progress messages of a load
 #: Calls that never wait for an engine, and how many of them run at a time. Each of the others gets a thread, because a
 #: thread of the owner waits for it.
-_SHORT_CALLS = ("tokenizer.encode", "pieces", "queue", "warning")
+_SHORT_CALLS = ("tokenizer.encode", "pieces", "queue", "warm_labels", "warning")
 _SHORT_THREADS = 4
 _SHORT_TEXT = 4096  # characters that are encoded within a millisecond or so
 
@@ -168,6 +168,10 @@ class ModelHost:
                 return wire.LorasChanged(tuple(model.loras))
             case "grammar_start":
                 return model.grammar_start(arguments[0])
+            case "forget":
+                return model.forget(arguments[0])
+            case "warm_labels":
+                return model.warm_labels()
             case "warning":
                 return model.warning()
             case "queue":

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _STARTING = "starting a process for it"
 _PATIENCE = 60.0  # seconds until a started process must have sent a message: Python itself must start
 _LOOK = 0.1  # seconds between two checks for cancellation of a load
+_STEP = 10.0  # seconds that a caller waits until an engine has something done between two steps
+_GLANCE = 0.2  # seconds for what is only a hint
 _SHORT = 0.5  # seconds that the page waits for the queue: it asks again soon
 
 
@@ -125,6 +127,7 @@ class ProcessModel(Model):
         self.loras: Sequence[Lora] = given["loras"]
         self.tokenizer: RemoteTokenizer = RemoteTokenizer(process, ready.tokenizer)
         self._warning = ""
+        self._warm: frozenset[str] = frozenset()
         self._queue: Sequence[QueueEntry] = ()
 
     @property
@@ -161,6 +164,15 @@ class ProcessModel(Model):
     def set_loras(self, loras: Sequence[Lora]) -> None:
         changed: wire.LorasChanged = self._process.call("set_loras", tuple(loras))
         self.loras = changed.loras
+
+    def forget(self, label: str) -> None:
+        with contextlib.suppress(UserError, TimeoutError):  # it has ended, or does it later
+            self._process.call("forget", label, seconds=_STEP)
+
+    def warm_labels(self) -> frozenset[str]:
+        with contextlib.suppress(UserError, TimeoutError):
+            self._warm = self._process.call("warm_labels", seconds=_GLANCE)
+        return self._warm
 
     def warning(self) -> str:
         with contextlib.suppress(UserError, TimeoutError):  # then the last value is used

@@ -54,7 +54,7 @@ class RemoteEntry:
                 key = file.read(_LONGEST_KEY).strip()
         except (OSError, UnicodeDecodeError):
             raise InvalidInput(f"The key file {path} cannot be read. Enter the key again in the Model tab.") from None
-        if not key.isascii() or not key.isprintable():
+        if not key or not key.isascii() or not key.isprintable():
             raise InvalidInput(f"The key file {path} does not contain a key: one line of letters, digits and signs.")
         return key
 

@@ -16,21 +16,26 @@ class EventReader:
     """Feed it with `push`. Lines end with LF or CRLF; comments and other fields than `data` are skipped."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._data: list[bytes] = []
+        self._line: list[bytes] = []  # the pieces of a line that has not ended
+        self._data: list[bytes] = []  # the lines of an event that has not ended
+        self._line_size = self._data_size = 0
 
     def push(self, piece: bytes) -> list[bytes]:
         """The data of the events that are complete now. Raises: EventTooLarge."""
-        lines = (self._rest + piece).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > _LARGEST:
-            raise EventTooLarge(f"an event has more than {_LARGEST >> 20} MiB")
+        self._line.append(piece)
+        self._line_size += len(piece)
         found: list[bytes] = []
-        for whole in lines:
-            line = whole[:-1] if whole.endswith(b"\r") else whole
-            if line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif not line and self._data:
-                found.append(b"\n".join(self._data) if len(self._data) > 1 else self._data[0])
-                self._data = []
+        if b"\n" in piece:
+            *lines, rest = b"".join(self._line).split(b"\n")
+            self._line, self._line_size = [rest], len(rest)
+            for whole in lines:
+                line = whole[:-1] if whole.endswith(b"\r") else whole
+                if line.startswith(b"data:"):
+                    self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+                    self._data_size += len(whole) + 1
+                elif not line and self._data:
+                    found.append(b"\n".join(self._data) if len(self._data) > 1 else self._data[0])
+                    self._data, self._data_size = [], 0
+        if self._line_size + self._data_size > _LARGEST:
+            raise EventTooLarge(f"an event has more than {_LARGEST >> 20} MiB")
         return found

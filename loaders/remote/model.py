@@ -65,6 +65,7 @@ class RemoteModel(Model):
                 "shares of these."
             }
         self._running: weakref.WeakSet[ServerStream] = weakref.WeakSet()
+        self._adding = threading.Lock()  # a set that grows cannot be read
         self._leaving: SimpleQueue[ServerStream | None] = SimpleQueue()
         # replies are cancelled from anywhere, even by the garbage collector while the pool of connections is locked
         threading.Thread(target=self._free_cancelled, name="cancelled requests", daemon=True).start()
@@ -85,7 +86,8 @@ class RemoteModel(Model):
         self._server.kind.fields(request, "", "")  # a bad value is reported now
         stream = ServerStream(self._server, request, self._leaving.put)
         stream.report.warnings += warnings
-        self._running.add(stream)
+        with self._adding:
+            self._running.add(stream)
         return stream
 
     def _biases(self, request: Request, warnings: list[str]) -> dict[int, float]:
@@ -126,7 +128,7 @@ class RemoteModel(Model):
 
     def queue(self) -> Sequence[QueueEntry]:
         """All that run: which of them wait is known to the server only."""
-        streams = sorted(self._running, key=lambda each: each.request.id)
+        streams = sorted(self._streams(), key=lambda each: each.request.id)
         return [
             QueueEntry(
                 each.request.id,
@@ -144,10 +146,14 @@ class RemoteModel(Model):
     def close(self) -> None:
         if not self._server.closed:
             self._server.closed = True
-            for stream in tuple(self._running):
+            for stream in self._streams():
                 stream.abort()
             self._leaving.put(None)
             self._server.close()
+
+    def _streams(self) -> Sequence[ServerStream]:
+        with self._adding:
+            return tuple(self._running)
 
     def _free_cancelled(self) -> None:
         while (stream := self._leaving.get()) is not None:

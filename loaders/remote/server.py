@@ -37,8 +37,10 @@ class SentReply:
     addresses: Addresses
 
     def release(self) -> None:
-        self.response.close()
-        self.addresses.release(self.address)
+        try:
+            self.response.close()
+        finally:
+            self.addresses.release(self.address)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from loaders.base import Finish, Report, Request, Token
 from loaders.cancel import CancelEvent
 from loaders.remote.addresses import Address
 from loaders.remote.connections import Call
-from loaders.remote.events import EventReader
+from loaders.remote.events import EventReader, EventTooLarge
 from loaders.remote.failures import ServerModelChanged, StreamCut, served_error
 from loaders.remote.replies import Event
 
@@ -167,7 +167,12 @@ class ServerStream:
                     raise httpcore.RemoteProtocolError("it ended before the reply did")
                 self._end(self.report.finish)
                 return
-            for data in self._events.push(piece):
+            try:
+                events = self._events.push(piece)
+            except EventTooLarge as error:
+                url = self._reply.address.url
+                raise EngineFailed(f"the server at {url} sent what is not a part of a reply: {error}.") from None
+            for data in events:
                 self._take(data)
 
     def _take(self, data: bytes) -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 
 from errors import BadFile, ConversationChanged, InvalidInput, NotFound, NothingToDo, encode_utf8
 from loaders.params import SamplingParams
@@ -25,6 +24,7 @@ from modules.chat.own_settings import with_own_settings
 from modules.chat.prompt.build import ChatPrompt
 from modules.chat.prompt_maker import PromptMaker
 from modules.chat.reply import ActiveReply, Reply, ReplyUpdate
+from modules.chat.reply_plan import ReplyPlan
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.speaker_guard import guard_speaker
 from modules.chat.store.prompt_log import PromptRecord
@@ -143,14 +143,13 @@ class ChatService:
             turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             text, shown = self._hooks.message(text, context)
             history = [*path, Message("", None, "user", text, 0)]
-            prompt = self._prompt(session, history, turn, turn.start_with, context=context)
+            plan = ReplyPlan(session, self._prompt(session, history, turn, turn.start_with, context=context), turn)
             parent = path[-1].id if path else None
 
             def place() -> Message:
-                said = conversation.add("user", text, parent, **shown)
-                return conversation.add("assistant", turn.start_with, said.id, unfinished=True)
+                return plan.place(conversation, conversation.add("user", text, parent, **shown).id)
 
-            return self._reply(session, conversation, live, prompt, turn, context, place)
+            return self._reply(plan, conversation, live, context, place)
 
     def regenerate(self, id: str, turn: ReplySettings) -> Reply:
         """Generate a new reply to the user's last message, as a new version; the old one is kept.
@@ -165,12 +164,10 @@ class ChatService:
             session = self._generator.session(conversation.model)
             turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             prompt = self._prompt(session, path, turn, turn.start_with, context=context, regenerate=True)
-
-            def place() -> Message:
-                return conversation.add("assistant", turn.start_with, path[-1].id, unfinished=True)
-
-            before = old.id if old else None
-            return self._reply(session, conversation, live, prompt, turn, context, place, before)
+            plan, before = ReplyPlan(session, prompt, turn), old.id if old else None
+            return self._reply(
+                plan, conversation, live, context, lambda: plan.place(conversation, path[-1].id), before=before
+            )
 
     def continue_(self, id: str, turn: ReplySettings) -> Reply:
         """Let the model continue its last reply.
@@ -189,7 +186,7 @@ class ChatService:
             def place() -> Message:
                 return conversation.set_text(reply.id, reply.text, unfinished=True)
 
-            return self._reply(session, conversation, live, prompt, turn, context, place)
+            return self._reply(ReplyPlan(session, prompt, turn), conversation, live, context, place)
 
     def stop(self, id: str, *, thought: bool = False) -> bool:
         """Stop the reply that is being written here, or only its `thought`, whoever requested it; False if there is
@@ -277,8 +274,9 @@ class ChatService:
         with self._live.held(id):
             with self._lock:
                 fresh = self._fresh.pop(id, None)
-            if fresh is None or self._store.revision(id) is not None:
-                self._store.delete(id)
+            left = fresh is None or self._store.revision(id) is not None
+            if not left or self._store.delete(id).stem != id.rpartition("/")[2]:
+                self._generator.forget(id)  # there is nothing in the trash by whose id it could be forgotten later
 
     # --- inside ---
 
@@ -351,20 +349,18 @@ class ChatService:
 
     def _reply(
         self,
-        session: ModelSession,
+        plan: ReplyPlan,
         conversation: Conversation,
         live: ActiveReply,
-        prompt: ChatPrompt,
-        turn: ReplySettings,
         context: HookContext,
         place: Callable[[], Message],
+        *,
         before: str | None = None,
     ) -> Reply:
         """Start the engine, then store the message: both take time, and run in parallel."""
-        id, params = conversation.id, turn.params
-        context = replace(context, params=turn.ban(context.params, conversation, self._characters))
-        start = partial(session.start, stop=prompt.stop, keep=prompt.keeps, reading=prompt.reading)
-        stream = start(prompt.text, params, label=id, lasting=True, context=context)
+        id, params = conversation.id, plan.turn.params
+        context = replace(context, params=plan.turn.ban(context.params, conversation, self._characters))
+        stream = plan.start(params, context, id, lasting=True)
         self._keep(conversation)
         try:
             message = place()
@@ -373,22 +369,18 @@ class ChatService:
             self._past.drop(id)
             stream.close()
             raise
-        live.message_id, live.read = message.id, lambda begun=message.text: begun  # type: ignore[misc]
-        live.attach(stream)
-        self._born(id)
-        self._store.records(id).keep(message.id, turn.record(prompt))
-        return Reply(
+        reply = plan.reply(
             conversation,
-            live,
+            message,
             stream,
             self._store,
+            live=live,
             before=before,
             pause=1 / params.max_updates_second if params.max_updates_second > 0 else 0.0,
             silent=not params.stream,
-            notes=(*turn.notes, *session.notes, *prompt.notes),
-            others=prompt.others,
-            reading=prompt.reading,
-            about={"mode": turn.mode, "dropped": prompt.dropped, "params": params.differing()},
             shown=lambda text: self._hooks.shown(text, context),
             released=lambda: self._live.release(id, live),
         )
+        self._born(id)
+        self._store.records(id).keep(message.id, plan.turn.record(plan.prompt))
+        return reply

@@ -13,7 +13,8 @@ from loaders.base import Report
 from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation, Message
 from modules.chat.prompt.build import ChatPrompt
-from modules.chat.reply import ActiveReply, Reply
+from modules.chat.reply import ActiveReply
+from modules.chat.reply_plan import ReplyPlan
 from modules.chat.reply_settings import ReplySettings
 from modules.extensions import HookContext
 from modules.generation.session import ModelSession
@@ -50,28 +51,13 @@ def write_unsaved(
 
     `attach` gets the stream, by which it can be cancelled. Raises: UserError.
     """
-    stream = session.start(
-        prompt.text,
-        params,
-        stop=prompt.stop,
-        keep=prompt.keeps,
-        reading=prompt.reading,
-        label=label,
-        yields=True,
-        max_tokens=max_tokens,
-        thinking_budget=thinking_budget,
-        context=HookContext(params, is_chat=True, words=session),
-    )
+    plan = ReplyPlan(session, prompt, turn)
+    how = {"yields": True, "max_tokens": max_tokens, "thinking_budget": thinking_budget}
+    stream = plan.start(params, HookContext(params, is_chat=True, words=session), label, **how)
     last = conversation.last()
-    made = conversation.add("assistant", turn.start_with, last.id if last else None, unfinished=True)
-    live = ActiveReply(made.id, lambda: made.text)
-    live.attach(stream)
+    made = plan.place(conversation, last.id if last else None)
     attach(stream)
-    about = {"mode": turn.mode, "dropped": prompt.dropped, "params": turn.params.differing()}
-    notes = (*turn.notes, *session.notes, *prompt.notes)
-    with Reply(
-        conversation, live, stream, _NoStore(), notes=notes, others=prompt.others, reading=prompt.reading, about=about
-    ) as reply:
+    with plan.reply(conversation, made, stream, _NoStore(), live=ActiveReply()) as reply:
         for _ in reply:
             pass
     done = conversation.message(made.id) if made.id in conversation else None

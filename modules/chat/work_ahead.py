@@ -54,6 +54,7 @@ class AheadCosts:
     used_versions: int = 0
     title_seconds: float = 0.0
     why: str = ""
+    counted: tuple[str, int] = ("", 0)  # the reply, and its length, whose use was added last
 
 
 @dataclass
@@ -123,9 +124,7 @@ class WorkAhead:
         if last is None or last.role != "assistant" or last.meta.get("finish") not in ("stop", "length"):
             return
         turn = with_own_settings(turn, conversation)
-        with self._lock:
-            used = last.meta.get("ahead_tokens")
-            self._of(id).used_tokens += used if isinstance(used, int) else 0
+        self._count_used(id, last)
         title = title and wants_title(conversation)
         wanted = self._want(conversation, turn) if versions > 0 and self._differ(id, turn) else None
         if title or wanted:
@@ -147,20 +146,37 @@ class WorkAhead:
             del self._versions[conversation.id]
         self.stop(conversation.id)
 
+    def forget(self, id: str) -> None:
+        """This chat no longer exists: nothing of what was computed ahead for it is kept."""
+        self.stop(id)
+        with self._lock:
+            self._versions.pop(id, None)
+            self._costs.pop(id, None)
+        self._generator.forget(id)
+
     def take_version(self, id: str, turn: ReplySettings) -> Conversation | None:
         """Store the next version that is written, and show it; None if there is none for this chat as it is now, or
         with other settings. Raises: UserError.
         """
         conversation = self._chats.open(id)
         versions, turn = self._fitting(conversation), with_own_settings(turn, conversation)
-        if not versions or not versions.ready or versions.turn != _settings(turn):
+        if not versions or versions.turn != _settings(turn):
             return None
-        with self._chats.changing(id, conversation.revision) as conversation:
+        with self._lock:
+            if not versions.ready:
+                return None
+            kept, record = versions.ready.pop(0), versions.prompts.pop(0)
+        try:
+            with self._chats.changing(id, conversation.revision) as conversation:
+                parent, meta = versions.path[-1][0], kept.meta
+                made = conversation.add("assistant", kept.text, parent, model=kept.model, created=kept.created, **meta)
+        except BaseException:  # it is still there for the next attempt
             with self._lock:
-                kept, record = versions.ready.pop(0), versions.prompts.pop(0)
-                self._of(id).used_versions += 1
-            parent = versions.path[-1][0]
-            made = conversation.add("assistant", kept.text, parent, model=kept.model, created=kept.created, **kept.meta)
+                versions.ready.insert(0, kept)
+                versions.prompts.insert(0, record)
+            raise
+        with self._lock:
+            self._of(id).used_versions += 1
         self._store.records(id).keep(made.id, record)
         return conversation
 
@@ -180,6 +196,15 @@ class WorkAhead:
         while len(self._costs) > _CHATS:
             del self._costs[next(iter(self._costs))]
         return self._costs.setdefault(id, AheadCosts())
+
+    def _count_used(self, id: str, reply: Message) -> None:
+        """Count what a reply used of what was read ahead; once, however often it is looked at."""
+        used, seen = reply.meta.get("ahead_tokens"), (reply.id, len(reply.text))
+        with self._lock:
+            costs = self._of(id)
+            if costs.counted != seen:
+                costs.counted = seen
+                costs.used_tokens += used if isinstance(used, int) else 0
 
     def _begin(self, id: str, do: Callable[[_Work], None]) -> None:
         """Do this in a thread of its own, instead of what is done for this chat now."""

@@ -27,6 +27,10 @@ class ModelSource(Protocol):
         """The loaded model. Raises: NoModelLoaded."""
         ...
 
+    def forget(self, label: str) -> None:
+        """Let no model, loaded or not, keep anything that was computed for this label."""
+        ...
+
 
 class Router(Protocol):
     """Chooses the model for a request."""
@@ -91,6 +95,15 @@ class Generator:
         """
         models = self._router.models if self._router else [self._models.loaded]
         return [entry for model in models if model for entry in model.queue()]
+
+    def forget(self, label: str) -> None:
+        """Let no model, loaded or not, keep what was computed for requests of this label, in memory or on disk."""
+        self._models.forget(label)
+
+    def warm_labels(self) -> frozenset[str]:
+        """The labels of requests whose states a model in memory keeps: who continues them need not wait."""
+        models = self._router.models if self._router else [self._models.loaded]
+        return frozenset[str]().union(*(model.warm_labels() for model in models if model))
 
     def _session(self, lease: ModelLease) -> ModelSession:
         return ModelSession(lease.model, self.extensions, self._kept(lease.model.name), lease)

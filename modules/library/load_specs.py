@@ -42,6 +42,7 @@ class LoadSpecs:
         model_settings: ModelSettings,
         loaders: Mapping[str, type[Loader]],
         defaults: Mapping[str, Any],
+        *,
         preferred_loader: str = "",
     ) -> None:
         self._catalog = catalog

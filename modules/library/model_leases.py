@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary, WeakSet
 
 from loaders.base import Model
 
-_LOOK = 0.02  # seconds between two checks whether a model is still in use
+#: Seconds between two looks at the queue of a model that nobody holds: a request that was sent without a lease tells
+#: nobody when it ends.
+_LOOK = 0.1
 
 
 @dataclass(eq=False)
@@ -27,20 +29,22 @@ class Leases:
     """The leases of all models. May be used from several threads."""
 
     def __init__(self) -> None:
-        self._leases: WeakKeyDictionary[Model, WeakSet[ModelLease]] = WeakKeyDictionary()
-        self._guard = threading.Lock()
+        self._count: weakref.WeakKeyDictionary[Model, int] = weakref.WeakKeyDictionary()
+        # its lock is reentrant: a lease may be collected, and so end, while this thread has it
+        self._ended = threading.Condition()
 
     def begin(self, model: Model, note: str = "") -> ModelLease:
         """Hold the model for as long as the returned object exists."""
         lease = ModelLease(model, note)
-        with self._guard:
-            self._leases.setdefault(model, WeakSet()).add(lease)
+        with self._ended:
+            self._count[model] = self._count.get(model, 0) + 1
+        weakref.finalize(lease, self._end, weakref.ref(model)).atexit = False
         return lease
 
     def held(self, model: Model) -> bool:
         """Whether anything holds it."""
-        with self._guard:
-            return bool(self._leases.get(model))
+        with self._ended:
+            return self._count.get(model, 0) > 0
 
     def in_use(self, model: Model) -> bool:
         """Whether anything holds it, or it has running or waiting requests."""
@@ -49,8 +53,19 @@ class Leases:
     def wait(self, model: Model, seconds: float) -> bool:
         """Wait until it is not in use, or at most this long; returns whether it is free then."""
         until = time.monotonic() + seconds
-        while self.in_use(model):
+        while True:
+            with self._ended:
+                if not self._ended.wait_for(lambda: not self._count.get(model), max(0.0, until - time.monotonic())):
+                    return False
+            if not model.queue():  # without the lock: it may ask another process
+                return True
             if time.monotonic() >= until:
                 return False
-            time.sleep(_LOOK)
-        return True
+            with self._ended:
+                self._ended.wait(_LOOK)
+
+    def _end(self, model: weakref.ref[Model]) -> None:
+        if (held := model()) is not None:
+            with self._ended:
+                self._count[held] -= 1
+                self._ended.notify_all()

@@ -63,7 +63,7 @@ class ModelManager(LoadSpecs):
         recovery: Recovery | None = None,
         limits: ModelLimits | None = None,
     ) -> None:
-        super().__init__(catalog, model_settings, loaders, defaults, preferred_loader)
+        super().__init__(catalog, model_settings, loaders, defaults, preferred_loader=preferred_loader)
         self.memory = ModelMemory()
         self.limits = limits or ModelLimits()
         self._load_model = load
@@ -172,7 +172,7 @@ class ModelManager(LoadSpecs):
                 return found
             self._serving = True
             try:
-                return self._serve(name, for_embeddings)
+                return self._serve(name, for_embeddings=for_embeddings)
             finally:
                 self._serving = False
 
@@ -215,6 +215,13 @@ class ModelManager(LoadSpecs):
             finally:
                 self._work.release()
 
+    def forget(self, label: str) -> None:
+        """Let no model, loaded or not, keep anything that was computed for this label (loaders/labels.py)."""
+        for entry in self.memory.all:
+            entry.model.forget(label)
+        for loader in self._loaders.values():  # after that: what a model was just writing is there now
+            loader.forget(label)
+
     def adopt(self, model: Model | None) -> None:
         """Make a model that was created elsewhere the loaded one, instead of all others, which are not closed."""
         self.memory.clear()
@@ -256,7 +263,7 @@ class ModelManager(LoadSpecs):
                 raise OverModelMemory(plan.name, needed, self.limits.memory)
         return self.memory.leaving_for(plan, needed, self.limits, for_embeddings=for_embeddings)
 
-    def _serve(self, name: str, for_embeddings: bool) -> ModelLease:
+    def _serve(self, name: str, *, for_embeddings: bool) -> ModelLease:
         idle = self.memory.idle(name)
         plan = idle.plan if idle else self.plan(name)
         for_embeddings = idle.for_embeddings if idle else for_embeddings

@@ -70,6 +70,16 @@ const Answers = {
     const { value: _, ...rest } = value;
     return rest;
   },
+  // of an output's differences from the event's last answer: without those that would overwrite the person's value
+  edits(edits, part, since) {
+    if (!(Answers.touched.get(part) > since)) return edits;
+    return edits.flatMap(([action, path, value]) => {
+      if (path.length === 0 && action === 'replace') return [[action, path, Answers.kept(value, part, since)]];
+      if (path.length === 0 || typeof path[0] === 'number') return [['replace', [], { __type__: 'update' }]];
+      const fits = path[0] === 'value' ? action === 'delete' : path.length === 1 || path[0] === 'choices';
+      return fits ? [[action, path, value]] : [];
+    });
+  },
   async message(text) {
     const id = /"event_id": ?"([^"]+)"/.exec(text)?.[1];
     // the answer may be quicker than its id
@@ -77,17 +87,19 @@ const Answers = {
     const event = Answers.running.get(id);
     const ended = /"msg": ?"process_completed"/.test(text);
     if (!event) return text;
-    const begun = event.first && /"msg": ?"process_generating"/.test(text);
+    const grows = /"msg": ?"process_generating"/.test(text);
+    const begun = event.first && grows;
     if (ended) Answers.running.delete(id);
     if (ended) Answers.chains.set(event.number, event.since);
     if (event.sends && (ended || begun)) sessionStorage.removeItem('sent');
     if (begun) event.first = false;
     if (ended || begun) Answers.cause = { at: performance.now(), since: event.since };
     if (ended || begun) Answers.note(event);
-    if (!(ended || begun) || !Answers.late(event)) return text;
+    if (!(ended || grows) || !Answers.late(event)) return text;
     const told = JSON.parse(text.slice('data: '.length));
     if (!Array.isArray(told.output?.data)) return text;
-    told.output.data = told.output.data.map((value, at) => Answers.kept(value, event.outputs[at], event.since));
+    const fitting = grows && !begun ? Answers.edits : Answers.kept;
+    told.output.data = told.output.data.map((value, at) => fitting(value, event.outputs[at], event.since));
     return `data: ${JSON.stringify(told)}`;
   },
   stream(response) {

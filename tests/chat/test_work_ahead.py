@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import ConversationChanged
+from errors import ConversationChanged, Unavailable
 from loaders.base import Request
 from loaders.params import SamplingParams
 from modules.chat.edits import ConversationEdits
@@ -127,6 +127,54 @@ def test_versions_are_stored_when_they_are_shown_and_not_before(tmp_path: Path) 
     assert len(stored.versions(stored.path()[-1].id)) == 3
     assert home.chats.undo(id).path()[-1].text == "Reply 2."
     assert ahead.costs(id).used_versions == 2
+
+
+def test_what_was_used_is_counted_once(tmp_path: Path) -> None:
+    """Also if a message that was refused, or a second click, looks at the same reply again."""
+    home, ahead = make(tmp_path, numbered())
+    id = talked(home)
+    with home.chats.changing(id, None) as conversation:
+        reply = conversation.path()[-1]
+        conversation.set_text(reply.id, reply.text, ahead_tokens=180)
+    for _ in range(3):
+        ahead.after_reply(id, TURN)
+    assert ahead.costs(id).used_tokens == 180
+    last(home.chats.continue_(id, TURN))
+    with home.chats.changing(id, None) as conversation:
+        conversation.set_text(reply.id, conversation.path()[-1].text, ahead_tokens=7)
+    ahead.after_reply(id, TURN)
+    assert ahead.costs(id).used_tokens == 187
+
+
+def test_a_version_that_cannot_be_stored_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, ahead = make(tmp_path, numbered())
+    id = talked(home)
+    ahead.after_reply(id, TURN, versions=1)
+    finish(ahead)
+
+    def full(*_: object) -> None:
+        raise Unavailable("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home.store, "save", full)
+        with pytest.raises(Unavailable):
+            ahead.take_version(id, TURN)
+    assert ahead.costs(id).used_versions == 0
+    assert ahead.ready(home.chats.open(id)) == 1
+    shown = ahead.take_version(id, TURN)
+    assert shown is not None
+    assert shown.path()[-1].text == "Reply 2."
+
+
+def test_a_deleted_chat_is_not_remembered(tmp_path: Path) -> None:
+    home, ahead = make(tmp_path, model := numbered())
+    id = talked(home)
+    ahead.after_reply(id, TURN, versions=2)
+    finish(ahead)
+    ahead.forget(id)
+    assert ahead.ready(home.chats.open(id)) == 0
+    assert ahead.costs(id).versions == 0
+    assert model.forgotten == [id]
 
 
 @pytest.mark.parametrize("change", ["edit", "message", "settings", "nothing"])

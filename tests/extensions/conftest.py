@@ -61,6 +61,9 @@ class Held:
     def current(self) -> Model:
         return self.model
 
+    def forget(self, label: str) -> None:
+        self.model.forget(label)
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from errors import LoadCancelled, ModelFileError, ModelNotLoaded, NoModelLoaded,
 from loaders.base import Loader, Model, Progress
 from loaders.params import LoadOptions
 from modules.config.paths import Paths
+from modules.library import model_leases
 from modules.library.idle_timer import IdleTimer
 from modules.library.model_catalog import ModelCatalog
 from modules.library.model_leases import ModelLease
@@ -206,6 +208,51 @@ def test_an_unload_can_wait_for_what_runs(make: Make) -> None:
     models.unload(wait=0.05)  # not longer than that
     models.load("a")
     models.unload()  # without waiting
+
+
+def test_the_end_of_a_lease_wakes_who_waits_for_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_leases, "_LOOK", 3600.0)  # who only looks again after that does not see it
+    models = make()
+    model: Any = models.load("a")
+    leases = models.memory.leases
+    held = [leases.begin(model), leases.begin(model)]
+    assert not leases.wait(model, 0)
+    free: list[bool] = []
+    waiting = threading.Thread(target=lambda: free.append(leases.wait(model, 3600)), daemon=True)
+    waiting.start()
+    held.pop()
+    assert leases.held(model)
+    circle: list[Any] = [held.pop()]  # as in an error's traceback: the garbage collector ends it
+    circle.append(circle)
+    del circle
+    gc.collect()
+    waiting.join(30)
+    assert free == [True]
+
+
+def test_to_forget_reaches_every_model_and_then_every_loader(
+    make: Make, loaders: Mapping[str, type[Loader]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, told = make(2), list[tuple[str, str]]()
+    for name in ("a", "b"):
+        model: Any = models.load(name)
+        monkeypatch.setattr(model, "forget", lambda label, name=name: told.append((name, label)), raising=False)
+    for name, loader in loaders.items():
+        monkeypatch.setattr(loader, "forget", lambda label, name=name: told.append((name, label)))
+    models.forget("chat")
+    assert sorted(told[:2]) == [("a", "chat"), ("b", "chat")]
+    assert sorted(told[2:]) == [(name, "chat") for name in sorted(loaders)]
+
+
+def test_a_request_without_a_lease_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = make()
+    model: Any = models.load("a")
+    looks = [["a request"], ["a request"], []]
+    monkeypatch.setattr(model_leases, "_LOOK", 0.001)
+    monkeypatch.setattr(model, "queue", lambda: looks.pop(0))
+    assert models.memory.leases.wait(model, 60)
+    monkeypatch.setattr(model, "queue", lambda: ["a request"])
+    assert not models.memory.leases.wait(model, 0.01)
 
 
 def test_what_is_idle_leaves_and_comes_back(make: Make, shelf: ModelCatalog) -> None:

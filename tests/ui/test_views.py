@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from datetime import date, datetime
 
 import gradio as gr
@@ -11,9 +12,18 @@ import pytest
 from errors import InvalidInput, Unavailable
 from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation, Message
+from modules.chat.store.store import ConversationInfo
 from modules.config.server_flags import ServerFlags
 from modules.ui import serve
-from modules.ui.chat.view import bubble_owners, facts_line, make_bubble, message_bubbles, reply_details, view_chat
+from modules.ui.chat.view import (
+    bubble_owners,
+    chat_list_html,
+    facts_line,
+    make_bubble,
+    message_bubbles,
+    reply_details,
+    view_chat,
+)
 from modules.ui.parameters import knob_controls
 from modules.ui.parameters.tab import differing_html
 from modules.ui.parts.formatting import format_day, format_gigabytes, format_thousands, short_name
@@ -47,6 +57,14 @@ def test_a_list_escapes_what_it_shows() -> None:
     html = picker_entries("Chats", [PickerEntry("<k'\">", "<script>", detail="<b>", group="<i>", badge="<u>")], "")
     assert "<script>" not in html
     assert all(tag not in html for tag in ("<b>", "<i>", "<u>", "<k"))
+
+
+def test_a_dot_marks_what_is_warm() -> None:
+    cold = ConversationInfo("instruct/1", "Pears", 0.0, 2)
+    warm = replace(cold, id="instruct/2", title="Plums", warm=True)
+    html = chat_list_html([cold, warm], "")
+    assert html.count("class='mark'") == 1
+    assert html.index("Pears") < html.index("Plums") < html.index("without reading this chat again")
 
 
 def test_the_line_under_a_reply() -> None:

@@ -62,6 +62,20 @@ def test_what_is_sent_while_a_reply_grows_stays_in_the_box(slow: Web) -> None:
     expect(page.locator("#column .user-row")).to_have_count(2)
 
 
+def test_what_is_typed_elsewhere_while_a_reply_grows_stays(slow: Web) -> None:
+    """The answers of a reply are differences from each other, and the last of them shows the whole chat."""
+    page = slow.page
+    begin(slow, LONG)
+    page.keyboard.press("Control+s")
+    field = page.locator("#own-system textarea")
+    field.fill("Be brief.")
+    field.press_sequentially(" Please.")
+    page.locator("#stop").click()
+    slow.done()
+    expect(page.locator("#reply-facts")).to_contain_text("stopped")
+    expect(field).to_have_value("Be brief. Please.")
+
+
 def test_another_chat_is_talked_in_while_a_reply_grows(slow: Web) -> None:
     page, chats = slow.page, slow.app.chats
     begin(slow, LONG)
@@ -181,6 +195,28 @@ def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
     page.locator("#chat-files button").first.click()
     page.locator("#chat-trash [data-pick]").first.click()
     expect(page.locator("#chat-list [data-pick]")).to_have_count(count)
+
+
+def test_the_trash_is_emptied_after_a_question(web: Web) -> None:
+    page, archive = web.page, web.app.archive
+    web.new_chat()
+    web.ask(OTHER)
+    count = len(archive.trash()) + 1
+    web.menu()
+    page.locator("#chat-delete").click()
+    page.locator("#chat-delete-now").click()
+    page.locator("#chat-files button").first.click()
+    expect(page.locator("#chat-trash [data-pick]")).to_have_count(count)
+    page.locator("#chat-empty-trash").click()
+    expect(page.locator("#chat-emptying")).to_contain_text("for good")
+    page.locator("#chat-emptying button", has_text="Cancel").click()
+    expect(page.locator("#chat-emptying")).to_be_hidden()
+    assert len(archive.trash()) == count
+    page.locator("#chat-empty-trash").click()
+    page.locator("#chat-empty-now").click()
+    expect(page.locator("#chat-trash")).to_contain_text("empty")
+    expect(page.locator("#chat-empty-trash")).to_be_hidden()
+    assert not archive.trash()
 
 
 @pytest.fixture

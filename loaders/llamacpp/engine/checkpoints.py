@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from loaders.labels import is_of
+
 #: Reading this many tokens again costs less than a checkpoint is worth.
 WORTH = 32
 #: What opens a reply in a template, such as "<|im_start|>assistant\n<think>\n", has at most this many tokens.
@@ -30,6 +32,7 @@ class Checkpoint:
 
     ids: tuple[int, ...]
     state: npt.NDArray[np.uint8]
+    label: str = ""  # that of the request for which it was computed
 
 
 class Checkpoints:
@@ -52,13 +55,13 @@ class Checkpoints:
         """Whether a checkpoint of this many bytes would be kept."""
         return self._most > 0 and 0 < size <= self._capacity
 
-    def add(self, ids: Sequence[int], make: Callable[[], npt.NDArray[np.uint8]]) -> None:
+    def add(self, ids: Sequence[int], make: Callable[[], npt.NDArray[np.uint8]], label: str = "") -> None:
         """Keep the state after these tokens; `make` copies it, and is not called if there is a copy already."""
         key = tuple(ids)
         if found := next((each for each in self._all if each.ids == key), None):
             self.touch(found)
             return
-        self._all.append(Checkpoint(key, make()))
+        self._all.append(Checkpoint(key, make(), label))
         while len(self._all) > self._most or self.size > self._capacity:
             del self._all[0]
 
@@ -72,6 +75,10 @@ class Checkpoints:
         for each in sorted(self._all, key=lambda each: -len(each.ids)):
             if wanted[: len(each.ids)] == each.ids:
                 yield each
+
+    def forget(self, label: str) -> None:
+        """Drop those that were made for this label."""
+        self._all = [each for each in self._all if not is_of(each.label, label)]
 
     def clear(self) -> None:
         """Drop all of them."""

@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.labels import is_of
 from loaders.llamacpp.engine.checkpoints import Checkpoint
 from loaders.llamacpp.engine.saved_state import SavedState
 from loaders.prefix import common_prefix
@@ -51,19 +52,30 @@ class _Entry:
     size: int
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A state that is to be written, unless it is forgotten before."""
+
+    key: str
+    state: SavedState
+    checkpoints: Sequence[Checkpoint]
+    forgotten: bool = False
+
+
 class DiskCache:
     """The states of one model, in a folder that all models share; `capacity` is the folder's, in bytes."""
 
     def __init__(self, capacity: int, identity: str, folder: Path | None = None) -> None:
         """`identity` changes with everything that a state depends on, except adapters (`select`) and token ids."""
-        self._folder = folder or Path(os.environ.get(VARIABLE) or _USUAL)
+        self._folder = folder or usual_folder()
         self._capacity = capacity
         self._identity = identity
         self._key = identity
         self._guard = threading.Lock()
         self._entries: list[_Entry] = []
         self._written: set[tuple[int, ...]] = set()  # also what is waiting to be written, or could not be
-        self._queue: SimpleQueue[tuple[str, SavedState, Sequence[Checkpoint]] | None] = SimpleQueue()
+        self._waiting: list[_Waiting] = []  # also the one that is being written
+        self._queue: SimpleQueue[_Waiting | _Entry | None] = SimpleQueue()  # to write, to delete, or the end
         self._thread: threading.Thread | None = None  # from the first state on that is to be written
         self.select(())
 
@@ -90,11 +102,30 @@ class DiskCache:
         """Write a state soon, and delete shorter ones of the same chat; `checkpoints` lead back to beginnings of it."""
         with self._guard:
             self._written.add(state.ids)
-            key = self._key
+            waiting = _Waiting(self._key, state, checkpoints)
+            self._waiting.append(waiting)
+        self._later(waiting)
+
+    def forget(self, label: str) -> None:
+        """Delete the states of this label soon; none of it is read from now on, and none written that waits for it."""
+        with self._guard:
+            gone = [each for each in self._entries if is_of(each.label, label)]
+            self._entries = [each for each in self._entries if each not in gone]
+            for each in self._waiting:
+                if is_of(each.state.label, label):
+                    each.forgotten = True
+                    self._written.discard(each.state.ids)
+            self._written -= {each.ids for each in gone}
+        for entry in gone:
+            self._later(entry)
+
+    def _later(self, item: _Waiting | _Entry) -> None:
+        """For the writing thread, so that the caller does not wait for the disk."""
+        with self._guard:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_all, name="states on disk", daemon=True)
                 self._thread.start()
-        self._queue.put((key, state, checkpoints))
+        self._queue.put(item)
 
     def longest(self, ids: tuple[int, ...], most: int) -> int:
         """How many of these tokens a state on disk begins with, if it has at most `most` bytes."""
@@ -138,37 +169,53 @@ class DiskCache:
                     path.unlink()
             self._make_room()
         while (item := self._queue.get()) is not None:
+            if isinstance(item, _Entry):
+                with contextlib.suppress(OSError):
+                    item.path.unlink()
+                continue
             try:
-                self._write(*item)
+                self._write(item)
             except OSError as error:
                 log.warning("A chat's state could not be written to disk: %s", error)
+            finally:
+                with self._guard:
+                    self._waiting.remove(item)
 
-    def _write(self, key: str, state: SavedState, checkpoints: Sequence[Checkpoint]) -> None:
+    def _write(self, waiting: _Waiting) -> None:
+        key, state = waiting.key, waiting.state
         name = hashlib.blake2b(np.asarray(state.ids, np.int32).tobytes(), digest_size=12).hexdigest()
         path = self._folder / f"{key}-{name}{_SUFFIX}"
-        if state.state.nbytes > self._capacity:
+        if state.state.nbytes > self._capacity or waiting.forgotten:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{secrets.token_hex(8)}{_TEMPORARY}"
         try:  # readable for its owner only, because the text of the chat follows from it
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                _write_state(file, key, state, checkpoints)
+                _write_state(file, key, state, waiting.checkpoints)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            with self._guard:  # either it is forgotten before, or it is there and deleted like the others
+                if waiting.forgotten:
+                    temporary.unlink()
+                    return
+                temporary.replace(path)
+                older = self._place(key, _Entry(path, state.ids, state.label, path.stat().st_size))
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        with self._guard:
-            same = key == self._key
-            older = [each for each in self._entries if same and _is_older(each, state)]
-            if same:
-                self._entries = [*(each for each in self._entries if each not in older and each.path != path)]
-                self._entries.append(_Entry(path, state.ids, state.label, path.stat().st_size))
         for each in older:
             self._remove(each)
         self._make_room()
+
+    def _place(self, key: str, made: _Entry) -> list[_Entry]:
+        """Add what was written; returns what it replaces. Under the guard."""
+        if key != self._key:
+            return []
+        older = [each for each in self._entries if _is_older(each, made)]
+        left = [each for each in self._entries if each not in older and each.path != made.path]
+        self._entries = [*left, made]
+        return older
 
     def _make_room(self) -> None:
         files = []
@@ -196,10 +243,31 @@ class DiskCache:
         return list(self._folder.glob(f"*{_SUFFIX}"))
 
 
-def _is_older(entry: _Entry, state: SavedState) -> bool:
+def usual_folder() -> Path:
+    """Where the states of all models are."""
+    return Path(os.environ.get(VARIABLE) or _USUAL)
+
+
+def forget_states(label: str) -> int:
+    """Delete the states of this label of all models, loaded or not; returns how many there were.
+
+    A model that is loaded must be told as well: it has states in memory, and on their way to the disk.
+    """
+    count = 0
+    for path in [*usual_folder().glob(f"*{_SUFFIX}"), *usual_folder().glob(f"*{_TEMPORARY}")]:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, struct.error, OverflowError):
+            with path.open("rb") as file:
+                header, _, _ = _read_beginning(file)
+            if is_of(str(header["label"]), label):
+                path.unlink()
+                count += 1
+    return count
+
+
+def _is_older(entry: _Entry, made: _Entry) -> bool:
     """Whether it is the same chat before its last turn."""
-    beginning = state.ids[: len(entry.ids)]
-    return entry.label == state.label and entry.ids == beginning and len(entry.ids) < len(state.ids)
+    beginning = made.ids[: len(entry.ids)]
+    return entry.label == made.label and entry.ids == beginning and len(entry.ids) < len(made.ids)
 
 
 def _write_state(file: IO[bytes], key: str, state: SavedState, checkpoints: Sequence[Checkpoint]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loaders.labels import is_of
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
 from loaders.llamacpp.native import LlamaBatch, LlamaContext
 from loaders.logits import Floats
@@ -30,20 +31,30 @@ class DraftModel:
         self._n_vocab = n_vocab
         self._failed = False
 
-    def take(self, ids: Sequence[int]) -> SequenceSlot | None:
-        """A free sequence, the one that holds most of these tokens; None if there is none."""
+    def take(self, ids: Sequence[int], label: str = "") -> SequenceSlot | None:
+        """A free sequence, the one that holds most of these tokens; None if there is none. `label`: whose they are."""
         free = [slot for slot in self._slots if not slot.busy]
         if not free or self._failed:
             return None
         text = list(ids)
         best = max(free, key=lambda slot: (common_prefix(slot.ids, text), -slot.released))
-        best.busy = True
+        best.busy, best.label, best.doomed = True, label, False
         return best
 
     def release(self, slot: SequenceSlot) -> None:
         """Its text is over; what was read may be reused."""
         slot.busy = False
         slot.released = time.monotonic()
+        if slot.doomed:
+            self._cut(slot, 0)
+
+    def forget(self, label: str) -> None:
+        """Drop what was read for this label; what is in use goes when it is released."""
+        for slot in self._slots:
+            if is_of(slot.label, label):
+                slot.doomed = slot.busy
+                if not slot.busy:
+                    self._cut(slot, 0)
 
     def follow(self, slot: SequenceSlot, ids: list[int]) -> int:
         """Drop what is not the beginning of `ids`; returns how many of them are still to be read, at least one."""

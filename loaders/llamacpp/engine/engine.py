@@ -84,6 +84,10 @@ class BatchEngine(Engine[BatchRequest]):
         if self._warm:
             self._warm.close(failed=not isinstance(self._queue.closed, ModelClosed))
 
+    def labels(self) -> frozenset[str]:
+        """Whose states are kept, in memory or on disk. From any thread."""
+        return frozenset(self._sequences.labels()) | (self._warm.labels if self._warm else frozenset())
+
     def seconds_per_token(self) -> float:
         """The time per token of a reply that is alone in its step; 0 if too few have been measured. From any thread."""
         return self._pace.cost.of_one()
@@ -130,7 +134,7 @@ class BatchEngine(Engine[BatchRequest]):
             # for scores, every token's logits are needed, which the cache does not contain
             beginning = [] if isinstance(job, ScoreRequest) else branch.ids
             branch.sequence, reason = self._sequences.take(
-                beginning, job.request.max_tokens, careful=job.request.yields
+                beginning, job.request.max_tokens, careful=job.request.yields, label=job.request.label
             )
             reasons.append(reason)
             lasts = not (isinstance(job, ScoreRequest | LogitsRequest) or job.request.yields)
@@ -148,8 +152,9 @@ class BatchEngine(Engine[BatchRequest]):
             if branch.sequence:
                 if (surplus := -branch.pending) > 0:  # tokens of a draft
                     self._sequences.take_back(branch.sequence, surplus, begun=False)
-                if self._warm and branch is run.branches[0]:  # a negative prompt is not worth a file
-                    branch.sequence.label = self._warm.label_of(run.job)
+                # a negative prompt is not worth a file; what yields leaves what it continues as it was
+                if self._warm and branch is run.branches[0] and not run.job.request.yields:
+                    branch.sequence.lasting = self._warm.lasts(run.job)
                 self._sequences.release(branch.sequence, careful=run.job.request.yields)
                 branch.sequence = None
 
@@ -159,6 +164,12 @@ class BatchEngine(Engine[BatchRequest]):
 
     def _forget(self) -> None:
         self._sequences.clear()
+
+    def _forget_label(self, label: str) -> None:
+        self._sequences.forget(label)
+        self._speculation.forget(label)
+        if self._warm:
+            self._warm.forget(label)
 
     def _use_rest(self) -> bool:
         return self._warm is not None and self._warm.keep_next()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from errors import InvalidInput
+from loaders.labels import is_of
 from loaders.llamacpp.engine.checkpoints import Checkpoints
 from loaders.llamacpp.engine.saved_state import SavedState
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
@@ -39,7 +40,8 @@ def copy_of(context: LlamaContext, sequence: SequenceSlot) -> SavedState:
     length = len(sequence.ids)
     # llama.cpp omits cells outside of a sliding window at the sequence's end
     first = max(context.first_held(sequence.id), length - context.window if context.window else 0)
-    return SavedState(tuple(sequence.ids), context.save(sequence.id), first, sequence.label)
+    lasting = sequence.lasting and sequence.own == length
+    return SavedState(tuple(sequence.ids), context.save(sequence.id), first, sequence.label, lasting)
 
 
 class PromptCache:
@@ -60,6 +62,11 @@ class PromptCache:
         """Drop all copies and checkpoints."""
         self._copies.clear()
         self.checkpoints.clear()
+
+    def forget(self, label: str) -> None:
+        """Drop the copies and checkpoints of this label."""
+        self._copies = [copy for copy in self._copies if not is_of(copy.label, label)]
+        self.checkpoints.forget(label)
 
     def takes(self, context: LlamaContext, sequence: SequenceSlot) -> bool:
         """Whether a copy of this sequence fits: next to the existing ones, or as one of several.
@@ -120,9 +127,13 @@ class PromptCache:
         """How many of these tokens a copy begins with, usable or not."""
         return max((common_prefix(copy.ids, wanted) for copy in list(self._copies)), default=0)
 
-    def labelled(self) -> list[SavedState]:
+    def lasting(self) -> list[SavedState]:
         """The copies that may be kept on disk."""
-        return [copy for copy in self._copies if copy.label]
+        return [copy for copy in self._copies if copy.lasting]
+
+    def labels(self) -> set[str]:
+        """Whose copies there are. From any thread."""
+        return {copy.label for copy in list(self._copies)}
 
     def alike(self, wanted: tuple[int, ...]) -> bool:
         """Whether a copy has a common prefix with `wanted`, usable or not."""

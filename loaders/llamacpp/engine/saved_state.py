@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedState:
-    """The contents of a sequence. `first`: the position from which all layers are included. `label`: the chat whose
-    state may be kept on disk; "" for one that may not.
+    """The contents of a sequence. `first`: the position from which all layers are included. `label`: whose it is.
+    `lasting`: it may be kept on disk.
     """
 
     ids: tuple[int, ...]
     state: npt.NDArray[np.uint8]
     first: int
     label: str = ""
+    lasting: bool = True
     from_disk: bool = False

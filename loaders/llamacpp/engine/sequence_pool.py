@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from loaders.labels import is_of
 from loaders.llamacpp.engine.checkpoints import WORTH, Checkpoint
 from loaders.llamacpp.engine.prompt_cache import copy_of
 from loaders.llamacpp.engine.saved_state import SavedState
@@ -31,12 +32,12 @@ _KEPT_WITH = 2
 class SequencePool(SequenceSearch):
     """All sequences of one context, and what is done with them."""
 
-    def take(self, ids: list[int], new: int = 0, *, careful: bool = False) -> tuple[SequenceSlot, str]:
+    def take(self, ids: list[int], new: int = 0, *, careful: bool = False, label: str = "") -> tuple[SequenceSlot, str]:
         """A free sequence with the longest available prefix of `ids`, and the reason for its length. `new` tokens will
         follow them at most.
 
         At least the last of `ids` is left to decode, because its logits are needed. The sequence is in use from now on.
-        `careful`, if this `spares` what others need: for a request that nobody waits for.
+        `careful`, if this `spares` what others need: for a request that nobody waits for. `label`: whose it is.
         """
         was_empty = not any(each.ids for each in self._all)
         wanted = ids[:-1]
@@ -64,7 +65,11 @@ class SequencePool(SequenceSearch):
             sequence, reason = self._spare(apart_from=source), "copied from another branch or chat in the cache"
             self._context.fork(source.id, sequence.id, length)
             sequence.ids[:] = source.ids[:length]
-        sequence.busy, sequence.label = True, ""
+        sequence.busy, sequence.doomed = True, False
+        if careful and sequence.own:
+            sequence.ahead = label
+        else:
+            sequence.label, sequence.ahead, sequence.lasting = label, "", False
         self._check(sequence)
         if self._context.loses_past:  # once it has grown, it cannot go back to here
             self.checkpoint(sequence)
@@ -101,7 +106,7 @@ class SequencePool(SequenceSearch):
         if len(sequence.ids) < WORTH or sequence.unsettled:
             return
         if self._states.checkpoints.takes(self._context.checkpoint_size(sequence.id)):
-            self._states.checkpoints.add(sequence.ids, lambda: self._context.checkpoint(sequence.id))
+            self._states.checkpoints.add(sequence.ids, lambda: self._context.checkpoint(sequence.id), sequence.label)
             self._states.trim()
 
     def go_back(self, sequence: SequenceSlot, length: int) -> None:
@@ -125,6 +130,8 @@ class SequencePool(SequenceSearch):
         """Its request is over; its contents may be reused. `careful`: what that request added may be dropped."""
         sequence.busy = False
         sequence.released = time.monotonic()
+        if sequence.doomed:
+            self.cut(sequence, 0)
         if not careful:
             sequence.own = len(sequence.ids)
             self._tidy()
@@ -134,21 +141,39 @@ class SequencePool(SequenceSearch):
         self._states.put(copy)
         for each in checkpoints:
             if self._states.checkpoints.takes(each.state.nbytes):
-                self._states.checkpoints.add(each.ids, lambda state=each.state: state)  # type: ignore[misc]
+                self._states.checkpoints.add(each.ids, lambda state=each.state: state, copy.label)  # type: ignore[misc]
         self._states.trim()
 
     def unkept(self, kept: Callable[[tuple[int, ...]], bool], least: int) -> tuple[SavedState, list[Checkpoint]] | None:
-        """A labelled state of at least `least` tokens that is not `kept` yet, with its latest checkpoints; those used
+        """A lasting state of at least `least` tokens that is not `kept` yet, with its latest checkpoints; those used
         last come first.
         """
         for each in sorted(self._all, key=lambda each: -each.released):
-            idle = each.label and not each.busy and not each.unsettled
-            if idle and len(each.ids) >= least and not kept(tuple(each.ids)):
-                return copy_of(self._context, each), self._latest(tuple(each.ids))
-        for copy in reversed(self._states.labelled()):
+            idle = each.lasting and not each.busy and not each.unsettled
+            own = tuple(each.ids[: each.own])
+            if idle and len(own) >= least and not kept(own) and (copy := self._copy_of_own(each)):
+                return copy, self._latest(own)
+        for copy in reversed(self._states.lasting()):
             if len(copy.ids) >= least and not kept(copy.ids):
                 return copy, self._latest(copy.ids)
         return None
+
+    def _copy_of_own(self, sequence: SequenceSlot) -> SavedState | None:
+        """A copy without what yielding requests have added, such as words that nobody has sent; None if they cannot be
+        separated.
+        """
+        if sequence.own == len(sequence.ids):
+            return copy_of(self._context, sequence)
+        empty = next((each for each in self._all if not each.busy and not each.ids), None)
+        if empty is None or not self._shared or self._context.loses_past:
+            return None
+        self._context.fork(sequence.id, empty.id, sequence.own)
+        empty.ids[:], empty.own = sequence.ids[: sequence.own], sequence.own
+        empty.label, empty.lasting = sequence.label, True
+        try:
+            return copy_of(self._context, empty)
+        finally:
+            self.cut(empty, 0)
 
     def _latest(self, ids: tuple[int, ...]) -> list[Checkpoint]:
         return list(islice(self._states.checkpoints.before(ids), _KEPT_WITH))
@@ -203,6 +228,19 @@ class SequencePool(SequenceSearch):
         if idle:
             self._put_away(min(idle, key=lambda sequence: (sequence.own > 0, sequence.released)))
         return bool(idle)
+
+    def forget(self, label: str) -> None:
+        """Drop what is held for this label; what a running request of it holds goes when that ends."""
+        for each in self._all:
+            if is_of(each.label, label) or is_of(each.ahead, label):
+                each.doomed = each.busy
+                if not each.busy:
+                    self.cut(each, 0 if is_of(each.label, label) else each.own)
+        self._states.forget(label)
+
+    def labels(self) -> set[str]:
+        """Whose states are held, in the cache or in memory. From any thread: it may change meanwhile."""
+        return {each.label for each in self._all if each.own >= WORTH_KEEPING} | self._states.labels()
 
     def clear(self) -> None:
         """Drop everything, including copies: it is uncertain, or no longer valid."""
@@ -267,6 +305,7 @@ class SequencePool(SequenceSearch):
         if restored:
             sequence.ids[:] = copy.ids
             sequence.own = len(copy.ids)
+            sequence.label, sequence.lasting = copy.label, copy.lasting
         return sequence
 
     def _spare(self, apart_from: SequenceSlot | None = None) -> SequenceSlot:

@@ -18,5 +18,8 @@ class SequenceSlot:
     busy: bool = False
     own: int = 0
     released: float = 0.0
-    label: str = ""  # the chat whose state this is, if it may be kept on disk
+    label: str = ""  # that of the request for which its own tokens were computed
+    ahead: str = ""  # that of the yielding request for which those after them were
+    lasting: bool = False  # its own tokens may be kept on disk
+    doomed: bool = False  # to be emptied as soon as it is no longer in use
     unsettled: bool = False  # shifted, which llama.cpp will do in its next step: until then, it cannot be copied

@@ -91,6 +91,11 @@ class Speculation:
             run.model_drafter.close()
             run.model_drafter = None
 
+    def forget(self, label: str) -> None:
+        """The draft model, too, forgets what it has read for this label."""
+        if self._options.model:
+            self._options.model.forget(label)
+
     def _draft(self, run: BatchRequest) -> DraftedTokens | None:
         """A draft that is expected to pay."""
         branches, rows = len(run.branches), self._plan.rows
@@ -128,7 +133,7 @@ class Speculation:
         if model is None or room < 1:
             return None
         if run.model_drafter is None:
-            slot = model.take(run.ids)
+            slot = model.take(run.ids, run.job.request.label)
             if slot is None:
                 return None
             run.model_drafter = ModelDrafter(model, slot, self._of_model, run.sampler.guess, self._ends)

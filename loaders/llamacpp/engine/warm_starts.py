@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from errors import UserError
 from loaders.job import Job, LogitsRequest, ScoreRequest
+from loaders.labels import is_of
 from loaders.llamacpp.engine.checkpoints import Checkpoint
 from loaders.llamacpp.engine.disk_cache import DiskCache
 from loaders.llamacpp.engine.saved_state import SavedState
@@ -60,6 +61,11 @@ class WarmStarts:
         threading.Thread(target=read, name="reading a chat's state", daemon=True).start()
         return True
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """Whose states are on disk."""
+        return self._disk.labels
+
     # --- the engine's thread ---
 
     def add_for(self, job: Job) -> None:
@@ -69,12 +75,17 @@ class WarmStarts:
         elif len(self._read) > 64:  # of requests that were cancelled in the queue
             self._read.clear()
 
-    def label_of(self, job: Job) -> str:
-        """The label of the state that this request leaves; "" if it is not to be kept."""
+    def lasts(self, job: Job) -> bool:
+        """Whether the state that this request leaves is to be kept on disk."""
         wanted = (self._keep_all or job.request.lasting) and not job.request.yields  # nobody has sent that text
-        if not wanted or isinstance(job, ScoreRequest | LogitsRequest):
-            return ""
-        return job.request.label or "request"
+        return wanted and not isinstance(job, ScoreRequest | LogitsRequest)
+
+    def forget(self, label: str) -> None:
+        """Delete what was written or is to be written for this label; its states in memory are gone."""
+        for key, (state, _) in list(self._read.items()):
+            if is_of(state.label, label):
+                self._read.pop(key, None)
+        self._disk.forget(label)
 
     def keep_next(self) -> bool:
         """Copy a state that is not on disk yet, and have it written; False if there is none."""

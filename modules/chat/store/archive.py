@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from errors import NothingToDo
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
+
+from errors import NotFound, NothingToDo
 from modules.chat.conversation import Conversation
 from modules.chat.formats.conversation_file import dump_conversation
 from modules.chat.formats.import_export import export_jsonl, import_chat
@@ -13,16 +17,27 @@ from modules.chat.store.store import ConversationInfo, ConversationStore, scope_
 class ChatArchive:
     """The conversations of this installation as a whole. May be used from several threads."""
 
-    def __init__(self, store: ConversationStore) -> None:
+    def __init__(
+        self,
+        store: ConversationStore,
+        *,
+        forget: Callable[[str], None] = lambda _: None,
+        warm: Callable[[], Collection[str]] = lambda: (),
+    ) -> None:
+        """`forget` is called with the id of a conversation that no longer exists under it. `warm` returns the ids of
+        those whose state a model has kept.
+        """
         self._store = store
+        self._forget = forget
+        self._warm = warm
 
     def around(self, id: str) -> list[ConversationInfo]:
         """The conversations of the same mode and character as this one, newest first."""
-        return self._store.list(id.rpartition("/")[0])
+        return self._marked(self._store.list(id.rpartition("/")[0]))
 
     def everything(self) -> list[ConversationInfo]:
         """All conversations, newest first."""
-        return self._store.everything()
+        return self._marked(self._store.everything())
 
     def count(self) -> int:
         """How many conversations there are, of all modes and characters."""
@@ -77,4 +92,30 @@ class ChatArchive:
 
     def restore(self, id: str) -> Conversation:
         """Restore a conversation from the trash. Raises: NotFound, InvalidName, Unavailable, BadFile."""
-        return self._store.open(self._store.restore(id))
+        made = self._store.restore(id)
+        if made != id:  # what is known of it would never be found again under its new id
+            self._forget(id)
+        return self._store.open(made)
+
+    def purge(self, id: str) -> None:
+        """Delete a conversation in the trash for good, with all that is known of it.
+
+        Raises: NotFound, InvalidName, Unavailable.
+        """
+        self._store.purge(id)
+        self._forget(id)
+
+    def empty_trash(self) -> int:
+        """Delete all conversations in the trash for good; returns how many. Raises: Unavailable."""
+        count = 0
+        for info in self._store.trash():
+            with suppress(NotFound):  # it was restored meanwhile
+                self.purge(info.id)
+                count += 1
+        return count
+
+    # --- inside ---
+
+    def _marked(self, infos: list[ConversationInfo]) -> list[ConversationInfo]:
+        warm = self._warm()
+        return [replace(info, warm=True) if info.id in warm else info for info in infos]

@@ -87,6 +87,10 @@ class PromptLog:
             shutil.rmtree(target._folder, ignore_errors=True)
             self._folder.replace(target._folder)
 
+    def delete(self) -> None:
+        """Delete all of them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def copy(self, target: PromptLog) -> None:
         """Copy the records of another conversation."""
         with contextlib.suppress(OSError):

@@ -36,11 +36,14 @@ from modules.config.paths import Paths, safe_child
 
 _HEAD = 4096  # bytes that contain `about`
 _LOCKS = 16
+_NOT_IN_TRASH = "This conversation is no longer in the trash."
 
 
 @dataclass(frozen=True)
 class ConversationInfo:
-    """A conversation as listed. `problem` says why its file cannot be read."""
+    """A conversation as listed. `problem` says why its file cannot be read. `warm`: a model has kept its state, so its
+    next reply begins without reading it again.
+    """
 
     id: str
     title: str
@@ -49,6 +52,7 @@ class ConversationInfo:
     problem: str | None = None
     pinned: bool = False
     folder: str = ""
+    warm: bool = False
 
 
 def scope_of(mode: str, character: str) -> str:
@@ -108,14 +112,30 @@ class ConversationStore:
                 found.append(ConversationInfo(f"{scope}/{path.stem}", str(title), changed / 1e9, 0))
         return sorted(found, key=lambda info: (info.updated, info.id), reverse=True)
 
+    def purge(self, id: str) -> None:
+        """Delete a conversation in the trash, and all that is stored beside it, for good.
+
+        Raises: NotFound, InvalidName, Unavailable.
+        """
+        path = self._in_trash(id)
+        with self._moving:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                raise NotFound(_NOT_IN_TRASH) from None
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be deleted ({error.strerror}).") from None
+            with contextlib.suppress(OSError):
+                journal_path(path).unlink()
+            prompt_log_of(path).delete()
+
     def restore(self, id: str) -> str:
         """Restore a conversation from the trash; returns its new id. Raises: NotFound, InvalidName, Unavailable."""
-        home = self._path(id)
-        path = self._logs / "trash" / home.relative_to(self._logs)
+        path = self._in_trash(id)
         scope, stem = id.rpartition("/")[::2]
         with self._moving:
             if not path.is_file():
-                raise NotFound("This conversation is no longer in the trash.")
+                raise NotFound(_NOT_IN_TRASH)
             for number in itertools.count(1):
                 target = self._path(f"{scope}/{stem}{f'-{number}' if number > 1 else ''}")
                 with self._lock(target):  # locked, so that nothing is saved between the check and the move
@@ -255,6 +275,9 @@ class ConversationStore:
     def _path(self, id: str) -> Path:
         scope, _, stem = id.rpartition("/")
         return safe_child(self._folder(scope), stem, ".json")
+
+    def _in_trash(self, id: str) -> Path:
+        return self._logs / "trash" / self._path(id).relative_to(self._logs)
 
     def _lock(self, path: Path) -> contextlib.AbstractContextManager[Any]:
         return self._locks[hash(path) % _LOCKS]

@@ -34,6 +34,11 @@ class ChatFiles:
                 self._json = FileDownload(tr("chat.export"), "chat-export")
                 self._lines = FileDownload(tr("chat.export_lines"), "chat-export-lines")
             self._trash = make_picker("chat-trash")
+            self._empty = gr.Button(tr("chat.trash_all"), size="sm", visible=False, elem_id="chat-empty-trash")
+            with gr.Row(visible=False, elem_classes="asking", elem_id="chat-emptying") as self._asking:
+                self._question = gr.HTML("")
+                self._yes = gr.Button(tr("button.delete"), variant="stop", size="sm", elem_id="chat-empty-now")
+                self._no = gr.Button(tr("button.cancel"), size="sm")
 
     def wire(self, actions: ChatActions, scope: Sequence[Any], js: str) -> Any:
         """Connect the events; `scope`: mode, character, the user's name; `js` runs when another chat is opened.
@@ -42,8 +47,12 @@ class ChatFiles:
         """
         screen, archive, your_name = actions.screen, self._app.archive, scope[-1]
         self._chats = screen.chats
-        on(self.fold.expand, self._listed, None, [self._trash])
-        on(self._trash.click, self._restore, [screen.chat], [self._trash, screen.chats])
+        outputs = [self._trash, self._empty, self._asking]
+        on(self.fold.expand, self._listed, None, outputs)
+        on(self._trash.click, self._restore, [screen.chat], [*outputs, screen.chats])
+        on(self._empty.click, self._ask, None, [self._question, self._asking])
+        on(self._yes.click, self._delete, None, outputs)
+        on(self._no.click, lambda: gr.update(visible=False), None, [self._asking])
 
         def lines(chat: ChatRef, user: str) -> tuple[str, bytes]:
             kind, _, character = chat_scope(chat).partition("/")
@@ -72,12 +81,25 @@ class ChatFiles:
             show_warning(note)
         return made
 
-    def _listed(self) -> str:
+    def _listed(self) -> Updates:
         items = [PickerEntry(info.id, info.title, detail=info.id) for info in self._app.archive.trash()]
-        return picker_entries(tr("chat.trash_label"), items, "", tr("chat.trash_empty"))
+        return {
+            self._trash: picker_entries(tr("chat.trash_label"), items, "", tr("chat.trash_empty")),
+            self._empty: gr.update(visible=bool(items)),
+            self._asking: gr.update(visible=False),
+        }
+
+    def _ask(self) -> Updates:
+        """Ask whether to delete all that is in the trash now."""
+        question = f"<p>{tr('chat.trash_all_ask', n=len(self._app.archive.trash()))}</p>"
+        return {self._question: question, self._asking: gr.update(visible=True)}
+
+    def _delete(self) -> Updates:
+        show_info(tr("chat.trash_all_done", n=self._app.archive.empty_trash()))
+        return self._listed()
 
     def _restore(self, chat: ChatRef, event: gr.EventData) -> Updates:
         made = self._app.archive.restore(event.pick)
         show_info(tr("chat.restored", id=made.id))
         listed = chat_list_html(self._app.archive.around(chat.id), chat.id)
-        return {self._trash: self._listed(), self._chats: listed}
+        return {**self._listed(), self._chats: listed}

@@ -53,6 +53,8 @@ class ChatInfo(Protocol):
     def pinned(self) -> bool: ...
     @property
     def folder(self) -> str: ...
+    @property
+    def warm(self) -> bool: ...
 
 
 class FoundChat(Protocol):
@@ -270,6 +272,7 @@ def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None =
         PickerEntry(
             info.id,
             info.title or tr("chat.untitled"),
+            mark=tr("chat.warm") if info.warm else "",
             detail=info.problem
             or join_facts(_scope_name(info.id) if scopes else "", info.folder if info.pinned else ""),
             group=_group_name(info, now),

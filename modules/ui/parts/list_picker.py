@@ -23,8 +23,9 @@ element.addEventListener('click', (event) => {
 
 @dataclass(frozen=True)
 class PickerEntry:
-    """One line of a list. `group` is a heading, shown when it changes; `folds`: the group can be folded.
+    """One line of a list; `mark` is what a small dot after its title means, "" for none.
 
+    `group` is a heading, shown when it changes; `folds`: the group can be folded.
     `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
     `group_menu`: the same for the menu of a group that can be folded.
     """
@@ -34,6 +35,7 @@ class PickerEntry:
     detail: str = ""
     group: str = ""
     badge: str = ""
+    mark: str = ""
     disabled: bool = False
     folds: bool = False
     menu: str = ""
@@ -82,6 +84,8 @@ def _line(item: PickerEntry, *, chosen: bool) -> str:
     disabled = " disabled" if item.disabled else ""
     detail = f"<small>{escape(item.detail)}</small>" if item.detail else ""
     badge = f"<em>{escape(item.badge)}</em>" if item.badge else ""
+    if item.mark:
+        badge += f"<i class='mark' role='img' aria-label='{escape(item.mark)}' title='{escape(item.mark)}'></i>"
     line = (
         f"<button type='button' data-pick='{escape(item.key)}'{current}{disabled}>"
         f"<span>{escape(item.title)}</span>{badge}{detail}</button>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -374,6 +375,9 @@ def test_keys(connect: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ServerKeyRefused, match="refused the key") as failure:
             connect(server, key_file="wrong")
         assert "other" not in str(failure.value)
+        (tmp_path / "empty").write_text("\n")
+        with pytest.raises(InvalidInput, match="does not contain a key"):
+            connect(server, key_file="empty")
         (tmp_path / "right").write_text("secret\n")
         model = connect(server, key_file="right")
         assert text_of(model, ask(model)) == "Paris"
@@ -381,6 +385,42 @@ def test_keys(connect: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         connect(server, key_env="A_KEY")
         with pytest.raises(InvalidInput, match="B_KEY"):
             connect(server, key_env="B_KEY")
+
+
+def test_an_event_that_does_not_end_is_a_sentence(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loaders.remote.events._LARGEST", 5000)
+    with ScriptedServer(reply=["x" * 300_000]) as server:
+        model = connect(server)
+        with pytest.raises(EngineFailed, match="not a part of a reply: an event has more than") as failure:
+            text_of(model, Request(encode("abc")))
+        assert server.url in str(failure.value)
+        server.reply = ["short"]
+        assert text_of(model, Request(encode("abc"))) == "short"
+
+
+def test_the_queue_can_be_looked_at_while_requests_begin(connect: Open) -> None:
+    """A set that grows cannot be read: formerly, the look failed now and then."""
+    with ScriptedServer() as server:
+        model: Any = connect(server)
+
+        class Growing(weakref.WeakSet[Any]):
+            """Somebody begins a request in the middle of each look, and waits for it as long as it takes."""
+
+            def __iter__(self) -> Iterator[Any]:
+                for each in super().__iter__():
+                    thread = threading.Thread(target=lambda: begun.append(model.generate(Request(encode("abc")))))
+                    thread.start()
+                    thread.join(0.2)
+                    threads.append(thread)
+                    yield each
+
+        model._running, threads = Growing(), list[threading.Thread]()
+        begun = [model.generate(Request(encode("abc"))) for _ in range(2)]
+        assert len(model.queue()) == 2
+        for each in threads:
+            each.join(60)
+        assert len(begun) == 4
+        model._running = weakref.WeakSet()
 
 
 def test_unreachable(connect: Open) -> None:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import BadFile, InvalidInput, UserError
+from loaders.remote import events
 from loaders.remote.addresses import LEFT_OUT, Addresses
 from loaders.remote.entry import RemoteEntry, parse_address, parse_entry, read_entry
-from loaders.remote.events import EventReader
+from loaders.remote.events import EventReader, EventTooLarge
 from loaders.remote.failures import refusal
 from loaders.remote.kinds import OPENAI, SGLANG, TABBY, VLLM, kind_of_owner
 
@@ -41,6 +42,19 @@ def test_events_are_the_same_however_they_are_cut(
 
 def test_an_event_of_several_lines_is_joined() -> None:
     assert EventReader().push(b"data:a\ndata: b\n\ndata: c\n") == [b"a\nb"]
+
+
+@pytest.mark.parametrize("line", [b"x" * 999, b"data: " + b"x" * 93 + b"\n", b"data: \r\n" * 20])
+def test_an_event_that_does_not_end_is_given_up(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is one line, or many lines without an empty one."""
+    monkeypatch.setattr(events, "_LARGEST", 100_000)
+    reader = EventReader()
+    for _ in range(2000):
+        assert reader.push(b"data: short\n\n") == [b"short"], "many events are none that is too large"
+    for _ in range(90_000 // len(line)):
+        assert reader.push(line) == []
+    with pytest.raises(EventTooLarge):
+        reader.push(line * (20_000 // len(line)))
 
 
 @pytest.mark.parametrize(
