@@ -116,8 +116,8 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
             body["return_token_strs"] = True
         found = server.json("POST", encode, body)
         strings = found.get("token_strs") if byte_level is not None else None
-        pieces = strings and [token_bytes(str(each), byte_level=bool(byte_level)) for each in strings]
-        return [int(each) for each in found["tokens"]], pieces
+        told = [token_bytes(str(each), byte_level=bool(byte_level)) for each in strings or ()]
+        return [int(each) for each in found["tokens"]], told or None
 
     @_expected_form
     def tell(ids: Sequence[int]) -> str:
