@@ -273,10 +273,11 @@ def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:
 
 
 #: Says what it was given.
-SWITCHED = "[thinks {{ enable_thinking }} {{ reasoning_effort or 'usual' }}]" + "".join(
-    ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
-     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
-)  # fmt: skip
+SWITCHED = (
+    "[thinks {{ enable_thinking }} {{ reasoning_effort or 'usual' }}]"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
