@@ -273,10 +273,11 @@ def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:
 
 
 #: Says what it was given.
-SWITCHED = "[thinks {{ enable_thinking }} {{ reasoning_effort or 'usual' }}]" + "".join(
-    ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
-     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
-)  # fmt: skip
+SWITCHED = (
+    "[thinks {{ enable_thinking }} {{ reasoning_effort or 'usual' }}]"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
@@ -285,6 +286,7 @@ def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
     def choose(switch: str, value: str) -> None:
         page.locator(f"#own-{switch} input").click()
         page.get_by_role("option", name=value, exact=True).click()
+        expect(page.locator(f"#own-{switch} input")).to_have_value(value)
 
     def prompt(title: str) -> str:
         web.ask("And?")
@@ -306,6 +308,7 @@ def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
         web.tab("chat")
         page.locator("#own-keep-templates").click()
         expect(page.locator("#own-what [data-pick='prompt.instruction_template']")).to_be_visible()
+        expect(page.locator(".toast-body")).to_have_count(0)
         assert violations(page) == []
         web.tab("parameters")
         expect(page.locator("#own-templates")).to_contain_text("keeps its own: Instruction template (Jinja)")

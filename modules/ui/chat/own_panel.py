@@ -100,7 +100,8 @@ class OwnPanel:
             ([self.what.click], reset_one, [chat]),
             ([self.system.blur], set_system, [chat, self.system]),
         ]
-        changes += [([menu.input], _switching(actions, name), [chat, menu]) for name, menu in self.switches.items()]
+        # not `input`: gradio's menus report that twice for one choice, and the second would meet the first at work
+        changes += [([menu.select], _switching(actions, name), [chat, menu]) for name, menu in self.switches.items()]
         for triggers, change, inputs in changes:
             on(triggers, actions.show_current_on_conflict(_showing(actions, change)), inputs, outputs)
         return on(notice.load.click, load, [chat], list(knobs))
