@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,12 @@ Hosts = Callable[[], list[psutil.Process]]
 
 
 def _hosts() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "loaders.process.host" in each.cmdline()]
+    found = []
+    for each in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # one that has just ended
+            if "loaders.process.host" in each.cmdline():
+                found.append(each)
+    return found
 
 
 @pytest.fixture(autouse=True)
