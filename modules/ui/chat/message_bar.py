@@ -12,7 +12,7 @@ import gradio as gr
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange, view_chat
-from modules.ui.parts.events import Updates, show_info
+from modules.ui.parts.events import Updates, show_info, then
 from modules.ui.texts import tr
 
 
@@ -22,6 +22,7 @@ class MessageBar:
     def __init__(self, app: App) -> None:
         self._app = app
         self.picked = gr.State("")
+        self._where = gr.State("")  # the id of the chat in which it was picked
         with gr.Row(elem_id="message-bar", visible=False) as self.row:
             self.what = gr.HTML("", elem_id="message-what")
             self.edit = gr.Button(tr("chat.edit"), elem_id="message-edit", size="sm")
@@ -43,7 +44,17 @@ class MessageBar:
     @property
     def outputs(self) -> list[Any]:
         """The outputs of `show` and `hidden`."""
-        return [self.picked, self.row, self.what, self.earlier, self.later, self.prompt, self.editing, self.text]
+        return [
+            self.picked,
+            self._where,
+            self.row,
+            self.what,
+            self.earlier,
+            self.later,
+            self.prompt,
+            self.editing,
+            self.text,
+        ]
 
     def pick(self, chat: ChatRef, *, tail: bool, event: gr.SelectData) -> Updates:
         """Show the bar for the message that was clicked."""
@@ -67,6 +78,7 @@ class MessageBar:
         several = len(versions) > 1
         return {
             self.picked: message_id,
+            self._where: conversation.id,
             self.row: gr.update(visible=True),
             self.what: f"<p {_place(conversation, message_id, skipped)}>{what}</p>",
             self.earlier: gr.update(visible=several, interactive=at > 0),
@@ -77,7 +89,15 @@ class MessageBar:
 
     def hide(self) -> Updates:
         """Hide the bar: no message is selected."""
-        return {self.picked: "", self.row: gr.update(visible=False), self.editing: gr.update(visible=False)}
+        off = gr.update(visible=False)
+        return {self.picked: "", self._where: "", self.row: off, self.editing: off}
+
+    def hide_after(self, opened: Any, chat: gr.State) -> Any:
+        """Hide the bar after an event that opens a chat. What was picked in that chat meanwhile stays picked."""
+        return then(opened, self._hide_if_elsewhere, [chat, self._where], self.outputs, several=True)
+
+    def _hide_if_elsewhere(self, chat: ChatRef, where: str) -> Updates:
+        return {} if chat.id and chat.id == where else self.hide()
 
     def open_editor(self, chat: ChatRef, picked: str) -> Updates:
         """Show the message's text in a field."""

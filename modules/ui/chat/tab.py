@@ -221,7 +221,7 @@ class ChatTab:
             ("talk", on(talk.click, choose, talked, outputs, js=opens("talk"))),
             ("choice", on(self.character_menu.change, choose, choice, outputs, js=opens("choice"))),
         ):
-            shown_now = then(opened, self.bar.hide, None, self.bar.outputs, several=True)
+            shown_now = self.bar.hide_after(opened, self.chat)
             at_end = then(shown_now, None, js=_OPENED.format(name))
             then(at_end, actions.watch, [window, self.chat], outputs, several=True)
         on(self._elsewhere.change, actions.catch_up, self.news.inputs, outputs, several=True)
