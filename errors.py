@@ -131,12 +131,13 @@ class NotAllowed(UserError):
 class NoModelLoaded(Unavailable):
     """Text was requested while no model is loaded, or while one is still `loading`."""
 
-    def __init__(self, *, loading: bool = False) -> None:
+    def __init__(self, *, loading: bool = False, why: str = "") -> None:
+        """`why`: what happened to the last one, as a sentence."""
         self.loading = loading
         super().__init__(
             "The model is still being loaded. Try again when it is ready."
             if loading
-            else "No model is loaded. Select one in the Model tab and press Load."
+            else "No model is loaded. Select one in the Model tab and press Load." + (f" ({why})" if why else "")
         )
 
 
@@ -242,7 +243,10 @@ class EngineDied(Unavailable):
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"The process of the model ended: {reason}. It is started again once: then send this again.")
+        super().__init__(
+            f"The process of the model ended: {reason}. The model is loaded again by itself, unless it was lost twice "
+            "within a minute: then send this again."
+        )
 
 
 class NonFiniteLogits(EngineFailed):

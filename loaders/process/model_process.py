@@ -70,6 +70,11 @@ class ModelProcess:
         """Why it has ended, as a clause; "" while it runs."""
         return self._reason
 
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it, such as the system's when memory ran out."""
+        return (self._process.returncode or 0) < 0
+
     def check(self) -> None:
         """Raises: ModelClosed, EngineDied if it cannot be used any more."""
         if self._reason or self._closing:
@@ -196,6 +201,8 @@ class ModelProcess:
             pass
         except Exception:  # an invalid message: the process cannot be trusted any more
             log.exception("Reading from the model's process")
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its own exit code says more
+            self._process.wait(0.2)
         self._kill_group()
         self._die()
 

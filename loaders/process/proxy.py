@@ -59,6 +59,8 @@ def load_model(loader: type[Loader], path: Path, options: LoadOptions, progress:
     except OSError as error:
         log.warning("%s is loaded into the program's own process: no other one starts (%s).", path.name, error)
         return loader.load(path, options, progress)
+    except EngineDied as error:
+        raise ModelFileError(path.name, f"its process ended: {error.reason}.") from None
     try:
         return _load(process, loader, path, options, progress)
     except EngineDied as error:
@@ -73,13 +75,15 @@ class _NoProcess(Exception):
 
 
 def _wait_for_hello(process: ModelProcess, progress: Progress) -> None:
-    """Raises: _NoProcess, LoadCancelled."""
+    """Raises: _NoProcess, EngineDied, LoadCancelled."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         with contextlib.suppress(Empty):
             step = process.steps.get(timeout=_LOOK)
             if isinstance(step, wire.HelloMessage):
                 return
+            if process.killed:  # loaded here, the model would bring the same upon the whole program
+                raise EngineDied(process.reason)
             raise _NoProcess(f"ended at once ({process.reason})")
         if not progress(0.0, _STARTING):
             raise LoadCancelled

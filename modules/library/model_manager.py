@@ -103,7 +103,7 @@ class ModelManager(LoadSpecs):
         if found is None and (idle := self.memory.all_idle):
             found = self.load_for_request(idle[0].plan.name)
         if found is None:
-            raise NoModelLoaded(loading=self.state.phase == "loading")
+            raise NoModelLoaded(loading=self.state.phase == "loading", why=self.state.error)
         return found
 
     def named(self, name: str, loader: str = "") -> Model | None:

@@ -208,6 +208,19 @@ def test_the_memory_is_given_back(model: ProcessModel, hosts: Hosts) -> None:
     assert len(hosts()) == 1
 
 
+@posix
+def test_a_process_that_is_killed_while_it_starts_is_not_replaced_by_this_one(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What killed it, such as too little memory, would end the page next."""
+    start = subprocess.Popen
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **more: start(command, **more))
+    with pytest.raises(ModelFileError, match="its process ended: it was killed"):
+        load_model(Scripted, PATH, ScriptedOptions(), keep_going)
+    assert hosts() == []
+
+
 @pytest.mark.parametrize("how", ["it ends", "it says nothing", "the system refuses"])
 def test_where_no_process_can_be_spoken_to_the_model_is_loaded_here(
     how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
