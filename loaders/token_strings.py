@@ -5,20 +5,20 @@ SentencePiece a space as U+2581 and single bytes as <0x0A>. Knows no tokenizer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "\u2581"  # SentencePiece's sign for a space
 
 
-def _bytes_of_characters() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes are themselves, the others follow from U+0100 on, in order."""
+def _alphabet() -> dict[str, bytes]:
+    """GPT-2's: printable bytes are themselves, the others follow from U+0100 on, in order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
+    codes = [*printable, *range(0x100, 0x100 + len(others))]
+    return {chr(code): bytes([byte]) for code, byte in zip(codes, [*printable, *others], strict=True)}
 
 
-_ALPHABET: Mapping[str, bytes] = {character: bytes([byte]) for character, byte in _bytes_of_characters().items()}
+_ALPHABET = _alphabet()
 
 
 def token_bytes(string: str, *, byte_level: bool) -> bytes:

@@ -46,6 +46,20 @@ def load_model(loader: type[Loader], path: Path, options: LoadOptions, progress:
         return loader.load(path, options, progress)
     if not progress(0.0, _STARTING):
         raise LoadCancelled
+    process = None
+    try:
+        process = _start(path, progress)
+        return _load(process, loader, path, options, progress) if process else loader.load(path, options, progress)
+    except EngineDied as error:
+        raise ModelFileError(path.name, f"its process ended: {error.reason}.") from None
+    except BaseException:
+        if process:
+            process.kill()
+        raise
+
+
+def _start(path: Path, progress: Progress) -> ModelProcess | None:
+    """A process for this model; None if none can be started, which is logged. Raises: EngineDied, LoadCancelled."""
     try:
         process = ModelProcess()
         try:
@@ -55,19 +69,11 @@ def load_model(loader: type[Loader], path: Path, options: LoadOptions, progress:
             raise
     except _NoProcess as error:
         log.warning("%s is loaded into the program's own process: another one %s.", path.name, error)
-        return loader.load(path, options, progress)
+        return None
     except OSError as error:
         log.warning("%s is loaded into the program's own process: no other one starts (%s).", path.name, error)
-        return loader.load(path, options, progress)
-    except EngineDied as error:
-        raise ModelFileError(path.name, f"its process ended: {error.reason}.") from None
-    try:
-        return _load(process, loader, path, options, progress)
-    except EngineDied as error:
-        raise ModelFileError(path.name, f"its process ended: {error.reason}.") from None
-    except BaseException:
-        process.kill()
-        raise
+        return None
+    return process
 
 
 class _NoProcess(Exception):

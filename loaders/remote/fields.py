@@ -195,8 +195,8 @@ def _form(params: SamplingParams, server: str, grammar: Callable[[str], Body], s
             text = write_schemas_as_rules(text)
         except ValueError as error:
             raise Unsupported(
-                f"{server} cannot follow the form of this forced tool call: {error}. Leave the choice of tools to the "
-                'model (tool_choice "auto").'
+                f"{server} cannot follow this form, which has more than GBNF: {error}. If it is that of a forced tool "
+                'call, leave the choice of tools to the model (tool_choice "auto").'
             ) from None
     return grammar(text)
 
