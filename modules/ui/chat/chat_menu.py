@@ -72,8 +72,11 @@ class ChatMenu:
                     )
                     self._no.append(gr.Button(tr("button.cancel"), size="sm", elem_id="chat-delete-no"))
 
-    def wire(self, actions: ChatActions, scope: Sequence[Any], search: gr.Textbox, bar: MessageBar) -> None:
-        """Connect the events; `scope`: mode, character, the user's name; `search`: the field above the list."""
+    def wire(self, actions: ChatActions, scope: Sequence[Any], search: gr.Textbox, bar: MessageBar) -> Any:
+        """Connect the events; `scope`: mode, character, the user's name; `search`: the field above the list.
+
+        Returns the event after which a chat is in the trash.
+        """
         self._actions, self._bar = actions, bar
         screen = actions.screen
         outputs, chat = screen.outputs, screen.chat
@@ -99,6 +102,7 @@ class ChatMenu:
         deleting = [chat, self._target, search, screen.window, *scope]
         deleted = on(self._delete_now.click, self._deleted, deleting, [*outputs, *bar.outputs], js=_DELETES)
         then(deleted, None, js=_DELETED)
+        return deleted
 
     # --- questions ---
 

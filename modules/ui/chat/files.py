@@ -13,7 +13,7 @@ from modules.app import App
 from modules.ui.chat.actions import ChatActions
 from modules.ui.chat.view import ChatRef, chat_list_html
 from modules.ui.chat.window_state import WindowState, chat_scope
-from modules.ui.parts.events import Updates, on, show_info, show_warning
+from modules.ui.parts.events import Updates, on, show_info, show_warning, then
 from modules.ui.parts.file_download import FileDownload
 from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
 from modules.ui.texts import tr
@@ -39,6 +39,7 @@ class ChatFiles:
                 self._question = gr.HTML("")
                 self._yes = gr.Button(tr("button.delete"), variant="stop", size="sm", elem_id="chat-empty-now")
                 self._no = gr.Button(tr("button.cancel"), size="sm")
+            self._outputs = [self._trash, self._empty, self._asking]
 
     def wire(self, actions: ChatActions, scope: Sequence[Any], js: str) -> Any:
         """Connect the events; `scope`: mode, character, the user's name; `js` runs when another chat is opened.
@@ -47,7 +48,7 @@ class ChatFiles:
         """
         screen, archive, your_name = actions.screen, self._app.archive, scope[-1]
         self._chats = screen.chats
-        outputs = [self._trash, self._empty, self._asking]
+        outputs = self._outputs
         on(self.fold.expand, self._listed, None, outputs)
         on(self._trash.click, self._restore, [screen.chat], [*outputs, screen.chats])
         on(self._empty.click, self._ask, None, [self._question, self._asking])
@@ -67,6 +68,10 @@ class ChatFiles:
             return actions.switch_to(window, self._bring(Path(path), mode, character), mode)
 
         return on(self._upload.upload, bring, [screen.window, self._upload, *scope[:2]], screen.outputs, js=js)
+
+    def list_after(self, deleted: Any) -> None:
+        """List the trash anew after a chat was moved there: it may be open meanwhile."""
+        then(deleted, self._listed, None, self._outputs)
 
     def _bring(self, path: Path, mode: str, character: str) -> Any:
         if path.stat().st_size > _LARGEST:

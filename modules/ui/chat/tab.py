@@ -233,7 +233,7 @@ class ChatTab:
         on(self.older.click, actions.show_older, [chat], [chat, self.history, self.older], js=_OLDER)
         on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
-        self._menu.wire(actions, scope, self.search, self.bar)
+        self.files.list_after(self._menu.wire(actions, scope, self.search, self.bar))
         on(self.undo.click, actions.show_current_on_conflict(actions.undo), [chat, self.window], outputs)
         on(self.earlier.click, actions.show_current_on_conflict(actions.swipe(-1)), [chat], outputs)
         controls = self.controls
