@@ -14,7 +14,8 @@ COPY requirements*.txt one_click.py start_linux.sh ./
 COPY installer installer
 COPY loaders loaders
 COPY modules modules
-COPY errors.py server.py ./
+COPY errors errors
+COPY server.py ./
 RUN case "$GPU" in cpu) choice=N ;; cuda) choice=A ;; vulkan) choice=D ;; *) echo "GPU is cpu, cuda or vulkan" && exit 1 ;; esac \
     && GPU_CHOICE=$choice LAUNCH_AFTER_INSTALL=no HOME=/tmp/home ./start_linux.sh \
     && rm -rf /tmp/home installer_files/tmp models/*.gguf

@@ -342,6 +342,15 @@ class Loader(ABC):
         return None
 
     @classmethod
+    def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+        """Refuse files and options that cannot be loaded, as far as that can be known while another model takes the
+        memory: within a second or so, without keeping the weights in memory. `load` refuses them as well.
+
+        Raises: UserError (a damaged file, invalid options, cancelled).
+        """
+        del path, options, progress
+
+    @classmethod
     @abstractmethod
     def missing(cls) -> str | None:
         """A sentence that says what must be installed and how, or None if it can run."""

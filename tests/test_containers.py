@@ -23,7 +23,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 #: What an image needs besides the packages of the program.
-NEEDED = ["start_linux.sh", "one_click.py", "server.py", "errors.py", "docker/health.py", "installer/__init__.py"]
+NEEDED = [
+    "start_linux.sh",
+    "one_click.py",
+    "server.py",
+    "errors/__init__.py",
+    "docker/health.py",
+    "installer/__init__.py",
+]
 
 
 def _left_out(name: str) -> bool:

@@ -23,6 +23,7 @@ from loaders.exllamav2 import folder, package
 from loaders.exllamav2.options import ExLlamaV2Options
 from loaders.forecast import DeviceForecast, Forecast, describe_forecast
 from loaders.gpus import nvidia_free_memory
+from loaders.hf_common.folder_check import refuse_contradictions
 from loaders.hf_common.model_folder import choose_context_length
 from loaders.params import LoadOptions
 
@@ -60,6 +61,13 @@ class ExLlamaV2(Loader):
         return forecast_folder(path, options)
 
     @classmethod
+    def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+        """Raises: ModelFileError, InvalidInput."""
+        del progress
+        assert isinstance(options, ExLlamaV2Options)
+        check_folder(path, options)
+
+    @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
         """Load the model. Raises: Unavailable (package, GPU or memory missing), ModelFileError, InvalidInput,
         LoadCancelled.
@@ -89,6 +97,13 @@ def forecast_folder(path: Path, options: ExLlamaV2Options) -> Forecast:
     return Forecast(
         (device,), describe_forecast((device,), f"{read.description}; {notes[0] if notes else f'{tokens:,} tokens'}")
     )
+
+
+def check_folder(path: Path, options: ExLlamaV2Options) -> None:
+    """Refuse files and options that cannot be loaded. Raises: ModelFileError, InvalidInput."""
+    read = folder.read_folder(path)
+    options.choose_cache_type(), options.parse_gpu_split(), options.count_draft_tokens()
+    refuse_contradictions(read)
 
 
 def build_model(found: LoadedFolder, options: ExLlamaV2Options) -> Model:

@@ -8,7 +8,7 @@ from pathlib import Path
 from errors import OutOfGpuMemory
 from loaders.base import Loader, Lora, Model, Progress
 from loaders.exllamav2 import folder, package
-from loaders.exllamav2.loader import LoadedFolder, forecast_folder, load_folder
+from loaders.exllamav2.loader import LoadedFolder, check_folder, forecast_folder, load_folder
 from loaders.exllamav2.options import ExLlamaV2HFOptions, ExLlamaV2Options
 from loaders.forecast import Forecast
 from loaders.hf_common import packages
@@ -38,6 +38,13 @@ class ExLlamaV2HF(Loader):
         """Raises: ModelFileError, InvalidInput."""
         assert isinstance(options, ExLlamaV2HFOptions)
         return forecast_folder(path, options.to_native())
+
+    @classmethod
+    def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+        """Raises: ModelFileError, InvalidInput."""
+        del progress
+        assert isinstance(options, ExLlamaV2HFOptions)
+        check_folder(path, options.to_native())
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:

@@ -14,6 +14,7 @@ from loaders.base import Loader, Model, Progress
 from loaders.forecast import DeviceForecast, Forecast, describe_forecast
 from loaders.gpus import nvidia_free_memory
 from loaders.hf_common import packages
+from loaders.hf_common.folder_check import refuse_contradictions
 from loaders.hf_common.model_folder import choose_context_length
 from loaders.huggingface import folder
 from loaders.huggingface.options import TransformersOptions
@@ -74,6 +75,15 @@ class Transformers(Loader):
         where = "the model runs on the CPU" if card is None else "all layers go to the GPU, unless a limit is set"
         reason = f"{where}; {notes[0]}; the cache grows with the conversation up to that size"
         return Forecast((device,), describe_forecast((device,), reason))
+
+    @classmethod
+    def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+        """Raises: ModelFileError, InvalidInput."""
+        del progress
+        assert isinstance(options, TransformersOptions)
+        read = folder.read_folder(path, pickles=options.allow_pickle, code=options.trust_remote_code)
+        options.parse_gpu_memory(), options.parse_cpu_memory()
+        refuse_contradictions(read)
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:

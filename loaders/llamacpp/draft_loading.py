@@ -18,7 +18,7 @@ from loaders.gpus import Gpu
 from loaders.llamacpp import architecture
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
-from loaders.llamacpp.loading import LoadedGGUF, gguf_file, load_gguf
+from loaders.llamacpp.loading import LoadedGGUF, check_gguf, gguf_file, load_gguf
 from loaders.llamacpp.options import LlamaCppOptions
 from loaders.llamacpp.placement import planning
 from loaders.llamacpp.rpc import NETWORK
@@ -68,6 +68,13 @@ def find_draft(path: Path, options: LlamaCppOptions) -> Path | None:
         f"Draft model not found: {name!r}. Set draft_model to the path of a GGUF file, or to the name of one next to "
         "this model."
     )
+
+
+def check(draft: Path, options: LlamaCppOptions, limits: EngineLimits, progress: Progress) -> None:
+    """Refuse a draft model as `load_with_draft` does, without loading it. Raises: as check_gguf."""
+    if why := architecture.explain_embedding_only(read_header(draft)):
+        raise InvalidInput(f"{draft.stem} cannot be a draft model: it {why}")
+    check_gguf(draft, _draft_options(options), _draft_limits(limits), _copies(options, limits), progress)
 
 
 def load_with_draft(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelFileError
+from loaders.llamacpp.header_check import explain_contradiction
 
 #: ggml type number -> (name, elements per block, bytes per block).
 TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
@@ -175,6 +176,8 @@ def read_header(path: Path) -> GGUFHeader:
         sound = False
     if not sound:
         raise ModelFileError(path.name, "its header is damaged: the metadata is invalid. Download it again.")
+    if why := explain_contradiction(header):
+        raise ModelFileError(path.name, f"its header contradicts itself: {why}. Download it again.")
     return header
 
 

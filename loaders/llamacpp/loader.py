@@ -14,7 +14,7 @@ from loaders.llamacpp import architecture, draft_loading
 from loaders.llamacpp.draft_loading import LoadedDraft
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
-from loaders.llamacpp.loading import LoadedGGUF, gguf_file, load_gguf
+from loaders.llamacpp.loading import LoadedGGUF, check_gguf, gguf_file, load_gguf
 from loaders.llamacpp.options import GGUFOptions, LlamaCppOptions
 from loaders.llamacpp.placement import planning
 from loaders.params import LoadOptions
@@ -80,6 +80,17 @@ class LlamaCpp(Loader):
         from loaders.llamacpp.engine.disk_cache import forget_states
 
         forget_states(label)
+
+    @classmethod
+    def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+        """Raises: ModelFileError, InvalidInput, LoadCancelled."""
+        assert isinstance(options, LlamaCppOptions)
+        if cls.missing():
+            return
+        limits = engine_limits(options)
+        if draft := draft_loading.find_draft(path, options):
+            draft_loading.check(draft, options, limits, progress)
+        check_gguf(path, options, limits, limits.copies, progress)
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:

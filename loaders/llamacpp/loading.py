@@ -66,6 +66,14 @@ class LoadedGGUF:
         return self.path.stem if self.path.is_file() else self.path.name
 
 
+def check_gguf(path: Path, options: GGUFOptions, limits: EngineLimits, copies: int, progress: Progress) -> None:
+    """Refuse a file or options that `load_gguf` would refuse, as far as that is known without a GPU and much memory.
+
+    Raises: ModelFileError, InvalidInput, LoadCancelled.
+    """
+    _tried(_planned(path, options, limits, copies), progress, shift=limits.keep is not None)
+
+
 def load_gguf(
     path: Path,
     options: OptionsT,
@@ -82,22 +90,14 @@ def load_gguf(
     NotEnoughMemory, InvalidInput, LoadCancelled, Unavailable; nothing stays in memory then.
     """
     progress(0.0, "reading the header")
-    header = read_header(gguf_file(path))
-    if why := architecture.explain_unsupported(header):
-        raise ModelFileError(path.name, why)
-    plan = planning.plan_load(header, options, limits, copies)
+    plan = _planned(path, options, limits, copies)
+    header = plan.header
     wants_cards = (
         planning.placement_request(options).layers != 0
     )  # otherwise no GPU is queried, so that a defective one does not matter
     if wants_cards:
         check_gpus_respond(options.parse_rpc())
-    shifts = not tried and load_trial.try_model(
-        header.parts,
-        plan.context,
-        psutil.virtual_memory().available,
-        lambda: progress(0.02, "testing the file with one token"),
-        shift=limits.keep is not None,
-    )
+    shifts = not tried and _tried(plan, progress, shift=limits.keep is not None)
     # here, not above: these import llama_cpp
     from loaders.llamacpp import library, native
     from loaders.llamacpp.placement import devices
@@ -165,6 +165,25 @@ def load_gguf(
         raise
     progress(1.0, "ready")
     return model
+
+
+def _planned(path: Path, options: GGUFOptions, limits: EngineLimits, copies: int) -> LoadPlan:
+    """Raises: ModelFileError, InvalidInput."""
+    header = read_header(gguf_file(path))
+    if why := architecture.explain_unsupported(header):
+        raise ModelFileError(path.name, why)
+    return planning.plan_load(header, options, limits, copies)
+
+
+def _tried(plan: LoadPlan, progress: Progress, *, shift: bool) -> bool:
+    """Whether the context can be shifted, if requested. Raises: ModelFileError, LoadCancelled."""
+    return load_trial.try_model(
+        plan.header.parts,
+        plan.context,
+        psutil.virtual_memory().available,
+        lambda: progress(0.02, "testing the file with one token"),
+        shift=shift,
+    )
 
 
 def _quickest(context: LlamaContext, go_on: Callable[[], bool]) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from loaders.llamacpp import architecture
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.loader import LlamaCpp, forecast_gguf, quick_forecast_gguf
-from loaders.llamacpp.loading import LoadedGGUF, gguf_file, load_gguf
+from loaders.llamacpp.loading import LoadedGGUF, check_gguf, gguf_file, load_gguf
 from loaders.llamacpp.options import GGUFOptions, LlamaCppHFOptions
 from loaders.params import LoadOptions
 
@@ -75,15 +75,28 @@ class LlamaCppHF(Loader):
         return quick_forecast_gguf(path, options, limits, 2 if options.cfg_cache else 1, cards)
 
     @classmethod
+    def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+        """Raises: ModelFileError, InvalidInput, LoadCancelled."""
+        assert isinstance(options, LlamaCppHFOptions)
+        if cls.missing():
+            return
+        limits = _limits(path, options)
+        check_gguf(path, options, limits, 2 if options.cfg_cache else 1, progress)
+
+    @classmethod
     def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
         """Raises: MissingPackage, ModelFileError, NotEnoughMemory, InvalidInput, LoadCancelled."""
         assert isinstance(options, LlamaCppHFOptions)
         if why := cls.missing():
             raise Unavailable(why)
-        limits = EngineLimits(parallel=BRANCHES, n_batch=options.n_batch)
-        if why := architecture.explain_embedding_only(read_header(gguf_file(path))):
-            raise ModelFileError(path.name, f"it {why} Load it with llama.cpp to create embeddings.")
-        return load_gguf(path, options, limits, 2 if options.cfg_cache else 1, progress, build_hf_model)
+        return load_gguf(path, options, _limits(path, options), 2 if options.cfg_cache else 1, progress, build_hf_model)
+
+
+def _limits(path: Path, options: LlamaCppHFOptions) -> EngineLimits:
+    """Raises: ModelFileError, also for a model that generates no text."""
+    if why := architecture.explain_embedding_only(read_header(gguf_file(path))):
+        raise ModelFileError(path.name, f"it {why} Load it with llama.cpp to create embeddings.")
+    return EngineLimits(parallel=BRANCHES, n_batch=options.n_batch)
 
 
 def build_hf_model(found: LoadedGGUF, options: LlamaCppHFOptions, limits: EngineLimits) -> Model:

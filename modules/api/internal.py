@@ -86,11 +86,12 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
 
     @router.get("/model/info")
     async def model_info() -> dict[str, Any]:
-        model, memory = app.models.loaded, app.models.memory
-        names = [each.path.stem for each in model.loras] if model else []
-        known = {"context_length": model.context_length} if model else {}
+        memory = app.models.memory
+        entry = memory.default
+        names = [each.path.stem for each in entry.model.loras] if entry else []
+        known = {"context_length": entry.model.context_length} if entry else {}
         # a model unloaded as idle is available for the next request, but clients stop if the name is None
-        name = model.name if model else next((each.model_name for each in memory.all_idle), "None")
+        name = entry.name if entry else next((each.plan.name for each in memory.all_idle), "None")
         return {"model_name": name, "lora_names": names, **known}
 
     @router.get("/model/list")
@@ -106,20 +107,28 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
         loader = options.pop("loader", None) or body.loader
         if loader is not None and not isinstance(loader, str):
             raise InvalidInput("args.loader must be the name of a loader.")
-        cancel = threading.Event()  # a load continues if its client disconnects
-        model = await workers.long(request, lambda: app.models.load(body.model_name, loader, options), cancel)
+
+        def load() -> str:
+            model = app.models.load(body.model_name, loader, options)
+            return app.models.memory.hold(model).name
+
+        name = await workers.long(request, load, threading.Event())  # it continues if its client disconnects
         return {
-            "model_name": model.name,
+            "model_name": name,
             "notes": list(app.models.state.notes),
             **warnings_field([*body.unknown_fields(), *idle]),
         }
 
     @router.post("/model/unload")
     async def model_unload(request: Request, body: UnloadBody | None = None) -> dict[str, Any]:
+        """Unload a model, or all of them; cancel its load if it is being loaded."""
         asked = body or UnloadBody()
-        unload = functools.partial(app.models.unload, asked.model_name, wait=asked.wait)
+        # at once: the threads for long work may all be waiting for the load
+        cancelled = await workers.short(functools.partial(app.models.cancel_load, asked.model_name))
+        unload = functools.partial(app.models.unload, asked.model_name, wait=asked.wait, cancelled=cancelled)
         await workers.long(request, unload, threading.Event())
-        return {"status": "ok", **warnings_field(asked.unknown_fields())}
+        told = {"cancelled": cancelled} if cancelled else {}
+        return {"status": "ok", **told, **warnings_field(asked.unknown_fields())}
 
     @router.get("/lora/list")
     async def lora_list() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from modules.api.completions import warnings_field
 from modules.api.request_models import EmbeddingsRequest, ModerationsRequest
 from modules.api.threadpools import Threadpools
 from modules.app import App
+from modules.library.model_catalog import is_named
 
 
 def routes(app: App, workers: Threadpools) -> APIRouter:
@@ -21,7 +22,9 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
     since = int(time.time())
 
     def entry(name: str) -> dict[str, Any]:
+        """By the name in the list of models, whether it is loaded or not, and however the request spells it."""
         found = app.models.memory.find(name)
+        name = found.name if found else name
         known = {"max_model_len": found.model.context_length} if found else {}  # vLLM's name for it
         return {
             "id": name, "object": "model", "created": since, "owned_by": "user", "loaded": found is not None, **known
@@ -31,17 +34,20 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
     @router.get("/models")
     async def models() -> dict[str, Any]:
         """The models that answer: those in memory; with --load-on-demand, also those in the models folder."""
-        names = await workers.short(app.router.api_names)
+        names = await workers.short(app.router.names)
         return {"object": "list", "data": [entry(name) for name in names]}
 
     @router.get("/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         if not name:  # /v1/models/
             return await models()
-        known = [*(each.model.name for each in app.models.memory.all), *await workers.short(app.catalog.names)]
-        if name not in known and f"{name}.gguf" not in known:
-            raise UnknownName("model", name[:200], known)
-        return entry(name)
+        if app.models.memory.find(name):
+            return entry(name)
+        known = await workers.short(app.catalog.names)
+        found = next((each for each in known if is_named(name, each)), None)
+        if found is None:
+            raise UnknownName("model", name[:200], [*(each.name for each in app.models.memory.all), *known])
+        return entry(found)
 
     @router.post("/embeddings")
     async def embeddings(request: Request, body: EmbeddingsRequest) -> dict[str, Any]:

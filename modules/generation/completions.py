@@ -269,7 +269,7 @@ class CompletionService:
                 answer.stream.close()
             raise
         return CompletionBatch(
-            model.name, answers, warnings, ask.n, count, lambda text: self._extensions.output(text, context)
+            session.name, answers, warnings, ask.n, count, lambda text: self._extensions.output(text, context)
         )
 
     def stop(self, whose: str = "") -> int:

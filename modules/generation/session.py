@@ -64,6 +64,11 @@ class ModelSession:
         self._last: tuple[str, bool, list[int]] | None = None
 
     @property
+    def name(self) -> str:
+        """The model's name in the list of models."""
+        return self._lease.name if self._lease else self.model.name
+
+    @property
     def notes(self) -> list[str]:
         """Why it is another model than the request named, if so."""
         return [self._lease.note] if self._lease and self._lease.note else []
@@ -199,7 +204,7 @@ class ModelSession:
             if cancel and cancel.is_set():
                 raise Cancelled
             vectors.append(model.embed([each], cancel))
-        return Embeddings(np.concatenate(vectors), sum(map(len, ids)), model.name)
+        return Embeddings(np.concatenate(vectors), sum(map(len, ids)), self.name)
 
     def start(
         self,

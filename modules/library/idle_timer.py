@@ -4,8 +4,11 @@ is unloaded.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 _SHARE = 0.1  # fraction of the idle time between two checks
 _LONGEST = 30.0  # seconds between two checks at most
@@ -28,4 +31,14 @@ class IdleTimer:
 
     def _run(self) -> None:
         while not self._over.wait(min(self._seconds * _SHARE, _LONGEST)):
-            self._unload_idle(self._seconds)
+            try:
+                self._unload_idle(self._seconds)
+            except Exception:  # the next check may succeed
+                log.exception("Looking for idle models")
+
+
+def describe_minutes(minutes: float) -> str:
+    """A span of time in words: "30 seconds", "1 minute", "1.5 minutes"."""
+    count, unit = (minutes, "minute") if minutes >= 1 else (minutes * 60, "second")
+    shown = f"{count:.3g}" if count < 100 else f"{count:,.0f}"
+    return f"{shown} {unit}{'' if shown == '1' else 's'}"

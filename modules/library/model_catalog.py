@@ -231,3 +231,8 @@ def loose_name(name: str, folder: str) -> str:
     if text.lower().endswith(".gguf"):
         text = split_parts(Path(text))[0].as_posix()
     return text.lower().removesuffix(".gguf").removesuffix(SUFFIX)
+
+
+def is_named(name: str, *names: str) -> bool:
+    """Whether it is one of these names, as they are compared."""
+    return loose_name(name, "models") in [loose_name(each, "models") for each in names]

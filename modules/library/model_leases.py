@@ -19,10 +19,16 @@ _LOOK = 0.1
 
 @dataclass(eq=False)
 class ModelLease:
-    """A request's hold on a model. `note`: why it is another model than the requested one."""
+    """A request's hold on a model. `name`: its name in the list of models; `note`: why it is another model than the
+    requested one.
+    """
 
     model: Model
     note: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.model.name
 
 
 class Leases:
@@ -33,9 +39,9 @@ class Leases:
         # its lock is reentrant: a lease may be collected, and so end, while this thread has it
         self._ended = threading.Condition()
 
-    def begin(self, model: Model, note: str = "") -> ModelLease:
-        """Hold the model for as long as the returned object exists."""
-        lease = ModelLease(model, note)
+    def begin(self, model: Model, name: str = "") -> ModelLease:
+        """Hold the model for as long as the returned object exists; `name` in the list of models, if it differs."""
+        lease = ModelLease(model, name=name)
         with self._ended:
             self._count[model] = self._count.get(model, 0) + 1
         weakref.finalize(lease, self._end, weakref.ref(model)).atexit = False

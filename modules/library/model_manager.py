@@ -1,8 +1,8 @@
 """The only module that loads and unloads models.
 
 Loading happens in the caller's thread; `state` can be read meanwhile and is swapped as a whole. One load or unload runs
-at a time. Errors of loaders become sentences here, and the details go to the log. This module must not know how a state
-is shown, or which model a request asks for.
+at a time. Errors of loaders become sentences, and the details go to the log. This module must not know how a state is
+shown, or which model a request asks for.
 """
 
 from __future__ import annotations
@@ -12,39 +12,31 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from errors import (
-    LoadCancelled,
-    ModelBusy,
-    ModelFileError,
-    ModelsInUse,
-    NoModelLoaded,
-    OverModelMemory,
-    UnknownName,
-    UserError,
-)
-from loaders.base import Loader, Model, Progress
+from errors import LoadCancelled, ModelBusy, NoModelLoaded, OverModelMemory, UnknownName, UserError
+from loaders.base import Loader, Model
 from loaders.params import LoadOptions
 from loaders.process import LoadFunction, load_in_this_process
 from modules.config.paths import Paths
+from modules.library.idle_timer import describe_minutes
 from modules.library.last_model import LastModelFile
-from modules.library.load_errors import describe_failure, describe_loader_error
+from modules.library.load_errors import describe_failure
 from modules.library.load_specs import LoadSpec, LoadSpecs
-from modules.library.model_catalog import ModelCatalog, ModelEntry
+from modules.library.load_work import LONGEST, LoadWork
+from modules.library.model_catalog import ModelCatalog, ModelEntry, is_named
 from modules.library.model_leases import ModelLease
 from modules.library.model_memory import IdleModel, LoadedModel, ModelLimits, ModelMemory
 from modules.library.model_settings import ModelSettings
 from modules.library.model_state import ModelState, Obtain
-from modules.library.recovery import LostModel, Recovery
+from modules.library.recovery import Recovery, ReturningModel
 
 log = logging.getLogger(__name__)
 
 _OBTAIN_SHARE = 0.9  # of the progress, if the model is downloaded first
-_LONGEST = 600.0  # seconds that a request waits until the models to be unloaded for it are not in use
 _ENDING = 2.0  # seconds that a load may take after it has reported that the model is loaded
+_CANCELLING = 10.0  # seconds that a load which is cancelled may take to end
 
 
 class ModelManager(LoadSpecs):
@@ -66,13 +58,11 @@ class ModelManager(LoadSpecs):
         super().__init__(catalog, model_settings, loaders, defaults, preferred_loader=preferred_loader)
         self.memory = ModelMemory()
         self.limits = limits or ModelLimits()
-        self._load_model = load
         self._recovery = recovery or Recovery()
         self._last_model = LastModelFile(paths)
+        self._loading = LoadWork(self.memory, model_settings, loaders, self._last_model, load, self._lost)
         self._work = threading.Lock()  # held for the whole of a load or unload
         self._serving = False  # whether that is done for a request
-        self._cancel = threading.Event()
-        self._closing = threading.Event()  # for good: the program is ending
 
     # --- looking ---
 
@@ -98,7 +88,7 @@ class ModelManager(LoadSpecs):
             self._recovery.wait()
             found = self.memory.lease_default()
         if found is None and self._serving:
-            with self._working(wait=True):  # one model is being replaced by another one right now
+            with self._working(LONGEST):  # one model is being replaced by another one right now
                 found = self.memory.lease_default()
         if found is None and (idle := self.memory.all_idle):
             found = self.load_for_request(idle[0].plan.name)
@@ -139,27 +129,34 @@ class ModelManager(LoadSpecs):
 
         `options` replace single values of `default_options`. `obtain` downloads the model into the models folder first.
         `flags_win`: at startup, flags override the model's saved settings. An invalid request (unknown name, bad
-        option, missing package) does not change the loaded model. Raises: UserError.
+        option, missing package) or file does not change the loaded models; if the load fails all the same, those that
+        were unloaded for it are loaded again, and the error says so. Raises: UserError.
         """
         with self._working():
-            before = self.state
             start = 0.0
             try:
                 if obtain:
                     start = _OBTAIN_SHARE
                     self.memory.set_state(ModelState("loading", name))
-                    obtain(self._progress(0.0, start))
+                    obtain(self._loading.progress(0.0, start))
                 plan = self.plan(name, loader, options, flags_win=flags_win)
                 leaving = self._leaving_for(plan)
+                if leaving:
+                    self._loading.check(plan, start)
+                    if self._loading.given_up:
+                        raise LoadCancelled
             except BaseException as error:
-                why = describe_failure(error)
-                self.memory.set_state(replace(before, error=why))
-                log.warning("Could not load %s: %s", name, why, exc_info=not isinstance(error, UserError))
-                raise
+                raise self._refused(name, error) from None
             self._recovery.forget(plan.name)
-            for entry in leaving:
-                self._unload(entry)
-            return self._load(plan, start)
+            left = [found for entry in leaving if (found := self._loading.unload(entry))]
+            try:
+                return self._loading.load(plan, start)
+            except LoadCancelled:
+                raise
+            except UserError as error:
+                if left:
+                    self._loading.restore(left, plan.name, error)
+                raise
 
     def load_for_request(self, name: str, *, for_embeddings: bool = False) -> ModelLease:
         """Load a model for a request, unless it is loaded by now. Models that must be unloaded for it finish their
@@ -167,7 +164,7 @@ class ModelManager(LoadSpecs):
 
         `for_embeddings`: it is loaded in addition to the others, and not counted. Raises: UserError.
         """
-        with self._working(wait=True):
+        with self._working(LONGEST):
             if found := self.memory.lease(name):
                 return found
             self._serving = True
@@ -176,29 +173,36 @@ class ModelManager(LoadSpecs):
             finally:
                 self._serving = False
 
-    def cancel_load(self) -> None:
-        """Cancel a running load; without one, do nothing."""
-        self._cancel.set()
+    def cancel_load(self, name: str = "") -> str:
+        """Cancel a running load (of this model); returns the model's name, "" if there is none."""
+        state = self.state
+        if name and not (state.phase == "loading" and is_named(name, state.name)):
+            return ""
+        self._loading.cancel()  # also in the moments before: another model is being unloaded for it
+        return state.name if state.phase == "loading" else ""
 
-    def unload(self, name: str = "", *, wait: float = 0.0) -> None:
+    def unload(self, name: str = "", *, wait: float = 0.0, cancelled: str = "") -> str:
         """Unload a model, or all if none is named. The next start will not load it automatically.
 
-        New requests cannot use it any more; running ones are ended, after this many seconds at the earliest. Raises:
-        UnknownName if it is not loaded.
+        New requests cannot use it any more; running ones are ended, after this many seconds at the earliest. If it is
+        being loaded, that is cancelled; returns the name then. `cancelled`: the model whose load the caller has just
+        cancelled for it. Raises: UnknownName if it is not loaded.
         """
-        with self._working():
+        cancelled = self.cancel_load(name) or cancelled
+        with self._working(_CANCELLING if cancelled or not name else None):
             leaving = self.memory.all
             if name:
                 entry = self.memory.find(name)
-                if entry is None and not self.memory.idle(name):
+                if entry is None and not cancelled and not self.memory.idle(name):
                     raise UnknownName("loaded model", name, [each.name for each in leaving])
                 leaving = [entry] if entry else []
             for each in leaving:
-                self._unload(each, wait)
+                self._loading.unload(each, wait)
             self.memory.forget_idle(name)
-            self.memory.reset_state()
+            self.memory.reset_state(self.state.error if cancelled else "")
             if not self.loaded:
                 self._last_model.forget()
+        return cancelled
 
     def unload_idle(self, seconds: float) -> None:
         """Unload models that have not been used for this long; the next request loads them again."""
@@ -208,10 +212,8 @@ class ModelManager(LoadSpecs):
             if time.monotonic() - entry.used < seconds or not self._work.acquire(blocking=False):
                 continue
             try:
-                if self.memory.remove(entry, _unloading(entry), unused=True):
-                    self.memory.remember_idle([self._release(entry)])
-                    self.memory.reset_state()
-                    log.info("Unloading %s: not used for %.0f minutes.", entry.name, seconds / 60)
+                if self._loading.unload_if_unused(entry):
+                    log.info("Unloading %s: not used for %s.", entry.name, describe_minutes(seconds / 60))
             finally:
                 self._work.release()
 
@@ -232,26 +234,36 @@ class ModelManager(LoadSpecs):
 
     def close(self) -> None:
         """Shutdown: cancel a load and wait for it; close the models but keep them remembered."""
-        self._closing.set()
+        self._loading.close()
         with self._work:
             for entry in self.memory.all:
-                self._unload(entry)
+                self._loading.unload(entry)
             self.memory.set_state(ModelState())
 
     # --- inside ---
 
     @contextmanager
-    def _working(self, *, wait: bool = False) -> Iterator[None]:
-        busy = self.state.phase in ("loading", "unloading")  # otherwise, the current work is about to end
-        if not self._work.acquire(timeout=_LONGEST if wait else 0.0 if busy else _ENDING):
+    def _working(self, patience: float | None = None) -> Iterator[None]:
+        """`patience`: seconds to wait for the current work to end; None: not, unless it is about to end."""
+        if patience is None:
+            patience = 0.0 if self.state.phase in ("loading", "unloading") else _ENDING
+        if not self._work.acquire(timeout=patience):
             raise ModelBusy("unloaded" if self.state.phase == "unloading" else "loaded")
         try:
-            self._cancel.clear()
-            if self._closing.is_set():
-                raise LoadCancelled
+            self._loading.begin()
             yield
         finally:
             self._work.release()
+
+    def _refused(self, name: str, error: BaseException) -> BaseException:
+        """The error of a load that has not begun: what was loaded still is."""
+        if isinstance(error, LoadCancelled):
+            kept = self.memory.default
+            error = LoadCancelled(kept.name if kept else "")
+        why = describe_failure(error)
+        self.memory.reset_state(why)
+        log.warning("Could not load %s: %s", name, why, exc_info=None if isinstance(error, UserError) else error)
+        return error
 
     def _leaving_for(self, plan: LoadSpec, *, for_embeddings: bool = False) -> list[LoadedModel]:
         """The models that must be unloaded. Raises: OverModelMemory if that is not enough."""
@@ -267,133 +279,58 @@ class ModelManager(LoadSpecs):
         idle = self.memory.idle(name)
         plan = idle.plan if idle else self.plan(name)
         for_embeddings = idle.for_embeddings if idle else for_embeddings
-        left = [self._unload_unused(entry) for entry in self._leaving_for(plan, for_embeddings=for_embeddings)]
+        leaving = self._leaving_for(plan, for_embeddings=for_embeddings)
+        if leaving:
+            try:
+                self._loading.check(plan)
+            except UserError as error:
+                raise self._refused(name, error) from None
+        left: list[IdleModel] = []
         try:
-            model = self._load(plan, default=False, for_embeddings=for_embeddings)
+            left += map(self._loading.unload_unused, leaving)
+            model = self._loading.load(plan, default=False, for_embeddings=for_embeddings)
             if idle and idle.loras:
                 model.set_loras(idle.loras)
-        except BaseException:
-            if not self.loaded:  # the next request finds the previous state
-                self.memory.remember_idle(left)
-                self.memory.reset_state(self.state.error)
+        except BaseException as error:
+            if left and isinstance(error, UserError):
+                error.add(f"The next request loads {' and '.join(each.plan.name for each in left)} again.")
+            self.memory.remember_idle(left)
+            self.memory.reset_state(describe_failure(error))
             raise
         found = self.memory.lease(plan.name)
         if found is None:  # it has ended already
             raise NoModelLoaded
         return found
 
-    def _load(
-        self,
-        plan: LoadSpec,
-        start: float = 0.0,
-        *,
-        lost: LostModel | None = None,
-        default: bool = True,
-        for_embeddings: bool = False,
-    ) -> Model:
-        again = lost.sentence if lost else ""
-        self.memory.set_state(ModelState("loading", plan.name, plan.loader, start, "starting", again=again))
-        self._last_model.loading(plan.name)
-        began = time.monotonic()
-        try:
-            kind, progress = self._loaders[plan.loader], self._progress(start, 1.0)
-            model = self._load_model(kind, plan.item.path, plan.options, progress)
-            if self._gives_up():
-                model.close()
-                raise LoadCancelled
-            restored = (lost.restore(model),) if lost else ()
-        except UserError as error:
-            self._failed(plan.name, str(error))
-            raise
-        except Exception as error:
-            log.exception("Loading %s failed", plan.name)
-            sentence = ModelFileError(plan.name, describe_loader_error(error))
-            self._failed(plan.name, str(sentence))
-            raise sentence from error
-        except BaseException:
-            self._failed(plan.name, "Loading was interrupted. No model is loaded.")
-            raise
-        notes = (*restored, *model.notes, *self._settings.problems())
-        entry = LoadedModel(plan, model, notes, for_embeddings)
-        if self.memory.add(entry, default=default):
-            self._last_model.loaded(plan.name, plan.loader)
-        else:
-            self._last_model.finish_loading()
-        self.memory.reset_state()
-        log.info("Loaded %s with %s in %.1f s", plan.name, plan.loader, time.monotonic() - began)
-        for note in notes:
-            log.info("  %s", note)
-        model.on_lost(lambda why: self._lost(entry, why))
-        return model
-
     def _lost(self, entry: LoadedModel, why: str) -> None:
         """It has ended without being closed: load it again, in a separate thread."""
-        lost = LostModel(entry.name, why, tuple(entry.model.loras))
+        sentence = f"{entry.name} ended unexpectedly: {why}."
+        returning = ReturningModel(entry.name, sentence, tuple(entry.model.loras))
         default = entry is self.memory.default
-        waiting = ModelState("loading", entry.name, entry.plan.loader, again=lost.sentence)
-        if self._closing.is_set() or entry not in self.memory.all:
+        waiting = ModelState("loading", entry.name, entry.plan.loader, again=sentence)
+        if self._loading.closing or entry not in self.memory.all:
             return
+        mark = self._loading.mark
         again = self._recovery.begin(entry.name)  # first: who finds no model asks whether one is coming back
         if not self.memory.remove(entry, waiting if again else None):
             if again:
                 self._recovery.start(entry.name, lambda: None)
             return
-        log.warning("%s", lost.sentence)
+        log.warning("%s", sentence)
         if not again:
-            self.memory.reset_state(f"{lost.sentence} It had just been reloaded. Load it manually.")
+            self.memory.reset_state(f"{sentence} It had just been reloaded. Load it manually.")
             return
 
         def recover() -> None:
             with self._work:
-                several = self.limits.count > 1 and self.memory.find(entry.name) is None
-                if self.state is waiting or several:  # otherwise another load was faster
-                    self._cancel.clear()
-                    self._load(entry.plan, lost=lost, default=default, for_embeddings=entry.for_embeddings)
+                self._loading.begin(mark)
+                others = sum(not each.for_embeddings for each in self.memory.all)
+                room = self.memory.find(entry.name) is None and (entry.for_embeddings or others < self.limits.count)
+                if room and not self._loading.given_up:  # otherwise another load was faster, or it was unloaded
+                    self._loading.load(
+                        entry.plan, returning=returning, default=default, for_embeddings=entry.for_embeddings
+                    )
+                elif self.state is waiting:
+                    self.memory.reset_state(sentence)
 
         self._recovery.start(entry.name, recover)
-
-    def _unload(self, entry: LoadedModel, wait: float = 0.0) -> None:
-        """Unload it; running requests are ended, after this many seconds at the earliest."""
-        if self.memory.remove(entry, _unloading(entry)):
-            if wait > 0:
-                self.memory.leases.wait(entry.model, wait)
-            self._release(entry)
-
-    def _unload_unused(self, entry: LoadedModel) -> IdleModel:
-        """Unload it when it is not in use; from now on, requests cannot choose it by name. Raises: ModelsInUse."""
-        until = time.monotonic() + _LONGEST
-        entry.leaving = True
-        while self.memory.leases.wait(entry.model, until - time.monotonic()):
-            if self.memory.remove(entry, _unloading(entry), unused=True) or entry not in self.memory.all:
-                return self._release(entry)
-        entry.leaving = False
-        raise ModelsInUse(entry.name)
-
-    def _release(self, entry: LoadedModel) -> IdleModel:
-        """Close it. Returns how to load it again."""
-        idle = IdleModel(entry.plan, entry.model.name, tuple(entry.model.loras), entry.for_embeddings)
-        try:
-            entry.model.close()
-        except Exception:
-            log.exception("Closing %s failed", entry.name)
-        log.info("Unloaded %s", entry.name)
-        return idle
-
-    def _failed(self, name: str, why: str) -> None:
-        self.memory.reset_state(why)
-        self._last_model.finish_loading()
-        log.warning("Could not load %s: %s", name, why)
-
-    def _progress(self, start: float, end: float) -> Progress:
-        def report(fraction: float, doing: str) -> bool:
-            self.memory.set_progress(start + (end - start) * min(1.0, max(0.0, fraction)), doing)
-            return not self._gives_up()
-
-        return report
-
-    def _gives_up(self) -> bool:
-        return self._cancel.is_set() or self._closing.is_set()
-
-
-def _unloading(entry: LoadedModel) -> ModelState:
-    return ModelState("unloading", entry.name, entry.plan.loader, doing="releasing memory")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from loaders.base import Lora, Model
 from modules.library.load_specs import LoadSpec
-from modules.library.model_catalog import loose_name
+from modules.library.model_catalog import is_named
 from modules.library.model_leases import Leases, ModelLease
 from modules.library.model_state import ModelState
 
@@ -99,7 +99,7 @@ class ModelMemory:
     def idle(self, name: str) -> IdleModel | None:
         """The one of this name that was unloaded as idle."""
         with self._guard:
-            found = (each for each in self._idle.values() if _is_named(name, each.plan.name, each.model_name))
+            found = (each for each in self._idle.values() if is_named(name, each.plan.name, each.model_name))
             return next(found, None)
 
     def lease(self, name: str) -> ModelLease | None:
@@ -114,6 +114,12 @@ class ModelMemory:
         with self._guard:
             entry = self._default()
             return self._lease(entry) if entry else None
+
+    def hold(self, model: Model) -> ModelLease:
+        """A lease of this model, whether it is still loaded or not."""
+        with self._guard:
+            name = next((each.name for each in self._entries if each.model is model), "")
+        return self.leases.begin(model, name)
 
     def leaving_for(
         self, plan: LoadSpec, needed: int, limits: ModelLimits, *, for_embeddings: bool
@@ -173,7 +179,7 @@ class ModelMemory:
             self._idle = {
                 each: idle
                 for each, idle in self._idle.items()
-                if name and not _is_named(name, idle.plan.name, idle.model_name)
+                if name and not is_named(name, idle.plan.name, idle.model_name)
             }
 
     def clear(self) -> None:
@@ -212,13 +218,9 @@ class ModelMemory:
 
     def _find(self, name: str) -> LoadedModel | None:
         exact = [each for each in self._entries if each.name == name]
-        alike = [each for each in self._entries if _is_named(name, each.name, each.model.name)]
+        alike = [each for each in self._entries if is_named(name, each.name, each.model.name)]
         return next(iter([*exact, *alike]), None)
 
     def _lease(self, entry: LoadedModel) -> ModelLease:
         entry.used = time.monotonic()
-        return self.leases.begin(entry.model)
-
-
-def _is_named(name: str, *names: str) -> bool:
-    return loose_name(name, "models") in [loose_name(each, "models") for each in names]
+        return self.leases.begin(entry.model, entry.name)

@@ -54,28 +54,20 @@ class ModelRouter:
         return memory.default is not None and not self._rules.on_demand
 
     def names(self) -> list[str]:
-        """The models that a request may name: loaded ones first, then those that would be loaded for it."""
+        """The models that a request may name: loaded ones first, then those that would be loaded for it.
+
+        These are the names in the list of models, whether a model is loaded or not.
+        """
         memory = self._models.memory
         ready = [*(each.name for each in memory.all), *(each.plan.name for each in memory.all_idle)]
-        return [*ready, *self._loadable()]
-
-    def api_names(self) -> list[str]:
-        """As `names`, with the models' own names if known."""
-        memory = self._models.memory
-        ready = [*(each.model.name for each in memory.all), *(each.model_name for each in memory.all_idle)]
-        return [*ready, *self._loadable()]
-
-    def _loadable(self) -> list[str]:
-        """Models that are only in the models folder, if requests can load them."""
-        memory = self._models.memory
-        known = {*(each.name for each in memory.all), *(each.plan.name for each in memory.all_idle)}
-        return [name for name in self._catalog.names() if name not in known] if self._rules.on_demand else []
+        others = self._catalog.names() if self._rules.on_demand else []
+        return [*ready, *(name for name in others if name not in ready)]
 
     def choose(self, name: str = "") -> ModelLease:
         """The model for a request, loaded if necessary, and held for it. Raises: UserError."""
         models = self._models
         if not self.several:
-            return models.memory.leases.begin(models.current())
+            return models.memory.hold(models.current())
         if not name:
             return models.lease_default()
         if found := models.memory.lease(name):
@@ -93,7 +85,7 @@ class ModelRouter:
         if self._rules.strict:
             raise why
         lease = models.lease_default()
-        lease.note = f"{why} {lease.model.name} answered instead."
+        lease.note = f"{why} {lease.name} answered instead."
         return lease
 
     def loaded(self, name: str = "") -> Model | None:

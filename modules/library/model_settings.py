@@ -25,6 +25,8 @@ _Stamp = tuple[int, int]  # time and size of a file
 _CARD = re.compile(r"gpu_memory_\d{1,2}")
 _NO_GIB = 1024  # GiB that no user's machine has
 _OF_LOADERS = frozenset(name for loader in LOADERS.values() for name in loader.Options.spellings())
+#: Saved under the name of a loaded GGUF by versions in which that had no ".gguf".
+_FORMERLY = ("instruction_template", "instruction_template_str")
 SHIPPED, USER = "config.yaml", "config-user.yaml"
 
 
@@ -128,6 +130,10 @@ class ModelSettings:
         with self._lock:
             values = read_mapping(path)
             kept = values.get(key)
+            former = values.get(_former_key(name))
+            if isinstance(former, dict):  # what is saved here replaces it
+                replaced = {*_FORMERLY} & {*settings}
+                values[_former_key(name)] = {each: value for each, value in former.items() if each not in replaced}
             merged = {**(kept if isinstance(kept, dict) else {}), **settings}
             values[key] = {name: value for name, value in merged.items() if value is not None}
             try:
@@ -220,11 +226,19 @@ def _entries(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
         found = read_mapping(path)
     except BadFile:  # `problems` reports it
         return []
-    return [
-        (str(pattern), {str(key): value for key, value in settings.items()})
-        for pattern, settings in found.items()
-        if isinstance(settings, dict) and _matches(str(pattern), name)
-    ]
+    entries = []
+    for pattern, settings in found.items():
+        if isinstance(settings, dict) and _matches(str(pattern), name):
+            entries.append((str(pattern), {str(key): value for key, value in settings.items()}))
+        elif isinstance(settings, dict) and pattern == _former_key(name):
+            entries.append((str(pattern), {key: settings[key] for key in _FORMERLY if key in settings}))
+    return entries
+
+
+def _former_key(name: str) -> str:
+    """The pattern of a GGUF's name without its ending; "" for other models."""
+    stem = name.rpartition("/")[2]
+    return f"^{re.escape(stem[: -len('.gguf')])}$" if stem.lower().endswith(".gguf") else ""
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -21,21 +21,17 @@ _LONGEST = 600.0  # seconds that a request waits for the model to be loaded agai
 
 
 @dataclass(frozen=True)
-class LostModel:
-    """A model that ended without being closed: why, as a clause, and its LoRA adapters."""
+class ReturningModel:
+    """A model that is loaded again without being asked for: what happened, as a sentence, and its LoRA adapters."""
 
     name: str
-    why: str
+    sentence: str
     loras: tuple[Lora, ...]
-
-    @property
-    def sentence(self) -> str:
-        """What happened."""
-        return f"{self.name} ended unexpectedly: {self.why}."
 
     def restore(self, model: Model) -> str:
         """Apply the adapters to the newly loaded model; returns a note about it."""
-        note = f"{self.sentence} It was loaded again at {time.strftime('%H:%M')}."
+        subject = "It" if self.sentence.startswith(self.name) else self.name
+        note = f"{self.sentence} {subject} was loaded again at {time.strftime('%H:%M')}."
         try:
             if self.loras:
                 model.set_loras(self.loras)

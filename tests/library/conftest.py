@@ -50,10 +50,13 @@ class Script:
     """What the fake loader does: fail, wait halfway until released, or lack its package."""
 
     error: BaseException | None = None
+    only: str = ""  # the file whose load fails, "" for any
+    refuse: BaseException | None = None  # the error of its check
     missing: str | None = None
     wait: threading.Event | None = None
     deaf: bool = False  # ignores cancellation
     waiting: threading.Event = field(default_factory=threading.Event)
+    checks: list[str] = field(default_factory=list)
     loads: list[tuple[str, LoadOptions]] = field(default_factory=list)
 
 
@@ -72,6 +75,13 @@ def _fake_loader(script: Script, loader_name: str, score: int) -> type[Loader]:
             return script.missing if loader_name == "fake" else None
 
         @classmethod
+        def check(cls, path: Path, options: LoadOptions, progress: Progress) -> None:
+            script.checks.append(path.name)
+            progress(0.1, "looking")
+            if script.refuse:
+                raise script.refuse
+
+        @classmethod
         def load(cls, path: Path, options: LoadOptions, progress: Progress) -> Model:
             from errors import LoadCancelled
 
@@ -83,7 +93,7 @@ def _fake_loader(script: Script, loader_name: str, score: int) -> type[Loader]:
                 going_on = progress(0.6, "more") and going_on
             if not going_on and not script.deaf:
                 raise LoadCancelled
-            if script.error:
+            if script.error and script.only in ("", path.name):
                 raise script.error
             return FakeModel(path.name, options)
 

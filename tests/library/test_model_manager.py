@@ -65,7 +65,7 @@ def test_the_old_model_leaves_before_the_new_one_comes(models: ModelManager, scr
     with pytest.raises(ModelBusy, match="being loaded"):
         models.load("a")
     with pytest.raises(ModelBusy):
-        models.unload()
+        models.unload("a")
     script.wait.set()
     thread.join(10)
     assert models.state.name == "b.gguf"
@@ -128,13 +128,11 @@ def test_a_load_can_be_cancelled(models: ModelManager, script: Any, deaf: bool) 
 def test_what_goes_wrong_is_a_sentence(
     models: ModelManager, script: Any, paths: Paths, error: Exception, expected: type[UserError], words: str
 ) -> None:
-    models.load("b")
     script.error = error
     with pytest.raises(expected, match=words) as caught:
         models.load("a")
     assert models.state == ModelState(error=str(caught.value))
     assert models.loaded is None
-    assert LastModelFile(paths).read().name == "b.gguf"
     assert LastModelFile(paths).read().died_loading == ""
 
 
@@ -291,7 +289,7 @@ def test_many_threads_leave_one_model(models: ModelManager) -> None:
             try:
                 made.append(models.load(name))
                 models.unload()
-            except ModelBusy:
+            except (ModelBusy, LoadCancelled):
                 pass
 
     threads = [threading.Thread(target=hammer, args=(name,)) for name in "abab"]

@@ -145,6 +145,18 @@ def test_one_that_cannot_be_loaded_again_says_why(models: ModelManager, losing: 
         models.current()
 
 
+def test_one_that_was_unloaded_while_it_comes_back_does_not(models: ModelManager, losing: Losing, script: Any) -> None:
+    models.load("a")
+    with models._work:  # it cannot begin yet
+        losing.lost[-1]("first")
+        assert models.state.phase == "loading"
+        assert models.cancel_load("A") == "a.gguf"
+    settle()
+    assert models.loaded is None
+    assert "first" in models.state.error
+    assert len(script.loads) == 1
+
+
 def test_one_that_has_left_is_not_missed(models: ModelManager, losing: Losing) -> None:
     models.load("a")
     second = models.load("b")

@@ -17,7 +17,7 @@ from loaders.base import Loader, Model, Progress
 from loaders.params import LoadOptions
 from modules.config.paths import Paths
 from modules.library import model_leases
-from modules.library.idle_timer import IdleTimer
+from modules.library.idle_timer import IdleTimer, describe_minutes
 from modules.library.model_catalog import ModelCatalog
 from modules.library.model_leases import ModelLease
 from modules.library.model_manager import ModelManager
@@ -375,3 +375,36 @@ def test_many_swaps_and_no_wrong_model(make: Make, shelf: ModelCatalog, count: i
         assert not thread.is_alive()
     assert wrong == []
     assert len(models.memory.all) <= count
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(0.05, "3 seconds"), (1 / 60, "1 second"), (0.5, "30 seconds"), (1, "1 minute"), (1.5, "1.5 minutes"),
+     (90, "90 minutes"), (1440, "1,440 minutes")],
+)  # fmt: skip
+def test_how_long_it_was_not_used_is_said(minutes: float, words: str) -> None:
+    assert describe_minutes(minutes) == words
+
+
+def test_the_log_says_why_an_idle_model_left(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    models = make()
+    models.load("a")
+    with caplog.at_level("INFO"):
+        models.memory.all[0].used -= 60
+        models.unload_idle(30)
+    assert "a.gguf: not used for 30 seconds" in caplog.text
+
+
+def test_a_timer_outlives_a_failed_check() -> None:
+    twice = threading.Event()
+    asked: list[float] = []
+
+    def unload_idle(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 2:
+            twice.set()
+        raise RuntimeError("a test")
+
+    timer = IdleTimer(unload_idle, 0.001)
+    assert twice.wait(10)
+    timer.close()

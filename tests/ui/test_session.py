@@ -59,7 +59,7 @@ class Program:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, demo_model_path: Path) -> Iterator[Program]:
     root = new_root(tmp_path_factory.mktemp("session"), demo_model_path)
-    for name in ("errors.py", "installer", "loaders", "modules"):
+    for name in ("errors", "installer", "loaders", "modules"):
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "server.py", root)
     for name, script in (("bad", BAD), ("own_tab", TAB)):

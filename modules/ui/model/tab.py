@@ -160,7 +160,7 @@ class ModelTab:
         for event in shown:
             then(event, self._forecast, load_inputs, [self.forecast])
         on(self.apply_loras.click, self._apply_loras, [self.loras])
-        on(self.cancel.click, self._app.models.cancel_load, queue=False)
+        on(self.cancel.click, self._cancel, queue=False)
         then(on(self.unload.click, self._unload, [self.chosen]), self._show_state, [self.chosen], state)
         on(self.save.click, self._save, load_inputs)
 
@@ -265,6 +265,9 @@ class ModelTab:
         if not name:
             raise InvalidInput(tr("model.choose"))
         self._app.models.load(name, loader, self._parse_options(loader, values))
+
+    def _cancel(self) -> None:
+        self._app.models.cancel_load()
 
     def _unload(self, chosen: str) -> None:
         """Unload the chosen model if it is one of several loaded ones, else the first one shown in the header."""

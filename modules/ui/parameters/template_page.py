@@ -18,7 +18,7 @@ from modules.chat.prompt_knobs import PromptKnobs
 from modules.generation.token_view import mark_invisible
 from modules.ui.parts.events import Updates, on, show_info
 from modules.ui.parts.file_menu import FileMenu
-from modules.ui.parts.formatting import escape
+from modules.ui.parts.formatting import escape, short_name
 from modules.ui.texts import knob_help, knob_label, tr
 
 #: The most characters of a template that stand in the empty field.
@@ -103,7 +103,7 @@ class TemplatePage:
     def _keep_for_model(self, template: str) -> Updates:
         """Save the template in the field for this model; with an empty field, forget the saved one."""
         name = self._app.models.keep_template(template if template.strip() else "")
-        show_info(tr("template.kept" if template.strip() else "template.unkept", name=name))
+        show_info(tr("template.kept" if template.strip() else "template.unkept", name=short_name(name)))
         shown = self._show_preview("")
         field = shown.get(self.instruction) or gr.update()
         return {**shown, self.instruction: {**field, "value": ""}}

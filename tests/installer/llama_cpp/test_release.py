@@ -312,7 +312,7 @@ def test_every_python_of_the_environment_takes_the_releases_libraries(
     monkeypatch.setattr(LlamaRelease, "_binding", lambda _: "")
     monkeypatch.setattr(LlamaRelease, "remove", lambda _: library_pointer.remove_pointer(real))
     real.root.joinpath("loaders").symlink_to(ROOT / "loaders")
-    for name in ("errors.py", "modules"):
+    for name in ("errors", "modules"):
         real.root.joinpath(name).symlink_to(ROOT / name)
     name, how = llama(real, pins).install([RELEASE])
     assert (name, how.partition(";")[0]) == (RELEASE.name, "release b7 of llama.cpp")
