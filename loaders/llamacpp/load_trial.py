@@ -9,6 +9,7 @@ system caches what it has read, and the real load finds it there.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,8 @@ _EVERY_BYTE = "".join(
         *range(0x10000, 0x110000, 0x8000),
     )
 )
+
+_OF_THE_SYSTEM = re.compile("map|alloc|memory|open|read", re.IGNORECASE)
 
 _FIELDS = ("flash_attn_type", "type_k", "type_v")  # the fields of the context that select what is computed
 
@@ -72,6 +75,19 @@ def try_model(
     return True
 
 
+def refuse_model(
+    parts: Sequence[Path], context: dict[str, Any], memory: int, go_on: Callable[[], bool], *, shift: bool = False
+) -> None:
+    """As `try_model`, for a file that is not loaded right after that: also refuse what llama.cpp refuses by itself.
+
+    Raises: ModelFileError, LoadCancelled.
+    """
+    if not try_model(parts, context, memory, go_on, shift=shift):
+        shift = False
+    if why := _ask(_question(parts, context, memory, shift=shift), parts[0], go_on):
+        raise ModelFileError(parts[0].name, why)
+
+
 def try_adapter(parts: Sequence[Path], adapter: Path, context: dict[str, Any], memory: int) -> None:
     """Test a model with a LoRA adapter. Raises: ModelFileError."""
     question = _question((*parts, adapter), context, memory)
@@ -90,38 +106,46 @@ def _question(parts: Sequence[Path], context: dict[str, Any], memory: int, *, sh
     )
 
 
-def _ask(question: TrialRequest, file: Path, go_on: Callable[[], bool]) -> None:
-    """Raises: ModelFileError, LoadCancelled."""
+def _ask(question: TrialRequest, file: Path, go_on: Callable[[], bool]) -> str:
+    """Why llama.cpp refuses the file, as the end of a sentence; "" if it does not. Raises: ModelFileError,
+    LoadCancelled.
+    """
     try:
-        _passes(question, go_on)
+        return _refusal(question, go_on)
     except child_process.ChildCrashed as error:
         raise error.about(file) from None
     except OSError:
-        return  # no process could be started: the real load will show the error
+        return ""  # no process could be started: the real load will show the error
 
 
 @remembered(256, key=lambda question, _: question)
-def _passes(question: TrialRequest, go_on: Callable[[], bool]) -> bool:
-    """True if it succeeded. Crashes and cancellations are not cached. Raises: as ask_child."""
-    child_process.ask_child("loaders.llamacpp.load_trial", asdict(question), go_on)
-    return True
+def _refusal(question: TrialRequest, go_on: Callable[[], bool]) -> str:
+    """Crashes and cancellations are not cached. Raises: as ask_child."""
+    answer = child_process.ask_child("loaders.llamacpp.load_trial", asdict(question), go_on)
+    return str(answer.get("refused", "")) if answer else ""
 
 
-def _try(question: TrialRequest) -> None:
+def _try(question: TrialRequest) -> str:
+    """Why llama.cpp refuses the file; "" if it does not."""
     from loaders.llamacpp import native
     from loaders.llamacpp.adapters import LlamaCppAdapters
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.initialize(False)
-    weights = native.LlamaWeights(
-        question.parts,
-        placement=Placement(),
-        mmap=question.compute,  # llama.cpp aborts if it should map a file without allocating
-        mlock=False,
-        progress=lambda _: True,
-        pretend=not question.compute,
-        trial=True,
-    )
+    try:
+        weights = native.LlamaWeights(
+            question.parts,
+            placement=Placement(),
+            mmap=question.compute,  # llama.cpp aborts if it should map a file without allocating
+            mlock=False,
+            progress=lambda _: True,
+            pretend=not question.compute,
+            trial=True,
+        )
+    except ModelFileError as error:
+        why = str(error).partition(": ")[2]
+        # what is said of mapping and memory hangs on this process
+        return "" if isinstance(error, native.LlamaOutOfMemory) or _OF_THE_SYSTEM.search(why) else why
     tokenizer = LlamaTokenizer(weights, None)
     tokenizer.encode(_EVERY_BYTE, add_bos=True)
     for token in range(tokenizer.n_vocab):
@@ -136,6 +160,7 @@ def _try(question: TrialRequest) -> None:
             _decode(native.LlamaBatch(1), made, shift=question.shift)
         made.close()
     weights.close()
+    return ""
 
 
 def _decode(batch: LlamaBatch, context: LlamaContext, *, shift: bool) -> None:
@@ -153,5 +178,5 @@ def _decode(batch: LlamaBatch, context: LlamaContext, *, shift: bool) -> None:
 
 if __name__ == "__main__":
     given = json.loads(sys.stdin.read())
-    _try(TrialRequest(**{**given, "context": tuple((name, value) for name, value in given["context"])}))
-    sys.stdout.write('{"passed": true}\n')
+    why = _try(TrialRequest(**{**given, "context": tuple((name, value) for name, value in given["context"])}))
+    sys.stdout.write(json.dumps({"refused": why}) + "\n")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # these import llama_cpp
 OptionsT = TypeVar("OptionsT", bound=GGUFOptions)
 BuiltT = TypeVar("BuiltT")
 
+_TESTING = "testing the file with one token"
 _TRIES = 6  # attempts to load with less on the GPUs each time, if they have less free memory than reported
 
 
@@ -71,7 +72,14 @@ def check_gguf(path: Path, options: GGUFOptions, limits: EngineLimits, copies: i
 
     Raises: ModelFileError, InvalidInput, LoadCancelled.
     """
-    _tried(_planned(path, options, limits, copies), progress, shift=limits.keep is not None)
+    plan = _planned(path, options, limits, copies)
+    load_trial.refuse_model(
+        plan.header.parts,
+        plan.context,
+        psutil.virtual_memory().available,
+        lambda: progress(0.02, _TESTING),
+        shift=limits.keep is not None,
+    )
 
 
 def load_gguf(
@@ -97,7 +105,13 @@ def load_gguf(
     )  # otherwise no GPU is queried, so that a defective one does not matter
     if wants_cards:
         check_gpus_respond(options.parse_rpc())
-    shifts = not tried and _tried(plan, progress, shift=limits.keep is not None)
+    shifts = not tried and load_trial.try_model(
+        header.parts,
+        plan.context,
+        psutil.virtual_memory().available,
+        lambda: progress(0.02, _TESTING),
+        shift=limits.keep is not None,
+    )
     # here, not above: these import llama_cpp
     from loaders.llamacpp import library, native
     from loaders.llamacpp.placement import devices
@@ -173,17 +187,6 @@ def _planned(path: Path, options: GGUFOptions, limits: EngineLimits, copies: int
     if why := architecture.explain_unsupported(header):
         raise ModelFileError(path.name, why)
     return planning.plan_load(header, options, limits, copies)
-
-
-def _tried(plan: LoadPlan, progress: Progress, *, shift: bool) -> bool:
-    """Whether the context can be shifted, if requested. Raises: ModelFileError, LoadCancelled."""
-    return load_trial.try_model(
-        plan.header.parts,
-        plan.context,
-        psutil.virtual_memory().available,
-        lambda: progress(0.02, "testing the file with one token"),
-        shift=shift,
-    )
 
 
 def _quickest(context: LlamaContext, go_on: Callable[[], bool]) -> tuple[int, str]:
