@@ -51,6 +51,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Marked]:
         return models[-1]
 
     monkeypatch.setattr(LOADERS["llama.cpp"], "load", load)
+    monkeypatch.setattr(LOADERS["llama.cpp"], "check", lambda path, options, progress: None)  # they are no models
     return models
 
 

@@ -187,9 +187,9 @@ def test_of_several_models_only_what_left_comes_back(
         models.load("c")
     assert models.loaded is default
     assert [each.name for each in models.memory.all] == ["b.gguf", "a.gguf"]
-    with pytest.raises(ModelFileError, match=r"The next request loads a\.gguf again"):
+    with pytest.raises(ModelFileError, match=r"The next request loads b\.gguf again"):  # a has just been loaded
         models.load_for_request("c")
-    assert models.load_for_request("a").name == "a.gguf"
+    assert models.load_for_request("b").name == "b.gguf"
 
 
 def begin(do: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
