@@ -146,7 +146,7 @@ def _set(inside: str) -> Iterable[str]:
 
 
 def _escaped(letter: str) -> str:
-    """A character as it stands in a set."""
+    """A character, escaped for a set."""
     code = ord(letter)
     if letter.isascii() and letter.isprintable() and letter not in '\\]["^-':
         return letter
