@@ -69,6 +69,9 @@ class Engine:
 def simulate(engines: int, costs: Costs) -> list[float]:
     """After the warm-up: replies at a time, tokens/s of all; median and 95 % of the seconds to the first token; median
     and slowest 5 % of the tokens/s of a reply. A message goes to the engine with the fewest, as our loader sends it.
+
+    Replies that have not ended at the end count as well: with the wait until then, and the speed so far. Without them,
+    the longest waits of an overloaded engine would be left out.
     """
     chance, order, all_engines = random.Random(1), itertools.count(), [Engine() for _ in range(engines)]
     events: list[tuple[float, int, Engine | None]] = [
@@ -109,6 +112,11 @@ def simulate(engines: int, costs: Costs) -> list[float]:
                     speeds.append((reply.length - 1) / (now - reply.first))
         engine.running = [reply for reply in engine.running if reply.left]
         begin(engine, now)
+    for reply in (each for engine in all_engines for each in (*engine.waiting, *engine.running)):
+        if reply.asked > WARMING:
+            waits.append((reply.first or SECONDS) - reply.asked)
+        if reply.asked > WARMING and reply.first and reply.length - reply.left > 1:
+            speeds.append((reply.length - reply.left - 1) / (SECONDS - reply.first))
     waits, speeds, seconds = sorted(waits), sorted(speeds), last - WARMING
     middle, late = statistics.median(waits), waits[len(waits) * 95 // 100]
     return [busy / seconds, tokens / seconds, middle, late, statistics.median(speeds), speeds[len(speeds) // 20]]

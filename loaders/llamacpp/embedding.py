@@ -25,9 +25,10 @@ from errors import (
     Unavailable,
 )
 from loaders.heap import trim_heap
-from loaders.llamacpp import embedding_size, spinning
+from loaders.llamacpp import embedding_size, openmp
 from loaders.llamacpp.library import C
 from loaders.llamacpp.native import Floats, LlamaBatch, LlamaContext, LlamaWeights
+from loaders.llamacpp.thread_control import ThreadControl
 
 _IDLE = 60.0  # seconds after which the context is freed
 
@@ -41,7 +42,8 @@ class Embedder:
         self._params = params
         self._n_ctx = n_ctx
         self._longest = embedding_size.max_embedding_tokens(n_ctx)
-        self._threads = threads
+        self._most_threads = threads
+        self._threads = ThreadControl([])
         self._lock = threading.Lock()
         self._context: LlamaContext | None = None
         self._batch = LlamaBatch(0)
@@ -62,7 +64,7 @@ class Embedder:
                     raise InvalidToken(token, self._weights.n_vocab)
         size = embedding_size.embedding_context_size(max(map(len, texts), default=1), self._n_ctx)
         try:
-            return spinning.run_in_short_thread(lambda: np.stack([self._one(ids, size, cancel) for ids in texts]))
+            return openmp.run_in_short_thread(lambda: np.stack([self._one(ids, size, cancel) for ids in texts]))
         finally:
             self._set_alarm()
 
@@ -77,6 +79,8 @@ class Embedder:
             context.clear()
             batch.clear()
             batch.add(ids, 0, 0, last=True, all_rows=True)
+            self._threads.begin(0)
+            self._threads.adapt(len(ids))
             with context.stop.unless(lambda: not (self._closed or (cancel and cancel.is_set()))):
                 code = context.decode(batch)
             if code == 2:
@@ -113,7 +117,7 @@ class Embedder:
                 f"Not enough memory for embeddings of up to {size} tokens next to the model ({said}). Use shorter "
                 "texts, or load the model with fewer GPU layers or a smaller n_ctx."
             ) from None
-        self._context, self._batch = made, LlamaBatch(size)
+        self._context, self._batch, self._threads = made, LlamaBatch(size), ThreadControl([made])
         return made
 
     def _make(self, size: int) -> LlamaContext:
@@ -121,8 +125,8 @@ class Embedder:
             self._weights,
             **embedding_size.embedding_context_params(size, self._n_ctx),
             pooling_type=self._pooling,
-            n_threads=self._threads,
-            n_threads_batch=self._threads,
+            n_threads=self._most_threads,
+            n_threads_batch=self._most_threads,
             **self._params,
         )
 

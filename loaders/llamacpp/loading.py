@@ -15,7 +15,7 @@ import psutil
 from errors import LoadCancelled, ModelFileError, NotEnoughMemory
 from loaders.base import Progress
 from loaders.gpus import Gpu, check_gpus_respond
-from loaders.llamacpp import architecture, load_trial, spinning
+from loaders.llamacpp import architecture, load_trial, openmp
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.threads import candidate_counts, choose_threads, find_fastest, physical_cores
@@ -140,7 +140,7 @@ def load_gguf(
             sizes = native.allocated_sizes()
         threads, reason = choose_threads(options.threads)
         if not options.threads and not place.placement.layers and not architecture.explain_embedding_only(header):
-            threads, reason = spinning.run_in_short_thread(
+            threads, reason = openmp.run_in_short_thread(
                 lambda: _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
             )
             context.set_threads(threads, options.threads_batch or threads)

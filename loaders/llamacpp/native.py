@@ -241,6 +241,7 @@ class LlamaContext:
         asked = ctypes.cast(self.stop.function, C.ggml_abort_callback)
         C.llama_set_abort_callback(self.pointer, asked, self.stop.address)
         self._views: dict[int, Floats] = {}  # the address of llama.cpp's rows of logits
+        self._threads = int(C.llama_n_threads(self.pointer)), int(C.llama_n_threads_batch(self.pointer))
 
     def decode(self, batch: LlamaBatch) -> int:
         """Compute one step and wait for it. 0 is success, 1 no room in the KV cache, 2 stopped by `stop`.
@@ -255,11 +256,17 @@ class LlamaContext:
     @property
     def threads(self) -> int:
         """The largest number of threads of a step."""
-        return max(int(C.llama_n_threads(self.pointer)), int(C.llama_n_threads_batch(self.pointer)))
+        return max(self._threads)
 
     def set_threads(self, one: int, several: int) -> None:
         """The number of threads for a step of one token, and for one of several. Between two steps."""
+        self._threads = one, several
         C.llama_set_n_threads(self.pointer, one, several)
+
+    def limit_threads(self, most: int) -> None:
+        """Compute the next steps with at most this many of its threads. Between two steps."""
+        one, several = self._threads
+        C.llama_set_n_threads(self.pointer, min(one, most), min(several, most))
 
     def logits(self, row: int) -> Floats:
         """The logits of a batch row, shape (n_vocab,): a view that is valid until the next decode."""

@@ -1,22 +1,23 @@
-"""Configures OpenMP, whose threads compute for llama.cpp: their spinning time and their number.
+"""Ends the pools of OpenMP, whose threads compute for llama.cpp.
 
 GCC's runtime gives each thread that has ever computed its own pool, which exists as long as that thread or until it is
 ended. If all pools together have more threads than there are cores, it puts threads to sleep at each barrier, some
-hundred times per token. So occasional computations run in a short-lived thread, an idle engine ends its pool, and
-`SleepingPool` uses it to shorten the spinning on purpose. It must not know llama.cpp.
+hundred times per token. So occasional computations run in a short-lived thread, and an idle engine ends its pool. It
+must not know llama.cpp.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-#: The user's own settings of how threads wait; with one of them, it is not changed while the program runs.
-_OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+ResultT = TypeVar("ResultT")
+
 #: omp_pause_soft
 _SOFT = 1
 
@@ -34,12 +35,7 @@ def _runtime() -> ctypes.CDLL | None:
     if len(named) != 1:
         return None
     library = ctypes.CDLL(named.pop())
-    return library if hasattr(library, "omp_pause_resource_all") and hasattr(library, "GOMP_parallel") else None
-
-
-def can_shorten() -> bool:
-    """Whether a `SleepingPool` shortens the spinning here, and the user has not set how threads wait."""
-    return not any(name in os.environ for name in _OWN) and _runtime() is not None
+    return library if hasattr(library, "omp_pause_resource_all") else None
 
 
 def end_pool() -> None:
@@ -48,26 +44,29 @@ def end_pool() -> None:
         runtime.omp_pause_resource_all(_SOFT)
 
 
-class SleepingPool:
-    """A pool of this many threads that sleep; while it exists, threads of other pools hardly spin."""
+def run_in_short_thread(compute: Callable[[], ResultT]) -> ResultT:
+    """Compute in a thread that ends together with its pool. Raises: what `compute` raises."""
+    results: list[ResultT] = []
+    errors: list[BaseException] = []
+    computed = threading.Event()  # an interrupted join marks the thread as ended
 
-    def __init__(self, threads: int) -> None:
-        self._end = threading.Event()
-        self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(threads,), name="OpenMP sleeping pool", daemon=True)
-        self._thread.start()
-        self._begun.wait()
+    def run() -> None:
+        try:
+            results.append(compute())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            end_pool()
+            computed.set()
 
-    def close(self) -> None:
-        """End its threads."""
-        self._end.set()
-        self._thread.join()
-
-    def _run(self, threads: int) -> None:
-        runtime = _runtime()
-        if runtime:  # free(NULL) does nothing, without Python's lock
-            nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)
-            runtime.GOMP_parallel(nothing, None, ctypes.c_uint(threads), ctypes.c_uint(0))
-        self._begun.set()
-        self._end.wait()
-        end_pool()
+    thread = threading.Thread(target=run, name="llama.cpp in passing", daemon=True)
+    try:
+        thread.start()
+        computed.wait()
+    except KeyboardInterrupt:  # the caller would free what the thread is still using
+        computed.wait()
+        raise
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

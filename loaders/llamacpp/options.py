@@ -131,7 +131,8 @@ class GGUFOptions(LoadOptions):
     )  # fmt: skip
     threads: int = knob(
         0, ge=0, le=512, range=(0, 64, 1), group="speed",
-        help="CPU threads for generation. 0 is the fastest number, measured when the model is loaded.",
+        help="CPU threads for generation; fewer compute while other programs use the cores. 0 is the fastest number, "
+        "measured when the model is loaded.",
     )  # fmt: skip
     threads_batch: int = knob(
         0,

@@ -19,14 +19,15 @@ TRUSTED = 10.0
 
 @dataclass
 class Address:
-    """One of them. `suspect`: it has failed, so another model may be there when it comes back; `seen`: when it last
-    answered.
+    """One of them. `suspect`: it has failed, so another model may be there when it comes back; `why`, a clause;
+    `seen`: when it last answered.
     """
 
     url: str
     running: int = 0
     out_until: float = 0.0
     suspect: bool = False
+    why: str = ""
     seen: float = float("-inf")
     served: int = 0  # requests so far
 

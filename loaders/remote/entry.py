@@ -45,6 +45,11 @@ class RemoteEntry:
         if self.key_env:
             if not (key := os.environ.get(self.key_env, "").strip()):
                 raise InvalidInput(f"The environment variable {self.key_env}, which key_env names, is not set.")
+            if not _is_key(key):
+                raise InvalidInput(
+                    f"The environment variable {self.key_env} does not contain a key: one line of letters, digits and "
+                    "signs."
+                )
             return key
         if not self.key_file:
             return ""
@@ -54,7 +59,7 @@ class RemoteEntry:
                 key = file.read(_LONGEST_KEY).strip()
         except (OSError, UnicodeDecodeError):
             raise InvalidInput(f"The key file {path} cannot be read. Enter the key again in the Model tab.") from None
-        if not key or not key.isascii() or not key.isprintable():
+        if not _is_key(key):
             raise InvalidInput(f"The key file {path} does not contain a key: one line of letters, digits and signs.")
         return key
 
@@ -63,6 +68,10 @@ class RemoteEntry:
         url: Any = self.addresses[0] if len(self.addresses) == 1 else list(self.addresses)
         named = {name: getattr(self, name) for name in _FIELDS[1:]}
         return {"url": url, **{name: value for name, value in named.items() if value}}
+
+
+def _is_key(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def is_entry(path: Path) -> bool:
@@ -130,7 +139,9 @@ def parse_address(text: str) -> str:
         port = parts.port
     except ValueError:
         raise wrong from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or not full.isascii() or re.search(r"\s", full):
+    if parts.scheme not in ("http", "https") or not parts.hostname or not full.isascii() or not full.isprintable():
+        raise wrong
+    if " " in full:
         raise wrong
     if parts.username or parts.password:
         raise InvalidInput("An address contains no names and keys: use key_file or key_env.")

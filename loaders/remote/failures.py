@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import email.utils
+import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from errors import EngineFailed, InvalidGrammar, InvalidInput, Overloaded, PromptTooLong, Unavailable, UserError
 from loaders import safe_json
 
 _LONGEST = 300  # characters of a server's own words
+_LONGEST_WAIT = 86_400  # seconds
 _TOO_LONG = re.compile(r"(context|sequence|prompt|input)[^.]*(length|size|long|exceed)|exceed[^.]*context", re.I)
 _NUMBERS = re.compile(r"\d[\d,]*")
 
@@ -39,7 +43,7 @@ class ServerModelChanged(Unavailable):
 
     def __init__(self, address: str, wanted: str, served: str) -> None:
         super().__init__(
-            f"The server at {address} no longer has the model {wanted}; now it has {served or 'none'}. "
+            f"The server at {address} no longer has the model {_short(wanted)}; now it has {_short(served) or 'none'}. "
             "Load the model again in the Model tab to use that one."
         )
 
@@ -64,6 +68,11 @@ class StreamCut(EngineFailed):
         )
 
 
+def _short(name: str) -> str:
+    """A model's name as a server says it."""
+    return " ".join(name.split())[:_LONGEST]
+
+
 def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], keyed: bool) -> UserError:
     """The error for a server's answer that is not a success; `keyed`: a key was sent."""
     said = _said(data)
@@ -79,7 +88,49 @@ def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], 
         if _TOO_LONG.search(said):
             return too_long(address, said, data)
         return InvalidInput(f"The server at {address} refused the request: {said or f'status {status}'}.")
+    if 300 <= status < 400:
+        return _redirected(address, headers.get("location", ""))
     return EngineFailed(f"the server at {address} answered with status {status}{f': {said}' if said else ''}.")
+
+
+def _redirected(address: str, to: str) -> UserError:
+    """Nothing is sent on, as the key is for this address only."""
+    said = f" to {' '.join(to.split())[:_LONGEST]}" if to else ""
+    return InvalidInput(f"The server at {address} sends on{said}. If that is right, enter that address instead.")
+
+
+def is_no_stream(headers: Mapping[str, str]) -> bool:
+    """Whether an answer cannot be a stream of events, by its headers; many servers name a wrong type."""
+    return _is_packed(headers) or "html" in headers.get("content-type", "").lower()
+
+
+def not_a_reply(address: str, data: bytes) -> UserError:
+    """The error for an answer with status 200 in which no event is."""
+    if data.lstrip()[:1] == b"<":
+        return not_json(address, "", {"content-type": "html"})
+    if said := _said(data):
+        return EngineFailed(f"the server at {address} ended the reply: {said}.")
+    return EngineFailed(f"the server at {address} does not stream its reply, although it was asked to.")
+
+
+def not_json(address: str, route: str, headers: Mapping[str, str]) -> UserError:
+    """The error for an answer with status 200 that cannot be read."""
+    at = f" at {route}" if route else ""
+    if _is_packed(headers):
+        how = " ".join(headers["content-encoding"].split())[:40]
+        return EngineFailed(
+            f"the server at {address} answers in the form {how}{at}, although asked not to. Switch that off in the "
+            "proxy in front of it."
+        )
+    if "html" in headers.get("content-type", "").lower():
+        return EngineFailed(
+            f"the server at {address} answers with a web page{at}: a proxy or another program is there."
+        )
+    return EngineFailed(f"the server at {address} does not answer in JSON{at}.")
+
+
+def _is_packed(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
 
 def too_long(address: str, said: str, data: bytes) -> UserError:
@@ -118,4 +169,13 @@ def _own_numbers(data: bytes) -> list[int]:
 
 
 def _seconds(text: str) -> int:
-    return min(int(text), 86_400) if text.strip().isdecimal() else 0
+    """Those of a Retry-After: a number, or a date."""
+    text = text.strip()[:64]
+    if text.isdecimal():
+        return min(int(text), _LONGEST_WAIT)
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+        left = (until - datetime.now(until.tzinfo and UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return 0
+    return min(max(math.ceil(left), 0), _LONGEST_WAIT)

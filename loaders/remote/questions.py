@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Request
-from loaders.remote.connections import Call
 from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
-from loaders.remote.server import Server
+from loaders.remote.server import MOST_VOCABULARY, Server, count_of
+from loaders.remote.sockets import Call
 from loaders.remote.stream import BROKEN
 from loaders.remote.tokenizers import EstimatedTokenizer, ServerTokenizer
-from loaders.token_strings import is_byte_level, token_bytes
 
 _LONG = 600.0  # seconds for an answer that a model computes
 _WITH_PIECES = 20_000  # characters: for longer texts, llama-server's pieces take too long to send
@@ -78,7 +77,7 @@ def ask_facts(server: Server) -> ServerFacts:
         return ServerFacts(
             version=version,
             context_length=served.context_length,
-            n_vocab=_number(info, "vocab_size"),
+            n_vocab=count_of(info.get("vocab_size"), MOST_VOCABULARY),
             bos_token=_text(info, "bos_token"),
             eos_token=_text(info, "eos_token"),
             chat_template=_text(info, "chat_template") or None,
@@ -96,10 +95,9 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
     if kind.token_routes is None:
         return EstimatedTokenizer()
     encode, decode = kind.token_routes
-    vocabulary: dict[str, bool | None] = {}  # how vLLM writes its tokens, once it is known
 
     @_expected_form
-    def ask(text: str, add_bos: bool, special: bool) -> tuple[list[int], Sequence[bytes] | None]:
+    def ask(text: str, add_bos: bool, special: bool) -> tuple[list[int], Sequence[bytes | str] | None]:
         if kind is LLAMA_SERVER:
             pieces = len(text) <= _WITH_PIECES
             body = {"content": text, "add_special": add_bos, "parse_special": special, "with_pieces": pieces}
@@ -111,13 +109,10 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
             body = {"text": text, "add_bos_token": add_bos, "encode_special_tokens": special}
         else:
             body = {"model": model, "prompt": text, "add_special_tokens": add_bos}
-        byte_level = vocabulary.get("byte_level")
-        if byte_level is not None and len(text) <= _WITH_PIECES:
+        if kind is VLLM and len(text) <= _WITH_PIECES:  # a token that is part of a character has no text, but a string
             body["return_token_strs"] = True
         found = server.json("POST", encode, body)
-        strings = found.get("token_strs") if byte_level is not None else None
-        told = [token_bytes(str(each), byte_level=bool(byte_level)) for each in strings or ()]
-        return [int(each) for each in found["tokens"]], told or None
+        return [int(each) for each in found["tokens"]], [str(each) for each in found.get("token_strs") or ()] or None
 
     @_expected_form
     def tell(ids: Sequence[int]) -> str:
@@ -127,7 +122,7 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         found = server.json("POST", decode, body)
         return str(next(found[name] for name in ("content", "prompt", "text") if name in found))
 
-    made = ServerTokenizer(
+    return ServerTokenizer(
         ask,
         tell,
         n_vocab=facts.n_vocab,
@@ -136,11 +131,6 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         chat_template=facts.chat_template,
         splits=kind in (VLLM, SGLANG),
     )
-    if kind is VLLM:  # a token that is part of a character has no text, but a string
-        body = {"model": model, "prompt": "a a", "add_special_tokens": False, "return_token_strs": True}
-        strings = server.json("POST", encode, body).get("token_strs") or [""]
-        vocabulary["byte_level"] = is_byte_level(str(strings[-1]))
-    return made
 
 
 @_expected_form
@@ -233,5 +223,4 @@ def _text(values: dict[str, Any], name: str) -> str:
 
 
 def _number(values: dict[str, Any], name: str) -> int:
-    value = values.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+    return count_of(values.get(name))

@@ -52,7 +52,7 @@ def read_llama_server(data: Any, report: Report, alternatives: int | None) -> Ev
     if known and alternatives is not None:
         return Event([_with_logprobs(each, alternatives) for each in known])
     if len(ids) == 1:
-        return Event((Token(ids[0], text.encode()),))
+        return Event((Token(int(ids[0]), text.encode()),))
     return Event(_tokens(ids, text.encode()))
 
 
@@ -81,7 +81,7 @@ def read_openai(data: Any, report: Report, piece: Piece) -> Event:
     if logprobs and logprobs.get("tokens"):
         tokens = _openai_logprobs(logprobs, ids, text, piece)
     elif len(ids) == 1:
-        tokens = (Token(ids[0], text.encode()),)
+        tokens = (Token(int(ids[0]), text.encode()),)
     else:
         tokens = _tokens(ids, text.encode())
     reason = choice.get("finish_reason")
@@ -93,7 +93,7 @@ def _tokens(ids: Sequence[int], data: bytes) -> list[Token]:
     """Several tokens whose text is known as a whole: the first one has it."""
     if not ids:
         return [Token(NO_ID, data)] if data else []
-    return [Token(ids[0], data), *(Token(each, b"") for each in ids[1:])]
+    return [Token(int(ids[0]), data), *(Token(int(each), b"") for each in ids[1:])]
 
 
 def _openai_logprobs(logprobs: Any, ids: Sequence[int], text: str, piece: Piece) -> list[Token]:
@@ -104,7 +104,7 @@ def _openai_logprobs(logprobs: Any, ids: Sequence[int], text: str, piece: Piece)
     for index, (name, value, top) in enumerate(zip(names, values, tops, strict=True)):
         token, data = _named(name, piece)
         if token == NO_ID and index < len(ids):
-            token = ids[index]
+            token = int(ids[index])
         if len(names) == 1:
             data = text.encode()  # as it is written: names of tokens have marks for spaces and parts of characters
         others = tuple(Alternative(*_named(other, piece), float(likely)) for other, likely in (top or {}).items())

@@ -6,6 +6,7 @@ nothing has arrived. An address that comes back is asked for its model first. It
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,26 @@ from errors import EngineFailed, ModelClosed, UserError
 from loaders import safe_json
 from loaders.base import Report, Request
 from loaders.remote.addresses import Address, Addresses
-from loaders.remote.connections import Answer, AnswerTooLarge, Call, Connections, headers_of
+from loaders.remote.connections import Answer, AnswerTooLarge, Connections, headers_of
 from loaders.remote.entry import RemoteEntry
-from loaders.remote.failures import ServerModelChanged, ServerOverloaded, ServerUnreachable, refusal
-from loaders.remote.kinds import KINDS, LLAMA_SERVER, TABBY, ServerKind, kind_of_owner
+from loaders.remote.failures import (
+    ServerModelChanged,
+    ServerOverloaded,
+    ServerUnreachable,
+    is_no_stream,
+    not_json,
+    refusal,
+)
+from loaders.remote.kinds import KINDS, LLAMA_SERVER, OPENAI, TABBY, ServerKind, kind_of_owner
 from loaders.remote.replies import Event, Piece, read_llama_server, read_openai
+from loaders.remote.sockets import Call
 from loaders.remote.stream import BROKEN, describe_break
 
 _QUICK = 10.0  # seconds for an answer that no model computes
 _LARGEST_ERROR = 1 << 16  # bytes of an answer that says what is wrong
+_ERROR_SECONDS = 5.0  # from its headers to its end
+_MOST_TOKENS = 1 << 31  # of a context; servers that say more are not believed
+MOST_VOCABULARY = 1 << 22  # ids: each is a number of what `next_logits` returns
 
 
 @dataclass
@@ -38,7 +50,8 @@ class SentReply:
 
     def release(self) -> None:
         try:
-            self.response.close()
+            with contextlib.suppress(*BROKEN):
+                self.response.close()
         finally:
             self.addresses.release(self.address)
 
@@ -106,13 +119,13 @@ class Server:
         self.kind = KINDS[self._entry.kind] if self._entry.kind else kind_of_owner(found.owner)
         return notes
 
-    def models_at(self, address: Address) -> list[ServedModel]:
-        """Its list of models. Raises: UserError."""
-        value = self.json_at(address, "GET", "/v1/models")
+    def models_at(self, address: Address, call: Call | None = None) -> list[ServedModel]:
+        """Its list of models. Raises: UserError; httpcore's errors if the call has been cancelled."""
+        value = self.json_at(address, "GET", "/v1/models", call=call)
         entries = value.get("data") if isinstance(value, dict) else None
         found = [_served(each) for each in entries or () if isinstance(each, dict) and each.get("id")]
         if found and kind_of_owner(found[0].owner) is TABBY:  # it lists what is on its disk
-            found = [_served({"owned_by": TABBY.owner, **self.json_at(address, "GET", "/v1/model")})]
+            found = [_served({"owned_by": TABBY.owner, **self.json_at(address, "GET", "/v1/model", call=call)})]
         if not found:
             raise EngineFailed(f"the server at {address.url} lists no models at /v1/models.")
         return found
@@ -128,7 +141,7 @@ class Server:
         try:
             return safe_json.loads(answer.data)
         except ValueError:
-            raise EngineFailed(f"the server at {address.url} does not answer in JSON at {route}.") from None
+            raise not_json(address.url, route, answer.headers) from None
 
     def json(self, method: str, route: str, body: Any = None, read: float = _QUICK, call: Call | None = None) -> Any:
         """As `json_at`, at the first address that answers. Raises: UserError."""
@@ -137,7 +150,7 @@ class Server:
         while (address := self.addresses.take(tried)) is not None:
             tried.append(address)
             try:
-                self._verify(address)
+                self._verify(address, call)
                 return self.json_at(address, method, route, body, read, call)
             except (ServerUnreachable, ServerOverloaded, ServerModelChanged) as error:
                 failure = failure or error
@@ -173,17 +186,20 @@ class Server:
             tried.append(address)
             kept = False
             try:
-                self._verify(address)
+                self._verify(address, call)
                 response = self._post(address, request, call)
-                if response.status == 200:
+                headers = headers_of(response)
+                if response.status == 200 and not is_no_stream(headers):
                     kept = True
                     self.addresses.restore(address)
                     return SentReply(address, response, self.addresses)
-                data = _read_some(response)
+                data = _read_some(response, call)
                 if response.status == 404:  # it may have another model now
                     address.suspect = True
-                    self._verify(address)
-                raise refusal(address.url, response.status, data, headers_of(response), self._keyed)
+                    self._verify(address, call)
+                if response.status == 200:
+                    raise not_json(address.url, self.kind.route, headers)
+                raise refusal(address.url, response.status, data, headers, self._keyed)
             except (ServerUnreachable, ServerModelChanged) as error:
                 failure = error
             except ServerOverloaded as error:
@@ -193,7 +209,8 @@ class Server:
                 if not kept:
                     call.leave()
                     self.addresses.release(address)
-        raise failure or ServerUnreachable(", ".join(each.url for each in tried), "the connection broke")
+        why = next((each.why for each in reversed(tried) if each.why), "the connection broke")
+        raise failure or ServerUnreachable(", ".join(each.url for each in tried), why)
 
     def _post(self, address: Address, request: Request, call: Call) -> httpcore.Response:
         body = json.dumps(self.body(request)).encode()
@@ -227,11 +244,12 @@ class Server:
         return event
 
     def check_model(self, address: Address, model: str) -> None:
-        if model not in self._served:
+        if model not in self._served and not (self.kind is OPENAI and _is_variant(model, self.model.name)):
             self.addresses.leave_out(address)
             raise ServerModelChanged(address.url, self.model.name, model)
 
-    def note_failure(self, address: Address) -> None:
+    def note_failure(self, address: Address, why: str) -> None:
+        address.why = why
         self.addresses.leave_out(address)
 
     def close(self) -> None:
@@ -239,10 +257,10 @@ class Server:
         self.closed = True
         self._connections.close()
 
-    def _verify(self, address: Address) -> None:
-        """After a failure or a pause, another model may be there. Raises: UserError."""
+    def _verify(self, address: Address, call: Call | None) -> None:
+        """After a failure or a pause, another model may be there. Raises: as `models_at`."""
         if not self.addresses.is_trusted(address):
-            served = self.models_at(address)
+            served = self.models_at(address, call)
             if not any(each.names & self._served for each in served):
                 self.addresses.leave_out(address)
                 raise ServerModelChanged(address.url, self.model.name, ", ".join(each.name for each in served[:3]))
@@ -266,15 +284,25 @@ def _served(entry: dict[str, Any]) -> ServedModel:
     own = entry.get("parameters")
     if isinstance(own, dict):
         meta = {**meta, "n_ctx": own.get("max_seq_len")}
-    length = entry.get("max_model_len") or entry.get("context_length") or meta.get("n_ctx") or 0
-    vocabulary = meta.get("n_vocab") or 0
+    lengths = (entry.get("max_model_len"), entry.get("context_length"), meta.get("n_ctx"))
     return ServedModel(
         str(entry["id"]),
         frozenset(names),
         str(entry.get("owned_by") or ""),
-        length if isinstance(length, int) else 0,
-        vocabulary if isinstance(vocabulary, int) else 0,
+        next((length for each in lengths if (length := count_of(each, _MOST_TOKENS))), 0),
+        count_of(meta.get("n_vocab"), MOST_VOCABULARY),
     )
+
+
+def count_of(value: Any, most: int = _MOST_TOKENS) -> int:
+    """A number that a server says; 0 if it is none that can be true."""
+    return value if type(value) is int and 0 < value <= most else 0
+
+
+def _is_variant(said: str, wanted: str) -> bool:
+    """Whether a reply's model may be the wanted one: services answer with a dated name, or leave the owner out."""
+    names = [each.rpartition("/")[2].lower() for each in (said, wanted)]
+    return names[0].startswith(names[1]) or names[1].startswith(names[0])
 
 
 def _was_idle(error: BaseException) -> bool:
@@ -282,8 +310,9 @@ def _was_idle(error: BaseException) -> bool:
     return isinstance(error, (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError))
 
 
-def _read_some(response: httpcore.Response) -> bytes:
+def _read_some(response: httpcore.Response, call: Call) -> bytes:
     data = b""
+    call.end_within(_ERROR_SECONDS)
     try:
         for part in response.iter_stream():
             data += part

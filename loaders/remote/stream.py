@@ -19,12 +19,14 @@ from loaders import safe_json
 from loaders.base import Finish, Report, Request, Token
 from loaders.cancel import CancelEvent
 from loaders.remote.addresses import Address
-from loaders.remote.connections import Call
 from loaders.remote.events import EventReader, EventTooLarge
-from loaders.remote.failures import ServerModelChanged, StreamCut, served_error
+from loaders.remote.failures import ServerModelChanged, StreamCut, not_a_reply, served_error
 from loaders.remote.replies import Event
+from loaders.remote.sockets import Call
 
 _END = b"[DONE]"
+#: What is still read after the end of a reply, so that its connection can be used again: seconds and bytes.
+_REST_SECONDS, _REST_BYTES = 2.0, 1 << 18
 #: What a broken connection raises.
 BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
@@ -57,8 +59,8 @@ class Sender(Protocol):
         """Raises: ServerModelChanged, if an event names another model than the one that was loaded."""
         ...
 
-    def note_failure(self, address: Address) -> None:
-        """Its connection broke: others are asked first for a while."""
+    def note_failure(self, address: Address, why: str) -> None:
+        """Its connection broke before the reply did end: others are asked first for a while. `why` is a clause."""
         ...
 
 
@@ -66,7 +68,9 @@ class ServerStream:
     """`loaders.base.TokenStream`. Read by one thread."""
 
     def __init__(self, sender: Sender, request: Request, ended: Callable[[ServerStream], object]) -> None:
-        """`ended` is called when it is cancelled, from any thread; something must call `give_up` soon then."""
+        """`ended` is called when it is cancelled, from any thread and more than once; `give_up` must be called soon
+        then.
+        """
         self.request = request
         self.report = Report(prompt_tokens=len(request.ids), seed=request.params.seed)
         self.first_token = 0.0
@@ -77,6 +81,8 @@ class ServerStream:
         self._tried: list[Address] = []
         self._pieces: Iterator[bytes] = iter(())
         self._events = EventReader()
+        self._rest = _REST_BYTES
+        self._done = False  # nothing that follows is part of the reply
         self._ready: deque[Token] = deque()
         self._over: BaseException | None = None  # what further calls get
         self._reading = threading.Lock()
@@ -96,7 +102,7 @@ class ServerStream:
                 if self._over is not None:
                     self.give_up()
                 elif self.request.cancel.is_set():
-                    self._ended(self)  # whoever cancelled it may have found the connection in use
+                    self._ended(self)  # whoever cancelled it has found the connection in use
             if self._over is not None and not self._ready:
                 raise self._over
         return self._ready.popleft()
@@ -117,13 +123,17 @@ class ServerStream:
         self._call.abort()
 
     def give_up(self) -> None:
-        """Free its connection; waits until its reader has noticed that it has ended."""
-        with self._reading:
+        """Free its connection. Never waits: while its reader uses it, that calls `ended` when it has noticed."""
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
             if isinstance(self.request.cancel, CancelEvent):
                 self.request.cancel.forget(self._cancelled)
             self._release()
+        finally:
             if self._over is None:
                 self._end(Finish.CANCELLED)
+            self._reading.release()
 
     # --- inside, by one thread at a time ---
 
@@ -134,14 +144,17 @@ class ServerStream:
         try:
             self._receive()
         except BROKEN as error:
-            if self.request.cancel.is_set():
+            if self.report.finish is not None:
+                self._end(self.report.finish)  # the reply is complete; only the end of the answer is not
+            elif self.request.cancel.is_set():
                 self._end(Finish.CANCELLED)
             elif self._sender.closed:
                 self._over = ModelClosed()
             elif self._reply:
-                self._sender.note_failure(self._reply.address)
+                why = describe_break(error)
+                self._sender.note_failure(self._reply.address, why)
                 if self.report.new_tokens:
-                    self._over = StreamCut(self._reply.address.url, self.report.new_tokens, describe_break(error))
+                    self._over = StreamCut(self._reply.address.url, self.report.new_tokens, why)
                 self._release()  # and the next turn of the loop tries another address
                 self._events = EventReader()
         except BaseException as error:
@@ -160,29 +173,48 @@ class ServerStream:
             self._started = self._started or time.monotonic()
             self._reply = self._sender.open(self.request, self._call, self._tried)
             self._pieces = self._reply.response.iter_stream()
+        if self.report.finish is not None:
+            self._call.end_within(_REST_SECONDS)
         while not self._ready and self._over is None:
             piece = next(self._pieces, None)
             if piece is None:
                 if self.report.finish is None:
+                    if other := self._events.other():
+                        raise not_a_reply(self._reply.address.url, other)
                     raise httpcore.RemoteProtocolError("it ended before the reply did")
                 self._end(self.report.finish)
-                return
-            try:
-                events = self._events.push(piece)
-            except EventTooLarge as error:
-                url = self._reply.address.url
-                raise EngineFailed(f"the server at {url} sent what is not a part of a reply: {error}.") from None
-            for data in events:
-                self._take(data)
+            elif self.report.finish is not None and not self._has_room(piece):
+                self._end(self.report.finish)
+            elif not self._done:
+                self._take_all(piece)
+
+    def _has_room(self, piece: bytes) -> bool:
+        """Whether what has come after the end of the reply is as short as it must be."""
+        self._rest -= len(piece)
+        return self._rest >= 0
+
+    def _take_all(self, piece: bytes) -> None:
+        """The events in a piece of the answer. Raises: EngineFailed, ServerModelChanged."""
+        assert self._reply
+        finished = self.report.finish is not None
+        try:
+            events = self._events.push(piece)
+        except EventTooLarge as error:
+            url = self._reply.address.url
+            raise EngineFailed(f"the server at {url} sent what is not a part of a reply: {error}.") from None
+        for data in events:
+            if data == _END:
+                self._done = True
+                if self.report.finish is None:
+                    self.report.finish = Finish.STOP
+                    self.report.warnings.append("The server did not say why the reply ended.")
+                break
+            self._take(data)
+        if self.report.finish is not None and not finished:
+            self._call.end_within(_REST_SECONDS)
 
     def _take(self, data: bytes) -> None:
         """One event. Raises: EngineFailed, ServerModelChanged."""
-        if data == _END:
-            if self.report.finish is not None:
-                for _ in self._pieces:  # the end of the answer, so that the connection can be used again
-                    pass
-                self._end(self.report.finish)
-            return
         assert self._reply
         url = self._reply.address.url
         try:
@@ -200,7 +232,7 @@ class ServerStream:
                     raise
                 event.warnings.append(str(changed))
         self.report.warnings += event.warnings
-        if event.tokens:
+        if event.tokens and self.report.finish is None:  # nothing follows the end of a reply
             self._count(len(event.tokens))
             self._ready.extend(event.tokens)
         if event.finish is not None:
@@ -240,6 +272,10 @@ def describe_break(error: BaseException) -> str:
         return "it refuses connections"
     if "CERTIFICATE" in said.upper():
         return "its certificate is not trusted; name its authority's with ca_file"
+    if "WRONG_VERSION" in said or "RECORD_LAYER" in said.upper().replace(" ", "_"):
+        return "it does not speak TLS (perhaps its address begins with http://)"
+    if "reset by" in said or "Broken pipe" in said:
+        return "it ended the connection"
     if isinstance(error, httpcore.ProtocolError):
         ended = any(word in said for word in ("disconnect", "closed", "ended"))
         return "it ended the connection" if ended else "it does not speak HTTP"

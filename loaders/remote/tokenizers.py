@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 from errors import InvalidToken, UserError, encode_utf8
+from loaders.token_strings import is_byte_level, token_bytes
 
 #: Names that control tokens of common models have; those of the template come in addition. Each is checked.
 _COMMON = (
@@ -34,13 +35,15 @@ BYTES_PER_TOKEN = 3
 
 
 class ServerTokenizer:
-    """The tokenizer of a server. `ask(text, add_bos, special)` returns the ids, and their pieces if it knows them;
-    `tell(ids)` the text; both raise UserError. May be used from several threads.
+    """The tokenizer of a server. May be used from several threads.
+
+    `ask(text, add_bos, special)` returns the ids and, if the server tells them, their pieces: bytes, or strings as the
+    vocabulary writes them; `tell(ids)` returns the text. Both raise UserError.
     """
 
     def __init__(
         self,
-        ask: Callable[[str, bool, bool], tuple[list[int], Sequence[bytes] | None]],
+        ask: Callable[[str, bool, bool], tuple[list[int], Sequence[bytes | str] | None]],
         tell: Callable[[Sequence[int]], str],
         *,
         n_vocab: int = 0,
@@ -108,9 +111,22 @@ class ServerTokenizer:
     def _fetch(self, text: str, add_bos: bool, special: bool) -> list[int]:
         ids, pieces = self._ask(text, add_bos, special)
         if pieces is not None and len(pieces) == len(ids):
-            for token, data in zip(ids, pieces, strict=True):
-                self._pieces.setdefault(token, data)
+            for token, piece in zip(ids, pieces, strict=True):
+                if (data := self._bytes_of(piece)) is not None:
+                    self._pieces.setdefault(token, data)
         return ids
+
+    def _bytes_of(self, piece: bytes | str) -> bytes | None:
+        """None if it cannot be told."""
+        if isinstance(piece, bytes):
+            return piece
+        return None if self._byte_level is None else token_bytes(piece, byte_level=self._byte_level)
+
+    @cached_property
+    def _byte_level(self) -> bool | None:
+        """How the vocabulary writes its tokens, by that of a space and a letter; None if it does neither as usual."""
+        _, strings = self._ask("a a", False, False)
+        return is_byte_level(str(strings[-1])) if strings else None
 
     def _encode_split(self, text: str, add_bos: bool) -> list[int]:
         ids: list[int] = []
@@ -132,8 +148,8 @@ class ServerTokenizer:
         """
         found: dict[str, int] = {}
         unique = list(dict.fromkeys(each for each in names if each))[:_MOST_MARKS]
-        both = [self._ask("\n".join(unique), False, special) for special in (True, False)]
-        if both[0][1] is not None and both[1][1] is not None:
+        both = [] if self._splits else [self._ask("\n".join(unique), False, special) for special in (True, False)]
+        if both and both[0][1] is not None and both[1][1] is not None:
             plain = {*both[1][0]}
             pieces = dict(zip(both[0][1], both[0][0], strict=True))
             found = {

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import LoadCancelled, UserError
-from loaders.llamacpp import spinning
+from loaders.llamacpp import openmp
 from loaders.llamacpp.engine.threads import physical_cores
 from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.options import GGUFOptions
@@ -115,7 +115,7 @@ def _known_timing(trial: KernelTrial) -> KernelTiming | None:
     measurements = Measurements()
     if known := measurements.attention_times(trial.name):
         return KernelTiming(*known)
-    timing = spinning.run_in_short_thread(lambda: time_kernels(trial))
+    timing = openmp.run_in_short_thread(lambda: time_kernels(trial))
     if timing:
         measurements.note_attention_times(trial.name, (timing.flash, timing.plain))
     return timing

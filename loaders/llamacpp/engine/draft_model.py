@@ -25,7 +25,7 @@ class DraftModel:
 
     def __init__(self, context: LlamaContext, *, sequences: int, n_batch: int, n_vocab: int) -> None:
         self.n_ctx = context.n_ctx
-        self._context = context
+        self.context = context
         self._batch = LlamaBatch(n_batch)
         self._slots = [SequenceSlot(number) for number in range(sequences)]
         self._n_vocab = n_vocab
@@ -72,7 +72,7 @@ class DraftModel:
         while True:
             batch.clear()
             row = batch.add(tokens, len(slot.ids), slot.id, last=True, all_rows=False)
-            code = self._context.decode(batch)
+            code = self.context.decode(batch)
             if code == 0:
                 break
             self._cut(slot, len(slot.ids))
@@ -82,7 +82,7 @@ class DraftModel:
                     self._failed = True
                 return None, time.monotonic() - started
         slot.ids.extend(tokens)
-        return self._fitted(self._context.logits(row)), time.monotonic() - started
+        return self._fitted(self.context.logits(row)), time.monotonic() - started
 
     @property
     def n_batch(self) -> int:
@@ -95,8 +95,8 @@ class DraftModel:
         return np.concatenate([logits, np.full(self._n_vocab - len(logits), -np.inf, np.float32)])
 
     def _cut(self, slot: SequenceSlot, length: int) -> None:
-        if not self._context.forget(slot.id, length):
-            self._context.forget(slot.id)
+        if not self.context.forget(slot.id, length):
+            self.context.forget(slot.id)
             length = 0
         del slot.ids[length:]
 

@@ -27,7 +27,7 @@ from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
 from loaders.llamacpp.engine.warm_starts import WarmStarts
 from loaders.llamacpp.native import LlamaBatch, LlamaContext
-from loaders.llamacpp.spinning import SpinControl
+from loaders.llamacpp.thread_control import ThreadControl
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.logits import Floats, make_token, require_finite, token_logprob
 from loaders.sampler import make_sampler
@@ -69,7 +69,8 @@ class BatchEngine(Engine[BatchRequest]):
         self._pace = PromptChunker(limits.n_batch)
         self._speculation = Speculation(context, limits, drafts, tokenizer.end_ids)
         self._warm = WarmStarts(disk, self._sequences, limits.cache_bytes, keep_all) if disk else None
-        self._spins = SpinControl(context.threads)
+        drafting = [drafts.model.context] if drafts and drafts.model else []
+        self._threads = ThreadControl([context, *drafting])
         self._beside = 0  # rows of replies in the batch of this step
         self._thread.start()
 
@@ -80,7 +81,7 @@ class BatchEngine(Engine[BatchRequest]):
 
     def close(self) -> None:
         super().close()
-        self._spins.rest()
+        self._threads.rest()
         if self._warm:
             self._warm.close(failed=not isinstance(self._queue.closed, ModelClosed))
 
@@ -175,9 +176,9 @@ class BatchEngine(Engine[BatchRequest]):
         return self._warm is not None and self._warm.keep_next()
 
     def _rest(self) -> None:
-        self._spins.rest()
+        self._threads.rest()
         super()._rest()
-        self._spins.begin()
+        self._threads.begin()
 
     # --- one step ---
 
@@ -199,7 +200,7 @@ class BatchEngine(Engine[BatchRequest]):
         self._fill()
         if not self._batch.size:
             return False
-        self._spins.adapt()
+        self._threads.adapt(self._batch.size)
         started = time.monotonic()
         # steps with replies only are short
         short = self._batch.size == self._beside

@@ -2,9 +2,11 @@
 
     ScriptedServer("llama-server", reply=["Pa", "ris"])
     ScriptedServer(..., key="k", status=(503, {...}), cut_after=2, hold_after=2, model="m", context=100)
+    ScriptedServer(..., raw=b"HTTP/1.1 200 OK...", host="::1", prefix="/llm", tls=context)
 
 Its tokenizer has one token per character, ids by code point; `<|im_start|>` is 1 and `<|im_end|>` 2. The bodies that it
-got are in `bodies`; `left` is set when a client leaves in the middle.
+got are in `bodies`; `left` is set when a client leaves in the middle. `raw` is sent for streamed replies as it is, in
+one piece or in these, and the connection is closed after it.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,11 +51,16 @@ class ScriptedServer:
         model: str = "folder/tiny",
         context: int = 4096,
         port: int = 0,
+        raw: bytes | Iterable[bytes] | None = None,
+        host: str = "127.0.0.1",
+        prefix: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.kind, self.reply, self.key, self.status = kind, list(reply), key, status
         self.headers = dict(headers or {})
         self.cut_after, self.hold_after = cut_after, hold_after
         self.model, self.context = model, context
+        self.raw, self.prefix = raw, prefix
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.left = threading.Event()
@@ -81,12 +89,15 @@ class ScriptedServer:
             daemon_threads = True
             allow_reuse_address = True
             request_queue_size = 128
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
             def handle_error(self, *_: Any) -> None: ...
 
-        self._server = Server(("127.0.0.1", port), Handler)
+        self._server = Server((host, port), Handler)
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}{prefix}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -108,8 +119,8 @@ class ScriptedServer:
     # --- answers ---
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any] | None) -> None:
-        path = handler.path
-        self.paths.append(path)
+        self.paths.append(handler.path)
+        path = handler.path.removeprefix(self.prefix) if handler.path.startswith(self.prefix) else "/elsewhere"
         if self.key and handler.headers.get("authorization") != f"Bearer {self.key}":
             self._send(handler, 401, {"error": {"message": "Invalid API Key"}})
         elif path in ("/completion", "/v1/completions", "/generate"):
@@ -117,6 +128,8 @@ class ScriptedServer:
             self.bodies.append(body)
             if self.status:
                 self._send(handler, *self.status, self.headers)
+            elif self.raw is not None:
+                self._send_raw(handler, [self.raw] if isinstance(self.raw, bytes) else self.raw)
             elif body.get("stream"):
                 self._stream(handler, body)
             else:
@@ -125,6 +138,15 @@ class ScriptedServer:
             self._send(handler, 200, answer)
         else:
             self._send(handler, 404, {"detail": "Not Found"})
+
+    def _send_raw(self, handler: BaseHTTPRequestHandler, pieces: Iterable[bytes]) -> None:
+        handler.close_connection = True
+        try:
+            for each in pieces:
+                handler.wfile.write(each)
+                handler.wfile.flush()
+        except OSError:
+            self.left.set()
 
     def _facts(self, path: str, body: Mapping[str, Any]) -> Any:
         known: dict[str, Any] = {"/v1/models": {"data": [self._entry()]}}

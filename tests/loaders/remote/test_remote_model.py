@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,52 +25,13 @@ from errors import (
     Unsupported,
     UserError,
 )
-from loaders.base import ABILITIES, Finish, Model, Request
+from loaders.base import ABILITIES, Finish, Request
 from loaders.cancel import CancelEvent
 from loaders.params import SamplingParams
 from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerUnreachable, StreamCut
 from loaders.remote.kinds import KINDS
-from loaders.remote.loader import Remote
-from tests.conftest import keep_going
+from tests.loaders.remote.conftest import PROMPT, Open, ask, text_of, wait_until
 from tests.loaders.remote.scripted_server import ScriptedServer, encode
-
-Open = Callable[..., Model]
-PROMPT = "<|im_start|>user\nHi<|im_end|>\n"
-
-
-@pytest.fixture
-def connect(tmp_path: Path) -> Iterator[Open]:
-    """The model of these servers."""
-    made: list[Model] = []
-
-    def load(*servers: ScriptedServer | str, options: dict[str, Any] | None = None, **fields: str) -> Model:
-        urls = [each if isinstance(each, str) else each.url for each in servers]
-        lines = [f"url: {urls}", *(f"{name}: {value}" for name, value in fields.items())]
-        path = tmp_path / f"m{len(made)}.remote.yaml"
-        path.write_text("\n".join(lines))
-        made.append(Remote.load(path, Remote.Options.parse(options or {}), keep_going))
-        return made[-1]
-
-    yield load
-    for each in made:
-        each.close()
-
-
-def text_of(model: Model, request: Request) -> str:
-    return b"".join(token.data for token in model.generate(request)).decode()
-
-
-def ask(model: Model, text: str = PROMPT, **fields: Any) -> Request:
-    return Request(model.tokenizer.encode(text), **fields)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not happen")
-
 
 # --- what works, with every kind ---
 
@@ -236,8 +197,11 @@ def test_a_json_schema_is_sent_as_one_and_a_mixed_form_as_a_grammar(connect: Ope
         assert server.bodies[-1]["grammar"] == 'root ::= "a"'
         text_of(model, ask(model, params=SamplingParams(grammar_string='root ::= "x" %json {"type": "null"}\n')))
         assert server.bodies[-1]["grammar"].startswith('root ::= "x" schema1\n')
-        with pytest.raises(Unsupported, match="no text up to a mark"):
-            model.generate(ask(model, params=SamplingParams(grammar_string='root ::= "x" %text {"end": "."}\n')))
+        text_of(model, ask(model, params=SamplingParams(grammar_string='root ::= "x" %text {"end": "."}\n')))
+        assert server.bodies[-1]["grammar"].startswith('root ::= "x" text1\n')
+        odd = 'root ::= "x" %text {"end": ".", "patterns": ["a+"]}\n'
+        with pytest.raises(Unsupported, match="regular expression has no form in GBNF"):
+            model.generate(ask(model, params=SamplingParams(grammar_string=odd)))
 
 
 # --- ends ---

@@ -1,0 +1,125 @@
+"""How many of a model's threads compute, by how many cores other programs use.
+
+llama.cpp's threads wait for each other after every operation, hundreds of times per token. A thread whose core another
+program has taken makes all the others wait, and a step takes many times as long: with two threads on two cores beside
+one busy program, four times as long as with one thread. So the threads leave other programs the cores that they use.
+
+`threads` is the upper bound, and the number while the cores are free. It must not know of requests.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from loaders.llamacpp import openmp
+
+#: The processor time of others is measured over this long, in seconds.
+INTERVAL = 0.2
+SHORTEST = 0.1
+#: Other programs may use this much of a core before a small step leaves it to them: as much as an idle desktop uses.
+SPARE = 0.5
+#: A step of this many rows computes long between two barriers: it leaves a core only if others use nearly all of it.
+MANY, ALL = 32, 0.9
+#: Measurements in a row that leave more cores before more threads compute again.
+CALM = 3
+
+
+class Threaded(Protocol):
+    """A context whose threads can be limited."""
+
+    def limit_threads(self, most: int) -> None: ...
+
+
+class CpuUse:
+    """The use of the processor by other programs. `load`: Linux's list of averages, with the runnable threads."""
+
+    def __init__(self, load: Path = Path("/proc/loadavg")) -> None:
+        self._load = load
+        self._before = self._now()
+
+    def runnable(self) -> int:
+        """The number of threads of all programs that are running or want to, at this moment; 0 if unknown."""
+        try:
+            return int(self._load.read_text().split()[3].partition("/")[0])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def others(self) -> float:
+        """The number of cores that others have used on average since the last call; 0 if that was just now."""
+        (at, busy, own), now = self._before, self._now()
+        if (seconds := now[0] - at) < SHORTEST:  # the system counts in hundredths of a second
+            return 0.0
+        self._before = now
+        return max((now[1] - busy) - (now[2] - own), 0.0) / seconds
+
+    def _now(self) -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        names = ("user", "nice", "system", "irq", "softirq", "steal")
+        return time.monotonic(), sum(getattr(times, name, 0.0) for name in names), time.process_time()
+
+
+class ThreadControl:
+    """How many threads compute for these contexts. Used by the thread that computes only."""
+
+    def __init__(
+        self,
+        contexts: Sequence[Threaded],
+        use: CpuUse | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._contexts = contexts
+        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._use = use or CpuUse()
+        self._clock = clock
+        self._others = 0.0  # cores that other programs use
+        self._waiting = 0.0  # their runnable threads, until their use is measured
+        self._next, self._calm = 0.0, 0
+        self._limit = self._cores
+
+    def most(self, rows: int) -> int:
+        """The largest number of threads for a step of this many rows."""
+        if rows >= MANY:
+            return self._left(math.floor(self._others + 1 - ALL))
+        return self._small(max(self._others, self._waiting))
+
+    def begin(self, beside: int = 1) -> None:
+        """Call when work begins after a rest. `beside`: threads that run now but not for long, as the sender's."""
+        self._calm, self._next = 0, self._clock() + INTERVAL
+        self._others, self._waiting = self._use.others(), float(self._use.runnable() - 1 - beside)
+        if self.most(1) < self._cores:  # that may be over, so one calm moment is enough
+            self._calm, self._next = CALM - 1, self._clock() + SHORTEST
+
+    def adapt(self, rows: int) -> None:
+        """Call before each step, with its number of rows."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + INTERVAL
+            self._note(self._use.others())
+        if (most := self.most(rows)) != self._limit:
+            self._limit = most
+            for context in self._contexts:
+                context.limit_threads(most)
+
+    def rest(self) -> None:
+        """Call when there is nothing to compute: the threads end, so that together with those of other models they do
+        not outnumber the cores.
+        """
+        openmp.end_pool()
+
+    def _note(self, others: float) -> None:
+        self._calm = self._calm + 1 if self._small(others) > self.most(1) else 0
+        if not self._calm or self._calm >= CALM:
+            self._others, self._waiting, self._calm = others, 0.0, 0
+
+    def _small(self, others: float) -> int:
+        return self._left(math.ceil(others - SPARE))
+
+    def _left(self, taken: int) -> int:
+        """The cores that are left: at least one."""
+        return max(self._cores - max(taken, 0), 1)

@@ -1,0 +1,220 @@
+"""The sockets under the pool of connections: any thread can end what another one does with them, at any moment.
+
+That covers connecting, the handshake of TLS, and waiting for an answer; only looking up a name cannot be ended. The
+pool (httpcore) has its connections made here. It must not know what is sent, or what an answer means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpcore
+
+_LOOK = 0.25  # seconds between two looks at whether a call has ended, where the system does not wake who connects
+
+
+class CallEnded(OSError):
+    """Somebody has ended it."""
+
+
+class Call:
+    """One request on its way. `abort` may be called from any thread, at any time, any number of times."""
+
+    def __init__(self) -> None:
+        self.aborted = False
+        #: When what is read must have arrived, by time.monotonic().
+        self.until = math.inf
+        self._socket: socket.socket | None = None
+        # without it, `abort` might shut a socket that another call has got meanwhile. Reentrant, because the garbage
+        # collector may abort a call in the middle of anything
+        self._lock = threading.RLock()
+
+    def abort(self) -> None:
+        """End its connection, which ends the request here and there."""
+        with self._lock:
+            self.aborted = True
+            if (used := self._socket) is not None:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(used, socket.SHUT_RDWR)  # not the method of TLS, which is for its own thread
+
+    def use(self, used: socket.socket) -> None:
+        """This is its connection. Raises: CallEnded."""
+        with self._lock:
+            if self.aborted:
+                raise CallEnded("it was cancelled")
+            self._socket = used
+
+    def leave(self, used: socket.socket | None = None) -> None:
+        """Its connection, or this one if it is its, is free for others, or closed."""
+        with self._lock:
+            if used is None or used is self._socket:
+                self._socket = None
+
+    def end_within(self, seconds: float) -> None:
+        """All that is still read must arrive in this time; a time-out otherwise."""
+        self.until = time.monotonic() + seconds
+
+
+#: The call that this thread is sending: what it connects and writes to belongs to that.
+_sending = threading.local()
+
+
+@contextmanager
+def sending(call: Call) -> Iterator[None]:
+    """Within it, this thread sends this call."""
+    _sending.call = call
+    try:
+        yield
+    finally:
+        _sending.call = None
+
+
+def _sent() -> Call:
+    call: Call | None = getattr(_sending, "call", None)
+    return call or Call()
+
+
+class Backend(httpcore.NetworkBackend):
+    """Makes connections for httpcore."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Raises: httpcore.ConnectError, httpcore.ConnectTimeout, CallEnded."""
+        del local_address, socket_options
+        call = _sent()
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise httpcore.ConnectError("its name is not known here") from None
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in found:
+            made = None
+            try:
+                made = socket.socket(family, kind, protocol)
+                _connect(made, address, timeout, call)
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return _Stream(made, call)
+            except BaseException as error:
+                if made:
+                    call.leave(made)
+                    made.close()
+                if call.aborted:
+                    raise CallEnded("it was cancelled") from None
+                if not isinstance(error, OSError):
+                    raise
+                failure = failure or error
+        if isinstance(failure, TimeoutError):
+            raise httpcore.ConnectTimeout(str(failure))
+        raise httpcore.ConnectError(str(failure))
+
+
+def _connect(made: socket.socket, address: Any, timeout: float | None, call: Call) -> None:
+    """Raises: OSError."""
+    made.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        made.connect(address)
+    call.use(made)  # now, as a socket that has not begun to connect cannot be shut
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        selector.register(made, selectors.EVENT_WRITE)
+        while not selector.select(max(min(_LOOK, end - time.monotonic()), 0)):
+            if call.aborted:
+                raise CallEnded("it was cancelled")
+            if time.monotonic() >= end:
+                raise TimeoutError("timed out")
+    if code := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(code, os.strerror(code))
+    made.getpeername()  # raises if it was shut while it connected
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection. It knows which call uses it."""
+
+    def __init__(self, used: socket.socket, call: Call) -> None:
+        self._socket, self._call = used, call
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            if (until := self._call.until) < math.inf:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError("timed out")
+                timeout = left if timeout is None else min(timeout, left)
+            self._socket.settimeout(timeout)
+            return self._socket.recv(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout(str(error)) from None
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from None
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._call = _sent()
+        self._call.use(self._socket)
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.sendall(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from None
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from None
+
+    def close(self) -> None:
+        self._call.leave(self._socket)  # first: its number may be that of another one as soon as it is closed
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # whoever reads it in another thread wakes up
+        self._socket.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Raises: httpcore.ConnectError, httpcore.ConnectTimeout, CallEnded."""
+        call = self._call
+        own = self._socket.dup()  # this one is taken over by TLS, so another handle to the connection ends it
+        try:
+            call.use(own)
+            self._socket.settimeout(timeout)
+            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), call)
+        except BaseException as error:
+            self._socket.close()
+            if isinstance(error, CallEnded) or call.aborted:
+                raise CallEnded("it was cancelled") from None
+            if isinstance(error, TimeoutError):
+                raise httpcore.ConnectTimeout(str(error)) from None
+            if isinstance(error, (OSError, ValueError)):
+                raise httpcore.ConnectError(str(error)) from None
+            raise
+        finally:
+            call.leave(own)
+            own.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return _readable(self._socket) if info == "is_readable" else None
+
+
+def _readable(used: socket.socket) -> bool:
+    """Whether it has something to read, as one has whose other side has closed it."""
+    if used.fileno() < 0:
+        return True
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(used, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([used], [], [], 0)[0])
