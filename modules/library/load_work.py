@@ -1,6 +1,6 @@
 """The steps of all loads and unloads: check a model, load it, unload it, restore those that were unloaded for it.
 
-Whoever calls sees to it that only one operation runs at a time. It must not know why a model is loaded.
+The caller makes sure that only one operation runs at a time. It must not know why a model is loaded.
 """
 
 from __future__ import annotations
