@@ -70,7 +70,7 @@ class ChatFiles:
         return on(self._upload.upload, bring, [screen.window, self._upload, *scope[:2]], screen.outputs, js=js)
 
     def list_after(self, deleted: Any) -> None:
-        """List the trash anew after a chat was moved there: it may be open meanwhile."""
+        """List the trash again after a chat was moved there: it may be open meanwhile."""
         then(deleted, self._listed, None, self._outputs)
 
     def _bring(self, path: Path, mode: str, character: str) -> Any:
