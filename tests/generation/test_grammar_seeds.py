@@ -1,4 +1,4 @@
-"""With any seed, the output matches its grammar or schema: 50 seeds of each, on the real model."""
+"""With any seed, the output matches its grammar or schema: 20 seeds of each, on the real model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loaders.params import SamplingParams
 from modules.prompts.json_schema.text import schema_grammar
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = range(50)
+SEEDS = range(20)
 SCHEMA = """{"type": "object", "required": ["name", "age", "tags"], "additionalProperties": false,
  "properties": {"name": {"enum": ["Ann", "Bob"]}, "age": {"type": "integer"},
  "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}}}"""
@@ -51,4 +51,4 @@ def test_a_grammar_holds_for_every_seed(demo_model: Model) -> None:
     grammar = (ROOT / "grammars" / "yes_or_no.gbnf").read_text(encoding="utf-8")
     made = replies(demo_model, grammar, "Is the sky blue? Answer yes or no:")
     assert all(re.fullmatch(r"\s*(yes|no)[.!]?\s*", text, re.IGNORECASE) for text in made), set(made)
-    assert len({text.strip() for text in made}) > 1, "one answer for 50 seeds: nothing was sampled"
+    assert len({text.strip() for text in made}) > 1, "one answer for 20 seeds: nothing was sampled"
