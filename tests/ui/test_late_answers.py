@@ -78,9 +78,9 @@ def left(web: Web, typed: dict[int, str]) -> dict[int, str]:
 
 @pytest.mark.parametrize("tab", ["chat", "default", "notebook", "parameters", "model", "training", "session"])
 def test_what_is_typed_while_an_answer_is_on_its_way_stays(late: Web, tab: str) -> None:
-    page = late.window
+    page = late.page
     late.delay = LATE  # type: ignore[attr-defined]
-    late.visit()  # its first answers fill every field of the page; some fields are closed until then
+    page.reload()  # its first answers fill every field of the page; some fields are closed until then
     page.locator(f"#tab-{tab}-button").click()
     expect(page.locator(f"#tab-{tab}")).to_be_visible()
     typed = write(late, tab)
@@ -99,7 +99,7 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(late: Web, tab: str) 
 @pytest.mark.parametrize("named", [0, 1500])
 def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web, named: int) -> None:
     """`named`: after how many milliseconds the page knows the number of an event that it began."""
-    page = late.window
+    page = late.page
     page.add_init_script(
         "const real = fetch; window.fetch = async (what, how) => { const answer = await real(what, how);"
         "if (String(what?.url ?? what).includes('/queue/join'))"

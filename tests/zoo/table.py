@@ -66,7 +66,7 @@ def _gguf(load: Callable[..., test_gguf.Model], name: str) -> Found:
 
 def _folder(name: str, folder: Path) -> Found:
     slow = FOLDERS[name].follow == 0
-    sizes = {"length": test_folders.LENGTH, "new": 4 if slow else test_folders.NEW, "long": test_folders.LONG}
+    sizes = {"length": test_folders.LENGTH, "new": 4 if slow else 24, "long": test_folders.LONG}
     with test_folders.opened("Transformers", folder, max_seq_len=CONTEXT) as model:
         steps = walk(lambda ids, n: test_folders.answered(model, ids, n), vocab=WORDS, seed=5, **sizes)
         return {step.name: [test_folders.wrong_at(model, step.prompt, step.reply) is None] for step in steps}

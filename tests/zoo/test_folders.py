@@ -25,9 +25,6 @@ TIE = 1e-3
 #: A first message past the window; a long one so that prompts pass the decoder's piece of 512 tokens.
 LENGTH, LONG = 2 * WINDOW + 9, 420
 
-#: Tokens of a reply. The first is wrong where a cache is; later ones also tell what the reply itself left in it.
-NEW = 12
-
 GREEDY = SamplingParams(do_sample=False, ban_eos_token=True)
 
 
@@ -69,7 +66,7 @@ def wrong_at(model: Model, prompt: list[int], reply: list[int]) -> int | None:
 def test_every_step_of_a_user_is_answered_as_after_a_cold_start(zoo: tuple[str, Model]) -> None:
     name, model = zoo
     slow = FOLDERS[name].follow == 0  # it reads everything again for each token
-    sizes = {"length": LENGTH, "new": 4 if slow else NEW, "long": LONG}
+    sizes = {"length": LENGTH, "new": 4 if slow else 24, "long": LONG}
     assert most(**sizes) <= CONTEXT
     found = {}
     for step in walk(lambda ids, count: answered(model, ids, count), vocab=WORDS, seed=5, **sizes):

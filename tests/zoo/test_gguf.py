@@ -51,7 +51,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 #: Those with which less is reused than could be.
 FORGETFUL = ("no copies", "apart, no copies", "no checkpoints")
 LENGTH = 90  # of the first message: beyond the window of 64
-NEW = 12  # of a reply
 N_CTX = 1024
 #: Standard deviations of the logits: rounding, and what a cache of 8 or 4 bits adds to it.
 ROUNDING, COARSE = 0.06, 0.3
@@ -123,7 +122,7 @@ def differences(
         last[:] = [reply(model, prompt, count)]
         return last[0].tokens
 
-    for step in walk(answer, vocab=range(40, 1000), length=length, seed=seed, new=NEW):
+    for step in walk(answer, vocab=range(40, 1000), length=length, seed=seed):
         found[step.name] = difference(last[0], cold.reply(step.prompt, len(step.reply)))
         if again is not None:
             known = max((common_prefix(step.prompt[:-1], each) for each in read), default=0)
@@ -156,7 +155,7 @@ def _allowed(name: str, step: str) -> int:
 
 @pytest.mark.parametrize(("name", "how"), cases())
 def test_what_is_reused_is_what_a_cold_start_reads(load: Load, name: str, how: str) -> None:
-    assert most(length=LENGTH, new=NEW) <= N_CTX
+    assert most(length=LENGTH) <= N_CTX
     model, cold = load(name, **OPTIONS[how]), cold_of(load, name, OPTIONS[how])
     again: dict[str, int] = {}
     found = differences(model, cold, again=again)
@@ -177,7 +176,7 @@ def test_two_users_at_once_do_not_take_each_others_window(load: Load, name: str)
             return last[0].tokens
 
         last: list[Reply] = []
-        for step in walk(answer, vocab=range(40, 1000), length=LENGTH, seed=number + 5, long=LENGTH, new=NEW):
+        for step in walk(answer, vocab=range(40, 1000), length=LENGTH, seed=number + 5, long=LENGTH):
             found[number][step.name] = last[0]
             steps[number].append((step.name, step.prompt, len(step.reply)))
 
