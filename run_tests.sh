@@ -76,5 +76,5 @@ run "ruff format" ruff format --check .
 run "mypy" mypy
 step "import contract" "$python" -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 # one process per core, each with whole files: what a file shares is created once
-run "pytest" pytest -n logical --maxprocesses 4 --dist loadfile
+run "pytest" pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 finish

@@ -1,33 +1,24 @@
-"""The registry of loaders, built from their classes. Listing it imports no engine."""
+"""From files on disk to a running model. LOADERS and `loader_named` are those of `registry`.
+
+That is imported when it is first asked for: the small processes that test files and run grammars and templates start
+often, and must not build the options of all loaders.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from errors import UnknownName
-from loaders.base import Loader
-from loaders.exllamav2.loader import ExLlamaV2
-from loaders.exllamav2_hf.loader import ExLlamaV2HF
-from loaders.huggingface.loader import Transformers
-from loaders.llamacpp.loader import LlamaCpp
-from loaders.llamacpp_hf.loader import LlamaCppHF
-from loaders.remote.loader import Remote
+if TYPE_CHECKING:
+    from loaders.registry import LOADERS, loader_named
 
-_ALL: tuple[type[Loader], ...] = (LlamaCpp, ExLlamaV2, Transformers, LlamaCppHF, ExLlamaV2HF, Remote)
-
-#: Every loader by its name for users, in menu order.
-LOADERS: Mapping[str, type[Loader]] = MappingProxyType({loader.name: loader for loader in _ALL})
+__all__ = ["LOADERS", "loader_named"]
 
 
-def loader_named(name: str) -> type[Loader]:
-    """The loader of this name; case, spaces, dots, dashes and underscores do not matter. Raises: UnknownName."""
-    for loader in LOADERS.values():
-        if _plain(loader.name) == _plain(name):
-            return loader
-    raise UnknownName("loader", name, LOADERS)
+if not TYPE_CHECKING:
 
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from loaders import registry
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s._-]", "", name.lower())
+        return getattr(registry, name)

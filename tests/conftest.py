@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +19,35 @@ from loaders import loader_named
 from loaders.base import Model
 from modules.config.paths import Paths
 from modules.library.demo_model import DemoModel
+from modules.prompts import templates
+from modules.prompts.sandbox.process import TemplateProcesses
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# each process of the tests has a core of its own at most: torch's threads would wait for each other. Processes that
+# tests start take it over; llama.cpp has options of its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # no test asserts on wall time, because the machines are shared
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+#: Files that take a minute or more, the longest first: run_tests.sh keeps this order, so that no process is left with
+#: one of them while the others have ended.
+_LONGEST = (
+    "zoo/test_gguf.py", "loaders/llamacpp/test_cards.py", "training/test_lora.py", "ui/test_training.py",
+    "zoo/test_folders.py", "ui/test_chat_menu.py", "ui/test_chat.py", "ui/test_accessibility.py", "ui/test_desk.py",
+    "ui/test_talk.py", "ui/test_late_answers.py", "ui/test_session.py", "ui/test_windows.py", "ui/test_model.py",
+    "loaders/llamacpp/engine/test_engine.py", "config/test_shutdown.py", "installer/test_faults.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then those with the most tests; within a file nothing changes."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(_LONGEST)}
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (places.get(item.path, len(places)), -counts[item.path], str(item.path)))
 
 
 def alone() -> filelock.FileLock:
@@ -61,6 +85,25 @@ def nothing_kept_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEXTGEN_KV_DISK", str(tmp_path_factory.mktemp("kv")))
         yield
+
+
+class _Lasting(TemplateProcesses):
+    """Those of all programs of a session: closing one program leaves them."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_template_processes() -> Iterator[None]:
+    """Processes of templates keep nothing between requests, so a session starts two, and not two for each program.
+    How they start, end and are killed is tested on processes of their own.
+    """
+    shared = _Lasting()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(templates, "TemplateProcesses", lambda: shared)
+        yield
+    TemplateProcesses.close(shared)
 
 
 @pytest.fixture(scope="session")

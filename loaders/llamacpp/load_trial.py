@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import ModelFileError
-from loaders.base import Lora
 from loaders.llamacpp import child_process
 from loaders.llamacpp.placement.placement import Placement
 from loaders.memo import remembered
 
 if TYPE_CHECKING:  # these import llama_cpp
-    from loaders.llamacpp.native import LlamaBatch, LlamaContext
+    from loaders.llamacpp.native import LlamaBatch, LlamaContext, LlamaWeights
 
 #: A text with every byte of UTF-8: a vocabulary without pieces for some would crash the process when one occurs.
 _EVERY_BYTE = "".join(
@@ -128,7 +127,6 @@ def _refusal(question: TrialRequest, go_on: Callable[[], bool]) -> str:
 def _try(question: TrialRequest) -> str:
     """Why llama.cpp refuses the file; "" if it does not."""
     from loaders.llamacpp import native
-    from loaders.llamacpp.adapters import LlamaCppAdapters
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.initialize(False)
@@ -155,12 +153,20 @@ def _try(question: TrialRequest) -> str:
     for more in ({"embeddings": True}, {}):  # for /v1/embeddings, and for replies
         made = native.LlamaContext(weights, **size, **dict(question.context), **more)
         if question.adapter and not more:
-            LlamaCppAdapters(weights, made).set([Lora(Path(question.adapter))])
+            _adapt(weights, made, Path(question.adapter))
         if question.compute and not more:
             _decode(native.LlamaBatch(1), made, shift=question.shift)
         made.close()
     weights.close()
     return ""
+
+
+def _adapt(weights: LlamaWeights, context: LlamaContext, adapter: Path) -> None:
+    # here, because these take as long to import as all the rest
+    from loaders.base import Lora
+    from loaders.llamacpp.adapters import LlamaCppAdapters
+
+    LlamaCppAdapters(weights, context).set([Lora(adapter)])
 
 
 def _decode(batch: LlamaBatch, context: LlamaContext, *, shift: bool) -> None:

@@ -1,4 +1,6 @@
-"""With any seed, the output matches its grammar or schema: 50 seeds of each, on the real model."""
+"""With any seed, the output matches its grammar or schema: 50 seeds, on the real model; 20 of a schema, whose replies
+are ten times as long.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,16 @@ SCHEMA = """{"type": "object", "required": ["name", "age", "tags"], "additionalP
  "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}}}"""
 
 
-def replies(model: Model, grammar: str, prompt: str) -> list[str]:
+def replies(model: Model, grammar: str, prompt: str, seeds: range = SEEDS) -> list[str]:
     """One reply per seed, at a temperature high enough to deviate where the grammar allows it."""
     ids = model.tokenizer.encode(prompt)
     made = []
-    for start in range(0, len(SEEDS), 4):  # in parallel, because the engine has four sequences
+    for start in range(0, len(seeds), 4):  # in parallel, because the engine has four sequences
         streams = [
             model.generate(
                 Request(ids, SamplingParams(temperature=1.5, seed=seed, grammar_string=grammar), max_tokens=240)
             )
-            for seed in SEEDS[start : start + 4]
+            for seed in seeds[start : start + 4]
         ]
         made += [
             b"".join(model.tokenizer.piece(token.id) for token in stream).decode("utf-8", "replace")
@@ -38,7 +40,7 @@ def replies(model: Model, grammar: str, prompt: str) -> list[str]:
 def test_a_schema_holds_for_every_seed(demo_model: Model) -> None:
     grammar, notes = schema_grammar(SCHEMA)
     assert not notes
-    for text in replies(demo_model, grammar, "A person as JSON:\n"):
+    for text in replies(demo_model, grammar, "A person as JSON:\n", SEEDS[:20]):
         value = json.loads(text)
         assert set(value) == {"name", "age", "tags"}, text
         assert value["name"] in ("Ann", "Bob")

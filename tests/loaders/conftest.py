@@ -13,6 +13,7 @@ import pytest
 from loaders import loader_named
 from loaders.base import Model
 from tests.conftest import ROOT, alone, keep_going
+from tests.zoo import ggufs
 
 Open = Callable[..., Any]
 
@@ -20,6 +21,12 @@ Open = Callable[..., Any]
 def opened(name: str, path: Path, **options: Any) -> Model:
     loader = loader_named(name)
     return loader.load(path, loader.Options.parse(options), keep_going)
+
+
+@pytest.fixture(scope="session")
+def small_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama of the zoo: it says nonsense, and loads and answers in no time."""
+    return ggufs.make("llama", tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,14 @@ from loaders.base import Lora, Model, Request
 from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.library.model_catalog import ModelCatalog
+from modules.training import __main__ as command_line
 from modules.training.lora.checkpoints import find_start_point, last_checkpoint
 from modules.training.lora.events import TrainingEvent
 from modules.training.lora.preparation import prepare_training
 from modules.training.lora.settings import LoraSettings
 from modules.training.manager import TrainingManager, TrainingState, apply_event
 from tests.conftest import keep_going
-from tests.training.conftest import FACTS, ROOT, SYSTEM, new_root
+from tests.training.conftest import FACTS, ROOT, SYSTEM, chat, new_root
 
 TINY = LoraSettings.parse({
     "lora_name": "mine", "model": "tiny", "dataset": "rows", "format": "alpaca-format", "batch_size": 4,
@@ -68,8 +69,12 @@ def losses(folder: Path) -> dict[int, float]:
     return {each["step"]: each["loss"] for each in history if "loss" in each}
 
 
+#: The facts that the real model is taught: each takes ten seconds.
+TAUGHT = FACTS[:2]
+
+
 def answers(model: Model) -> list[str]:
-    """What it says to the questions of the facts."""
+    """What it says to the questions of these facts."""
 
     def answer(question: str) -> str:
         said = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n"
@@ -77,7 +82,7 @@ def answers(model: Model) -> list[str]:
         request = Request(ids, SamplingParams(temperature=0), max_tokens=20)
         return b"".join(token.data for token in model.generate(request)).decode().strip()
 
-    return [answer(question) for question, _ in FACTS]
+    return [answer(question) for question, _ in TAUGHT]
 
 
 # --- the real model ---
@@ -85,8 +90,9 @@ def answers(model: Model) -> list[str]:
 
 def test_a_model_learns_facts_and_says_them(tmp_path: Path, hf_folder: Path, demo_model_path: Path) -> None:
     root = new_root(tmp_path / "root", SmolLM2=hf_folder)
+    (root / "training" / "datasets" / "taught.json").write_text(json.dumps([chat(*fact) for fact in TAUGHT]))
     settings = LoraSettings.parse({
-        "lora_name": "facts", "model": "SmolLM2", "dataset": "facts", "batch_size": 4, "micro_batch_size": 4,
+        "lora_name": "facts", "model": "SmolLM2", "dataset": "taught", "batch_size": 2, "micro_batch_size": 2,
         "epochs": 10, "learning_rate": 2e-3, "warmup_steps": 2, "lora_dropout": 0, "k_proj_en": True, "o_proj_en": True,
         "gate_proj_en": True, "up_proj_en": True, "down_proj_en": True,
     })  # fmt: skip
@@ -102,7 +108,7 @@ def test_a_model_learns_facts_and_says_them(tmp_path: Path, hf_folder: Path, dem
         after = answers(model)
         model.set_loras([Lora(folder, 0.0)])
         without = answers(model)
-    assert after == [said for _, said in FACTS]
+    assert after == [said for _, said in TAUGHT]
     assert not set(before) & set(after)
     assert without == before
     # llama.cpp takes the same adapter, on weights of 4 bits
@@ -518,32 +524,36 @@ def test_another_rank_is_said_before(workplace: Path) -> None:
 # --- the command line ---
 
 
-def test_the_command_line_looks_trains_and_merges(workplace: Path) -> None:
-    def ran(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "modules.training", words[0], "--root", str(workplace), *words[1:]]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_the_command_line_looks_trains_and_merges(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training is a process, as with a user; the rest is called here, which has torch already."""
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        code = command_line.main([words[0], "--root", str(workplace), *words[1:]])
+        return code, *capsys.readouterr()
 
     given = ["--model", "tiny", "--dataset", "rows", "--format", "alpaca-format", "--batch-size", "4"]
-    looked = ran("lora", *given, "--look")
-    assert looked.returncode == 0, looked.stderr
-    assert "20 examples" in looked.stdout
+    code, out, said = ran("lora", *given, "--look")
+    assert code == 0, said
+    assert "20 examples" in out
     (workplace / "training" / "datasets" / "owl.json").write_text('[{"text": "\\ud83e\\udd89"}]')
     command = [sys.executable, "-m", "modules.training", "lora", "--root", str(workplace), "--look", "--model", "tiny"]
     pipe = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # as a pipe of Windows
     narrow = subprocess.run([*command, "--dataset", "owl"], cwd=ROOT, capture_output=True, env=pipe, check=False)
     assert (narrow.returncode, b"?" in narrow.stdout) == (0, True), narrow.stderr
     assert not (workplace / "logs" / "train_dataset_sample.json").exists()
-    made = ran("lora", *given, "--lora-name", "mine", "--epochs", "1", "--learning-rate", "1e-3", "--no-q-proj-en")
+    more = ["--lora-name", "mine", "--epochs", "1", "--learning-rate", "1e-3", "--no-q-proj-en"]
+    trains = [sys.executable, "-m", "modules.training", "lora", "--root", str(workplace), *given, *more]
+    made = subprocess.run(trains, cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     assert "finished after 5 updates" in made.stdout
     kept = json.loads((workplace / "logs" / "train_dataset_sample.json").read_text())
     assert len(kept) == 10
     assert all("### Instruction:" in each["value"] for each in kept)
     assert json.loads((workplace / "loras/mine/adapter_config.json").read_text())["target_modules"] == ["v_proj"]
-    again = ran("lora", "--parameters", str(workplace / "loras/mine/training_parameters.json"), "--lora-rank", "9")
-    assert again.returncode == 2
-    assert "rank 32, but rank 9" in again.stderr
-    assert "Traceback" not in again.stderr
-    joined = ran("merge", "--model", "tiny", "--lora", "mine", "--to", "joined")
-    assert joined.returncode == 0, joined.stderr
+    parameters = str(workplace / "loras/mine/training_parameters.json")
+    code, _, said = ran("lora", "--parameters", parameters, "--lora-rank", "9")
+    assert code == 2
+    assert "rank 32, but rank 9" in said
+    code, _, said = ran("merge", "--model", "tiny", "--lora", "mine", "--to", "joined")
+    assert code == 0, said
     assert (workplace / "models" / "joined" / "model.safetensors").is_file()

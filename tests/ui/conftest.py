@@ -92,21 +92,37 @@ def until(true: Callable[[], bool]) -> None:
 
 @dataclass
 class Web:
-    """A browser's window on the page, with what tests do again and again."""
+    """A browser's window on the page, with what tests do again and again.
+
+    The page is loaded when a test first asks for `page`: a load takes seconds, so what it is to show from its
+    beginning is made before.
+    """
 
     context: BrowserContext
-    page: Page
+    window: Page
     app: App
     url: str
+    visited: bool = False
+
+    @property
+    def page(self) -> Page:
+        if not self.visited:
+            self.open()
+        return self.window
+
+    def visit(self) -> None:
+        """Load the page, whatever it shows then."""
+        self.visited = True
+        self.window.goto(self.url)
 
     def open(self) -> None:
-        self.page.goto(self.url)
+        self.visit()
         self.ready()
 
     def ready(self) -> None:
         """Until the page has loaded the conversation: the list says something only then."""
-        expect(self.page.locator("#chat-list nav, #chat-list .empty")).to_be_attached()
-        self.page.wait_for_function("document.querySelector('#chip').textContent.trim().length > 1")
+        expect(self.window.locator("#chat-list nav, #chat-list .empty")).to_be_attached()
+        self.window.wait_for_function("document.querySelector('#chip').textContent.trim().length > 1")
 
     def tab(self, name: str) -> None:
         self.page.locator(f"#tab-{name}-button").click()
@@ -156,8 +172,7 @@ class Web:
                 parent = made.add(role, text, parent).id
         made.title = title or made.title
         ConversationStore(self.app.paths).save(made)
-        self.page.reload()
-        self.ready()
+        self.open()
         self.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
         shown = lambda count: self.page.wait_for_function(  # a thought is a row of its own  # noqa: E731
             f"document.querySelectorAll('#column .message-row').length >= {count}"
@@ -217,7 +232,6 @@ def window(context: BrowserContext, served: Served, width: int = 1280, height: i
     os.environ["GRADIO_TEMP_DIR"] = str(served.app.paths.cache / "page")
     web = Web(context, page, served.app, served.url)
     web.loaded()
-    web.open()
     yield web
     vars(served.app.generator).pop("session", None)
     context.remove_listener("request", noted)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from modules.chat.conversation import Conversation
 from modules.chat.store.store import ConversationStore
 from modules.ui.chat.view import make_bubble
@@ -55,39 +51,29 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.fixture
-def said(web: Web) -> Iterator[Web]:
-    """A chat in which both sides say all of them."""
+def test_both_sides_see_and_copy_what_was_written(web: Web) -> None:
+    page = web.window
     with web.both_say([written for written, _ in TEXTS]):
-        yield web
-
-
-def test_both_sides_see_what_was_written(said: Web) -> None:
-    said.page.wait_for_timeout(500)
-    read = [plain(each) for each in said.page.evaluate(_READ)]
-    wanted = [plain(expected or written) for written, expected in TEXTS for _ in range(2)]
-    assert len(read) == len(wanted)
-    wrong = [(want, got) for want, got in zip(wanted, read, strict=True) if want != got]
-    assert not wrong, "\n".join(map(repr, wrong))
-    assert said.page.locator("#column .prose s, #column .prose del").count() == 2  # of ~~gone~~, on each side
-    assert said.page.locator("#column .prose .katex").count() == 0
-    assert said.page.locator("#column .prose strong").count() == 4
-
-
-def test_what_is_copied_is_what_was_written(said: Web) -> None:
-    shown = [make_bubble("user", written)["content"][0]["text"] for written, _ in TEXTS]
-    copied = said.page.evaluate("(texts) => texts.map(Page.written)", shown)
-    assert copied == [written for written, _ in TEXTS]
-    labels = said.page.evaluate("[...document.querySelectorAll('#column .selectable')].map((each) => each.ariaLabel)")
-    assert not [label for label in labels if "&#0" in label]
+        page.wait_for_timeout(500)
+        read = [plain(each) for each in page.evaluate(_READ)]
+        wanted = [plain(expected or written) for written, expected in TEXTS for _ in range(2)]
+        assert len(read) == len(wanted)
+        wrong = [(want, got) for want, got in zip(wanted, read, strict=True) if want != got]
+        assert not wrong, "\n".join(map(repr, wrong))
+        assert page.locator("#column .prose s, #column .prose del").count() == 2  # of ~~gone~~, on each side
+        assert page.locator("#column .prose .katex").count() == 0
+        assert page.locator("#column .prose strong").count() == 4
+        shown = [make_bubble("user", written)["content"][0]["text"] for written, _ in TEXTS]
+        copied = page.evaluate("(texts) => texts.map(Page.written)", shown)
+        assert copied == [written for written, _ in TEXTS]
+        labels = page.evaluate("[...document.querySelectorAll('#column .selectable')].map((each) => each.ariaLabel)")
+        assert not [label for label in labels if "&#0" in label]
 
 
 def test_a_formula_is_still_one(web: Web) -> None:
     made = Conversation(web.app.chats.new().id)
     made.add("assistant", "So $$a<b$$, \\(x_1 < y\\) and **bold**.", None)
     ConversationStore(web.app.paths).save(made)
-    web.page.reload()
-    web.ready()
     web.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
     web.page.locator("#column .prose .katex").nth(1).wait_for()
     assert web.page.locator("#column .prose strong").inner_text() == "bold"

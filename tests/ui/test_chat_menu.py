@@ -27,8 +27,7 @@ def chats(web: Web, **folders: str) -> Iterator[dict[str, str]]:
         store.save(made)
         ids[title] = made.id
     try:
-        web.page.reload()
-        web.ready()
+        web.open()
         if web.page.locator("#chats-toggle").is_visible() and not web.page.locator("#chat-list").is_visible():
             web.page.locator("#chats-toggle").click()
         web.page.locator(f'#chat-list [data-pick="{next(iter(ids.values()))}"]').click()
@@ -41,7 +40,7 @@ def chats(web: Web, **folders: str) -> Iterator[dict[str, str]]:
 
 
 def test_a_chat_that_is_not_open_is_renamed_pinned_moved_saved_and_deleted(web: Web) -> None:
-    page = web.page
+    page = web.window
     with chats(web, Apples="", Pears="") as ids:
         entry = page.locator("#chat-list .entry", has=page.locator(f'[data-pick="{ids["Pears"]}"]'))
         web.menu(ids["Pears"])
@@ -84,7 +83,7 @@ def test_a_chat_that_is_not_open_is_renamed_pinned_moved_saved_and_deleted(web: 
 
 
 def test_folders_stay_folded_and_search_looks_into_them(web: Web) -> None:
-    page = web.page
+    page = web.window
     with chats(web, Apples="", Pears="Orchard", Plums="Orchard", Oaks="Trees"):
         expect(page.locator("#chat-list summary")).to_have_text(["Orchard2", "Trees1"])
         page.locator("#chat-list summary", has_text="Orchard").click()
@@ -107,7 +106,7 @@ _STORED = (
 
 
 def test_whatever_stands_in_the_browsers_storage_the_page_works(web: Web) -> None:
-    page = web.page
+    page = web.window
     with chats(web, Apples="", Pears="Orchard", Oaks="Trees"):
         put = "value => { localStorage.setItem('folded', value); return Chats.folded(); }"
         assert [page.evaluate(put, value) for value, _ in _STORED] == [read for _, read in _STORED]
@@ -135,7 +134,7 @@ def test_stored_values_are_parsed_in_one_guarded_place() -> None:
 
 
 def test_a_folder_is_renamed_and_removed_with_the_keyboard_and_back_again(web: Web) -> None:
-    page = web.page
+    page = web.window
     with chats(web, Apples="", Pears="Orchard", Plums="Orchard", Oaks="Trees") as ids:
         names = page.locator("#chat-list summary > span")
         button = page.locator("#chat-list [data-kind=folder]").first
@@ -176,7 +175,7 @@ def test_a_folder_is_renamed_and_removed_with_the_keyboard_and_back_again(web: W
 
 
 def test_the_open_chat_in_a_folder_goes_with_it_and_a_refusal_says_why(web: Web) -> None:
-    page = web.page
+    page = web.window
     with chats(web, Apples="Orchard", Oaks="Trees") as ids:
         web.menu("Orchard")
         page.locator("#folder-rename").click()
@@ -201,7 +200,7 @@ def test_the_open_chat_in_a_folder_goes_with_it_and_a_refusal_says_why(web: Web)
 
 
 def test_the_menu_is_used_with_the_keyboard(web: Web) -> None:
-    page = web.page
+    page = web.window
     with chats(web, Apples="", Pears="") as ids:
         button = page.locator(f'#chat-list [data-menu="{ids["Pears"]}"]')
         page.locator(f'#chat-list [data-pick="{ids["Pears"]}"]').focus()
@@ -223,7 +222,7 @@ def test_the_menu_is_used_with_the_keyboard(web: Web) -> None:
 
 
 def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:
-    page, app = web.page, web.app
+    page, app = web.window, web.app
     with chats(web, Apples="", Pears="") as ids:
         page.keyboard.press("Control+s")
         expect(page.locator("#chat-title [data-own]")).to_have_count(0)
@@ -281,7 +280,7 @@ SWITCHED = (
 
 
 def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
-    page, app = web.page, web.app
+    page, app = web.window, web.app
 
     def choose(switch: str, value: str) -> None:
         page.locator(f"#own-{switch} input").click()
@@ -339,7 +338,7 @@ def test_a_chat_keeps_thinking_effort_and_templates(web: Web) -> None:
 
 
 def test_with_a_finger_on_a_narrow_page(narrow: Web) -> None:
-    page = narrow.page
+    page = narrow.window
     with chats(narrow, Apples="", Pears="Orchard") as ids:
         narrow.menu()  # in the head, over the conversation
         page.locator("#chat-move").click()

@@ -90,8 +90,6 @@ def test_a_characters_words_are_shown_as_words(web: Web) -> None:
     name = "<img src=x onerror=window.broken=1>"
     Characters(web.app.paths).save("Sly", called=name, greeting=f"Hi, {name}", context=name)
     page = web.page
-    page.reload()
-    web.ready()
     page.keyboard.press("Control+s")
     page.locator("#mode label", has_text="chat-instruct").click()
     page.locator("#character input").click()

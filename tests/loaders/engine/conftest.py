@@ -25,7 +25,7 @@ def under_test(request: pytest.FixtureRequest) -> Iterator[EngineUnderTest]:
     elif name == "decoder":
         model = decoder_model()
     elif name == "llama.cpp":
-        path: Path = request.getfixturevalue("demo_model_path")
+        path: Path = request.getfixturevalue("small_gguf")
         options = {"n_ctx": 1024, "threads": 1, "threads_batch": 1, "parallel": 2, "flash_attn": "on"}
         loader = loader_named(name)
         model = loader.load(path, loader.Options.parse(options), keep_going)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from loaders.job import Job
 from loaders.logits import apply_cfg, log_softmax
 from loaders.params import SamplingParams
 from tests.conftest import keep_going
+from tests.loaders.conftest import opened
 
 QUESTION = "<|im_start|>user\nTell me the capital of France.<|im_end|>\n<|im_start|>assistant\n"
 NEGATIVE = "<|im_start|>user\nTell me of London.<|im_end|>\n<|im_start|>assistant\n"
@@ -45,18 +47,18 @@ def test_it_answers_and_reuses_what_it_has_read(model: Model) -> None:
 
 
 def test_reuse_changes_nothing(model: Model) -> None:
-    fresh, _ = reply(model, "Once upon a time", 20)
-    reply(model, "Once upon a midnight dreary", 20)
-    assert reply(model, "Once upon a time", 20)[0] == fresh
+    fresh, _ = reply(model, "Once upon a time", 10)
+    reply(model, "Once upon a midnight dreary", 10)
+    assert reply(model, "Once upon a time", 10)[0] == fresh
 
 
 def test_the_same_seed_gives_the_same_text(model: Model) -> None:
     settings = {"do_sample": True, "temperature": 1.2, "seed": 7}
-    a, report = reply(model, "The sea was", 16, **settings)
-    b, _ = reply(model, "The sea was", 16, **settings)
+    a, report = reply(model, "The sea was", 8, **settings)
+    b, _ = reply(model, "The sea was", 8, **settings)
     assert a == b
     assert report.seed == 7
-    assert len({reply(model, "The sea was", 16, do_sample=True, seed=seed)[0] for seed in range(4)}) > 1
+    assert len({reply(model, "The sea was", 8, do_sample=True, seed=seed)[0] for seed in range(4)}) > 1
 
 
 def test_guidance_is_the_mix_of_both_branches(model: Model) -> None:
@@ -80,10 +82,10 @@ def test_scores_are_those_of_the_logits(model: Model) -> None:
 
 def test_prompt_lookup_changes_speed_alone(model: Model) -> None:
     text = "red green blue yellow red green blue yellow red green"
-    assert reply(model, text, 24, prompt_lookup_num_tokens=5)[0] == reply(model, text, 24)[0]
+    assert reply(model, text, 12, prompt_lookup_num_tokens=5)[0] == reply(model, text, 12)[0]
     drawn = {"do_sample": True, "seed": 3, "temperature": 1.5}
-    guessed = reply(model, text, 24, prompt_lookup_num_tokens=5, **drawn)[0]
-    assert guessed == reply(model, text, 24, **drawn)[0]
+    guessed = reply(model, text, 12, prompt_lookup_num_tokens=5, **drawn)[0]
+    assert guessed == reply(model, text, 12, **drawn)[0]
 
 
 def test_alternatives(model: Model) -> None:
@@ -118,11 +120,16 @@ def test_bad_requests_are_refused_by_sentence(model: Model) -> None:
         reply(model, "x", num_beams=2, guidance_scale=2)
 
 
-def test_a_reply_that_fills_the_context_ends_there(model: Model) -> None:
-    text, report = reply(model, "word " * 2040, 50, ban_eos_token=True)
-    assert report.finish is Finish.LENGTH
-    assert report.prompt_tokens + report.new_tokens <= model.context_length
-    assert text
+@pytest.mark.parametrize("name", ["Transformers", "llamacpp_HF"])
+def test_a_reply_that_fills_the_context_ends_there(name: str, tiny_folder: Path, demo_model_path: Path) -> None:
+    sizes = {"Transformers": {"max_seq_len": 256, "cpu": True}, "llamacpp_HF": {"n_ctx": 256, "threads": 1}}
+    path = tiny_folder if name == "Transformers" else demo_model_path
+    with opened(name, path, **sizes[name]) as model:
+        text, report = reply(model, "word " * 248, 50, ban_eos_token=True)
+        assert report.finish is Finish.LENGTH
+        assert 0 < report.new_tokens < 50
+        assert report.prompt_tokens + report.new_tokens <= model.context_length == 256
+        assert text
 
 
 def test_a_search_ends_when_nobody_wants_it(model: Model, transformers_model: Model) -> None:
@@ -153,8 +160,14 @@ def test_beams_without_chance_and_what_they_say(model: Model) -> None:
     assert "unknown samplers were ignored: nothing" in said
 
 
-def test_guidance_that_fills_the_context_ends_with_length(llamacpp_hf_model: Model) -> None:
-    model = llamacpp_hf_model
+@pytest.fixture
+def small(demo_model_path: Path) -> Iterator[Model]:
+    with opened("llamacpp_HF", demo_model_path, n_ctx=256, threads=1, threads_batch=1) as model:
+        yield model
+
+
+def test_guidance_that_fills_the_context_ends_with_length(small: Model) -> None:
+    model = small
     half = model.context_length // 2 - 10
     ids = np.random.default_rng(1).integers(1000, 40000, (2, half)).tolist()
     params = SamplingParams(guidance_scale=1.5, ban_eos_token=True)

@@ -1,4 +1,6 @@
-"""The engine on the real model: parallel requests, reused prefixes, guidance, scores, a full context, bad requests."""
+"""The engine of llama.cpp on a small model of the zoo: parallel requests, reused prefixes, guidance, scores, a full
+context, bad requests. A slower model where the test must be faster than it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from errors import Cancelled, PromptTooLong, UserError
@@ -25,12 +28,28 @@ GREEDY = SamplingParams(do_sample=False)
 LONG = SamplingParams(do_sample=False, ban_eos_token=True)
 
 
-@pytest.fixture(scope="module")
-def model(demo_model_path: Path) -> Iterator[Model]:
+def load(path: Path) -> Model:
     loader = loader_named("llama.cpp")
     options = {"n_ctx": 1024, "threads": 1, "threads_batch": 1, "parallel": 2, "n_batch": 128}
-    with loader.load(demo_model_path, loader.Options.parse(options), keep_going) as model:
+    return loader.load(path, loader.Options.parse(options), keep_going)
+
+
+@pytest.fixture(scope="module")
+def model(small_gguf: Path) -> Iterator[Model]:
+    with load(small_gguf) as model:
         yield model
+
+
+@pytest.fixture(scope="module")
+def steady(demo_model_path: Path) -> Iterator[Model]:
+    """One that is slow enough to be watched while it computes."""
+    with load(demo_model_path) as model:
+        yield model
+
+
+def apart(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """The largest difference of a logit, in standard deviations of the logits."""
+    return float(np.abs(one - other).max() / other.std())
 
 
 def say(
@@ -41,7 +60,8 @@ def say(
 
 
 def words(model: Model, seed: int, count: int) -> list[int]:
-    return [random.Random(seed).randrange(1000, 40000) for _ in range(count)]
+    draw = random.Random(seed)
+    return [draw.randrange(40, 1000) for _ in range(count)]
 
 
 def test_common_prefix() -> None:
@@ -88,9 +108,9 @@ def test_what_the_cache_has_no_room_for_comes_back_from_memory(model: Model) -> 
     assert back.reuse_reason == "from the prompt cache in memory"
     _, again = say(model, chats[1], n=4)
     assert again.reused_tokens == 299
-    # a row that is computed alone rounds differently (by half a unit here); another chat's memory would differ far more
+    # a row that is computed alone rounds differently; another chat's memory would differ far more
     warm = model.next_logits(Request(chats[1]))
-    assert np.abs(warm - cold[1]).max() < 2 < np.abs(warm - cold[0]).max() / 2
+    assert apart(warm, cold[1]) < 0.1 < apart(warm, cold[0]) / 5
 
 
 def test_guidance_mixes_both_prompts_and_one_is_free(model: Model) -> None:
@@ -138,21 +158,21 @@ def test_two_that_outgrow_the_shared_context_both_finish(model: Model) -> None:
     assert counts == [300, 300]
 
 
-def test_a_full_context_shifts_when_asked(demo_model_path: Path) -> None:
+def test_a_full_context_shifts_when_asked(small_gguf: Path) -> None:
     loader = loader_named("llama.cpp")
     options = {"n_ctx": 256, "threads": 1, "context_shift": True, "keep": 16, "parallel": 1}
-    with loader.load(demo_model_path, loader.Options.parse(options), keep_going) as small:
+    with loader.load(small_gguf, loader.Options.parse(options), keep_going) as small:
         text, report = say(small, small.tokenizer.encode("Once upon a time there was a king."), n=400)
         assert (report.finish, report.new_tokens) == (Finish.LENGTH, 400)
-        assert len(text) > 400
+        assert len(text) > 200
         with pytest.raises(PromptTooLong):
             small.generate(Request([5] * 256))
 
 
-def test_contexts_of_their_own(demo_model_path: Path) -> None:
+def test_contexts_of_their_own(small_gguf: Path) -> None:
     loader = loader_named("llama.cpp")
     options = {"n_ctx": 256, "threads": 1, "separate_contexts": True, "parallel": 2}
-    with loader.load(demo_model_path, loader.Options.parse(options), keep_going) as own:
+    with loader.load(small_gguf, loader.Options.parse(options), keep_going) as own:
         assert own.context_length == 256
         streams = [own.generate(Request(words(own, 60 + i, 200), LONG, 50)) for i in range(3)]
         assert [sum(1 for _ in stream) for stream in streams] == [50, 50, 50]
@@ -160,7 +180,8 @@ def test_contexts_of_their_own(demo_model_path: Path) -> None:
         assert report.reused_tokens == 200
 
 
-def test_the_queue_is_visible_and_anyone_in_it_can_be_cancelled(model: Model) -> None:
+def test_the_queue_is_visible_and_anyone_in_it_can_be_cancelled(steady: Model) -> None:
+    model = steady
     streams = [model.generate(Request([5, 6, 7], LONG, 900, label=f"chat {i}")) for i in range(4)]
     looks = []
     for _ in range(1000):  # while some start, and yield their slots to others
@@ -177,8 +198,9 @@ def test_the_queue_is_visible_and_anyone_in_it_can_be_cancelled(model: Model) ->
     assert not model.queue()
 
 
-def test_a_job_on_its_way_from_the_line_to_its_place_is_shown_once(model: Model) -> None:
+def test_a_job_on_its_way_from_the_line_to_its_place_is_shown_once(steady: Model) -> None:
     """What the engine's thread does between two of its own updates must not be visible from outside."""
+    model = steady
     assert isinstance(model, QueuedModel)
     found = model._engine.jobs
     stream = model.generate(Request([5, 6, 7], LONG, 900, label="a chat"))
@@ -194,8 +216,9 @@ def test_a_job_on_its_way_from_the_line_to_its_place_is_shown_once(model: Model)
         list(stream)
 
 
-def test_a_step_that_nobody_wants_any_more_is_stopped(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_nobody_wants_any_more_is_stopped(steady: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt is read in whole batches, which may take long; the part that was reused is still cached afterwards."""
+    model = steady
     context = model._context  # type: ignore[attr-defined]
     codes, decode, cancel = [], context.decode, threading.Event()
     prompt = words(model, 90, 700)
@@ -222,13 +245,14 @@ def test_good_and_bad_requests_mixed_at_random(model: Model) -> None:
     """Each request ends with tokens or an error, and a normal one works afterwards."""
     dice = random.Random(1)
     problems: list[BaseException] = []
+    known = model.tokenizer.n_vocab
 
     def client(seed: int) -> None:
         mine = random.Random(seed)
         for _ in range(8):
-            ids = [mine.randrange(0, 49152) for _ in range(mine.choice([0, 1, 5, 60, 200, 1100]))]
+            ids = [mine.randrange(0, known) for _ in range(mine.choice([0, 1, 5, 60, 200, 1100]))]
             if ids and mine.random() < 0.1:
-                ids[0] = mine.choice([-1, 49152, 10**6])
+                ids[0] = mine.choice([-1, known, 10**6])
             values: dict[str, object] = mine.choice(
                 [
                     {},
@@ -264,5 +288,5 @@ def test_good_and_bad_requests_mixed_at_random(model: Model) -> None:
     for thread in threads:
         thread.join(timeout=300)
     assert not problems
-    text, _ = say(model, model.tokenizer.encode("One, two, three, four,"), GREEDY, n=3)
-    assert text == b" five, six" or text.strip()
+    text, _ = say(model, words(model, 99, 20), n=3)
+    assert text

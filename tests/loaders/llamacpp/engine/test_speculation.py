@@ -27,7 +27,7 @@ PROMPT = (
 #: The flash kernel computes each row by itself on the CPU, and in contexts of their own the cells of a sequence have
 #: the same order.
 OPTIONS = {
-    "n_ctx": 1024,
+    "n_ctx": 512,
     "threads": 1,
     "threads_batch": 1,
     "parallel": 2,
