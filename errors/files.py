@@ -27,7 +27,7 @@ class BadFile(InvalidInput):
     """A file of the user's that cannot be parsed."""
 
     def __init__(self, path: object, why: str, todo: str = "Fix or remove the file, then try again.") -> None:
-        super().__init__(f"{path} cannot be read: {why}. {todo}")
+        self._say("bad_file", {"path": path, "why": why, "todo": todo}, f"{path} cannot be read: {why}. {todo}")
 
 
 class NotWritable(Unavailable):
@@ -35,16 +35,21 @@ class NotWritable(Unavailable):
 
     def __init__(self, path: object, error: OSError) -> None:
         why = error.strerror or str(error)
-        super().__init__(f"{path} cannot be written: {why}. Make it writable, then try again.")
+        self._say(
+            "not_writable",
+            {"path": path, "why": why},
+            f"{path} cannot be written: {why}. Make it writable, then try again.",
+        )
 
 
 class ConversationChanged(Conflict):
     """An outdated page tried to overwrite a conversation that has changed since."""
 
     def __init__(self) -> None:
-        super().__init__(
+        self._say(
+            "conversation_changed", {},
             "This conversation was changed in another window. The current version is now shown; nothing was lost."
-        )
+        )  # fmt: skip
 
 
 class NothingToDo(InvalidInput):
@@ -55,7 +60,11 @@ class FetchFailed(Unavailable):
     """A download failed."""
 
     def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(f"{what} could not be downloaded: {why.rstrip('. ')}. {todo}")
+        self._say(
+            "fetch_failed",
+            {"what": what, "why": why.rstrip(". "), "todo": todo},
+            f"{what} could not be downloaded: {why.rstrip('. ')}. {todo}",
+        )
 
 
 class ExtensionFailed(Unavailable):

@@ -11,7 +11,16 @@ from typing import Any
 
 
 class UserError(Exception):
-    """An error that the user can act on: `str(error)` is shown unchanged, without a traceback."""
+    """An error that the user can act on: `str(error)` is shown unchanged, without a traceback.
+
+    `told` is the sentence's key and the values in it, for pages in other languages (modules/ui/parts/error_text.py).
+    """
+
+    told: tuple[str, dict[str, Any]] | None = None
+
+    def _say(self, key: str, fields: dict[str, Any], sentence: str) -> None:
+        self.told = key, fields
+        super().__init__(sentence)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its contents instead of its constructor's arguments: the error may come from another process."""
@@ -19,7 +28,7 @@ class UserError(Exception):
 
     def add(self, sentence: str) -> None:
         """Append what else the user should know, such as what was done about it."""
-        said = str(self).rstrip()
+        said, self.told = str(self).rstrip(), None  # no catalog has the two together
         self.args = (f"{said}{'' if said.endswith(('.', '!', '?')) else '.'} {sentence}",)
 
 

@@ -11,6 +11,7 @@ class NoModelLoaded(Unavailable):
     def __init__(self, *, loading: bool = False, why: str = "") -> None:
         """`why`: what happened to the last one, as a sentence."""
         self.loading = loading
+        self.told = ("model_loading", {}) if loading else ("no_model", {"why": f" ({why})" if why else ""})
         super().__init__(
             "The model is still being loaded. Try again when it is ready."
             if loading
@@ -22,16 +23,18 @@ class ModelFileError(InvalidInput):
     """A model file that cannot be loaded: not a model, damaged or incomplete."""
 
     def __init__(self, path: object, why: str) -> None:
-        super().__init__(f"{path} cannot be loaded: {why}")
+        self._say("model_file", {"path": path, "why": why}, f"{path} cannot be loaded: {why}")
 
 
 class NotEnoughMemory(Unavailable):
     """The model with these options needs more memory than there is. Sizes in bytes."""
 
     def __init__(self, what: str, needed: int, available: int, advice: str) -> None:
-        super().__init__(
+        sizes = {"needed": needed / 1e9, "available": available / 1e9}
+        self._say(
+            "not_enough_memory", {"what": what, **sizes, "advice": advice},
             f"{what} needs about {needed / 1e9:.1f} GB of memory, but only {available / 1e9:.1f} GB is free. {advice}"
-        )
+        )  # fmt: skip
 
 
 class MissingPackage(Unavailable):
@@ -62,14 +65,15 @@ class LoadCancelled(UserError):
     """The user cancelled while a model was loading. `kept`: the model that is loaded all the same."""
 
     def __init__(self, kept: str = "") -> None:
-        super().__init__(f"Loading cancelled. {f'{kept} is still loaded.' if kept else 'No model is loaded.'}")
+        rest = f"{kept} is still loaded." if kept else "No model is loaded."
+        self._say("load_cancelled_kept" if kept else "load_cancelled", {"kept": kept}, f"Loading cancelled. {rest}")
 
 
 class ModelBusy(Conflict):
     """Another load or unload is under way."""
 
     def __init__(self, doing: str) -> None:
-        super().__init__(f"A model is being {doing}. Wait for it to finish, or cancel it.")
+        self._say(f"model_busy_{doing}", {}, f"A model is being {doing}. Wait for it to finish, or cancel it.")
 
 
 class ModelsInUse(Unavailable):

@@ -11,16 +11,17 @@ class ModelClosed(Unavailable):
     """The model was unloaded while a request was waiting or running."""
 
     def __init__(self) -> None:
-        super().__init__(
+        self._say(
+            "model_closed", {},
             "The model was unloaded while this request was running. Load a model, then send the request again."
-        )
+        )  # fmt: skip
 
 
 class EngineFailed(Unavailable):
     """The engine could not compute a step: this request ends, the others continue."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"Generation failed: {why}")
+        self._say("engine_failed", {"why": why}, f"Generation failed: {why}")
 
 
 class EngineDied(Unavailable):
@@ -28,10 +29,11 @@ class EngineDied(Unavailable):
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
-        super().__init__(
+        self._say(
+            "engine_died", {"reason": reason},
             f"The process of the model ended: {reason}. The model is loaded again by itself, unless it was lost twice "
             "within a minute: then send this again."
-        )
+        )  # fmt: skip
 
 
 class NonFiniteLogits(EngineFailed):
@@ -52,6 +54,7 @@ class OutOfGpuMemory(EngineFailed):
             "the GPU ran out of memory. Close other programs that use it, or load the model with a smaller "
             "max_seq_len, chunk_size or cache_type."
         )
+        self.told = "out_of_gpu_memory", {}
 
 
 class Overloaded(Unavailable):
@@ -64,7 +67,7 @@ class EmptyPrompt(InvalidInput):
     """The prompt contains no tokens."""
 
     def __init__(self) -> None:
-        super().__init__("The prompt is empty. Type some text first.")
+        self._say("empty_prompt", {}, "The prompt is empty. Type some text first.")
 
 
 class PromptTooLong(InvalidInput):
@@ -76,8 +79,12 @@ class PromptTooLong(InvalidInput):
         usual = f"equest a shorter reply (max_new_tokens, max_tokens), or {more}."
         if room > 0:
             why, usual = f"only {room:,} fit into the context", f"Shorten it, r{usual}"
+            key = "prompt_too_long"
         else:  # however short the prompt is
             why, usual = "the requested reply leaves no room for it in the context", f"R{usual}"
+            key = "no_room_for_prompt"
+        said = {"tokens": prompt_tokens, "room": room, "advice": advice or more}
+        self.told = f"{key}_advice" if advice else key, said
         super().__init__(f"The prompt has {prompt_tokens:,} tokens, but {why}. {advice or usual}")
 
 

@@ -145,6 +145,24 @@ class DownloadManager:
             for job in reversed(jobs)
         ]
 
+    def state_of(self, address: HubAddress, choice: FileChoice) -> Phase | Literal[""]:
+        """What became of these files: the state of their download, "done" if they are on disk, "" if neither."""
+        wanted = set(choice.files)
+        with self._lock:
+            jobs = list(self._jobs.values())
+        for job in reversed(jobs):
+            if job.address == address and wanted <= set(job.files) and job.phase in ("fetching", "paused", "failed"):
+                return job.phase
+        for root in (self._models, self._loras):
+            folder = root / address.folder
+            places = [(folder / file.path, root / _lone_name(file)) for file in choice.files]
+            if all(
+                any(path.is_file() and path.stat().st_size == file.size for path in pair)
+                for pair, file in zip(places, choice.files, strict=True)
+            ):
+                return "done"
+        return ""
+
     def pause(self, id: str) -> None:
         """Pause it; downloaded data is kept. Raises: NotFound."""
         job = self._job(id)
@@ -279,6 +297,11 @@ class DownloadManager:
                 f"it needs {needed / 1e9:.1f} GB of disk space, but only {free / 1e9:.1f} GB is free",
                 "Free some disk space first.",
             )
+
+
+def _lone_name(file: RemoteFile) -> str:
+    """Where a file is that was downloaded without the rest of its repository: only GGUF files are."""
+    return file.path.rpartition("/")[2] if file.path.lower().endswith(".gguf") else file.path
 
 
 def _own_folder(files: Sequence[RemoteFile]) -> str:

@@ -124,7 +124,7 @@ const Chats = {
   },
   keep(name, open) {
     const others = Chats.folded().filter((each) => each !== name);
-    localStorage.setItem('folded', JSON.stringify(open ? others : [...others, name]));
+    Storages.keep('localStorage', 'folded', JSON.stringify(open ? others : [...others, name]));
   },
 };
 window.Chats = Chats;

@@ -1,11 +1,41 @@
 // The page's script for the conversation: unsent texts, the picked message, pictures of other hosts. After page.js.
 
 Object.assign(Page, {
-  // --- a reload, wanted or not: what was typed, and what was sent but never arrived, is in the box again ---
-  restoreDraft() { // what arrived is no longer in 'sent', see answers.js
-    const text = sessionStorage.getItem('draft') || sessionStorage.getItem('sent');
+  // --- what is typed belongs to its chat: it is in the box again on return to it, and after a reload, wanted or not ---
+  box: () => document.querySelector('#message textarea'),
+  drafts() { // {chat, text, fresh}, the oldest first; fresh: the chat has no file yet, so any new chat gets it
+    try {
+      const kept = JSON.parse(sessionStorage.getItem('drafts') ?? '[]');
+      return Array.isArray(kept) ? kept.filter((each) => typeof each?.text === 'string') : [];
+    } catch {
+      return [];
+    }
+  },
+  shownChat: () => ({
+    chat: document.querySelector('#chat-title [data-menu]')?.dataset.menu ?? '',
+    fresh: !document.querySelector('#chat-title h1')?.dataset.drafts,
+  }),
+  keepDraft(text, instead) { // `instead`: the draft whose text this was
+    const here = Page.shownChat();
+    const kept = Page.drafts().filter((each) => ![here.chat, instead?.chat].includes(each.chat));
+    if (text.trim()) kept.push({ ...here, text });
+    Storages.keep('sessionStorage', 'drafts', JSON.stringify(kept.slice(-40)));
+  },
+  leaveDraft() { // another chat is being opened
+    const box = Page.box();
+    if (!box) return;
+    Page.keepDraft(box.value);
+    if (box.value) Page.put('');
+  },
+  restoreDraft() { // also what was sent but never arrived: what arrived is no longer in 'sent', see answers.js
+    const sent = sessionStorage.getItem('sent');
     sessionStorage.removeItem('sent');
-    if (text && Page.blank()) Page.put(text);
+    if (!Page.blank()) return Page.keepDraft(Page.box().value); // typed while the chat was being opened
+    const [here, kept] = [Page.shownChat(), Page.drafts()];
+    const draft = kept.find((each) => each.chat === here.chat) ?? (here.fresh ? kept.findLast((each) => each.fresh) : null);
+    if (!draft && !sent) return null;
+    Page.put(draft?.text ?? sent);
+    return Page.keepDraft(draft?.text ?? sent, draft);
   },
   tellLost() { // instead of gradio's own sentence; the page is reloaded as soon as the program answers
     const toast = [...document.querySelectorAll('.toast-body')].find((each) => each.textContent.includes('Attempting reconnection'));
@@ -49,7 +79,7 @@ Object.assign(Page, {
   },
   more() { document.getElementById('reply-actions').toggleAttribute('data-more'); },
   dismiss() {
-    localStorage.setItem('noticed', document.getElementById('notice-text').textContent);
+    Storages.keep('localStorage', 'noticed', document.getElementById('notice-text').textContent);
     Page.noticed();
   },
   noticed() { // a notice that was dismissed in this browser
@@ -75,7 +105,7 @@ document.addEventListener('error', Page.unloaded, true);
 document.addEventListener('pointerdown', () => { Page.wanted = null; }, true);
 document.addEventListener('input', (event) => {
   if (!event.target.closest?.('#message')) return;
-  sessionStorage.setItem('draft', event.target.value);
+  if (!Page.opening.size) Page.keepDraft(event.target.value);
   Page.grown(event.target);
   clearTimeout(Page.pausing);
   Page.pausing = setTimeout(() => document.getElementById('message-typed')?.click(), 400);

@@ -26,7 +26,7 @@ const Page = {
     if (document.documentElement.lang !== TEXTS.language) document.documentElement.lang = TEXTS.language;
   },
   switchTheme() {
-    localStorage.setItem('theme', Page.dark() ? 'light' : 'dark');
+    Storages.keep('localStorage', 'theme', Page.dark() ? 'light' : 'dark');
     Page.paint();
   },
 
@@ -67,7 +67,7 @@ const Page = {
   emptyMessage() {
     const box = document.querySelector('#message textarea');
     if (!box) return;
-    sessionStorage.setItem('sent', box.value);
+    Storages.keep('sessionStorage', 'sent', box.value);
     Page.put('');
   },
   put(text) {
@@ -81,14 +81,15 @@ const Page = {
   held: false,
   giveUp: 0,
   opens(what) {
+    if (!Page.opening.size) Page.leaveDraft();
     Page.opening.add(what);
     clearTimeout(Page.giveUp); // if the server does not respond, the text stays and can be sent again
-    Page.giveUp = setTimeout(() => { Page.opening.clear(); Page.held = false; }, 20000);
+    Page.giveUp = setTimeout(() => { Page.opening.clear(); Page.held = false; Page.restoreDraft(); }, 20000);
   },
   opened(what) {
     Page.opening.delete(what);
-    if (what === 'load') Page.restoreDraft();
     if (Page.opening.size) return;
+    Page.restoreDraft();
     clearTimeout(Page.giveUp);
     const held = Page.held;
     Page.held = false;
@@ -188,29 +189,6 @@ const Page = {
     if (reply) Page.copy(Page.written(reply.content.map((part) => part.text ?? '').join('\n')), 'copy-reply');
   },
 
-  // --- text editors: when something was typed, and the cursor's position (-1: none) in characters as Python counts ---
-  now: () => performance.timeOrigin + performance.now(),
-  carets: {},
-  typing: {},
-  typed(event) {
-    const editor = event.target.closest?.('.text-editor');
-    if (!editor || Page.typing[editor.id]) return;
-    Page.typing[editor.id] = setTimeout(() => {
-      delete Page.typing[editor.id];
-      document.getElementById(`${editor.id}-typed`)?.click();
-    }, 200);
-  },
-  place() {
-    const field = document.activeElement;
-    const editor = field && field.tagName === 'TEXTAREA' && field.closest('.text-editor');
-    if (editor) Page.carets[editor.id] = { text: field.value, at: field.selectionStart };
-  },
-  caret(id) {
-    const kept = Page.carets[id];
-    const field = document.querySelector(`#${id} textarea`);
-    return kept && (!field || field.value === kept.text) ? [...kept.text.slice(0, kept.at)].length : -1;
-  },
-
   // --- Parameters: the filter box ---
   filter(words) {
     const wanted = (words || '').toLowerCase().split(/\s+/).filter(Boolean);
@@ -246,7 +224,7 @@ const Page = {
   press(id) {
     const button = document.getElementById(id);
     const drawer = document.getElementById('controls')?.contains(button);
-    const folded = button?.closest('#reply-actions')?.offsetParent; // behind More
+    const folded = button?.closest('#reply-actions, .editor-line')?.offsetParent && !button.classList.contains('hidden'); // behind More
     if (!button || button.disabled || (button.offsetParent === null && !drawer && !folded)) return false;
     button.click();
     return true;
@@ -356,8 +334,6 @@ Page.paint();
 Page.tellLoginWait();
 Page.copiesWhatWasWritten();
 document.addEventListener('keydown', Page.keys, true);
-document.addEventListener('selectionchange', Page.place);
-document.addEventListener('input', Page.typed);
 document.addEventListener('pointerover', Page.helped);
 document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);

@@ -180,9 +180,11 @@ def page_head(texts: Texts, *, dark: bool) -> str:
         first += f" {mark} {{ {bands}; {code}; }}"
     words = {"language": texts.code, "tips": texts.section("tip"), **texts.section("script")}
     said = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
-    scripts = "\n".join(map(_file, ("page.js", "answers.js", "conversation.js", "chats.js")))
+    scripts = "\n".join(
+        map(_file, ("storage.js", "page.js", "answers.js", "conversation.js", "editors.js", "chats.js", "hub.js"))
+    )
     script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{scripts}"
-    sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css", "chats.css")))
+    sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css", "chats.css", "hub.css")))
     return f"<script>{script}</script><style>{first}\n{sheets}</style>"
 
 

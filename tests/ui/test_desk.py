@@ -79,6 +79,7 @@ def test_every_character_reaches_the_model_and_comes_back(web: Web, prompts: lis
     short(web)
     web.tab("default")
     page = web.page
+    page.locator("#default-more").click()
     page.locator("#default-refresh").click()
     page.locator("#default-files input").click()
     page.get_by_role("option", name="odd", exact=True).click()
@@ -239,9 +240,11 @@ def test_texts_are_sent_from_tab_to_tab(web: Web) -> None:
     page = web.page
     web.tab("default")
     write(page, "input", "from default")
+    page.locator("#default-more").click()
     page.locator("#default-to-notebook").click()
     expect(page.locator("#notebook-field textarea")).to_have_value("from default")
     write(page, "notebook", "badly written")
+    page.locator("#notebook-more").click()
     page.locator("#notebook-to-negative").click()
     expect(page.locator("#knob-negative_prompt textarea")).to_have_value("badly written")
     web.tab("chat")
@@ -314,6 +317,7 @@ def test_a_prompt_is_saved_and_deleted(web: Web) -> None:
     page = web.page
     web.tab("notebook")
     write(page, "notebook", "keep me \n\n")
+    page.locator("#notebook-more").click()
     page.locator("#notebook-save-as").click()
     name = page.locator("#notebook-name input, #notebook-name textarea")
     expect(name).not_to_have_value("")  # the suggested name has come

@@ -37,3 +37,28 @@ def test_in_a_low_window_nothing_lies_over_the_text(web: Web) -> None:
         ".filter(each => each.offsetParent)"
         ".every(each => each.getBoundingClientRect().top >= text.bottom - 1); })()"
     )
+
+
+def test_controls_of_a_text_are_one_line(web: Web) -> None:
+    page = web.page
+    rows = (
+        "(line) => new Set([...line.children].filter(each => each.offsetParent && each.offsetHeight)"
+        ".map(each => each.getBoundingClientRect()).map(box => Math.round((box.top + box.bottom) / 16))).size"
+    )
+    for name in ("default", "notebook"):
+        page.set_viewport_size({"width": 1400, "height": 800})
+        web.tab(name)
+        for width in (1400, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            line = page.locator(f"#{name} .editor-column .editor-line")
+            page.wait_for_function(f"({rows})(document.querySelector('#{name} .editor-column .editor-line')) === 1")
+            assert page.locator(f"#{name}-files").is_hidden()
+            page.locator(f"#{name}-more").click()
+            assert page.locator(f"#{name}-files").bounding_box()["width"] > 200  # type: ignore[index]
+            assert line.locator(f"#{name}-generate").is_visible()
+            page.locator(f"#{name}-more").click()
+    page.set_viewport_size({"width": 1400, "height": 800})
+    web.tab("training")
+    page.set_viewport_size({"width": 740, "height": 360})
+    page.wait_for_function("document.querySelector('#theme-switch').offsetWidth > 20")
+    page.wait_for_function("document.querySelector('#lora-run')?.offsetHeight < 48")

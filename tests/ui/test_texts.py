@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import html
 import json
+import pickle
 import re
 import string
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import errors
 from loaders import LOADERS
 from loaders.params import SamplingParams
 from modules.chat.prompt.build import COMMAND
@@ -26,6 +28,29 @@ from modules.ui import texts
 from modules.ui.texts import Entry, Texts, declared_texts, language_choices, load_texts, plural_form, read_catalog
 from tests.ui.conftest import ROOT, new_root
 
+ERRORS = (
+    errors.BadFile("a.json", "it is empty"),
+    errors.NotWritable("a.json", OSError(13, "no permission")),
+    errors.NoModelLoaded(),
+    errors.NoModelLoaded(why="It ended."),
+    errors.NoModelLoaded(loading=True),
+    errors.ModelFileError("a.gguf", "it is cut off."),
+    errors.NotEnoughMemory("a.gguf", 12_345_000_000, 2_000_000_000, "Close something."),
+    errors.LoadCancelled(),
+    errors.ModelBusy("loaded"),
+    errors.ModelBusy("unloaded"),
+    errors.ModelClosed(),
+    errors.EngineFailed("it is broken."),
+    errors.EngineDied("it ran out of memory"),
+    errors.OutOfGpuMemory(),
+    errors.EmptyPrompt(),
+    errors.PromptTooLong(12_345, 2_000),
+    errors.PromptTooLong(12_345, 2_000, "Split it."),
+    errors.PromptTooLong(12_345, 0, more="take another model"),
+    errors.PromptTooLong(12_345, 0, "Split it."),
+    errors.ConversationChanged(),
+    errors.FetchFailed("a/b", "no network", "Try again."),
+)
 OTHERS = [code for _, code in language_choices() if code != "en"]
 FORMS = {"de": {"one", "other"}, "ru": {"one", "few", "many"}}
 #: Sections that the page's script takes as a whole.
@@ -110,6 +135,18 @@ def test_no_key_is_left_over() -> None:
         if key not in strings() and not key.startswith(SCRIPT) and not any(fnmatchcase(key, each) for each in patterns)
     }
     assert left == {"name", "number.decimal", "number.thousands"} - strings()
+
+
+def test_an_error_has_one_sentence_and_is_told_in_every_language() -> None:
+    for error in ERRORS:
+        again = pickle.loads(pickle.dumps(error))  # it may come from a model's process
+        key, fields = again.told
+        assert load_texts("en")(f"error.{key}", **fields) == str(error)
+        for code in OTHERS:
+            said = load_texts(code)(f"error.{key}", **fields)
+            assert said != str(error)
+            assert all(str(each) in said for each in fields.values() if isinstance(each, str))
+    assert {error.told[0] for error in ERRORS if error.told} == set(load_texts("en").section("error"))
 
 
 @pytest.mark.parametrize("code", OTHERS)

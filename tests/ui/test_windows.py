@@ -213,6 +213,21 @@ def test_the_trash_is_emptied_after_a_question(web: Web) -> None:
     page.locator("#chat-emptying button", has_text="Cancel").click()
     expect(page.locator("#chat-emptying")).to_be_hidden()
     assert len(archive.trash()) == count
+    # one alone: beside the click that restores it
+    web.new_chat()
+    web.ask(OTHER)
+    web.menu()
+    page.locator("#chat-delete").click()
+    page.locator("#chat-delete-now").click()
+    expect(page.locator("#chat-trash [data-pick]")).to_have_count(count + 1)
+    doomed = page.locator("#chat-trash [data-remove]").first
+    id = doomed.get_attribute("data-remove")
+    doomed.click()
+    expect(page.locator("#chat-emptying")).to_contain_text("for good")
+    page.locator("#chat-empty-now").click()
+    expect(page.locator("#chat-trash [data-pick]")).to_have_count(count)
+    assert id not in [info.id for info in archive.trash()]
+    assert len(archive.trash()) == count
     page.locator("#chat-empty-trash").click()
     page.locator("#chat-empty-now").click()
     expect(page.locator("#chat-trash")).to_contain_text("empty")
@@ -309,3 +324,43 @@ def test_what_was_sent_and_never_arrived_is_in_the_box_again(web: Web) -> None:
     web.opened()
     expect(page.locator("#tail .user-row")).to_contain_text(OTHER)
     expect(box(web)).to_have_value("")
+
+
+def test_what_is_typed_stays_with_its_chat(web: Web) -> None:
+    page, typed = web.page, box(web)
+    web.new_chat()
+    web.ask(OTHER)
+    first = page.locator("#chat-list [aria-current]").first.get_attribute("data-pick")
+    typed.fill("For the first")
+    web.new_chat()
+    expect(typed).to_have_value("")
+    typed.fill("For a new one")
+    page.locator(f'#chat-list [data-pick="{first}"]').click()
+    expect(typed).to_have_value("For the first")
+    page.reload()
+    web.ready()
+    expect(typed).to_have_value("For the first")
+    typed.fill("")
+    web.new_chat()
+    expect(typed).to_have_value("For a new one")
+    typed.fill("")
+    page.locator(f'#chat-list [data-pick="{first}"]').click()
+    expect(page.locator("#tail .user-row")).to_contain_text(OTHER)
+    web.opened()
+    expect(typed).to_have_value("")
+
+
+def test_a_browser_that_stores_nothing_can_be_used(web: Web) -> None:
+    page = web.page
+    page.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage'])"
+        "Object.defineProperty(window, name, {configurable: true, get() { throw new DOMException('denied'); }});"
+    )
+    page.reload()
+    web.ready()
+    dark = page.evaluate("document.body.classList.contains('dark')")
+    page.locator("#theme-switch").click()
+    assert page.evaluate("document.body.classList.contains('dark')") is not dark
+    web.new_chat()
+    web.ask(OTHER)
+    expect(web.reply).not_to_be_empty()

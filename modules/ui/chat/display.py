@@ -105,7 +105,10 @@ class ChatDisplay:
     def _title(self, conversation: Conversation, title: str) -> str:
         """The chat's title, what it has of its own, and the button of its menu."""
         button = menu_button(conversation.id, tr("chat.menu", title=title), pinned=conversation.pinned)
-        return f"<h1>{escape(title)}</h1>{own_mark(OwnSettings.of(conversation))}{button}"
+        drafts = conversation.id if conversation.revision else ""  # whose the text in the box is: see conversation.js
+        return (
+            f"<h1 data-drafts='{escape(drafts)}'>{escape(title)}</h1>{own_mark(OwnSettings.of(conversation))}{button}"
+        )
 
     def _own(self, conversation: Conversation) -> Updates:
         """What this chat keeps of its own, in the controls and in the Parameters tab."""

@@ -15,6 +15,7 @@ from modules.ui.chat.view import ChatRef, chat_list_html
 from modules.ui.chat.window_state import WindowState, chat_scope
 from modules.ui.parts.events import Updates, on, show_info, show_warning, then
 from modules.ui.parts.file_download import FileDownload
+from modules.ui.parts.formatting import escape
 from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
 from modules.ui.texts import tr
 
@@ -40,6 +41,7 @@ class ChatFiles:
                 self._yes = gr.Button(tr("button.delete"), variant="stop", size="sm", elem_id="chat-empty-now")
                 self._no = gr.Button(tr("button.cancel"), size="sm")
             self._outputs = [self._trash, self._empty, self._asking]
+            self._doomed = gr.State("")  # the one chat that the question is about; "" for all
 
     def wire(self, actions: ChatActions, scope: Sequence[Any], js: str) -> Any:
         """Connect the events; `scope`: mode, character, the user's name; `js` runs when another chat is opened.
@@ -50,9 +52,10 @@ class ChatFiles:
         self._chats = screen.chats
         outputs = self._outputs
         on(self.fold.expand, self._listed, None, outputs)
-        on(self._trash.click, self._restore, [screen.chat], [*outputs, screen.chats])
-        on(self._empty.click, self._ask, None, [self._question, self._asking])
-        on(self._yes.click, self._delete, None, outputs)
+        asked = [self._question, self._asking, self._doomed]
+        on(self._trash.click, self._picked, [screen.chat], [*outputs, screen.chats, *asked[::2]])
+        on(self._empty.click, self._ask, None, asked)
+        on(self._yes.click, self._delete, [self._doomed], outputs)
         on(self._no.click, lambda: gr.update(visible=False), None, [self._asking])
 
         def lines(chat: ChatRef, user: str) -> tuple[str, bytes]:
@@ -87,7 +90,10 @@ class ChatFiles:
         return made
 
     def _listed(self) -> Updates:
-        items = [PickerEntry(info.id, info.title, detail=info.id) for info in self._app.archive.trash()]
+        items = [
+            PickerEntry(info.id, info.title, detail=info.id, remove=tr("chat.trash_one", title=info.title))
+            for info in self._app.archive.trash()
+        ]
         return {
             self._trash: picker_entries(tr("chat.trash_label"), items, "", tr("chat.trash_empty")),
             self._empty: gr.update(visible=bool(items)),
@@ -97,13 +103,24 @@ class ChatFiles:
     def _ask(self) -> Updates:
         """Ask whether to delete all that is in the trash now."""
         question = f"<p>{tr('chat.trash_all_ask', n=len(self._app.archive.trash()))}</p>"
-        return {self._question: question, self._asking: gr.update(visible=True)}
+        return {self._question: question, self._asking: gr.update(visible=True), self._doomed: ""}
 
-    def _delete(self) -> Updates:
-        show_info(tr("chat.trash_all_done", n=self._app.archive.empty_trash()))
+    def _ask_of(self, id: str) -> Updates:
+        """Ask whether to delete one chat in the trash for good."""
+        title = next((info.title for info in self._app.archive.trash() if info.id == id), id)
+        question = f"<p>{tr('chat.trash_one_ask', title=escape(title))}</p>"
+        return {self._question: question, self._asking: gr.update(visible=True), self._doomed: id}
+
+    def _delete(self, doomed: str) -> Updates:
+        archive = self._app.archive
+        if doomed:
+            archive.purge(doomed)
+        show_info(tr("chat.trash_all_done", n=1 if doomed else archive.empty_trash()))
         return self._listed()
 
-    def _restore(self, chat: ChatRef, event: gr.EventData) -> Updates:
+    def _picked(self, chat: ChatRef, event: gr.EventData) -> Updates:
+        if event.remove:
+            return self._ask_of(event.remove)
         made = self._app.archive.restore(event.pick)
         show_info(tr("chat.restored", id=made.id))
         listed = chat_list_html(self._app.archive.around(chat.id), chat.id)

@@ -28,7 +28,8 @@ class ModelSwitch:
     def wire(self, page: gr.Blocks, model_changed: Any) -> None:
         """Connect it; `model_changed` is the event of another model."""
         on([page.load, model_changed], self._show, None, [self.menu], latest=True)
-        then(on(self.menu.input, self._load, [self.menu]), self._show, None, [self.menu])  # also after a failure
+        # not `input`, which gradio's menus report twice for one choice; the second part also after a failure
+        then(on(self.menu.select, self._load, [self.menu]), self._show, None, [self.menu])
 
     def _show(self) -> Updates:
         names = [item.name for item in self._app.catalog.items() if not item.problem]

@@ -238,7 +238,7 @@ class ChatTab:
         on(self.earlier.click, actions.show_current_on_conflict(actions.swipe(-1)), [chat], outputs)
         controls = self.controls
         on(
-            controls.model.input,
+            controls.model.select,  # not `input`, which gradio's menus report twice for one choice
             actions.show_current_on_conflict(actions.choose_model),
             [chat, controls.model],
             outputs,

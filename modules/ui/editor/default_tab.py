@@ -14,6 +14,7 @@ from loaders.params import SamplingParams
 from modules.app import App
 from modules.generation.draft_generation import DraftUpdate
 from modules.ui.editor.actions import WritingActions, WritingButtons
+from modules.ui.editor.control_line import SECOND, folded_part, more_button
 from modules.ui.editor.output_tabs import OutputTabs
 from modules.ui.editor.text_editor import EditorState, TextEditor, start_text
 from modules.ui.parameters.tab import ParametersTab
@@ -34,14 +35,18 @@ class DefaultTab:
                     app, "input", kept["input"], label=tr("editor.prompt"),
                     start=start_text(app, app.settings.prompt_default), placeholder=tr("editor.prompt_hint"),
                 )  # fmt: skip
-                with gr.Row(elem_classes="actions"):
+                with gr.Row(elem_classes="editor-line"):
                     self._generate = gr.Button(tr("button.generate"), variant="primary", elem_id="default-generate")
-                    self._continue = gr.Button(tr("button.continue"), elem_id="default-continue")
                     self._stop = gr.Button(tr("button.stop"), variant="stop", elem_id="default-stop", visible="hidden")
-                with gr.Row(elem_classes="sends"):
-                    self.to_other = gr.Button(tr("send.notebook"), size="sm", elem_id="default-to-notebook")
-                    self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="default-to-negative")
-                self._menu = FileMenu(app.prompts, "prompt", "default")
+                    self._continue = gr.Button(tr("button.continue"), elem_id="default-continue", elem_classes=SECOND)
+                    self.editor.facts_line()
+                    more_button("default")
+                with folded_part("default"):
+                    with gr.Row(elem_classes="sends"):
+                        self.to_other = gr.Button(tr("send.notebook"), size="sm", elem_id="default-to-notebook")
+                        self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="default-to-negative")
+                        self.editor.line_ends()
+                    self._menu = FileMenu(app.prompts, "prompt", "default")
             with gr.Column(elem_classes="views-column"):
                 self._tabs = OutputTabs(app, "default", {"Prompt": self.editor}, self._raw)
 
@@ -50,6 +55,9 @@ class DefaultTab:
             self._app, "output", self._kept["output"], label=tr("editor.output"),
             placeholder=tr("editor.output_hint"),
         )  # fmt: skip
+        with gr.Row(elem_classes="editor-line"):
+            self._output.facts_line()
+            self._output.line_ends()
         return {"Output": self._output}
 
     def wire(self, page: gr.Blocks, parameters: ParametersTab, model_changed: Any) -> None:

@@ -15,6 +15,7 @@ from modules.app import App
 from modules.generation.draft_generation import DraftUpdate
 from modules.prompts.drafts import Draft
 from modules.ui.editor.actions import WritingActions, WritingButtons
+from modules.ui.editor.control_line import SECOND, folded_part, more_button
 from modules.ui.editor.output_tabs import OutputTabs
 from modules.ui.editor.text_editor import STAMP, EditorState, TextEditor, start_text
 from modules.ui.parameters.tab import ParametersTab
@@ -37,16 +38,20 @@ class NotebookTab:
                     start=start_text(app, app.settings.prompt_notebook),
                     placeholder=tr("editor.notebook_hint"),
                 )  # fmt: skip
-                with gr.Row(elem_classes="actions"):
+                with gr.Row(elem_classes="editor-line"):
                     self._generate = gr.Button(tr("button.generate"), variant="primary", elem_id="notebook-generate")
                     self._stop = gr.Button(tr("button.stop"), variant="stop", elem_id="notebook-stop", visible="hidden")
-                    self._undo = gr.Button(tr("button.undo"), elem_id="notebook-undo")
-                    self._redo = gr.Button(tr("button.redo"), elem_id="notebook-redo")
-                    self._again = gr.Button(tr("button.regenerate"), elem_id="notebook-regenerate")
-                with gr.Row(elem_classes="sends"):
-                    self.to_other = gr.Button(tr("send.default"), size="sm", elem_id="notebook-to-default")
-                    self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="notebook-to-negative")
-                self._menu = FileMenu(app.prompts, "prompt", "notebook")
+                    self._undo = gr.Button(tr("button.undo"), elem_id="notebook-undo", elem_classes=SECOND)
+                    self._redo = gr.Button(tr("button.redo"), elem_id="notebook-redo", elem_classes=SECOND)
+                    self._again = gr.Button(tr("button.regenerate"), elem_id="notebook-regenerate", elem_classes=SECOND)
+                    self.editor.facts_line()
+                    more_button("notebook")
+                with folded_part("notebook"):
+                    with gr.Row(elem_classes="sends"):
+                        self.to_other = gr.Button(tr("send.default"), size="sm", elem_id="notebook-to-default")
+                        self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="notebook-to-negative")
+                        self.editor.line_ends()
+                    self._menu = FileMenu(app.prompts, "prompt", "notebook")
             with gr.Column(elem_classes="views-column"):
                 self._tabs = OutputTabs(app, "notebook", {"Text": self.editor}, dict)
 

@@ -24,6 +24,7 @@ from modules.prompts.drafts import Draft
 from modules.prompts.line_ends import merge_line_ends, normalize_line_ends, use_one_line_end
 from modules.ui.chat.view import facts_line
 from modules.ui.parameters.knob_controls import params_from_controls
+from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_warning, then
 from modules.ui.parts.formatting import escape, join_facts
 from modules.ui.texts import tr
@@ -49,7 +50,10 @@ class EditorState:
 
 
 class TextEditor:
-    """The field, the line under it, and their state. `kind` is the prefix of its drafts' ids."""
+    """The field, the line under it, and their state. `kind` is the prefix of its drafts' ids.
+
+    Its owner says where the line (`facts_line`) and the button for line ends (`line_ends`) are: before `wire`.
+    """
 
     def __init__(
         self, app: App, kind: str, kept: gr.BrowserState, *, label: str, placeholder: str, start: str = ""
@@ -66,9 +70,14 @@ class TextEditor:
         )  # fmt: skip
         # gradio's text box reports typed keys, but not pasted or deleted text: the page's script clicks this button
         self.typed = gr.Button("", visible="hidden", elem_id=f"{kind}-field-typed")
-        with gr.Row(elem_classes="text-editor-foot"):
-            self.facts = gr.HTML("", elem_classes="text-editor-facts", elem_id=f"{kind}-facts", padding=False)
-            self.ends = gr.Button("LF", size="sm", elem_id=f"{kind}-ends", elem_classes="quiet")
+
+    def facts_line(self) -> None:
+        """Create the line with the text's counts, here."""
+        self.facts = gr.HTML("", elem_classes="text-editor-facts", elem_id=f"{self.kind}-facts", padding=False)
+
+    def line_ends(self) -> None:
+        """Create the button that tells the text's line ends and changes them, here."""
+        self.ends = gr.Button("LF", size="sm", elem_id=f"{self.kind}-ends", elem_classes="quiet")
 
     # --- events ---
 
@@ -123,7 +132,7 @@ class TextEditor:
             session = self.app.generator.session()
             tokens, room = session.count_prompt(text, params), session.max_prompt(params)
         except UserError as error:
-            return f"<p>{join_facts(characters, escape(error))}</p>"
+            return f"<p>{join_facts(characters, escape(error_text(error)))}</p>"
         line = join_facts(tr("editor.prompt_tokens", tokens=tokens, room=room), characters)
         over = " class='warning'" if tokens > room else ""
         return f"<p{over} title='{escape(tr('editor.prompt_tokens_info'))}'>{line}</p>"

@@ -1,11 +1,13 @@
 """The Model tab's downloads: name a repository, see its files and which fit, fetch them, watch, pause, cancel.
 
-The services do the work, so that a reload of the page changes nothing. The list is updated while something changes.
+What the hub answers stands in a sheet over the tab's right side (hub_sheet.py). The services do the work, so that a
+reload of the page changes nothing. The list of downloads is updated while something changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -13,18 +15,33 @@ import gradio as gr
 from errors import UserError
 from modules.app import App
 from modules.library.downloads import DownloadProgress
-from modules.library.hub import FoundRepo
-from modules.library.hub_address import FileChoice, list_model_folders, parse_address, select_files
-from modules.library.suggestions import SUGGESTIONS
+from modules.library.hub_address import FileChoice, HubAddress, list_model_folders, parse_address, select_files
+from modules.ui.model.hub_sheet import files_html, format_size, found_html, suggestions_html
 from modules.ui.parts.aside import Waiting, await_answer, run_aside
+from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_info, then
-from modules.ui.parts.formatting import escape, format_gigabytes, join_facts
-from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
+from modules.ui.parts.formatting import escape, join_facts
+from modules.ui.parts.list_picker import make_picker
 from modules.ui.session.queue_view import PICK
 from modules.ui.texts import tr
 
-#: What was chosen and found in another repository.
-_FORGET = "() => [{__type__: 'update', choices: [], value: []}, '']"
+#: What was found in another repository; nothing of it may be chosen in this one.
+_FORGET = "() => ['', '']"
+#: The units of the size that is chosen.
+_UNITS = {"mb": "unit.mb", "gb": "unit.gb_exact"}
+_EMPTY = "() => ['', '', '']"
+#: The ticked files take the place of the third input.
+_STILL_TICKED = "(listed, shown, _) => [listed, shown, Hub.ticked()]"
+_TICKED = "(waiting, repo, _, ...rest) => [waiting, repo, Hub.ticked(), ...rest]"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The files that the sheet shows, and whose they are."""
+
+    address: HubAddress
+    choices: tuple[FileChoice, ...] = ()
+    line: str = ""  # what is said above them
 
 
 class DownloadPanel:
@@ -40,13 +57,6 @@ class DownloadPanel:
             with gr.Row(elem_classes="actions"):
                 self._search = gr.Button(tr("download.search"), size="sm", elem_id="download-search")
                 self._look = gr.Button(tr("download.list"), size="sm", elem_id="download-look")
-                self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
-            self._found = gr.HTML("", elem_id="download-found")
-            self._results = make_picker("hub-results")
-            self._files = gr.Dropdown(
-                [], value=[], multiselect=True, label=tr("download.files"), elem_id="download-files",
-                allow_custom_value=True, info=tr("download.files_info"),
-            )  # fmt: skip
             self._token = gr.Textbox(
                 label=tr("download.token"), type="password", max_lines=1, elem_id="download-token",
                 info=tr("download.token_info"),
@@ -55,27 +65,50 @@ class DownloadPanel:
                 self._start = gr.Button(tr("download.start"), variant="primary", size="sm", elem_id="download-start")
         self.list = gr.HTML("", elem_id="download-list", js_on_load=PICK, padding=False)
         self._shown = gr.State("")
+        self._listed = gr.State(None)
         self._waiting = gr.State(Waiting())
         self.finished = gr.State(0)
 
-    def wire(self, page: gr.Blocks, timer: gr.Timer) -> None:
-        """Connect it."""
-        inputs = [self._repo, self._files, self._token]
+    def sheet(self) -> None:
+        """Create the sheet, here. It is open while something stands in it: style.css."""
+        with gr.Column(elem_id="hub-sheet"):
+            with gr.Row(elem_classes="head"):
+                gr.HTML(f"<h2>{tr('download.sheet')}</h2>")
+                self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
+                self._close = gr.Button(tr("button.close"), size="sm", elem_id="hub-close")
+            self._found = gr.HTML("", elem_id="download-found")
+            self._results = make_picker("hub-results", elem_classes="hub-table")
+            self._files = gr.HTML("", elem_id="download-files", elem_classes="hub-table", padding=False)
+            self._ticked = gr.Textbox("", visible=False, label=tr("download.files"))
+            with gr.Row(elem_classes="actions", elem_id="hub-foot"):
+                self._start_here = gr.Button(tr("download.start"), variant="primary", size="sm", elem_id="hub-start")
+                none, some = escape(tr("download.none_chosen")), escape(tr("download.chosen"))
+                units = "".join(f" data-{unit}='{escape(tr(key))}'" for unit, key in _UNITS.items())
+                line = f"<p role='status' data-none='{none}' data-some='{some}'{units}>{none}</p>"
+                gr.HTML(line, elem_id="hub-chosen")
+
+    def wire(self, page: gr.Blocks, timer: gr.Timer, model_chosen: Any) -> None:
+        """Connect it; `model_chosen` is the event of another model on the tab's right side."""
         outputs = [self.list, self._shown, self.finished]
-        asking = [self._found, self._search, self._look, self._start, self._stop]
+        asking = [self._found, self._search, self._look, self._start, self._start_here, self._stop]
         # not `input`: gradio sends it for keys only, and addresses are pasted
         on(self._repo.change, None, None, [self._files, self._found], js=_FORGET)
+        on([self._close.click, model_chosen], None, None, [self._files, self._found, self._results], js=_EMPTY)
         asked = [self._waiting, self._repo, self._token]
-        on([self._look.click, self._repo.submit], self._asking(self._find), asked,
-           [self._files, self._results, *asking])  # fmt: skip
-        on(self._search.click, self._asking(self._search_hub), asked, [self._results, *asking])
+        listed = [self._files, self._listed, *asking]
+        on([self._look.click, self._repo.submit], self._asking(self._find), asked, [self._results, *listed])
+        on(self._search.click, self._asking(self._search_hub), asked, [self._results, self._files, *asking])
         picked = on(self._results.click, self._pick, None, [self._repo, self._results])
-        then(picked, self._asking(self._list_files), asked, [self._files, *asking])
-        on(self._start.click, self._asking(self._start_download), [self._waiting, *inputs],
-           [*outputs, self._token, *asking])  # fmt: skip
+        then(picked, self._asking(self._list_files), asked, listed)
+        begun = on([self._start.click, self._start_here.click], self._asking(self._start_download),
+           [self._waiting, self._repo, self._ticked, self._token, self._listed, self._files],
+           [*outputs, self._token, self._files, *asking], js=_TICKED)  # fmt: skip
+        then(begun, None, js="() => { Hub.untick(); }")
         on(self._stop.click, Waiting.stop, [self._waiting], queue=False)
         on([page.load, timer.tick], self._update, [self._shown], outputs, latest=True)
         on(self.list.click, self._act, None, outputs)
+        on(self.finished.change, self._list_again, [self._listed, self._files, self._ticked], [self._files],
+           js=_STILL_TICKED)  # fmt: skip
 
     def _asking(self, ask: Callable[..., Updates]) -> Callable[..., Iterator[Updates]]:
         """An action that asks the hub: it says so at once, and can be stopped."""
@@ -84,7 +117,7 @@ class DownloadPanel:
             answer = run_aside(ask, *given)
             off = gr.update(interactive=False)
             said = f"<p role='status'>{tr('download.asking')}</p>"
-            buttons = (self._search, self._look, self._start)
+            buttons = (self._search, self._look, self._start, self._start_here)
             yield {self._found: said, **dict.fromkeys(buttons, off), self._stop: gr.update(visible=True)}
             idle = {**dict.fromkeys(buttons, gr.update(interactive=True)), self._stop: gr.update(visible=False)}
             if not await_answer(answer, waiting):
@@ -92,7 +125,9 @@ class DownloadPanel:
             elif error := answer.exception():
                 yield {
                     **idle,
-                    self._found: f"<p class='warning'>{escape(error)}</p>" if isinstance(error, UserError) else "",
+                    self._found: f"<p class='warning'>{escape(error_text(error))}</p>"
+                    if isinstance(error, UserError)
+                    else "",
                 }
                 raise error
             else:
@@ -112,10 +147,15 @@ class DownloadPanel:
         if not words.strip():
             free = self._app.system_memory.free()
             advice = tr("download.advice", n=(free.memory if free.card is None else free.card) / 1e9)
-            return {self._results: suggestions_html(fits), self._found: f"<p>{escape(advice)}</p>"}
+            return {
+                self._results: suggestions_html(fits),
+                self._files: "",
+                self._found: f"<p>{escape(advice)}</p>",
+            }
         found = self._app.downloads.search(" ".join(words.split()), self._allowed(token))
         return {
             self._results: found_html(found, fits),
+            self._files: "",
             self._found: f"<p>{tr('download.repos', n=len(found))}</p>",
         }
 
@@ -127,29 +167,35 @@ class DownloadPanel:
         choices = self._app.downloads.choices(address, self._allowed(token))
         everything = [file for each in choices for file in each.files]
         folders = list_model_folders(everything)
-        models_first = sorted(choices, key=lambda each: not each.quantization)
-        offered = [(self._label(each), each.name) for each in (*folders, *models_first)]
         wanted = [address.file] if address.file in {each.name for each in folders} else []
         if address.file and not wanted:
             meant = select_files(everything, [address.file])
             wanted = [each.name for each in choices if each.files[0] in meant]
         models = [each for each in choices if each.quantization]
         key = "download.found_gguf" if models else "download.found"
+        line = f"<p><b>{escape(address.repo)}</b> {tr(key, n=len(choices), gguf=len(models))}</p>"
+        listed = Listed(address, (*folders, *choices), line)
         return {
-            self._files: gr.update(choices=offered, value=wanted),
-            self._found: f"<p>{tr(key, n=len(choices), gguf=len(models))}</p>",
+            self._files: self._table(listed, wanted),
+            self._listed: listed,
+            self._found: line,
         }
 
-    def _label(self, choice: FileChoice) -> str:
-        fits = self._app.system_memory.fits(choice.size) if choice.quantization else ""
-        many = tr("download.parts", n=len(choice.files)) if len(choice.files) > 1 else ""
-        size = format_gigabytes(choice.size) if choice.size > 50_000_000 else _amount(choice.size)
-        return join_facts(choice.name, choice.quantization, many, size, fits)
+    def _table(self, listed: Listed, chosen: Collection[str]) -> str:
+        def state(choice: FileChoice) -> str:
+            return self._app.downloads.state_of(listed.address, choice)
 
-    def _start_download(self, repo: str, files: Sequence[str], token: str) -> Updates:
-        self._app.downloads.start(parse_address(repo), list(files or ()), self._allowed(token))
+        return files_html(listed.choices, chosen, self._app.system_memory.fits, state)
+
+    def _list_again(self, listed: Listed | None, shown: str, ticked: str) -> Updates:
+        """The same files, with what has become of them."""
+        return {self._files: self._table(listed, ticked.splitlines())} if listed and shown else {}
+
+    def _start_download(self, repo: str, files: str, token: str, listed: Listed | None, shown: str) -> Updates:
+        self._app.downloads.start(parse_address(repo), files.splitlines(), self._allowed(token))
         show_info(tr("download.started"))
-        return {**self._update(""), self._token: ""}
+        again = {**self._list_again(listed, shown, ""), self._found: listed.line} if listed and shown else {}
+        return {**self._update(""), **again, self._token: ""}
 
     def _allowed(self, token: str) -> str:
         """The token in use; a newly entered one is saved."""
@@ -173,37 +219,6 @@ class DownloadPanel:
         return {self.list: html, self._shown: html, self.finished: done}
 
 
-def found_html(found: Sequence[FoundRepo], fits: Callable[[int], str]) -> str:
-    """Repositories as a list: size, downloads, likes, and whether the usual quantization fits here."""
-    entries = [
-        PickerEntry(
-            each.repo,
-            each.repo,
-            join_facts(
-                tr("download.parameters", n=each.parameters / 1e9) if each.parameters else "",
-                tr("download.about", size=format_gigabytes(each.size)) if each.size else "",
-                tr("download.downloads", n=each.downloads),
-                tr("download.likes", n=each.likes),
-            ),
-            badge=fits(each.size) if each.size else "",
-        )
-        for each in found
-    ]
-    return picker_entries(tr("download.results"), entries, "", tr("download.nothing"))
-
-
-def suggestions_html(fits: Callable[[int], str]) -> str:
-    """Models to begin with, by the memory that they need."""
-    entries = [
-        PickerEntry(
-            each.repo, each.repo, tr("download.about", size=format_gigabytes(round(each.size * 1e9))),
-            group=tr("download.memory", n=each.memory), badge=fits(round(each.size * 1e9)),
-        )
-        for each in SUGGESTIONS
-    ]  # fmt: skip
-    return picker_entries(tr("download.results"), entries)
-
-
 def downloads_html(downloads: Sequence[DownloadProgress]) -> str:
     """Every download with its progress bar, speed, remaining time and buttons."""
     if not downloads:
@@ -216,9 +231,9 @@ def _row(one: DownloadProgress) -> str:
     percent = int(100 * one.done / one.size) if one.size else 100
     name = escape(one.name)
     how = tr(f"download.phase.{one.phase}", place=one.place) if one.phase in ("paused", "cancelled", "done") else ""
-    amounts = _amount(one.size)
+    amounts = format_size(one.size)
     if one.phase != "done":
-        amounts = tr("download.amounts", done=_amount(one.done), size=amounts)
+        amounts = tr("download.amounts", done=format_size(one.done), size=amounts)
     speed = tr("unit.mb_second", n=one.speed / 1e6) if one.phase == "fetching" and one.speed else ""
     left = one.seconds_left
     facts = join_facts(how, amounts, speed, tr("unit.left", time=_time(left)) if left is not None else "")
@@ -237,12 +252,6 @@ def _row(one: DownloadProgress) -> str:
         f"<li><b>{name}</b><small>{escape(facts)}</small>{bar if one.phase != 'done' else ''}{error}"
         f"<div class='buttons'>{buttons}</div></li>"
     )
-
-
-def _amount(size: int) -> str:
-    if size < 1e6:
-        return tr("unit.kb", n=size / 1e3)
-    return tr("unit.gb_exact", n=size / 1e9) if size >= 1e9 else tr("unit.mb", n=size / 1e6)
 
 
 def _time(seconds: float) -> str:

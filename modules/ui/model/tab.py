@@ -25,7 +25,7 @@ from modules.ui.model.forecast_view import forecast_html
 from modules.ui.model.remote_panel import RemotePanel
 from modules.ui.parameters import knob_controls
 from modules.ui.parts.events import Updates, on, show_info, then
-from modules.ui.parts.formatting import escape, format_gigabytes, format_thousands, join_facts, short_name
+from modules.ui.parts.formatting import escape, fit_words, format_gigabytes, format_thousands, join_facts, short_name
 from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
 from modules.ui.texts import option_scope, tr
 
@@ -59,6 +59,7 @@ class ModelTab:
                 self.remote = RemotePanel(app)
                 gr.HTML(tr("model.where", folder=escape(app.paths.models)), elem_id="where")
             with gr.Column(elem_id="load"):
+                self.downloads.sheet()
                 self._load_side()
 
     def _load_side(self) -> None:
@@ -128,7 +129,7 @@ class ModelTab:
         ]  # fmt: skip
         self._timer = timer
         state = [self.notes, self.load, self.cancel, self.unload, self.reload, self.loras_row, self.loras]
-        self.downloads.wire(page, timer)
+        self.downloads.wire(page, timer, self.catalog.click)
         self.remote.wire()
         chosen = on(self.catalog.click, self._select, None, selected_outputs)
         on(page.load, partial(self._refresh, fresh=True), [self.chosen], selected_outputs)
@@ -366,4 +367,4 @@ def notes_html(notes: Sequence[str], error: str, name: str) -> str:
 def _badge(item: ModelEntry, loaded: Collection[str], fits: Callable[[ModelEntry], str]) -> str:
     if item.problem:
         return tr("model.badge.broken")
-    return tr("model.badge.loaded") if item.name in loaded else fits(item)
+    return tr("model.badge.loaded") if item.name in loaded else fit_words(fits(item))

@@ -14,6 +14,7 @@ from errors import InvalidSchema
 from loaders import gbnf
 from modules.app import App
 from modules.prompts.json_schema.text import schema_grammar
+from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_info, show_warning
 from modules.ui.parts.file_menu import FileMenu
 from modules.ui.parts.formatting import escape
@@ -48,7 +49,7 @@ class GrammarPanel:
         try:
             grammar, notes = schema_grammar(schema or "")
         except InvalidSchema as error:
-            return {self._problem: f"<p class='warning'>{escape(error)}</p>"}
+            return {self._problem: f"<p class='warning'>{escape(error_text(error))}</p>"}
         for note in notes:
             show_warning(note)
         show_info(tr("grammar.created"))

@@ -16,6 +16,7 @@ from modules.app import App
 from modules.chat.prompt.build import COMMAND
 from modules.chat.prompt_knobs import PromptKnobs
 from modules.generation.token_view import mark_invisible
+from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_info
 from modules.ui.parts.file_menu import FileMenu
 from modules.ui.parts.formatting import escape, short_name
@@ -122,11 +123,11 @@ class TemplatePage:
             in_use = f"{head}<p>{tr('template.in_use', reason=escape(reason))}</p>"
             detected = self._detect(model)[0] if model else ""
         except UserError as error:
-            return {self._in_use: f"{head}<p>{escape(error)}</p>", self._preview: ""}
+            return {self._in_use: f"{head}<p>{escape(error_text(error))}</p>", self._preview: ""}
         try:
             text = self._render(template or "", list(_SAMPLE), model)
         except UserError as error:
-            warning = f"{preview}<p class='warning' role='alert'>{escape(error)}</p>"
+            warning = f"{preview}<p class='warning' role='alert'>{escape(error_text(error))}</p>"
             return {self._in_use: in_use, self._preview: warning}
         lines = "\n".join(mark_invisible(line) for line in text.split("\n"))
         shown = f"{preview}<pre class='sample' tabindex='0'>{escape(lines)}</pre>"

@@ -18,6 +18,7 @@ from typing import Any, TypedDict, Unpack
 import gradio as gr
 
 from errors import UserError
+from modules.ui.parts.error_text import error_text
 from modules.ui.texts import tr
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def show_info(message: str) -> None:
 def show_error(error: Exception) -> None:
     """Show an error to the user: our own sentences unchanged, anything else without its traceback."""
     if isinstance(error, UserError):
-        show_warning(error)
+        show_warning(error_text(error))
     else:
         log.error("The page met an error", exc_info=error)
         show_warning(tr("toast.unexpected"))

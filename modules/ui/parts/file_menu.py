@@ -76,7 +76,7 @@ class FileMenu:
         on(self._delete_yes.click, self._delete_file, [self.names], [self.names, self._deleting])
         on(self._delete_no.click, _hide, None, [self._deleting])
         return on(
-            self.names.input,
+            self.names.select,  # not `input`, which gradio's menus report twice for one choice
             lambda name, *values: loaded(self._files.load(name), *values),
             [self.names, *texts],
             outputs,

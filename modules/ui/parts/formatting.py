@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 
-from modules.ui.texts import tr
+from modules.ui.texts import current_texts, tr
 
 #: File extensions that are omitted in the header.
 _SUFFIXES = (".gguf", ".remote.yaml")
@@ -21,6 +21,12 @@ def format_gigabytes(size: int) -> str:
     """A size in bytes: "0.1 GB", "38 GB"."""
     amount = size / 1e9
     return tr("unit.gb" if amount < 9.95 else "unit.gb_whole", n=amount)
+
+
+def fit_words(words: str) -> str:
+    """Where a model fits ("fits in memory"), in the page's language."""
+    name = words.lower().replace(" ", "_")
+    return tr(f"fit.{name}") if current_texts().has(f"fit.{name}") else words
 
 
 def format_thousands(tokens: int) -> str:

@@ -1,6 +1,7 @@
 """A list from which one entry is picked: real buttons in one HTML component, usable with the keyboard.
 
-Gradio's own lists have no second line or headings. The choice arrives as `event.pick`.
+Gradio's own lists have no second line or headings. The choice arrives as `event.pick`; if the button
+that deletes an entry was pressed, as `event.remove`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from modules.ui.parts.formatting import escape
 
 _PICK = """
 element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-pick]');
-  if (button && !button.disabled) trigger('click', {pick: button.dataset.pick});
+  const button = event.target.closest('[data-pick], [data-remove]');
+  if (!button || button.disabled) return;
+  trigger('click', {pick: button.dataset.pick ?? '', remove: button.dataset.remove ?? ''});
 });
 """
 
@@ -27,7 +29,8 @@ class PickerEntry:
 
     `group` is a heading, shown when it changes; `folds`: the group can be folded.
     `menu` is what screen readers say of the button that opens the entry's menu; "" for none. `pinned` is for the menu.
-    `group_menu`: the same for the menu of a group that can be folded.
+    `group_menu`: the same for the menu of a group that can be folded. `remove`: what they say of the button that
+    deletes the entry; "" for none.
     """
 
     key: str
@@ -41,6 +44,7 @@ class PickerEntry:
     menu: str = ""
     pinned: bool = False
     group_menu: str = ""
+    remove: str = ""
 
 
 def make_picker(elem_id: str, value: str = "", elem_classes: str = "picker") -> gr.HTML:
@@ -90,6 +94,10 @@ def _line(item: PickerEntry, *, chosen: bool) -> str:
         f"<button type='button' data-pick='{escape(item.key)}'{current}{disabled}>"
         f"<span>{escape(item.title)}</span>{badge}{detail}</button>"
     )
+    if item.remove:
+        told = f"aria-label='{escape(item.remove)}' title='{escape(item.remove)}'"
+        button = f"<button type='button' class='menu' data-remove='{escape(item.key)}' {told}>×</button>"
+        return f"<div class='entry'>{line}{button}</div>"
     if not item.menu:
         return line
     return f"<div class='entry'>{line}{menu_button(item.key, item.menu, pinned=item.pinned)}</div>"
