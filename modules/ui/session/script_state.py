@@ -25,7 +25,7 @@ class ScriptState:
             **self.fields,
             "Chat input": gr.State(""),
             "interface_state": gr.State({}),
-            "display": gr.HTML("", visible=False),
+            "display": gr.State(""),
         }
         on(chat.change, self._opened, [chat], [self._history, self._id], latest=True)
 
