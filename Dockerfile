@@ -6,7 +6,20 @@ ARG GPU=cpu
 
 FROM debian:bookworm-slim AS build
 ARG GPU
-RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv ca-certificates curl \
+# Where no prebuilt llama.cpp can be downloaded: --build-arg BUILD_PACKAGES=build-essential compiles it, for all
+# processors with AVX2 instead of the one that builds the image.
+ARG BUILD_PACKAGES=""
+ARG CMAKE_ARGS=-DGGML_NATIVE=OFF
+# A build for a GPU is tested here, where there is none; it loads only if the driver's library is there.
+RUN case "$GPU" in \
+        cuda) driver=libcuda1 && sed -i 's/^Components: main$/Components: main contrib non-free/' /etc/apt/sources.list.d/*.sources ;; \
+        vulkan) driver=libvulkan1 ;; \
+        cpu) driver= ;; \
+        *) echo "GPU is cpu, cuda or vulkan" && exit 1 ;; \
+    esac \
+    && apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 python3-venv ca-certificates \
+        $driver $BUILD_PACKAGES \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 # What decides about the packages comes first: a change of the program alone does not install them again.
@@ -16,10 +29,17 @@ COPY loaders loaders
 COPY modules modules
 COPY errors errors
 COPY server.py ./
-RUN case "$GPU" in cpu) choice=N ;; cuda) choice=A ;; vulkan) choice=D ;; *) echo "GPU is cpu, cuda or vulkan" && exit 1 ;; esac \
+RUN case "$GPU" in cpu) choice=N ;; cuda) choice=A ;; vulkan) choice=D ;; esac \
     && GPU_CHOICE=$choice LAUNCH_AFTER_INSTALL=no HOME=/tmp/home ./start_linux.sh \
     && rm -rf /tmp/home installer_files/tmp models/*.gguf
+# An image for a GPU with llama.cpp for the processor would be no more than a slow surprise.
+RUN case "$GPU" in cpu) built= ;; cuda) built=CUDA ;; vulkan) built=Vulkan ;; esac \
+    && grep -q "\"llama\": \"$built" installer_files/state.json \
+    || { echo "No llama.cpp for $GPU could be installed; the output above says why." && exit 1; }
 COPY . .
+# The container's user cannot write byte code beside the program, so each start would compile all of it again.
+RUN installer_files/env/bin/python -m compileall -qq -f -j 0 --invalidation-mode unchecked-hash \
+        -x '/(tests?|_testing)/' . || true
 
 FROM debian:bookworm-slim AS base
 RUN apt-get update && apt-get install -y --no-install-recommends python3 libgomp1 ca-certificates \

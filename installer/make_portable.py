@@ -39,6 +39,13 @@ _LEFT_OUT = (
     "config-*",
     "__pycache__",
 )
+#: Imports what the program needs, and prints the paths of Python's library in use (Linux).
+_IMPORTS = """
+import one_click, gradio, llama_cpp, llguidance, pathlib
+maps = pathlib.Path("/proc/self/maps")
+lines = maps.read_text().splitlines() if maps.exists() else []
+print(*{line.split(maxsplit=5)[5] for line in lines if "/libpython" in line}, sep="\\n")
+"""
 #: What is not part of the program for a user.
 _NOT_SHIPPED = ("tests/", "bench/", ".ci/", ".github/", ".gitignore", ".gitattributes", "requirements-dev")
 
@@ -89,7 +96,9 @@ def _copy_python(layout: Layout, target: Path) -> None:
     if not stdlib.is_relative_to(base):
         raise InstallStopped(f"The Python in {base} cannot be moved. Install with another one, such as pyenv's.")
     (target / "bin").mkdir(parents=True)
-    shutil.copy2(Path(base) / "bin" / stdlib.name, target / "bin" / stdlib.name)
+    program = target / "bin" / stdlib.name
+    shutil.copy2(Path(base) / "bin" / stdlib.name, program)
+    _find_library_beside(program, Path(base) / "lib")
     for link in ("python", "python3"):
         (target / "bin" / link).symlink_to(stdlib.name)
     shutil.copytree(stdlib, target / "lib" / stdlib.name, ignore=shutil.ignore_patterns(*_LEFT_OUT))
@@ -100,6 +109,13 @@ def _copy_python(layout: Layout, target: Path) -> None:
     for each in _required(layout):
         _copy_package(each, layout.site_packages, packages)
     _check_llama(layout, packages)
+
+
+def _find_library_beside(program: Path, before: Path) -> None:
+    """Let a Linux program that names the folder of its library find it relative to itself (RUNPATH, see ld.so(8))."""
+    named, beside = os.fsencode(before) + b"\0", b"$ORIGIN/../lib"
+    if len(named) > len(beside):
+        program.write_bytes(program.read_bytes().replace(named, beside.ljust(len(named), b"\0")))
 
 
 def _required(layout: Layout) -> list[Distribution]:
@@ -127,14 +143,16 @@ def _check_llama(layout: Layout, packages: Path) -> None:
 
 
 def _try(made: Path) -> None:
-    """Import everything where it lies now, with nothing from outside. Raises: InstallStopped."""
+    """Import everything from where it is now, with nothing from outside. Raises: InstallStopped."""
     python = made / "installer_files" / "env" / "bin" / "python"
     tried = subprocess.run(
-        [python, "-c", "import one_click, gradio, llama_cpp, llguidance"],
+        [python, "-c", _IMPORTS],
         cwd=made, capture_output=True, text=True, env={"HOME": str(made), "PATH": "/usr/bin:/bin"}, check=False,
     )  # fmt: skip
     if tried.returncode:
         raise InstallStopped(f"The packed Python does not run: {tried.stderr.strip().splitlines()[-1:]}")
+    if outside := [path for path in tried.stdout.splitlines() if not Path(path).is_relative_to(made.resolve())]:
+        raise InstallStopped(f"The packed Python uses {outside[0]}, which other computers do not have.")
     for each in made.rglob("__pycache__"):
         shutil.rmtree(each)
 

@@ -24,6 +24,7 @@ from modules.chat.edits import ConversationEdits
 from modules.chat.folders import ChatFolders
 from modules.chat.phrases import PhraseMeter
 from modules.chat.prompt.client_chat import ChatPromptBuilder
+from modules.chat.script_chats import ScriptChats
 from modules.chat.service import ChatService
 from modules.chat.store.archive import ChatArchive
 from modules.chat.store.store import ConversationStore
@@ -79,6 +80,8 @@ class App:
     extensions: Extensions
     session: Session
     components: dict[str, Any]  # of the page, under the original's names: used by extensions
+    fields: list[str]  # the names of those that have a value which a reply depends on
+    script_chats: ScriptChats
     downloads: DownloadManager
     hub_token: HubToken
     remote_models: RemoteModels
@@ -143,10 +146,13 @@ class App:
         ahead = WorkAhead(chats, store, generator)
         drafts = Drafts(paths.logs / "drafts")
         components: dict[str, Any] = {}
+        fields: list[str] = []
+        script_chats = ScriptChats(chats)
         given = {**launch.server.model_dump(), **launch.load_options}
         modules = build_shims(
-            given, settings.model_dump(), lambda: models.loaded, generator.session, components, paths.root
-        )
+            given, settings.model_dump(), lambda: models.loaded, generator.session, components, script_chats,
+            extensions.apply, fields, paths.root,
+        )  # fmt: skip
         troubles = extensions.load([*settings.default_extensions, *launch.server.extensions], settings.kept, modules)
         machine = SystemMemory()
         return cls(
@@ -161,6 +167,8 @@ class App:
             extensions=extensions,
             session=Session(root, argv, launch, LOADERS, settings_file),
             components=components,
+            fields=fields,
+            script_chats=script_chats,
             downloads=DownloadManager(paths),
             hub_token=HubToken(paths),
             remote_models=RemoteModels(paths),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from installer.hardware.gpu import GPUS
+from installer.llama_cpp.llama_builds import plan_llama_builds
 from installer.preset_answers import GPU, LAUNCH, NEVER
 from loaders import LOADERS
 from modules.config.flag_catalog import FlagCatalog
@@ -63,6 +65,26 @@ def test_every_kind_of_gpu_has_its_answer_and_its_stage() -> None:
     told = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "docker.md").read_text("utf-8"), re.MULTILINE)
     assert set(told) - {"GPU"} == set(kinds)
     assert all(name in DOCKERFILE for name in (f"{GPU}=", f"{LAUNCH}=no", f"{NEVER}=yes"))
+
+
+def test_a_build_for_a_gpu_finds_the_drivers_library_and_fails_without_its_llama() -> None:
+    """There is no GPU where an image is built: llama.cpp loads only with the driver's library, else it is the CPU's."""
+    build = DOCKERFILE.partition(" AS build\n")[2].partition("\nFROM ")[0]
+    drivers = dict(re.findall(r"(\w+)\) driver=(\w*)", build))
+    assert drivers == {"cuda": "libcuda1", "vulkan": "libvulkan1", "cpu": ""}
+    built = dict(re.findall(r"(\w+)\) built=(\w*)", build))
+    kinds = {"cuda": plan_llama_builds("A", False, [], True), "vulkan": plan_llama_builds("D", False, [])}
+    for kind, builds in kinds.items():
+        assert builds[0].name.startswith(built[kind])
+        assert not any(each.name.startswith(built[kind]) for each in builds if not each.kind)
+    check = re.search(r"grep -q (\"\S+ \S+\") installer_files/state.json", build)
+    assert check
+    for kind, name, code in (("CUDA", "CUDA 12.4", 0), ("CUDA", "the processor", 1), ("", "the processor", 0)):
+        state = json.dumps({"gpu": "A", "llama": name}, indent=2)
+        ran = subprocess.run(
+            ["sh", "-c", f"grep -q {check[1]}"], input=state, text=True, env={"built": kind}, check=False
+        )
+        assert ran.returncode == code, name
 
 
 def test_it_is_not_root_and_its_flags_exist() -> None:

@@ -191,3 +191,19 @@ def test_the_switch(home: Callable[..., Home]) -> None:  # noqa: F811
     assert there.extensions.active[0].problem == ""
     there.script("loud").params["loud"] = True
     assert there.extensions.output("quiet", there.extensions.begin(SamplingParams())) == "QUIET"
+
+
+def test_the_buttons_of_a_script(home: Callable[..., Home]) -> None:  # noqa: F811
+    there = home({"buttons": TUTORIAL[3]}, reply="*Short.*")
+    names = ("temperature", "name1", "mode", "history", "unique_id", "Chat input", "interface_state", "display")
+    there.components.update({name: name for name in (*names, "character_menu")})
+    page = there.script("buttons").gr = MagicMock()  # the page's own tests have a real one
+    there.extensions.active[0].hook("ui", HookCall(None))
+    assert there.extensions.active[0].problem == ""
+    summarize, no_stars = (each.args for each in page.Button.return_value.click.call_args_list)
+    id = there.chats.new("instruct").id
+    summarize[0]()
+    history = list(there.script("buttons").chat.generate_chat_reply_wrapper("", {"unique_id": id}))[-1][1]
+    assert history == {"internal": [["Summarize our chat.", "*Short.*"]], "visible": [["(a summary)", "*Short.*"]]}
+    there.script("buttons").chat.save_history(no_stars[0](history), id)
+    assert there.chats.open(id).path()[1].meta["visible"] == "Short."

@@ -24,6 +24,11 @@ class ChatHooks:
     def __init__(self, extensions: Extensions) -> None:
         self._extensions = extensions
 
+    @property
+    def may_write_messages(self) -> bool:
+        """Whether an extension may make a message out of nothing, as those do that send a picture."""
+        return self._extensions.has("chat_input_modifier")
+
     def begin(
         self, turn: ReplySettings, path: Sequence[Message], words: ModelAccess
     ) -> tuple[ReplySettings, HookContext]:

@@ -38,6 +38,7 @@ from modules.prompts.templates import Templates
 __all__ = ["ChatService", "ReplySettings", "ReplyUpdate"]
 
 _LONGEST_TITLE = 200
+_NO_MESSAGE = "Type a message first."
 _FRESH = 512  # the most new, empty chats that are remembered
 
 
@@ -134,14 +135,16 @@ class ChatService:
 
         Raises: UserError, and then nothing has been changed.
         """
-        if not text.strip():
-            raise NothingToDo("Type a message first.")
+        if not text.strip() and not self._hooks.may_write_messages:
+            raise NothingToDo(_NO_MESSAGE)
         encode_utf8(text, "The message")
         with self._working(id, turn.revision) as (conversation, live):
             path = conversation.path()
             session = self._generator.session(conversation.model)
             turn, context = self._hooks.begin(with_own_settings(turn, conversation), path, session)
             text, shown = self._hooks.message(text, context)
+            if not text.strip():
+                raise NothingToDo(_NO_MESSAGE)
             history = [*path, Message("", None, "user", text, 0)]
             plan = ReplyPlan(session, self._prompt(session, history, turn, turn.start_with, context=context), turn)
             parent = path[-1].id if path else None

@@ -1,6 +1,6 @@
 """The original's modules that scripts import: `modules.shared`, `modules.text_generation`, `modules.utils`,
-`modules.logging_colors`, `modules.html_generator`, `modules.ui_chat`; and, of `modules.chat` and `modules.ui`, which
-are packages of this program, the attributes that scripts use.
+`modules.logging_colors`, `modules.html_generator`, `modules.ui_chat`; and, of `modules.chat`, `modules.ui` and
+`modules.extensions`, which are packages of this program, the attributes that scripts use.
 
 They exist for scripts only; missing names raise an error that names them. A value is looked up when it is used: in a
 function that works on a request, a script sees the model of that request, elsewhere the loaded one.
@@ -8,24 +8,32 @@ function that works on a request, a script sees the model of that request, elsew
 
 from __future__ import annotations
 
-import html
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from errors import UserError
 from loaders.base import Model
 from loaders.params import SamplingParams
-from modules.extensions.context import ModelAccess, default_chat_prompt, current_model_access
-
+from modules.extensions.chat_compat import (
+    REPLY_INPUTS,
+    SHOW_INPUTS,
+    ChatAccess,
+    chat_functions,
+    paragraphs,
+    state_params,
+    ui_functions,
+)
+from modules.extensions.context import ModelAccess, current_model_access
 
 #: Modules of the original whose names are packages here, and the key of what scripts find there in addition.
-_PACKAGES = ("modules.chat", "modules.ui")
+_PACKAGES = ("modules.chat", "modules.ui", "modules.extensions")
 _BESIDE = " (for scripts)"
 
 
@@ -67,11 +75,15 @@ def build_shims(
     loaded: Callable[[], Model | None],
     begin: Callable[[], ModelAccess],
     components: dict[str, Any],
+    chats: ChatAccess,
+    apply: Callable[..., Any],
+    inputs: list[str],
     folder: Path = Path(),
 ) -> dict[str, ModuleType]:
     """The modules, by name. `loaded` returns the loaded model, `begin` a session for it (it raises without one).
 
-    `components` are those of the page, which fills the dictionary while it is built; `folder`: of the user's files.
+    `components` are those of the page, and `inputs` the names of its fields; the page fills both while it is built.
+    `apply` calls the functions of all extensions; `folder`: of the user's files.
     """
 
     def words() -> ModelAccess:
@@ -90,8 +102,10 @@ def build_shims(
         "user_data_dir": folder,
         "is_seq2seq": False,
         "processing_message": "*Is typing...*",
-        "input_params": [],
-        "reload_inputs": [],
+        "input_elements": inputs,
+        "input_params": list(REPLY_INPUTS),
+        "reload_inputs": list(SHOW_INPUTS),
+        "is_chat": lambda: True,
     }
     told: dict[str, Callable[[], Any]] = {name: _constant(value) for name, value in shared.items()}
     told["model"] = model
@@ -101,59 +115,61 @@ def build_shims(
         params = SamplingParams(add_bos_token=add_special_tokens and add_bos_token)
         return np.asarray(words().ids(prompt, params), np.int64).reshape(1, -1)
 
+    stops = [0]  # how often a script has ended all replies of scripts
+
     def generate_reply(
         question: str, state: Mapping[str, Any], stopping_strings: Sequence[str] | None = None, **_: Any
     ) -> Iterator[str]:
-        return words().said(question, _params(state), stopping_strings or ())
+        before = stops[0]
+        with closing(words().said(question, state_params(state), stopping_strings or ())) as growing:  # type: ignore[type-var]
+            yield from takewhile(lambda _: stops[0] == before, growing)
+
+    def stop_everything_event() -> None:
+        stops[0] += 1
+
+    def generate_reply_wrapper(
+        question: str, state: Mapping[str, Any], stopping_strings: Sequence[str] | None = None, **_: Any
+    ) -> Iterator[tuple[str, str]]:
+        for text in generate_reply(question, state, stopping_strings):
+            text = text if state.get("is_chat") else question + text
+            yield text, paragraphs(text)
 
     def generate(question: str, _question: str, _seed: int, state: Mapping[str, Any], stop: Any = None, **_: Any) -> Any:
-        return words().said(question, _params(state), stop or ())
+        return generate_reply(question, state, stop)
 
     generation: dict[str, Any] = {
         "encode": encode,
         "decode": tokenizer.decode,
         "get_encoded_length": lambda prompt: len(words().encode(prompt)),
-        "get_max_prompt_length": lambda state: words().max_prompt(_params(state)),
+        "get_max_prompt_length": lambda state: words().max_prompt(state_params(state)),
         "generate_reply": generate_reply,
+        "generate_reply_wrapper": generate_reply_wrapper,
         "generate_reply_HF": generate,
         "generate_reply_custom": generate,
+        "stop_everything_event": stop_everything_event,
     }
     logger = logging.getLogger("modules.extensions.scripts")
     return {
         "modules.shared": LazyModule("modules.shared", told),
-        "modules.text_generation": LazyModule(
-            "modules.text_generation", {name: _constant(each) for name, each in generation.items()}
-        ),
+        "modules.text_generation": LazyModule("modules.text_generation", _constants(generation)),
         "modules.utils": LazyModule("modules.utils", {"gradio": lambda: lambda *names: _components(components, names)}),
-        "modules.chat": LazyModule("modules.chat", {"generate_chat_prompt": lambda: _chat_prompt}),
-        "modules.ui": LazyModule("modules.ui", {"list_interface_input_elements": lambda: list, "inputs": tuple}),
-        "modules.ui_chat": LazyModule("modules.ui_chat", {"inputs": tuple, "clear_arr": tuple}),
-        "modules.html_generator": LazyModule(
-            "modules.html_generator", {name: _constant(each) for name, each in _HTML.items()}
+        "modules.chat": LazyModule("modules.chat", _constants(chat_functions(lambda: chats))),
+        "modules.ui": LazyModule("modules.ui", _constants(ui_functions(inputs))),
+        "modules.extensions": LazyModule("modules.extensions", {"apply_extensions": _constant(apply)}),
+        "modules.ui_chat": LazyModule(
+            "modules.ui_chat", _constants({"inputs": REPLY_INPUTS, "reload_arr": SHOW_INPUTS})
         ),
+        "modules.html_generator": LazyModule("modules.html_generator", _constants(_HTML)),
         "modules.logging_colors": LazyModule("modules.logging_colors", {"logger": lambda: logger}),
     }
-
-
-def _chat_prompt(_user_input: str, _state: Any = None, **_: Any) -> str:
-    """The default prompt of the chat: available while an extension is asked for its own."""
-    prompt = default_chat_prompt()
-    if prompt is None:
-        raise RuntimeError("chat.generate_chat_prompt can only be called in custom_generate_chat_prompt")
-    return prompt
-
-
-def _paragraphs(text: str, *_: Any) -> str:
-    """A text as HTML that shows it unchanged."""
-    parts = html.escape(text).split("\n\n")
-    return "".join("<p>" + part.replace("\n", "<br>") + "</p>" for part in parts)
 
 
 #: Replacements for the original's HTML functions: pictures by their path, texts as paragraphs.
 _HTML: Mapping[str, Any] = {
     "get_image_cache": lambda path: str(path),
-    "convert_to_markdown": _paragraphs,
-    "generate_basic_html": _paragraphs,
+    "convert_to_markdown": paragraphs,
+    "fix_newlines": lambda text: text.replace("\r\n", "\n"),
+    "generate_basic_html": paragraphs,
     "replace_blockquote": lambda text: text,
     "image_cache": {},
 }
@@ -172,14 +188,6 @@ class _Tokenizer:
         return self._words().decode([int(each) for each in np.asarray(ids).reshape(-1).tolist()])
 
 
-def _params(state: Mapping[str, Any]) -> SamplingParams:
-    """The sampling parameters in a state, as far as they are valid."""
-    try:
-        return SamplingParams.parse({name: state[name] for name in SamplingParams.model_fields if name in state})
-    except UserError:
-        return SamplingParams()
-
-
 def _components(components: Mapping[str, Any], names: Sequence[Any]) -> Any:
     """One component for one name, a list for several, as in the original."""
     wanted = [each for name in names for each in (name if isinstance(name, list | tuple) else [name])]
@@ -189,3 +197,7 @@ def _components(components: Mapping[str, Any], names: Sequence[Any]) -> Any:
 
 def _constant(value: Any) -> Callable[[], Any]:
     return lambda: value
+
+
+def _constants(values: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
+    return {name: _constant(value) for name, value in values.items()}

@@ -19,6 +19,7 @@ from modules.extensions.arrays import ScriptLogitsProcessor, to_script_array, fr
 from modules.extensions.context import (
     HookContext,
     ModelAccess,
+    current_model_access,
     offer_default_prompt,
     params_from_state,
     make_state,
@@ -241,6 +242,18 @@ class Extensions:
             if answer is not None:
                 return extension, iter(answer)
         return None
+
+    def apply(self, kind: str, value: Any, *others: Any) -> Any:
+        """The original's `apply_extensions`, for scripts: a value as all extensions change it.
+
+        Raises: ValueError for a kind that no function of that name changes.
+        """
+        name = f"{kind}_modifier"
+        if name not in HOOKS or HOOKS[name].kind != "change":
+            raise ValueError(f"apply_extensions does not know {kind!r} here.")
+        if name == "chat_input_modifier":
+            value, others = (value, others[0]), others[1:]
+        return self._change(name, value, others, HookContext(SamplingParams(), words=current_model_access()))
 
     def output(self, text: str, context: HookContext) -> str:
         """The finished reply; in a chat as it is shown (HTML)."""

@@ -16,6 +16,7 @@ from modules.ui.parts import send_to
 from modules.ui.parts.events import event_anchor, on
 from modules.ui.parts.page_header import PageHeader
 from modules.ui.session import extension_blocks
+from modules.ui.session.script_state import ScriptState
 from modules.ui.session.tab import SessionTab
 from modules.ui.texts import Page, load_texts, tr
 from modules.ui.training.tab import TrainingTab
@@ -60,7 +61,13 @@ def build_page(app: App) -> gr.Blocks:
                 training = TrainingTab(app)
             with gr.Tab(tr("tab.session"), id="session", elem_id="tab-session") as session_tab:
                 session = SessionTab(app)
-            app.components.update(_by_name(chat, default, notebook, parameters))
+            fields = _fields(chat, parameters)
+            app.components.update({**_by_name(chat, default, notebook, parameters), **fields})
+            if app.extensions.having("ui"):
+                script_state = ScriptState(app, chat.chat)
+                app.components.update(script_state.components)
+                fields |= script_state.fields
+            app.fields[:] = fields
             extension_blocks.extension_tabs(app)
         extension_blocks.ExtensionDrawer(app, header.extensions)
         header.wire(page, tabs, model.progress, session.queue.html, [chat.choose], chat.news)
@@ -99,7 +106,7 @@ def _heading(tab: str) -> None:
 
 
 def _by_name(chat: ChatTab, default: DefaultTab, notebook: NotebookTab, parameters: ParametersTab) -> dict[str, Any]:
-    """The components that extensions may look up in `shared.gradio`, under the original's names."""
+    """The components that extensions may look up in `shared.gradio`, under the original's names, besides `_fields`."""
     return {
         "textbox": chat.input,
         "Generate": chat.send,
@@ -107,12 +114,20 @@ def _by_name(chat: ChatTab, default: DefaultTab, notebook: NotebookTab, paramete
         "Continue": chat.continue_,
         "Stop": chat.stop,
         "character_menu": chat.character_menu,
-        "mode": chat.controls.mode,
-        "name1": chat.controls.your_name,
-        "start_with": chat.controls.start_with,
-        "chat_style": chat.controls.style,
         "textbox-default": default.editor.field,
         "textbox-notebook": notebook.editor.field,
         "preset_menu": parameters.preset,
+    }
+
+
+def _fields(chat: ChatTab, parameters: ParametersTab) -> dict[str, Any]:
+    """The components of which scripts make the state of a reply, under the original's names."""
+    controls = chat.controls
+    return {
+        "mode": controls.mode,
+        "name1": controls.your_name,
+        "start_with": controls.start_with,
+        "custom_system_message": controls.system,
+        "chat_style": controls.style,
         **parameters.named,
     }

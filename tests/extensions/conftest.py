@@ -13,6 +13,7 @@ import pytest
 from loaders.base import Model
 from modules.chat.characters import Characters
 from modules.chat.prompt.client_chat import ChatPromptBuilder
+from modules.chat.script_chats import ScriptChats
 from modules.chat.service import ChatService
 from modules.chat.store.store import ConversationStore
 from modules.config.paths import Paths
@@ -91,16 +92,20 @@ def home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
         extensions = Extensions(there, INCLUDED if included else None)
         generator = Generator(models, extensions)
         components: dict[str, Any] = {}
-        modules = build_shims({"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components, tmp_path)
-        notes = extensions.load(names if names is not None else list(scripts or {}), settings, modules)
         templates, characters = Templates(shipped), Characters(shipped)
+        chats = ChatService(ConversationStore(paths), characters, templates, generator)
+        modules = build_shims(
+            {"listen": False}, {"mode": "chat"}, lambda: models.loaded, generator.session, components,
+            ScriptChats(chats), extensions.apply, ["temperature", "name1", "mode", "history", "unique_id"], tmp_path,
+        )  # fmt: skip
+        notes = extensions.load(names if names is not None else list(scripts or {}), settings, modules)
         drafts = Drafts(tmp_path / "drafts")
         return Home(
             extensions,
             notes,
             models,
             generator,
-            ChatService(ConversationStore(paths), characters, templates, generator),
+            chats,
             CompletionService(generator),
             ChatPromptBuilder(templates, characters, generator),
             DraftWriter(generator, drafts),

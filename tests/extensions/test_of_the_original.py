@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from loaders.params import SamplingParams
 from modules.chat.service import ReplySettings
-from tests.extensions.conftest import Home
+from tests.extensions.conftest import ROOT, Home
 
 Make = Callable[..., Home]
 PARAMS = SamplingParams(max_new_tokens=64)
@@ -24,6 +25,14 @@ PARAMS = SamplingParams(max_new_tokens=64)
         "from modules import chat, shared, ui_chat",
         "from modules.chat import generate_chat_prompt",
         "from modules.ui import create_refresh_button",
+        "from modules.ui import apply_interface_values, gather_interface_values, list_interface_input_elements",
+        "from modules.chat import generate_chat_reply, generate_chat_reply_wrapper, redraw_html, save_history",
+        "from modules.chat import replace_character_names",
+        "from modules.text_generation import generate_reply_wrapper, stop_everything_event",
+        "from modules.extensions import apply_extensions",
+        "from modules.html_generator import fix_newlines, generate_basic_html",
+        "from modules.ui_chat import inputs, reload_arr",
+        "from modules.shared import input_elements, is_chat",
         "from modules.utils import gradio\nfrom modules.logging_colors import logger",
     ],
 )
@@ -32,10 +41,35 @@ def test_what_scripts_of_the_original_import_is_there(home: Make, line: str) -> 
     assert (there.notes, [each.name for each in there.extensions.active]) == ([], ["their"])
 
 
-@pytest.mark.parametrize("script", ["from modules import chat\nchat.nonsense", "from modules.ui import nonsense"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "from modules import chat\nchat.nonsense",
+        "from modules.ui import nonsense",
+        "from modules.extensions import nonsense",
+    ],
+)
 def test_what_stands_beside_our_packages_is_refused_by_name(home: Make, script: str) -> None:
     there = home({"their": script})
     assert "nonsense" in there.notes[0]
+
+
+def test_the_list_of_names_without_a_stand_in_is_true(home: Make) -> None:
+    """Each name there is refused, and a script that imports one of the modules without any is not loaded."""
+    home()
+    text = (ROOT / "docs" / "coming-from-the-original.md").read_text("utf-8")
+    part = text.partition("<!-- names:begin -->")[2].partition("<!-- names:end -->")[0]
+    rows = re.findall(r"^\| `modules\.(\w+)` \| (.+) \|$", part, re.MULTILINE)
+    assert len(rows) >= 7
+    for module, names in rows:
+        there = importlib.import_module(f"modules.{module}")
+        assert [name for name in re.findall(r"`(\w+)`", names) if hasattr(there, name)] == [], module
+    without = text.partition("<!-- names:end -->")[2].partition("have none at all")[0]
+    modules = re.findall(r"`(\w+)`", without)
+    assert "models" in modules
+    for module in modules:
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(f"modules.{module}")
 
 
 def test_the_usual_prompt_is_there_for_a_script_that_makes_one(home: Make) -> None:

@@ -58,6 +58,10 @@ def test_it_runs_where_it_was_unpacked(clone: Layout, tmp_path: Path) -> None:
     asked = "import packaging, ssl, json, sys; print(json.dumps([sys.prefix, packaging.__file__]))"
     ran = subprocess.run([layout.python, "-I", "-c", asked], capture_output=True, text=True, env={}, check=True)
     assert all(str(root) in each for each in json.loads(ran.stdout))
+    if Path("/proc/self/maps").exists():  # a shared library of Python, if it has one, is the packed one
+        asked = "print(*[x.split()[5:] for x in open('/proc/self/maps') if '/libpython' in x], sep='\\n')"
+        ran = subprocess.run([layout.python, "-I", "-c", asked], capture_output=True, text=True, env={}, check=True)
+        assert all(root.name in line for line in ran.stdout.splitlines() if line)
     state = read_state(layout)
     assert state["root"] == ANYWHERE
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -48,6 +48,38 @@ def ui():
 '''
 
 
+SENDER = '''"""Sends a message and changes what is shown, as scripts for the original program do it."""
+
+import gradio as gr
+
+from modules import chat, shared, ui_chat
+from modules.ui import gather_interface_values
+from modules.utils import gradio
+
+waiting = []
+
+
+def chat_input_modifier(text, visible_text, state):
+    return waiting.pop() if waiting else (text, visible_text)
+
+
+def louder(history):
+    shown = [[user, f"<b>LOUD</b> {bot}"] for user, bot in history["visible"]]
+    return {"internal": history["internal"], "visible": shown}
+
+
+def ui():
+    ask = gr.Button("Ask by script", elem_id="script-asks")
+    ask.click(lambda: waiting.append(("Tell me the capital of France.", "<i>A picture</i>")), None, None).then(
+        gather_interface_values, gradio(shared.input_elements), gradio("interface_state")
+    ).then(chat.generate_chat_reply_wrapper, gradio(ui_chat.inputs), gradio("display", "history"))
+    loud = gr.Button("Show it louder", elem_id="script-shows")
+    loud.click(louder, gradio("history"), gradio("history")).then(
+        chat.save_history, gradio("history", "unique_id", "character_menu", "mode"), None
+    ).then(chat.redraw_html, gradio(ui_chat.reload_arr), gradio("display"))
+'''
+
+
 @dataclass
 class Program:
     """server.py as a user starts it."""
@@ -62,12 +94,12 @@ def program(tmp_path_factory: pytest.TempPathFactory, demo_model_path: Path) -> 
     for name in ("errors", "installer", "loaders", "modules"):
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "server.py", root)
-    for name, script in (("bad", BAD), ("own_tab", TAB)):
+    for name, script in (("bad", BAD), ("own_tab", TAB), ("sender", SENDER)):
         (root / "extensions" / name).mkdir(parents=True)
         (root / "extensions" / name / "script.py").write_text(script, "utf-8")
     (root / "CMD_FLAGS.txt").write_text("# mine\n--n-ctx 2048\n", "utf-8")
     port = free_port()
-    names = ["bad", "own_tab", "gallery", "perplexity_colors"]
+    names = ["bad", "own_tab", "gallery", "perplexity_colors", "sender"]
     command = [
         sys.executable, str(root / "server.py"), "--listen-port", str(port), "--threads", "1", "--extensions", *names
     ]  # fmt: skip
@@ -138,6 +170,21 @@ def test_a_reply_is_coloured_though_another_extension_fails(page: Page) -> None:
     expect(page.locator("#column .bot-row span[style*='hsl']").first).to_be_visible()
 
 
+def test_a_script_of_the_original_sends_a_message_and_changes_what_is_shown(page: Page) -> None:
+    """What it does reaches the chat that is open, and the page shows it."""
+    page.locator("#new-chat").click()
+    page.wait_for_function("Page.opening.size === 0")
+    page.locator("#extensions-switch").click()
+    page.locator("#script-asks").click()
+    expect(page.locator("#tail .user-row i")).to_have_text("A picture")
+    reply = page.locator("#tail .bot-row .prose").last
+    expect(reply).to_contain_text("Paris")
+    expect(page.locator("#reply-facts")).to_contain_text("token")
+    page.locator("#script-shows").click()
+    expect(reply.locator("b").first).to_have_text("LOUD")
+    expect(reply).to_contain_text("Paris")
+
+
 def test_the_gallery_opens_a_chat_with_a_character(page: Page) -> None:
     page.locator("#extensions-switch").click()
     page.locator("#gallery-extension button").first.click()
@@ -190,4 +237,4 @@ def test_apply_and_restart_and_the_page_comes_back(page: Page, program: Program)
     kept = (program.root / "CMD_FLAGS.txt").read_text()
     assert kept.startswith("# mine\n--n-ctx 2048\n")
     assert "--verbose" in kept
-    assert "--extensions=own_tab,gallery,perplexity_colors" in kept
+    assert "--extensions=own_tab,gallery,perplexity_colors,sender" in kept
