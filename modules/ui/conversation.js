@@ -3,14 +3,8 @@
 Object.assign(Page, {
   // --- what is typed belongs to its chat: it is in the box again on return to it, and after a reload, wanted or not ---
   box: () => document.querySelector('#message textarea'),
-  drafts() { // {chat, text, fresh}, the oldest first; fresh: the chat has no file yet, so any new chat gets it
-    try {
-      const kept = JSON.parse(sessionStorage.getItem('drafts') ?? '[]');
-      return Array.isArray(kept) ? kept.filter((each) => typeof each?.text === 'string') : [];
-    } catch {
-      return [];
-    }
-  },
+  // {chat, text, fresh}, the oldest first; fresh: the chat has no file yet, so any new chat gets it
+  drafts: () => Storages.list('sessionStorage', 'drafts').filter((each) => typeof each?.text === 'string'),
   shownChat: () => ({
     chat: document.querySelector('#chat-title [data-menu]')?.dataset.menu ?? '',
     fresh: !document.querySelector('#chat-title h1')?.dataset.drafts,

@@ -14,14 +14,7 @@ const Page = {
     }
     document.documentElement.style.colorScheme = dark ? 'dark' : 'light';
   },
-  keptNames(key) { // a list of names in this browser's storage; anything else there counts as none
-    try {
-      const kept = JSON.parse(localStorage.getItem(key) ?? '[]');
-      return Array.isArray(kept) ? kept.filter((each) => typeof each === 'string') : [];
-    } catch {
-      return [];
-    }
-  },
+  keptNames: (key) => Storages.list('localStorage', key).filter((each) => typeof each === 'string'),
   language() { // gradio sets the browser's language, but our texts are in the page's
     if (document.documentElement.lang !== TEXTS.language) document.documentElement.lang = TEXTS.language;
   },

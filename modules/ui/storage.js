@@ -30,6 +30,14 @@ const Storages = {
       return false;
     }
   },
+  list(name, key) { // anything else that is stored there counts as an empty list
+    try {
+      const kept = JSON.parse(window[name].getItem(key) ?? '[]');
+      return Array.isArray(kept) ? kept : [];
+    } catch {
+      return [];
+    }
+  },
   replace() {
     for (const name of ['localStorage', 'sessionStorage']) {
       if (Storages.usable(name)) continue;

@@ -127,10 +127,10 @@ def test_stored_values_are_parsed_in_one_guarded_place() -> None:
         (file.name, line.strip())
         for file in scripts
         for line in file.read_text("utf-8").splitlines()
-        if "JSON.parse" in line and "Storage" in line
+        if "JSON.parse" in line and ("Storage" in line or "getItem" in line)
     ]
-    assert [name for name, _ in found] == ["page.js"]
-    assert found[0][1].startswith("const kept = JSON.parse(localStorage.getItem(key)")
+    assert [name for name, _ in found] == ["storage.js"]
+    assert found[0][1].startswith("const kept = JSON.parse(window[name].getItem(key)")
 
 
 def test_a_folder_is_renamed_and_removed_with_the_keyboard_and_back_again(web: Web) -> None:

@@ -130,6 +130,7 @@ def test_a_lora_is_looked_at_trained_and_loaded(web: Web, base: str, tmp_path: P
     expect(page.locator("#lora-begun input")).to_have_value("seen")
     page.locator("#lora-go-on").click()
     expect(page.locator("#lora-progress .notes")).to_contain_text("Resumes after update", timeout=60_000)
+    page.locator("#lora-step-settings > button").click()
     expect(page.locator("#lora-epochs input[type=number]")).to_have_value("100")  # its parameters are shown
     page.locator("#lora-stop").click()
     expect(page.locator("#lora-progress b")).to_have_text("seen", timeout=60_000)
