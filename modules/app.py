@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,7 +267,9 @@ class App:
         base.set_loras(self._loras([lora], strength))
 
     def use_loras(self, names: Sequence[str], strength: float = 1.0) -> None:
-        """Apply exactly these adapters. Raises: NoModelLoaded, UnknownName, InvalidName, Unsupported."""
+        """Apply exactly these adapters; one that is named twice acts twice. Raises: NoModelLoaded, UnknownName,
+        InvalidName, Unsupported.
+        """
         loras = self._loras(names, strength)
         self.models.current().set_loras(loras)
 
@@ -276,7 +279,7 @@ class App:
             safe_child(self.paths.loras, name)
             if name not in known:
                 raise UnknownName("LoRA", name, known)
-        return [Lora(self.paths.loras / name, strength) for name in names]
+        return [Lora(self.paths.loras / name, strength * count) for name, count in Counter(names).items()]
 
     def keep(self) -> None:
         """Save all texts that are being generated."""

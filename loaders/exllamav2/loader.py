@@ -103,7 +103,7 @@ def check_folder(path: Path, options: ExLlamaV2Options) -> None:
     """Refuse files and options that cannot be loaded. Raises: ModelFileError, InvalidInput."""
     read = folder.read_folder(path)
     options.choose_cache_type(), options.parse_gpu_split(), options.count_draft_tokens()
-    refuse_contradictions(read)
+    refuse_contradictions(read, indexed=False)
 
 
 def build_model(found: LoadedFolder, options: ExLlamaV2Options) -> Model:

@@ -15,7 +15,7 @@ from loaders.hf_common.model_folder import ModelFolder, list_files
 
 _LARGEST_HEADER = 64_000_000  # bytes; what is larger is left to the loader
 _MOST_LAYERS, _MOST = 4096, 2**24
-_INDEX = "model.safetensors.index.json"
+_INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 #: Counts that must be possible if config.json has them.
 _COUNTS = ("hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers", "vocab_size", "head_dim")
@@ -24,17 +24,19 @@ _WIDTHS = ("hidden_size", "word_embed_proj_dim", "embedding_size", "d_model", "n
 _EMBEDDINGS = "embed_tokens.weight"
 
 
-def refuse_contradictions(folder: ModelFolder) -> None:
-    """Raises: ModelFileError, with the first thing that does not fit together."""
+def refuse_contradictions(folder: ModelFolder, *, indexed: bool = True) -> None:
+    """`indexed`: the index counts; converters to EXL2 copy that of the original. Raises: ModelFileError, with the first
+    thing that does not fit together.
+    """
     try:
-        why = next(_contradictions(folder), None)
+        why = next(_contradictions(folder, indexed=indexed), None)
     except OSError as error:
         why = f"it cannot be read ({error.strerror})"
     if why:
         raise ModelFileError(folder.path.name, f"{why}. Download the complete model again.")
 
 
-def _contradictions(folder: ModelFolder) -> Iterator[str]:
+def _contradictions(folder: ModelFolder, *, indexed: bool) -> Iterator[str]:
     inner = folder.config.get("text_config")
     for holder in (folder.config, inner if isinstance(inner, dict) else {}):
         for name in _COUNTS:
@@ -43,7 +45,7 @@ def _contradictions(folder: ModelFolder) -> Iterator[str]:
             if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= most:
                 yield f"its config.json is damaged: {name} is {value}"
     files = list_files(folder.path, "*.safetensors")
-    if files:
+    if files and indexed and not (folder.path / _WHOLE).is_file():  # which goes before an index that was left there
         yield from _missing(folder.path)
     shapes: dict[str, list[int]] = {}
     for file in files:

@@ -64,9 +64,15 @@ class Embedder:
                     raise InvalidToken(token, self._weights.n_vocab)
         size = embedding_size.embedding_context_size(max(map(len, texts), default=1), self._n_ctx)
         try:
-            return openmp.run_in_short_thread(lambda: np.stack([self._one(ids, size, cancel) for ids in texts]))
+            return openmp.run_in_short_thread(lambda: self._all(texts, size, cancel))
         finally:
             self._set_alarm()
+
+    def _all(
+        self, texts: Sequence[Sequence[int]], size: int, cancel: threading.Event | None
+    ) -> npt.NDArray[np.float32]:
+        self._threads.begin(0)
+        return np.stack([self._one(ids, size, cancel) for ids in texts])
 
     def _one(self, ids: Sequence[int], size: int, cancel: threading.Event | None) -> npt.NDArray[np.float32]:
         with self._lock:
@@ -79,7 +85,6 @@ class Embedder:
             context.clear()
             batch.clear()
             batch.add(ids, 0, 0, last=True, all_rows=True)
-            self._threads.begin(0)
             self._threads.adapt(len(ids))
             with context.stop.unless(lambda: not (self._closed or (cancel and cancel.is_set()))):
                 code = context.decode(batch)

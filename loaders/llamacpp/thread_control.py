@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,10 @@ SPARE = 0.5
 MANY, ALL = 32, 0.9
 #: Measurements in a row that leave more cores before more threads compute again.
 CALM = 3
+#: What counts as use in the system's account of processor time.
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+#: As many threads as the user wants.
+UNLIMITED = 1 << 16
 
 
 class Threaded(Protocol):
@@ -38,31 +42,39 @@ class Threaded(Protocol):
 
 
 class CpuUse:
-    """The use of the processor by other programs. `load`: Linux's list of averages, with the runnable threads."""
+    """The use of these processors by other programs. `load`: Linux's list of averages, with the runnable threads."""
 
-    def __init__(self, load: Path = Path("/proc/loadavg")) -> None:
+    def __init__(self, cpus: Collection[int] = (), load: Path = Path("/proc/loadavg")) -> None:
+        """`cpus`: their numbers, if this program may not use all of them."""
+        self._cpus = cpus
         self._load = load
         self._before = self._now()
 
     def runnable(self) -> int:
         """The number of threads of all programs that are running or want to, at this moment; 0 if unknown."""
+        if self._cpus:  # it is that of the whole machine
+            return 0
         try:
             return int(self._load.read_text().split()[3].partition("/")[0])
         except (OSError, ValueError, IndexError):
             return 0
 
-    def others(self) -> float:
-        """The number of cores that others have used on average since the last call; 0 if that was just now."""
+    def others(self) -> float | None:
+        """The number of cores that others have used on average since the last call; None if that was just now."""
         (at, busy, own), now = self._before, self._now()
         if (seconds := now[0] - at) < SHORTEST:  # the system counts in hundredths of a second
-            return 0.0
+            return None
         self._before = now
         return max((now[1] - busy) - (now[2] - own), 0.0) / seconds
 
     def _now(self) -> tuple[float, float, float]:
-        times = psutil.cpu_times()
-        names = ("user", "nice", "system", "irq", "softirq", "steal")
-        return time.monotonic(), sum(getattr(times, name, 0.0) for name in names), time.process_time()
+        try:
+            times = psutil.cpu_times(percpu=True) if self._cpus else [psutil.cpu_times()]
+        except (OSError, RuntimeError):  # a system that hides them: others use nothing
+            return time.monotonic(), 0.0, 0.0
+        known = [times[at] for at in self._cpus if at < len(times)] if self._cpus else times
+        busy = sum(getattr(each, name, 0.0) for each in known for name in _BUSY)
+        return time.monotonic(), busy, time.process_time()
 
 
 class ThreadControl:
@@ -75,13 +87,15 @@ class ThreadControl:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._contexts = contexts
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._use = use or CpuUse()
+        every = os.cpu_count() or 1
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(every)
+        self._cores = len(allowed)
+        self._use = use or CpuUse(allowed if len(allowed) < every else ())
         self._clock = clock
         self._others = 0.0  # cores that other programs use
         self._waiting = 0.0  # their runnable threads, until their use is measured
         self._next, self._calm = 0.0, 0
-        self._limit = self._cores
+        self._limit = UNLIMITED
 
     def most(self, rows: int) -> int:
         """The largest number of threads for a step of this many rows."""
@@ -92,15 +106,18 @@ class ThreadControl:
     def begin(self, beside: int = 1) -> None:
         """Call when work begins after a rest. `beside`: threads that run now but not for long, as the sender's."""
         self._calm, self._next = 0, self._clock() + INTERVAL
-        self._others, self._waiting = self._use.others(), float(self._use.runnable() - 1 - beside)
-        if self.most(1) < self._cores:  # that may be over, so one calm moment is enough
+        if (others := self._use.others()) is not None:
+            self._others = others
+        self._waiting = float(self._use.runnable() - 1 - beside)
+        if self.most(1) < UNLIMITED:  # that may be over, so one calm moment is enough
             self._calm, self._next = CALM - 1, self._clock() + SHORTEST
 
     def adapt(self, rows: int) -> None:
         """Call before each step, with its number of rows."""
         if self._clock() >= self._next:
             self._next = self._clock() + INTERVAL
-            self._note(self._use.others())
+            if (others := self._use.others()) is not None:
+                self._note(others)
         if (most := self.most(rows)) != self._limit:
             self._limit = most
             for context in self._contexts:
@@ -122,4 +139,4 @@ class ThreadControl:
 
     def _left(self, taken: int) -> int:
         """The cores that are left: at least one."""
-        return max(self._cores - max(taken, 0), 1)
+        return max(self._cores - taken, 1) if taken > 0 else UNLIMITED

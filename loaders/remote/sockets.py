@@ -141,7 +141,8 @@ def _connect(made: socket.socket, address: Any, timeout: float | None, call: Cal
             if time.monotonic() >= end:
                 raise TimeoutError("timed out")
     if code := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise OSError(code, os.strerror(code))
+        of_windows: dict[int, str] = getattr(socket, "errorTab", {})  # os.strerror does not know these
+        raise OSError(code, of_windows.get(code) or os.strerror(code))
     made.getpeername()  # raises if it was shut while it connected
 
 

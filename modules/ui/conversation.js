@@ -9,27 +9,39 @@ Object.assign(Page, {
     chat: document.querySelector('#chat-title [data-menu]')?.dataset.menu ?? '',
     fresh: !document.querySelector('#chat-title h1')?.dataset.drafts,
   }),
-  keepDraft(text, instead) { // `instead`: the draft whose text this was
+  keepDraft(text, instead) { // false if there is no room for it; `instead`: the draft whose text this was
     const here = Page.shownChat();
     const kept = Page.drafts().filter((each) => ![here.chat, instead?.chat].includes(each.chat));
     if (text.trim()) kept.push({ ...here, text });
-    Storages.keep('sessionStorage', 'drafts', JSON.stringify(kept.slice(-40)));
+    return Storages.keep('sessionStorage', 'drafts', JSON.stringify(kept.slice(-40)));
+  },
+  draftHere() {
+    const [here, kept] = [Page.shownChat(), Page.drafts()];
+    return kept.find((each) => each.chat === here.chat) ?? (here.fresh ? kept.findLast((each) => each.fresh) : undefined);
+  },
+  emptyBox() { // its text is kept
+    const opening = new Set(Page.opening);
+    Page.opening.add('emptying');
+    Page.put('');
+    Page.opening = opening;
   },
   leaveDraft() { // another chat is being opened
     const box = Page.box();
-    if (!box) return;
-    Page.keepDraft(box.value);
-    if (box.value) Page.put('');
+    if (box?.value && Page.keepDraft(box.value)) Page.emptyBox();
   },
-  restoreDraft() { // also what was sent but never arrived: what arrived is no longer in 'sent', see answers.js
-    const sent = sessionStorage.getItem('sent');
+  restoreDraft() { // with what was typed while the chat was being opened
+    const [draft, typed] = [Page.draftHere(), Page.box()?.value ?? ''];
+    const text = [draft?.text, typed].filter((each, at) => each?.trim() && !(at && each === draft?.text)).join('\n');
+    if (!text) return;
+    if (text !== typed) Page.put(text);
+    Page.keepDraft(text, draft);
+  },
+  restoreSent() { // what was sent but never arrived: what arrived is no longer in 'sent', see answers.js
+    const [sent, chat] = ['sent', 'sent-to'].map((key) => sessionStorage.getItem(key));
+    const here = Page.shownChat();
+    if (!sent || !(here.fresh || here.chat === chat)) return;
     sessionStorage.removeItem('sent');
-    if (!Page.blank()) return Page.keepDraft(Page.box().value); // typed while the chat was being opened
-    const [here, kept] = [Page.shownChat(), Page.drafts()];
-    const draft = kept.find((each) => each.chat === here.chat) ?? (here.fresh ? kept.findLast((each) => each.fresh) : null);
-    if (!draft && !sent) return null;
-    Page.put(draft?.text ?? sent);
-    return Page.keepDraft(draft?.text ?? sent, draft);
+    if (Page.blank() && !Page.draftHere()) Page.put(sent);
   },
   tellLost() { // instead of gradio's own sentence; the page is reloaded as soon as the program answers
     const toast = [...document.querySelectorAll('.toast-body')].find((each) => each.textContent.includes('Attempting reconnection'));

@@ -61,6 +61,7 @@ const Page = {
     const box = document.querySelector('#message textarea');
     if (!box) return;
     Storages.keep('sessionStorage', 'sent', box.value);
+    Storages.keep('sessionStorage', 'sent-to', Page.shownChat().chat);
     Page.put('');
   },
   put(text) {
@@ -73,23 +74,34 @@ const Page = {
   opening: new Set(), // the buttons in use: the same button pressed twice opens one chat
   held: false,
   giveUp: 0,
+  late: new Set(), // those that were given up: they may still open a chat
   opens(what) {
-    if (!Page.opening.size) Page.leaveDraft();
-    Page.opening.add(what);
+    const first = !Page.opening.size;
+    Page.opening.add(what); // from now on, what is typed is not for the chat that is shown
+    if (first) Page.leaveDraft();
     clearTimeout(Page.giveUp); // if the server does not respond, the text stays and can be sent again
-    Page.giveUp = setTimeout(() => { Page.opening.clear(); Page.held = false; Page.restoreDraft(); }, 20000);
+    Page.giveUp = setTimeout(() => {
+      Page.late = new Set(Page.opening);
+      Page.opening.clear();
+      Page.held = false;
+      Page.restoreDraft();
+    }, 20000);
   },
   opened(what) {
     Page.opening.delete(what);
     if (Page.opening.size) return;
-    Page.restoreDraft();
     clearTimeout(Page.giveUp);
+    if (Page.late.delete(what)) Page.emptyBox(); // what stands there was kept for the chat before
     const held = Page.held;
     Page.held = false;
-    if (held) Page.sendHeld(40);
+    if (held) return Page.sendHeld(40);
+    if (what === 'load') Page.restoreSent();
+    Page.restoreDraft();
   },
   sendHeld(tries) { // the button may take a moment to reappear
-    if (Page.blank() || Page.press('send') || !tries) return;
+    const draft = Page.draftHere();
+    if (Page.blank() || !tries) return Page.restoreDraft();
+    if (Page.press('send')) return draft && setTimeout(() => { if (Page.blank()) Page.put(draft.text); }, 500);
     setTimeout(() => Page.sendHeld(tries - 1), 50);
   },
   hold() {

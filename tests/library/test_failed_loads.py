@@ -83,6 +83,8 @@ def safetensors(shapes: Mapping[str, list[int]], missing: int = 0) -> bytes:
 
 GOOD = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 4}
 SHAPES = {"model.embed_tokens.weight": [4, 8], **{f"model.layers.{n}.mlp.weight": [8, 8] for n in range(2)}}
+INDEX = "model.safetensors.index.json"
+SHARD = {"model.safetensors": None, "model-1.safetensors": safetensors(SHAPES)}
 
 
 @pytest.mark.parametrize(
@@ -97,21 +99,29 @@ SHAPES = {"model.embed_tokens.weight": [4, 8], **{f"model.layers.{n}.mlp.weight"
         ({}, {"model.safetensors": safetensors(SHAPES, missing=1)}, "model.safetensors is incomplete"),
         ({}, {"model.safetensors": b"x"}, "damaged or incomplete"),
         ({}, {"model.safetensors": struct.pack("<Q", 2) + b"[]"}, "its header cannot be read"),
-        ({}, {"model.safetensors.index.json": b'{"weight_map": {"a": "b.safetensors"}}'}, "b.safetensors is missing"),
-        ({}, {"model.safetensors.index.json": b'{"weight_map": 5}'}, "index.json is damaged"),
+        ({}, {**SHARD, INDEX: b'{"weight_map": {"a": "b.safetensors"}}'}, "b.safetensors is missing"),
+        ({}, {**SHARD, INDEX: b'{"weight_map": 5}'}, "index.json is damaged"),
+        ({}, {INDEX: b'{"weight_map": {"a": "b.safetensors"}}'}, ""),  # left there: the whole file goes before it
     ],
 )
 def test_a_folder_that_contradicts_itself_is_refused(
-    tmp_path: Path, config: dict[str, Any], files: dict[str, bytes], words: str
+    tmp_path: Path, config: dict[str, Any], files: dict[str, bytes | None], words: str
 ) -> None:
     for name, data in {"model.safetensors": safetensors(SHAPES), **files}.items():
-        (tmp_path / name).write_bytes(data)
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
     folder = ModelFolder(tmp_path, {**GOOD, **config}, 0)
     if not words:
         refuse_contradictions(folder)
         return
     with pytest.raises(ModelFileError, match=words):
         refuse_contradictions(folder)
+
+
+def test_the_index_of_the_original_does_not_count_for_exl2(tmp_path: Path) -> None:
+    (tmp_path / "output.safetensors").write_bytes(safetensors(SHAPES))
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    refuse_contradictions(ModelFolder(tmp_path, GOOD, 0), indexed=False)
 
 
 @pytest.fixture

@@ -108,5 +108,7 @@ def test_the_filter_finds_folded_knobs(page: Web) -> None:
     page.page.locator("#knob-filter :is(input, textarea)").fill("tail-free")
     expect(page.page.locator("#knob-tfs")).to_be_visible()
     expect(page.page.locator("#knob-temperature")).to_be_hidden()
+    page.page.locator("#knob-filter :is(input, textarea)").fill("no such knob")
+    expect(page.page.locator("#cards")).to_contain_text("No parameter matches")
     page.page.locator("#knob-filter :is(input, textarea)").fill("")
     expect(page.page.locator("#knob-temperature")).to_be_visible()

@@ -169,7 +169,8 @@ def test_what_is_wide_scrolls_by_itself(narrow: Web) -> None:
     page = narrow.page
     new_chat_of_the_drawer(narrow)
     sums = " + ".join(f"x_{{{number}}}" for number in range(60))
-    text = f"`{'unbroken' * 40}`\n\n$$ {sums} $$\n\n| heading | another one |\n| --- | --- |\n| a | b |"
+    text = f"`{'unbroken' * 40}`\n\n$$ {sums} $$\n\n| heading | another one |\n| --- | ---: |\n| a | b |"
+    text += "\n\n![a tree](https://example.com/tree.png)"
     page.keyboard.press("Control+s")
     page.locator("#message textarea").fill(text)
     page.locator("#dummy-message").click()
@@ -181,6 +182,8 @@ def test_what_is_wide_scrolls_by_itself(narrow: Web) -> None:
         found = page.locator(f"#tail .prose {part}").first.bounding_box()
         assert found
         assert found["x"] + found["width"] <= room["x"] + room["width"] + 1, part
+    expect(page.locator("#tail .prose td").last).to_have_css("text-align", "right")
+    expect(page.locator("#tail .prose")).to_contain_text("example.com, not loaded")
 
 
 def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
@@ -188,10 +191,13 @@ def test_a_restored_chat_is_in_the_list_at_once(web: Web) -> None:
     web.new_chat()
     web.ask(OTHER)
     count = page.locator("#chat-list [data-pick]").count()
+    page.locator("#tail .user-row .prose").last.click()
+    expect(page.locator("#message-bar")).to_be_visible()
     web.menu()
     page.locator("#chat-delete").click()
     page.locator("#chat-delete-now").click()
     expect(page.locator("#chat-list [data-pick]")).to_have_count(count - 1)
+    expect(page.locator("#message-bar")).to_be_hidden()
     page.locator("#chat-files button").first.click()
     page.locator("#chat-trash [data-pick]").first.click()
     expect(page.locator("#chat-list [data-pick]")).to_have_count(count)
@@ -348,6 +354,13 @@ def test_what_is_typed_stays_with_its_chat(web: Web) -> None:
     expect(page.locator("#tail .user-row")).to_contain_text(OTHER)
     web.opened()
     expect(typed).to_have_value("")
+    typed.fill("Once more")
+    web.new_chat()
+    page.evaluate("Page.opens('pick')")  # a chat that is slow to open: what is typed meanwhile is for that one
+    typed.fill("While it opens")
+    page.locator(f'#chat-list [data-pick="{first}"]').click()
+    expect(typed).to_have_value("Once more\nWhile it opens")
+    typed.fill("")
 
 
 def test_a_browser_that_stores_nothing_can_be_used(web: Web) -> None:

@@ -72,5 +72,10 @@ class PerplexityTexts:
             rows = datasets.load_dataset(named.path, named.config, split=named.split, revision=named.revision)
             return named.between.join(str(row[named.column]) for row in rows)
         except Exception as error:  # whatever the package raises: network, hub, a missing package
-            why = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            raise FetchFailed(f"The dataset {name}", why, todo) from None
+            raise FetchFailed(f"The dataset {name}", _reason(error), todo) from None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ConnectionError):
+        return "the model hub cannot be reached"
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

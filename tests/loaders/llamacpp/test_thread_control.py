@@ -8,12 +8,13 @@ import sys
 import time
 from collections import namedtuple
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from loaders.base import Model, Request
 from loaders.llamacpp import native, thread_control
-from loaders.llamacpp.thread_control import CALM, INTERVAL, MANY, SHORTEST, CpuUse, ThreadControl
+from loaders.llamacpp.thread_control import CALM, INTERVAL, MANY, SHORTEST, UNLIMITED, CpuUse, ThreadControl
 
 CORES = 4
 
@@ -25,14 +26,14 @@ class Machine(CpuUse):
         self.time, self.busy, self.wanting = 0.0, 0.0, 1
         self.threads = CORES
 
-    def others(self) -> float:
+    def others(self) -> float | None:
         return self.busy
 
     def runnable(self) -> int:
         return self.wanting
 
     def limit_threads(self, most: int) -> None:
-        self.threads = most
+        self.threads = CORES if most == UNLIMITED else most
 
 
 @pytest.fixture
@@ -94,6 +95,25 @@ def test_what_happened_meanwhile_counts_at_the_beginning(machine: Machine) -> No
     assert step(machine, threads, seconds=0) == 2
 
 
+def test_what_was_measured_just_now_still_counts(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = control(machine)
+    machine.busy = 2.0
+    assert step(machine, threads) == 2
+    monkeypatch.setattr(machine, "others", lambda: None)
+    threads.begin()
+    assert step(machine, threads, seconds=0) == 2
+
+
+def test_a_user_may_want_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(machine, "limit_threads", limits.append)
+    threads = control(machine)
+    for busy in (2.0, 0.0, 0.0, 0.0):
+        machine.busy = busy
+        step(machine, threads)
+    assert limits == [2, UNLIMITED]
+
+
 @pytest.mark.parametrize("over", [True, False])
 def test_what_was_used_during_a_rest_is_over_after_one_calm_moment(machine: Machine, over: bool) -> None:
     threads = control(machine)
@@ -108,18 +128,27 @@ def test_what_was_used_during_a_rest_is_over_after_one_calm_moment(machine: Mach
 
 def test_the_use_of_others_is_that_of_all_without_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     linux = namedtuple("linux", "user nice system idle iowait irq softirq steal guest")
+    gone = linux(9.0, 9.0, 9.0, 0, 0, 0, 0, 0, 0)  # a processor that this program may not use
     times, clock, own = [linux(1.0, 0, 0.5, 10, 0.07, 0, 0, 0, 0)], [10.0], [5.0]
     monkeypatch.setattr(thread_control.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(thread_control.time, "process_time", lambda: own[0])
-    monkeypatch.setattr(thread_control.psutil, "cpu_times", lambda: times[0])
+    monkeypatch.setattr(
+        thread_control.psutil, "cpu_times", lambda percpu=False: [times[0], gone] if percpu else times[0]
+    )
     (tmp_path / "loadavg").write_text("0.00 0.01 0.05 3/345 999\n")
-    use = CpuUse(tmp_path / "loadavg")
-    assert use.runnable() == 3
+    use = CpuUse((), tmp_path / "loadavg")
+    some = CpuUse({0, 7}, tmp_path / "loadavg")  # the system has forgotten 7
+    assert (use.runnable(), some.runnable()) == (3, 0)
     clock[0] += 0.05
-    assert use.others() == 0  # too short to be measured
+    assert use.others() is None  # too short to be measured
     clock[0], own[0] = 12.0, 6.0
     times[0] = linux(2.5, 1.0, 0.8, 12, 0.09, 0.1, 0.1, 0.5, 0)  # 3.5 s more, of which 1 s is ours
-    assert use.others() == pytest.approx(1.25)
+    assert use.others() == some.others() == pytest.approx(1.25)
+    assert use.others() is None
+    hidden = PermissionError("/proc/stat")
+    monkeypatch.setattr(thread_control.psutil, "cpu_times", Mock(side_effect=hidden))
+    use = CpuUse()
+    clock[0] += 1
     assert use.others() == 0
 
 
@@ -127,7 +156,7 @@ def test_the_use_of_others_is_that_of_all_without_our_own(tmp_path: Path, monkey
 def test_a_system_without_that_list_has_no_runnable_threads(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "loadavg").write_text(content)
-    assert CpuUse(tmp_path / "loadavg").runnable() == 0
+    assert CpuUse((), tmp_path / "loadavg").runnable() == 0
 
 
 def test_a_model_beside_a_busy_program_computes_with_fewer_threads(

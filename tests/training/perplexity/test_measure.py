@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,6 +124,13 @@ def test_texts_come_from_the_folder_and_what_cannot_be_had_names_it(
         texts.load("../mine")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(FetchFailed, match=r"wikitext could not be downloaded.*wikitext\.txt"):
+        texts.load("wikitext")
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach 'x' on the Hub (LocalEntryNotFoundError)")
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=unreachable))
+    with pytest.raises(FetchFailed, match=r"downloaded: the model hub cannot be reached\. Save"):
         texts.load("wikitext")
 
 
