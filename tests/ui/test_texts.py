@@ -37,6 +37,7 @@ ERRORS = (
     errors.ModelFileError("a.gguf", "it is cut off."),
     errors.NotEnoughMemory("a.gguf", 12_345_000_000, 2_000_000_000, "Close something."),
     errors.LoadCancelled(),
+    errors.LoadCancelled("zoo.gguf"),
     errors.ModelBusy("loaded"),
     errors.ModelBusy("unloaded"),
     errors.ModelClosed(),

@@ -35,6 +35,9 @@ UPDATES_PER_SECOND = 20
 #: Seconds between two updates of a text that the model writes for another page.
 WATCHING = 0.2
 
+#: How often a text that is being typed is counted until the counts are those of its latest revision.
+_COUNTINGS = 5
+
 _HALF = re.compile("[\ud800-\udfff]")
 #: The first input is the browser's time: only the latest event counts.
 STAMP = "(stamp, ...rest) => [Page.now(), ...rest]"
@@ -180,7 +183,14 @@ class TextEditor:
         return shown
 
     def _count(self, state: EditorState, *values: Any) -> str:
-        return self.counts_html(self.app.drafts.open(state.id).text, _params(values)) if state.id else ""
+        """The counts of the text when they are shown: what is typed while they are computed has its own, sooner."""
+        line = ""
+        for _ in range(_COUNTINGS if state.id else 0):
+            draft = self.app.drafts.open(state.id)
+            line = self.counts_html(draft.text, _params(values))
+            if self.app.drafts.open(state.id).revision == draft.revision:
+                break
+        return line
 
     def _turn_ends(self, number: float, state: EditorState, field: str) -> Updates:
         draft, state = self.store_text(number, state, field)

@@ -73,7 +73,7 @@ class DownloadPanel:
         """Create the sheet, here. It is open while something stands in it: style.css."""
         with gr.Column(elem_id="hub-sheet"):
             with gr.Row(elem_classes="head"):
-                gr.HTML(f"<h2>{tr('download.sheet')}</h2>")
+                gr.HTML(f"<h1>{tr('download.sheet')}</h1>")
                 self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
                 self._close = gr.Button(tr("button.close"), size="sm", elem_id="hub-close")
             self._found = gr.HTML("", elem_id="download-found")
