@@ -52,7 +52,7 @@ OLD_NAMES = {
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    tops = (ROOT / top for top in ("loaders", "modules", "installer"))
+    tops = (ROOT / top for top in ("errors", "loaders", "modules", "installer"))
     files = [*ROOT.glob("*.py"), *(path for top in tops for path in top.rglob("*.py"))]
     return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_bytes()) for path in files}
 

@@ -157,7 +157,7 @@ def test_the_hub_is_searched_and_a_question_can_be_stopped(web: Web) -> None:
         for width in (360, 1280):  # readable also on a phone: nothing is cut
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate(
-                "[...document.querySelectorAll('#hub-sheet :is(th, td, p)')].filter(each => each.offsetParent)"
+                "[...document.querySelectorAll('#hub-view :is(th, td, p)')].filter(each => each.offsetParent)"
                 ".every(each => each.getBoundingClientRect().right <= innerWidth)"
             )
         expect(page.locator("#download-files")).to_contain_text("tiny.Q4_K_M")

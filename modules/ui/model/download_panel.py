@@ -1,6 +1,6 @@
 """The Model tab's downloads: name a repository, see its files and which fit, fetch them, watch, pause, cancel.
 
-What the hub answers stands in a sheet over the tab's right side (hub_sheet.py). The services do the work, so that a
+What the hub answers stands in a sheet over the tab's right side (hub_view.py). The services do the work, so that a
 reload of the page changes nothing. The list of downloads is updated while something changes.
 """
 
@@ -16,7 +16,7 @@ from errors import UserError
 from modules.app import App
 from modules.library.downloads import DownloadProgress
 from modules.library.hub_address import FileChoice, HubAddress, list_model_folders, parse_address, select_files
-from modules.ui.model.hub_sheet import files_html, format_size, found_html, suggestions_html
+from modules.ui.model.hub_view import files_html, format_size, found_html, suggestions_html
 from modules.ui.parts.aside import Waiting, await_answer, run_aside
 from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_info, then
@@ -69,11 +69,11 @@ class DownloadPanel:
         self._waiting = gr.State(Waiting())
         self.finished = gr.State(0)
 
-    def sheet(self) -> None:
+    def hub_view(self) -> None:
         """Create the sheet, here. It is open while something stands in it: style.css."""
-        with gr.Column(elem_id="hub-sheet"):
+        with gr.Column(elem_id="hub-view"):
             with gr.Row(elem_classes="head"):
-                gr.HTML(f"<h1>{tr('download.sheet')}</h1>")
+                gr.HTML(f"<h1>{tr('download.hub')}</h1>")
                 self._stop = gr.Button(tr("button.stop"), size="sm", elem_id="download-stop", visible=False)
                 self._close = gr.Button(tr("button.close"), size="sm", elem_id="hub-close")
             self._found = gr.HTML("", elem_id="download-found")

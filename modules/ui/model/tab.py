@@ -59,7 +59,7 @@ class ModelTab:
                 self.remote = RemotePanel(app)
                 gr.HTML(tr("model.where", folder=escape(app.paths.models)), elem_id="where")
             with gr.Column(elem_id="load"):
-                self.downloads.sheet()
+                self.downloads.hub_view()
                 self._load_side()
 
     def _load_side(self) -> None:

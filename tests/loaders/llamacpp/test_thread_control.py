@@ -12,8 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from loaders.base import Model, Request
-from loaders.llamacpp import native, thread_control
+from loaders.llamacpp import thread_control
 from loaders.llamacpp.thread_control import CALM, INTERVAL, MANY, SHORTEST, UNLIMITED, CpuUse, ThreadControl
 
 CORES = 4
@@ -159,26 +158,18 @@ def test_a_system_without_that_list_has_no_runnable_threads(tmp_path: Path, cont
     assert CpuUse((), tmp_path / "loadavg").runnable() == 0
 
 
-def test_a_model_beside_a_busy_program_computes_with_fewer_threads(
-    demo_model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real thing: programs that use all cores."""
+def test_beside_programs_that_use_all_cores_one_thread_computes() -> None:
+    """The real thing, with real programs and the system's own figures."""
     seen: list[int] = []
-    limit = native.LlamaContext.limit_threads
-
-    def noted(self: native.LlamaContext, most: int) -> None:
-        seen.append(most)
-        limit(self, most)
-
-    monkeypatch.setattr(native.LlamaContext, "limit_threads", noted)
+    context = Mock(limit_threads=seen.append)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1:
-        pytest.skip("one core is always kept")
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
     try:
-        end = time.monotonic() + 60
+        threads, end = ThreadControl([context]), time.monotonic() + 60
+        threads.begin()
         while 1 not in seen and time.monotonic() < end:
-            demo_model.next_logits(Request(list(range(1, 40))))
+            threads.adapt(1)
+            time.sleep(0.05)
         assert 1 in seen
     finally:
         for each in busy:

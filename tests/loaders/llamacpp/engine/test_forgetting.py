@@ -216,7 +216,7 @@ def test_to_forget_who_read_ahead_keeps_the_chat() -> None:
 def test_the_draft_model_forgets_too() -> None:
     context = FakeContext(10_000)
     model = DraftModel.__new__(DraftModel)  # without a batch: nothing is decoded
-    model._context, model._failed = context, False  # type: ignore[assignment]
+    model.context, model._failed = context, False  # type: ignore[assignment]
     model._slots = [SequenceSlot(number) for number in range(3)]
     taken = []
     for seed, label in ((1, A), (2, B), (3, A)):
