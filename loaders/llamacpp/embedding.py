@@ -71,7 +71,7 @@ class Embedder:
     def _all(
         self, texts: Sequence[Sequence[int]], size: int, cancel: threading.Event | None
     ) -> npt.NDArray[np.float32]:
-        self._threads.begin(0)
+        self._threads.begin()
         return np.stack([self._one(ids, size, cancel) for ids in texts])
 
     def _one(self, ids: Sequence[int], size: int, cancel: threading.Event | None) -> npt.NDArray[np.float32]:

@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -42,22 +41,12 @@ class Threaded(Protocol):
 
 
 class CpuUse:
-    """The use of these processors by other programs. `load`: Linux's list of averages, with the runnable threads."""
+    """The use of these processors by other programs."""
 
-    def __init__(self, cpus: Collection[int] = (), load: Path = Path("/proc/loadavg")) -> None:
+    def __init__(self, cpus: Collection[int] = ()) -> None:
         """`cpus`: their numbers, if this program may not use all of them."""
         self._cpus = cpus
-        self._load = load
         self._before = self._now()
-
-    def runnable(self) -> int:
-        """The number of threads of all programs that are running or want to, at this moment; 0 if unknown."""
-        if self._cpus:  # it is that of the whole machine
-            return 0
-        try:
-            return int(self._load.read_text().split()[3].partition("/")[0])
-        except (OSError, ValueError, IndexError):
-            return 0
 
     def others(self) -> float | None:
         """The number of cores that others have used on average since the last call; None if that was just now."""
@@ -93,7 +82,6 @@ class ThreadControl:
         self._use = use or CpuUse(allowed if len(allowed) < every else ())
         self._clock = clock
         self._others = 0.0  # cores that other programs use
-        self._waiting = 0.0  # their runnable threads, until their use is measured
         self._next, self._calm = 0.0, 0
         self._limit = UNLIMITED
 
@@ -101,14 +89,13 @@ class ThreadControl:
         """The largest number of threads for a step of this many rows."""
         if rows >= MANY:
             return self._left(math.floor(self._others + 1 - ALL))
-        return self._small(max(self._others, self._waiting))
+        return self._small(self._others)
 
-    def begin(self, beside: int = 1) -> None:
-        """Call when work begins after a rest. `beside`: threads that run now but not for long, as the sender's."""
+    def begin(self) -> None:
+        """Call when work begins after a rest: what others used during the rest counts."""
         self._calm, self._next = 0, self._clock() + INTERVAL
         if (others := self._use.others()) is not None:
             self._others = others
-        self._waiting = float(self._use.runnable() - 1 - beside)
         if self.most(1) < UNLIMITED:  # that may be over, so one calm moment is enough
             self._calm, self._next = CALM - 1, self._clock() + SHORTEST
 
@@ -132,7 +119,7 @@ class ThreadControl:
     def _note(self, others: float) -> None:
         self._calm = self._calm + 1 if self._small(others) > self.most(1) else 0
         if not self._calm or self._calm >= CALM:
-            self._others, self._waiting, self._calm = others, 0.0, 0
+            self._others, self._calm = others, 0
 
     def _small(self, others: float) -> int:
         return self._left(math.ceil(others - SPARE))

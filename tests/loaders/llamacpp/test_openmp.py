@@ -87,7 +87,6 @@ def test_an_idle_engine_has_no_pool(demo_model_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(openmp, "end_pool", noted)
     monkeypatch.setattr(CpuUse, "others", lambda _: 0.0)  # whatever else this machine computes
-    monkeypatch.setattr(CpuUse, "runnable", lambda _: 1)
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"n_ctx": 512, "threads": 3})
     with loader.load(demo_model_path, options, lambda *_: True) as model:

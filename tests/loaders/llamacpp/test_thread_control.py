@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -19,17 +18,14 @@ CORES = 4
 
 
 class Machine(CpuUse):
-    """What other programs use, in cores, and how many threads want to run; a context's number of threads."""
+    """What other programs use, in cores; a context's number of threads."""
 
     def __init__(self) -> None:
-        self.time, self.busy, self.wanting = 0.0, 0.0, 1
+        self.time, self.busy = 0.0, 0.0
         self.threads = CORES
 
     def others(self) -> float | None:
         return self.busy
-
-    def runnable(self) -> int:
-        return self.wanting
 
     def limit_threads(self, most: int) -> None:
         self.threads = CORES if most == UNLIMITED else most
@@ -82,14 +78,7 @@ def test_less_takes_effect_at_once_and_more_after_some_time(machine: Machine) ->
 
 def test_what_happened_meanwhile_counts_at_the_beginning(machine: Machine) -> None:
     threads = control(machine)
-    machine.wanting = 2  # this thread, and perhaps the one that sent the request
-    threads.begin()
-    assert step(machine, threads, seconds=0) == 4
-    machine.wanting = 3
-    threads.begin()
-    assert step(machine, threads, seconds=0) == 3
-    assert step(machine, threads, MANY, seconds=0) == 4  # a moment says too little for a step that takes long
-    machine.wanting, machine.busy = 1, 2.0
+    machine.busy = 2.0
     threads.begin()
     assert step(machine, threads, seconds=0) == 2
 
@@ -125,7 +114,7 @@ def test_what_was_used_during_a_rest_is_over_after_one_calm_moment(machine: Mach
     assert [step(machine, threads) for _ in range(CALM)] == [4 if over else 1] * (CALM - 1) + [4]
 
 
-def test_the_use_of_others_is_that_of_all_without_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_use_of_others_is_that_of_all_without_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     linux = namedtuple("linux", "user nice system idle iowait irq softirq steal guest")
     gone = linux(9.0, 9.0, 9.0, 0, 0, 0, 0, 0, 0)  # a processor that this program may not use
     times, clock, own = [linux(1.0, 0, 0.5, 10, 0.07, 0, 0, 0, 0)], [10.0], [5.0]
@@ -134,10 +123,7 @@ def test_the_use_of_others_is_that_of_all_without_our_own(tmp_path: Path, monkey
     monkeypatch.setattr(
         thread_control.psutil, "cpu_times", lambda percpu=False: [times[0], gone] if percpu else times[0]
     )
-    (tmp_path / "loadavg").write_text("0.00 0.01 0.05 3/345 999\n")
-    use = CpuUse((), tmp_path / "loadavg")
-    some = CpuUse({0, 7}, tmp_path / "loadavg")  # the system has forgotten 7
-    assert (use.runnable(), some.runnable()) == (3, 0)
+    use, some = CpuUse(), CpuUse({0, 7})  # the system has forgotten 7
     clock[0] += 0.05
     assert use.others() is None  # too short to be measured
     clock[0], own[0] = 12.0, 6.0
@@ -149,13 +135,6 @@ def test_the_use_of_others_is_that_of_all_without_our_own(tmp_path: Path, monkey
     use = CpuUse()
     clock[0] += 1
     assert use.others() == 0
-
-
-@pytest.mark.parametrize("content", [None, "", "cpu 1 2\n", "0.1 0.2 0.3 a/b 9\n"])
-def test_a_system_without_that_list_has_no_runnable_threads(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "loadavg").write_text(content)
-    assert CpuUse((), tmp_path / "loadavg").runnable() == 0
 
 
 def test_beside_programs_that_use_all_cores_one_thread_computes() -> None:
