@@ -130,3 +130,10 @@ def test_health(status: int | None, code: int) -> None:
         server.shutdown()
         server.server_close()
     assert ran.returncode == code
+
+
+def test_the_start_needs_no_package_that_the_images_python_lacks() -> None:
+    """Debian's python3 without python3-venv."""
+    hide = "import sys; sys.modules.update(ensurepip=None, venv=None, pip=None); import one_click"
+    ran = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ensurepip
 import shutil
 import subprocess
 import sys
@@ -59,6 +58,8 @@ def bundled_pip() -> Path | None:
 
     Unpacking it is enough and immediate; installing it as venv does takes seconds.
     """
+    import ensurepip  # here: a container's Python, which only starts what is installed, comes without it
+
     bundled = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).with_name("_bundled")
     return next(iter(sorted(Path(bundled).glob("pip-*-py3-none-any.whl"), reverse=True)), None)
 
