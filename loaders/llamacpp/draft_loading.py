@@ -72,8 +72,7 @@ def find_draft(path: Path, options: LlamaCppOptions) -> Path | None:
 
 def check(draft: Path, options: LlamaCppOptions, limits: EngineLimits, progress: Progress) -> None:
     """Refuse a draft model as `load_with_draft` does, without loading it. Raises: as check_gguf."""
-    if why := architecture.explain_embedding_only(read_header(draft)):
-        raise InvalidInput(f"{draft.stem} cannot be a draft model: it {why}")
+    _require_text(draft)
     check_gguf(draft, _draft_options(options), _draft_limits(limits), _copies(options, limits), progress)
 
 
@@ -81,8 +80,7 @@ def load_with_draft(
     path: Path, options: LlamaCppOptions, limits: EngineLimits, draft: Path, progress: Progress, build: Build
 ) -> Model:
     """Load a GGUF with a draft model. Raises: as load_gguf; InvalidInput if the two do not fit together."""
-    if why := architecture.explain_embedding_only(read_header(draft)):
-        raise InvalidInput(f"{draft.stem} cannot be a draft model: it {why}")
+    _require_text(draft)
     own, own_limits = _draft_options(options), _draft_limits(limits)
     found = load_gguf(
         draft,
@@ -109,6 +107,12 @@ def load_with_draft(
     except BaseException:
         found.close()
         raise
+
+
+def _require_text(draft: Path) -> None:
+    """Raises: InvalidInput, if it is for embeddings alone."""
+    if why := architecture.explain_embedding_only(read_header(draft)):
+        raise InvalidInput(f"{draft.stem} cannot be a draft model: it {why}")
 
 
 def _build(

@@ -58,11 +58,14 @@ class CpuUse:
 
     def _now(self) -> tuple[float, float, float]:
         try:
-            times = psutil.cpu_times(percpu=True) if self._cpus else [psutil.cpu_times()]
+            if self._cpus:
+                every = psutil.cpu_times(percpu=True)
+                times = [every[at] for at in self._cpus if at < len(every)]
+            else:
+                times = [psutil.cpu_times()]
         except (OSError, RuntimeError):  # a system that hides them: others use nothing
             return time.monotonic(), 0.0, 0.0
-        known = [times[at] for at in self._cpus if at < len(times)] if self._cpus else times
-        busy = sum(getattr(each, name, 0.0) for each in known for name in _BUSY)
+        busy = sum(getattr(each, name, 0.0) for each in times for name in _BUSY)
         return time.monotonic(), busy, time.process_time()
 
 

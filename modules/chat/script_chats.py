@@ -15,6 +15,7 @@ from modules.chat.background import BackgroundReply
 from modules.chat.formats.legacy_rows import read_row_messages, to_rows
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.service import ChatService
+from modules.chat.store.store import kind_and_character
 
 #: As the original keeps a chat: {"internal": [[user, bot], ...], "visible": ...}.
 History = dict[str, Any]
@@ -89,7 +90,7 @@ def _named(state: Mapping[str, Any]) -> str:
 
 def _settings(id: str, state: Mapping[str, Any], params: SamplingParams) -> ReplySettings:
     """The settings of a reply in a state; the chat's own folder decides on its character."""
-    folder, _, character = id.rpartition("/")[0].partition("/")
+    folder, character = kind_and_character(id)
     mode: Any = "instruct" if folder == "instruct" else state.get("mode")
     return ReplySettings(
         mode=mode if folder == "instruct" or mode in ("chat", "chat-instruct") else "chat",

@@ -21,14 +21,15 @@ from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.threads import choose_threads
 from loaders.llamacpp.gguf import GGUFHeader
+from loaders.llamacpp.header_check import MOST_LAYERS
 from loaders.llamacpp.options import GGUFOptions
 from loaders.llamacpp.placement import dry_run, header_sizes, memory, search, speed
 from loaders.llamacpp.placement.measurements import Measurements
 from loaders.llamacpp.placement.placement import MEMORY, MemoryByDevice, Placement, gpu_titles
 from loaders.shared_options import LARGEST_DEFAULT_CONTEXT
 
-#: The step of llama.cpp's context sizes, and its maximum number of layers (LLAMA_MAX_LAYERS).
-_STEP, _MOST_LAYERS = 256, 512
+#: The step of llama.cpp's context sizes.
+_STEP = 256
 _MOST_CELLS = 2**31 - _STEP
 _MEAN = 1  # llama_pooling_type
 #: Options that only affect GPUs.
@@ -83,7 +84,7 @@ class PlannedPlacement:
 
 def plan_load(header: GGUFHeader, options: GGUFOptions, limits: EngineLimits, copies: int) -> LoadPlan:
     """Raises: ModelFileError, InvalidInput."""
-    if not 1 <= header.n_layers <= _MOST_LAYERS:  # llama.cpp would abort the whole program
+    if not 1 <= header.n_layers <= MOST_LAYERS:  # llama.cpp would abort the whole program
         raise ModelFileError(header.path.name, "its header is damaged: the number of layers is invalid.")
     placement_request(options), options.parse_rpc()  # so that invalid options are reported first
     notes: list[str] = []
@@ -143,7 +144,7 @@ def placement_request(options: GGUFOptions) -> search.PlacementRequest:
     none = options.cpu or names == ("none",)
     return search.PlacementRequest(
         layers=0 if none else options.n_gpu_layers,
-        experts=_MOST_LAYERS if options.cpu_moe else options.n_cpu_moe,
+        experts=MOST_LAYERS if options.cpu_moe else options.n_cpu_moe,
         cards=() if none else names,
         main=options.main_gpu if alone else -1,
         split=() if alone else options.parse_tensor_split(),

@@ -60,6 +60,12 @@ def scope_of(mode: str, character: str) -> str:
     return "instruct" if mode == "instruct" else f"chat/{character}"
 
 
+def kind_and_character(id: str) -> tuple[str, str]:
+    """What a conversation's id says of its scope: "instruct" and "", or "chat" and its character."""
+    kind, _, character = id.rpartition("/")[0].partition("/")
+    return kind, character
+
+
 class ConversationStore:
     """The conversations on disk. May be used from several threads."""
 

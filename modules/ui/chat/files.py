@@ -10,9 +10,10 @@ import gradio as gr
 
 from errors import BadFile, InvalidInput
 from modules.app import App
+from modules.chat.store.store import kind_and_character
 from modules.ui.chat.actions import ChatActions
 from modules.ui.chat.view import ChatRef, chat_list_html
-from modules.ui.chat.window_state import WindowState, chat_scope
+from modules.ui.chat.window_state import WindowState
 from modules.ui.parts.events import Updates, on, show_info, show_warning, then
 from modules.ui.parts.file_download import FileDownload
 from modules.ui.parts.formatting import escape
@@ -59,7 +60,7 @@ class ChatFiles:
         on(self._no.click, lambda: gr.update(visible=False), None, [self._asking])
 
         def lines(chat: ChatRef, user: str) -> tuple[str, bytes]:
-            kind, _, character = chat_scope(chat).partition("/")
+            kind, character = kind_and_character(chat.id)
             return archive.export_chat(
                 chat.id, lines=True, user=user or "You", character=character if kind == "chat" else "Assistant"
             )
