@@ -12,6 +12,7 @@ from typing import Any
 from errors import InvalidInput
 from loaders.params import SamplingParams
 from modules.chat.background import BackgroundReply
+from modules.chat.characters import insert_names
 from modules.chat.formats.legacy_rows import read_row_messages, to_rows
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.service import ChatService
@@ -58,6 +59,14 @@ class ScriptChats:
                 for (kind, rows), said in zip(before.items(), (update.text, html.escape(update.text)), strict=True)
             }
         yield self.history(id)  # as it is stored, changed by scripts
+
+    def character(self, id: str) -> str:
+        """The character of a chat by its id; empty in the instruct mode."""
+        return kind_and_character(id)[1]
+
+    def with_names(self, text: str, user: str, character: str) -> str:
+        """A text of a character with both names in place of their placeholders."""
+        return insert_names(text, user, character)
 
     def save(self, history: Mapping[str, Any], id: str) -> None:
         """Store the texts that a script shows instead of a chat's own; these must be the chat's.

@@ -29,6 +29,8 @@ class ChatAccess(Protocol):
         self, text: str, state: Mapping[str, Any], params: SamplingParams, *, regenerate: bool, going_on: bool
     ) -> Iterator[History]: ...
     def save(self, history: Mapping[str, Any], id: str) -> None: ...
+    def character(self, id: str) -> str: ...
+    def with_names(self, text: str, user: str, character: str) -> str: ...
 
 
 def chat_functions(chats: Callable[[], ChatAccess]) -> dict[str, Callable[..., Any]]:
@@ -49,6 +51,9 @@ def chat_functions(chats: Callable[[], ChatAccess]) -> dict[str, Callable[..., A
     def save_history(history: Mapping[str, Any], unique_id: str, *_: Any) -> None:
         chats().save(history, unique_id)
 
+    def replace_character_names(text: str, name1: str, name2: str) -> str:
+        return chats().with_names(text, name1, name2)
+
     return {
         "generate_chat_prompt": generate_chat_prompt,
         "generate_chat_reply": generate_chat_reply,
@@ -59,14 +64,13 @@ def chat_functions(chats: Callable[[], ChatAccess]) -> dict[str, Callable[..., A
     }
 
 
-def ui_functions(inputs: Sequence[str]) -> dict[str, Callable[..., Any]]:
+def ui_functions(inputs: Sequence[str], chats: Callable[[], ChatAccess]) -> dict[str, Callable[..., Any]]:
     """The functions of `modules.ui`, by name. `inputs`: the names of the page's fields, filled while it is built."""
 
     def gather_interface_values(*values: Any) -> dict[str, Any]:
         state = dict(zip(inputs, values, strict=False))
         if name := state.get("unique_id"):
-            folder, _, character = str(name).rpartition("/")[0].partition("/")
-            state["name2"] = state["character_menu"] = character if folder == "chat" else ""
+            state["name2"] = state["character_menu"] = chats().character(str(name))
         return state
 
     def apply_interface_values(state: Mapping[str, Any], *_: Any, **_others: Any) -> list[Any]:
@@ -85,13 +89,6 @@ def generate_chat_prompt(_user_input: str, _state: Any = None, **_: Any) -> str:
     if prompt is None:
         raise RuntimeError("chat.generate_chat_prompt can only be called in custom_generate_chat_prompt")
     return prompt
-
-
-def replace_character_names(text: str, name1: str, name2: str) -> str:
-    """The text with both names instead of their placeholders."""
-    for placeholder, name in (("{{user}}", name1), ("{{char}}", name2), ("<USER>", name1), ("<BOT>", name2)):
-        text = text.replace(placeholder, name)
-    return text
 
 
 def redraw_html(history: Mapping[str, Any], *_: Any, **_others: Any) -> str:

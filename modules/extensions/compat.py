@@ -154,7 +154,7 @@ def build_shims(
         "modules.text_generation": LazyModule("modules.text_generation", _constants(generation)),
         "modules.utils": LazyModule("modules.utils", {"gradio": lambda: lambda *names: _components(components, names)}),
         "modules.chat": LazyModule("modules.chat", _constants(chat_functions(lambda: chats))),
-        "modules.ui": LazyModule("modules.ui", _constants(ui_functions(inputs))),
+        "modules.ui": LazyModule("modules.ui", _constants(ui_functions(inputs, lambda: chats))),
         "modules.extensions": LazyModule("modules.extensions", {"apply_extensions": _constant(apply)}),
         "modules.ui_chat": LazyModule(
             "modules.ui_chat", _constants({"inputs": REPLY_INPUTS, "reload_arr": SHOW_INPUTS})

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,15 +53,26 @@ class DownloadProgress:
         return (self.size - self.done) / self.speed if self.speed > 0 and self.phase == "fetching" else None
 
 
+@dataclass(frozen=True)
+class _Placement:
+    """Where files of a repository end up: in a folder of their own, or (`folder` is None) beside other models."""
+
+    root: Path  # of models or LoRAs
+    folder: Path | None
+    targets: Mapping[str, Path]  # by the path in the repository
+
+    def __str__(self) -> str:
+        return str(self.folder or self.root)
+
+
 @dataclass
 class _Job:
     id: str
     hub: HubClient
     address: HubAddress
     files: list[RemoteFile]
-    place: Path  # the final place: a folder, or for a single GGUF the models folder
+    place: _Placement
     staging: Path
-    inside: str = ""  # the folder of the repository that is the model: its name is omitted below `place`
     phase: Phase = "fetching"
     done: int = 0
     error: str = ""
@@ -122,15 +133,13 @@ class DownloadManager:
         files = select_files(everything, names or ([address.file] if address.file else []))
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models
-        lone = all(file.path.lower().endswith(".gguf") for file in files)
-        inside = "" if lone else _own_folder(files)
-        place = root if lone else root / "_".join([address.folder, *inside.split("/")]).rstrip("_")
+        place = _placement(root, address, files)
         with self._lock:
             for job in self._jobs.values():
                 if job.phase in ("fetching", "paused") and (job.address, job.files) == (address, files):
                     self._go_on(job)
                     return job.id
-            job = _Job(str(next(self._numbers)), hub, address, files, place, root / _STAGING / address.folder, inside)
+            job = _Job(str(next(self._numbers)), hub, address, files, place, root / _STAGING / address.folder)
             self._check_room(job)
             self._jobs[job.id] = job
             self._run(job)
@@ -154,11 +163,13 @@ class DownloadManager:
             if job.address == address and wanted <= set(job.files) and job.phase in ("fetching", "paused", "failed"):
                 return job.phase
         for root in (self._models, self._loras):
-            folder = root / address.folder
-            places = [(folder / file.path, root / _lone_name(file)) for file in choice.files]
+            targets = _placement(root, address, choice.files).targets
             if all(
-                any(path.is_file() and path.stat().st_size == file.size for path in pair)
-                for pair, file in zip(places, choice.files, strict=True)
+                any(
+                    path.is_file() and path.stat().st_size == file.size
+                    for path in (targets[file.path], root / address.folder / file.path)  # alone, or with all others
+                )
+                for file in choice.files
             ):
                 return "done"
         return ""
@@ -273,13 +284,11 @@ class DownloadManager:
         """Everything is complete: move it to its place."""
         try:
             for file in job.files:
-                name = file.path.rpartition("/")[2] if job.place in (self._models, self._loras) else file.path
-                name = name.removeprefix(f"{job.inside}/") if job.inside else name
-                target = job.place / name
+                target = job.place.targets[file.path]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (job.staging / file.path).replace(target)
-            if job.place not in (self._models, self._loras):
-                _note(job)
+            if job.place.folder:
+                _note(job, job.place.folder)
         except OSError as error:
             raise FetchFailed(
                 job.name, f"it could not be moved to {job.place} ({error.strerror})", "Try again."
@@ -299,9 +308,14 @@ class DownloadManager:
             )
 
 
-def _lone_name(file: RemoteFile) -> str:
-    """Where a file is that was downloaded without the rest of its repository: only GGUF files are."""
-    return file.path.rpartition("/")[2] if file.path.lower().endswith(".gguf") else file.path
+def _placement(root: Path, address: HubAddress, files: Sequence[RemoteFile]) -> _Placement:
+    """GGUF files lie in `root` itself; others in a folder, without the name of a folder that is the model by itself."""
+    if all(file.path.lower().endswith(".gguf") for file in files):
+        return _Placement(root, None, {file.path: root / file.path.rpartition("/")[2] for file in files})
+    inside = _own_folder(files)
+    folder = root / "_".join([address.folder, *inside.split("/")]).rstrip("_")
+    below = len(f"{inside}/") if inside else 0
+    return _Placement(root, folder, {file.path: folder / file.path[below:] for file in files})
 
 
 def _own_folder(files: Sequence[RemoteFile]) -> str:
@@ -311,7 +325,7 @@ def _own_folder(files: Sequence[RemoteFile]) -> str:
     return folder if alone and any(file.path == f"{folder}/config.json" for file in files) else ""
 
 
-def _note(job: _Job) -> None:
+def _note(job: _Job, folder: Path) -> None:
     """Write the file with the source that the original also writes."""
     lines = [
         f"url: {job.address.repo}",
@@ -320,7 +334,7 @@ def _note(job: _Job) -> None:
     ]
     sums = [f"    {file.sha256} {file.path}" for file in job.files if file.sha256]
     write_text(
-        job.place / "huggingface-metadata.txt", "\n".join([*lines, *(["sha256sum:", *sums] if sums else [])]) + "\n"
+        folder / "huggingface-metadata.txt", "\n".join([*lines, *(["sha256sum:", *sums] if sums else [])]) + "\n"
     )
 
 

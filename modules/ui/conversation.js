@@ -4,26 +4,29 @@ Object.assign(Page, {
   // --- what is typed belongs to its chat: it is in the box again on return to it, and after a reload, wanted or not ---
   box: () => document.querySelector('#message textarea'),
   // {chat, text, fresh}, the oldest first; fresh: the chat has no file yet, so any new chat gets it
-  drafts: () => Storages.list('sessionStorage', 'drafts').filter((each) => typeof each?.text === 'string'),
+  unsent: null, // as stored: the storage is this window's own, and read once
+  drafts: () => Page.unsent ??= Storages.list('sessionStorage', 'drafts').filter((each) => typeof each?.text === 'string'),
   shownChat: () => ({
     chat: document.querySelector('#chat-title [data-menu]')?.dataset.menu ?? '',
     fresh: !document.querySelector('#chat-title h1')?.dataset.drafts,
   }),
   keepDraft(text, instead) { // false if there is no room for it; `instead`: the draft whose text this was
     const here = Page.shownChat();
-    const kept = Page.drafts().filter((each) => ![here.chat, instead?.chat].includes(each.chat));
-    if (text.trim()) kept.push({ ...here, text });
-    return Storages.keep('sessionStorage', 'drafts', JSON.stringify(kept.slice(-40)));
+    const others = Page.drafts().filter((each) => ![here.chat, instead?.chat].includes(each.chat));
+    const drafts = [...others, ...(text.trim() ? [{ ...here, text }] : [])].slice(-40);
+    if (!Storages.keep('sessionStorage', 'drafts', JSON.stringify(drafts))) return false;
+    Page.unsent = drafts;
+    return true;
   },
   draftHere() {
     const [here, kept] = [Page.shownChat(), Page.drafts()];
     return kept.find((each) => each.chat === here.chat) ?? (here.fresh ? kept.findLast((each) => each.fresh) : undefined);
   },
-  emptyBox() { // its text is kept
-    const opening = new Set(Page.opening);
-    Page.opening.add('emptying');
+  emptying: false, // by the program: what stood in the box is kept
+  emptyBox() {
+    Page.emptying = true;
     Page.put('');
-    Page.opening = opening;
+    Page.emptying = false;
   },
   leaveDraft() { // another chat is being opened
     const box = Page.box();
@@ -111,7 +114,7 @@ document.addEventListener('error', Page.unloaded, true);
 document.addEventListener('pointerdown', () => { Page.wanted = null; }, true);
 document.addEventListener('input', (event) => {
   if (!event.target.closest?.('#message')) return;
-  if (!Page.opening.size) Page.keepDraft(event.target.value);
+  if (!Page.opening.size && !Page.emptying) Page.keepDraft(event.target.value);
   Page.grown(event.target);
   clearTimeout(Page.pausing);
   Page.pausing = setTimeout(() => document.getElementById('message-typed')?.click(), 400);

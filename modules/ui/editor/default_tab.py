@@ -18,7 +18,6 @@ from modules.ui.editor.control_line import SECOND, folded_part, more_button
 from modules.ui.editor.output_tabs import OutputTabs
 from modules.ui.editor.text_editor import EditorState, TextEditor, start_text
 from modules.ui.parameters.tab import ParametersTab
-from modules.ui.parts.file_menu import FileMenu
 from modules.ui.texts import tr
 
 
@@ -41,12 +40,8 @@ class DefaultTab:
                     self._continue = gr.Button(tr("button.continue"), elem_id="default-continue", elem_classes=SECOND)
                     self.editor.facts_line()
                     more_button("default")
-                with folded_part("default"):
-                    with gr.Row(elem_classes="sends"):
-                        self.to_other = gr.Button(tr("send.notebook"), size="sm", elem_id="default-to-notebook")
-                        self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="default-to-negative")
-                        self.editor.line_ends()
-                    self._menu = FileMenu(app.prompts, "prompt", "default")
+                self._folded = folded_part(app, "default", "notebook", self.editor)
+                self.to_other, self.to_negative = self._folded.to_other, self._folded.to_negative
             with gr.Column(elem_classes="views-column"):
                 self._tabs = OutputTabs(app, "default", {"Prompt": self.editor}, self._raw)
 
@@ -71,7 +66,7 @@ class DefaultTab:
         writing.wire(loaded)
         writing.wire_action([self._generate.click, self.editor.field.submit], self._from_prompt, parameters)
         writing.wire_action(self._continue.click, self._from_output, parameters)
-        self._menu.wire(
+        self._folded.menu.wire(
             page, text=self.editor.exact_text, texts=[self.editor.state, self.editor.field],
             loaded=lambda text, state, _: self.editor.put(state, text), outputs=self.editor.outputs,
         )  # fmt: skip

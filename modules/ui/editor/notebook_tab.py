@@ -20,7 +20,6 @@ from modules.ui.editor.output_tabs import OutputTabs
 from modules.ui.editor.text_editor import STAMP, EditorState, TextEditor, start_text
 from modules.ui.parameters.tab import ParametersTab
 from modules.ui.parts.events import Updates, on
-from modules.ui.parts.file_menu import FileMenu
 from modules.ui.texts import tr
 
 
@@ -46,12 +45,8 @@ class NotebookTab:
                     self._again = gr.Button(tr("button.regenerate"), elem_id="notebook-regenerate", elem_classes=SECOND)
                     self.editor.facts_line()
                     more_button("notebook")
-                with folded_part("notebook"):
-                    with gr.Row(elem_classes="sends"):
-                        self.to_other = gr.Button(tr("send.default"), size="sm", elem_id="notebook-to-default")
-                        self.to_negative = gr.Button(tr("send.negative"), size="sm", elem_id="notebook-to-negative")
-                        self.editor.line_ends()
-                    self._menu = FileMenu(app.prompts, "prompt", "notebook")
+                self._folded = folded_part(app, "notebook", "default", self.editor)
+                self.to_other, self.to_negative = self._folded.to_other, self._folded.to_negative
             with gr.Column(elem_classes="views-column"):
                 self._tabs = OutputTabs(app, "notebook", {"Text": self.editor}, dict)
 
@@ -69,7 +64,7 @@ class NotebookTab:
             moved = on(button.click, self._make_step(step), [editor.stamp, editor.state, editor.field], editor.outputs,
                        js=STAMP)  # fmt: skip
             writing.render_after(moved)
-        self._menu.wire(
+        self._folded.menu.wire(
             page, text=editor.exact_text, texts=[editor.state, editor.field],
             loaded=lambda text, state, _: editor.put(state, text), outputs=editor.outputs,
         )  # fmt: skip
