@@ -23,7 +23,7 @@ from bench.llama_server import ask_peer, llama_server, together
 STREAMS = (1, 2, 4, 8, 16, 32)
 USERS, PAUSE, REPLY = 1000, 90.0, 300  # seconds from a reply to the next message, and tokens, both on average
 PROMPT = 150  # tokens of a message that no cache has: the earlier ones of its chat are at the engine
-SECONDS, WARMING = 900.0, 300.0
+SECONDS, WARMING = 7200.0, 1800.0  # long enough for an overloaded queue to become stationary
 #: An assumption, not a measurement: one GPU with a model of 8 billion parameters. Milliseconds, and prompt tokens/s.
 ASSUMED = (20.4, 20.8, 21.6, 23.2, 26.4, 32.8), 5000.0
 DOCUMENT = ROOT / "docs" / "cluster.md"

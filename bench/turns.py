@@ -7,6 +7,7 @@ models are random ones (tests/zoo); the peer is that of bench.llama_server.
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from collections.abc import Callable
@@ -66,7 +67,9 @@ def seconds(chats: Chats, ask: Ask) -> dict[str, float]:
 
 
 def figures(name: str, folder: Path) -> list[Figure]:
-    file, threads = ggufs.make(name, folder), default_threads()
+    recipe = json.loads((ggufs.RECIPES / f"{name}.json").read_text("utf-8"))
+    room = {f"{recipe['architecture']}.context_length": N_CTX}  # llama-server gives no chat more than that
+    file, threads = ggufs.make(name, folder, changes=room), default_threads()
     loader = loader_named("llama.cpp")
     options = loader.Options.parse({"n_ctx": N_CTX, "threads": threads, "threads_batch": threads, "parallel": 1})
     ours: list[dict[str, float]] = []

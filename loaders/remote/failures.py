@@ -8,13 +8,14 @@ from __future__ import annotations
 import email.utils
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from errors import EngineFailed, InvalidGrammar, InvalidInput, Overloaded, PromptTooLong, Unavailable, UserError
 from loaders import safe_json
 
+_MOST_SHOWN = 3  # addresses in one sentence
 _LONGEST = 300  # characters of a server's own words
 _LONGEST_WAIT = 86_400  # seconds
 _TOO_LONG = re.compile(r"(context|sequence|prompt|input)[^.]*(length|size|long|exceed)|exceed[^.]*context", re.I)
@@ -57,6 +58,18 @@ class ServerOverloaded(Overloaded):
         self.seconds = seconds
 
 
+class NoServerUsable(Unavailable):
+    """Every address of a model failed, each for its own reason."""
+
+    def __init__(self, failures: Sequence[UserError]) -> None:
+        shown = " ".join(map(str, failures[:_MOST_SHOWN]))
+        more = len(failures) - _MOST_SHOWN
+        super().__init__(
+            f"None of the {len(failures)} addresses of this model can be used. {shown}"
+            + (f" {more} more failed, too." if more > 0 else "")
+        )
+
+
 class StreamCut(EngineFailed):
     """The connection ended in the middle of a reply."""
 
@@ -71,6 +84,14 @@ class StreamCut(EngineFailed):
 def _short(name: str) -> str:
     """A model's name as a server says it."""
     return " ".join(name.split())[:_LONGEST]
+
+
+def failure_of_all(failures: Sequence[UserError]) -> UserError:
+    """One error for those of all addresses that were tried: if one is only overloaded, that with the shortest wait."""
+    overloaded = [each for each in failures if isinstance(each, ServerOverloaded)]
+    if overloaded:
+        return min(overloaded, key=lambda each: each.seconds or 1)
+    return failures[0] if len(failures) == 1 else NoServerUsable(failures)
 
 
 def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], keyed: bool) -> UserError:

@@ -24,6 +24,7 @@ from loaders.remote.failures import (
     ServerModelChanged,
     ServerOverloaded,
     ServerUnreachable,
+    failure_of_all,
     is_no_stream,
     not_json,
     refusal,
@@ -113,7 +114,7 @@ class Server:
             found = found or chosen
             self.addresses.restore(address)
         if found is None:
-            raise failures[0]
+            raise failure_of_all(failures)
         self.model = found
         self._served = found.names
         self.kind = KINDS[self._entry.kind] if self._entry.kind else kind_of_owner(found.owner)
@@ -146,17 +147,17 @@ class Server:
     def json(self, method: str, route: str, body: Any = None, read: float = _QUICK, call: Call | None = None) -> Any:
         """As `json_at`, at the first address that answers. Raises: UserError."""
         tried: list[Address] = []
-        failure: UserError | None = None
+        failures: list[UserError] = []
         while (address := self.addresses.take(tried)) is not None:
             tried.append(address)
             try:
                 self._verify(address, call)
                 return self.json_at(address, method, route, body, read, call)
             except (ServerUnreachable, ServerOverloaded, ServerModelChanged) as error:
-                failure = failure or error
+                failures.append(error)
             finally:
                 self.addresses.release(address)
-        raise failure or ServerUnreachable("", "it has no address")
+        raise failure_of_all(failures)
 
     def _ask(self, address: Address, method: str, route: str, body: Any, read: float, call: Call | None) -> Answer:
         if self.closed:
@@ -181,7 +182,8 @@ class Server:
 
     def open(self, request: Request, call: Call, tried: list[Address]) -> SentReply:
         """Raises: UserError; httpcore's errors if it has been cancelled."""
-        failure: UserError | None = None
+        # from those that were tried before, nothing came
+        failures: list[UserError] = [ServerUnreachable(each.url, each.why or "the connection broke") for each in tried]
         while (address := self.addresses.take(tried)) is not None:
             tried.append(address)
             kept = False
@@ -201,16 +203,15 @@ class Server:
                     raise not_json(address.url, self.kind.route, headers)
                 raise refusal(address.url, response.status, data, headers, self._keyed)
             except (ServerUnreachable, ServerModelChanged) as error:
-                failure = error
+                failures.append(error)
             except ServerOverloaded as error:
-                failure = error
+                failures.append(error)
                 self.addresses.leave_out(address, min(error.seconds, 15) or 1.0, suspect=False)
             finally:
                 if not kept:
                     call.leave()
                     self.addresses.release(address)
-        why = next((each.why for each in reversed(tried) if each.why), "the connection broke")
-        raise failure or ServerUnreachable(", ".join(each.url for each in tried), why)
+        raise failure_of_all(failures)
 
     def _post(self, address: Address, request: Request, call: Call) -> httpcore.Response:
         body = json.dumps(self.body(request)).encode()

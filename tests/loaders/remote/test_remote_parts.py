@@ -14,7 +14,7 @@ from loaders.remote import events
 from loaders.remote.addresses import LEFT_OUT, Addresses
 from loaders.remote.entry import RemoteEntry, parse_address, parse_entry, read_entry
 from loaders.remote.events import EventReader, EventTooLarge
-from loaders.remote.failures import refusal
+from loaders.remote.failures import NoServerUsable, ServerOverloaded, ServerUnreachable, failure_of_all, refusal
 from loaders.remote.kinds import OPENAI, SGLANG, TABBY, VLLM, kind_of_owner
 
 NOISE = st.sampled_from([b": comment", b"event: x", b"id: 3", b"retry: 5"])
@@ -178,3 +178,15 @@ def test_any_answer_is_a_sentence(data: bytes, status: int) -> None:
     said = str(refusal("http://h", status, data, {"retry-after": "x"}, False))
     assert len(said) < 700
     assert "http://h" in said or status == 400
+
+
+def test_the_failures_of_all_addresses_are_told_together() -> None:
+    dead = [ServerUnreachable(f"http://{host}:1", f"reason {host}") for host in "abcde"]
+    busy = [ServerOverloaded("http://x:1", "full", seconds) for seconds in (0, 30)]
+    assert failure_of_all(dead[:1]) is dead[0]
+    both = failure_of_all(dead[:2])
+    assert isinstance(both, NoServerUsable)
+    assert all(f"http://{host}:1 is not reachable: reason {host}" in str(both) for host in "ab")
+    assert "2 more failed" in str(failure_of_all(dead)), "a long list of addresses is cut"
+    assert failure_of_all([dead[0], *busy]) is busy[0], "a request can be repeated where a server is only busy"
+    assert failure_of_all([busy[1], dead[0]]) is busy[1]
