@@ -1,7 +1,8 @@
 """Prompt tokens that are read in each turn of a chat whose history no longer fits into the context.
 
 `python -m bench full_context` continues a full chat of 2,048 tokens for 40 turns: with messages left out one by one, in
-steps to a part of the room (`truncation_keep`), and with `context_shift`. The peer is what is new in each prompt.
+steps to a part of the room (`truncation_keep`), with `context_shift`, and with all but the last word read while it is
+typed: then what is read after Enter counts. The peer is what is new in each prompt.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from bench.one_stream import default_threads, model_file
 from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
+from loaders.prefix import common_prefix
 from modules.chat.conversation import Message
-from modules.chat.prompt.build import PromptContext, build_prompt
+from modules.chat.prompt.build import ChatPrompt, PromptContext, build_prompt
 from modules.config.paths import Paths
 from modules.prompts.templates import Templates
 
@@ -27,7 +29,7 @@ WORDS = (
 )
 
 
-def turns(model: Model, keep: float) -> tuple[list[float], list[float]]:
+def turns(model: Model, keep: float, *, ahead: bool = False) -> tuple[list[float], list[float]]:
     """Prompt tokens read, and prompt tokens that are new, in each turn past a full context."""
     templates = Templates(Paths.under(Path(__file__).resolve().parents[1]))
     stage = PromptContext("instruct", templates.load("ChatML"), system="Be brief. " * 20)
@@ -41,12 +43,8 @@ def turns(model: Model, keep: float) -> tuple[list[float], list[float]]:
     def count(text: str) -> int:
         return len(model.tokenizer.encode(text))
 
-    read: list[float] = []
-    new: list[float] = []
-    while len(read) < TURNS:
-        text = " ".join(draw.choice(WORDS) for _ in range(MESSAGE))
-        add("user", text)
-        prompt = build_prompt(
+    def built() -> ChatPrompt:
+        return build_prompt(
             said,
             stage,
             render=templates.render,
@@ -55,6 +53,25 @@ def turns(model: Model, keep: float) -> tuple[list[float], list[float]]:
             keep=keep,
             literally=lambda value: value,
         )
+
+    def read_ahead(typed: str) -> None:
+        """As modules.chat.work_ahead does: what is the same whatever follows."""
+        known = []
+        for ending in (" a", "\n1"):
+            add("user", typed + ending)
+            known.append(model.tokenizer.encode(built().text))
+            said.pop()
+        for _ in model.generate(Request(known[0][: common_prefix(*known)], max_tokens=1, yields=True)):
+            pass
+
+    read: list[float] = []
+    new: list[float] = []
+    while len(read) < TURNS:
+        text = " ".join(draw.choice(WORDS) for _ in range(MESSAGE))
+        if ahead:
+            read_ahead(text.rpartition(" ")[0])
+        add("user", text)
+        prompt = built()
         stream = model.generate(Request(model.tokenizer.encode(prompt.text), params, NEW))
         add("assistant", b"".join(token.data for token in stream).decode("utf-8", "replace"))
         if prompt.dropped:
@@ -66,13 +83,16 @@ def turns(model: Model, keep: float) -> tuple[list[float], list[float]]:
 def main() -> None:
     loader, threads = loader_named("llama.cpp"), default_threads()
     found = []
-    for keep, shift in ((1.0, False), (0.75, False), (0.5, False), (0.25, False), (0.1, False), (0.75, True)):
+    for keep, shift, ahead in (
+        (1.0, False, False), (0.75, False, False), (0.5, False, False), (0.25, False, False), (0.1, False, False),
+        (0.75, True, False), (0.75, False, True),
+    ):  # fmt: skip
         options = {
             "n_ctx": N_CTX, "threads": threads, "threads_batch": threads, "parallel": 1, "context_shift": shift,
         }  # fmt: skip
         with loader.load(model_file(), loader.Options.parse(options), lambda *_: True) as model:
-            read, new = turns(model, keep)
-        how = f"truncation_keep {keep:g}{', context_shift' * shift}"
+            read, new = turns(model, keep, ahead=ahead)
+        how = f"truncation_keep {keep:g}{', context_shift' * shift}{', read while typed' * ahead}"
         # the mean is what counts: most turns read little, and some nearly everything
         sides = Side("read", [statistics.mean(read)]), Side("new", [statistics.mean(new)])
         bound = 1.3 if keep == 0.75 else None
