@@ -29,11 +29,14 @@ from loaders.llamacpp.placement.measurements import Measurements
 from loaders.llamacpp.placement.placement import Placement
 from loaders.memo import remembered
 
-#: The chat to optimize for: tokens of its prompt and of its reply. The prompt's length is the depth of the measurement.
-PROMPT, REPLY = 1536, 256
+#: The chat to optimize for: tokens of its first prompt, turns after it, tokens of a message and of a reply in each.
+#: The prompt's length is the depth of the measurement. Steps of a message's size are the ones that differ most.
+PROMPT, TURNS, MESSAGE, REPLY = 1536, 4, 32, 128
 #: The plain kernel must take at most this fraction of the other's time, because it needs more memory.
 _WORTH = 0.9
 _PIECE, _ROUNDS = 512, 3  # rows of the steps that represent prompts, and how often each step is timed
+#: Rows of each kind of step that is timed, and how many such steps the chat has.
+_STEPS = {_PIECE: PROMPT // _PIECE, MESSAGE: TURNS, 1: TURNS * REPLY}
 _PATIENCE = 2.0  # seconds after which no further round begins
 _WIDTH, _VOCAB = 64, 32
 _MOST = 16  # query heads of the test: their scores exceed the CPU's caches, as a model's do
@@ -64,7 +67,7 @@ class KernelTiming:
     def in_words(self) -> str:
         winner, ratio = ("without", self.plain / self.flash) if self.choice == "off" else ("with", 1.0)
         compared = f"{ratio:.2f} of the time" if self.choice == "off" else "no faster without it"
-        return f"attention {winner} the flash kernel: {compared} on {cpu_name()}, at {PROMPT:,} tokens"
+        return f"attention {winner} the flash kernel: {compared} on {cpu_name()}, in a chat of {PROMPT:,} tokens"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class KernelTrial:
     def name(self) -> str:
         """All that the result depends on."""
         heads = self.heads
-        return f"attention, {heads.keys} x {heads.group} heads of {heads.size}, {self.threads} threads, {self.on}"
+        shape = f"{heads.keys} x {heads.group} heads of {heads.size}"
+        return f"attention in a chat, {shape}, {self.threads} threads, {self.on}"
 
 
 def choose_kernel(
@@ -102,6 +106,8 @@ def choose_kernel(
             "auto",
             "attention with the flash kernel, whose results depend least on what else is in a step",
         )
+    if skips_cells(header):
+        return "auto", "attention with the flash kernel, which skips what the model's sliding window leaves out"
     heads = attention_heads(header)
     threads = options.threads_batch or options.threads or physical_cores()
     timing = _known_timing(KernelTrial(heads, cpu_name(), threads, go_on)) if heads else None
@@ -127,18 +133,24 @@ def predict_kernel(header: GGUFHeader, options: GGUFOptions, *, exact: bool) -> 
         options.flash_attn != "auto"
         or set(options.choose_cache_types()) != {"f16"}
         or exact
+        or skips_cells(header)
         or attention_heads(header) is None
     ):
         return options.flash_attn
     return "off"
 
 
+def skips_cells(header: GGUFHeader) -> bool:
+    """Whether layers attend to a part of that chat only: the plain kernel computes the rest of their cache, too."""
+    window = header.get("attention.sliding_window", 0)
+    return isinstance(window, int) and 0 < window < PROMPT
+
+
 def attention_heads(header: GGUFHeader) -> AttentionHeads | None:
-    """None if the layers have no heads, or not all the same."""
+    """Those of the layers that have any, in hybrid models too; None if there are none, or different ones."""
     try:
-        count, keys = header.get("attention.head_count"), header.get("attention.head_count_kv")
-        keys = count if keys is None else keys
-        if isinstance(count, list) or isinstance(keys, list) or len(header.head_sizes) != 1:
+        count, keys = _heads_of_layers(header)
+        if len(header.head_sizes) != 1:
             return None
         size = min(header.head_sizes)
         if not (0 < keys <= count <= 1024 and 0 < size <= 1024 and size % 2 == 0 and count % keys == 0):
@@ -147,6 +159,18 @@ def attention_heads(header: GGUFHeader) -> AttentionHeads | None:
         return AttentionHeads(group, size, min(keys, max(_MOST // group, 1)))
     except (TypeError, ValueError):
         return None
+
+
+def _heads_of_layers(header: GGUFHeader) -> tuple[int, int]:
+    """Query and key heads of the layers with attention: a list has one number per layer. Raises: ValueError."""
+    count, keys = header.get("attention.head_count"), header.get("attention.head_count_kv")
+    keys = count if keys is None else keys
+    layers = max((len(each) for each in (count, keys) if isinstance(each, list)), default=1)
+    every = [each if isinstance(each, list) else [each] * layers for each in (count, keys)]
+    found = {pair for pair in zip(*every, strict=True) if all(pair)}
+    if len(found) != 1:
+        raise ValueError("the layers have different heads, or none")
+    return found.pop()
 
 
 @lru_cache(maxsize=1)
@@ -186,15 +210,15 @@ def time_kernels(trial: KernelTrial) -> KernelTiming | None:
         for context in contexts:
             for position in range(0, PROMPT, 512):
                 _step(context, batch, 512, position, trial.go_on)
-        best = [[float("inf")] * 2 for _ in contexts]
+        best = [dict.fromkeys(_STEPS, float("inf")) for _ in contexts]
         for turn in range(_ROUNDS):
             if turn and time.perf_counter() - began > _PATIENCE:
                 break
-            for number, rows in enumerate((_PIECE, 1)):
+            for rows in _STEPS:
                 for which, context in enumerate(contexts):  # alternately, so that disturbances affect both
                     start = PROMPT - rows + 1  # read again from its beginning
                     context.forget(0, start)
-                    best[which][number] = min(best[which][number], _step(context, batch, rows, start, trial.go_on))
+                    best[which][rows] = min(best[which][rows], _step(context, batch, rows, start, trial.go_on))
     except LoadCancelled:
         raise
     except UserError:
@@ -203,7 +227,7 @@ def time_kernels(trial: KernelTrial) -> KernelTiming | None:
         for context in contexts:
             context.close()
         weights.close()
-    flash, plain = (piece * PROMPT / _PIECE + one * REPLY for piece, one in best)
+    flash, plain = (sum(seconds[rows] * count for rows, count in _STEPS.items()) for seconds in best)
     return KernelTiming(flash, plain)
 
 

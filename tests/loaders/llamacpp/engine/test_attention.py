@@ -9,7 +9,14 @@ import pytest
 
 from loaders.llamacpp.context_params import context_params
 from loaders.llamacpp.engine import attention
-from loaders.llamacpp.engine.attention import AttentionHeads, KernelTiming, KernelTrial, attention_heads, choose_kernel
+from loaders.llamacpp.engine.attention import (
+    AttentionHeads,
+    KernelTiming,
+    KernelTrial,
+    attention_heads,
+    choose_kernel,
+    predict_kernel,
+)
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import GGUFHeader, read_header
 from loaders.llamacpp.options import LlamaCppOptions
@@ -56,6 +63,18 @@ def test_the_choice_and_its_reason(
     assert bool(reason) == bool(words)
 
 
+@pytest.mark.parametrize(("window", "chosen"), [(128, "auto"), (1024, "auto"), (4096, "off"), (0, "off"), ("x", "off")])
+def test_a_short_window_needs_the_kernel_that_skips(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, window: Any, chosen: str
+) -> None:
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
+    monkeypatch.setattr(attention, "time_kernels", lambda _: KernelTiming(2.0, 1.0))
+    model, options = header(**ALIKE, **{"attention.sliding_window": window}), LlamaCppOptions.parse({})
+    found, reason = choose_kernel(model, options, card=False, exact=False)
+    assert (found, "sliding window" in reason) == (chosen, chosen == "auto")
+    assert predict_kernel(model, options, exact=False) == chosen
+
+
 def test_the_choice_is_the_same_after_a_restart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
     chosen = []
@@ -72,7 +91,14 @@ def test_the_choice_is_the_same_after_a_restart(monkeypatch: pytest.MonkeyPatch,
     [
         (ALIKE, AttentionHeads(4, 128, 4)),
         ({**ALIKE, "attention.head_count_kv": 1}, AttentionHeads(32, 128)),
-        ({**ALIKE, "attention.head_count_kv": [8, 0, 8]}, None),
+        ({**ALIKE, "attention.head_count_kv": [8, 0, 8]}, AttentionHeads(4, 128, 4)),
+        (
+            {**ALIKE, "attention.head_count": [32, 0, 32], "attention.head_count_kv": [8, 0, 8]},
+            AttentionHeads(4, 128, 4),
+        ),
+        ({**ALIKE, "attention.head_count_kv": [8, 0, 4]}, None),
+        ({**ALIKE, "attention.head_count": [32, 0], "attention.head_count_kv": [8, 0, 8]}, None),
+        ({**ALIKE, "attention.head_count_kv": [0, 0]}, None),
         ({**ALIKE, "attention.head_count_kv": 0}, None),
         ({**ALIKE, "attention.key_length": 128, "attention.key_length_swa": 64}, None),
         ({"embedding_length": 10, "attention.head_count": "many"}, None),
