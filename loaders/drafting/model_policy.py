@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
-from loaders.drafting.policy import DraftPolicy, StepTimes
+from loaders.drafting.policy import DraftPolicy, StepTimes, at_most
 
 #: The probabilities that separate degrees of confidence, and how often each is right before anything is known.
 _DEGREES = (0.3, 0.5, 0.7, 0.85, 0.95)
@@ -124,13 +124,15 @@ class ModelPolicy:
         self.chances.forget()
         self.price.relax()
         self._gain += (_GAIN - self._gain) * _RECOVERY
+        if self._reading and (alone := self._policy.times.seconds(1)):  # it may have been delayed by something else
+            self._reading += min(_READING * alone - self._reading, 0.0) * _RECOVERY
 
     # --- prompts ---
 
     def note_reading(self, tokens: int, seconds: float) -> None:
         """The draft model took `seconds` for `tokens` of a prompt."""
         each = seconds / tokens
-        self._reading += (0.3 if self._reading else 1.0) * (each - self._reading)
+        self._reading += 0.3 * (at_most(each, self._reading) - self._reading) if self._reading else each
 
     def worth_reading(self, tokens: int, replies: int, so_far: int, left: int) -> bool:
         """Whether to read `tokens` of a prompt, to draft for a reply that has `so_far` tokens and may get `left`."""

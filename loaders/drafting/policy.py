@@ -17,10 +17,17 @@ _RECOVERY = 0.003  # how much of what is known about drafts is forgotten each ti
 #: Weight of a new measurement of a step that took less than known, and of one that took more: others delay some.
 _LESS, _MORE = 0.25, 0.06
 _MOST = 1.5  # as a multiple of what such a step usually takes, it counts at most
+#: The same where it is learned what such a step takes. A computer that sleeps within a step must not change that.
+_LEARNED = 3.0
 _DRIFT = 0.15  # of a new measurement of how slow the machine is at present
 _HALF_LIFE = 0.75  # of what is known about drafts, per draft
 _RIGHT, _WRONG = 2.0, 1.0  # what is assumed before anything is known: two of three tokens are right
 _GROWTH = 0.15  # what a row is assumed to add to a step, as a fraction of a step with one, before it was measured
+
+
+def at_most(seconds: float, usual: float) -> float:
+    """What may be learned from a measurement of something that usually takes `usual` seconds."""
+    return min(seconds, _LEARNED * usual)
 
 
 class StepTimes:
@@ -36,7 +43,7 @@ class StepTimes:
             below = max((each for each in self._known if each < rows), default=0)
             self._known[rows] = min(seconds, self._known[below] * rows / below) if below else seconds
         else:
-            self._known[rows] = before + (_LESS if seconds < before else _MORE) * (seconds - before)
+            self._known[rows] = before + (_LESS if seconds < before else _MORE) * (at_most(seconds, before) - before)
 
     def relax(self) -> None:
         """Nothing was tried: what seemed expensive may have been delayed by something else."""
@@ -114,9 +121,10 @@ class DraftPolicy:
         """
         self.times.note(rows, seconds)
         self._total += seconds + drafting
-        self._slowness += _DRIFT * (seconds / self.times.seconds(rows) - self._slowness)
+        usual = self.times.seconds(rows)
+        self._slowness += _DRIFT * (at_most(seconds, usual) / usual - self._slowness)
         if rows > replies or drafting:
             gained = self.times.seconds(replies) * (1 + accepted / max(replies, 1))
             # what other programs have added to this step is not lost by drafting
-            spent = min(seconds / max(self._slowness, 1.0), _MOST * self.times.seconds(rows))
+            spent = min(seconds / max(self._slowness, 1.0), _MOST * usual)
             self._lost = max(self._lost + spent + drafting - gained, 0.0)

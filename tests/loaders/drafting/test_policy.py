@@ -55,6 +55,19 @@ def test_it_notices_that_a_text_has_changed() -> None:
     assert policy.length(0, LENGTHS, 1) <= 2
 
 
+@pytest.mark.parametrize("cost", [memory_bound, compute_bound])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_a_computer_that_sleeps_within_a_step_changes_nothing(cost: Callable[[int], float], rows: int) -> None:
+    _, policy = reply(cost, 0.8, 500)
+    before = {each: policy.times.seconds(each) for each in range(1, 49)}
+    drafts = policy.length(0, LENGTHS, 1)
+    policy.note(rows, 1, 3600.0, 0)
+    assert all(policy.times.seconds(each) <= max(before[each] * 1.15, 1.1 * each * cost(1)) for each in before)
+    for _ in range(30):
+        policy.note(1, 1, cost(1), 0)
+    assert abs(policy.length(0, LENGTHS, 1) - drafts) <= 2
+
+
 def test_without_any_time_nothing_is_drafted() -> None:
     assert DraftPolicy(1).length(0, LENGTHS, 1) == 0
 
