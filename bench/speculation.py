@@ -78,9 +78,6 @@ def compare(path: Path, kind: str, threads: int, rounds: int) -> list[Figure]:
             wanted = 1.5 if kind == "F32" and "repeats" in name else 0.97
             sides = Side("ngram", ours), Side("none", without)
             found.append(Figure("", f"{kind}: {name}", "tokens/s", *sides, wanted))
-        same = identical(plain, drafting)
-        sides = Side("the same text", [same]), Side("all", [SEEDS])
-        found.append(Figure("", f"{kind}: {SEEDS} seeds", "replies", *sides, 1.0))
         if kind == "F32":
             prompt = PROMPTS["text that repeats its prompt"]
             with llama_server(threads, parallel=1, n_ctx=2048, model=path, more=DRAFTS) as url:
@@ -99,9 +96,13 @@ def compare_draft_model(path: Path, draft: Path, threads: int, rounds: int) -> l
             )  # type: ignore[misc]
             sides = Side("Q4_1 drafts", ours), Side("none", without)
             found.append(Figure("", f"F32 with a draft model: {name}", "tokens/s", *sides, 1.5))
-        sides = Side("the same text", [identical(plain, drafting)]), Side("all", [SEEDS])
-        found.append(Figure("", f"F32 with a draft model: {SEEDS} seeds", "replies", *sides, 1.0))
     return found
+
+
+def compare_texts(path: Path, kind: str, threads: int, spec: str, draft: Path | None = None) -> Figure:
+    with load(path, threads, "none") as plain, load(path, threads, spec, draft) as drafting:
+        sides = Side("the same text", [identical(plain, drafting)]), Side("all", [SEEDS])
+    return Figure("", f"{kind}: {SEEDS} seeds", "replies", *sides, 1.0)
 
 
 def main() -> None:
@@ -111,6 +112,10 @@ def main() -> None:
     with in_full() as path:
         found += compare(path, "F32", threads, rounds)
         found += compare_draft_model(path, model_file(), threads, rounds)
+        print("Speeds are measured; now the texts are compared.", flush=True)
+        found.append(compare_texts(model_file(), "Q4_1", threads, "ngram"))
+        found.append(compare_texts(path, "F32", threads, "ngram"))
+        found.append(compare_texts(path, "F32 with a draft model", threads, "none", model_file()))
     write("speculation", found, f"{threads} threads, greedy, {TOKENS} tokens; the seeds at 0.8 with min_p, XTC, DRY.")
 
 
