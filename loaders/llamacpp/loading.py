@@ -18,7 +18,13 @@ from loaders.gpus import Gpu, check_gpus_respond
 from loaders.llamacpp import architecture, load_trial, openmp
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.limits import EngineLimits
-from loaders.llamacpp.engine.threads import candidate_counts, choose_threads, find_fastest, physical_cores
+from loaders.llamacpp.engine.threads import (
+    candidate_counts,
+    choose_threads,
+    find_fastest,
+    format_thread_count,
+    physical_cores,
+)
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.options import GGUFOptions
 from loaders.llamacpp.placement import memory, memory_use, planning
@@ -27,6 +33,7 @@ from loaders.llamacpp.placement.memory_watch import MemoryWatch, process_bytes
 from loaders.llamacpp.placement.placement import gpu_titles
 from loaders.llamacpp.placement.planning import LoadPlan, PlannedPlacement
 from loaders.llamacpp.state_identity import state_identity
+from loaders.llamacpp.thread_control import CoresBusy, measure_calmly
 
 if TYPE_CHECKING:  # these import llama_cpp
     from loaders.llamacpp.native import LlamaContext, LlamaWeights
@@ -140,9 +147,7 @@ def load_gguf(
             sizes = native.allocated_sizes()
         threads, reason = choose_threads(options.threads)
         if not options.threads and not place.placement.layers and not architecture.explain_embedding_only(header):
-            threads, reason = openmp.run_in_short_thread(
-                lambda: _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
-            )
+            threads, reason = _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
             context.set_threads(threads, options.threads_batch or threads)
         whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
@@ -190,7 +195,8 @@ def _planned(path: Path, options: GGUFOptions, limits: EngineLimits, copies: int
 
 
 def _quickest(context: LlamaContext, go_on: Callable[[], bool]) -> tuple[int, str]:
-    """The fastest number of threads for one token of this model, and why. The context is empty before and after.
+    """The fastest number of threads for one token of this model, and why: all cores if that cannot be measured. The
+    context is empty before and after.
 
     `go_on` is called by another thread meanwhile. Raises: LoadCancelled.
     """
@@ -208,7 +214,12 @@ def _quickest(context: LlamaContext, go_on: Callable[[], bool]) -> tuple[int, st
 
     try:
         with context.stop.unless(go_on):
-            return find_fastest(step, candidate_counts(physical_cores()))
+            return measure_calmly(
+                lambda: openmp.run_in_short_thread(lambda: find_fastest(step, candidate_counts(physical_cores())))
+            )
+    except CoresBusy:
+        cores = physical_cores()
+        return cores, f"{format_thread_count(cores)}, fewer while other programs are busy: they were during the load"
     finally:
         context.clear()
 

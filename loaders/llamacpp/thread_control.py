@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import psutil
 
@@ -32,6 +32,13 @@ CALM = 3
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 #: As many threads as the user wants.
 UNLIMITED = 1 << 16
+
+
+ResultT = TypeVar("ResultT")
+
+
+class CoresBusy(Exception):
+    """Other programs use the cores, so what is measured says nothing about this machine."""
 
 
 class Threaded(Protocol):
@@ -69,6 +76,29 @@ class CpuUse:
         return time.monotonic(), busy, time.process_time()
 
 
+def own_cpus() -> tuple[int, CpuUse]:
+    """How many processors this program may use, and their use by others."""
+    every = os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(every)
+    return len(allowed), CpuUse(allowed if len(allowed) < every else ())
+
+
+def measure_calmly(measure: Callable[[], ResultT], use: CpuUse | None = None) -> ResultT:
+    """What `measure` returns, if nothing else uses the cores before it or meanwhile.
+
+    Beside a busy program, threads that wait for each other take many times as long: their times compare nothing.
+    Raises: CoresBusy, and whatever `measure` raises.
+    """
+    use = use or own_cpus()[1]
+    time.sleep(SHORTEST)
+    if (use.others() or 0.0) > SPARE:
+        raise CoresBusy
+    result = measure()
+    if (use.others() or 0.0) > SPARE:
+        raise CoresBusy
+    return result
+
+
 class ThreadControl:
     """How many threads compute for these contexts. Used by the thread that computes only."""
 
@@ -79,10 +109,8 @@ class ThreadControl:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._contexts = contexts
-        every = os.cpu_count() or 1
-        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(every)
-        self._cores = len(allowed)
-        self._use = use or CpuUse(allowed if len(allowed) < every else ())
+        self._cores, measured = own_cpus()
+        self._use = use or measured
         self._clock = clock
         self._others = 0.0  # cores that other programs use
         self._next, self._calm = 0.0, 0

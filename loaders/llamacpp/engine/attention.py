@@ -27,6 +27,7 @@ from loaders.llamacpp.gguf import GGUFHeader
 from loaders.llamacpp.options import GGUFOptions
 from loaders.llamacpp.placement.measurements import Measurements
 from loaders.llamacpp.placement.placement import Placement
+from loaders.llamacpp.thread_control import CoresBusy, measure_calmly
 from loaders.memo import remembered
 
 #: The chat to optimize for: tokens of its first prompt, turns after it, tokens of a message and of a reply in each.
@@ -110,18 +111,27 @@ def choose_kernel(
         return "auto", "attention with the flash kernel, which skips what the model's sliding window leaves out"
     heads = attention_heads(header)
     threads = options.threads_batch or options.threads or physical_cores()
-    timing = _known_timing(KernelTrial(heads, cpu_name(), threads, go_on)) if heads else None
+    try:
+        timing = _known_timing(KernelTrial(heads, cpu_name(), threads, go_on)) if heads else None
+    except CoresBusy:
+        return "auto", "attention chosen by llama.cpp: other programs were too busy to measure what is faster"
     if timing is None:
         return "auto", "attention chosen by llama.cpp: this model's heads cannot be measured separately"
     return timing.choice, timing.in_words()
 
 
 def _known_timing(trial: KernelTrial) -> KernelTiming | None:
-    """As measured at the first load on this machine: a choice that changed would make states on disk useless."""
+    """As measured at the first load on this machine: a choice that changed would make states on disk useless. Raises:
+    CoresBusy.
+    """
     measurements = Measurements()
     if known := measurements.attention_times(trial.name):
         return KernelTiming(*known)
-    timing = openmp.run_in_short_thread(lambda: time_kernels(trial))
+    try:
+        timing = measure_calmly(lambda: openmp.run_in_short_thread(lambda: time_kernels(trial)))
+    except CoresBusy:
+        time_kernels.cache_clear()
+        raise
     if timing:
         measurements.note_attention_times(trial.name, (timing.flash, timing.plain))
     return timing

@@ -12,7 +12,17 @@ from unittest.mock import Mock
 import pytest
 
 from loaders.llamacpp import thread_control
-from loaders.llamacpp.thread_control import CALM, INTERVAL, MANY, SHORTEST, UNLIMITED, CpuUse, ThreadControl
+from loaders.llamacpp.thread_control import (
+    CALM,
+    INTERVAL,
+    MANY,
+    SHORTEST,
+    UNLIMITED,
+    CoresBusy,
+    CpuUse,
+    ThreadControl,
+    measure_calmly,
+)
 
 CORES = 4
 
@@ -154,3 +164,18 @@ def test_beside_programs_that_use_all_cores_one_thread_computes() -> None:
         for each in busy:
             each.kill()
             each.wait()
+
+
+@pytest.mark.parametrize(("before", "meanwhile"), [(0.0, 0.0), (0.4, 0.4), (0.6, 0.0), (0.0, 1.0), (2.0, 2.0)])
+def test_nothing_is_measured_while_others_use_the_cores(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, before: float, meanwhile: float
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    machine.busy = before
+    measured = Mock(side_effect=lambda: setattr(machine, "busy", meanwhile))
+    if max(before, meanwhile) > thread_control.SPARE:
+        with pytest.raises(CoresBusy):
+            measure_calmly(measured, machine)
+        assert measured.called == (before <= thread_control.SPARE)
+    else:
+        measure_calmly(measured, machine)

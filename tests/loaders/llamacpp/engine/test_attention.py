@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from loaders.llamacpp import thread_control
 from loaders.llamacpp.context_params import context_params
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.attention import (
@@ -26,6 +27,12 @@ from loaders.llamacpp.placement import measurements
 def header(**values: Any) -> GGUFHeader:
     metadata = {"general.architecture": "llama", **{f"llama.{key}": value for key, value in values.items()}}
     return GGUFHeader(Path("m.gguf"), (), 0, metadata, ())
+
+
+@pytest.fixture(autouse=True)
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other tests do meanwhile."""
+    monkeypatch.setattr(thread_control, "SPARE", float("inf"))
 
 
 ALIKE = {"embedding_length": 4096, "attention.head_count": 32, "attention.head_count_kv": 8}

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from loaders import loader_named
-from loaders.llamacpp.engine.threads import candidate_counts, find_fastest
+from loaders.llamacpp import thread_control
+from loaders.llamacpp.engine.threads import candidate_counts, find_fastest, format_thread_count, physical_cores
+from loaders.llamacpp.placement import measurements
 from tests.loaders.llamacpp.test_model import keep_going
 
 
@@ -56,9 +58,23 @@ def test_what_is_tried(cores: int) -> None:
     assert found[-1] == cores
 
 
-def test_a_model_says_what_was_measured(demo_model_path: Path) -> None:
+def test_a_model_says_what_was_measured(demo_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_control, "SPARE", float("inf"))  # whatever other tests do
     loader = loader_named("llama.cpp")
     with loader.load(demo_model_path, loader.Options.parse({"n_ctx": 256}), keep_going) as model:
         assert any("the fastest for this model" in note for note in model.notes)
     with loader.load(demo_model_path, loader.Options.parse({"n_ctx": 256, "threads": 1}), keep_going) as model:
         assert "1 thread, as requested" in model.notes
+
+
+def test_what_a_busy_machine_would_show_is_not_believed(
+    demo_model_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A browser that starts together with the model must not decide on its threads, and on its kernel for ever."""
+    monkeypatch.setattr(thread_control, "SPARE", -1.0)
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
+    loader = loader_named("llama.cpp")
+    with loader.load(demo_model_path, loader.Options.parse({"n_ctx": 256}), keep_going) as model:
+        assert any(f"{format_thread_count(physical_cores())}, fewer while" in note for note in model.notes)
+        assert any("too busy to measure what is faster" in note for note in model.notes)
+    assert "attention" not in (tmp_path / "measured.json").read_text("utf-8")
