@@ -2,7 +2,8 @@
 
 llama.cpp's threads wait for each other after every operation, hundreds of times per token. A thread whose core another
 program has taken makes all the others wait, and a step takes many times as long: with two threads on two cores beside
-one busy program, four times as long as with one thread. So the threads leave other programs the cores that they use.
+one busy program, four times as long as with one thread. So the threads leave other programs the cores that they use,
+except in small steps that were measured to be faster all the same (`ThreadTrial`).
 
 `threads` is the upper bound, and the number while the cores are free. It must not know of requests.
 """
@@ -18,6 +19,7 @@ from typing import Protocol, TypeVar
 import psutil
 
 from loaders.llamacpp import openmp
+from loaders.llamacpp.thread_trial import ThreadTrial
 
 #: The processor time of others is measured over this long, in seconds.
 INTERVAL = 0.2
@@ -115,6 +117,7 @@ class ThreadControl:
         self._others = 0.0  # cores that other programs use
         self._next, self._calm = 0.0, 0
         self._limit = UNLIMITED
+        self._trial = ThreadTrial()
 
     def most(self, rows: int) -> int:
         """The largest number of threads for a step of this many rows."""
@@ -136,10 +139,20 @@ class ThreadControl:
             self._next = self._clock() + INTERVAL
             if (others := self._use.others()) is not None:
                 self._note(others)
-        if (most := self.most(rows)) != self._limit:
+        most = self.most(rows)
+        if self.most(1) == UNLIMITED:
+            self._trial = ThreadTrial()
+        elif rows < MANY:
+            most = self._trial.choose(rows, most, UNLIMITED, self._clock())
+        if most != self._limit:
             self._limit = most
             for context in self._contexts:
                 context.limit_threads(most)
+
+    def note(self, rows: int, seconds: float) -> None:
+        """Call after each step: it took this long."""
+        if rows < MANY and self.most(1) < UNLIMITED:
+            self._trial.note(rows, self._limit, seconds)
 
     def rest(self) -> None:
         """Call when there is nothing to compute: the threads end, so that together with those of other models they do

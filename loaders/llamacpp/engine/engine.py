@@ -209,6 +209,7 @@ class BatchEngine(Engine[BatchRequest]):
         if code == 0:
             seconds = time.monotonic() - started
             self._pace.cost.note(self._batch.size, self._sequences.held, seconds)
+            self._threads.note(self._batch.size, seconds)
             for branch in [branch for run in self._runs for branch in run.branches if branch.added]:
                 if branch.sequence:
                     branch.sequence.unsettled = False

@@ -86,6 +86,22 @@ def test_less_takes_effect_at_once_and_more_after_some_time(machine: Machine) ->
     assert [step(machine, threads) for _ in range(CALM)] == [*[2] * (CALM - 1), 4]
 
 
+@pytest.mark.parametrize("faster", [True, False])
+def test_small_steps_use_more_where_they_are_measured_to_be_faster(machine: Machine, faster: bool) -> None:
+    threads, used = control(machine), list[int]()
+    machine.busy = 0.8
+    for _ in range(200):
+        used.append(step(machine, threads, seconds=0.05))
+        threads.note(1, 0.05 if (used[-1] == 4) == faster else 0.1)
+    assert (used[-100:].count(4) > 80) == faster
+    assert (used[-100:].count(3) > 80) != faster
+    assert step(machine, threads, MANY) == 4
+    machine.busy = 0.0
+    assert [step(machine, threads) for _ in range(CALM)][-1] == 4
+    machine.busy = 0.8
+    assert step(machine, threads) == 3, "another time it is measured again"
+
+
 def test_what_happened_meanwhile_counts_at_the_beginning(machine: Machine) -> None:
     threads = control(machine)
     machine.busy = 2.0
