@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from errors import UserError
 from loaders.base import Report, Request
@@ -21,9 +21,9 @@ from modules.chat.model_title import wants_title, write_title
 from modules.chat.own_settings import with_own_settings
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.service import ChatService
-from modules.chat.store.prompt_log import PromptRecord
 from modules.chat.store.store import ConversationStore
 from modules.chat.unsaved_reply import write_unsaved
+from modules.chat.versions_ahead import Origin, VersionAhead, VersionsAhead
 from modules.generation.generator import Generator
 from modules.generation.session import ModelSession
 from modules.generation.stream import TextStream
@@ -57,16 +57,6 @@ class AheadCosts:
     counted: tuple[str, int] = ("", 0)  # the reply, and its length, whose use was added last
 
 
-@dataclass
-class _Versions:
-    """Further versions of the last reply of `path`, written with these settings."""
-
-    path: list[tuple[str, str]]
-    turn: ReplySettings
-    ready: list[Message] = field(default_factory=list)
-    prompts: list[PromptRecord] = field(default_factory=list)
-
-
 class _Work:
     """One chat's work; `stop` ends it, from any thread."""
 
@@ -90,7 +80,7 @@ class WorkAhead:
         self._generator = generator
         self._lock = threading.Lock()
         self._work: dict[str, _Work] = {}
-        self._versions: dict[str, _Versions] = {}
+        self._versions: dict[str, VersionsAhead] = {}
         self._costs: dict[str, AheadCosts] = {}
         self._closed = False
 
@@ -155,29 +145,31 @@ class WorkAhead:
         self._generator.forget(id)
 
     def take_version(self, id: str, turn: ReplySettings) -> Conversation | None:
-        """Store the next version that is written, and show it; None if there is none for this chat as it is now, or
-        with other settings. Raises: UserError.
+        """Store the next version that is written, and show it; None if there is none that would be written now: for the
+        chat as it is, with these settings, its character, this model and its adapters. Raises: UserError.
         """
         conversation = self._chats.open(id)
         versions, turn = self._fitting(conversation), with_own_settings(turn, conversation)
         if not versions or versions.turn != _settings(turn):
             return None
+        now = self._origin(conversation, turn)
         with self._lock:
+            versions.ready = [each for each in versions.ready if each.origin == now]
             if not versions.ready:
                 return None
-            kept, record = versions.ready.pop(0), versions.prompts.pop(0)
+            kept = versions.ready.pop(0)
+        said = kept.message
         try:
             with self._chats.changing(id, conversation.revision) as conversation:
-                parent, meta = versions.path[-1][0], kept.meta
-                made = conversation.add("assistant", kept.text, parent, model=kept.model, created=kept.created, **meta)
+                parent, meta = versions.path[-1][0], said.meta
+                made = conversation.add("assistant", said.text, parent, model=said.model, created=said.created, **meta)
         except BaseException:  # it is still there for the next attempt
             with self._lock:
                 versions.ready.insert(0, kept)
-                versions.prompts.insert(0, record)
             raise
         with self._lock:
             self._of(id).used_versions += 1
-        self._store.records(id).keep(made.id, record)
+        self._store.records(id).keep(made.id, kept.record)
         return conversation
 
     def close(self) -> None:
@@ -264,9 +256,9 @@ class WorkAhead:
             costs.read_seconds += _seconds(stream.report)
             costs.why = " ".join(stream.report.warnings)
 
-    def _want(self, conversation: Conversation, turn: ReplySettings) -> _Versions:
+    def _want(self, conversation: Conversation, turn: ReplySettings) -> VersionsAhead:
         """Where versions of a conversation's last reply are collected: with those that are written already."""
-        wanted = _Versions(_path(conversation), _settings(turn))
+        wanted = VersionsAhead(_path(conversation), _settings(turn))
         with self._lock:
             kept = self._versions.pop(conversation.id, None)
             if kept and kept.path == wanted.path and kept.turn == wanted.turn:
@@ -277,7 +269,7 @@ class WorkAhead:
         return wanted
 
     def _write(
-        self, work: _Work, id: str, turn: ReplySettings, wanted: _Versions | None, versions: int, *, title: bool
+        self, work: _Work, id: str, turn: ReplySettings, wanted: VersionsAhead | None, versions: int, *, title: bool
     ) -> None:
         if title:
             self._entitle(work, id, turn)
@@ -322,7 +314,7 @@ class WorkAhead:
                 self._of(id).why = _SAME
         return random
 
-    def _write_version(self, work: _Work, id: str, turn: ReplySettings, wanted: _Versions) -> bool:
+    def _write_version(self, work: _Work, id: str, turn: ReplySettings, wanted: VersionsAhead) -> bool:
         """Write another version; False if it is not worth to go on."""
         conversation = self._chats.open(id)
         session = self._session(id, conversation.model)
@@ -332,21 +324,28 @@ class WorkAhead:
         texts = [conversation.message(each).text for each in conversation.versions(path[-1].id)]
         conversation.end_at(path[-2].id)
         prompt, params = self._chats.prompt_after(session, conversation, path[:-1], turn)
-        label = f"{id}: version ahead"
+        label, origin = f"{id}: version ahead", Origin.of(session, prompt, params)
         made, report = write_unsaved(session, conversation, prompt, params, turn, label=label, attach=work.attach)
         with self._lock:
             costs = self._of(id)
             costs.version_tokens += report.new_tokens
             costs.version_seconds += _seconds(report)
-            if made is None or made.text in (*texts, *(each.text for each in wanted.ready)):
+            if made is None or made.text in (*texts, *(each.message.text for each in wanted.ready)):
                 costs.why = " ".join(each for each in report.warnings if each.startswith("Not computed"))
                 return False
-            wanted.ready.append(made)
-            wanted.prompts.append(turn.record(prompt))
+            wanted.ready.append(VersionAhead(made, turn.record(prompt), origin))
             costs.versions += 1
         return True
 
-    def _fitting(self, conversation: Conversation) -> _Versions | None:
+    def _origin(self, conversation: Conversation, turn: ReplySettings) -> Origin | None:
+        """What another version of the last reply would be made from now; None if nothing is loaded for it."""
+        session = self._session(conversation.id, conversation.model)
+        if not session:
+            return None
+        prompt, params = self._chats.prompt_after(session, conversation, conversation.path()[:-1], turn)
+        return Origin.of(session, prompt, params)
+
+    def _fitting(self, conversation: Conversation) -> VersionsAhead | None:
         with self._lock:
             versions = self._versions.get(conversation.id)
         return versions if versions and versions.path == _path(conversation) else None

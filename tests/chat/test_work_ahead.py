@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from errors import ConversationChanged, Unavailable
-from loaders.base import Request
+from loaders.base import Lora, Request
 from loaders.params import SamplingParams
 from modules.chat.edits import ConversationEdits
 from modules.chat.model_title import ASK, clean_title
@@ -26,8 +26,8 @@ def text_of(request: Request) -> str:
     return bytes(each for each in request.ids if each < 256).decode()
 
 
-def make(root: Path, model: FakeModel | None) -> tuple[House, WorkAhead]:
-    home = house(root, model)
+def make(root: Path, model: FakeModel | None, characters: Path | None = None) -> tuple[House, WorkAhead]:
+    home = house(root, model, characters)
     return home, WorkAhead(home.chats, home.store, home.generator)
 
 
@@ -177,19 +177,33 @@ def test_a_deleted_chat_is_not_remembered(tmp_path: Path) -> None:
     assert model.forgotten == [id]
 
 
-@pytest.mark.parametrize("change", ["edit", "message", "settings", "nothing"])
+@pytest.mark.parametrize(
+    "change", ["edit", "message", "settings", "banned here", "banned by the character", "adapters", "reload", "nothing"]
+)
 def test_a_version_for_another_state_of_the_chat_is_not_used(tmp_path: Path, change: str) -> None:
-    home, ahead = make(tmp_path, numbered())
-    id = talked(home)
-    ahead.after_reply(id, TURN, versions=1)
+    home, ahead = make(tmp_path, model := numbered(), tmp_path / "characters")
+    turn = replace(TURN, mode="chat", character="Assistant") if "character" in change else TURN
+    id = home.chats.new(turn.mode, turn.character).id
+    last(home.chats.send(id, "Hello?", turn))
+    ahead.after_reply(id, turn, versions=1)
     finish(ahead)
-    turn = TURN
+    assert ahead.ready(home.chats.open(id)) == 1
+    if change == "banned here":
+        ConversationEdits(home.chats, home.store).ban_strings(id, "Reply 2")
+    elif change == "banned by the character":
+        character = tmp_path / "characters" / "Assistant.yaml"
+        character.parent.mkdir(exist_ok=True)
+        character.write_text("name: AI\nbanned_strings: Reply 2\n", "utf-8")
+    elif change == "adapters":
+        model.loras = (Lora(tmp_path),)
+    elif change == "reload":
+        home.models.loaded = numbered()
     if change == "edit":
         ConversationEdits(home.chats, home.store).edit(id, home.chats.open(id).path()[0].id, "Something else?")
     elif change == "message":
         last(home.chats.send(id, "Go on.", TURN))
     elif change == "settings":
-        turn = replace(TURN, custom_system_message="Be brief.")
+        turn = replace(turn, custom_system_message="Be brief.")
     assert (ahead.take_version(id, turn) is not None) == (change == "nothing")
 
 
