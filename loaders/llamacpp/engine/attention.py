@@ -12,7 +12,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,16 @@ def choose_kernel(
         return "auto", "attention with the flash kernel, which skips what the model's sliding window leaves out"
     heads = attention_heads(header)
     threads = options.threads_batch or options.threads or physical_cores()
-    try:
-        timing = _known_timing(KernelTrial(heads, cpu_name(), threads, go_on)) if heads else None
-    except CoresBusy:
-        return "auto", "attention chosen by llama.cpp: other programs were too busy to measure what is faster"
+    timing, busy = None, False
+    if heads:
+        trial = KernelTrial(heads, cpu_name(), threads, go_on)
+        try:
+            timing = _known_timing(trial)
+        except CoresBusy:  # one thread waits for no other; the next load measures again
+            timing, busy = openmp.run_in_short_thread(lambda: time_kernels(replace(trial, threads=1))), True
     if timing is None:
         return "auto", "attention chosen by llama.cpp: this model's heads cannot be measured separately"
-    return timing.choice, timing.in_words()
+    return timing.choice, timing.in_words() + (", with one thread: other programs were busy" if busy else "")
 
 
 def _known_timing(trial: KernelTrial) -> KernelTiming | None:
