@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -83,9 +82,7 @@ async def prepare(
     app: App, workers: Threadpools, request: Request, body: GenerationFields, ask: Callable[[], GenerationRequest]
 ) -> GenerationRequest:
     """The result of `ask`, which may have to wait for the model to be loaded. Raises: UserError."""
-    if app.router.ready(body.model):
-        return await workers.short(ask)
-    return await workers.long(request, ask, threading.Event())
+    return await workers.for_model(request, ask, ready=app.router.ready(body.model))
 
 
 def wants_json(body: GenerationFields) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
@@ -15,6 +16,9 @@ from modules.api.generate import LABEL, client_label, prepare_chat, request_para
 from modules.api.request_models import ChatRequest, LoadBody, LogitsFields, LorasBody, TextBody, TokensBody, UnloadBody
 from modules.api.threadpools import Threadpools
 from modules.app import App
+from modules.generation.session import ModelSession
+
+T = TypeVar("T")
 
 
 async def health() -> dict[str, str]:
@@ -27,19 +31,22 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
 
     router.add_api_route("/health", health)
 
+    async def with_model(request: Request, function: Callable[[ModelSession], T]) -> T:
+        return await workers.for_model(request, lambda: function(app.generator.session()), ready=app.router.ready())
+
     @router.post("/encode")
-    async def encode(body: TextBody) -> dict[str, Any]:
-        tokens = await workers.short(lambda: app.generator.session().encode(body.text))
+    async def encode(request: Request, body: TextBody) -> dict[str, Any]:
+        tokens = await with_model(request, lambda session: session.encode(body.text))
         return {"tokens": tokens, "length": len(tokens), **warnings_field(body.unknown_fields())}
 
     @router.post("/decode")
-    async def decode(body: TokensBody) -> dict[str, Any]:
-        text = await workers.short(lambda: app.generator.session().decode(body.tokens))
+    async def decode(request: Request, body: TokensBody) -> dict[str, Any]:
+        text = await with_model(request, lambda session: session.decode(body.tokens))
         return {"text": text, **warnings_field(body.unknown_fields())}
 
     @router.post("/token-count")
-    async def token_count(body: TextBody) -> dict[str, Any]:
-        length = await workers.short(lambda: app.generator.session().count(body.text))
+    async def token_count(request: Request, body: TextBody) -> dict[str, Any]:
+        length = await with_model(request, lambda session: session.count(body.text))
         return {"length": length, **warnings_field(body.unknown_fields())}
 
     @router.post("/logits")

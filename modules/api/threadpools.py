@@ -43,6 +43,10 @@ class Threadpools:
                 return await anyio.to_thread.run_sync(function, limiter=self._templates)
         raise Cancelled
 
+    async def for_model(self, request: Request, function: Callable[[], T], *, ready: bool) -> T:
+        """Run something that takes milliseconds once its model is there; `ready`: it is."""
+        return await (self.short(function) if ready else self.long(request, function, threading.Event()))
+
     async def long(self, request: Request, function: Callable[[], T], cancel: threading.Event) -> T:
         """Run something that waits for the model; `cancel` is set if the client disconnects meanwhile."""
         async with watch_disconnect(request.receive, cancel.set):

@@ -25,7 +25,7 @@ from modules.library.recovery import ReturningModel
 log = logging.getLogger(__name__)
 
 LONGEST = 600.0  # seconds that a request waits until the models to be unloaded for it are not in use
-_LOOK = 0.5  # seconds between two checks whether that is cancelled
+_LOOK = 0.1  # seconds between two checks whether that is cancelled
 
 
 @dataclass(frozen=True)
@@ -215,15 +215,15 @@ class LoadWork:
 
     def unload_if_unused(self, entry: LoadedModel) -> bool:
         """Unload it unless it is in use; the next request that needs it loads it again. Returns whether it left."""
-        if not self._memory.remove(entry, _unloading(entry), unused=True):
+        if not self._memory.remove(entry, _unloading(entry), unused=True, idle=_idle(entry)):
             return False
-        self._memory.remember_idle([self.release(entry)])
+        self.release(entry)
         self._memory.reset_state()
         return True
 
     def release(self, entry: LoadedModel) -> IdleModel:
         """Close it. Returns how to load it again."""
-        idle = IdleModel(entry.plan, entry.model.name, tuple(entry.model.loras), entry.for_embeddings)
+        idle = _idle(entry)
         try:
             entry.model.close()
         except Exception:
@@ -237,6 +237,10 @@ class LoadWork:
         self._memory.reset_state(why)
         self._last_model.finish_loading()
         log.warning("Could not load %s: %s", name, why)
+
+
+def _idle(entry: LoadedModel) -> IdleModel:
+    return IdleModel(entry.plan, entry.model.name, tuple(entry.model.loras), entry.for_embeddings)
 
 
 def _unloading(entry: LoadedModel) -> ModelState:

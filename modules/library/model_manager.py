@@ -96,6 +96,18 @@ class ModelManager(LoadSpecs):
             raise NoModelLoaded(loading=self.state.phase == "loading", why=self.state.error)
         return found
 
+    def returns(self, name: str) -> bool:
+        """Whether the model with this name was lost and is being loaded again."""
+        return any(is_named(name, each) for each in self._recovery.returning)
+
+    def lease(self, name: str) -> ModelLease | None:
+        """A lease of the loaded model with this name; one that is being loaded again is waited for. None without it."""
+        found = self.memory.lease(name)
+        if found is None and self.returns(name):
+            self._recovery.wait()
+            found = self.memory.lease(name)
+        return found
+
     def named(self, name: str, loader: str = "") -> Model | None:
         """The loaded model with this name (and loader), as in the list of models."""
         for entry in self.memory.all:

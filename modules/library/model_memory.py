@@ -149,10 +149,18 @@ class ModelMemory:
             self._entries.insert(len(self._entries) if default else 0, entry)
             return entry is self._default()
 
-    def remove(self, entry: LoadedModel, state: ModelState | None = None, *, unused: bool = False) -> bool:
+    def remove(
+        self,
+        entry: LoadedModel,
+        state: ModelState | None = None,
+        *,
+        unused: bool = False,
+        idle: IdleModel | None = None,
+    ) -> bool:
         """Remove a model if it is loaded and (`unused`) not in use; returns whether it was removed.
 
-        If it was the default, the most recently used one becomes the default.
+        If it was the default, the most recently used one becomes the default. `idle`: how the next request that needs
+        it loads it again, known from this moment on.
         """
         with self._guard:
             if entry not in self._entries or (unused and self.leases.held(entry.model)):
@@ -166,6 +174,8 @@ class ModelMemory:
                 self._entries.append(following)
             if state:
                 self._state = state
+            if idle:
+                self._idle[idle.plan.name] = idle
             return True
 
     def remember_idle(self, models: Sequence[IdleModel]) -> None:

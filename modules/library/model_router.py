@@ -51,7 +51,7 @@ class ModelRouter:
         found = memory.find(name)
         if found:
             return not found.leaving
-        return memory.default is not None and not self._rules.on_demand
+        return memory.default is not None and not self._rules.on_demand and not self._models.returns(name)
 
     def names(self) -> list[str]:
         """The models that a request may name: loaded ones first, then those that would be loaded for it.
@@ -66,11 +66,9 @@ class ModelRouter:
     def choose(self, name: str = "") -> ModelLease:
         """The model for a request, loaded if necessary, and held for it. Raises: UserError."""
         models = self._models
-        if not self.several:
-            return models.memory.hold(models.current())
-        if not name:
+        if not name or not self.several:
             return models.lease_default()
-        if found := models.memory.lease(name):
+        if found := models.lease(name):
             return found
         why: ModelNotLoaded | UnknownName
         try:
@@ -99,7 +97,7 @@ class ModelRouter:
         if not self._rules.embeddings:
             return self.choose(name)
         memory = self._models.memory
-        if name and (found := memory.lease(name)):
+        if name and (found := self._models.lease(name)):
             return found
         known = self._catalog.find(self._rules.embeddings).name
         return memory.lease(known) or self._models.load_for_request(known, for_embeddings=True)

@@ -48,7 +48,7 @@ class Recovery:
         self._rest = rest
         self._clock = clock
         self._back_since: dict[str, float] = {}  # by the model's name
-        self._loading = 0
+        self._loading: list[str] = []  # names
         self._changed = threading.Condition()
 
     def begin(self, name: str) -> bool:
@@ -57,7 +57,7 @@ class Recovery:
             if self._clock() - self._back_since.get(name, float("-inf")) < self._rest:
                 return False
             self._back_since[name] = self._clock()  # also while it is being loaded
-            self._loading += 1
+            self._loading.append(name)
             return True
 
     def start(self, name: str, load: Callable[[], object]) -> None:
@@ -72,13 +72,19 @@ class Recovery:
         finally:
             with self._changed:
                 self._back_since[name] = self._clock()
-                self._loading -= 1
+                self._loading.remove(name)
                 self._changed.notify_all()
 
     def forget(self, name: str) -> None:
         """A user has loaded this model: earlier losses do not count any more."""
         with self._changed:
             self._back_since.pop(name, None)
+
+    @property
+    def returning(self) -> tuple[str, ...]:
+        """The models that are being loaded again."""
+        with self._changed:
+            return tuple(self._loading)
 
     def wait(self) -> None:
         """Wait until no model is being loaded again."""

@@ -408,3 +408,64 @@ def test_a_timer_outlives_a_failed_check() -> None:
     timer = IdleTimer(unload_idle, 0.001)
     assert twice.wait(10)
     timer.close()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_who_comes_while_an_idle_model_is_being_unloaded_waits_for_it(
+    make: Make, shelf: ModelCatalog, named: bool, strict: bool
+) -> None:
+    models = make(2)
+    leaving: Any = models.load("a")
+    closing, go_on = threading.Event(), threading.Event()
+    close = leaving.close
+
+    def slowly() -> None:
+        closing.set()
+        assert go_on.wait(60)
+        close()
+
+    leaving.close = slowly
+    route, got = router(models, shelf, strict=strict), list[ModelLease]()
+    unloading = threading.Thread(target=models.unload_idle, args=(0,))
+    unloading.start()
+    assert closing.wait(60)
+    asking = threading.Thread(target=lambda: got.append(route.choose("a" if named else "")))
+    asking.start()
+    asking.join(0.2)
+    assert asking.is_alive(), "it was refused at once"
+    go_on.set()
+    asking.join(60)
+    unloading.join(60)
+    assert [chosen(each) for each in got] == ["a"]
+    assert got[0].model is not leaving
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_request_that_names_a_lost_model_waits_for_its_return(
+    make: Make, shelf: ModelCatalog, loading: Loading, monkeypatch: pytest.MonkeyPatch, strict: bool
+) -> None:
+    models = make(2)
+    lost = models.load("a")
+    models.load("b")
+    route, may_load, load = router(models, shelf, strict=strict), threading.Event(), models._loading.load
+
+    def later(*given: Any, **options: Any) -> Any:
+        assert may_load.wait(60)
+        return load(*given, **options)
+
+    monkeypatch.setattr(models._loading, "load", later)
+    loading.lost[0]("it is a test")
+    assert not route.ready("a"), "the API's short threads must not wait"
+    assert route.ready("b")
+    got: list[ModelLease] = []
+    asking = threading.Thread(target=lambda: got.append(route.choose("a")))
+    asking.start()
+    assert chosen(route.choose("b")) == "b"
+    asking.join(0.2)
+    assert asking.is_alive()
+    may_load.set()
+    asking.join(60)
+    assert [chosen(each) for each in got] == ["a"]
+    assert got[0].model is not lost
+    assert not got[0].note
