@@ -131,6 +131,11 @@ class Session:
         self._write(self.settings_file, settings.text())
         return self.settings_file
 
+    def change_settings(self, **values: Any) -> Path:
+        """Change these settings in settings.yaml; the others stay as they are there. Raises: BadFile, Unavailable."""
+        settings, _ = Settings.read(self.settings_file)
+        return self.save_settings(settings.changed(**values))
+
     def _write(self, path: Path, text: str) -> None:
         try:
             write_text(path, text)

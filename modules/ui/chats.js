@@ -1,4 +1,4 @@
-// The page's script for the list of chats: the menu of a chat or a folder, and which folders are folded. After page.js.
+// The page's script for lists: the menu of a chat or a folder, the arrow keys, which folders are folded. After page.js.
 
 const Chats = {
   target: '', // the chat or the folder of the menu that is or was open
@@ -83,6 +83,35 @@ const Chats = {
     Page.drop(event);
   },
 
+  // --- a list is one stop of Tab, with the menu of its active entry; arrow keys go from entry to entry ---
+  stops: (list) => [...list.querySelectorAll('[data-pick]:enabled, summary')]
+    .filter((each) => each.matches('summary') || !each.closest('details:not([open])')),
+  beside: (stop) => stop?.closest(stop.matches('summary') ? '.folder' : '.entry')?.querySelector(':scope > button.menu'),
+  rove(list, active) {
+    const stops = Chats.stops(list);
+    const now = active ?? stops.find((each) => each.tabIndex === 0)
+      ?? stops.find((each) => each.hasAttribute('aria-current')) ?? stops[0];
+    for (const each of list.querySelectorAll('button, summary')) each.tabIndex = -1;
+    for (const each of [now, Chats.beside(now)]) if (each) each.tabIndex = 0;
+  },
+  active(event) {
+    const stop = event.target.closest?.('.picker nav') && event.target.matches('[data-pick], summary');
+    if (stop) Chats.rove(event.target.closest('nav'), event.target);
+  },
+  walk(event) {
+    const list = event.target.closest?.('.picker nav');
+    if (!list || event.ctrlKey || event.altKey || event.metaKey) return;
+    const stops = Chats.stops(list);
+    const at = stops.indexOf(event.target);
+    const next = at < 0 ? undefined : { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: stops.length - 1 }[event.key];
+    let to = stops[Math.max(0, Math.min(next, stops.length - 1))];
+    if (event.key === 'ArrowRight' && at >= 0) to = Chats.beside(event.target);
+    if (event.key === 'ArrowLeft' && at < 0) to = stops.find((each) => Chats.beside(each) === event.target);
+    if (!to) return;
+    to.focus();
+    event.preventDefault();
+  },
+
   // --- deleting the open chat opens another one: what is sent meanwhile goes there ---
   isOpen: () => document.querySelector('#chat-title [data-menu]')?.dataset.menu === Chats.target,
   deletes() {
@@ -129,6 +158,12 @@ const Chats = {
 };
 window.Chats = Chats;
 
+document.addEventListener('focusin', Chats.active);
+document.addEventListener('keydown', Chats.walk);
+document.addEventListener('toggle', (event) => { // what is folded is no stop
+  const list = event.target.closest?.('.picker nav');
+  if (list) Chats.rove(list);
+}, true);
 window.addEventListener('keydown', Chats.keys, true); // before the page's shortcuts
 document.addEventListener('pointerdown', (event) => {
   if (!event.target.closest('#chat-menu, [data-menu]')) Chats.close();

@@ -13,6 +13,7 @@ const Page = {
       if (part && part.classList.contains('dark') !== dark) part.classList.toggle('dark', dark);
     }
     document.documentElement.style.colorScheme = dark ? 'dark' : 'light';
+    Page.paintFrames?.(); // not there yet at the first call
   },
   keptNames: (key) => Storages.list('localStorage', key).filter((each) => typeof each === 'string'),
   language() { // gradio sets the browser's language, but our texts are in the page's
@@ -107,6 +108,13 @@ const Page = {
   hold() {
     if (Page.opening.size) Page.held = true;
     return Page.opening.size > 0;
+  },
+
+  // --- the bar of tabs, which scrolls in a narrow window: the chosen one is in sight ---
+  tabChosen(changes) {
+    for (const { target } of changes) {
+      if (target.matches('[role="tab"][aria-selected="true"]')) target.scrollIntoView({ block: 'nearest', inline: 'center' });
+    }
   },
 
   // --- sidebars ---
@@ -317,12 +325,14 @@ const Page = {
     for (const mark of found('.header-icons [aria-label]:not([role], button)')) mark.setAttribute('role', 'img');
     for (const box of found('#column .prose input[type="checkbox"]')) box.ariaLabel = box.parentElement.textContent.trim();
     for (const folder of found('details[data-folder]')) Chats.fold(folder);
+    for (const list of found('.picker nav')) Chats.rove(list);
     for (const picture of found('#column .prose img:not([alt])')) picture.alt = '';
     const working = document.querySelector('#reply-facts .working') !== null;
     if (Page.working && !working) Page.say(`${TEXTS.finished} ${document.getElementById('reply-facts')?.textContent ?? ''}`);
     Page.working = working;
     Page.tellLost();
     Page.noticed();
+    Page.paintFrames();
     Page.anchor();
     const thinking = document.querySelector('#tail .loading-spinner') !== null;
     document.getElementById('end-thought')?.toggleAttribute('data-thinking', thinking);
@@ -340,6 +350,13 @@ Page.tellLoginWait();
 Page.copiesWhatWasWritten();
 document.addEventListener('keydown', Page.keys, true);
 document.addEventListener('pointerover', Page.helped);
+document.addEventListener('click', (event) => { // a button in a toast stands for the page's with the same text
+  const button = event.target.closest('.toast-message-text button');
+  if (!button) return;
+  const same = (each) => each !== button && each.textContent.trim() === button.textContent.trim();
+  [...document.querySelectorAll('button')].find(same)?.click();
+  button.closest('.toast-body')?.querySelector('.toast-close')?.click();
+});
 document.addEventListener('click', (event) => {
   if (event.target.closest('#send') && (Page.blank() || Page.hold())) Page.drop(event);
 }, true);
@@ -350,6 +367,7 @@ document.addEventListener('DOMContentLoaded', () => {
   Page.paint();
   // gradio applies the system's theme when it mounts, and creates controls later
   new MutationObserver(Page.paint).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+  new MutationObserver(Page.tabChosen).observe(document.body, { attributes: true, attributeFilter: ['aria-selected'], subtree: true });
   new MutationObserver(Page.language).observe(document.documentElement, { attributes: true, attributeFilter: ['lang'] });
   const skip = Object.assign(document.createElement('a'), { id: 'skip', href: '#message', textContent: TEXTS.skip });
   skip.addEventListener('click', (event) => {

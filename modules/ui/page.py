@@ -43,7 +43,7 @@ def build_page(app: App) -> gr.Blocks:
         own_values = gr.BrowserState({}, storage_key="parameters", secret="this-browser")
         own_templates = gr.BrowserState([], storage_key="templates", secret="this-browser")
         header = PageHeader(app)
-        with gr.Tabs(elem_id="tabs", selected="chat") as tabs:
+        with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
             with gr.Tab(tr("tab.chat"), id="chat", elem_id="tab-chat"):
                 chat = ChatTab(app, open_chat, chat_controls)
             with gr.Tab(tr("tab.default"), id="default", elem_id="tab-default"):

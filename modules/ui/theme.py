@@ -170,6 +170,19 @@ def make_theme() -> gr.themes.Base:
     return base.set(**_SHAPE, **colours)
 
 
+def frame_style() -> str:
+    """The look of a document in a frame: the ground and text of the page, whose color scheme editors.js gives it."""
+    colours = {name: f"light-dark({light}, {dark})" for name, light, dark in _COLOURS}
+    return (
+        f":root {{ color-scheme: light; background: {colours['background_fill_primary']}; "
+        f"color: {colours['body_text_color']} }} a {{ color: {colours['link_text_color']} }} "
+        f"body {{ font: 16px/1.6 {', '.join(_SANS)}; max-width: 68ch; margin: 16px; overflow-wrap: anywhere }} "
+        f"pre, code {{ font-family: {', '.join(_MONO)}; font-size: 14px }} img {{ max-width: 100% }} "
+        f"table {{ border-collapse: collapse }} "
+        f":is(th, td) {{ padding: 4px 12px; border: 1px solid {colours['border_color_primary']}; text-align: left }}"
+    )
+
+
 def page_head(texts: Texts, *, dark: bool) -> str:
     """The page's head: style, script and the script's texts. `dark` is the default of a browser without a choice."""
     ground = {name: (light, night) for name, light, night in _COLOURS}["body_background_fill"]

@@ -12,6 +12,7 @@ from loaders.params import SamplingParams
 from modules.app import App
 from modules.config.flags import read_flags
 from modules.config.session import MARK, Session, merge_flags
+from modules.config.yaml_file import read_mapping
 
 
 def session(root: Path, *argv: str) -> Session:
@@ -86,3 +87,11 @@ def test_a_menu_with_nothing_selected_leaves_its_setting(tmp_path: Path) -> None
         assert (after.preset, after.character, after.dark_theme) == (before.preset, before.character, True)
     finally:
         app.close()
+
+
+def test_settings_are_changed_where_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("mode: chat\nmine: 1\n")
+    now = session(tmp_path)
+    now.change_settings(language="de")
+    assert read_mapping(file) == {"mode": "chat", "mine": 1, "language": "de"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -219,6 +220,34 @@ def test_the_menu_is_used_with_the_keyboard(web: Web) -> None:
         page.keyboard.press("Enter")
         expect(page.locator("#chat-list h3").first).to_have_text("Pinned")
         expect(button).to_be_focused()  # in its new place
+
+
+def test_the_list_is_one_stop_of_the_tab_key(web: Web) -> None:
+    page = web.window
+    with chats(web, Apples="", Pears="", Plums="Fruit", Figs="Fruit") as ids:
+        entry = lambda title: page.locator(f'#chat-list [data-pick="{ids[title]}"]')  # noqa: E731
+        page.locator("#chat-search :is(input, textarea)").focus()
+        page.keyboard.press("Tab")
+        expect(entry("Apples")).to_be_focused()  # the open one
+        page.keyboard.press("Tab")
+        expect(page.locator(f'#chat-list [data-menu="{ids["Apples"]}"]')).to_be_focused()
+        page.keyboard.press("Tab")
+        assert not page.evaluate("document.activeElement.closest('#chat-list')")
+        entry("Apples").focus()
+        page.keyboard.press("Home")
+        expect(page.locator("#chat-list summary")).to_be_focused()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#chat-list [data-kind=folder]")).to_be_focused()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Enter")  # folded
+        page.keyboard.press("ArrowDown")
+        expect(page.locator("#chat-list .entry:not(details *) [data-pick]").first).to_be_focused()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate("document.activeElement.closest('details')?.dataset.folder") == "Fruit"
+        page.keyboard.press("Enter")
+        expect(page.locator("#chat-title")).to_contain_text(re.compile("Figs|Plums"))
 
 
 def test_a_chat_keeps_parameters_and_a_system_message(web: Web) -> None:

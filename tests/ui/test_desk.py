@@ -206,6 +206,24 @@ def test_the_next_token_at_the_cursor_and_the_samplers(web: Web, monkeypatch: py
     expect(page.locator("#knob-top_k input[type=number]")).to_have_value("7")
 
 
+def test_an_open_view_follows_the_text(web: Web) -> None:
+    page = web.page
+    web.tab("default")
+    write(page, "input", GREEDY)
+    view(page, "default", "Logits")
+    odds = page.locator("#default-top-tokens")
+    expect(odds.locator("tbody tr").first).to_contain_text("·Paris")
+    page.locator("#input-field textarea").press_sequentially(" Paris and the capital of Italy is")
+    expect(odds.locator("tbody tr").first).to_contain_text("·Rome")
+    expect(odds.locator("section")).to_have_count(1)  # compared only when one asks
+    page.locator("#input-field textarea").fill("")
+    expect(odds).to_contain_text("press Inspect")
+    view(page, "default", "Samplers")
+    page.locator("#input-field textarea").fill(GREEDY)
+    expect(page.locator("#default-flow svg")).to_be_visible()
+    expect(page.locator(".toast-body")).to_have_count(0)
+
+
 def test_tokens_are_shown_with_their_ids(web: Web) -> None:
     page = web.page
     web.tab("default")
@@ -227,8 +245,19 @@ def test_html_is_shown_in_a_frame_that_can_do_nothing(web: Web) -> None:
     view(page, "notebook", "HTML")
     frame = page.locator("#notebook-frame iframe")
     assert frame.get_attribute("sandbox") == ""
-    expect(page.frame_locator("#notebook-frame iframe").locator("h2")).to_have_text("Title")
+    inside = page.frame_locator("#notebook-frame iframe").locator("h2")
+    expect(inside).to_have_text("Title")
     assert page.title() != "taken"
+    look = "each => getComputedStyle(each).fontFamily + getComputedStyle(each).color"
+    themed = inside.evaluate(look)
+    page.locator("#theme-switch").click()
+    page.wait_for_timeout(300)
+    dark = inside.evaluate(look)
+    assert "system-ui" in themed
+    assert themed != dark
+    page.locator("#notebook-html-plain input").check()
+    expect(page.locator("#notebook-frame iframe.plain")).to_be_visible()
+    assert inside.evaluate(look) not in (themed, dark)
     view(page, "notebook", "Markdown")
     write(page, "notebook", "**bold** and `code`")
     view(page, "notebook", "Raw")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 from tests.ui.conftest import Web
 
 
@@ -37,6 +39,34 @@ def test_in_a_low_window_nothing_lies_over_the_text(web: Web) -> None:
         ".filter(each => each.offsetParent)"
         ".every(each => each.getBoundingClientRect().top >= text.bottom - 1); })()"
     )
+
+
+def test_a_phone_shows_every_tab_and_the_whole_name_of_the_model(narrow: Web) -> None:
+    page = narrow.page
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.locator("#chip").evaluate("chip => chip.scrollHeight <= chip.clientHeight")
+    for name in ("session", "chat", "model"):
+        page.evaluate(f"document.getElementById('tab-{name}-button').click()")  # from anywhere in the page
+        page.wait_for_function(
+            "(name) => { const box = document.getElementById(`tab-${name}-button`).getBoundingClientRect();"
+            "return box.left >= 0 && box.right <= innerWidth; }",
+            arg=name,
+        )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_name_keeps_both_ends_and_its_quantization(web: Web) -> None:
+    page = web.page
+    web.tab("model")
+    entry = page.locator("#catalog-list [data-pick]").first
+    expect(entry.locator(".ends")).to_have_text("SmolLM2-135M-Instruct")
+    expect(entry.locator("> em")).to_have_text("Q4_1")
+    expect(entry.locator("small em")).to_have_text("loaded")
+    entry.locator("b").first.evaluate("name => { name.textContent = 'a-very-long-name'.repeat(9); }")
+    box = entry.bounding_box()
+    for part in (entry.locator("b").last, entry.locator("> em")):
+        inner = part.bounding_box()
+        assert inner["x"] + inner["width"] <= box["x"] + box["width"]  # type: ignore[index]
 
 
 def test_controls_of_a_text_are_one_line(web: Web) -> None:

@@ -29,9 +29,13 @@ def test_unload_and_load(page: Web) -> None:
     expect(page.page.locator("#chip")).to_have_text("No model loaded")
     expect(page.page.locator("#unload-model")).to_be_disabled()
     assert page.app.models.loaded is None
+    expect(page.page.locator("#loaded-now")).to_be_hidden()
     page.page.locator("#load-model").click()
     expect(page.page.locator("#chip")).to_contain_text(f"{NAME}.Q4_1 · llama.cpp · 2k")
+    expect(page.page.locator("#loaded-now")).to_contain_text(f"Loaded: {NAME}")
     expect(page.page.locator("#unload-model")).to_be_enabled()
+    expect(page.page.locator("#load-model")).to_be_hidden()  # it is Reload now
+    expect(page.page.locator("#reload-model")).to_be_visible()
 
 
 def test_options_take_effect(page: Web) -> None:
@@ -54,6 +58,7 @@ def test_a_broken_file_is_refused_and_the_server_lives_on(page: Web) -> None:
     entry.click()
     expect(page.page.locator("#model-title")).to_contain_text("broken")
     expect(page.page.locator("#load-model")).to_be_disabled()
+    expect(page.page.locator("#reload-model")).to_be_hidden()  # another one is loaded
     broken.unlink()
     page.page.locator("#catalog-refresh").click()
     expect(page.page.locator("#model-title")).to_contain_text(NAME)
@@ -118,7 +123,7 @@ def test_a_model_is_fetched_watched_paused_and_there(web: Web) -> None:
         hub.slow.set()
         lane.get_by_role("button", name="Resume").click()
         expect(lane).to_contain_text(f"in {app.paths.models}")
-        expect(page.locator("#catalog-list")).to_contain_text("tiny.Q4_K_M")
+        expect(page.locator("#catalog-list [data-pick='tiny.Q4_K_M.gguf']")).to_contain_text("Q4_K_M")
     (app.paths.models / "tiny.Q4_K_M.gguf").unlink()
 
 

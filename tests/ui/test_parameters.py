@@ -22,9 +22,7 @@ def page(web: Web) -> Web:
 
 
 def choose(web: Web, preset: str) -> None:
-    web.page.locator("#preset input").click()
-    web.page.locator("#preset input").fill(preset)
-    web.page.get_by_role("option", name=preset, exact=True).click()
+    web.page.locator(f"#presets [data-pick='{preset}']").click()
 
 
 def test_a_preset_moves_the_sliders(page: Web) -> None:
@@ -36,6 +34,12 @@ def test_a_preset_moves_the_sliders(page: Web) -> None:
     page.page.locator("#neutralize").click()
     expect(value(page, "top_k")).to_have_value("0")
     expect(page.page.locator("#differing button")).to_have_count(1)  # max_new_tokens is no sampler
+
+
+def test_a_preset_tells_what_it_changes(page: Web) -> None:
+    chip = page.page.locator("#presets [data-pick='simple-1']")
+    assert "top_p 0.9 · " in (chip.get_attribute("title") or "")
+    expect(page.page.locator("#presets [aria-pressed=true]")).to_have_text("Debug-deterministic")
 
 
 def test_one_click_makes_a_knob_neutral(page: Web) -> None:
@@ -80,12 +84,12 @@ def test_a_preset_is_saved_and_deleted(page: Web) -> None:
     page.page.locator("#preset-save").click()
     page.page.locator("#preset-name :is(input, textarea)").fill("mine")
     page.page.locator("#preset-save-now").click()
-    expect(page.page.locator("#preset input")).to_have_value("mine")
+    expect(page.page.locator("#presets [aria-pressed=true]")).to_have_text("mine")
     assert page.app.presets.load("mine")[0]["top_k"] == 20
     page.page.locator("#preset-delete").click()
     expect(page.page.locator("#preset-question")).to_contain_text("Delete the preset mine?")
     page.page.locator("#preset-delete-now").click()
-    expect(page.page.locator("#preset input")).to_have_value("")
+    expect(page.page.locator("#presets [aria-pressed=true]")).to_have_count(0)
     assert "mine" not in page.app.presets.names()
 
 
@@ -103,6 +107,12 @@ def test_a_greyed_knob_says_why(page: Web) -> None:
     knob = page.page.locator(f"#knob-{name}")
     expect(knob).to_contain_text(reason)
     expect(knob.locator("input, textarea").first).to_be_disabled()
+
+
+def test_the_chat_history_is_one_click_away(page: Web) -> None:
+    page.page.locator("#to-history").click()
+    expect(page.page.locator("#tab-chat")).to_be_visible()
+    expect(page.page.locator("#chat-import")).to_be_visible()
 
 
 def test_the_filter_finds_folded_knobs(page: Web) -> None:

@@ -221,6 +221,9 @@ def test_the_settings_are_shown_and_then_saved(page: Page, program: Program) -> 
 
 def test_apply_and_restart_and_the_page_comes_back(page: Page, program: Program) -> None:
     tab(page, "session")
+    page.locator("#theme").get_by_label("Dark").check()  # counts without being saved first
+    page.locator("#language").locator("input").click()
+    page.get_by_role("option", name="Русский").click()
     page.locator("#switches label", has_text="--verbose").click()
     page.locator("#extension-choices label", has_text=re.compile("^ *bad")).click()
     page.locator("#keep-flags input").check()
@@ -228,9 +231,11 @@ def test_apply_and_restart_and_the_page_comes_back(page: Page, program: Program)
     expect(page.locator("#restarting")).to_be_visible()
     expect(page.locator("#restarting")).to_be_hidden(timeout=60_000)
     expect(page.locator("#chip")).to_contain_text("llama.cpp")
-    expect(page.locator("#tab-session-button")).to_contain_text("Sitzung")  # the language that was saved
-    expect(page.locator("html")).to_have_attribute("lang", "de")
-    expect(page.locator("#chip")).to_contain_text(re.compile(r"\d,\d GB"))  # said by an event of the page
+    expect(page.locator("#tab-session-button")).to_contain_text("Сеанс")
+    expect(page.locator("html")).to_have_attribute("lang", "ru")
+    assert page.evaluate("document.body.classList.contains('dark')")
+    expect(page.locator("#chip")).to_contain_text(re.compile(r"\d,\d ГБ"))  # said by an event of the page
+    assert "mode: chat" in (program.root / "settings.yaml").read_text()  # saved before
     tab(page, "session")
     expect(page.locator("#session .facts").last).to_contain_text("--verbose")
     expect(page.locator("#extension-choices label", has_text=re.compile("^ *bad")).locator("input")).not_to_be_checked()

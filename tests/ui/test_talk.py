@@ -134,6 +134,17 @@ def bring(page: Page, name: str, data: bytes) -> None:
     asked.value.set_files({"name": name, "mimeType": "application/json", "buffer": data})
 
 
+def test_one_talks_at_once_to_a_card_that_was_brought_in(web: Web) -> None:
+    page = web.page
+    web.tab("parameters")
+    page.get_by_role("tab", name="Character", exact=True).click()
+    bring(page, "bea.json", json.dumps({"data": {"name": "Bea", "first_mes": "Hey."}}).encode())
+    page.locator(".toast-body button", has_text="Chat with this character").click()
+    expect(page.locator("#tab-chat")).to_be_visible()
+    expect(page.locator("#column")).to_contain_text("Hey.")
+    expect(page.locator("#who")).to_contain_text("Bea")
+
+
 def test_a_bad_card_gets_a_sentence(web: Web) -> None:
     page = web.page
     web.tab("parameters")
@@ -195,6 +206,7 @@ def test_what_the_model_got_can_be_seen(web: Web) -> None:
     page.locator("#more-actions").click()
     page.locator("#show-prompt").click()
     sheet = page.locator("#prompt-shown")
+    expect(page.locator("#prompt-of")).to_contain_text(web.reply.inner_text()[:20])
     expect(sheet.locator("pre")).to_contain_text("<|im_start|>user")
     expect(sheet.locator("pre .p-user")).to_have_text(QUESTION)
     expect(sheet).to_contain_text("from the GGUF")

@@ -54,8 +54,8 @@ ERRORS = (
 )
 OTHERS = [code for _, code in language_choices() if code != "en"]
 FORMS = {"de": {"one", "other"}, "ru": {"one", "few", "many"}}
-#: Sections that the page's script takes as a whole.
-SCRIPT = ("script.", "tip.")
+#: Sections that are taken as a whole: by the page's script, and for the services' sentences.
+WHOLE = ("script.", "tip.", "said.")
 
 # in a process of its own: gradio closes a page's event loop only when the page was served
 _BUILD = """
@@ -133,7 +133,7 @@ def test_no_key_is_left_over() -> None:
     left = {
         key
         for key in read_catalog("en")
-        if key not in strings() and not key.startswith(SCRIPT) and not any(fnmatchcase(key, each) for each in patterns)
+        if key not in strings() and not key.startswith(WHOLE) and not any(fnmatchcase(key, each) for each in patterns)
     }
     assert left == {"name", "number.decimal", "number.thousands"} - strings()
 
@@ -204,4 +204,5 @@ def test_a_page_is_in_its_language(code: str, shown: dict[str, set[str]]) -> Non
     left = (shown["en"] & shown[code]) - same
     kinds = (SamplingParams, LoraSettings, *(each.Options for each in LOADERS.values()))
     assert len(shown["en"]) > 400
-    assert left - {name for kind in kinds for name in kind.knobs()} - STAYS == set()
+    presets = {file.stem for file in (ROOT / "presets").glob("*.yaml")}
+    assert left - {name for kind in kinds for name in kind.knobs()} - presets - STAYS == set()

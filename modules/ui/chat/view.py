@@ -23,6 +23,7 @@ from modules.families.saved_reply import SavedReply, split_reply
 from modules.ui.parts.formatting import escape, format_day, join_facts
 from modules.ui.parts.list_picker import PickerEntry, picker_entries
 from modules.ui.parts.markdown_text import to_markdown as as_written
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 
 Bubble = dict[str, Any]
@@ -237,7 +238,7 @@ def facts_line(meta: Mapping[str, Any]) -> str:
     )
     notes = meta.get("notes")
     told = [meta.get("error"), *(notes if isinstance(notes, list) else ())]
-    warnings = "".join(f"<p class='warning'>{escape(each)}</p>" for each in told if each)
+    warnings = "".join(f"<p class='warning'>{escape(translated(each))}</p>" for each in told if each)
     return f"<p title='{escape(reply_details(meta))}'>{escape(line)}</p>{warnings}" if line or warnings else ""
 
 
@@ -245,7 +246,7 @@ def reply_details(meta: Mapping[str, Any]) -> str:
     """The tooltip of the line under a reply."""
     told = []
     if meta.get("reuse_reason"):
-        told.append(tr("chat.detail_reused", reason=meta["reuse_reason"]))
+        told.append(tr("chat.detail_reused", reason=translated(meta["reuse_reason"])))
     if "prompt_seconds" in meta:
         told.append(tr("chat.detail_prompt", n=_number(meta["prompt_seconds"])))
     if _number(meta.get("queued_seconds")) >= 0.1:
@@ -273,7 +274,7 @@ def chat_list_html(infos: Iterable[ChatInfo], current: str, today: date | None =
             info.id,
             info.title or tr("chat.untitled"),
             mark=tr("chat.warm") if info.warm else "",
-            detail=info.problem
+            detail=translated(info.problem or "")
             or join_facts(_scope_name(info.id) if scopes else "", info.folder if info.pinned else ""),
             group=_group_name(info, now),
             disabled=info.problem is not None,

@@ -73,7 +73,8 @@ class WritingActions:
     def render_after(self, event: Any) -> None:
         """After an event, update the open view."""
         states = [editor.state for editor in self._editors]
-        then(event, self._tabs.render_view, [self._tabs.page, self._tabs.which, *states], self._tabs.views)
+        tabs = self._tabs
+        then(event, tabs.render_view, [tabs.page, tabs.which, tabs.plain, *states], tabs.views)
 
     def _written(self, write: WriteAction, values: Values, params: SamplingParams) -> Iterator[Updates]:
         """Store every field and show Stop, let the text grow, then show what is stored, also after errors and stops."""

@@ -23,14 +23,14 @@ from modules.ui.parts.formatting import escape
 from modules.ui.parts.latex import LATEX
 from modules.ui.parts.markdown_text import to_markdown
 from modules.ui.texts import tr
+from modules.ui.theme import frame_style
 
 PAGES = ("Raw", "Markdown", "HTML", "Logits", "Samplers", "Tokens")
 
 #: The permissions of an HTML frame: display only, without scripts, forms or external requests.
 _FRAME = (
     "<!doctype html><meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; "
-    "style-src 'unsafe-inline'\"><style>:root { color-scheme: light dark } body { font: 16px/1.6 sans-serif; "
-    "max-width: 68ch; margin: 24px auto; padding: 0 16px; overflow-wrap: anywhere } img { max-width: 100% }</style>"
+    "style-src 'unsafe-inline'\">"
 )
 #: Before Markdown: gradio removes the common indentation of all lines but the first.
 _MARGIN = "<!---->\n<!---->\n\n"
@@ -48,7 +48,8 @@ class OutputTabs:
         self._prefix = prefix
         self.page = gr.State(PAGES[0])
         self._made: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id=f"{prefix}-views", elem_classes="pages views") as self._tabs:
+        self._tabs = gr.Tabs(elem_id=f"{prefix}-views", elem_classes="pages views", overflow_behavior="wrap")
+        with self._tabs:
             with self._tab("Raw"):
                 self._editors = {**editors, **raw()}
             self._inspector = SamplerInspector(app, prefix, self._editors)
@@ -76,6 +77,8 @@ class OutputTabs:
         )  # fmt: skip
 
     def _html(self) -> None:
+        with gr.Row(elem_classes="asking-row"):
+            self.plain = gr.Checkbox(False, label=tr("editor.html_plain"), elem_id=f"{self._prefix}-html-plain")
         self._frame = gr.HTML("", elem_id=f"{self._prefix}-frame", elem_classes="html-frame", padding=False)
 
     def _tokens(self) -> None:
@@ -100,14 +103,15 @@ class OutputTabs:
         states = [editor.state for editor in self._editors.values()]
         opened = [self.page, kept, *self.views]
         for name, tab in self._made.items():
-            on(tab.select, partial(self._open, kept, name), [self.which, *states], opened)
-        on(self.which.input, partial(self._open, kept, "Tokens"), [self.which, *states], opened)
+            on(tab.select, partial(self._open, kept, name), [self.which, self.plain, *states], opened)
+        on(self.which.input, partial(self._open, kept, "Tokens"), [self.which, self.plain, *states], opened)
+        on(self.plain.input, partial(self._open, kept, "HTML"), [self.which, self.plain, *states], opened)
         on(page.load, self._restore, [kept], [self._tabs, self.page])
         label = f"{self._prefix}-copy-ids"
         on(self._copy.click, None, [self._ids], js=f"(ids) => {{ Page.copy(JSON.stringify(ids), '{label}'); }}")
         self._inspector.wire(parameters, self._made["Logits"], self._made["Samplers"])
 
-    def render_view(self, page: str, which: str, *states: EditorState) -> Updates:
+    def render_view(self, page: str, which: str, plain: bool, *states: EditorState) -> Updates:
         """The contents of the open view; the others are not changed. Raises: UserError."""
         if page not in ("Markdown", "HTML", "Tokens"):
             return {}
@@ -116,15 +120,15 @@ class OutputTabs:
         if page == "Markdown":
             return {self._rendered: _MARGIN + to_markdown(text)}
         if page == "HTML":
-            return {self._frame: frame_html(text)}
+            return {self._frame: frame_html(text, plain=plain)}
         session = self._app.generator.session()
         view = view_tokens(session.model.tokenizer, session.encode(text))
         return {self._counts: tokens_line(view), self._marks: tokens_html(view), self._ids: view.ids}
 
-    def _open(self, kept: gr.BrowserState, page: str, which: str, *states: EditorState) -> Updates:
+    def _open(self, kept: gr.BrowserState, page: str, which: str, plain: bool, *states: EditorState) -> Updates:
         shown: Updates = {self.page: page, kept: page}
         try:
-            return {**shown, **self.render_view(page, which, *states)}
+            return {**shown, **self.render_view(page, which, plain, *states)}
         except Exception as error:  # the view is open anyway
             show_error(error)
             return shown
@@ -134,11 +138,14 @@ class OutputTabs:
         return {self._tabs: gr.Tabs(selected=page), self.page: page}
 
 
-def frame_html(text: str) -> str:
-    """A frame that shows the text as HTML, isolated from everything outside; plain text is put into paragraphs."""
+def frame_html(text: str, *, plain: bool = False) -> str:
+    """A frame that shows the text as HTML, isolated from everything outside; plain text is put into paragraphs.
+
+    It has the page's look; `plain`: a browser's own.
+    """
     if not _TAG.search(text):
         paragraphs = re.split(r"\n\s*\n", escape(text).strip())
         text = "".join(f"<p>{each}</p>" for each in paragraphs).replace("\n", "<br>")
-    document = escape(_FRAME + text)
-    title = escape(tr("editor.html_frame"))
-    return f"<iframe sandbox srcdoc='{document}' title='{title}' referrerpolicy='no-referrer'></iframe>"
+    document = escape(_FRAME + ("" if plain else f"<style>{frame_style()}</style>") + text)
+    title, kind = escape(tr("editor.html_frame")), " class='plain'" if plain else ""
+    return f"<iframe sandbox{kind} srcdoc='{document}' title='{title}' referrerpolicy='no-referrer'></iframe>"

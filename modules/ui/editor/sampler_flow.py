@@ -13,10 +13,12 @@ from modules.generation.sampler_trace import SamplerTrace, StepView, TokenTrace,
 from modules.generation.token_view import VisibleToken
 from modules.ui.editor.token_view import token_html
 from modules.ui.parts.formatting import escape
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 
 # pixels: the margins for the tokens' names, a step's width, a gate's bend to either side, the chart's height
-_LEFT, _RIGHT, _STEP, _BEND, _HIGH = 128, 132, 96, 22, 264
+_LEFT, _RIGHT, _STEP, _BEND, _HIGH = 128, 132, 112, 22, 264
+_NARROWEST, _WHOLE = 76, 1056  # a step's width where there are many; the width beside the text at 1,400 pixels
 _HEAD, _FOOT, _LINE = 58, 44, 19
 _THINNEST = 0.16  # part of the height at which one candidate is left
 _SMALLEST = 0.75  # the least scale at which the names can be read; a narrower place scrolls
@@ -31,28 +33,33 @@ def hint_html() -> str:
 
 def sampler_flow_html(inside: SamplerTrace) -> str:
     """The summary, the chart and the table."""
-    notes = "".join(f"<p class='warning'>{escape(note)}</p>" for note in inside.notes)
-    return f"<p class='sentence'>{escape(inside.sentence)}</p>{notes}{_picture(inside)}{_table(inside.steps)}"
+    notes = "".join(f"<p class='warning'>{escape(translated(note))}</p>" for note in inside.notes)
+    return (
+        f"<p class='sentence'>{escape(translated(inside.sentence))}</p>{notes}{_picture(inside)}{_table(inside.steps)}"
+    )
 
 
 def _picture(inside: SamplerTrace) -> str:
     steps, streams = inside.steps, inside.streams
-    width = _LEFT + _STEP * len(steps) + _RIGHT
+    wide = min(_STEP, max(_NARROWEST, (_WHOLE - _LEFT - _RIGHT) // len(steps)))
+    width = _LEFT + wide * len(steps) + _RIGHT
     bands = _bands(inside)
     made = [
-        f"<path class='band b{at % 9}' d='{_path(band)}'><title>{escape(_story(stream, steps))}</title></path>"
+        f"<path class='band b{at % 9}' d='{_path(band, wide)}'><title>{escape(_story(stream, steps))}</title></path>"
         for at, (stream, band) in enumerate(zip(streams, bands, strict=False))
     ]
-    made.append(f"<path class='band others' d='{_path(bands[-1])}'><title>{tr('editor.flow_others')}</title></path>")
-    made += [_gate(at, step) for at, step in enumerate(steps)]
+    made.append(
+        f"<path class='band others' d='{_path(bands[-1], wide)}'><title>{tr('editor.flow_others')}</title></path>"
+    )
+    made += [_gate(_LEFT + wide * at, step) for at, step in enumerate(steps)]
     made += _names(streams, bands, 0, _LEFT - 8, "end")
-    made += _names(streams, bands, -1, _LEFT + _STEP * len(steps) + 8, "start")
+    made += _names(streams, bands, -1, _LEFT + wide * len(steps) + 8, "start")
     high = _HEAD + _HIGH + _FOOT
     return (
         f"<div class='sampler-flow' tabindex='0'>"
         f"<svg role='img' viewBox='0 0 {width} {high}' "
         f"style='max-width: {width}px; min-width: {width * _SMALLEST:.0f}px' "
-        f"aria-label='{escape(inside.sentence)}'>{''.join(made)}</svg></div>"
+        f"aria-label='{escape(translated(inside.sentence))}'>{''.join(made)}</svg></div>"
     )
 
 
@@ -71,37 +78,36 @@ def _bands(inside: SamplerTrace) -> list[Band]:
     return bands
 
 
-def _path(band: Band) -> str:
+def _path(band: Band, wide: int) -> str:
     """A band as a path: level within a step, bent between steps."""
-    upper = _edge([edge[0] for edge in band], forward=True)
-    lower = _edge([edge[1] for edge in band], forward=False)
+    upper = _edge([edge[0] for edge in band], wide, forward=True)
+    lower = _edge([edge[1] for edge in band], wide, forward=False)
     return f"M{upper} L{lower} Z"
 
 
-def _edge(heights: Sequence[float], *, forward: bool) -> str:
+def _edge(heights: Sequence[float], wide: int, *, forward: bool) -> str:
     last = len(heights) - 1
     points = [f"{_LEFT} {heights[0]:.1f}"]
     for at, y in enumerate(heights[1:], 1):
-        x = _LEFT + _STEP * at
+        x = _LEFT + wide * at
         points.append(f"L{x - _BEND} {heights[at - 1]:.1f} C{x} {heights[at - 1]:.1f} {x} {y:.1f} {x + _BEND} {y:.1f}")
-    points.append(f"L{_LEFT + _STEP * (last + 1)} {heights[-1]:.1f}")
+    points.append(f"L{_LEFT + wide * (last + 1)} {heights[-1]:.1f}")
     if forward:
         return " ".join(points)
-    back = [f"{_LEFT + _STEP * (last + 1)} {heights[-1]:.1f}"]
+    back = [f"{_LEFT + wide * (last + 1)} {heights[-1]:.1f}"]
     for at in range(last, 0, -1):
-        x, y, to = _LEFT + _STEP * at, heights[at], heights[at - 1]
+        x, y, to = _LEFT + wide * at, heights[at], heights[at - 1]
         back.append(f"L{x + _BEND} {y:.1f} C{x} {y:.1f} {x} {to:.1f} {x - _BEND} {to:.1f}")
     back.append(f"L{_LEFT} {heights[0]:.1f}")
     return " ".join(back)
 
 
-def _gate(at: int, step: StepView) -> str:
+def _gate(x: int, step: StepView) -> str:
     """A step's name and value above its line, what it removed below. The model itself comes before the first step."""
-    x = _LEFT + _STEP * at
     first, _, second = step.name.rpartition("_") if len(step.name) > 11 else ("", "", step.name)
     name = f"<text class='name' x='{x}' y='14'>{escape(first)}_</text>" if first else ""
     name += f"<text class='name' x='{x}' y='30'>{escape(second)}</text>"
-    line = f"<line class='gate' x1='{x}' y1='{_HEAD}' x2='{x}' y2='{_HEAD + _HIGH}'/>" if at else ""
+    line = f"<line class='gate' x1='{x}' y1='{_HEAD}' x2='{x}' y2='{_HEAD + _HIGH}'/>" if x > _LEFT else ""
     below = _HEAD + _HIGH + 18
     return (
         f"{line}{name}<text class='value' x='{x}' y='46'>{escape(step.value)}</text>"

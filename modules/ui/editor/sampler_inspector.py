@@ -1,26 +1,30 @@
 """The sub-tabs Logits and Samplers: the model's distribution at the cursor, and what the samplers do to it.
 
-Inspect runs the model once; all other changes are computed from its logits. The cursor's position comes from the page's
-script, the text from the draft. This module must not know which tab it is in, nor any knob by name.
+Inspect runs the model once, and so does an open view by itself at each pause of typing; all other changes are computed
+from its logits. The cursor's position comes from the page's script, the text from the draft. This module must not know
+which tab it is in, nor any knob by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
+from errors import Cancelled, EmptyPrompt, UserError
 from loaders.params import SamplingParams
 from modules.app import App
 from modules.generation.sampler_trace import trace_samplers
 from modules.prompts.line_ends import exact_position
 from modules.ui.editor import sampler_flow, top_tokens
-from modules.ui.editor.text_editor import EditorState, TextEditor
+from modules.ui.editor.text_editor import TextEditor
 from modules.ui.parameters import knob_controls
 from modules.ui.parameters.tab import KNOBS, ParametersTab
-from modules.ui.parts.events import Updates, Values, on
+from modules.ui.parts.error_text import error_text
+from modules.ui.parts.events import Updates, Values, on, then
+from modules.ui.parts.formatting import escape
 from modules.ui.texts import tr
 
 _RAW, _SAMPLED = "raw", "sampled"
@@ -35,10 +39,20 @@ SLIDER_KNOBS = tuple(
 
 @dataclass(frozen=True)
 class InspectorState:
-    """The ids of the last two snapshots; 0 is none."""
+    """The ids of the last two snapshots; 0 is none. `place`: of which text and model the last one is."""
 
     now: int = 0
     before: int = 0
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class InspectRow:
+    """The row above a result: Inspect, the button that the page's script presses, and the choice of the text."""
+
+    button: gr.Button
+    now: gr.Button
+    choice: gr.Radio
 
 
 class SamplerInspector:
@@ -48,7 +62,7 @@ class SamplerInspector:
         self._app = app
         self._prefix = prefix
         self._editors = editors
-        self._buttons: list[tuple[gr.Button, Any]] = []
+        self._rows: dict[str, InspectRow] = {}
 
     # --- components ---
 
@@ -81,10 +95,11 @@ class SamplerInspector:
     def _add_inspect_row(self, where: str) -> None:
         """The row above the result: the button Inspect, and the choice of the text."""
         with gr.Row(elem_classes="asking-row"):
-            button = gr.Button(
-                tr("editor.inspect"), variant="primary", size="sm", elem_id=f"{self._prefix}-look-{where}"
+            self._rows[where] = InspectRow(
+                gr.Button(tr("editor.inspect"), variant="primary", size="sm", elem_id=f"{self._prefix}-look-{where}"),
+                gr.Button("", visible="hidden", elem_id=f"{self._prefix}-now-{where}"),  # pressed by editors.js
+                text_choice(self._editors, f"{self._prefix}-text-{where}"),
             )
-            self._buttons.append((button, text_choice(self._editors, f"{self._prefix}-text-{where}")))
 
     # --- events ---
 
@@ -94,11 +109,18 @@ class SamplerInspector:
         self._slider_targets = [parameters.control(knob.name) for knob in SLIDER_KNOBS]
         shown = {self._state, self._kind, self._count, *self._knobs}
         pictures = [self._top_tokens, self._flow]
-        for button, choice in self._buttons:
-            inspect, inputs = self._make_inspect(choice, shown)
-            on(button.click, inspect, inputs, [self._state, *pictures], js=self._caret_script())
-        on([self._kind.input, self._count.input, logits.select], self._redraw, shown, [self._top_tokens])
-        on(samplers.select, self._open, shown, [*self._sliders, *pictures])
+        on([self._kind.input, self._count.input], self._redraw, shown, [self._top_tokens])
+        opened = {
+            "logits": on(logits.select, self._redraw, shown, [self._top_tokens]),
+            "samplers": on(samplers.select, self._open, shown, [*self._sliders, *pictures]),
+        }
+        outputs, script = [self._state, *pictures], self._caret_script()
+        for where, row in self._rows.items():
+            inspect, inputs = self._make_inspect(row.choice, shown, self._inspect)
+            on(row.button.click, inspect, inputs, outputs, js=script)
+            follow, _ = self._make_inspect(row.choice, shown, self._follow)
+            on([row.now.click, row.choice.input], follow, inputs, outputs, js=script, latest=True)
+            then(opened[where], follow, inputs, outputs, js=script)
         moved = on([control.input for control in self._sliders], self._apply_slider, shown | set(self._sliders),
                    [*self._slider_targets, *pictures], latest=True)  # fmt: skip
         parameters.follow(moved)
@@ -108,27 +130,57 @@ class SamplerInspector:
         fields = {name: editor.field.elem_id for name, editor in self._editors.items()}
         return f"(caret, which, ...rest) => [Page.caret(({fields})[which]), which, ...rest]"
 
-    def _make_inspect(self, choice: gr.Radio, shown: set[Any]) -> tuple[Callable[..., Updates], list[Any]]:
-        """The handler that inspects the chosen text, and its inputs, of which the browser sets the first two."""
+    def _make_inspect(
+        self, choice: gr.Radio, shown: set[Any], look: Callable[[TextEditor, Values], Updates]
+    ) -> tuple[Callable[..., Updates], list[Any]]:
+        """The handler that looks at the chosen text, and its inputs, of which the browser sets the first two."""
         texts = [part for editor in self._editors.values() for part in (editor.state, editor.field)]
         inputs = [self._caret, choice, *texts, *shown]
 
         def inspect(*given: Any) -> Updates:
             values = dict(zip(inputs, given, strict=True))
-            return self._inspect(self._editors[values[choice]], values)
+            return look(self._editors[values[choice]], values)
 
         return inspect, inputs
 
     def _inspect(self, editor: TextEditor, values: Values) -> Updates:
-        state: EditorState = values[editor.state]
-        text, caret = editor.exact_text(state, values[editor.field]), values[self._caret]
+        """Run the model; another place than the one before is compared with that."""
+        text, place = self._text(editor, values)
+        seen: InspectorState = values[self._state]
+        return self._computed(
+            editor, values, text, InspectorState(0, seen.before if place == seen.place else seen.now, place)
+        )
+
+    def _follow(self, editor: TextEditor, values: Values) -> Updates:
+        """Run the model by itself, if the place is another one; what stands in the way is told where the result would
+        be.
+        """
+        text, place = self._text(editor, values)
+        seen: InspectorState = values[self._state]
+        if seen.now and place == seen.place:
+            return self._pictures(values, self._params(values))
+        try:
+            return self._computed(editor, values, text, InspectorState(0, seen.before, place))
+        except Cancelled:  # by the next one
+            return {}
+        except EmptyPrompt:
+            return {self._top_tokens: top_tokens.hint_html(), self._flow: sampler_flow.hint_html()}
+        except UserError as error:
+            return dict.fromkeys((self._top_tokens, self._flow), f"<p class='hint'>{escape(error_text(error))}</p>")
+
+    def _text(self, editor: TextEditor, values: Values) -> tuple[str, str]:
+        """The text up to the cursor, and a name for it with this model."""
+        text, caret = editor.exact_text(values[editor.state], values[editor.field]), values[self._caret]
         if caret >= 0:
             text = text[: exact_position(text, int(caret))]
+        return text, f"{self._app.models.state.name} {hash(text)}"
+
+    def _computed(self, editor: TextEditor, values: Values, text: str, state: InspectorState) -> Updates:
         # the page's own name: a new request ends the one before, but nobody else's
-        who = f"{self._prefix.capitalize()} ({state.writer})"
-        snapshot = self._app.snapshots.compute(text, self._params(values), who=who)
-        inspected = InspectorState(snapshot.id, values[self._state].now)
-        return {self._state: inspected, **self._pictures({**values, self._state: inspected}, self._params(values))}
+        who = f"{self._prefix.capitalize()} ({values[editor.state].writer})"
+        params = self._params(values)
+        inspected = replace(state, now=self._app.snapshots.compute(text, params, who=who).id)
+        return {self._state: inspected, **self._pictures({**values, self._state: inspected}, params)}
 
     def _redraw(self, values: Values) -> str:
         return self._top_tokens_html(values, self._params(values))

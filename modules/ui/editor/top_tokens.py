@@ -7,6 +7,7 @@ from modules.generation.sampler_trace import format_percent
 from modules.generation.token_view import mark_invisible
 from modules.ui.editor.token_view import token_html
 from modules.ui.parts.formatting import escape, join_facts
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 
 _SEEN = 48  # characters of the text before the position
@@ -46,7 +47,9 @@ def _panel(
     left = tr("editor.top_left" if distribution.sampled else "editor.top_candidates", n=distribution.left)
     about = join_facts(kind, left, tr("editor.top_entropy", n=abs(distribution.entropy)))  # -0.0
     rows = "".join(_row(at, each, most, earlier) for at, each in enumerate(distribution.candidates, 1))
-    notes = "".join(f"<p class='warning'>{escape(note)}</p>" for note in (*snapshot.warnings, *distribution.notes))
+    notes = "".join(
+        f"<p class='warning'>{escape(translated(note))}</p>" for note in (*snapshot.warnings, *distribution.notes)
+    )
     heads = ("token", "probability", "log", *(["before"] if earlier is not None else []))
     columns = "".join(f"<th scope='col'>{tr(f'editor.top_column.{head}')}</th>" for head in heads)
     return (

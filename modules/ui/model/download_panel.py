@@ -22,6 +22,7 @@ from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_info, then
 from modules.ui.parts.formatting import escape, join_facts
 from modules.ui.parts.list_picker import make_picker
+from modules.ui.parts.sentences import translated
 from modules.ui.session.queue_view import PICK
 from modules.ui.texts import tr
 
@@ -247,7 +248,7 @@ def _row(one: DownloadProgress) -> str:
         f"<div role='progressbar' aria-label='{name}' aria-valuemin='0' aria-valuemax='100' aria-valuenow='{percent}'>"
         f"<span style='width:{percent}%'></span></div>"
     )
-    error = f"<p class='warning' role='alert'>{escape(one.error)}</p>" if one.error else ""
+    error = f"<p class='warning' role='alert'>{escape(translated(one.error))}</p>" if one.error else ""
     return (
         f"<li><b>{name}</b><small>{escape(facts)}</small>{bar if one.phase != 'done' else ''}{error}"
         f"<div class='buttons'>{buttons}</div></li>"

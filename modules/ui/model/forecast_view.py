@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loaders.forecast import DeviceForecast, Forecast
 from modules.ui.parts.formatting import escape
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 
 _PARTS = ("weights", "cache", "buffers", "margin")
@@ -16,7 +17,7 @@ def forecast_html(forecast: Forecast | None, taken: int = 0) -> str:
     bars = "".join(_bar(device) for device in forecast.devices)
     really = " " + tr("forecast.loaded", n=taken / 1e9) if taken else ""
     kind = "" if forecast.fits else " class='warning' role='alert'"
-    return f"<div class='forecast'>{bars}<p{kind}>{escape(forecast.sentence + really)}</p></div>"
+    return f"<div class='forecast'>{bars}<p{kind}>{escape(translated(forecast.sentence) + really)}</p></div>"
 
 
 def _bar(device: DeviceForecast) -> str:

@@ -5,7 +5,7 @@ Loaders, their options and missing packages come from the declarations; this fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,15 @@ from loaders.knobs import Knob
 from loaders.params import LOAD_GROUPS
 from modules.app import App
 from modules.library import demo_model
-from modules.library.model_catalog import ModelEntry
-from modules.library.model_state import LoaderChoice
+from modules.ui.model.catalog_view import catalog_html, loader_choices, notes_html, now_html, title_html
 from modules.ui.model.download_panel import DownloadPanel
 from modules.ui.model.forecast_view import forecast_html
 from modules.ui.model.remote_panel import RemotePanel
 from modules.ui.parameters import knob_controls
 from modules.ui.parts.events import Updates, on, show_info, then
-from modules.ui.parts.formatting import escape, fit_words, format_gigabytes, format_thousands, join_facts, short_name
-from modules.ui.parts.list_picker import PickerEntry, make_picker, picker_entries
+from modules.ui.parts.formatting import escape, short_name
+from modules.ui.parts.list_picker import make_picker
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import option_scope, tr
 
 #: A loader chosen right after a model belongs to that model.
@@ -49,6 +49,12 @@ class ModelTab:
                 with gr.Row(elem_classes="head"):
                     gr.HTML(f"<h2>{tr('model.heading')}</h2>")
                     self.refresh = gr.Button(tr("button.refresh"), size="sm", elem_id="catalog-refresh")
+                with gr.Row(elem_id="loaded-now"):
+                    self.now = gr.HTML("", elem_id="loaded-name", padding=False)
+                    self.unload = gr.Button(tr("model.unload"), size="sm", elem_id="unload-model")
+                self.autoload = gr.Checkbox(
+                    app.settings.autoload_model, label=tr("model.autoload"), elem_id="autoload", elem_classes="switch"
+                )
                 self.catalog = make_picker("catalog-list")
                 self.fetch = gr.Button(
                     tr("model.fetch_demo", n=demo_model.PACKAGE_SIZE / 1e6),
@@ -68,12 +74,8 @@ class ModelTab:
         with gr.Row(elem_id="load-bar"):
             self.load = gr.Button(tr("model.load"), variant="primary", elem_id="load-model")
             self.cancel = gr.Button(tr("button.cancel"), variant="stop", elem_id="cancel-load", visible="hidden")
-            self.unload = gr.Button(tr("model.unload"), elem_id="unload-model")
             self.reload = gr.Button(tr("model.reload"), elem_id="reload-model")
             self.save = gr.Button(tr("model.save_options"), elem_id="save-options")
-            self.autoload = gr.Checkbox(
-                self._app.settings.autoload_model, label=tr("model.autoload"), elem_id="autoload"
-            )
         self.progress = gr.HTML("", elem_id="load-progress")
         self.notes = gr.HTML("", elem_id="load-notes")
         with gr.Row(elem_id="loras", visible=False) as self.loras_row:
@@ -124,11 +126,12 @@ class ModelTab:
     def wire(self, page: gr.Blocks, tab: gr.Tab, timer: gr.Timer, model: gr.State) -> None:
         """Connect the events. `tab` contains it; `model` changes with the model."""
         selected_outputs = [
-            self.chosen, self.catalog, self.fetch, self.title, self.load, self.save, self.how, self.loader,
+            self.chosen, self.catalog, self.fetch, self.title, self.load, self.reload, self.save, self.how, self.loader,
             self.missing, self.reason, *self._panels.values(), *self._options_of_all,
         ]  # fmt: skip
         self._timer = timer
-        state = [self.notes, self.load, self.cancel, self.unload, self.reload, self.loras_row, self.loras]
+        state = [self.now, self.notes, self.load, self.cancel, self.unload, self.reload]
+        state += [self.loras_row, self.loras]
         self.downloads.wire(page, timer, self.catalog.click)
         self.remote.wire()
         chosen = on(self.catalog.click, self._select, None, selected_outputs)
@@ -189,19 +192,20 @@ class ModelTab:
     def _show_selected(self, name: str, loader: str = "", *, fresh: bool = False) -> Updates:
         """Everything that depends on the selected model."""
         items = self._app.catalog.items()
-        loaded = {each.name for each in self._app.models.memory.all}
-        catalog = catalog_html(items, name, loaded, self._app.badges.of)
+        catalog = catalog_html(items, name, self._loaded, self._app.badges.of)
         lists = {
             self.chosen: name,
             self.catalog: catalog,
             self.fetch: gr.update(visible=not any(each.name == demo_model.NAME for each in items)),
         }
+        load, reload = self._if_loaded(name, False), self._if_loaded(name, True)
         if not name:
             off = gr.update(interactive=False)
             return {
                 **lists,
                 self.title: title_html(None),
-                self.load: off,
+                self.load: {**load, **off},
+                self.reload: reload,
                 self.save: off,
                 self.how: gr.update(visible=False),
             }
@@ -216,29 +220,48 @@ class ModelTab:
         return {
             **lists,
             self.title: title_html(item),
-            self.load: gr.update(interactive=not item.problem and not missing),
+            self.load: {**load, **gr.update(interactive=not item.problem and not missing)},
+            self.reload: reload,
             self.save: gr.update(interactive=not item.problem),
             self.how: gr.update(visible=not item.problem),
             self.loader: gr.update(choices=loader_choices(choices), value=loader),
-            self.missing: f"<p class='warning'>{escape(missing)}</p>" if missing else "",
-            self.reason: f"<p>{tr('model.options_reason', reason=escape(reason))}</p>" if reason else "",
+            self.missing: f"<p class='warning'>{escape(translated(missing))}</p>" if missing else "",
+            self.reason: f"<p>{tr('model.options_reason', reason=escape(translated(reason)))}</p>" if reason else "",
             **{panel: gr.update(visible=each == loader) for each, panel in self._panels.items()},
             **knob_controls.changed_updates(self._controls[loader], values),
         }
 
-    def _show_state(self, chosen: str) -> Updates:
-        """The buttons that the loaded model allows, and the notes about it."""
+    @property
+    def _loaded(self) -> set[str]:
+        return {each.name for each in self._app.models.memory.all}
+
+    def _if_loaded(self, chosen: str, loaded: bool) -> dict[str, Any]:
+        """An update that shows a button if the chosen model is loaded, or is not; none while one is being loaded."""
+        idle, here = self._app.models.state.phase != "loading", chosen in self._loaded
+        return dict(gr.update(visible=(idle and here == loaded) or "hidden"))
+
+    def _unloads(self, chosen: str) -> str:
+        """What Unload unloads: the chosen model if it is loaded, else the first one shown in the header."""
         state = self._app.models.state
+        return chosen if chosen in self._loaded else state.idle or (state.name if state.phase == "loaded" else "")
+
+    def _show_state(self, chosen: str) -> Updates:
+        """What is loaded, the buttons that this allows, and the notes about it."""
+        state = self._app.models.state
+        chosen = chosen or state.name  # of a page that is just being loaded
+        now = self._unloads(chosen)
+        load, reload = self._if_loaded(chosen, False), self._if_loaded(chosen, True)
         busy, loaded = state.phase in ("loading", "unloading"), state.phase == "loaded"
         names = self._app.lora_names()
         # the right side is about the chosen model; the list and the page's header say which one is loaded
         notes = state.notes if chosen in ("", state.name) else ()
         return {
+            self.now: now_html(now, idle=now == state.idle),
             self.notes: notes_html(notes, state.error, short_name(state.name)),
-            self.load: gr.update(interactive=bool(chosen) and not busy, visible=state.phase != "loading" or "hidden"),
+            self.load: {**load, **gr.update(interactive=bool(chosen) and not busy)},
             self.cancel: gr.update(visible=state.phase == "loading" or "hidden"),
-            self.unload: gr.update(interactive=loaded or bool(state.idle)),
-            self.reload: gr.update(interactive=loaded),
+            self.unload: gr.update(interactive=bool(now)),
+            self.reload: {**reload, **gr.update(interactive=loaded)},
             self.loras_row: gr.update(visible=loaded and bool(names)),
             self.loras: gr.update(choices=names, value=[each.path.name for each in self._loras_now()]),
         }
@@ -254,7 +277,7 @@ class ModelTab:
             self.load: gr.update(visible="hidden"),
             self.cancel: gr.update(visible=True),
             self.unload: off,
-            self.reload: off,
+            self.reload: gr.update(visible="hidden"),
             self.fetch: gr.update(visible=False),
         }
 
@@ -271,7 +294,7 @@ class ModelTab:
         self._app.models.cancel_load()
 
     def _unload(self, chosen: str) -> None:
-        """Unload the chosen model if it is one of several loaded ones, else the first one shown in the header."""
+        """Unload what the line above the list names."""
         memory = self._app.models.memory
         entry = memory.find(chosen) if chosen else None
         entry = entry or memory.default
@@ -315,56 +338,3 @@ class ModelTab:
                 return dict(knob_controls.parse_controls(LOADERS[name].Options, own).model_dump())
             start += count
         raise InvalidInput(tr("model.choose_loader"))
-
-
-def loader_choices(choices: Sequence[LoaderChoice]) -> list[tuple[str, str]]:
-    """The loader menu; a loader with a missing package says so."""
-    return [
-        (choice.name if not choice.missing else tr("model.not_installed", name=choice.name), choice.name)
-        for choice in choices
-    ]
-
-
-def catalog_html(
-    items: Sequence[ModelEntry], chosen: str, loaded: Collection[str], fits: Callable[[ModelEntry], str] = lambda _: ""
-) -> str:
-    """The catalog as a list; `fits` says on which device a model fits."""
-    made = [
-        PickerEntry(
-            item.name, short_name(item.name), item.problem or item_facts(item), badge=_badge(item, loaded, fits)
-        )
-        for item in items
-    ]
-    return picker_entries(tr("model.heading"), made, chosen, tr("model.empty"))
-
-
-def item_facts(item: ModelEntry) -> str:
-    """Facts from the file: "0.1 GB · Q4_1 · 8k context · llama · GGUF · chat template"."""
-    context = tr("model.context", n=format_thousands(item.context_length)) if item.context_length else ""
-    template = tr("model.chat_template") if item.has_template else ""
-    size = format_gigabytes(item.size) if item.size else ""
-    return join_facts(size, item.quantization, context, item.architecture, item.format, template)
-
-
-def title_html(item: ModelEntry | None) -> str:
-    """The heading on the right."""
-    if item is None:
-        return f"<h1>{tr('model.none_title')}</h1><p>{tr('model.none_about')}</p>"
-    told = f"<p class='warning'>{escape(item.problem)}</p>" if item.problem else f"<p>{escape(item_facts(item))}</p>"
-    return f"<h1>{escape(short_name(item.name))}</h1>{told}"
-
-
-def notes_html(notes: Sequence[str], error: str, name: str) -> str:
-    """Decisions made while loading, with the reasons; or why it failed."""
-    if error:
-        return f"<p class='warning' role='alert'>{escape(error)}</p>"
-    if not notes:
-        return ""
-    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<div class='notes'><h2>{tr('model.loaded', name=escape(name))}</h2><ul>{lines}</ul></div>"
-
-
-def _badge(item: ModelEntry, loaded: Collection[str], fits: Callable[[ModelEntry], str]) -> str:
-    if item.problem:
-        return tr("model.badge.broken")
-    return tr("model.badge.loaded") if item.name in loaded else fit_words(fits(item))

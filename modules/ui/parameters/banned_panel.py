@@ -14,6 +14,7 @@ from errors import InvalidInput, NothingToDo
 from loaders.banned.entries import join_banned_strings, parse_banned_strings, write_entry
 from loaders.banned.pattern import compile_banned_strings
 from modules.app import App
+from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on
 from modules.ui.parts.file_menu import FileMenu
 from modules.ui.parts.formatting import escape
@@ -78,5 +79,5 @@ def state_html(banned: str) -> str:
     try:
         compile_banned_strings(banned, True)
     except InvalidInput as error:
-        return f"<p class='warning' role='alert'>{escape(error)}</p>"
+        return f"<p class='warning' role='alert'>{escape(error_text(error))}</p>"
     return f"<p class='about'>{tr('banned.valid', n=len(parse_banned_strings(banned)))}</p>"

@@ -132,7 +132,7 @@ class CharacterPage:
     def _bring(self, path: str) -> Updates:
         file = Path(path)
         name = self._app.characters.import_card(file.read_bytes(), file.name)
-        show_info(tr("character.imported", name=name))
+        show_info(tr("character.imported", name=name), tr("character.talk"))
         return self._show(name)
 
     def _write(self, edited: str, file: str, called: str, greeting: str, context: str, banned: str) -> Updates:

@@ -14,6 +14,7 @@ import gradio as gr
 from loaders.knobs import Knob, Knobs
 from loaders.params import SamplingParams
 from modules.ui.parts.formatting import format_value
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import knob_help, knob_label, tr
 
 Kind = TypeVar("Kind", bound=Knobs)
@@ -138,5 +139,5 @@ def _update(
 
 def _state(knob: Knob, unsupported: Mapping[str, str]) -> dict[str, Any]:
     reason = unsupported.get(knob.name)
-    told = tr("control.unsupported", help=knob_info(knob), reason=reason) if reason else knob_info(knob)
+    told = tr("control.unsupported", help=knob_info(knob), reason=translated(reason)) if reason else knob_info(knob)
     return {"interactive": reason is None and not knob.start_only, "info": told}

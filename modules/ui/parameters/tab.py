@@ -22,6 +22,7 @@ from modules.ui.parameters import knob_controls
 from modules.ui.parameters.banned_panel import BannedPanel
 from modules.ui.parameters.character_page import CharacterPage
 from modules.ui.parameters.grammar_panel import GrammarPanel
+from modules.ui.parameters.preset_chips import presets_html
 from modules.ui.parameters.template_page import TemplatePage
 from modules.ui.parts.events import Updates, on, show_error, show_info, show_warning, then
 from modules.ui.parts.formatting import escape, format_value
@@ -42,7 +43,7 @@ class ParametersTab:
         self.kept = kept
         self._controls: dict[str, gr.components.Component] = {}
         self._grey_ones = gr.State([])  # names of knobs that the model cannot honour
-        with gr.Tabs(elem_id="parameter-pages", elem_classes="pages"):
+        with gr.Tabs(elem_id="parameter-pages", elem_classes="pages", overflow_behavior="wrap"):
             with gr.Tab(tr("tab.generation"), id="generation", elem_id="generation", render_children=True):
                 self.own_notice = OwnNotice()
                 self._presets()
@@ -80,10 +81,13 @@ class ParametersTab:
     # --- components ---
 
     def _presets(self) -> None:
+        known = self._known_preset()
+        self.chips = make_picker("presets", presets_html(self._app.presets, known))
+        # never shown: what other tabs and extensions read the chosen preset from
+        self.preset = gr.Dropdown(
+            self._app.presets.names(), value=known, label=tr("parameters.preset"), visible=False
+        )  # fmt: skip
         with gr.Row(elem_id="preset-bar"):
-            self.preset = gr.Dropdown(
-                self._app.presets.names(), value=self._known_preset(), label=tr("parameters.preset"), elem_id="preset"
-            )
             with gr.Row(elem_id="preset-buttons"):
                 self.refresh = gr.Button(tr("button.refresh"), size="sm", elem_id="preset-refresh")
                 self.neutralize = gr.Button(tr("parameters.reset"), size="sm", elem_id="neutralize")
@@ -131,14 +135,14 @@ class ParametersTab:
         on(page.load, self._restore, [self.kept], [*knobs, *marked, self._grey_ones])
         on(model.change, self._grey, [self._grey_ones], [*knobs, self._grey_ones])
         for event in (
-            on(self.preset.input, self._load, [self.preset, *knobs], knobs),
+            on(self.chips.click, self._load, knobs, [self.preset, self.chips, *knobs]),
             on(self.neutralize.click, self._neutralize, knobs, knobs),
             on(self.differing.click, self._neutral, knobs, knobs),
         ):
             then(event, self._keep, knobs, marked)
         for event in (*self._grammar.wire(page), *self._banned.wire(page)):
             then(event, self._keep, knobs, marked)
-        on(self.refresh.click, self._refresh, [self.preset], [self.preset])
+        on(self.refresh.click, self._refresh, [self.preset], [self.preset, self.chips])
         on(self.filter.change, None, [self.filter], js="(words) => { Page.filter(words); }")
         self._wire_files()
 
@@ -149,11 +153,11 @@ class ParametersTab:
             [self.preset],
             [self.saving, self.name],
         )
-        saved = [self.preset, self.saving]
+        saved = [self.preset, self.chips, self.saving]
         on([self.save.click, self.name.submit], self._save, [self.name, *self.knobs], saved)
         on(self.save_no.click, lambda: gr.update(visible=False), None, [self.saving])
         on(self.delete.click, self._ask, [self.preset], [self.question, self.deleting])
-        on(self.delete_yes.click, self._delete, [self.preset], [self.preset, self.deleting])
+        on(self.delete_yes.click, self._delete, [self.preset], [self.preset, self.chips, self.deleting])
         on(self.delete_no.click, lambda: gr.update(visible=False), None, [self.deleting])
 
     def _keep(self, *values: Any) -> Updates:
@@ -184,11 +188,19 @@ class ParametersTab:
         made = knob_controls.grey_out(KNOBS.values(), unsupported, before)
         return {**knob_controls.changed_updates(self.knobs, made), self._grey_ones: [*unsupported]}
 
-    def _load(self, preset: str, *values: Any) -> Updates:
-        _, notes = self._app.presets.load(preset)
+    def _load(self, event: gr.EventData, *values: Any) -> Updates:
+        _, notes = self._app.presets.load(event.pick)
         for note in notes:
             show_warning(note)
-        return self._show(self._app.presets.apply(knob_controls.params_from_controls(values), preset))
+        params = self._app.presets.apply(knob_controls.params_from_controls(values), event.pick)
+        return {**self._chosen(event.pick), **self._show(params)}
+
+    def _chosen(self, preset: str | None) -> Updates:
+        """The chips and the menu, with this preset chosen."""
+        return {
+            self.preset: gr.update(choices=self._app.presets.names(), value=preset),
+            self.chips: presets_html(self._app.presets, preset),
+        }
 
     def _neutralize(self, *values: Any) -> Updates:
         """Reset preset parameters to neutral; others (length, seed, ...) do not change."""
@@ -200,15 +212,13 @@ class ParametersTab:
         knob = KNOBS[event.pick]
         return self._show(knob_controls.params_from_controls(values).changed(**{knob.name: knob.neutral}))
 
-    def _refresh(self, preset: str) -> Any:
-        names = self._app.presets.names()
-        return gr.update(choices=names, value=preset if preset in names else None)
+    def _refresh(self, preset: str) -> Updates:
+        return self._chosen(preset if preset in self._app.presets.names() else None)
 
     def _save(self, name: str, *values: Any) -> Updates:
         self._app.presets.save(name.strip(), knob_controls.params_from_controls(values))
         show_info(tr("parameters.preset_saved", name=name.strip()))
-        menu = gr.update(choices=self._app.presets.names(), value=name.strip())
-        return {self.preset: menu, self.saving: gr.update(visible=False)}
+        return {**self._chosen(name.strip()), self.saving: gr.update(visible=False)}
 
     def _ask(self, preset: str | None) -> Updates:
         if not preset:
@@ -219,8 +229,7 @@ class ParametersTab:
     def _delete(self, preset: str) -> Updates:
         self._app.presets.delete(preset)
         show_info(tr("parameters.preset_deleted", name=preset))
-        menu = gr.update(choices=self._app.presets.names(), value=None)
-        return {self.preset: menu, self.deleting: gr.update(visible=False)}
+        return {**self._chosen(None), self.deleting: gr.update(visible=False)}
 
     def _show(self, params: SamplingParams) -> Updates:
         made = knob_controls.control_updates(KNOBS.values(), params.model_dump())

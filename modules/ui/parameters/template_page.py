@@ -20,10 +20,11 @@ from modules.ui.parts.error_text import error_text
 from modules.ui.parts.events import Updates, on, show_info
 from modules.ui.parts.file_menu import FileMenu
 from modules.ui.parts.formatting import escape, short_name
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import knob_help, knob_label, tr
 
-#: The most characters of a template that stand in the empty field.
-_SHOWN = 20_000
+#: A longer template is not shown in the empty field.
+_SHOWN = 100_000
 
 _SAMPLE = (
     {"role": "system", "content": "Be brief."},
@@ -120,7 +121,7 @@ class TemplatePage:
         head, preview = f"<h2>{tr('tab.template')}</h2>", f"<h2>{tr('template.preview')}</h2>"
         try:
             reason = tr("template.reason_own") if (template or "").strip() else self._detect(model)[1]
-            in_use = f"{head}<p>{tr('template.in_use', reason=escape(reason))}</p>"
+            in_use = f"{head}<p>{tr('template.in_use', reason=escape(translated(reason)))}</p>"
             detected = self._detect(model)[0] if model else ""
         except UserError as error:
             return {self._in_use: f"{head}<p>{escape(error_text(error))}</p>", self._preview: ""}
@@ -131,5 +132,6 @@ class TemplatePage:
             return {self._in_use: in_use, self._preview: warning}
         lines = "\n".join(mark_invisible(line) for line in text.split("\n"))
         shown = f"{preview}<pre class='sample' tabindex='0'>{escape(lines)}</pre>"
-        # the template in use stands in the empty field, greyed
-        return {self._in_use: in_use, self._preview: shown, self.instruction: gr.update(placeholder=detected[:_SHOWN])}
+        # the template in use stands in the empty field, greyed, until one edits it: editors.js
+        grey = detected if len(detected) <= _SHOWN else ""
+        return {self._in_use: in_use, self._preview: shown, self.instruction: gr.update(placeholder=grey)}

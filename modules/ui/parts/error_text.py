@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import current_texts, tr
 
 
 def error_text(error: BaseException) -> str:
-    """The sentence for this error. What it quotes (a reason, an advice) stays as the service wrote it."""
+    """The sentence for this error, with what it quotes (a reason, an advice)."""
     told = getattr(error, "told", None)
     if not told or not current_texts().has(f"error.{told[0]}"):
-        return str(error)
-    return tr(f"error.{told[0]}", **told[1])
+        return translated(error)
+    said = {name: translated(value) if isinstance(value, str) else value for name, value in told[1].items()}
+    return tr(f"error.{told[0]}", **said)

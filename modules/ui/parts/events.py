@@ -19,6 +19,7 @@ import gradio as gr
 
 from errors import UserError
 from modules.ui.parts.error_text import error_text
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 
 log = logging.getLogger(__name__)
@@ -52,12 +53,15 @@ def _noted() -> list[gr.components.Component] | None:
 
 def show_warning(message: object) -> None:
     """Show a sentence as a toast. It may contain text from a user or a file, so it is escaped."""
-    gr.Warning(html.escape(str(message), quote=False), duration=12, title=tr("toast.note"))
+    gr.Warning(html.escape(translated(message), quote=False), duration=12, title=tr("toast.note"))
 
 
-def show_info(message: str) -> None:
-    """Show that something was done."""
-    gr.Info(html.escape(message, quote=False), duration=4, title=tr("toast.done"))
+def show_info(message: str, button: str = "") -> None:
+    """Show that something was done. `button`: the text of one of the page's to continue with; the toast has it, too."""
+    said, seconds = html.escape(message, quote=False), 4
+    if button:
+        said, seconds = f"{said} <button>{html.escape(button)}</button>", 12  # gradio drops any attribute: see page.js
+    gr.Info(said, duration=seconds, title=tr("toast.done"))
 
 
 def show_error(error: Exception) -> None:

@@ -16,6 +16,7 @@ from loaders.base import QueueEntry
 from modules.app import App
 from modules.ui.parts.events import Updates, on
 from modules.ui.parts.formatting import escape, format_gigabytes, format_thousands, join_facts, short_name
+from modules.ui.parts.sentences import translated
 from modules.ui.session.queue_view import queue_html
 from modules.ui.texts import tr
 
@@ -83,7 +84,8 @@ class PageHeader:
         state = self._app.models.state
         queue = self._app.generator.queue()
         loaded = self._app.models.loaded
-        told = join_facts(queue_text(queue), self._app.system_memory.warning(), loaded.warning() if loaded else "")
+        warnings = (self._app.system_memory.warning(), loaded.warning() if loaded else "")
+        told = join_facts(queue_text(queue), *map(translated, warnings))
         now = HeaderState(chip_text(self._app), told, progress_html(self._app), queue_html(queue))
         key = f"{state.phase} {state.name} {state.loader} {id(self._app.models.loaded)} {state.error}"
         news = self._news.look(*asked)
@@ -140,7 +142,7 @@ def progress_html(app: App) -> str:
     if state.phase not in ("loading", "unloading"):
         return ""
     percent = round(state.fraction * 100)
-    doing = f"{state.again} {state.doing or tr(f'header.phase.{state.phase}')}".strip()
+    doing = f"{translated(state.again)} {translated(state.doing) or tr(f'header.phase.{state.phase}')}".strip()
     return (
         f"<div role='progressbar' aria-valuenow='{percent}' aria-valuemin='0' aria-valuemax='100' "
         f"aria-label='{escape(tr('header.progress'))}'><span style='width:{percent}%'></span></div>"

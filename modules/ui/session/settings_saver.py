@@ -64,11 +64,12 @@ class SettingsSaver:
             then(event, lambda: gr.update(visible=False), None, [self._asking])
 
     def keep_look(self, dark: bool | None, language: str | None) -> None:
-        """Save theme and language, if they differ from the saved ones: for a restart that makes them count."""
+        """Save theme and language, if they differ from those of this run: for a restart that makes them count."""
         now = self._app.settings
-        values = {"dark_theme": now.dark_theme if dark is None else dark, "language": language or now.language}
-        if values != {"dark_theme": now.dark_theme, "language": known_language(now.language)}:
-            self._app.session.save_settings(now.changed(**values))
+        was = {"dark_theme": now.dark_theme, "language": known_language(now.language)}
+        changed = {"dark_theme": was["dark_theme"] if dark is None else dark, "language": language or was["language"]}
+        if changed != was:
+            self._app.session.change_settings(**changed)
 
     def _save(self, settings: Settings) -> None:
         file = self._app.session.save_settings(settings)

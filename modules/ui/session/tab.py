@@ -14,6 +14,7 @@ from modules.app import App
 from modules.config.server_flags import ServerFlags
 from modules.ui.parts.events import Updates, on, show_error, show_info, show_warning, then
 from modules.ui.parts.formatting import escape, format_gigabytes, join_facts, table_html
+from modules.ui.parts.sentences import translated
 from modules.ui.session.queue_view import QueueView
 from modules.ui.session.settings_saver import SettingsSaver
 from modules.ui.texts import knob_help, tr
@@ -175,7 +176,7 @@ class SessionTab:
         extensions = self._app.extensions
         known = next((each for each in (*extensions.active, *extensions.failed) if each.name == name), None)
         if known and known.problem:
-            return f"{name}: {known.problem}"
+            return f"{name}: {translated(known.problem)}"
         missing = extensions.missing(name)
         if extensions.is_included(name):
             return f"{name}: {tr(f'session.included.{name}')}"
@@ -189,7 +190,7 @@ class SessionTab:
 
 def note_html(why: str | None) -> str:
     """Why the tab is read-only for this user; empty if it is not."""
-    return f"<p class='warning' role='note'>{escape(why)}</p>" if why else ""
+    return f"<p class='warning' role='note'>{escape(translated(why))}</p>" if why else ""
 
 
 def running_html(app: App) -> list[tuple[str, str]]:

@@ -5,17 +5,20 @@ Each function converts a record of `modules.training` to HTML.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from modules.training.data.preview import DatasetPreview, PreviewSample
 from modules.training.lora.events import TrainingEvent
 from modules.training.manager import TrainingState
 from modules.ui.parts.formatting import escape, join_facts
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 
 _WIDE, _HIGH, _LEFT, _RIGHT, _FOOT = 720, 220, 48, 64, 24
 _POINTS = 400  # points of a curve at most
+_SMOOTHED = 20  # points from which on a smoothed line is drawn over them
 
 
 # --- the preview ---
@@ -23,7 +26,7 @@ _POINTS = 400  # points of a curve at most
 
 def preview_html(look: DatasetPreview) -> str:
     """Counts, memory, lengths, notes and samples."""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in look.notes)
+    notes = "".join(f"<li>{escape(translated(note))}</li>" for note in look.notes)
     examples = "training.examples_blocks" if look.kind.startswith("blocks") else "training.examples_rows"
     facts = [
         (look.examples, examples, look.rows),
@@ -37,8 +40,9 @@ def preview_html(look: DatasetPreview) -> str:
         for n, key, more in facts
     )
     shown = "".join(_sample(each) for each in look.samples)
+    kind = escape(translated(look.kind[:1].upper() + look.kind[1:]))
     return (
-        f"<div class='look'><p>{escape(look.kind[:1].upper() + look.kind[1:])}.</p><div class='tiles'>{tiles}</div>"
+        f"<div class='look'><p>{kind}.</p><div class='tiles'>{tiles}</div>"
         f"{_lengths(look)}{_memory(look)}<ul class='notes'>{notes}</ul>"
         f"<h3>{tr('training.seen_title')}</h3><p>{tr('training.seen_about')}</p>{shown}</div>"
     )
@@ -101,10 +105,10 @@ def state_html(state: TrainingState, loras: Path) -> str:
     """The state as text, with a progress bar."""
     if state.phase == "none":
         return ""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in state.notes)
+    notes = "".join(f"<li>{escape(translated(note))}</li>" for note in state.notes)
     listed = f"<ul class='notes'>{notes}</ul>" if notes else ""
     if state.phase == "failed":
-        return f"<p class='warning' role='alert'>{escape(state.error)}</p>{listed}"
+        return f"<p class='warning' role='alert'>{escape(translated(state.error))}</p>{listed}"
     name = state.settings.lora_name if state.settings else ""
     if state.phase == "done" and state.end:
         end, last = state.end, state.steps[-1] if state.steps else None
@@ -118,7 +122,7 @@ def state_html(state: TrainingState, loras: Path) -> str:
         )  # fmt: skip
         return f"<p>{why} {escape(told)}</p>{listed}"
     if not state.ready or not state.steps:
-        doing = state.doing or tr("training.first_batch")
+        doing = translated(state.doing) or tr("training.first_batch")
         return f"<p aria-live='polite'>{escape(join_facts(name, doing))} &hellip;</p>{listed}"
     last, ready = state.steps[-1], state.ready
     percent = round(100 * last.update / max(last.updates, 1))
@@ -129,7 +133,7 @@ def state_html(state: TrainingState, loras: Path) -> str:
         tr("unit.tokens_second", n=last.tokens_per_second), left,
         tr("training.checkpoint", n=state.checkpoint * ready.accumulation) if state.checkpoint else "",
     )  # fmt: skip
-    doing = f"<p>{escape(state.doing)} &hellip;</p>" if state.doing else ""
+    doing = f"<p>{escape(translated(state.doing))} &hellip;</p>" if state.doing else ""
     return (
         f"<div role='progressbar' aria-valuenow='{percent}' aria-valuemin='0' aria-valuemax='100' "
         f"aria-label='{escape(tr('training.progress'))}'><span style='width:{percent}%'></span></div>"
@@ -156,9 +160,20 @@ def curves_svg(state: TrainingState) -> str:
     def down(share: float) -> float:
         return 8 + (_HIGH - 16) * (1 - share)
 
-    loss = _line((across(event), down(((event.loss or 0.0) - low) / (top - low))) for event in steps)
+    places = [across(event) for event in steps]
+    raw = [event.loss or 0.0 for event in steps]
+    mean = _smoothed(raw)
+    lines = [("raw", raw), ("loss", mean)] if mean else [("loss", raw)]
+
+    def height(value: float) -> float:
+        return down((value - low) / (top - low))
+
+    loss = "".join(
+        f"<polyline class='{kind}' points='{_line(zip(places, map(height, values), strict=True))}'/>"
+        for kind, values in lines
+    )
     rate = _line((across(event), down((event.learning_rate or 0.0) / fastest)) for event in steps)
-    held = [(across(event), down(((event.loss or 0.0) - low) / (top - low))) for event in state.evaluations]
+    held = [(across(event), height(event.loss or 0.0)) for event in state.evaluations]
     dots = "".join(f"<circle class='eval' cx='{x:.1f}' cy='{y:.1f}' r='3'/>" for x, y in held)
     evaluation = f"<polyline class='eval' points='{_line(held)}'/>{dots}" if held else ""
     ticks = "".join(
@@ -172,21 +187,29 @@ def curves_svg(state: TrainingState) -> str:
         evaluation=state.evaluations[-1].loss if state.evaluations else 0,
     )  # fmt: skip
     legend = (
-        f"<span class='key loss'></span>{tr('training.loss')}"
+        f"<span class='key loss'></span>{tr('training.loss_smoothed' if mean else 'training.loss')}"
         + (f" <span class='key eval'></span>{tr('training.evaluation')}" if held else "")
         + f" <span class='key rate'></span>{tr('training.rate')}"
     )
     return (
         f"<figure class='curve training-curve'><svg role='img' viewBox='0 0 {_WIDE} {_HIGH + _FOOT}' "
         f"aria-label='{escape(said)}'>{ticks}<polyline class='rate' points='{rate}'/>"
-        f"<polyline points='{loss}'/>{evaluation}"
+        f"{loss}{evaluation}"
         f"<text x='{_WIDE - _RIGHT + 6}' y='{down(1) + 4:.1f}'>{fastest:.0e}</text>"
         f"<text x='{_WIDE - _RIGHT + 6}' y='{down(0) + 4:.1f}'>0</text>"
         f"<text x='{_LEFT}' y='{_HIGH + 16}'>{tr('training.curve_step', n=first * accumulation)}</text>"
         f"<text x='{_WIDE - _RIGHT}' y='{_HIGH + 16}' text-anchor='end'>"
         f"{tr('training.number', n=last * accumulation)}</text></svg>"
-        f"<figcaption>{legend}</figcaption></figure>"
+        f"<figcaption><p>{escape(said)}</p>{legend}</figcaption></figure>"
     )
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """An exponential mean over about a tenth of the values; empty if there are too few."""
+    if len(values) < _SMOOTHED:
+        return []
+    weight = 2 / (1 + len(values) / 10)
+    return list(accumulate(values, lambda mean, value: mean + weight * (value - mean)))
 
 
 def _thinned(steps: list[TrainingEvent]) -> list[TrainingEvent]:

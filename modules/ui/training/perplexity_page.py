@@ -16,11 +16,14 @@ from modules.training.perplexity.measure import WindowPlan
 from modules.ui.parts.events import Updates, on, show_error, show_info
 from modules.ui.parts.file_download import FileDownload
 from modules.ui.parts.formatting import escape, short_name
+from modules.ui.parts.sentences import translated
 from modules.ui.texts import tr
 from modules.ui.training.token_heatmap import heatmap_html, perplexity_svg
 
-#: The widths of the table's columns; it scrolls sideways if there is less room.
-_WIDTHS = ["270px", "100px", "120px", "140px", "100px", "150px", "130px", "240px"]
+#: The least widths of the table's columns in pixels; it scrolls sideways if there is less room.
+_WIDTHS = (270, 100, 120, 140, 100, 150, 130, 240)
+#: The width of a letter of a head, and of what stands beside the head's text.
+_LETTER, _BESIDE = 9, 48
 
 
 class PerplexityPage:
@@ -76,9 +79,10 @@ class PerplexityPage:
 
     def _results(self) -> None:
         gr.HTML(f"<h2>{tr('perplexity.results')}</h2>")
+        heads = [tr(f"perplexity.column.{name.lower()}") for name in COLUMNS]
+        widths = [f"{max(least, _LETTER * len(head) + _BESIDE)}px" for least, head in zip(_WIDTHS, heads, strict=True)]
         self._table = gr.Dataframe(
-            self._rows(), headers=[tr(f"perplexity.column.{name.lower()}") for name in COLUMNS], type="array",
-            interactive=True, show_label=False, column_widths=_WIDTHS,
+            self._rows(), headers=heads, type="array", interactive=True, show_label=False, column_widths=widths,
             elem_id="measure-table", static_columns=list(range(len(COLUMNS) - 1)), label=tr("perplexity.results"),
         )  # fmt: skip
         with gr.Row(elem_classes="actions"):
@@ -162,7 +166,7 @@ def _progress(run: PerplexityRun) -> str:
         case "none":
             return ""
         case "failed":
-            return f"<p class='warning' role='alert'>{escape(run.error)}</p>"
+            return f"<p class='warning' role='alert'>{escape(translated(run.error))}</p>"
         case "stopped":
             return f"<p>{tr('perplexity.stopped', name=name)}</p>"
     if measured is None:

@@ -14,7 +14,7 @@ class TrainingTab:
     """The tab."""
 
     def __init__(self, app: App) -> None:
-        with gr.Tabs(elem_id="training", elem_classes="pages"):
+        with gr.Tabs(elem_id="training", elem_classes="pages", overflow_behavior="wrap"):
             with gr.Tab(tr("tab.train_lora"), id="train-lora", elem_id="tab-train-lora"):
                 self._lora = LoraPage(app)
             with gr.Tab(tr("tab.perplexity"), id="perplexity", elem_id="tab-perplexity"):

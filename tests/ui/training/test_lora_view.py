@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from modules.training.data.preview import DatasetPreview, LengthBin, PreviewSample, PreviewToken
@@ -28,6 +29,15 @@ def test_a_long_course_stays_a_small_picture() -> None:
     assert len(long) < 20_000
     assert "step 19,998" in long
     assert curves_svg(TrainingState("running")) == ""
+
+
+def test_the_curve_ends_with_its_value_in_words_and_is_smooth() -> None:
+    assert "<p>Loss over the steps, 0.1010 at step 198; 0.5000 on the evaluation dataset</p>" in curves_svg(course(100))
+    lines = re.findall(r"class='(raw|loss)' points='([^']*)'", curves_svg(course(100)))
+    assert [kind for kind, _ in lines] == ["raw", "loss"]
+    heights = [[float(each.split(",")[1]) for each in points.split()] for _, points in lines]
+    assert [len(each) for each in heights] == [99, 99]
+    assert "class='raw'" not in curves_svg(course(8))
 
 
 def test_where_it_stands_is_told_in_steps() -> None:
