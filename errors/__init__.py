@@ -29,6 +29,7 @@ from errors.kinds import (
     UserError,
     did_you_mean,
     encode_utf8,
+    without_frames,
 )
 from errors.loading import (
     BrokenPackage,
@@ -113,4 +114,5 @@ __all__ = [
     "UserError",
     "did_you_mean",
     "encode_utf8",
+    "without_frames",
 ]

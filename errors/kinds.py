@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """A copy to be kept and raised later. The error itself leads to the frames it came through, and so to all that a
+    request holds: kept by a part of the request, it would hold that until the garbage collector comes.
+    """
+    copy = type(error).__new__(type(error), *error.args)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    return copy
 
 
 class UserError(Exception):

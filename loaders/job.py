@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from errors import without_frames
 from loaders.base import Finish, Report, Request, Token
 
 
@@ -71,9 +72,10 @@ class Job:
         item = self._queue.get()
         if isinstance(item, Token):
             return item
-        self._queue.put(item)  # further calls get the same result
         if isinstance(item, Finish):
+            self._queue.put(item)  # further calls get the same result
             raise StopIteration
+        self._queue.put(without_frames(item))
         raise item
 
     @property

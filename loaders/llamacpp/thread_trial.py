@@ -28,7 +28,7 @@ class ThreadTrial:
         self._wait, self._next = SOONEST, 0.0
 
     def choose(self, rows: int, few: int, many: int, now: float) -> int:
-        """One of two numbers of threads for a step with so many rows; `few` until both were tried."""
+        """One of two numbers of threads for a step with `rows` rows: `few` until both were tried."""
         best = self._best(rows, few, many)
         if now >= self._next and len(self._times.get((rows, best), ())) >= TRIES:
             changed = self._preferred.get(rows) != best
@@ -42,7 +42,7 @@ class ThreadTrial:
         return best
 
     def note(self, rows: int, threads: int, seconds: float) -> None:
-        """A step with so many rows and threads took this long."""
+        """A step with this number of rows and threads took `seconds`."""
         times = self._times.setdefault((rows, threads), deque(maxlen=KEPT))
         if len(times) >= TRIES:
             seconds = min(seconds, _MOST * sum(times) / len(times))

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from errors import UserError
+from errors import UserError, without_frames
 from modules.chat.reply import Reply, ReplyUpdate
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class BackgroundReply:
                 break
             yield update
         if self._error is not None:
-            raise self._error
+            raise without_frames(self._error)
 
     def _write(self) -> None:
         error: Exception | None = None
@@ -55,10 +55,10 @@ class BackgroundReply:
                         self._count += 1
                         self._news.notify_all()
         except UserError as failure:  # it is stored with the reply, too
-            error = failure
+            error = without_frames(failure)
         except Exception as failure:
             log.exception("A reply ended with an unexpected error")
-            error = failure
+            error = without_frames(failure)
         with self._news:
             self._error, self._ended = error, True
             self._news.notify_all()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from errors import InvalidInput, PromptTooLong, TooMany
+from errors import InvalidInput, PromptTooLong, TooMany, without_frames
 from loaders.base import Finish, Model, Report, Token
 from loaders.list_parsing import parse_quoted_strings, parse_token_ids
 from loaders.params import SamplingParams
@@ -156,7 +156,7 @@ class CompletionBatch:
             try:
                 (consume or Completion.collect)(answer)
             except BaseException as error:
-                answer.error = error
+                answer.error = without_frames(error)
                 self.cancel()
             finally:
                 answer.stream.close()
@@ -173,7 +173,7 @@ class CompletionBatch:
         """The replies to return, numbered. Raises: UserError if one of them failed."""
         for answer in self.answers:
             if answer.error:
-                raise answer.error
+                raise without_frames(answer.error)
         kept: list[Completion] = []
         for start in range(0, len(self.answers), self.per_prompt):
             group = self.answers[start : start + self.per_prompt]
