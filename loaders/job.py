@@ -76,7 +76,10 @@ class Job:
             self._queue.put(item)  # further calls get the same result
             raise StopIteration
         self._queue.put(without_frames(item))
-        raise item
+        try:
+            raise item
+        finally:
+            del item  # its traceback leads to this frame
 
     @property
     def job(self) -> Job:

@@ -26,6 +26,8 @@ INTERVAL = 0.2
 SHORTEST = 0.1
 #: Other programs may use this much of a core before a small step leaves it to them: as much as an idle desktop uses.
 SPARE = 0.5
+#: Nothing is measured while they use more.
+BUSY = SPARE
 #: A step of this many rows computes long between two barriers: it leaves a core only if others use nearly all of it.
 MANY, ALL = 32, 0.9
 #: Measurements in a row that leave more cores before more threads compute again.
@@ -93,10 +95,10 @@ def measure_calmly(measure: Callable[[], ResultT], use: CpuUse | None = None) ->
     """
     use = use or own_cpus()[1]
     time.sleep(SHORTEST)
-    if (use.others() or 0.0) > SPARE:
+    if (use.others() or 0.0) > BUSY:
         raise CoresBusy
     result = measure()
-    if (use.others() or 0.0) > SPARE:
+    if (use.others() or 0.0) > BUSY:
         raise CoresBusy
     return result
 

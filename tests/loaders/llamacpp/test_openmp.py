@@ -13,7 +13,7 @@ import pytest
 
 from loaders import loader_named
 from loaders.base import Request
-from loaders.llamacpp import native, openmp
+from loaders.llamacpp import native, openmp, thread_control
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.placement import measurements
 from loaders.llamacpp.thread_control import CpuUse
@@ -47,6 +47,7 @@ def test_after_a_load_and_an_embedding_the_engine_alone_has_a_pool(
     demo_model_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
+    monkeypatch.setattr(thread_control, "BUSY", float("inf"))  # whatever other tests do
     computed: set[threading.Thread] = set()
     decode = native.LlamaContext.decode
 
