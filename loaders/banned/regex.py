@@ -136,7 +136,9 @@ class RegexAutomaton:
         if least > MOST_NODES:
             raise _Unsupported("so many repetitions")
         for _ in range(least):
-            after = self._sequence(parts, after, fold)
+            before, after = after, self._sequence(parts, after, fold)
+            if after == before:  # it consists of nothing, so more of it changes nothing
+                break
         return after
 
 

@@ -16,8 +16,8 @@ _CLASSES = len(SIZES)
 
 
 class NgramDrafter:
-    """For one text that grows and may be cut. Each token is indexed once, and what was cut is taken back, so a call costs
-    the same however long the text is.
+    """For one text that grows and may be cut. Each token is indexed once, and what was cut is taken back, so a call
+    costs the same however long the text is.
     """
 
     kinds = _CLASSES

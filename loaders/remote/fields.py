@@ -161,8 +161,8 @@ def unused_by_tabby(params: SamplingParams) -> list[str]:
         return []
     more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
     return [
-        f"banned_strings: TabbyAPI bans plain strings only, so /{left_out[0][:80]}/{more} had no effect. Write the words "
-        "themselves."
+        f"banned_strings: TabbyAPI bans plain strings only, so /{left_out[0][:80]}/{more} had no effect. Write the "
+        "words themselves."
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from errors import InvalidInput
 from loaders.banned.entries import BannedEntry, join_banned_strings, parse_banned_strings, write_entry
 from loaders.banned.pattern import BannedPattern, compile_banned_strings
+from loaders.banned.regex import MOST_NODES, RegexAutomaton
 from loaders.banned.text_scan import LONGEST_MATCH, TextPosition, TextScan
 
 
@@ -80,6 +83,27 @@ def test_joined_lists_have_the_entries_of_all(lists: list[list[str]]) -> None:
 def test_what_cannot_be_used_is_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         compile_banned_strings(text, True)
+
+
+@given(st.lists(st.sampled_from(["{4000}", "{0}", "{9,4000}", "{0,4000}", "*", "+", "?"]), max_size=5))
+def test_repetitions_of_nothing_cost_no_more_than_nodes(times: list[str]) -> None:
+    """Each part of an expression is gone through at most as often as there may be nodes."""
+    automaton, passes = RegexAutomaton(True), 0
+    sequence = automaton._sequence
+
+    def counted(parts: list[Any], after: int, fold: bool) -> int:
+        nonlocal passes
+        passes += 1
+        assert passes <= (len(times) + 2) * MOST_NODES
+        return sequence(parts, after, fold)
+
+    automaton._sequence = counted  # type: ignore[method-assign]
+    nothing = ""
+    for each in times:
+        nothing = f"({nothing}){each}"
+    with contextlib.suppress(InvalidInput):
+        automaton.add(f"{nothing}a")
+        assert automaton.starts
 
 
 PIECE = st.sampled_from(
