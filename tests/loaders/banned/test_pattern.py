@@ -77,7 +77,9 @@ def test_joined_lists_have_the_entries_of_all(lists: list[list[str]]) -> None:
     ("text", "why"),
     [
         ("/a*/", "empty"), ("/(a/", "not a regular expression"), ("/(?=x)y/", "lookaround"), (r"/(a)\1/", "a group"),
-        ("/(a{100}){100}/", "too large"), ("/(?x)a b/", "flag x"), ("x" * 500, "longer"), ('"a\\q"', "quoted"),
+        ("/(a{100}){100}/", "too large"), ("/(?x)a b/", "flag x"),
+        ("/(?s)a.b/", "flag s"), ("/a(?s:.)b/", "flag s"), (r"/(?a)\w/", "flag s or a"), (r"/\Aab/", "line"),
+        (r"/ab\Z/", "line"), ("x" * 500, "longer"), ('"a\\q"', "quoted"),
         ("[1, 2]", "list of strings"), ("\n".join(map(str, range(6000))), "6,000 entries"),
     ],
 )  # fmt: skip
