@@ -194,3 +194,9 @@ def test_of_two_beginnings_the_later_one_stays(text: str, skip: set[int], wanted
             scan.skip |= skip  # only now is it known
             at = _without(at, skip)
     assert found == wanted
+
+
+@pytest.mark.parametrize(("banned", "text"), [("ΛΟΓΟΣ", "λογος"), ("λογος", "ΛΟΓΟΣ"), ("ſo", "SO"), ("ẞ", "ß")])
+def test_letters_of_several_small_forms_are_the_same(banned: str, text: str) -> None:
+    assert found_at(pattern_of(banned), [text.encode()]) == (0, 0)
+    assert found_at(pattern_of(banned, ignore_case=False), [text.encode()]) is None
