@@ -70,8 +70,9 @@ class BannedPattern:
         self._ends.add(at)
 
     def _fold(self, char: str) -> str:
-        lower = char.lower() if self._ignore_case else char
-        return lower if len(lower) == 1 else char
+        if not self._ignore_case:
+            return char
+        return next((each for each in (char.casefold(), char.lower()) if len(each) == 1), char)
 
     def _move(self, state: TextState, char: str) -> tuple[bool, TextState | None]:
         trie = self._trie[state.trie].get(self._fold(char), -1) if state.trie >= 0 else -1

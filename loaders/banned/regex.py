@@ -19,6 +19,10 @@ _parser: Any = getattr(re, "_parser", None)
 if _parser is None:  # pragma: no cover
     import sre_parse as _parser
 
+#: Flags that would change what is found.
+_REFUSED = re.DOTALL | re.ASCII
+_FLAGS_REFUSED = r"the flag s or a (write [\s\S] for any character, and [a-zA-Z0-9_] for \w)"
+
 #: The most nodes of all expressions of one list.
 MOST_NODES = 4000
 
@@ -65,6 +69,8 @@ class RegexAutomaton:
             raise InvalidInput(f"banned_strings: /{expression[:80]}/ is not a regular expression: {error}.") from None
         if bool(parsed.state.flags & re.VERBOSE):
             raise _unsupported(expression, "the flag x")
+        if parsed.state.flags & _REFUSED:
+            raise _unsupported(expression, _FLAGS_REFUSED)
         end = self._node(Node(accepts=True))
         try:
             start = self._sequence(list(parsed), end, self._ignore_case or bool(parsed.state.flags & re.IGNORECASE))
@@ -111,6 +117,8 @@ class RegexAutomaton:
         if name == "BRANCH":
             return self._node(Node(next=tuple(self._sequence(list(each), after, fold) for each in value[1])))
         if name == "SUBPATTERN":
+            if value[1] & _REFUSED:
+                raise _Unsupported(_FLAGS_REFUSED)
             fold = (fold or bool(value[1] & re.IGNORECASE)) and not value[2] & re.IGNORECASE
             return self._sequence(list(value[3]), after, fold)
         if name == "ATOMIC_GROUP":
@@ -118,6 +126,8 @@ class RegexAutomaton:
         if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
             return self._repeat(value[0], value[1], list(value[2]), after, fold)
         if name == "AT":
+            if str(value) in ("AT_BEGINNING_STRING", "AT_END_STRING"):
+                raise _Unsupported(r"\A or \Z (^ and $ are the beginning and the end of a line)")
             self.looks_ahead = True
             return self._node(Node(passes=_assertion(str(value)), next=(after,)))
         raise _Unsupported({"GROUPREF": "a reference to a group"}.get(name, "lookaround"))
@@ -136,7 +146,9 @@ class RegexAutomaton:
         if least > MOST_NODES:
             raise _Unsupported("so many repetitions")
         for _ in range(least):
-            after = self._sequence(parts, after, fold)
+            before, after = after, self._sequence(parts, after, fold)
+            if after == before:  # it consists of nothing, so more of it changes nothing
+                break
         return after
 
 

@@ -21,8 +21,8 @@ _Decoder = codecs.getincrementaldecoder("utf-8")
 class TextPosition:
     """The end of the text so far. A place is the index of a token; -1 is the prompt.
 
-    `open`: for each string that may have begun, its state, its place and its first character's index. `rest` are the
-    bytes of an incomplete character, which began at `rest_place`.
+    `open`: for each string that may have begun, its state, its place and its first character's index; of those in one
+    state, the first and the last one. `rest` are the bytes of an incomplete character, which began at `rest_place`.
     """
 
     open: tuple[tuple[TextState, int, int], ...] = ()
@@ -68,7 +68,7 @@ class TextScan:
         return min({place for state, place, _ in at.open if self._pattern.ends(state)} - self.skip, default=None)
 
     def _read(self, at: TextPosition, char: str, place: int, found: set[int]) -> TextPosition:
-        opened: dict[TextState, tuple[int, int]] = {}
+        opened: dict[TextState, list[tuple[int, int]]] = {}  # the first and the last: that one is left if it expires
         starting = () if place in self.skip else ((self._pattern.start(at.before), place, at.length),)
         for state, begun, first in (*at.open, *starting):
             if at.length - first >= LONGEST_MATCH:
@@ -79,6 +79,10 @@ class TextScan:
             if following is not None:
                 if following.accepts:
                     found.add(begun)
-                opened.setdefault(following, (begun, first))
-        threads = tuple((state, begun, first) for state, (begun, first) in opened.items())
+                same = opened.setdefault(following, [])
+                same.append((begun, first))
+                if len(same) > 2:
+                    same.sort(key=lambda each: each[1])
+                    del same[1]
+        threads = tuple((state, *each) for state, same in opened.items() for each in same)
         return TextPosition(threads, at.length + 1, class_of(char))

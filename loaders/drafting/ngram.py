@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loaders.drafting.drafted import DraftedTokens
+from loaders.prefix import common_prefix
 
 #: The lengths in tokens of the ends that are looked for, longest first.
 SIZES = (24, 12, 8, 5, 3, 2)
@@ -15,7 +16,9 @@ _CLASSES = len(SIZES)
 
 
 class NgramDrafter:
-    """For one growing text. Each token is indexed once, so a call costs the same however long the text is."""
+    """For one text that grows and may be cut. Each token is indexed once, and what was cut is taken back, so a call
+    costs the same however long the text is.
+    """
 
     kinds = _CLASSES
 
@@ -26,6 +29,7 @@ class NgramDrafter:
         self._min_hits = min_hits
         self._last: dict[int, tuple[int, int]] = {}  # hash of an n-gram -> the position after it, its occurrences
         self._indexed: list[int] = []
+        self._replaced: list[list[tuple[int, int] | None]] = []  # for each indexed token: what its n-grams replaced
 
     def propose(self, ids: Sequence[int], most: int) -> DraftedTokens | None:
         """Up to `most` tokens that could follow; None if the text's end is new."""
@@ -46,14 +50,31 @@ class NgramDrafter:
         return None
 
     def _index(self, ids: Sequence[int]) -> None:
-        """Every n-gram that ends before the last token. A text that was cut is indexed again from the cut on."""
+        """Every n-gram that ends before the last token."""
         known = self._indexed
         if len(known) >= len(ids) or (known and known[-1] != ids[len(known) - 1]):
-            known.clear()
-            self._last.clear()
+            self._cut(common_prefix(known, list(ids[: min(len(known), len(ids) - 1)])))
         for end in range(len(known) + 1, len(ids)):
             known.append(ids[end - 1])
+            replaced: list[tuple[int, int] | None] = []
             for size in self._sizes:
                 if size <= end:
                     key = hash(tuple(ids[end - size : end]))
-                    self._last[key] = (end, self._last.get(key, (0, 0))[1] + 1)
+                    before = self._last.get(key)
+                    replaced.append(before)
+                    self._last[key] = (end, before[1] + 1 if before else 1)
+            self._replaced.append(replaced)
+
+    def _cut(self, length: int) -> None:
+        """Take back the n-grams that end after this many tokens, the last ones first."""
+        known = self._indexed
+        while len(known) > length:
+            end, replaced = len(known), self._replaced.pop()
+            sizes = [size for size in self._sizes if size <= end]
+            for size, before in zip(reversed(sizes), reversed(replaced), strict=True):
+                key = hash(tuple(known[end - size :]))
+                if before is None:
+                    del self._last[key]
+                else:
+                    self._last[key] = before
+            known.pop()

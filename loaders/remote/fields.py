@@ -15,6 +15,7 @@ from typing import Any
 
 from errors import Unsupported
 from loaders import safe_json
+from loaders.banned.entries import parse_banned_strings
 from loaders.base import Request
 from loaders.list_parsing import parse_quoted_strings, parse_token_ids
 from loaders.params import SamplingParams
@@ -148,9 +149,21 @@ def for_tabby(request: Request, prompt: str | list[int], model: str) -> Body:
         "min_tokens": min(params.min_length, request.max_tokens),
         "skip_special_tokens": params.skip_special_tokens,
         "add_bos_token": False,  # the prompt has it already
-        "banned_strings": [line for line in params.banned_strings.splitlines() if line.strip()],
+        "banned_strings": [each.text for each in parse_banned_strings(params.banned_strings) if not each.regex],
     }
     return body
+
+
+def unused_by_tabby(params: SamplingParams) -> list[str]:
+    """What of the knobs that it has cannot be sent to it, as sentences. Raises: InvalidInput."""
+    left_out = [each.text for each in parse_banned_strings(params.banned_strings) if each.regex]
+    if not left_out:
+        return []
+    more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+    return [
+        f"banned_strings: TabbyAPI bans plain strings only, so /{left_out[0][:80]}/{more} had no effect. Write the "
+        "words themselves."
+    ]
 
 
 def for_openai(request: Request, prompt: str | list[int], model: str) -> Body:

@@ -36,6 +36,7 @@ class ServerKind:
 
     `owner` is what its list of models says; `knobs` are those that it honours itself. `route` of the requests;
     `token_routes`: its tokenizer's (encode, decode), if it has one. `ids`: whether prompts are sent as token ids.
+    `unused`: sentences about values of its knobs that cannot be sent.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ServerKind:
     ids: bool = False
     most_logprobs: int = 0  # alternatives per token; 0 for the whole vocabulary
     reasons: Mapping[str, str] = field(default_factory=dict)
+    unused: Callable[[SamplingParams], list[str]] = lambda _: []
 
     def unsupported(self) -> dict[str, str]:
         """Knobs and abilities that it does not have, each with the reason."""
@@ -131,6 +133,7 @@ TABBY = ServerKind(
     name="TabbyAPI",
     owner="tabbyapi",
     fields=make.for_tabby,
+    unused=make.unused_by_tabby,
     token_routes=("/v1/token/encode", "/v1/token/decode"),
     most_logprobs=20,
     knobs=frozenset(

@@ -78,7 +78,7 @@ class RemoteModel(Model):
             raise Unsupported(f"guidance_scale cannot be used: {self.unsupported['guidance_scale']} Set it to 1.")
         if len(request.ids) >= self.context_length:
             raise PromptTooLong(len(request.ids), self.context_length - 1, more=self.larger_context)
-        warnings: list[str] = []
+        warnings = self._server.kind.unused(request.params)
         bias = self._biases(request, warnings)
         # the seed is reported with the reply; bans are among the biases
         changed = {"seed": choose_seed(request.params.seed), "custom_token_bans": ""}

@@ -27,7 +27,8 @@ class ThoughtBudget:
         self._budget = budget
         self._reading = reading
         self._parser = reading.parser()
-        self._due: list[int] | None = None  # remaining tokens of the mark, once it is to be written
+        self._mark: list[int] | None = None  # the tokens that follow what was read; [] if it has answered by itself
+        self._due: list[int] = []  # those of the mark that are still to be written
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._start: int | None = None  # tokens that existed before
         self._read_ids: list[int] = []  # those that were read since
@@ -38,7 +39,7 @@ class ThoughtBudget:
     @property
     def thinking(self) -> bool:
         """Whether reasoning is open that could be ended."""
-        return self._due is None and self._parser.kind == "thought"
+        return self._mark is None and self._parser.kind == "thought"
 
     def end(self) -> bool:
         """End the reasoning now; returns whether there was any."""
@@ -61,30 +62,47 @@ class ThoughtBudget:
         """Process the tokens so far. The first call shows which of them existed before."""
         if self._start is None:
             self._start = len(ids)
-        if self._due is None:
-            reply = list(ids[self._start :])
-            known = len(self._read_ids)
-            if reply[:known] != self._read_ids:  # the reply has gone back, to avoid a banned string
-                self._parser, self._spent, known = self._reading.parser(), 0, 0
-                self._decoder.reset()
-            self._read_ids = reply
-            self._read(reply[known:])
+        if self._mark is None:
+            self._catch_up(list(ids[self._start :]))
+        elif self._gone_back(ids):
+            self._mark = None
+            self._catch_up(list(ids[self._start :]))
+
+    def _gone_back(self, ids: Sequence[int]) -> bool:
+        """Whether the reply has gone back, to avoid a banned string, to a place before the mark.
+
+        It goes on from there with another token, so the last one that was read tells.
+        """
+        assert self._start is not None
+        end = self._start + len(self._read_ids)
+        return len(ids) < end or (bool(self._read_ids) and ids[end - 1] != self._read_ids[-1])
+
+    def _catch_up(self, reply: list[int]) -> None:
+        known = len(self._read_ids)
+        if reply[:known] != self._read_ids:
+            self._parser, self._spent, known = self._reading.parser(), 0, 0
+            self._decoder.reset()
+        self._read_ids = reply
+        self._read(reply[known:])
 
     def forced(self, ids: Sequence[int]) -> int | None:
         """The mark's next token while the mark is due."""
-        if self._due == []:  # it has been closed for good
-            return None
         self.read(ids)
-        if self._due is None:
+        if self._mark is None:
             spent = self._budget is not None and self._spent >= self._budget
             if self._parser.kind == "thought" and (spent or self._wanted.is_set()):
                 closing = self._family.closes(self._parser.thought or self._family.own_thought)
-                self._due = self._tokenizer.encode(closing, add_bos=False, special=True)
-        return self._due.pop(0) if self._due else None
+                self._mark = self._tokenizer.encode(closing, add_bos=False, special=True)
+        if not self._mark:
+            return None
+        assert self._start is not None
+        written = len(ids) - self._start - len(self._read_ids)
+        self._due = self._mark[written + 1 :]
+        return self._mark[written] if written < len(self._mark) else None
 
     def patience(self) -> int:
         """How many tokens at least come before the budget is used up; -1 if nothing is left to do."""
-        if self._due is not None:
+        if self._mark is not None:
             return 0 if self._due else -1
         if self._wanted.is_set():
             return 0
@@ -98,6 +116,6 @@ class ThoughtBudget:
             open_ = self._parser.kind == "thought"  # the mark's own tokens do not count
             parts = self._parser.push(self._decoder.decode(data))
             if not self._family.header and any(part.kind == "text" and part.text.strip() for part in parts):
-                self._due = []  # it is answering: only families with several channels start reasoning again
+                self._mark = []  # it is answering: only families with several channels start reasoning again
                 return
             self._spent += open_ and self._parser.kind == "thought"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modules.families.reply_format import ReplyFormat
 from modules.families.table import family_named
@@ -77,3 +79,42 @@ def test_it_is_closed_with_the_mark_of_what_is_open() -> None:
     """Also if the template does not contain the marks that the model writes."""
     assert written(ReplyFormat(), "<think>abcdef", 3, 24).startswith("<think>abc\n</think>\n\n")
     assert written(ReplyFormat(), "[THINK]abcdef", 3, 24).startswith("[THINK]abc\n[/THINK]\n\n")
+
+
+@given(
+    st.integers(0, 8), st.integers(0, 30), st.lists(st.integers(1, 40), max_size=4), st.sampled_from(["a", "ab1", "é"])
+)
+def test_a_thought_is_closed_however_far_the_reply_goes_back(
+    budget: int, length: int, returns: list[int], says: str
+) -> None:
+    """Also across the mark that was forced: the text is that of a reply which never went there."""
+    tokenizer = ByteTokenizer()
+    reading = ReplyFormat(family_named("qwen"), "<think>\n")
+    end = ThoughtBudget(reading, tokenizer, budget)  # type: ignore[arg-type]
+    ids = [72]
+
+    def write(end: ThoughtBudget, ids: list[int], count: int) -> None:
+        for _ in range(count):
+            logits = np.zeros(300, np.float32)
+            logits[says.encode()[len(ids) % len(says.encode())]] = 1
+            changed = end(ids, logits)
+            if changed is not logits:
+                forced.add(len(ids))
+            ids.append(int(changed.argmax()))
+
+    forced: set[int] = set()
+    write(end, ids, length)
+    for back in returns:
+        place = max(len(ids) - back, 1)
+        if place < len(ids) and place not in forced:  # nothing else is possible there
+            del ids[place:]
+            forced = {each for each in forced if each < place}
+            ids.append(ord("x"))  # what replaces the first token of the banned string
+        write(end, ids, 30)
+    write(end, ids, 30)
+    fresh = ThoughtBudget(reading, tokenizer, budget)  # type: ignore[arg-type]
+    for place in range(1, len(ids)):
+        logits = np.zeros(300, np.float32)
+        logits[ids[place]] = 1
+        assert fresh(ids[:place], logits).argmax() == ids[place], bytes(ids[1:])
+    assert b"</think>" in bytes(ids[1:])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 
 from errors import InvalidInput
 from loaders.banned.entries import BannedEntry, join_banned_strings, parse_banned_strings, write_entry
+from loaders.banned.guard import _without
 from loaders.banned.pattern import BannedPattern, compile_banned_strings
+from loaders.banned.regex import MOST_NODES, RegexAutomaton
 from loaders.banned.text_scan import LONGEST_MATCH, TextPosition, TextScan
 
 
@@ -73,13 +77,36 @@ def test_joined_lists_have_the_entries_of_all(lists: list[list[str]]) -> None:
     ("text", "why"),
     [
         ("/a*/", "empty"), ("/(a/", "not a regular expression"), ("/(?=x)y/", "lookaround"), (r"/(a)\1/", "a group"),
-        ("/(a{100}){100}/", "too large"), ("/(?x)a b/", "flag x"), ("x" * 500, "longer"), ('"a\\q"', "quoted"),
+        ("/(a{100}){100}/", "too large"), ("/(?x)a b/", "flag x"),
+        ("/(?s)a.b/", "flag s"), ("/a(?s:.)b/", "flag s"), (r"/(?a)\w/", "flag s or a"), (r"/\Aab/", "line"),
+        (r"/ab\Z/", "line"), ("x" * 500, "longer"), ('"a\\q"', "quoted"),
         ("[1, 2]", "list of strings"), ("\n".join(map(str, range(6000))), "6,000 entries"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         compile_banned_strings(text, True)
+
+
+@given(st.lists(st.sampled_from(["{4000}", "{0}", "{9,4000}", "{0,4000}", "*", "+", "?"]), max_size=5))
+def test_repetitions_of_nothing_cost_no_more_than_nodes(times: list[str]) -> None:
+    """Each level of an expression is gone through about as often as there may be nodes, not in powers of it."""
+    automaton, passes = RegexAutomaton(True), 0
+    sequence = automaton._sequence
+
+    def counted(parts: list[Any], after: int, fold: bool) -> int:
+        nonlocal passes
+        passes += 1
+        assert passes <= 2 * (len(times) + 2) * MOST_NODES
+        return sequence(parts, after, fold)
+
+    automaton._sequence = counted  # type: ignore[method-assign]
+    nothing = ""
+    for each in times:
+        nothing = f"({nothing}){each}"
+    with contextlib.suppress(InvalidInput):
+        automaton.add(f"{nothing}a")
+        assert automaton.starts
 
 
 PIECE = st.sampled_from(
@@ -147,3 +174,29 @@ def test_what_could_go_on_for_ever_is_given_up() -> None:
 def test_hostile_expressions_take_no_time() -> None:
     text = b"a" * 3000
     assert found_at(pattern_of("/(a+)+$/\n/(a|aa)+b/\n/(.*a){12}c/"), [text, b"!"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "skip", "wanted"),
+    [
+        ("x" + "a" * 300 + "x" + "a" * 250 + "y", set(), 301),  # the first beginning has expired
+        ("x" + "a" * 600 + "x" + "a" * 300 + "x" + "a" * 300 + "y", set(), 902),
+        ("xaaxaay", set(), 0),
+        ("xaaxaay", {0}, 3),  # the first beginning could not be avoided
+        ("xaaxaaxaay", {0}, 6),
+    ],
+)
+def test_of_two_beginnings_the_later_one_stays(text: str, skip: set[int], wanted: int) -> None:
+    scan, at, found = TextScan(pattern_of("/x.*y/")), TextPosition(), None
+    for place, char in enumerate(text):
+        at, found = scan.advance(at, char.encode(), place)
+        if place == len(text) - 2:
+            scan.skip |= skip  # only now is it known
+            at = _without(at, skip)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(("banned", "text"), [("ΛΟΓΟΣ", "λογος"), ("λογος", "ΛΟΓΟΣ"), ("ſo", "SO"), ("ẞ", "ß")])
+def test_letters_of_several_small_forms_are_the_same(banned: str, text: str) -> None:
+    assert found_at(pattern_of(banned), [text.encode()]) == (0, 0)
+    assert found_at(pattern_of(banned, ignore_case=False), [text.encode()]) is None

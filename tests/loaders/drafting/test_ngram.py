@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +49,43 @@ def test_a_text_that_has_gone_back_is_searched_as_it_is(
         if draft:  # never anything that does not stand there
             places = [at for at in range(2, len(ids)) if ids[at - 2 : at] == ids[-2:]]
             assert any(draft.tokens[: len(ids) - at] == ids[at : at + 4] for at in places)
+
+
+class CountedText(list[int]):
+    """Counts the tokens that are read from it."""
+
+    read = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        got = super().__getitem__(at)
+        self.read += len(got) if isinstance(at, slice) else 1
+        return got
+
+
+@given(texts, st.lists(st.tuples(st.integers(1, 30), st.lists(st.integers(0, 3), min_size=1, max_size=9)), max_size=6))
+def test_a_text_that_goes_back_again_and_again_has_nothing_left_of_what_was_cut(
+    before: list[list[int]], returns: list[tuple[int, list[int]]]
+) -> None:
+    drafter, ids = NgramDrafter(), [token for piece in before for token in piece]
+    for back, after in [(0, [1]), *returns]:
+        del ids[max(len(ids) - back, 1) :]
+        for token in after:
+            ids.append(token)
+            draft = drafter.propose(ids, 4)
+            assert (draft.tokens if draft else None) == searched(ids, 4, 2, 1)
+
+
+def test_going_back_costs_what_was_cut_and_not_the_whole_text() -> None:
+    """Besides one comparison with what is known, which is a copy and no hashing."""
+    drafter, ids = NgramDrafter(), CountedText(range(5000))
+    drafter.propose(ids, 4)
+    for back in (1, 5, 20):
+        del ids[-back:]
+        ids.append(7)
+        ids.read = 0
+        drafter.propose(ids, 4)
+        assert ids.read < len(ids) + 40 * sum(SIZES)
+        assert len(drafter._last) <= len(ids) * len(SIZES)
 
 
 def test_longer_ends_are_more_trustworthy_kinds() -> None:

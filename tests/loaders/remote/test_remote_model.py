@@ -204,6 +204,28 @@ def test_a_json_schema_is_sent_as_one_and_a_mixed_form_as_a_grammar(connect: Ope
             model.generate(ask(model, params=SamplingParams(grammar_string=odd)))
 
 
+@pytest.mark.parametrize(
+    ("text", "sent", "left_out"),
+    [
+        ("a cat\n b \n\n", ["a cat", "b"], ""),
+        (json.dumps(["a", "b\nc", " d"]), ["a", "b\nc", " d"], ""),
+        ('" cat "\n"say \\"hm\\""', [" cat ", 'say "hm"'], ""),
+        ("cat\n/do+g/", ["cat"], "/do+g/"),
+        (json.dumps(["/a+/", "/b+/", "x"]), ["x"], "/a+/ and 1 more"),
+    ],
+)
+def test_banned_strings_are_sent_as_they_are_meant(text: str, sent: list[str], left_out: str, connect: Open) -> None:
+    """What the server cannot do is said."""
+    with ScriptedServer("TabbyAPI") as server:
+        model = connect(server)
+        stream = model.generate(ask(model, params=SamplingParams(banned_strings=text)))
+        list(stream)
+        assert server.bodies[-1]["banned_strings"] == sent
+        told = " ".join(each for each in stream.report.warnings if "banned_strings" in each)
+        assert left_out in told
+        assert bool(told) == bool(left_out)
+
+
 # --- ends ---
 
 
