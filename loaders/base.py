@@ -10,7 +10,7 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
@@ -184,10 +184,22 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """An adapter and its scale: 1 as trained, 0 no effect."""
+    """An adapter and its scale: 1 as trained, 0 no effect. `version` tells its files from those that replace them."""
 
     path: Path
     scale: float = 1.0
+    version: tuple[object, ...] = ()
+
+    def as_stored(self) -> Lora:
+        """With the version of what is on disk now: loaders apply these, so that a newly trained file is not mistaken
+        for the one that is loaded. Missing files have none, and cannot be loaded.
+        """
+        files = sorted(self.path.glob("adapter_*")) if self.path.is_dir() else [self.path]
+        try:
+            found = [(each.name, each.stat()) for each in files]
+        except OSError:
+            return replace(self, version=())
+        return replace(self, version=tuple((name, about.st_size, about.st_mtime_ns) for name, about in found))
 
 
 class Model(ABC):

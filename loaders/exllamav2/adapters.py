@@ -83,5 +83,5 @@ class ExLlamaV2Adapters:
 
 
 def resolve_paths(loras: Sequence[Lora]) -> list[Lora]:
-    """The adapters with absolute paths, so that another spelling of a path is recognized."""
-    return [Lora(Path(lora.path).resolve(), lora.scale) for lora in loras]
+    """The adapters with absolute paths, so that another spelling of a path is recognized, and with their versions."""
+    return [Lora(Path(lora.path).resolve(), lora.scale).as_stored() for lora in loras]

@@ -97,7 +97,7 @@ class HFModel(QueuedModel):
             if loras:
                 raise Unsupported(self.unsupported.get("lora", f"{self.loader} does not support LoRA adapters."))
             return
-        wanted = tuple(Lora(Path(lora.path).resolve(), lora.scale) for lora in loras)
+        wanted = tuple(Lora(Path(lora.path).resolve(), lora.scale).as_stored() for lora in loras)
         change = self._backend.set_loras
 
         def do() -> None:

@@ -9,6 +9,7 @@ import ctypes
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,22 @@ class LlamaCppAdapters:
     def __init__(self, weights: LlamaWeights, context: LlamaContext) -> None:
         self._weights = weights
         self._context = context
-        self._loaded: dict[str, Any] = {}  # by path: llama_adapter_lora pointers
+        self._loaded: dict[Lora, Any] = {}  # llama_adapter_lora pointers, by adapters at scale 1
 
     def set(self, loras: Sequence[Lora]) -> None:
         """Apply exactly these. Raises: ModelFileError, and nothing changes then."""
-        new: dict[str, Any] = {}
+        new: dict[Lora, Any] = {}
+        wanted = [replace(lora, scale=1.0) for lora in loras]
         try:
-            for path in {str(lora.path) for lora in loras} - self._loaded.keys():
-                new[path] = self._load(path)
-            self._apply([({**self._loaded, **new}[str(lora.path)], lora.scale) for lora in loras])
+            for lora in set(wanted) - self._loaded.keys():
+                new[lora] = self._load(str(lora.path))
+            known = {**self._loaded, **new}
+            self._apply([(known[kept], lora.scale) for kept, lora in zip(wanted, loras, strict=True)])
         except BaseException:
             _free(new)
             raise
         self._loaded.update(new)
-        wanted = {str(lora.path) for lora in loras}
-        _free({path: self._loaded.pop(path) for path in [*self._loaded] if path not in wanted})
+        _free({lora: self._loaded.pop(lora) for lora in [*self._loaded] if lora not in wanted})
 
     def close(self) -> None:
         """Free their memory; the context must be closed or have none applied."""
@@ -76,6 +78,6 @@ class LlamaCppAdapters:
             raise ModelFileError("The adapter", "llama.cpp cannot apply it to this model.")
 
 
-def _free(adapters: dict[str, Any]) -> None:
+def _free(adapters: dict[Lora, Any]) -> None:
     for pointer in adapters.values():
         C.llama_adapter_lora_free(pointer)

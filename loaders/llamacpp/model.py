@@ -117,10 +117,11 @@ class LlamaCppModel(QueuedModel):
 
     def set_loras(self, loras: Sequence[Lora]) -> None:
         """Waits in the queue: earlier requests are answered without the change."""
-        for lora in loras:
+        wanted = tuple(lora.as_stored() for lora in loras)
+        for lora in wanted:
             if lora not in self.loras:
                 self._try_adapter(lora.path)
-        self._between_requests(lambda: self._change_loras(tuple(loras)), label="changing adapters")
+        self._between_requests(lambda: self._change_loras(wanted), label="changing adapters")
 
     def _try_adapter(self, path: Path) -> None:
         """Test it in another process, because an adapter may crash the process that applies it. Raises:
@@ -187,6 +188,5 @@ class LlamaCppModel(QueuedModel):
 
 
 def _identity(lora: Lora) -> tuple[object, ...]:
-    """What a state depends on. Raises: OSError."""
-    about = lora.path.stat()
-    return str(lora.path), lora.scale, about.st_size, about.st_mtime_ns
+    """What a state depends on."""
+    return str(lora.path), lora.scale, lora.version

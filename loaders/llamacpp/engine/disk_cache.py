@@ -88,6 +88,11 @@ class DiskCache:
             self._written = {entry.ids for entry in entries}
 
     @property
+    def key(self) -> str:
+        """Changes with all that states depend on."""
+        return self._key
+
+    @property
     def labels(self) -> frozenset[str]:
         """The labels of the states that are on disk."""
         with self._guard:

@@ -159,6 +159,11 @@ class BatchEngine(Engine[BatchRequest]):
                 self._sequences.release(branch.sequence, careful=run.job.request.yields)
                 branch.sequence = None
 
+    def _end(self, item: Job | BatchRequest, why: Finish | BaseException) -> None:
+        if self._warm:
+            self._warm.end(item.job)
+        super()._end(item, why)
+
     def _can_pause(self, run: BatchRequest) -> bool:
         """The cache cells it holds must fit in main memory."""
         return all(branch.sequence and self._sequences.keeps(branch.sequence) for branch in run.branches)

@@ -31,7 +31,8 @@ class WarmStarts:
         self._sequences = sequences
         self._most = most
         self._keep_all = keep_all
-        self._read: dict[int, tuple[SavedState, Sequence[Checkpoint]]] = {}  # by the request's id
+        #: By the request's id, with the disk's key: what it was read for may have changed since.
+        self._read: dict[int, tuple[str, SavedState, Sequence[Checkpoint]]] = {}
         self._open = True
 
     # --- any thread ---
@@ -49,8 +50,9 @@ class WarmStarts:
 
         def read() -> None:
             try:
-                if not job.cancelled and (found := self._disk.load(ids, self._most)):
-                    self._read[job.request.id] = found
+                key = self._disk.key
+                if not job.cancelled and (found := self._disk.load(ids, self._most)) and not job.cancelled:
+                    self._read[job.request.id] = (key, *found)
                 submit(job)
             except BaseException as error:
                 self._read.pop(job.request.id, None)
@@ -71,9 +73,15 @@ class WarmStarts:
     def add_for(self, job: Job) -> None:
         """Let this request find what was read for it."""
         if found := self._read.pop(job.request.id, None):
-            self._sequences.add(*found)
+            key, state, checkpoints = found
+            if key == self._disk.key:
+                self._sequences.add(state, checkpoints)
         elif len(self._read) > 64:  # of requests that were cancelled in the queue
             self._read.clear()
+
+    def end(self, job: Job) -> None:
+        """This request has ended: what was read for it is dropped, if it did not come so far."""
+        self._read.pop(job.request.id, None)
 
     def lasts(self, job: Job) -> bool:
         """Whether the state that this request leaves is to be kept on disk."""
@@ -82,9 +90,9 @@ class WarmStarts:
 
     def forget(self, label: str) -> None:
         """Delete what was written or is to be written for this label; its states in memory are gone."""
-        for key, (state, _) in list(self._read.items()):
+        for request, (_, state, _) in list(self._read.items()):
             if is_of(state.label, label):
-                self._read.pop(key, None)
+                self._read.pop(request, None)
         self._disk.forget(label)
 
     def keep_next(self) -> bool:

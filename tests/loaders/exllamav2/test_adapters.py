@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,17 @@ def test_several_at_once_and_their_scales(opens: Any, tmp_path: Path, paged: boo
     assert say(model, words(1, 20), 6)[0] == card.greedy(words(1, 20), 6, both)
     model.set_loras([Lora(a), Lora(b, 0.0)])
     assert say(model, words(1, 20), 6)[0] == card.greedy(words(1, 20), 6, ONE)
+
+
+def test_a_folder_that_was_trained_again_is_loaded_again(opens: Any, tmp_path: Path) -> None:
+    model = opens(paged=False)
+    model.set_loras([Lora(card.write_lora(tmp_path / "a"))])
+    shutil.rmtree(tmp_path / "a")
+    again = Lora(card.write_lora(tmp_path / "a", 0.25))
+    weights = again.path / "adapter_model.safetensors"
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 10**9))  # however coarse the file system's clock is
+    model.set_loras([again])
+    assert say(model, words(1, 20), 6)[0] == card.greedy(words(1, 20), 6, 0.25 * 2 * 64 + 64 * 2)
 
 
 def test_guidance_forgets_too(opens: Any, tmp_path: Path) -> None:

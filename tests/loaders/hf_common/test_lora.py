@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def test_on_several_strengths_and_off(model: Model, tmp_path: Path) -> None:
     model.set_loras([])
     np.testing.assert_array_equal(logits(model), base)
     assert model.loras == ()
+
+
+def test_a_folder_that_was_trained_again_is_loaded_again(model: Model, tmp_path: Path) -> None:
+    a = write_lora(model, tmp_path / "a", 1)
+    model.set_loras([Lora(a)])
+    one = logits(model)
+    shutil.rmtree(a)
+    write_lora(model, a, 2)
+    model.set_loras([Lora(a)])
+    assert np.abs(logits(model) - one).max() > 0.1
 
 
 def test_an_unfit_one_changes_nothing(model: Model, tmp_path: Path) -> None:

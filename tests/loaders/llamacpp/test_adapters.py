@@ -66,6 +66,17 @@ def test_an_adapter_acts_with_its_strength_and_leaves_no_trace(model: Model, tmp
     assert model.loras == ()
 
 
+def test_a_file_that_was_trained_again_is_loaded_again(model: Model, tmp_path: Path) -> None:
+    one, two = adapter(tmp_path / "one.gguf", 1), adapter(tmp_path / "two.gguf", 2)
+    model.set_loras([Lora(two)])
+    with_two = logits(model)
+    model.set_loras([Lora(one)])
+    two.replace(one)
+    model.set_loras([Lora(one)])
+    assert np.array_equal(logits(model), with_two)
+    model.set_loras([])
+
+
 @pytest.mark.parametrize("bad", ["absent", "no gguf", "another architecture", "another shape", "the model itself"])
 def test_what_is_no_adapter_of_this_model_is_a_sentence_and_changes_nothing(
     model: Model, tmp_path: Path, demo_model_path: Path, bad: str
@@ -84,7 +95,7 @@ def test_what_is_no_adapter_of_this_model_is_a_sentence_and_changes_nothing(
         path = demo_model_path
     with pytest.raises(UserError, match=path.name):
         model.set_loras([Lora(good), Lora(path)])
-    assert model.loras == (Lora(good),)
+    assert [(each.path, each.scale) for each in model.loras] == [(good, 1.0)]
     assert np.array_equal(logits(model), before)
     model.set_loras([])
 
