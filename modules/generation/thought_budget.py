@@ -71,7 +71,7 @@ class ThoughtBudget:
     def _gone_back(self, ids: Sequence[int]) -> bool:
         """Whether the reply has gone back, to avoid a banned string, to a place before the mark.
 
-        It goes on from there with another token, so the last one that was read tells.
+        It continues there with another token, so the last one that was read tells.
         """
         assert self._start is not None
         end = self._start + len(self._read_ids)
