@@ -61,8 +61,7 @@ def looked_up(patch: pytest.MonkeyPatch, source: type, models: Sequence[Model]) 
         return models[min(looks[-1], len(models) - 1)]
 
     with patch.context() as patched:
-        patched.setattr(source, "loaded", property(loaded))
-        patched.setattr(source, "current", loaded)
+        _find(patched, source, loaded)
         yield looks
 
 
@@ -78,6 +77,13 @@ def replaced_after(
 
     first.at = at
     with patch.context() as patched:
-        patched.setattr(source, "loaded", property(lambda _: second if first.closed else first))
-        patched.setattr(source, "current", lambda _: second if first.closed else first)
+        _find(patched, source, lambda _: second if first.closed else first)
         yield
+
+
+def _find(patched: pytest.MonkeyPatch, source: type, found: Callable[[Any], Model]) -> None:
+    """Let each way to look at what is loaded find this."""
+    patched.setattr(source, "loaded", property(found))
+    patched.setattr(source, "current", found)
+    if hasattr(source, "lease_default"):
+        patched.setattr(source, "lease_default", lambda self: self.memory.hold(found(self)))
