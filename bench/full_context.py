@@ -19,6 +19,7 @@ from loaders.params import SamplingParams
 from loaders.prefix import common_prefix
 from modules.chat.conversation import Message
 from modules.chat.prompt.build import ChatPrompt, PromptContext, build_prompt
+from modules.chat.work_ahead import ENDINGS
 from modules.config.paths import Paths
 from modules.prompts.templates import Templates
 
@@ -55,9 +56,9 @@ def turns(model: Model, keep: float, *, ahead: bool = False) -> tuple[list[float
         )
 
     def read_ahead(typed: str) -> None:
-        """As modules.chat.work_ahead does: what is the same whatever follows."""
+        """As WorkAhead does: what is the same whatever follows."""
         known = []
-        for ending in (" a", "\n1"):
+        for ending in ENDINGS:
             add("user", typed + ending)
             known.append(model.tokenizer.encode(built().text))
             said.pop()

@@ -16,10 +16,15 @@ def without_frames(error: ErrorT) -> ErrorT:
     """A copy to be kept and raised later. The error itself leads to the frames it came through, and so to all that a
     request holds: kept by a part of the request, it would hold that until the garbage collector comes.
     """
-    copy = type(error).__new__(type(error), *error.args)
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    return copy
+    return _made_again(type(error), error.args, error.__dict__)
+
+
+def _made_again(kind: type[ErrorT], args: tuple[Any, ...], attributes: dict[str, Any]) -> ErrorT:
+    """An error with these contents, whatever its constructor takes."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class UserError(Exception):
@@ -36,19 +41,12 @@ class UserError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its contents instead of its constructor's arguments: the error may come from another process."""
-        return _restored, (type(self), self.args, self.__dict__)
+        return _made_again, (type(self), self.args, self.__dict__)
 
     def add(self, sentence: str) -> None:
         """Append what else the user should know, such as what was done about it."""
         said, self.told = str(self).rstrip(), None  # no catalog has the two together
         self.args = (f"{said}{'' if said.endswith(('.', '!', '?')) else '.'} {sentence}",)
-
-
-def _restored(kind: type[UserError], args: tuple[Any, ...], attributes: dict[str, Any]) -> UserError:
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
 
 
 class InvalidInput(UserError):

@@ -1,4 +1,4 @@
-"""The common prefix of two lists of tokens: what a cache need not compute again."""
+"""The common prefix of two lists of tokens: what a cache need not compute again; and replies that have gone back."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
         else:
             high = middle - 1
     return low
+
+
+def has_gone_back(ids: Sequence[int], start: int, read: Sequence[int]) -> bool:
+    """Whether a reply whose tokens from `start` on were `read` has gone back before their end.
+
+    To avoid a banned string, it continues there with another token: so the last one that was read tells.
+    """
+    end = start + len(read)
+    return len(ids) < end or (bool(read) and ids[end - 1] != read[-1])

@@ -26,8 +26,8 @@ INTERVAL = 0.2
 SHORTEST = 0.1
 #: Other programs may use this much of a core before a small step leaves it to them: as much as an idle desktop uses.
 SPARE = 0.5
-#: Nothing is measured while they use more.
-BUSY = SPARE
+#: If they use more than this much of a core, nothing can be measured.
+DISTURBING = SPARE
 #: A step of this many rows computes long between two barriers: it leaves a core only if others use nearly all of it.
 MANY, ALL = 32, 0.9
 #: Measurements in a row that leave more cores before more threads compute again.
@@ -36,7 +36,6 @@ CALM = 3
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 #: As many threads as the user wants.
 UNLIMITED = 1 << 16
-
 
 ResultT = TypeVar("ResultT")
 
@@ -95,10 +94,10 @@ def measure_calmly(measure: Callable[[], ResultT], use: CpuUse | None = None) ->
     """
     use = use or own_cpus()[1]
     time.sleep(SHORTEST)
-    if (use.others() or 0.0) > BUSY:
+    if (use.others() or 0.0) > DISTURBING:
         raise CoresBusy
     result = measure()
-    if (use.others() or 0.0) > BUSY:
+    if (use.others() or 0.0) > DISTURBING:
         raise CoresBusy
     return result
 
@@ -119,7 +118,7 @@ class ThreadControl:
         self._others = 0.0  # cores that other programs use
         self._next, self._calm = 0.0, 0
         self._limit = UNLIMITED
-        self._trial = ThreadTrial()
+        self._trial: ThreadTrial | None = None  # while other programs use cores
 
     def most(self, rows: int) -> int:
         """The largest number of threads for a step of this many rows."""
@@ -143,8 +142,9 @@ class ThreadControl:
                 self._note(others)
         most = self.most(rows)
         if self.most(1) == UNLIMITED:
-            self._trial = ThreadTrial()
+            self._trial = None
         elif rows < MANY:
+            self._trial = self._trial or ThreadTrial()
             most = self._trial.choose(rows, most, UNLIMITED, self._clock())
         if most != self._limit:
             self._limit = most
@@ -153,7 +153,7 @@ class ThreadControl:
 
     def note(self, rows: int, seconds: float) -> None:
         """Call after each step: it took this long."""
-        if rows < MANY and self.most(1) < UNLIMITED:
+        if self._trial and rows < MANY:
             self._trial.note(rows, self._limit, seconds)
 
     def rest(self) -> None:

@@ -35,7 +35,7 @@ class ThreadTrial:
             self._wait = SOONEST if changed else min(2 * self._wait, LATEST)
             self._preferred[rows] = best
             self._next = now + self._wait
-            self._left[rows, few + many - best] = TRIES
+            self._left[rows, few if best == many else many] = TRIES
         for each in (few, many):
             if self._left.get((rows, each), 0) > 0:
                 return each
@@ -53,7 +53,7 @@ class ThreadTrial:
     def _best(self, rows: int, few: int, many: int) -> int:
         before = self._preferred.get(rows, few)
         before = before if before in (few, many) else few  # others use more or less than before
-        other = few + many - before
+        other = few if before == many else many
         known = [self._times.get((rows, each), ()) for each in (before, other)]
         if min(map(len, known)) < TRIES:
             return before

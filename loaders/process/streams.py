@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from loaders.base import Finish, Report, Token
 from loaders.job import Job
-from loaders.prefix import common_prefix
+from loaders.prefix import common_prefix, has_gone_back
 from loaders.process.wire import Channel, ProcessedMessage, ProcessMessage, ReportMessage
 
 _LOOK = 0.005  # seconds between two checks whether everything is sent
@@ -140,7 +140,7 @@ class RemoteProcessor:
         if self._needs_logits:
             changed = self._ask(ids, np.ascontiguousarray(logits)).logits
             return logits if changed is None else np.asarray(changed, np.float32)
-        if self._left and not self._woken and not self._gone_back(ids):
+        if self._left and not self._woken and not has_gone_back(ids, self._known, self._sent):
             self._left -= self._left > 0
             return logits
         self._woken = False  # before the request: a wake-up from now on takes effect at the next token
@@ -151,11 +151,6 @@ class RemoteProcessor:
         forced = np.full_like(logits, -np.inf)
         forced[answer.token] = 0
         return forced
-
-    def _gone_back(self, ids: Sequence[int]) -> bool:
-        """Whether the reply has gone back behind what was sent: the last answer may be wrong now."""
-        end = self._known + len(self._sent)
-        return len(ids) < end or (bool(self._sent) and ids[end - 1] != self._sent[-1])
 
     def _ask(self, ids: Sequence[int], logits: npt.NDArray[np.float32] | None) -> ProcessedMessage:
         # a reply that has gone back may have other tokens where some were sent before

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 #: The most versions ahead, characters of a text that is read ahead, seconds for a title, and chats that are remembered.
 MOST_VERSIONS, _LONGEST, _TITLE_SECONDS, _CHATS = 3, 200_000, 20.0, 64
 #: What may follow the words that are typed: the tokens before it are the same in both cases.
-_ENDINGS = (" a", "\n1")
+ENDINGS = (" a", "\n1")
 
 _EXTENSIONS = "Extensions are active, which may change prompts, so nothing is computed ahead."
 _SAME = "With these settings every version would be the same, so none is written ahead."
@@ -239,7 +239,7 @@ class WorkAhead:
         if not session or not (words or conversation.path()):
             return
         turn, known = with_own_settings(turn, conversation), []
-        for ending in _ENDINGS:
+        for ending in ENDINGS:
             history = [*conversation.path(), Message("", None, "user", words + ending, 0)]
             prompt, params = self._chats.prompt_after(session, conversation, history, turn)
             known.append(session.ids(prompt.text, params))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.base import Tokenizer
+from loaders.prefix import has_gone_back
 from modules.families.reply_format import ReplyFormat
 
 
@@ -62,20 +63,10 @@ class ThoughtBudget:
         """Process the tokens so far. The first call shows which of them existed before."""
         if self._start is None:
             self._start = len(ids)
+        if self._mark is not None and has_gone_back(ids, self._start, self._read_ids):
+            self._mark = None
         if self._mark is None:
             self._catch_up(list(ids[self._start :]))
-        elif self._gone_back(ids):
-            self._mark = None
-            self._catch_up(list(ids[self._start :]))
-
-    def _gone_back(self, ids: Sequence[int]) -> bool:
-        """Whether the reply has gone back, to avoid a banned string, to a place before the mark.
-
-        It continues there with another token, so the last one that was read tells.
-        """
-        assert self._start is not None
-        end = self._start + len(self._read_ids)
-        return len(ids) < end or (bool(self._read_ids) and ids[end - 1] != self._read_ids[-1])
 
     def _catch_up(self, reply: list[int]) -> None:
         known = len(self._read_ids)

@@ -47,7 +47,7 @@ def test_after_a_load_and_an_embedding_the_engine_alone_has_a_pool(
     demo_model_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
-    monkeypatch.setattr(thread_control, "BUSY", float("inf"))  # whatever other tests do
+    monkeypatch.setattr(thread_control, "DISTURBING", float("inf"))  # whatever other tests do
     computed: set[threading.Thread] = set()
     decode = native.LlamaContext.decode
 

@@ -103,7 +103,7 @@ def test_a_load_is_cancelled_while_it_measures(
     demo_model_path: Path, steps: Steps, measuring: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
-    monkeypatch.setattr(thread_control, "BUSY", float("inf"))  # whatever other tests do
+    monkeypatch.setattr(thread_control, "DISTURBING", float("inf"))  # whatever other tests do
     attention.time_kernels.cache_clear()
     loader = loader_named("llama.cpp")
     with pytest.raises(LoadCancelled):

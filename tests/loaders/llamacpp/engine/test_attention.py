@@ -32,7 +32,7 @@ def header(**values: Any) -> GGUFHeader:
 @pytest.fixture(autouse=True)
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever other tests do meanwhile."""
-    monkeypatch.setattr(thread_control, "BUSY", float("inf"))
+    monkeypatch.setattr(thread_control, "DISTURBING", float("inf"))
 
 
 ALIKE = {"embedding_length": 4096, "attention.head_count": 32, "attention.head_count_kv": 8}

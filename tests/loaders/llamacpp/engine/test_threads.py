@@ -59,7 +59,7 @@ def test_what_is_tried(cores: int) -> None:
 
 
 def test_a_model_says_what_was_measured(demo_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread_control, "BUSY", float("inf"))  # whatever other tests do
+    monkeypatch.setattr(thread_control, "DISTURBING", float("inf"))  # whatever other tests do
     loader = loader_named("llama.cpp")
     with loader.load(demo_model_path, loader.Options.parse({"n_ctx": 256}), keep_going) as model:
         assert any("the fastest for this model" in note for note in model.notes)
@@ -71,7 +71,7 @@ def test_what_a_busy_machine_would_show_is_not_believed(
     demo_model_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A browser that starts together with the model must not decide on its threads, and on its kernel for ever."""
-    monkeypatch.setattr(thread_control, "BUSY", -1.0)
+    monkeypatch.setattr(thread_control, "DISTURBING", -1.0)
     monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
     loader = loader_named("llama.cpp")
     with loader.load(demo_model_path, loader.Options.parse({"n_ctx": 256}), keep_going) as model:
