@@ -7,6 +7,7 @@ what is requested.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import re
@@ -23,6 +24,7 @@ KILLED = (-9, -15)
 #: Last messages of ggml: "/path/ggml.c:123: GGML_ASSERT(n > 0) failed", or the same with a sentence.
 _GGML = re.compile(r"^\S+?[/\\]?([\w.-]+\.\w+):(\d+): (.+)$", re.MULTILINE)
 
+_PDEATHSIG = 1  # prctl's PR_SET_PDEATHSIG
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -59,6 +61,17 @@ def ggml_last_words(printed: str) -> tuple[str, str] | None:
     words = _GGML.findall(printed)
     said = [each for each in words if "GGML_ASSERT" in each[2]] or words
     return (said[-1][2], f"{said[-1][0]}:{said[-1][1]}") if said else None
+
+
+def end_with(owner: int) -> bool:
+    """Called first by a process that must not outlive the thread that started it: Linux then kills it with that, even
+    if it is busy outside Python. False if this owner's process is gone already.
+    """
+    if sys.platform != "linux":
+        return True
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == owner
 
 
 def lower_priority(memory: int) -> None:

@@ -1,7 +1,7 @@
 """Calls llama.cpp in a separate process, because invalid files can crash the whole program.
 
 `ask_child` starts a module of this package with a request as JSON on its standard input, and reads the response from
-the last line of its output. It must not know what is requested.
+the last line of its output; the module reads it with `read_question`. It must not know what is requested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import LoadCancelled, ModelFileError
-from loaders.worker_process import ggml_last_words
+from loaders.worker_process import end_with, ggml_last_words
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LOOK = 0.1  # seconds between two checks for cancellation
@@ -41,7 +41,7 @@ def ask_child(
     `go_on` is called while it runs. Raises: ChildCrashed, LoadCancelled, OSError.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,6 +69,15 @@ def ask_child(
     except (ValueError, IndexError):
         return None
     return answer if isinstance(answer, dict) and process.returncode == 0 else None
+
+
+def read_question() -> Any:
+    """Called first by the module that is asked: what is requested. It ends with the process that asks, which may be
+    killed while llama.cpp loads here.
+    """
+    if not end_with(int(sys.argv[1])):
+        os._exit(0)
+    return json.loads(sys.stdin.read())
 
 
 def describe_crash(code: int, complaints: str) -> str:

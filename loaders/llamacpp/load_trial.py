@@ -183,6 +183,6 @@ def _decode(batch: LlamaBatch, context: LlamaContext, *, shift: bool) -> None:
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.stdin.read())
+    given = child_process.read_question()
     why = _try(TrialRequest(**{**given, "context": tuple((name, value) for name, value in given["context"])}))
     sys.stdout.write(json.dumps({"refused": why}) + "\n")

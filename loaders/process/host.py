@@ -6,7 +6,6 @@ imports what its loader needs and must know nothing above `loaders`.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
@@ -26,6 +25,7 @@ from loaders.engine.engine_model import QueuedModel
 from loaders.job import Job
 from loaders.process import wire
 from loaders.process.streams import Outbox, OutboxQueue, RemoteProcessor
+from loaders.worker_process import end_with
 
 log = logging.getLogger(__name__)
 
@@ -246,17 +246,6 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     return reading, writing
 
 
-def _end_with(owner: int) -> None:
-    """Linux ends this process with the owner's, even if Python cannot notice that a pipe was closed."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != owner:
-            _leave(0)
-
-
 def _leave(code: int) -> None:
     """End this process and its children at once: the system frees all memory."""
     if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():
@@ -268,7 +257,8 @@ def main() -> None:
     """Serve the owner, whose process id is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the owner, which ends this process
     reading, writing = _own_pipes()
-    _end_with(int(sys.argv[1]))
+    if not end_with(int(sys.argv[1])):
+        _leave(0)
     try:
         ModelHost(wire.Channel(reading, writing)).run()
     except (EOFError, OSError):

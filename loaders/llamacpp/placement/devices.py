@@ -16,7 +16,7 @@ from typing import Any
 
 from errors import InvalidInput, Unavailable, Unsupported
 from loaders.gpus import Gpu
-from loaders.llamacpp import library
+from loaders.llamacpp import child_process, library
 from loaders.llamacpp.library import C, base, declare_function, ggml
 from loaders.llamacpp.placement.placement import MEMORY, DeviceMemory, MemoryByDevice
 from loaders.llamacpp.rpc import NETWORK
@@ -234,7 +234,7 @@ def set_placement(kind: int) -> tuple[str, bool]:
 
 if __name__ == "__main__":
     try:
-        answer: dict[str, Any] = {"cards": list_gpus(json.loads(sys.stdin.read())["machines"])}
+        answer: dict[str, Any] = {"cards": list_gpus(child_process.read_question()["machines"])}
     except (Unavailable, Unsupported) as error:
         answer = {"refused": str(error)}
     sys.stdout.write(json.dumps(answer) + "\n")

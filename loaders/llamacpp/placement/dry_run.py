@@ -212,7 +212,7 @@ def _question(given: Mapping[str, Any]) -> DryRunRequest:
 
 
 def main() -> None:
-    given = _question(json.loads(sys.stdin.read()))
+    given = _question(child_process.read_question())
     try:
         made = asdict(_answer(given))
     except (LookupError, ModelFileError):  # no breakdown; or no model, which the real load reports
