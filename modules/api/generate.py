@@ -92,7 +92,7 @@ def wants_json(body: GenerationFields) -> bool:
 
 
 def client_label(request: Request) -> str:
-    return f"{LABEL} {request.scope.get('request_id', '')}"
+    return f"{LABEL}: {request.scope.get('request_id', '')}"
 
 
 def completion_request(app: App, body: CompletionFields, label: str) -> GenerationRequest:

@@ -72,7 +72,7 @@ def test_page_and_api_stand_in_one_queue(api: Client) -> None:
             next(lines)
             labels = [entry["label"] for entry in api.get("/v1/internal/queue").json()["queue"]]
             assert labels[0] == "a chat"
-            assert labels[1].startswith("API req-")
+            assert labels[1].startswith("API: req-")
             assert api.post("/v1/internal/stop-generation").json() == {"stopped": 2}
             assert '"finish_reason": "stop"' in "".join(lines)
     assert not model.running

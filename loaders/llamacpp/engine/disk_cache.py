@@ -27,7 +27,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.labels import is_of
+from loaders.labels import is_of, owner_of
 from loaders.llamacpp.engine.checkpoints import Checkpoint
 from loaders.llamacpp.engine.saved_state import SavedState
 from loaders.prefix import common_prefix
@@ -270,9 +270,9 @@ def forget_states(label: str) -> int:
 
 
 def _is_older(entry: _Entry, made: _Entry) -> bool:
-    """Whether it is the same chat before its last turn."""
+    """Whether it is the same chat before its last turn, or that of a client of the API, whose chats have no names."""
     beginning = made.ids[: len(entry.ids)]
-    return entry.label == made.label and entry.ids == beginning and len(entry.ids) < len(made.ids)
+    return owner_of(entry.label) == owner_of(made.label) and entry.ids == beginning and len(entry.ids) < len(made.ids)
 
 
 def _write_state(file: IO[bytes], key: str, state: SavedState, checkpoints: Sequence[Checkpoint]) -> None:

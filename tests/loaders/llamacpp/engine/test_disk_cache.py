@@ -176,6 +176,29 @@ def test_the_next_turn_of_a_chat_replaces_the_last_one(open_: Open, tmp_path: Pa
     assert open_().longest(tuple(range(500)), MOST) == 400
 
 
+@pytest.mark.parametrize(
+    ("labels", "left"),
+    [
+        (["chat 1", "chat 1"], 1),
+        (["chat 1", "chat 1: you"], 1),
+        (["API: req-1", "API: req-2"], 1),
+        (["chat 1", "chat 2"], 2),
+        (["chat 1", "API: req-1"], 2),
+        (["API: req-1", "chat 1"], 2),
+        (["chat 1", "chat 10"], 2),
+    ],
+)
+def test_a_longer_state_replaces_beginnings_of_the_same_owner(
+    open_: Open, tmp_path: Path, labels: list[str], left: int
+) -> None:
+    one = open_()
+    for turn, label in enumerate(labels):
+        one.put(state(range(300 + 100 * turn), label))
+    one.close()
+    assert len(files(tmp_path)) == left
+    assert open_().longest(tuple(range(500)), MOST) == 400
+
+
 def test_a_folder_that_cannot_be_written_is_only_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "kv").write_text("a file")
     cache = DiskCache(MOST, "one", tmp_path / "kv")
