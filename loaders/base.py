@@ -301,6 +301,11 @@ class Model(ABC):
         """A short warning when its device is almost full, else empty."""
         return ""
 
+    @property
+    def saving(self) -> bool:
+        """Whether it is being closed, and still writes what it keeps for later."""
+        return False
+
     def queue(self) -> Sequence[QueueEntry]:
         """The running and waiting requests, in order of arrival."""
         return ()

@@ -63,7 +63,9 @@ from modules.training.perplexity.evaluations import Evaluations
 from modules.training.perplexity.manager import PerplexityManager
 from modules.training.perplexity.texts import PerplexityTexts
 
-_PATIENCE = 3.0  # seconds for everything to end; a training left running saves its progress by itself
+#: Seconds for everything to end. A training left running saves its progress by itself; models that still write the
+#: states of chats get the time that they need.
+_PATIENCE, _LOOK = 3.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,7 @@ class App:
         long: the process can then be ended without losing anything.
         """
         self.keep()
+        loaded = [entry.model for entry in self.models.memory.all]
         deadline = time.monotonic() + _PATIENCE
         parts = (
             self.ahead,
@@ -309,5 +312,7 @@ class App:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+            while thread.is_alive() and any(model.saving for model in loaded):  # for a minute at most
+                thread.join(_LOOK)
         self.keep()
         return not any(thread.is_alive() for thread in threads)

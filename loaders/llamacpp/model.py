@@ -150,6 +150,10 @@ class LlamaCppModel(QueuedModel):
     def warm_labels(self) -> frozenset[str]:
         return self._engine.labels()
 
+    @property
+    def saving(self) -> bool:
+        return self._engine.saving
+
     def warning(self) -> str:
         watch = self._watch
         return watch.warning() if watch else ""

@@ -30,6 +30,7 @@ from loaders.worker_process import end_with
 log = logging.getLogger(__name__)
 
 _PROGRESS = 0.05  # seconds between two progress messages of a load
+_STILL = 0.2  # and between two that say that a model that is being closed still writes
 #: Calls that never wait for an engine, and how many of them run at a time. Each of the others gets a thread, because a
 #: thread of the owner waits for it.
 _SHORT_CALLS = ("tokenizer.encode", "pieces", "queue", "warm_labels", "warning")
@@ -76,7 +77,7 @@ class ModelHost:
                     threading.Thread(target=self._load, args=(message,), name="load", daemon=True).start()
                 case wire.CloseMessage():
                     if self._model:
-                        self._model.close()
+                        self._close(self._model)
                     self._outbox.flush(1)
                     return
 
@@ -103,6 +104,15 @@ class ModelHost:
             if not isinstance(error, UserError):
                 log.exception("Loading %s failed", message.path.name)
             self._outbox.put(wire.FailedMessage(wire.portable(error)))
+
+    def _close(self, model: Model) -> None:
+        """The owner waits longer for a model that says that it still writes."""
+        closing = threading.Thread(target=model.close, name="close", daemon=True)
+        closing.start()
+        while closing.is_alive():
+            if model.saving:
+                self._outbox.put(wire.SavingMessage())
+            closing.join(_STILL)
 
     def _accept_cancel(self, key: int) -> CancelEvent:
         return self._cancels.setdefault(key, CancelEvent())

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +34,9 @@ log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LAST_LINES = 100  # lines of its output: a driver may print much after the reason
-_PATIENCE = 2.0  # seconds that a process gets to close its model
+_PATIENCE = 2.0  # seconds that a process gets to close its model, or to say that it still writes
+_LONGEST = 60.0  # seconds that it gets to write: two states of some GiB, and a slow disk
+_LOOK = 0.05
 
 LoadStep = wire.HelloMessage | wire.ProgressMessage | wire.ReadyMessage | wire.FailedMessage
 
@@ -48,6 +52,7 @@ class ModelProcess:
         self._jobs: dict[int, RemoteJob] = {}
         self._calls: dict[int, SimpleQueue[wire.ResultMessage]] = {}
         self._closing = False
+        self._saved = -math.inf  # when it last said that it still writes
         self._lost: Callable[[str], None] | None = None
         self._reason = ""
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -74,6 +79,11 @@ class ModelProcess:
     def killed(self) -> bool:
         """Whether a signal ended it, such as the system's when memory ran out."""
         return (self._process.returncode or 0) < 0
+
+    @property
+    def saving(self) -> bool:
+        """Whether it is being closed, and still writes what its model keeps for later."""
+        return self._reader.is_alive() and time.monotonic() - self._saved < _PATIENCE
 
     def check(self) -> None:
         """Raises: ModelClosed, EngineDied if it cannot be used any more."""
@@ -148,15 +158,18 @@ class ModelProcess:
         return self._cancels.event(key) if key is not None else None
 
     def close(self) -> None:
-        """End all requests, and the process: within some seconds, whatever it is doing. Calling it again does
-        nothing.
+        """End all requests, and the process: within some seconds, whatever it is doing, or a minute while it writes
+        states. Calling it again does nothing.
         """
         with self._guard:
             if self._closing:
                 return
             self._closing = True
         self._send_quietly(wire.CloseMessage())
+        last = time.monotonic() + _LONGEST
         self._reader.join(_PATIENCE)
+        while self.saving and time.monotonic() < last:
+            self._reader.join(_LOOK)
         self.kill()
 
     def kill(self) -> None:
@@ -255,6 +268,8 @@ class ModelProcess:
             case wire.ResultMessage(key=key):
                 if answer := self._calls.pop(key, None):
                     answer.put(item)
+            case wire.SavingMessage():
+                self._saved = time.monotonic()
             case wire.ProcessMessage():
                 self._processors.ask(item)
             case wire.HelloMessage() | wire.ProgressMessage() | wire.ReadyMessage() | wire.FailedMessage():

@@ -199,6 +199,10 @@ class ProcessModel(Model):
         self._queue = [self._entry(*each) for each in entries]
         return self._queue
 
+    @property
+    def saving(self) -> bool:
+        return self._process.saving
+
     def on_lost(self, lost: Callable[[str], None]) -> None:
         self._process.on_lost(lost)
 

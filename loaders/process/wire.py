@@ -131,6 +131,11 @@ class FailedMessage:
 
 
 @dataclass(frozen=True)
+class SavingMessage:
+    """The model is being closed, and still writes what it keeps for later."""
+
+
+@dataclass(frozen=True)
 class ResultMessage:
     """The result or exception of a call; for a GenerateMessage: whether it was accepted."""
 

@@ -18,6 +18,7 @@ import pytest
 from loaders import loader_named
 from loaders.base import Finish, Model, Request
 from loaders.engine import engine
+from loaders.llamacpp.engine import disk_cache
 from loaders.llamacpp.engine.disk_cache import DiskCache
 from loaders.params import SamplingParams
 from tests.conftest import ROOT, keep_going
@@ -152,6 +153,24 @@ def test_what_is_cancelled_or_closed_while_it_is_read_ends(folder: Path, monkeyp
     model.close()
     with pytest.raises(Exception, match="unloaded"):
         list(left)
+
+
+def test_it_says_that_it_writes_while_it_is_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process would be killed."""
+    seen: list[bool] = []
+    real = disk_cache._write_state
+
+    def write(*args: Any) -> None:
+        seen.append(model.saving)
+        real(*args)
+
+    monkeypatch.setattr(disk_cache, "_write_state", write)
+    model = load("llama", folder)
+    reply(model, PROMPT, 4)
+    assert not model.saving
+    model.close()
+    assert seen == [True]
+    assert not model.saving
 
 
 def test_with_context_shift_nothing_is_kept_and_that_is_said(folder: Path, disk: Path) -> None:

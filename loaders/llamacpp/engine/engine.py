@@ -89,6 +89,11 @@ class BatchEngine(Engine[BatchRequest]):
         """Whose states are kept, in memory or on disk. From any thread."""
         return frozenset(self._sequences.labels()) | (self._warm.labels if self._warm else frozenset())
 
+    @property
+    def saving(self) -> bool:
+        """Whether it is being closed, and states are still being written. From any thread."""
+        return self._warm is not None and self._warm.saving
+
     def seconds_per_token(self) -> float:
         """The time per token of a reply that is alone in its step; 0 if too few have been measured. From any thread."""
         return self._pace.cost.of_one()

@@ -34,6 +34,7 @@ class WarmStarts:
         #: By the request's id, with the disk's key: what it was read for may have changed since.
         self._read: dict[int, tuple[str, SavedState, Sequence[Checkpoint]]] = {}
         self._open = True
+        self.saving = False  # whether states are being written because the model is being closed
 
     # --- any thread ---
 
@@ -106,8 +107,11 @@ class WarmStarts:
         """The engine's thread has ended: write the states of the last chats, unless it has failed, and wait."""
         if not self._open:
             return
-        self._open = False
-        for _ in range(0 if failed else _AT_THE_END):
-            if not self.keep_next():
-                break
-        self._disk.close()
+        self._open, self.saving = False, True
+        try:
+            for _ in range(0 if failed else _AT_THE_END):
+                if not self.keep_next():
+                    break
+            self._disk.close()
+        finally:
+            self.saving = False

@@ -32,6 +32,7 @@ class WaitingModel(FakeModel):
         super().__init__("ab" * 5000, delay=0.005, name=path.name, context_length=100_000)
         self.options = options
         self.notes = ("as asked",)
+        self.writing = False
 
     def generate(self, request: Request) -> FakeStream:
         if request.ids[0] == 0:  # a prompt that is read for ever
@@ -60,7 +61,18 @@ class WaitingModel(FakeModel):
     def close(self) -> None:
         if getattr(self.options, "act", "") == "never closes":
             _for_ever()
+        if (act := getattr(self.options, "act", "")).startswith("writes "):
+            self.writing = True
+            threading.Event().wait(1.5)
+            path = Path(act.removeprefix("writes "))
+            if path.name == "for ever":
+                _for_ever()
+            path.write_text("whole")
         super().close()
+
+    @property
+    def saving(self) -> bool:
+        return self.writing
 
 
 class _UnknownError(Exception):

@@ -138,6 +138,21 @@ def test_a_load_is_cancelled_in_the_middle_of_whatever_it_does(hosts: Hosts) -> 
     assert hosts() == []
 
 
+@pytest.mark.parametrize(("name", "whole"), [("states", True), ("for ever", False)])
+def test_a_close_waits_while_the_model_writes_but_not_for_ever(
+    name: str, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was killed while it wrote large states, which were lost."""
+    monkeypatch.setattr("loaders.process.model_process._PATIENCE", 1.0)
+    monkeypatch.setattr("loaders.process.model_process._LONGEST", 60.0 if whole else 2.0)
+    model = load(f"writes {tmp_path / name}")
+    pid = model.pid
+    model.close()
+    assert (tmp_path / name).exists() == whole
+    assert not psutil.pid_exists(pid)
+    assert not model.saving
+
+
 @pytest.mark.parametrize("act", ["", "never closes"])
 def test_a_close_ends_all_requests_and_the_process(act: str) -> None:
     model = load(act)
