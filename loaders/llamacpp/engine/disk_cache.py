@@ -26,6 +26,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from loaders.labels import is_of, owner_of
 from loaders.llamacpp.engine.checkpoints import Checkpoint
@@ -77,6 +78,7 @@ class DiskCache:
         self._waiting: list[_Waiting] = []  # also the one that is being written
         self._queue: SimpleQueue[_Waiting | _Entry | None] = SimpleQueue()  # to write, to delete, or the end
         self._thread: threading.Thread | None = None  # from the first state on that is to be written
+        _remove_leftovers(self._folder)
         self.select(())
 
     def select(self, adapters: Sequence[object]) -> None:
@@ -169,9 +171,6 @@ class DiskCache:
 
     def _write_all(self) -> None:
         with contextlib.suppress(OSError):
-            for path in self._folder.glob(f"*{_TEMPORARY}"):
-                if time.time() - path.stat().st_mtime > _LEFT:
-                    path.unlink()
             self._make_room()
         while (item := self._queue.get()) is not None:
             if isinstance(item, _Entry):
@@ -193,7 +192,7 @@ class DiskCache:
         if state.state.nbytes > self._capacity or waiting.forgotten:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f"{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = self._folder / f"{_process_name(os.getpid())}-{secrets.token_hex(8)}{_TEMPORARY}"
         try:  # readable for its owner only, because the text of the chat follows from it
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 _write_state(file, key, state, waiting.checkpoints)
@@ -228,7 +227,7 @@ class DiskCache:
             with contextlib.suppress(OSError):
                 about = path.stat()
                 files.append((about.st_mtime, about.st_size, path))
-        used = sum(size for _, size, _ in files)
+        used = sum(size for _, size, _ in files) + sum(map(_size_of, self._folder.glob(f"*{_TEMPORARY}")))
         for _, size, path in sorted(files):
             if used <= self._capacity:
                 return
@@ -267,6 +266,31 @@ def forget_states(label: str) -> int:
                 path.unlink()
                 count += 1
     return count
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished files of processes that have ended."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"*{_TEMPORARY}"):
+            pid, started, _ = (*path.stem.split("-"), "", "")[:3]
+            ended = pid.isdecimal() and f"{pid}-{started}" != _process_name(int(pid))
+            if ended or time.time() - path.stat().st_mtime > _LEFT:
+                path.unlink(missing_ok=True)
+
+
+def _process_name(pid: int) -> str:
+    """Its id and the second of its start: another process may get the same id. Without the latter if it has ended."""
+    try:
+        return f"{pid}-{psutil.Process(pid).create_time():.0f}"
+    except psutil.Error:
+        return f"{pid}-ended"
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was renamed or deleted meanwhile
+        return 0
 
 
 def _is_older(entry: _Entry, made: _Entry) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from loaders.llamacpp.engine.checkpoints import Checkpoint
 from loaders.llamacpp.engine.disk_cache import DiskCache
 from loaders.llamacpp.engine.saved_state import SavedState
 from loaders.llamacpp.state_identity import state_identity
+from tests.conftest import ROOT
 
 MOST = 2**30
 Open = Callable[..., DiskCache]
@@ -141,6 +144,53 @@ def test_what_a_killed_program_leaves_is_no_state(open_: Open, tmp_path: Path) -
     one.put(state(range(300)))
     one.close()
     assert [path for path in files(tmp_path) if path.suffix == ".tmp"] == [new], "another program may be writing it"
+
+
+@pytest.fixture
+def writing(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is in the middle of writing a state into the folder."""
+    code = f"""
+import time
+from pathlib import Path
+from loaders.llamacpp.engine import disk_cache
+from tests.loaders.llamacpp.engine.test_disk_cache import MOST, state
+def stop(file, *_):
+    file.write(bytes(3000))
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(600)
+disk_cache._write_state = stop
+cache = disk_cache.DiskCache(MOST, "another", Path({str(tmp_path / "kv")!r}))
+cache.put(state(range(300)))
+cache.close()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline().strip() == b"writing"
+        yield process
+        process.kill()
+
+
+def test_unfinished_files_go_with_their_process(open_: Open, tmp_path: Path, writing: subprocess.Popen[bytes]) -> None:
+    folder = tmp_path / "kv"
+    (unfinished,) = files(tmp_path)
+    same_id = folder / f"{os.getpid()}-1-ab.tmp"
+    same_id.write_bytes(b"KVSTATE1")
+    open_()
+    assert files(tmp_path) == [unfinished], "it is still written; a process with the id of another did not begin it"
+    writing.kill()
+    writing.wait()
+    open_()
+    assert files(tmp_path) == []
+
+
+def test_unfinished_files_count(open_: Open, tmp_path: Path, writing: subprocess.Popen[bytes]) -> None:
+    one = open_(capacity=6000)
+    one.put(state(range(300), "chat 1", 600))
+    one.put(state(range(1000, 1300), "chat 2", 600))
+    one.close()
+    assert sum(path.stat().st_size for path in files(tmp_path)) <= 6000
+    assert len(files(tmp_path)) == 2
 
 
 def test_the_least_recently_used_go_first(open_: Open, tmp_path: Path) -> None:
