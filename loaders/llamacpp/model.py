@@ -88,8 +88,11 @@ class LlamaCppModel(QueuedModel):
         if drafts and not context.can_cut:
             idle = "spec_type" if options.spec_type == "ngram" else "draft_model"
             self.notes = (*self.notes, f"{idle} has no effect: this model's cache cannot be truncated")
-        if disk and limits.keep is not None:
-            self.notes = (*self.notes, "kv_disk has no effect with context_shift, which leaves traces of dropped text")
+        why = "with context_shift, which leaves traces of dropped text" if limits.keep is not None else ""
+        if not why and not limits.cache_bytes:
+            why = "with cache_capacity 0: what is read from disk is kept there first"
+        if disk and why:
+            self.notes = (*self.notes, f"kv_disk has no effect {why}")
             disk.close()
             self._disk = disk = None
         self._engine = BatchEngine(

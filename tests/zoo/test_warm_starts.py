@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,120 @@ def test_what_is_cancelled_or_closed_while_it_is_read_ends(folder: Path, monkeyp
     model.close()
     with pytest.raises(Exception, match="unloaded"):
         list(left)
+
+
+class SlowDisk:
+    """Reads take until `go` is set; `reads` counts them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.go, self.begun, self.reads = threading.Event(), threading.Event(), 0
+        real = DiskCache.load
+
+        def slow(cache: DiskCache, *args: Any) -> Any:
+            self.reads += 1
+            found = real(cache, *args)
+            self.begun.set()
+            assert self.go.wait(60)
+            return found
+
+        patch.setattr(DiskCache, "load", slow)
+
+
+@pytest.fixture
+def slow_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    """PROMPT's state is on it."""
+    with load("llama", folder) as model:
+        reply(model, PROMPT, 4)
+    return SlowDisk(monkeypatch)
+
+
+@pytest.mark.parametrize("options", [{}, {"separate_contexts": True}], ids=str)
+def test_requests_that_need_the_same_file_share_one_read(
+    folder: Path, slow_disk: SlowDisk, options: dict[str, Any]
+) -> None:
+    slow_disk.go.set()
+    with load("llama", folder, **options) as model:
+        reply(model, PROMPT, 4)
+    slow_disk.go.clear()
+    slow_disk.reads = 0
+    with load("llama", folder, **options) as model:
+        streams = [model.generate(Request(PROMPT, GREEDY, 4)) for _ in range(20)]
+        slow_disk.go.set()
+        found = [[token.id for token in stream] for stream in streams]
+        assert slow_disk.reads == 1
+        assert found == found[:1] * 20
+        assert all(stream.report.reused_tokens > 400 for stream in streams), "a shared copy serves all of them"
+        assert held(model) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "yielding", "forgotten", "other adapters"])
+def test_what_was_read_for_nobody_is_dropped(folder: Path, slow_disk: SlowDisk, how: str) -> None:
+    with load("llama", folder) as model:
+        request = Request(PROMPT, GREEDY, 4, label="chat", yields=how == "yielding")
+        stream = model.generate(request)
+        assert slow_disk.begun.wait(10)
+        other = model.generate(Request(PROMPT[::-1], GREEDY, 40)) if how == "yielding" else None
+        if how == "cancelled":
+            request.cancel.set()
+        elif how == "forgotten":
+            model.forget("")  # nobody's
+            model.forget("reply")
+            model.forget("chat")
+        elif how == "other adapters":
+            model._disk.select([("other", 1.0)])  # type: ignore[attr-defined]
+        if other:
+            next(other)
+        slow_disk.go.set()
+        list(stream)
+        list(other or ())
+        assert held(model) == (0, 0)
+        if how in ("forgotten", "other adapters"):
+            assert stream.report.reused_tokens == 0
+
+
+def held(model: Model) -> tuple[int, int]:
+    """How many files that were read are held, and for how many requests."""
+    warm = model._engine._warm  # type: ignore[attr-defined]
+    return len(warm._reads), len(warm._users)
+
+
+def test_a_task_waits_for_older_requests_whose_states_are_being_read(folder: Path, slow_disk: SlowDisk) -> None:
+    """A change of adapters overtook them, and they were answered with the new ones."""
+    with load("llama", folder) as model:
+        older = model.generate(Request(PROMPT, GREEDY, 8))
+        assert slow_disk.begun.wait(10)
+        seen: list[tuple[bool, bool]] = []
+        newer: list[Any] = []
+
+        def look() -> None:
+            seen.append((older.ended, bool(newer[0].started)))  # type: ignore[attr-defined]
+
+        task = threading.Thread(target=model._between_requests, args=(look, "a task"))  # type: ignore[attr-defined]
+        task.start()
+        while not any(entry.label == "a task" for entry in model.queue()):
+            time.sleep(0.01)
+        newer.append(model.generate(Request(PROMPT[::-1], GREEDY, 4)))
+        time.sleep(0.2)  # what overtakes does it now
+        slow_disk.go.set()
+        assert len(list(older)) == 8
+        assert older.report.reuse_reason == FROM_DISK
+        assert len(list(newer[0])) == 4
+        task.join(60)
+        assert seen == [(True, False)]
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    folder: Path, disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with load("llama", folder, cache_capacity="0") as model:
+        reply(model, PROMPT, 4)
+        assert any("kv_disk has no effect with cache_capacity 0" in note for note in model.notes)
+    assert not list(disk.glob("*"))
+    with load("llama", folder, cache_capacity="10kB") as model:
+        reply(model, PROMPT, 4)
+        assert not any("kv_disk" in note for note in model.notes)
+    assert not list(disk.glob("*.kv"))
+    assert caplog.text.count("Raise it to keep such chats") == 1
 
 
 def test_it_says_that_it_writes_while_it_is_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,11 @@ class DiskCache:
             self._waiting.append(waiting)
         self._later(waiting)
 
+    def skip(self, state: SavedState) -> None:
+        """Do not write this state, and do not offer it again."""
+        with self._guard:
+            self._written.add(state.ids)
+
     def forget(self, label: str) -> None:
         """Delete the states of this label soon; none of it is read from now on, and none written that waits for it."""
         with self._guard:
@@ -136,8 +141,12 @@ class DiskCache:
 
     def longest(self, ids: tuple[int, ...], most: int) -> int:
         """How many of these tokens a state on disk begins with, if it has at most `most` bytes."""
+        return self.find(ids, most)[1]
+
+    def find(self, ids: tuple[int, ...], most: int) -> tuple[Path | None, int]:
+        """The file with the longest beginning of these tokens, and how many they are."""
         best = self._best(ids, most)
-        return common_prefix(best.ids, ids) if best else 0
+        return (best.path, common_prefix(best.ids, ids)) if best else (None, 0)
 
     def _best(self, ids: tuple[int, ...], most: int) -> _Entry | None:
         with self._guard:
@@ -245,6 +254,11 @@ class DiskCache:
 
     def _paths(self) -> list[Path]:
         return list(self._folder.glob(f"*{_SUFFIX}"))
+
+
+def stored_size(state: SavedState, checkpoints: Sequence[Checkpoint]) -> int:
+    """The bytes of its file, or a few more."""
+    return state.state.nbytes + sum(each.state.nbytes for each in checkpoints) + 4 * len(state.ids) + 4096
 
 
 def usual_folder() -> Path:

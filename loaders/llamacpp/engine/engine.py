@@ -68,7 +68,9 @@ class BatchEngine(Engine[BatchRequest]):
         self._scratch = SamplerBuffers(tokenizer.n_vocab)
         self._pace = PromptChunker(limits.n_batch)
         self._speculation = Speculation(context, limits, drafts, tokenizer.end_ids)
-        self._warm = WarmStarts(disk, self._sequences, limits.cache_bytes, keep_all) if disk else None
+        self._warm: WarmStarts | None = None
+        if disk:
+            self._warm = WarmStarts(disk, self._sequences, super().submit, limits.cache_bytes, keep_all=keep_all)
         drafting = [drafts.model.context] if drafts and drafts.model else []
         self._threads = ThreadControl([context, *drafting])
         self._beside = 0  # rows of replies in the batch of this step
@@ -76,8 +78,14 @@ class BatchEngine(Engine[BatchRequest]):
 
     def submit(self, job: Job) -> None:
         """Queue a request, once its state has been read if that is on disk. Raises: ModelClosed, EngineFailed."""
-        if not (self._warm and self._warm.read_for(job, super().submit)):
+        if self._warm:
+            self._warm.enter(job)
+        else:
             super().submit(job)
+
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        running, waiting = super().jobs()
+        return running, [*waiting, *(self._warm.line() if self._warm else ())]
 
     def close(self) -> None:
         super().close()

@@ -97,8 +97,8 @@ class PromptCache:
         self.put(made)
 
     def put(self, copy: SavedState) -> None:
-        """Add a copy, dropping the least recently used ones if necessary."""
-        self._copies.append(copy)
+        """Add a copy, or mark it as just used, dropping the least recently used ones if necessary."""
+        self._copies = [*(each for each in self._copies if each is not copy), copy]
         self.trim()
 
     def trim(self) -> None:
