@@ -31,8 +31,8 @@ class EngineDied(Unavailable):
         self.reason = reason
         self._say(
             "engine_died", {"reason": reason},
-            f"The process of the model ended: {reason}. The model is loaded again by itself, unless it was lost twice "
-            "within a minute: then send this again."
+            f"The process of the model ended: {reason}. The model is loaded again by itself: send this again. If it "
+            "ends twice within a minute, it is not loaded again: load it yourself."
         )  # fmt: skip
 
 
