@@ -14,7 +14,6 @@ from modules.api.completions import warnings_field
 from modules.api.request_models import EmbeddingsRequest, ModerationsRequest
 from modules.api.threadpools import Threadpools
 from modules.app import App
-from modules.library.model_catalog import is_named
 
 
 def routes(app: App, workers: Threadpools) -> APIRouter:
@@ -43,11 +42,13 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
             return await models()
         if app.models.memory.find(name):
             return entry(name)
-        known = await workers.short(app.catalog.names)
-        found = next((each for each in known if is_named(name, each)), None)
-        if found is None:
-            raise UnknownName("model", name[:200], [*(each.name for each in app.models.memory.all), *known])
-        return entry(found)
+        try:
+            found = await workers.short(lambda: app.catalog.find(name))
+        except UnknownName:
+            known = await workers.short(app.catalog.names)
+            loaded = [each.name for each in app.models.memory.all]
+            raise UnknownName("model", name[:200], [*loaded, *known]) from None
+        return entry(found.name)
 
     @router.post("/embeddings")
     async def embeddings(request: Request, body: EmbeddingsRequest) -> dict[str, Any]:

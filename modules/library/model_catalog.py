@@ -82,6 +82,12 @@ class ModelCatalog:
                 return self._item(known, paths[known])
         raise UnknownName("model", name, paths)
 
+    def means(self, name: str, known: str, *also: str) -> bool:
+        """Whether this model (its name in the list of models, and others that it has) is meant by `name`: exactly, or
+        loosely (as in `find`) if no other model in the list has exactly this name.
+        """
+        return name == known or (is_named(name, known, *also) and name not in self._paths())
+
     def _paths(self) -> dict[str, Path]:
         return {name: path for entry in _entries(self._folder) for name, path in _models_of(entry)}
 

@@ -25,7 +25,7 @@ from modules.library.last_model import LastModelFile
 from modules.library.load_errors import describe_failure
 from modules.library.load_specs import LoadSpec, LoadSpecs
 from modules.library.load_work import LONGEST, LoadWork
-from modules.library.model_catalog import ModelCatalog, ModelEntry, is_named
+from modules.library.model_catalog import ModelCatalog, ModelEntry
 from modules.library.model_leases import ModelLease
 from modules.library.model_memory import IdleModel, LoadedModel, ModelLimits, ModelMemory
 from modules.library.model_settings import ModelSettings
@@ -56,7 +56,7 @@ class ModelManager(LoadSpecs):
         limits: ModelLimits | None = None,
     ) -> None:
         super().__init__(catalog, model_settings, loaders, defaults, preferred_loader=preferred_loader)
-        self.memory = ModelMemory()
+        self.memory = ModelMemory(catalog.means)
         self.limits = limits or ModelLimits()
         self._recovery = recovery or Recovery()
         self._last_model = LastModelFile(paths)
@@ -98,7 +98,7 @@ class ModelManager(LoadSpecs):
 
     def returns(self, name: str) -> bool:
         """Whether the model with this name was lost and is being loaded again."""
-        return any(is_named(name, each) for each in self._recovery.returning)
+        return any(self._catalog.means(name, each) for each in self._recovery.returning)
 
     def lease(self, name: str) -> ModelLease | None:
         """A lease of the loaded model with this name; one that is being loaded again is waited for. None without it."""
@@ -188,7 +188,7 @@ class ModelManager(LoadSpecs):
     def cancel_load(self, name: str = "") -> str:
         """Cancel a running load (of this model); returns the model's name, "" if there is none."""
         state = self.state
-        if name and not (state.phase == "loading" and is_named(name, state.name)):
+        if name and not (state.phase == "loading" and self._catalog.means(name, state.name)):
             return ""
         self._loading.cancel()  # also in the moments before: another model is being unloaded for it
         return state.name if state.phase == "loading" else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from loaders.base import Lora, Model
@@ -54,9 +54,10 @@ class IdleModel:
 
 
 class ModelMemory:
-    """May be used from several threads."""
+    """May be used from several threads. `means`: whether a name means the model that has these names."""
 
-    def __init__(self) -> None:
+    def __init__(self, means: Callable[..., bool] = is_named) -> None:
+        self._means = means
         self.leases = Leases()
         self._guard = threading.Lock()
         self._state = ModelState()
@@ -92,14 +93,16 @@ class ModelMemory:
             return self._all_idle()
 
     def find(self, name: str) -> LoadedModel | None:
-        """The model with this name, the file's or the model's; case and ".gguf" do not matter."""
+        """The model with this name, the file's or the model's; case and ".gguf" do not matter, unless another model has
+        exactly this name.
+        """
         with self._guard:
             return self._find(name)
 
     def idle(self, name: str) -> IdleModel | None:
         """The one of this name that was unloaded as idle."""
         with self._guard:
-            found = (each for each in self._idle.values() if is_named(name, each.plan.name, each.model_name))
+            found = (each for each in self._idle.values() if self._means(name, each.plan.name, each.model_name))
             return next(found, None)
 
     def lease(self, name: str) -> ModelLease | None:
@@ -124,20 +127,20 @@ class ModelMemory:
     def leaving_for(
         self, plan: LoadSpec, needed: int, limits: ModelLimits, *, for_embeddings: bool
     ) -> list[LoadedModel]:
-        """The models that must be unloaded before this one is loaded: itself, then the least recently used ones.
+        """The models that must be unloaded before this one is loaded: itself, then the least recently used ones, and
+        those for embeddings last, which only memory can make leave.
 
         `needed`: bytes that it will take, if memory is limited.
         """
         with self._guard:
             leaving = [each for each in self._entries if each.name == plan.name]
             staying = [each for each in self._entries if each not in leaving]
-        counted = [each for each in sorted(staying, key=lambda each: each.used) if not each.for_embeddings]
-        while counted and (
-            (not for_embeddings and len(counted) >= limits.count)
+        staying.sort(key=lambda each: (each.for_embeddings, each.used))
+        while staying and (
+            (not for_embeddings and sum(not each.for_embeddings for each in staying) >= limits.count)
             or (limits.memory and needed + sum(each.model.memory for each in staying) > limits.memory)
         ):
-            leaving.append(counted.pop(0))
-            staying.remove(leaving[-1])
+            leaving.append(staying.pop(0))
         return leaving
 
     # --- changing ---
@@ -189,7 +192,7 @@ class ModelMemory:
             self._idle = {
                 each: idle
                 for each, idle in self._idle.items()
-                if name and not is_named(name, idle.plan.name, idle.model_name)
+                if name and not self._means(name, idle.plan.name, idle.model_name)
             }
 
     def clear(self) -> None:
@@ -228,7 +231,7 @@ class ModelMemory:
 
     def _find(self, name: str) -> LoadedModel | None:
         exact = [each for each in self._entries if each.name == name]
-        alike = [each for each in self._entries if is_named(name, each.name, each.model.name)]
+        alike = [each for each in self._entries if self._means(name, each.name, each.model.name)]
         return next(iter([*exact, *alike]), None)
 
     def _lease(self, entry: LoadedModel) -> ModelLease:

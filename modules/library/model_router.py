@@ -5,6 +5,7 @@ It must not know what the request is about.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from errors import ModelNotLoaded, UnknownName
@@ -65,26 +66,9 @@ class ModelRouter:
 
     def choose(self, name: str = "") -> ModelLease:
         """The model for a request, loaded if necessary, and held for it. Raises: UserError."""
-        models = self._models
         if not name or not self.several:
-            return models.lease_default()
-        if found := models.lease(name):
-            return found
-        why: ModelNotLoaded | UnknownName
-        try:
-            known = self._catalog.find(name).name
-        except UnknownName as error:
-            why = error
-        else:
-            # one that is about to be unloaded is loaded again: the caller is next in line
-            if self._rules.on_demand or models.memory.idle(known) or models.memory.find(known):
-                return models.load_for_request(known)
-            why = ModelNotLoaded(known)
-        if self._rules.strict:
-            raise why
-        lease = models.lease_default()
-        lease.note = f"{why} {lease.name} answered instead."
-        return lease
+            return self._models.lease_default()
+        return self._named(name, self._models.lease_default)
 
     def loaded(self, name: str = "") -> Model | None:
         """The model that `choose` would return, if it is in memory. It is not held, and does not count as used."""
@@ -93,11 +77,38 @@ class ModelRouter:
         return entry.model if entry and not entry.leaving else None
 
     def choose_for_embeddings(self, name: str = "") -> ModelLease:
-        """As `choose`; if the flags name a model for embeddings, that one, in addition to all others."""
+        """As `choose`; if the flags name a model for embeddings, that is the default one, in addition to all others."""
         if not self._rules.embeddings:
             return self.choose(name)
-        memory = self._models.memory
-        if name and (found := self._models.lease(name)):
-            return found
+        if name and self.several:
+            return self._named(name, self._lease_for_embeddings, self._rules.embeddings)
+        return (self._models.lease(name) if name else None) or self._lease_for_embeddings()
+
+    # --- inside ---
+
+    def _lease_for_embeddings(self) -> ModelLease:
         known = self._catalog.find(self._rules.embeddings).name
-        return memory.lease(known) or self._models.load_for_request(known, for_embeddings=True)
+        return self._models.lease(known) or self._models.load_for_request(known, for_embeddings=True)
+
+    def _named(self, name: str, default: Callable[[], ModelLease], default_name: str = "") -> ModelLease:
+        """The model of this name; `default` gives the one for requests that name none, which may be named, too."""
+        models = self._models
+        if found := models.lease(name):
+            return found
+        why: ModelNotLoaded | UnknownName
+        try:
+            known = self._catalog.find(name).name
+        except UnknownName as error:
+            why = error
+        else:
+            if default_name and known == self._catalog.find(default_name).name:
+                return default()
+            # one that is about to be unloaded is loaded again: the caller is next in line
+            if self._rules.on_demand or models.memory.idle(known) or models.memory.find(known):
+                return models.load_for_request(known)
+            why = ModelNotLoaded(known)
+        if self._rules.strict:
+            raise why
+        lease = default()
+        lease.note = f"{why} {lease.name} answered instead."
+        return lease

@@ -24,6 +24,7 @@ from modules.library.model_manager import ModelManager
 from modules.library.model_memory import ModelLimits
 from modules.library.model_router import ModelRouter, RoutingRules
 from modules.library.model_settings import ModelSettings
+from modules.library.model_state import ModelState
 
 Make = Callable[..., ModelManager]
 
@@ -304,6 +305,59 @@ def test_embeddings_have_a_model_of_their_own(make: Make, shelf: ModelCatalog) -
         models.current()
 
 
+@pytest.mark.parametrize(
+    ("rules", "name", "answers", "note"),
+    [
+        ({}, "", "b", ""),
+        ({}, "b", "b", ""),
+        ({}, "a", "a", ""),
+        ({}, "c", "b", "c.gguf is not loaded"),
+        ({}, "gpt-4", "b", "no model named 'gpt-4'"),
+        ({"on_demand": True}, "c", "c", ""),
+        ({"strict": True}, "B.gguf", "b", ""),
+        ({"strict": True}, "c", ModelNotLoaded, ""),
+        ({"strict": True}, "gpt-4", UnknownName, ""),
+    ],
+)
+def test_names_count_for_embeddings_as_for_chats(
+    make: Make, shelf: ModelCatalog, rules: dict[str, Any], name: str, answers: Any, note: str
+) -> None:
+    models = make(2)
+    models.load("a")
+    route = router(models, shelf, embeddings="b", **rules)
+    if not isinstance(answers, str):
+        with pytest.raises(answers):
+            route.choose_for_embeddings(name)
+        return
+    lease = route.choose_for_embeddings(name)
+    assert chosen(lease) == answers
+    assert note in lease.note
+    assert bool(lease.note) == bool(note)
+    assert models.memory.all[-1].for_embeddings is (answers == "b")
+
+
+@pytest.mark.parametrize("for_request", [False, True])
+def test_no_model_for_embeddings_is_outside_of_the_limit_of_memory(
+    make: Make, shelf: ModelCatalog, loading: Loading, paths: Paths, for_request: bool
+) -> None:
+    size = (paths.models / "a.gguf").stat().st_size
+    models, loading.memory = make(3, memory=2 * size), size
+    route = router(models, shelf, embeddings="b", on_demand=True)
+    models.load("a")
+    route.choose_for_embeddings()
+    assert sorted(names(models)) == ["a", "b"]  # there is room
+    models.load("c")
+    assert sorted(names(models)) == ["b", "c"]  # chat models leave first
+    models.unload("c")
+    models.memory.all[0].model.memory = 2 * size  # type: ignore[misc]
+    if for_request:
+        route.choose("a")
+    else:
+        models.load("a")
+    assert names(models) == ["a"]
+    assert chosen(route.choose_for_embeddings()) == "b"
+
+
 def test_the_timer_asks_again_and_again() -> None:
     asked: list[float] = []
     twice = threading.Event()
@@ -469,3 +523,51 @@ def test_a_request_that_names_a_lost_model_waits_for_its_return(
     assert [chosen(each) for each in got] == ["a"]
     assert got[0].model is not lost
     assert not got[0].note
+
+
+#: Names of two models that differ only in what a loose comparison leaves out: the loaded one and the one that is meant.
+ALIKE = [("twin.gguf", "twin"), ("twin", "twin.gguf"), ("Twin", "twin.gguf"), ("TWIN.gguf", "twin")]
+
+
+@pytest.fixture
+def twins(request: pytest.FixtureRequest, gguf: Any) -> tuple[str, str]:
+    """Two such models in the folder: a name without an ending is a folder with one file."""
+    for name in request.param:
+        gguf(name if name.endswith(".gguf") else f"{name}/model.gguf")
+    return request.param
+
+
+@pytest.mark.parametrize("twins", ALIKE, indirect=True)
+@pytest.mark.parametrize("idle", [False, True])
+def test_an_exact_name_means_that_model_and_no_other_one(
+    make: Make, shelf: ModelCatalog, twins: tuple[str, str], idle: bool
+) -> None:
+    loaded, meant = twins
+    models = make()
+    models.load(loaded)
+    if idle:
+        models.unload_idle(0)
+    with pytest.raises(UnknownName):
+        models.unload(meant)
+    with pytest.raises(ModelNotLoaded):
+        router(models, shelf, strict=True).choose(meant)
+    assert router(models, shelf, on_demand=True).choose(meant).name == meant
+    assert router(models, shelf, on_demand=True).choose(loaded).name == loaded
+
+
+@pytest.mark.parametrize("twins", ALIKE, indirect=True)
+def test_only_the_load_of_the_named_model_is_cancelled(make: Make, twins: tuple[str, str]) -> None:
+    loaded, meant = twins
+    models = make()
+    models.load(meant)
+    models.memory.set_state(ModelState("loading", loaded))
+    assert models.cancel_load(meant) == ""
+    assert models.cancel_load(loaded) == loaded
+
+
+def test_without_an_exact_name_any_spelling_will_do(make: Make, shelf: ModelCatalog) -> None:
+    models = make()
+    models.load("a")
+    route = router(models, shelf, strict=True)
+    for name in ("A", "models/a", "a.GGUF", "models/A.gguf"):
+        assert chosen(route.choose(name)) == "a"
