@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import LoadCancelled, ModelFileError, ModelsInUse, UserError
-from loaders.base import Loader, Model, Progress
+from loaders.base import Loader, Lora, Model, Progress
 from loaders.process import LoadFunction
 from modules.library.last_model import LastModelFile
 from modules.library.load_errors import describe_loader_error
@@ -20,7 +20,7 @@ from modules.library.load_specs import LoadSpec
 from modules.library.model_memory import IdleModel, LoadedModel, ModelMemory
 from modules.library.model_settings import ModelSettings
 from modules.library.model_state import ModelState
-from modules.library.recovery import ReturningModel
+from modules.library.recovery import ReturningModel, restore_loras
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +112,13 @@ class LoadWork:
         start: float = 0.0,
         *,
         returning: ReturningModel | None = None,
+        loras: Sequence[Lora] = (),
         default: bool = True,
         for_embeddings: bool = False,
     ) -> Model:
-        """Load a model. `returning`: what it was before, if it is loaded again by itself. Raises: UserError."""
+        """Load a model. `returning`: what it was before, if it is loaded again by itself; `loras`: adapters that it had
+        before, if a request loads it again. Raises: UserError.
+        """
         again = returning.sentence if returning else ""
         self._memory.set_state(ModelState("loading", plan.name, plan.loader, start, "starting", again=again))
         self._last_model.loading(plan.name)
@@ -126,7 +129,7 @@ class LoadWork:
             if self.given_up:
                 model.close()
                 raise LoadCancelled
-            restored = (returning.restore(model),) if returning else ()
+            restored = (returning.restore(model),) if returning else restore_loras(model, loras)
         except LoadCancelled:
             others = self._memory.default
             sentence = LoadCancelled(others.name if others else "")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -288,9 +289,8 @@ class ModelManager(LoadSpecs):
         return self.memory.leaving_for(plan, needed, self.limits, for_embeddings=for_embeddings)
 
     def _serve(self, name: str, *, for_embeddings: bool) -> ModelLease:
-        idle = self.memory.idle(name)
-        plan = idle.plan if idle else self.plan(name)
-        for_embeddings = idle.for_embeddings if idle else for_embeddings
+        before = self.memory.idle(name) or self._as_it_left(name, for_embeddings=for_embeddings)
+        plan, for_embeddings = before.plan, before.for_embeddings
         leaving = self._leaving_for(plan, for_embeddings=for_embeddings)
         if leaving:
             try:
@@ -300,19 +300,33 @@ class ModelManager(LoadSpecs):
         left: list[IdleModel] = []
         try:
             left += map(self._loading.unload_unused, leaving)
-            model = self._loading.load(plan, default=False, for_embeddings=for_embeddings)
-            if idle and idle.loras:
-                model.set_loras(idle.loras)
+            self._loading.load(plan, loras=before.loras, default=False, for_embeddings=for_embeddings)
         except BaseException as error:
             if left and isinstance(error, UserError):
                 error.add(f"The next request loads {' and '.join(each.plan.name for each in left)} again.")
             self.memory.remember_idle(left)
             self.memory.reset_state(describe_failure(error))
             raise
+        self.memory.remember_left([replace(each, usual=self._usual_plan(each.plan.name)) for each in left])
         found = self.memory.lease(plan.name)
         if found is None:  # it has ended already
             raise NoModelLoaded
         return found
+
+    def _as_it_left(self, name: str, *, for_embeddings: bool) -> IdleModel:
+        """How to load a model for a request: with the options with which it left for another one, unless its settings
+        (or its file) were changed since then, and with its adapters.
+        """
+        usual = self.plan(name)
+        left = self.memory.left(usual.name)
+        plan = left.plan if left and left.usual == usual else usual
+        return IdleModel(plan, usual.name, left.loras if left else (), for_embeddings)
+
+    def _usual_plan(self, name: str) -> LoadSpec | None:
+        try:
+            return self.plan(name)
+        except UserError:
+            return None
 
     def _lost(self, entry: LoadedModel, why: str) -> None:
         """It has ended without being closed: load it again, in a separate thread."""

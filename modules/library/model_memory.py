@@ -17,6 +17,8 @@ from modules.library.model_catalog import is_named
 from modules.library.model_leases import Leases, ModelLease
 from modules.library.model_state import ModelState
 
+_MOST_LEFT = 16  # models of which is remembered how they were when they left for another one
+
 
 @dataclass(frozen=True)
 class ModelLimits:
@@ -45,12 +47,15 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class IdleModel:
-    """A model that was unloaded as idle and is loaded again, unchanged, by the next request that needs it."""
+    """A model that was unloaded as idle and is loaded again, unchanged, by the next request that needs it; or one that
+    left for another model. `usual`: how the latter would have been loaded by its settings when it left.
+    """
 
     plan: LoadSpec
     model_name: str
     loras: tuple[Lora, ...] = ()
     for_embeddings: bool = False
+    usual: LoadSpec | None = None
 
 
 class ModelMemory:
@@ -63,6 +68,7 @@ class ModelMemory:
         self._state = ModelState()
         self._entries: list[LoadedModel] = []  # the last one that is not for embeddings is the default
         self._idle: dict[str, IdleModel] = {}
+        self._left: dict[str, IdleModel] = {}
 
     # --- looking ---
 
@@ -104,6 +110,11 @@ class ModelMemory:
         with self._guard:
             found = (each for each in self._idle.values() if self._means(name, each.plan.name, each.model_name))
             return next(found, None)
+
+    def left(self, name: str) -> IdleModel | None:
+        """How the model with this name in the list of models was when it left for another one."""
+        with self._guard:
+            return self._left.get(name)
 
     def lease(self, name: str) -> ModelLease | None:
         """A lease of the model with this name; None if it is not loaded, or waits to be unloaded."""
@@ -149,6 +160,7 @@ class ModelMemory:
         """Add a model, as the default one or after the default; returns whether it is the default now."""
         with self._guard:
             self._idle.pop(entry.name, None)
+            self._left.pop(entry.name, None)
             self._entries.insert(len(self._entries) if default else 0, entry)
             return entry is self._default()
 
@@ -186,20 +198,32 @@ class ModelMemory:
         with self._guard:
             self._idle.update({each.plan.name: each for each in models})
 
-    def forget_idle(self, name: str = "") -> None:
-        """Do not load this one again automatically, or none if no name is given."""
+    def remember_left(self, models: Sequence[IdleModel]) -> None:
+        """Remember how these were when they left for another model; the last ones of them."""
         with self._guard:
-            self._idle = {
+            self._left.update({each.plan.name: each for each in models})
+            for name in [*self._left][:-_MOST_LEFT]:
+                del self._left[name]
+
+    def forget_idle(self, name: str = "") -> None:
+        """Do not load this one again automatically, or as it was, or none if no name is given."""
+
+        def others(models: dict[str, IdleModel]) -> dict[str, IdleModel]:
+            return {
                 each: idle
-                for each, idle in self._idle.items()
+                for each, idle in models.items()
                 if name and not self._means(name, idle.plan.name, idle.model_name)
             }
+
+        with self._guard:
+            self._idle, self._left = others(self._idle), others(self._left)
 
     def clear(self) -> None:
         """Remove all of them without closing them."""
         with self._guard:
             self._entries.clear()
             self._idle.clear()
+            self._left.clear()
 
     def set_state(self, state: ModelState) -> None:
         """Set the state."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from errors import UserError
@@ -32,13 +32,19 @@ class ReturningModel:
         """Apply the adapters to the newly loaded model; returns a note about it."""
         subject = "It" if self.sentence.startswith(self.name) else self.name
         note = f"{self.sentence} {subject} was loaded again at {time.strftime('%H:%M')}."
-        try:
-            if self.loras:
-                model.set_loras(self.loras)
-        except UserError as error:
-            note += f" Its LoRA adapters could not be applied again: {error}"
+        note = " ".join((note, *restore_loras(model, self.loras)))
         log.warning("%s", note)
         return note
+
+
+def restore_loras(model: Model, loras: Sequence[Lora]) -> tuple[str, ...]:
+    """Apply these adapters to the newly loaded model; returns a note if they cannot be applied."""
+    try:
+        if loras:
+            model.set_loras(loras)
+    except UserError as error:
+        return (f"Its LoRA adapters could not be applied again: {error}",)
+    return ()
 
 
 class Recovery:

@@ -6,27 +6,39 @@ import gc
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from errors import LoadCancelled, ModelFileError, ModelNotLoaded, NoModelLoaded, OverModelMemory, UnknownName, UserError
-from loaders.base import Loader, Model, Progress
+from errors import (
+    InvalidInput,
+    LoadCancelled,
+    ModelFileError,
+    ModelNotLoaded,
+    NoModelLoaded,
+    OverModelMemory,
+    UnknownName,
+    UserError,
+)
+from loaders.base import Loader, Lora, Model, Progress
 from loaders.params import LoadOptions
 from modules.config.paths import Paths
-from modules.library import model_leases
+from modules.library import model_leases, model_memory
 from modules.library.idle_timer import IdleTimer, describe_minutes
 from modules.library.model_catalog import ModelCatalog
 from modules.library.model_leases import ModelLease
 from modules.library.model_manager import ModelManager
-from modules.library.model_memory import ModelLimits
+from modules.library.model_memory import IdleModel, ModelLimits
 from modules.library.model_router import ModelRouter, RoutingRules
 from modules.library.model_settings import ModelSettings
 from modules.library.model_state import ModelState
 
 Make = Callable[..., ModelManager]
+
+ADAPTER = Lora(Path("adapter"), 0.5)
 
 
 class Loading:
@@ -36,6 +48,7 @@ class Loading:
         self.memory = 0
         self.lost: list[Callable[[str], None]] = []
         self.broken: set[str] = set()
+        self.refuses = False  # adapters
 
     def __call__(self, loader: type[Loader], path: Path, options: LoadOptions, progress: Progress) -> Model:
         if path.stem in self.broken:
@@ -43,6 +56,13 @@ class Loading:
         model: Any = loader.load(path, options, progress)
         model.memory = self.memory
         model.on_lost = self.lost.append
+
+        def set_loras(loras: Sequence[Lora]) -> None:
+            if self.refuses:
+                raise InvalidInput("it is a test")
+            model.loras = tuple(loras)
+
+        model.set_loras = set_loras
         return model
 
 
@@ -571,3 +591,48 @@ def test_without_an_exact_name_any_spelling_will_do(make: Make, shelf: ModelCata
     route = router(models, shelf, strict=True)
     for name in ("A", "models/a", "a.GGUF", "models/A.gguf"):
         assert chosen(route.choose(name)) == "a"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_model_that_left_for_another_one_comes_back_as_it_was(
+    make: Make, shelf: ModelCatalog, model_settings: ModelSettings, changed: bool
+) -> None:
+    models = make()
+    models.load("a", options={"n_ctx": 128}).set_loras([ADAPTER])
+    route = router(models, shelf, on_demand=True)
+    route.choose("b")
+    if changed:
+        model_settings.keep("a.gguf", {"n_ctx": 256})
+    again: Any = route.choose("a").model
+    assert again.options.model_dump()["n_ctx"] == (256 if changed else 128)
+    assert tuple(again.loras) == (ADAPTER,)
+    route.choose("b")
+    models.unload("b")
+    models.unload()  # by hand: as its settings say from then on
+    assert tuple(route.choose("a").model.loras) == ()
+
+
+def test_only_the_last_models_that_left_are_remembered(make: Make) -> None:
+    models = make()
+    models.load("a")
+    plan = models.memory.all[0].plan
+    known = [f"{n}" for n in range(model_memory._MOST_LEFT + 3)]
+    left = [IdleModel(replace(plan, item=replace(plan.item, name=name)), name) for name in known]
+    models.memory.remember_left(left)
+    assert [name for name in known if models.memory.left(name) is None] == known[:3]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_adapters_that_no_longer_fit_leave_a_note_and_the_request_is_answered(
+    make: Make, shelf: ModelCatalog, loading: Loading, swapped: bool
+) -> None:
+    models = make()
+    models.load("a").set_loras([ADAPTER])
+    route = router(models, shelf, on_demand=True)
+    if swapped:
+        route.choose("b")
+    else:
+        models.unload_idle(0)
+    loading.refuses = True
+    assert chosen(route.choose("a")) == "a"
+    assert any("adapters could not be applied again: it is a test" in note for note in models.state.notes)
