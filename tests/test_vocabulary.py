@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax import parsed
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Words that were used once for what has a standard term. They are in no public name of a module, class or function.
@@ -54,7 +56,7 @@ OLD_NAMES = {
 def trees() -> dict[str, ast.Module]:
     tops = (ROOT / top for top in ("errors", "loaders", "modules", "installer"))
     files = [*ROOT.glob("*.py"), *(path for top in tops for path in top.rglob("*.py"))]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_bytes()) for path in files}
+    return {path.relative_to(ROOT).as_posix(): parsed(path) for path in files}
 
 
 def public_names() -> Iterator[tuple[str, str]]:

@@ -20,8 +20,8 @@ def read_python(inside: str, tools: Tools) -> list[ToolCall]:
     if not text or len(text) > _LONGEST:
         return []
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        tree = _parsed(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError, SystemError):
         return []
     nodes: list[ast.expr] = []
     for statement in tree.body:
@@ -33,6 +33,13 @@ def read_python(inside: str, tools: Tools) -> list[ToolCall]:
         return []
     calls = [_call(node, tools) for node in nodes]
     return [call for call in calls if call] if all(calls) else []
+
+
+def _parsed(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SystemError:  # CPython 3.11 counts the depth of a tree for all threads: another one parsed at the same time
+        return ast.parse(text)
 
 
 def _call(node: ast.expr, tools: Tools) -> ToolCall | None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import installer
+from tests import syntax
 
 FOLDER = Path(installer.__file__ or "").parent
 FILES = [FOLDER.parent / "one_click.py", *sorted(FOLDER.rglob("*.py"))]
 
 
 def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"), feature_version=(3, 10))
+    return syntax.parsed(path, feature_version=(3, 10))
 
 
 def imported(path: Path) -> set[str]:

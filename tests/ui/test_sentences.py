@@ -21,6 +21,7 @@ from modules.ui.model.catalog_view import notes_html
 from modules.ui.parts.error_text import error_text
 from modules.ui.parts.sentences import translated
 from modules.ui.texts import Page, language_choices, load_texts, read_catalog
+from tests.syntax import parsed
 from tests.ui.conftest import ROOT
 
 OTHERS = [code for _, code in language_choices() if code != "en"]
@@ -64,9 +65,7 @@ def words_by_file() -> dict[str, set[str]]:
         for file in (ROOT / folder).rglob("*.py"):
             if "ui" in file.relative_to(ROOT).parts:
                 continue
-            constants = (
-                each.value for each in ast.walk(ast.parse(file.read_bytes())) if isinstance(each, ast.Constant)
-            )
+            constants = (each.value for each in ast.walk(parsed(file)) if isinstance(each, ast.Constant))
             found[str(file)] = words(" ".join(each for each in constants if isinstance(each, str)))
     return found
 

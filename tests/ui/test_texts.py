@@ -26,6 +26,7 @@ from modules.chat.prompt.build import COMMAND
 from modules.training.lora.settings import LoraSettings
 from modules.ui import texts
 from modules.ui.texts import Entry, Texts, declared_texts, language_choices, load_texts, plural_form, read_catalog
+from tests.syntax import parsed
 from tests.ui.conftest import ROOT, new_root
 
 ERRORS = (
@@ -91,7 +92,7 @@ def asked() -> set[str]:
     """Every key that code asks for; `*` stands for what a key is put together from."""
     found: set[str] = set()
     for file in (ROOT / "modules" / "ui").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tr":
                 found.update(_patterns(node.args[0]))
     return found - {"*"}
@@ -113,7 +114,7 @@ def _patterns(node: ast.expr) -> Iterator[str]:
 @cache
 def strings() -> set[str]:
     """Every string of the page's code: keys also stand in tables."""
-    trees = (ast.parse(file.read_bytes()) for file in (ROOT / "modules" / "ui").rglob("*.py"))
+    trees = (parsed(file) for file in (ROOT / "modules" / "ui").rglob("*.py"))
     constants = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {value for value in constants if isinstance(value, str)}
 

@@ -17,6 +17,7 @@ from gradio_client.utils import apply_diff
 
 from modules.ui.parts.events import on
 from modules.ui.parts.page_blocks import PageBlocks
+from tests.syntax import parsed
 
 OUTPUTS = 24
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,7 +62,7 @@ def test_handlers_name_what_they_change() -> None:
         call = node.func if isinstance(node, ast.Call) else None
         return isinstance(call, ast.Attribute) and ast.unparse(call) in ("gr.update", "gr.skip")
 
-    trees = {file: ast.parse(file.read_bytes()) for file in sorted((ROOT / "modules" / "ui").rglob("*.py"))}
+    trees = {file: parsed(file) for file in sorted((ROOT / "modules" / "ui").rglob("*.py"))}
     lists = ((file, node) for file in trees for node in ast.walk(trees[file]) if isinstance(node, ast.List | ast.Tuple))
     found = [f"{file.name}:{node.lineno}" for file, node in lists if any(map(is_update, node.elts))]
     assert found == []
