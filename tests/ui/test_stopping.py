@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -217,3 +218,51 @@ def test_a_reply_of_another_window_is_watched_to_its_end(home: House, actions: C
             pass
     *_, settled = seen
     assert (settled["chat"].writing, settled["send"]["visible"]) == (False, True)
+
+
+def drain(reply: Any) -> None:
+    with reply:
+        for _ in reply:
+            pass
+
+
+@pytest.mark.parametrize("when", ["before it watches", "as it begins to watch", "between two updates"])
+def test_a_window_that_watches_shows_all_messages_of_a_reply_that_begins_meanwhile(
+    home: House, actions: ChatActions, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The earlier messages stand before the growing reply, whenever another device sends the next message."""
+    place = ChatRef(home.chats.new().id)
+    drain(home.chats.send(place.id, "first", TURN))
+    screen = actions.show(home.chats.open(place.id))
+    growing: list[Any] = []
+
+    def sends(text: str) -> None:
+        growing.append(home.chats.send(place.id, text, TURN))
+        next(iter(growing[-1]))
+
+    real = home.chats.writing
+
+    def writing(id: str) -> ReplyUpdate | None:
+        if not growing:
+            sends("second")
+        return real(id)
+
+    if when == "before it watches":
+        sends("second")
+    elif when == "as it begins to watch":
+        monkeypatch.setattr(home.chats, "writing", writing)
+    else:
+        sends("zeroth")
+    seen = actions.watch(WindowState(), screen["chat"])
+    texts: list[str] = []
+    for update in islice(seen, 50):
+        screen.update(update)
+        texts = [each["content"][0]["text"] for each in [*screen["history"], *screen["tail"]] if each["role"] == "user"]
+        if set(update) == {"tail"} and texts[-1:] == ["zeroth"]:
+            drain(growing.pop())
+            sends("second")
+        elif set(update) == {"tail"} and texts[-1:] == ["second"]:
+            break
+    assert texts == [*["first"], *(["zeroth"] if when == "between two updates" else []), "second"]
+    seen.close()
+    drain(growing.pop())

@@ -150,18 +150,25 @@ class ChatActions(ChatDisplay):
     def watch(self, window: WindowState, chat: ChatRef) -> Iterator[Updates]:
         """Follow a reply that another window started, or this one before it opened another chat.
 
-        If the reply has ended since the chat was opened, the stored conversation is shown at once.
+        If the reply has ended since the chat was opened, or another one has begun, the stored conversation is shown.
         """
         with window.follow(chat.id):
             conversation = self.app.chats.open(chat.id)
-            yield {self.screen.tail: view_chat(conversation).tail}  # it may show another chat's warnings
-            before, watched, told = bubbles_before(conversation, ""), chat.writing, 0.0
+            if conversation.revision == chat.revision:  # the tail may show another chat's warnings
+                yield {self.screen.tail: view_chat(conversation).tail}
+            else:
+                yield self.show(conversation)
+            before, followed, revision, told = list[Bubble](), "", conversation.revision, 0.0
             while window.shows(chat) and (update := self.app.chats.writing(chat.id)):
-                watched = True
+                if update.message_id != followed:
+                    conversation = self.app.chats.open(chat.id)
+                    if followed or conversation.revision != revision:
+                        yield self.show(conversation)
+                    before, followed, told = bubbles_before(conversation, ""), update.message_id, 0.0
                 yield {**self._show_growing(before, update), **self._pace(update, told)}
                 told = update.seconds if update.seconds - told >= PACE else told
                 time.sleep(WATCHING)
-            if watched and window.shows(chat):
+            if (followed or chat.writing) and window.shows(chat):
                 yield self._show_if_idle(chat.id)
 
     def news(self, window: WindowState, chat: ChatRef, picked: str) -> str:
