@@ -18,6 +18,9 @@ from loaders.labels import is_of
 
 #: Reading this many tokens again costs less than a checkpoint is worth.
 WORTH = 32
+#: The same with a sliding window, where the flash kernel reads (see attention.py): fewer rows than this are not read as
+#: a tile, and 62 of them took three times as long as 66.
+WORTH_WINDOWED = 64
 #: What opens a reply in a template, such as "<|im_start|>assistant\n<think>\n", has at most this many tokens.
 _OPENING = 16
 #: The last message starts at least this many tokens before that.
@@ -85,21 +88,22 @@ class Checkpoints:
         self._all.clear()
 
 
-def choose_places(ids: Sequence[int], start: int, controls: Container[int]) -> list[int]:
+def choose_places(ids: Sequence[int], start: int, controls: Container[int], worth: int = WORTH) -> list[int]:
     """The lengths at which a prompt deserves a checkpoint, ascending; its first `start` tokens are held already.
 
     Before what opens the reply: there a regenerated reply starts, and there the next turn differs if it drops a
     thought. Before the last message, which may be edited. And some on the way there, if it is long. Messages are
-    recognized by `controls`, the control tokens of templates. Each place splits a step, so none is near another one.
+    recognized by `controls`, the control tokens of templates. Each place splits a step, so at least `worth` tokens are
+    between two of them.
     """
     last = len(ids) - 1  # at least one token is left to decode
     end = next((at for at in range(last, max(last - _OPENING, start), -1) if ids[at] in controls), last)
     message = next((at for at in range(end - _MESSAGE, start, -1) if ids[at] in controls), start)
-    near = message if message - start >= WORTH else end
+    near = message if message - start >= worth else end
     apart = max(_APART, -(-(near - start) // (_MORE + 1)))
-    places = [*range(start + apart, near - WORTH, apart)]
-    if message - start >= WORTH:
+    places = [*range(start + apart, near - worth, apart)]
+    if message - start >= worth:
         places.append(message)
-    if end - max([start, *places]) >= WORTH:
+    if end - max([start, *places]) >= worth:
         places.append(end)
     return places

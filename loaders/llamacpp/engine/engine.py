@@ -18,7 +18,7 @@ from loaders.grammar.matcher import GrammarEngine
 from loaders.job import Job, LogitsRequest, ScoreRequest
 from loaders.llamacpp.engine import batching, fallback_state
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
-from loaders.llamacpp.engine.checkpoints import Checkpoints, choose_places
+from loaders.llamacpp.engine.checkpoints import WORTH, WORTH_WINDOWED, Checkpoints, choose_places
 from loaders.llamacpp.engine.disk_cache import DiskCache
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.prompt_cache import PromptCache
@@ -153,7 +153,8 @@ class BatchEngine(Engine[BatchRequest]):
             reasons.append(reason)
             lasts = not (isinstance(job, ScoreRequest | LogitsRequest) or job.request.yields)
             if self._context.loses_past and lasts:
-                branch.places = choose_places(branch.ids, len(branch.sequence.ids), self._tokenizer.special_ids)
+                worth = WORTH_WINDOWED if self._context.window else WORTH
+                branch.places = choose_places(branch.ids, len(branch.sequence.ids), self._tokenizer.special_ids, worth)
         if not job.started:
             job.start()
             job.report.reuse_reason = reasons[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders.llamacpp.engine.checkpoints import WORTH, Checkpoints, choose_places
+from loaders.llamacpp.engine.checkpoints import WORTH, WORTH_WINDOWED, Checkpoints, choose_places
 from loaders.llamacpp.engine.prompt_cache import PromptCache
 from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.native import first_needed_position
@@ -244,13 +245,15 @@ def test_what_is_there_is_not_copied_again() -> None:
 @given(
     ids=st.lists(st.sampled_from([0, 1, 2, 3, 900, 901]), min_size=1, max_size=3000),
     start=st.integers(0, 2999),
+    worth=st.sampled_from([WORTH, WORTH_WINDOWED]),
 )
-def test_places_lie_in_what_is_read_and_are_few(ids: list[int], start: int) -> None:
+def test_places_lie_in_what_is_read_and_are_few(ids: list[int], start: int, worth: int) -> None:
     start = min(start, len(ids) - 1)
-    places = choose_places(ids, start, {900, 901})
+    places = choose_places(ids, start, {900, 901}, worth)
     assert places == sorted(set(places))
     assert len(places) <= 11
-    assert all(start + WORTH <= place < len(ids) for place in places)
+    assert all(after - before >= worth for before, after in pairwise([start, *places]))
+    assert all(place < len(ids) for place in places)
 
 
 def test_places_in_a_chat() -> None:
@@ -266,6 +269,7 @@ def test_places_in_a_chat() -> None:
     ids = [*chat, *message(40), *opening]
     assert choose_places(ids, 0, controls) == [len(chat), len(ids) - len(opening)]
     assert choose_places(ids, len(chat) - 2, controls) == [len(ids) - len(opening)]  # it goes on from the last reply
+    assert choose_places(ids, len(chat) - 2, controls, WORTH_WINDOWED) == []
     assert choose_places([*chat, *message(5), *opening], len(chat) - 2, controls) == []
     long = [*message(4000), *message(100), *opening]
     assert len(choose_places(long, 0, controls)) == 9
