@@ -1,8 +1,8 @@
 """Prompt tokens that are read in each turn of a chat whose history no longer fits into the context.
 
-`python -m bench full_context` continues a full chat of 2,048 tokens for 40 turns: with messages left out one by one, in
-steps to a part of the room (`truncation_keep`), with `context_shift`, and with all but the last word read while it is
-typed: then what is read after Enter counts. The peer is what is new in each prompt.
+`python -m bench full_context` continues a full chat of 2,048 tokens for 40 turns: messages are left out in steps to a
+part of the room (`truncation_keep`), with `context_shift`, and with all but the last word read while it is typed: then
+what is read after Enter counts. The peer is what is new in each prompt.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ def main() -> None:
     loader, threads = loader_named("llama.cpp"), default_threads()
     found = []
     for keep, shift, ahead in (
-        (1.0, False, False), (0.75, False, False), (0.5, False, False), (0.25, False, False), (0.1, False, False),
-        (0.75, True, False), (0.75, False, True),
+        (0.75, True, False), (0.75, False, True), (0.75, False, False), (0.5, False, False),
     ):  # fmt: skip
         options = {
             "n_ctx": N_CTX, "threads": threads, "threads_batch": threads, "parallel": 1, "context_shift": shift,
