@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.banned.pattern import BannedPattern
-from loaders.banned.text_scan import TextPosition, TextScan
+from loaders.banned.text_scan import LONGEST_MATCH, TextPosition, TextScan
 from loaders.base import Token, Tokenizer
 from loaders.logits import Floats
 
@@ -22,7 +22,6 @@ from loaders.logits import Floats
 _MOST_TRIES, _MOST_RETURNS = 400, 40
 #: Tokens that may be taken back without any that stay, and for each one that stays.
 _ALLOWANCE, _SHARE = 400, 4
-_CONTEXT = 48  # tokens of the prompt in which a string may begin
 
 
 @dataclass(slots=True)
@@ -202,16 +201,17 @@ class BanGuard:
         return released
 
     def _after(self, prompt: Sequence[int]) -> TextPosition:
-        """The position at the end of the prompt: a string may have begun there after the last control token."""
-        start = max(len(prompt) - _CONTEXT, 0)
-        for index in range(len(prompt) - 1, start - 1, -1):
-            if self._tokenizer.is_special(prompt[index]):
-                start = index + 1
+        """The position at the end of the prompt: a string may have begun there after the last control token, as many
+        characters before the end as a match may have.
+        """
+        pieces: list[bytes] = []
+        left = LONGEST_MATCH
+        for token in reversed(prompt):
+            if left <= 0 or self._tokenizer.is_special(token):
                 break
-        at = TextPosition()
-        for token in prompt[start:]:
-            at, _ = self._scan.advance(at, self._tokenizer.piece(token), -1)
-        return at
+            pieces.append(self._tokenizer.piece(token))
+            left -= sum(byte & 0xC0 != 0x80 for byte in pieces[-1])  # where characters begin in UTF-8
+        return self._scan.advance(TextPosition(), b"".join(reversed(pieces)), -1)[0]
 
 
 def _without(at: TextPosition, skip: set[int]) -> TextPosition:

@@ -6,6 +6,8 @@ there are. It must not know about tokens or replies.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from functools import lru_cache
 
 from loaders.banned.entries import BannedEntry, parse_banned_strings
@@ -13,6 +15,9 @@ from loaders.banned.regex import LINE, OTHER, RegexAutomaton, class_of
 
 #: States that are kept; beyond, they are computed again.
 _MOST_STATES = 20_000
+#: The dot that a small Turkish "i" keeps when the case is folded.
+_DOT = "\u0307"
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
 class TextState:
@@ -36,13 +41,15 @@ class BannedPattern:
         self._ignore_case = ignore_case
         self._trie: list[dict[str, int]] = [{}]
         self._ends: set[int] = set()
+        self._dotted: set[int] = set()  # the nodes after an "i", which may be written with a dot of its own
         self._regex = RegexAutomaton(ignore_case)
         self._states: dict[tuple[int, frozenset[int], str], TextState] = {}
         for entry in entries:
             if entry.regex:
                 self._regex.add(entry.text)
             else:
-                self._add(entry.text)
+                for text in spellings(entry.text):
+                    self._add(text)
 
     def start(self, before: str) -> TextState:
         """The state before the first character; `before` is the class of what precedes it."""
@@ -61,21 +68,29 @@ class BannedPattern:
 
     def _add(self, text: str) -> None:
         at = 0
-        for char in map(self._fold, text):
-            following = self._trie[at].get(char)
-            if following is None:
-                following = self._trie[at][char] = len(self._trie)
-                self._trie.append({})
-            at = following
+        for char in "".join(fold(char, self._ignore_case) for char in text):
+            at = self._after(at, char, add=True)
         self._ends.add(at)
 
-    def _fold(self, char: str) -> str:
-        if not self._ignore_case:
-            return char
-        return next((each for each in (char.casefold(), char.lower()) if len(each) == 1), char)
+    def _after(self, at: int, char: str, *, add: bool = False) -> int:
+        """The node after one folded character; -1 if no string continues with it."""
+        following = self._trie[at].get(char)
+        if following is not None:
+            return following
+        if char == _DOT and at in self._dotted:
+            return at
+        if not add:
+            return -1
+        following = self._trie[at][char] = len(self._trie)
+        self._trie.append({})
+        if char == "i" and self._ignore_case:
+            self._dotted.add(following)
+        return following
 
     def _move(self, state: TextState, char: str) -> tuple[bool, TextState | None]:
-        trie = self._trie[state.trie].get(self._fold(char), -1) if state.trie >= 0 else -1
+        trie = state.trie
+        for each in fold(char, self._ignore_case):
+            trie = self._after(trie, each) if trie >= 0 else -1
         nodes, ended = frozenset[int](), False
         if state.nodes:
             after = class_of(char)
@@ -103,6 +118,19 @@ class BannedPattern:
 
     def _closure(self, nodes: frozenset[int], before: str, after: str | None) -> set[int]:
         return self._regex.closure(nodes, lambda node: node.passes is None or node.passes(before, after))
+
+
+def fold(char: str, ignore_case: bool) -> str:
+    """What is compared of a character: its parts, so that an accent may be part of a letter or follow it, and without
+    its case if wished: "ß" is "ss", and all four forms of the Turkish "i" are "i".
+    """
+    parts = unicodedata.normalize("NFD", char)
+    return unicodedata.normalize("NFD", parts.casefold()).replace("\u0131", "i") if ignore_case else parts
+
+
+def spellings(text: str) -> set[str]:
+    """A text with its apostrophes inside of words as they are, as typed, and as printed."""
+    return {text, *(_APOSTROPHE.sub(each, text) for each in "'’")}
 
 
 @lru_cache(maxsize=16)

@@ -24,8 +24,9 @@ _REPLIES, _SUBSUMED = 3, 0.8
 _MOST_CHATS, _MOST_TEXT = 500, 4_000_000
 _TELLING = 5  # letters that one of a phrase's words must have
 
-_SENTENCE = re.compile(r"[.!?…;:\n\"“”„«»()*]+")
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_WORD = r"\w+(?:['’-]\w+)*"
+#: Words with one space between them: as a ban finds them, which takes a phrase literally.
+_WORDS = re.compile(rf"{_WORD}(?: {_WORD})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def count_phrases(chats: Iterable[Conversation], model: str = "", most: int = 40
                 said.update(_words(message.text[:left]))
             elif not message.is_greeting and (not model or message.model == model) and left > 0:
                 left -= len(message.text)
-                replies.append((number, [_WORD.findall(part) for part in _SENTENCE.split(message.text)]))
+                replies.append((number, list(_parts(message.text))))
     found = _repeated(replies, said)
     found.sort(key=lambda each: (-each.chats, -each.replies, each.text))
     return PhraseCount(tuple(found[:most]), len(replies), len({number for number, _ in replies}))
@@ -79,9 +80,13 @@ def count_phrases(chats: Iterable[Conversation], model: str = "", most: int = 40
 
 def _words(text: str) -> Iterator[str]:
     """The shortest phrases of a text, folded."""
-    for part in _SENTENCE.split(text):
-        for phrase in _phrases(_WORD.findall(part), SHORTEST):
+    for words in _parts(text):
+        for phrase in _phrases(words, SHORTEST):
             yield _folded(phrase)
+
+
+def _parts(text: str) -> Iterator[list[str]]:
+    return (found[0].split(" ") for found in _WORDS.finditer(text))
 
 
 def _phrases(words: list[str], length: int) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 """What is computed for a chat before anybody asks for it: reading what is typed, the next versions of a reply, a title.
 
-All of it is of the lowest class: the engine runs it only while no request runs or waits, and ends it when one arrives.
+All of it is of the lowest class: it runs only while no request runs or waits in any model, and ends when one arrives.
 There is one such work per chat at a time; the next one ends it. A model is neither loaded nor held for it. It must not
 know how anything is shown.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from errors import UserError
-from loaders.base import Report, Request
+from loaders.base import Report
 from loaders.cancel import CancelEvent
 from loaders.prefix import common_prefix
 from modules.chat.conversation import Conversation, Message
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 #: The most versions ahead, characters of a text that is read ahead, seconds for a title, and chats that are remembered.
 MOST_VERSIONS, _LONGEST, _TITLE_SECONDS, _CHATS = 3, 200_000, 20.0, 64
+_LOOK = 0.2  # seconds between two looks whether other models are used and this work is still wanted
 #: What may follow the words that are typed: the tokens before it are the same in both cases.
 ENDINGS = (" a", "\n1")
 
@@ -233,9 +234,17 @@ class WorkAhead:
             self._of(id).why = why
         return None if why else session
 
+    def _when_free(self, work: _Work, id: str, name: str) -> ModelSession | None:
+        """As `_session`, as soon as no other model is used, which would answer more slowly. None if the work ends."""
+        while (session := self._session(id, name)) and not work.cancel.is_set():
+            if self._generator.wait_for_others(session.model, 0):
+                return session
+            self._generator.wait_for_others(session.model, _LOOK)  # then with a new session, which knows what begins
+        return None
+
     def _read(self, work: _Work, id: str, turn: ReplySettings, words: str) -> None:
         conversation = self._chats.open(id)
-        session = self._session(id, conversation.model)
+        session = self._when_free(work, id, conversation.model)
         if not session or not (words or conversation.path()):
             return
         turn, known = with_own_settings(turn, conversation), []
@@ -246,8 +255,7 @@ class WorkAhead:
         ids = known[0][: common_prefix(*known)]
         if not ids or work.cancel.is_set():
             return
-        request = Request(ids, max_tokens=1, label=f"{id}: reading ahead", cancel=work.cancel, yields=True)
-        stream = session.model.generate(request)
+        stream = session.read(ids, f"{id}: reading ahead", work.cancel)
         for _ in stream:
             pass
         with self._lock:
@@ -279,7 +287,7 @@ class WorkAhead:
 
     def _entitle(self, work: _Work, id: str, turn: ReplySettings) -> None:
         conversation = self._chats.open(id)
-        session = self._session(id, conversation.model)
+        session = self._when_free(work, id, conversation.model)
         if not session or not wants_title(conversation):
             return
         streams: list[TextStream] = []
@@ -317,7 +325,7 @@ class WorkAhead:
     def _write_version(self, work: _Work, id: str, turn: ReplySettings, wanted: VersionsAhead) -> bool:
         """Write another version; False if it is not worth to go on."""
         conversation = self._chats.open(id)
-        session = self._session(id, conversation.model)
+        session = self._when_free(work, id, conversation.model)
         if not session or _path(conversation) != wanted.path:
             return False
         path = conversation.path()

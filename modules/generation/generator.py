@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from loaders.base import Model, QueueEntry
 from modules.extensions import Extensions
 from modules.generation.session import ModelSession
+from modules.generation.yielding_work import YieldingWork
 from modules.library.model_leases import ModelLease
 
 
@@ -52,6 +53,10 @@ class Router(Protocol):
         """Raises: UserError."""
         ...
 
+    def wait_for_others(self, model: Model, seconds: float) -> bool:
+        """Wait until no other model in memory is used, or at most this long; whether that is so."""
+        ...
+
 
 class Generator:
     """Starts requests. May be used from several threads."""
@@ -69,6 +74,7 @@ class Generator:
         self._models = models
         self._kept = kept
         self._router = router
+        self._yielding = YieldingWork()
         #: What extensions do to every request that starts here; used by everything that builds prompts and replies.
         self.extensions = extensions or Extensions()
 
@@ -82,7 +88,13 @@ class Generator:
     def session_if_loaded(self, name: str = "") -> ModelSession | None:
         """As `session`, for work that nobody waits for: no model is loaded for it, and its own is not held."""
         model = self._router.loaded(name) if self._router else self._models.loaded
-        return ModelSession(model, self.extensions, self._kept(model.name)) if model else None
+        if model is None:
+            return None
+        return ModelSession(model, self.extensions, self._kept(model.name), yielding=self._yielding)
+
+    def wait_for_others(self, model: Model, seconds: float) -> bool:
+        """Wait until no other model is used, or at most this long; whether that is so."""
+        return self._router is None or self._router.wait_for_others(model, seconds)
 
     def embedding_session(self, name: str = "") -> ModelSession:
         """As `session`, for embeddings, which may have a model of their own. Raises: UserError."""
@@ -106,4 +118,4 @@ class Generator:
         return frozenset[str]().union(*(model.warm_labels() for model in models if model))
 
     def _session(self, lease: ModelLease) -> ModelSession:
-        return ModelSession(lease.model, self.extensions, self._kept(lease.model.name), lease)
+        return ModelSession(lease.model, self.extensions, self._kept(lease.model.name), lease, self._yielding)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from errors import Cancelled, EmptyPrompt, InvalidInput, InvalidToken, PromptTooLong, TooMany, encode_utf8
 from loaders.banned.pattern import compile_banned_strings
-from loaders.base import Model, Request
+from loaders.base import Model, Request, TokenStream
 from loaders.list_parsing import parse_quoted_strings
 from loaders.params import SamplingParams
 from loaders.token_healing import split_prompt
@@ -30,6 +30,7 @@ from modules.generation.prompt_ids import encode_prompt
 from modules.generation.prompt_text import escape_control_tokens
 from modules.generation.stream import TextStream
 from modules.generation.thought_budget import ThoughtBudget
+from modules.generation.yielding_work import YieldingWork
 from modules.library.model_leases import ModelLease
 
 #: How many texts one embedding request may contain.
@@ -54,9 +55,14 @@ class ModelSession:
         extensions: Extensions | None = None,
         kept: Mapping[str, Any] | None = None,
         lease: ModelLease | None = None,
+        yielding: YieldingWork | None = None,
     ) -> None:
-        """`kept`: start values of knobs for this model, instead of the defaults; `lease`: what holds it."""
+        """`kept`: start values of knobs for this model, instead of the defaults; `lease`: what holds it; `yielding`:
+        what all models compute while nobody waits.
+        """
         self.model = model
+        self._yielding = yielding or YieldingWork()
+        self._requests = self._yielding.requests(model)
         self._lease = lease
         self._extensions = extensions or Extensions()
         self._kept = dict(kept or {})
@@ -176,6 +182,7 @@ class ModelSession:
         """The model's logits after a prompt, kept for any number of inspections. Raises: UserError, Cancelled."""
         model, params = self.model, self.params(params)
         ids = self._ids(prompt, params)
+        self._yielding.give_way(model)
         negative = _negative_ids(model, params)
         began = time.monotonic()
         logits = model.next_logits(
@@ -199,12 +206,22 @@ class ModelSession:
         if len(inputs) > _MOST_INPUTS:
             raise TooMany("texts", _MOST_INPUTS)
         ids = [self._ids(each, SamplingParams()) for each in inputs]
+        self._yielding.give_way(model)
         vectors = []
         for each in ids:  # one by one, so that cancelling takes effect after a text even if the engine does not check
             if cancel and cancel.is_set():
                 raise Cancelled
             vectors.append(model.embed([each], cancel))
         return Embeddings(np.concatenate(vectors), sum(map(len, ids)), self.name)
+
+    def read(self, ids: Sequence[int], label: str, cancel: threading.Event) -> TokenStream:
+        """Read a prompt while nothing else is computed, so that it need not be read later.
+
+        It ends if another model has got a request since this session began. Raises: UserError.
+        """
+        request = Request(ids, max_tokens=1, label=label, cancel=cancel, yields=True)
+        self._yielding.add(self.model, cancel, self._requests)
+        return self.model.generate(request)
 
     def start(
         self,
@@ -226,9 +243,10 @@ class ModelSession:
         """Start a reply; it is queued when this returns. `max_tokens` replaces `params.max_new_tokens`.
 
         `context`: set if extensions have already processed this request; its knobs count. `keep`: the control tokens
-        that stay in the text. `lasting`: its state may be kept on disk. `yields`: it runs only while nothing else does.
-        `reading`: how it is parsed, so that its reasoning can be ended, after `thinking_budget` tokens at the latest;
-        not possible with a grammar. Raises: ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
+        that stay in the text. `lasting`: its state may be kept on disk. `yields`: it runs only while nothing else does,
+        and not if another model has got a request since this session began. `reading`: how it is parsed, so that its
+        reasoning can be ended, after `thinking_budget` tokens at the latest; not possible with a grammar. Raises:
+        ModelClosed, EmptyPrompt, PromptTooLong, InvalidInput.
         """
         extensions = self._extensions
         context = context or extensions.begin(params, words=self)
@@ -277,6 +295,10 @@ class ModelSession:
             lasting=lasting,
             yields=yields,
         )
+        if yields:
+            self._yielding.add(model, request.cancel, self._requests)
+        else:
+            self._yielding.give_way(model)
         return TextStream(
             model.generate(request),
             model.tokenizer,

@@ -5,6 +5,7 @@ It must not know what the request is about.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,6 +84,12 @@ class ModelRouter:
         if name and self.several:
             return self._named(name, self._lease_for_embeddings, self._rules.embeddings)
         return (self._models.lease(name) if name else None) or self._lease_for_embeddings()
+
+    def wait_for_others(self, model: Model, seconds: float) -> bool:
+        """Wait until no other model is used, or at most this long; whether that is so."""
+        until, leases = time.monotonic() + seconds, self._models.memory.leases
+        others = [each for each in self.models if each is not model]
+        return all(leases.wait(each, max(0.0, until - time.monotonic())) for each in others)
 
     # --- inside ---
 

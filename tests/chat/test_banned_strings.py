@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from errors import InvalidInput
+from loaders.banned.entries import write_entry
+from loaders.banned.pattern import compile_banned_strings
+from loaders.banned.text_scan import TextPosition, TextScan
 from loaders.params import SamplingParams
 from modules.chat.characters import Characters
 from modules.chat.conversation import Conversation
@@ -65,3 +68,23 @@ def test_phrases_are_counted_once_a_reply_and_the_longest_stand_for_the_shorter(
     assert count_phrases(chats[:2], "m").phrases[0].text == "a testament to"
     assert count_phrases(chats, "another").replies == 0
     assert count_phrases(chats).replies == 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Yes, dearest friend of mine, certainly.", "A castle  in\nthe\tmist stands here.",
+        "It was cold - bitterly cold - outside.",
+        "He said 'wherever you wander' to her.", "I don’t know whether I can’t.", "*softly* the evening_falls over us",
+        "Wherever/whenever you two want, 100% free of charge", "Größe in der STRASSE nebenan",
+        "the cafe\u0301 around the corner",
+    ],
+)  # fmt: skip
+def test_a_phrase_that_is_offered_is_found_where_it_was_counted(reply: str) -> None:
+    texts = [reply, reply.replace("’", "'"), reply.upper()]
+    for phrase in count_phrases([chat(number, text) for number, text in enumerate(texts)], "m").phrases:
+        pattern = compile_banned_strings(write_entry(phrase.text), True)
+        assert pattern
+        for text in texts:
+            assert TextScan(pattern).advance(TextPosition(), text.encode(), 0)[1] == 0, phrase.text
+    assert count_phrases([chat(number, "We are here, and the evening falls") for number in range(3)], "m").phrases

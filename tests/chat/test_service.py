@@ -41,7 +41,7 @@ from modules.chat.store import journal, prompt_log
 from modules.chat.store.store import ConversationStore
 from modules.config.atomic import write_json
 from modules.config.paths import Paths
-from modules.generation.generator import Generator
+from modules.generation.generator import Generator, Router
 from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel, FakeModels
 
@@ -70,8 +70,8 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def house(root: Path, model: FakeModel | None, characters: Path | None = None) -> House:
-    """`characters`: their folder, instead of the shipped one."""
+def house(root: Path, model: FakeModel | None, characters: Path | None = None, router: Router | None = None) -> House:
+    """`characters`: their folder, instead of the shipped one; `router`: without one, `model` answers all requests."""
     shipped = Paths.under(ROOT)
     paths = replace(
         Paths.under(root),
@@ -79,7 +79,7 @@ def house(root: Path, model: FakeModel | None, characters: Path | None = None) -
         characters=characters or shipped.characters,
     )
     models, store = FakeModels(model), ConversationStore(paths)
-    generator = Generator(models)
+    generator = Generator(models, router=router)
     chats = ChatService(store, Characters(paths), Templates(paths), generator)
     return House(chats, store, models, generator, paths.logs)
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from errors import ConversationChanged, Unavailable
-from loaders.base import Lora, Request
+from loaders.base import Lora, Model, Request
 from loaders.params import SamplingParams
 from modules.chat.edits import ConversationEdits
 from modules.chat.model_title import ASK, clean_title
 from modules.chat.own_settings import OwnSettings
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.work_ahead import WorkAhead, whole_words
+from modules.generation.generator import Generator
+from modules.generation.session import ModelSession
+from modules.library.model_leases import Leases, ModelLease
 from tests.chat.test_service import House, house, last, until
 from tests.fake_engine import FakeModel
 
@@ -264,6 +271,94 @@ def test_a_title_that_was_given_is_kept_and_old_chats_are_left_alone(tmp_path: P
     assert home.chats.open(named).title == "Mine"
     assert not home.chats.entitle(named, "Not mine")
     assert home.chats.open(old).title == ""
+
+
+class Several:
+    """A router over models in memory; requests name them."""
+
+    def __init__(self, *models: FakeModel) -> None:
+        self.models: Sequence[Model] = models
+        self._leases = Leases()
+
+    def choose(self, name: str = "") -> ModelLease:
+        return self._leases.begin(self.loaded(name))
+
+    choose_for_embeddings = choose
+
+    def loaded(self, name: str = "") -> Model:
+        return next((each for each in self.models if each.name == name), self.models[0])
+
+    def wait_for_others(self, model: Model, seconds: float) -> bool:
+        return all(self._leases.wait(each, seconds) for each in self.models if each is not model)
+
+
+def two_models(root: Path, model: FakeModel) -> tuple[str, WorkAhead, FakeModel, Generator]:
+    """A chat with this model, and another model beside it."""
+    other = FakeModel(name="other")
+    other.embed = lambda texts, _=None: np.zeros((len(texts), 1), np.float32)  # type: ignore[method-assign]
+    home = house(root, model, router=Several(model, other))
+    return talked(home), WorkAhead(home.chats, home.store, home.generator), other, home.generator
+
+
+REQUESTS: dict[str, Callable[[ModelSession], object]] = {
+    "a reply": lambda session: session.start("x", SamplingParams()),
+    "the next token": lambda session: session.look("x", SamplingParams()),
+    "vectors": lambda session: session.embed(["x"]),
+}
+WORK: dict[str, Callable[[WorkAhead, str], None]] = {
+    "reading": lambda ahead, id: ahead.read(id, TURN, "some words"),
+    "versions": lambda ahead, id: ahead.after_reply(id, TURN, versions=2),
+    "a title": lambda ahead, id: ahead.after_reply(id, TURN, title=True),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("request_of", REQUESTS)
+def test_a_request_to_another_model_ends_it(tmp_path: Path, work: str, request_of: str) -> None:
+    model = numbered()
+    id, ahead, _, generator = two_models(tmp_path, model)
+    model.hold_after = 0
+    WORK[work](ahead, id)
+    until(lambda: len(model.requests) == 2)
+    assert model.running == 1
+    asking = generator.session("other")
+    made = REQUESTS[request_of](asking)
+    assert model.running == 0
+    del asking, made
+    finish(ahead)
+    assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_it_begins_when_no_other_model_is_used(tmp_path: Path, work: str) -> None:
+    model = numbered()
+    id, ahead, other, generator = two_models(tmp_path, model)
+    asking = generator.session("other")
+    reply = asking.start("x", SamplingParams())
+    del asking
+    WORK[work](ahead, id)
+    time.sleep(0.05)
+    assert ahead._work
+    assert len(model.requests) == 1
+    assert other.running == 1
+    assert reply.text == ""
+    reply.close()
+    finish(ahead)
+    assert len(model.requests) > 1
+    assert not any(each.cancel.is_set() and work == "reading" for each in model.requests[1:])
+
+
+def test_it_does_not_begin_if_another_model_got_a_request_meanwhile(tmp_path: Path) -> None:
+    model = numbered()
+    _, _, _, generator = two_models(tmp_path, model)
+    early = generator.session_if_loaded()
+    assert early
+    generator.session("other").start("x", SamplingParams()).close()
+    for session, ended in ((early, True), (generator.session_if_loaded(), False)):
+        assert session
+        cancel = threading.Event()
+        list(session.read([65], "", cancel))
+        assert cancel.is_set() == ended
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,17 @@ def test_a_request_without_a_lease_is_waited_for(make: Make, monkeypatch: pytest
     assert not models.memory.leases.wait(model, 0.01)
 
 
+def test_who_waits_for_the_other_models_does_not_wait_for_its_own(make: Make, shelf: ModelCatalog) -> None:
+    models = make(2)
+    first, second = models.load("a"), models.load("b")
+    route = router(models, shelf)
+    held = [route.choose("a")]
+    assert route.wait_for_others(first, 0)
+    assert not route.wait_for_others(second, 0)
+    held.clear()
+    assert route.wait_for_others(second, 60)
+
+
 def test_what_is_idle_leaves_and_comes_back(make: Make, shelf: ModelCatalog) -> None:
     models = make()
     first: Any = models.load("a", options={"n_ctx": 128})

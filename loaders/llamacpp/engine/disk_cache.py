@@ -236,6 +236,8 @@ class DiskCache:
             with contextlib.suppress(OSError):
                 about = path.stat()
                 files.append((about.st_mtime, about.st_size, path))
+        for lost in [each for each in self._entries if not each.path.exists()]:  # another server has deleted it
+            self._remove(lost)
         used = sum(size for _, size, _ in files) + sum(map(_size_of, self._folder.glob(f"*{_TEMPORARY}")))
         for _, size, path in sorted(files):
             if used <= self._capacity:

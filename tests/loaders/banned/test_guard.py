@@ -92,6 +92,38 @@ def test_a_string_may_begin_in_the_prompt() -> None:
     assert write(sampler(r"/\bon\b/", prompt=b"up")[0], wanting(b"on a"))[0] == b"on a"
 
 
+@pytest.mark.parametrize(
+    ("banned", "prompt", "said"),
+    [
+        (
+            "a tapestry woven from the threads of her innermost feelings",
+            "It was a tapestry woven from the threads of her innermost",
+            " feelings",
+        ),
+        (
+            "она почувствовала, как по её спине пробежал холодок",
+            "И она почувствовала, как по её спине пробежал ",
+            "холодок",
+        ),
+        ("ни слова больше", "x" * 3000 + "ни слова боль", "ше"),
+        ("x" * 400, "x" * 399, "x"),
+        ("/ж[^.]{300}[!]/", "ж" * 301, "!"),
+    ],
+)  # fmt: skip
+def test_a_string_may_begin_far_back_in_the_prompt(banned: str, prompt: str, said: str) -> None:
+    """As when a reply is continued, and each character takes several tokens."""
+    sampling, job = sampler(banned, prompt=prompt.encode())
+    text = write(sampling, wanting(said.encode()))[0].decode("utf-8", "replace")
+    assert text != said
+    assert text.count("_") == 1
+    assert job.report.warnings == []
+
+
+def test_half_a_character_at_the_prompts_end_is_completed_by_the_reply() -> None:
+    assert write(sampler("né", prompt=b"n\xc3")[0], wanting(b"\xa9e"))[0] == b"_e"
+    assert write(sampler("né", prompt=b"m\xc3")[0], wanting(b"\xa9e"))[0] == b"\xa9e"
+
+
 def test_what_is_forced_is_let_through_with_a_note() -> None:
     sampling, job = sampler("cat")
     rows = wanting(b"a cat sat")

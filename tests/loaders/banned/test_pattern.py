@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import unicodedata
 from typing import Any
 
 import pytest
@@ -196,7 +197,40 @@ def test_of_two_beginnings_the_later_one_stays(text: str, skip: set[int], wanted
     assert found == wanted
 
 
-@pytest.mark.parametrize(("banned", "text"), [("ΛΟΓΟΣ", "λογος"), ("λογος", "ΛΟΓΟΣ"), ("ſo", "SO"), ("ẞ", "ß")])
-def test_letters_of_several_small_forms_are_the_same(banned: str, text: str) -> None:
+WRITTEN_OTHERWISE = [
+    ("ΛΟΓΟΣ", "λογος"), ("λογος", "ΛΟΓΟΣ"), ("ſo", "SO"), ("ẞ", "ß"), ("straße", "STRASSE"), ("STRASSE", "straße"),
+    ("ﬁn", "FIN"), ("fin", "ﬁn"), ("İstanbul", "istanbul"), ("İstanbul", "ISTANBUL"), ("istanbul", "İSTANBUL"),
+    ("i\u0307stanbul", "İstanbul"), ("ışık", "IŞIK"), ("Işık", "ışık"),
+    ("ÉTÉ", "e\u0301te\u0301"),
+]  # fmt: skip
+EQUIVALENT = [
+    ("café", "cafe\u0301"), ("cafe\u0301", "café"), ("각", "\u1100\u1161\u11a8"), ("\u212bngström", "Ångström"),
+    ("İstanbul", "I\u0307stanbul"), ("don't", "don’t"), ("don’t", "don't"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("banned", "text"), WRITTEN_OTHERWISE)
+def test_a_string_is_found_in_any_case(banned: str, text: str) -> None:
     assert found_at(pattern_of(banned), [text.encode()]) == (0, 0)
     assert found_at(pattern_of(banned, ignore_case=False), [text.encode()]) is None
+
+
+@pytest.mark.parametrize(("banned", "text"), EQUIVALENT)
+def test_a_string_is_found_however_its_characters_are_composed(banned: str, text: str) -> None:
+    for ignore_case in (True, False):
+        assert found_at(pattern_of(banned, ignore_case=ignore_case), [text.encode()]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("banned", "text"),
+    [("cafe", "café"), ("stras", "straß"), ("s", "ß"), ("가", "각"), ("że", "ze"), ("’", "'"), ("'", "’")],
+)
+def test_a_part_of_a_character_is_no_string(banned: str, text: str) -> None:
+    assert found_at(pattern_of(banned), [text.encode()]) is None
+
+
+@given(st.text("sSßẞiIİıeéE\u0301\u0307'’xﬁ", min_size=1, max_size=6), st.text("sßİıéx", max_size=3))
+def test_a_string_is_found_in_whatever_python_takes_for_the_same(banned: str, before: str) -> None:
+    for same in (banned, banned.casefold(), banned.upper(), unicodedata.normalize("NFC", banned)):
+        if same.casefold() == banned.casefold() or unicodedata.normalize("NFD", same) == banned:
+            assert found_at(pattern_of(json.dumps([banned])), [(before + "|" + same).encode()]) is not None

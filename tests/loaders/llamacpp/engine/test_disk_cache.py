@@ -211,6 +211,28 @@ def test_the_least_recently_used_go_first(open_: Open, tmp_path: Path) -> None:
     assert left.longest(tuple(range(4000, 4300)), MOST) == 300
 
 
+@pytest.mark.parametrize("how", ["for lack of room", "forgotten"])
+def test_what_another_server_has_deleted_is_written_again(open_: Open, how: str) -> None:
+    size = 10_000
+    kept, other = open_(capacity=2 * size + 9000), open_(capacity=2 * size + 9000)
+    lost = state(range(300), "lost", size)
+    kept.put(lost)
+    kept.close()
+    if how == "forgotten":
+        other.select(())  # it sees the file
+        other.forget("lost")
+    for number in (1, 2):
+        other.put(state(range(1000 * number, 1000 * number + 300), f"other {number}", size))
+    other.close()
+    kept.put(state(range(5000, 5300), "later", size))
+    kept.close()
+    assert not kept.knows(lost.ids)
+    assert kept.labels == {"later"}
+    kept.put(lost)
+    kept.close()
+    assert open_().find(lost.ids, MOST)[1] == 300
+
+
 def _file_of(cache: DiskCache, number: int) -> Path:
     return next(entry.path for entry in cache._entries if entry.label == f"chat {number}")
 
