@@ -350,9 +350,7 @@ class ModelManager(LoadSpecs):
         def recover() -> None:
             with self._work:
                 self._loading.begin(mark)
-                others = sum(not each.for_embeddings for each in self.memory.all)
-                room = self.memory.find(entry.name) is None and (entry.for_embeddings or others < self.limits.count)
-                if room and not self._loading.given_up:  # otherwise another load was faster, or it was unloaded
+                if not self._loading.given_up and self._has_room(entry):
                     self._loading.load(
                         entry.plan, returning=returning, default=default, for_embeddings=entry.for_embeddings
                     )
@@ -360,3 +358,11 @@ class ModelManager(LoadSpecs):
                     self.memory.reset_state(sentence)
 
         self._recovery.start(entry.name, recover)
+
+    def _has_room(self, entry: LoadedModel) -> bool:
+        """Whether a model that was lost may come back: it has not already, and no other one must be unloaded for it."""
+        try:
+            leaving = self._leaving_for(entry.plan, for_embeddings=entry.for_embeddings)
+        except OverModelMemory:
+            return False
+        return not leaving

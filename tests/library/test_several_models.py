@@ -418,6 +418,33 @@ def test_each_model_that_is_lost_comes_back(make: Make, loading: Loading) -> Non
     assert sorted(names(models)) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("count", "memory", "meanwhile", "left"),
+    [
+        (3, 3, "c", "bc"),  # what was loaded meanwhile takes its memory
+        (3, 4, "c", "abc"),
+        (2, 9, "c", "bc"),  # or its place
+        (3, 9, "a", "ab"),  # or it is back already
+    ],
+)
+def test_a_lost_model_stays_away_if_there_is_no_room_for_it_any_more(
+    make: Make, loading: Loading, paths: Paths, count: int, memory: int, meanwhile: str, left: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    size = (paths.models / "a.gguf").stat().st_size
+    models, loading.memory = make(count, memory=memory * size), size
+    models.load("b")
+    models.load("a")
+    recover: list[Callable[[], object]] = []
+    monkeypatch.setattr(models._recovery, "start", lambda _, load: recover.append(load))
+    loading.lost[1]("a test")
+    loading.memory = 2 * size if meanwhile == "c" else size
+    models.load_for_request(meanwhile)
+    recover[0]()
+    assert "".join(sorted(names(models))) == left
+    assert models.state.phase == "loaded"
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_many_swaps_and_no_wrong_model(make: Make, shelf: ModelCatalog, count: int) -> None:
     models = make(count)
