@@ -22,6 +22,8 @@ from loaders.logits import Floats
 _MOST_TRIES, _MOST_RETURNS = 400, 40
 #: Tokens that may be taken back without any that stay, and for each one that stays.
 _ALLOWANCE, _SHARE = 400, 4
+#: The same for tokens that are tried: each costs the time of the samplers, for which all replies wait.
+_TRIES, _TRIES_SHARE = 400, 8
 
 
 @dataclass(slots=True)
@@ -125,7 +127,9 @@ class BanGuard:
             raw, logits, token = held.raw, held.logits, held.id
         tried = self._places.setdefault(place, _Place())
         returns = tried.returns + (dropped > 0)
-        spent = self.taken_back + dropped > _ALLOWANCE + _SHARE * place
+        spent = (
+            self.taken_back + dropped > _ALLOWANCE + _SHARE * place or self.replaced >= _TRIES + _TRIES_SHARE * place
+        )
         possible = np.flatnonzero(logits > -np.inf)[: len(tried.banned) + 2]
         forced = set(possible.tolist()) <= tried.banned | {token}
         if spent or forced or returns > _MOST_RETURNS or len(tried.banned) >= _MOST_TRIES:
@@ -168,7 +172,7 @@ class BanGuard:
         """
         first, at = self.place, self._at
         for place in range(self.place, self._first - 1, -1):
-            if place < first:
+            if place < first or first <= self._first:
                 break
             if place < self.place:
                 at = self._held[place - self._first].before

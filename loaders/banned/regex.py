@@ -41,13 +41,15 @@ def class_of(char: str) -> str:
 class Node:
     """A state of the automaton. It consumes a character that it `takes`, or leads on without one if it `passes`.
 
-    `passes` gets the classes before and after; that after is None if it is not known yet.
+    `passes` gets the classes before and after; that after is None if it is not known yet. `cost`: how many comparisons
+    `takes` needs.
     """
 
     takes: Callable[[str], bool] | None = None
     passes: Callable[[str, str | None], bool] | None = None
     next: tuple[int, ...] = ()
     accepts: bool = False
+    cost: int = 1
 
 
 class RegexAutomaton:
@@ -113,9 +115,11 @@ class RegexAutomaton:
     def _part(self, part: Any, after: int, fold: bool) -> int:
         name, value = str(part[0]), part[1]
         if name in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-            return self._node(Node(takes=_taker(name, value, fold), next=(after,)))
+            cost = len(value) if name == "IN" else 1
+            return self._node(Node(takes=_taker(name, value, fold), next=(after,), cost=cost))
         if name == "BRANCH":
-            return self._node(Node(next=tuple(self._sequence(list(each), after, fold) for each in value[1])))
+            starts = [self._sequence(list(each), after, fold) for each in value[1]]
+            return self._node(Node(next=tuple(dict.fromkeys(starts))))  # empty ones are the same node
         if name == "SUBPATTERN":
             if value[1] & _REFUSED:
                 raise _Unsupported(_FLAGS_REFUSED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass, replace
 
+from loaders.banned.budget import StepBudget
 from loaders.banned.pattern import BannedPattern, TextState
 from loaders.banned.regex import LINE, class_of
 
@@ -43,13 +44,18 @@ class TextScan:
 
     def __init__(self, pattern: BannedPattern) -> None:
         self._pattern = pattern
+        self._budget = StepBudget()
+        self._place = -1  # of the last token
         self.skip: set[int] = set()
 
     def advance(self, at: TextPosition, data: bytes, place: int) -> tuple[TextPosition, int | None]:
         """The position after a token's bytes, and the place at which a string began that is now complete.
 
-        The earliest, if several are; None if none is.
+        The earliest, if several are; None if none is. Raises: InvalidInput if searching it costs too much.
         """
+        if place != self._place or place < 0:  # not if another token is tried there
+            self._budget.refill()
+        self._place = place
         decoder = _Decoder("replace")
         decoder.setstate((at.rest, 0))
         first = at.rest_place if at.rest else place
@@ -65,15 +71,15 @@ class TextScan:
 
     def ending(self, at: TextPosition) -> int | None:
         """The place at which a string began that is complete if the text ends here; None if there is none."""
-        return min({place for state, place, _ in at.open if self._pattern.ends(state)} - self.skip, default=None)
+        return min({place for state, place, _ in at.open if state.ends} - self.skip, default=None)
 
     def _read(self, at: TextPosition, char: str, place: int, found: set[int]) -> TextPosition:
         opened: dict[TextState, list[tuple[int, int]]] = {}  # the first and the last: that one is left if it expires
-        starting = () if place in self.skip else ((self._pattern.start(at.before), place, at.length),)
+        starting = () if place in self.skip else ((self._pattern.start(at.before, self._budget), place, at.length),)
         for state, begun, first in (*at.open, *starting):
             if at.length - first >= LONGEST_MATCH:
                 continue
-            ended, following = self._pattern.step(state, char)
+            ended, following = self._pattern.step(state, char, self._budget)
             if ended:
                 found.add(begun)
             if following is not None:

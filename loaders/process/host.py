@@ -120,11 +120,13 @@ class ModelHost:
     def _generate(self, message: wire.GenerateMessage) -> None:
         key = message.key
         processors: tuple[RemoteProcessor, ...] = ()
+        cancel = self._accept_cancel(key)
         if message.processors:
             patience = message.patience if message.processors == "tokens" else None
-            processors = (RemoteProcessor(key, self._outbox, patience, len(message.request["ids"])),)
+            known = len(message.request["ids"])
+            processors = (RemoteProcessor(key, self._outbox, patience, known, cancel),)
             self._processors[key] = processors[0]
-        request = Request(**message.request, cancel=self._accept_cancel(key), processors=processors)
+        request = Request(**message.request, cancel=cancel, processors=processors)
         sink = _Stream(key, self._outbox, lambda: len(self._cancels) < 2, self._forget)
         try:
             assert self._model is not None

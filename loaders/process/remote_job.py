@@ -54,9 +54,12 @@ class RemoteJob(Job):
 
 
 class _ReplyProcessors:
-    """The processors of one reply, and the tokens that they know."""
+    """The processors of one reply, and the tokens that they know. `asked`: what the process wants, and the tokens that
+    the reply's reader gets; None at the end.
+    """
 
     def __init__(self, request: Request) -> None:
+        self.asked: SimpleQueue[ProcessMessage | int | None] = SimpleQueue()
         self.processors = request.processors
         self.forcer = request.processors[0] if len(request.processors) == 1 else None
         self.ids = list(request.ids)
@@ -73,14 +76,13 @@ class _ReplyProcessors:
 
 
 class RemoteProcessors:
-    """Runs the processors of all replies of one model's process, in one thread that exists only if there are any."""
+    """Runs the processors of all replies of one model's process: each reply's in a thread of its own, so that one that
+    takes long, or never returns, does not delay the others.
+    """
 
     def __init__(self, send: Callable[[Any], None]) -> None:
         self._send = send
         self._replies: dict[int, _ReplyProcessors] = {}
-        self._asked: SimpleQueue[ProcessMessage | tuple[int, int] | None] = SimpleQueue()
-        self._guard = threading.Lock()
-        self._running = False
 
     def begin(self, key: int, job: RemoteJob) -> tuple[str, int]:
         """Kind and patience, as GenerateMessage has them."""
@@ -88,43 +90,47 @@ class RemoteProcessors:
         if not request.processors:
             return "", -1
         reply = _ReplyProcessors(request)
-        self._replies[key] = reply
-        with self._guard:
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._work, name="logits processors", daemon=True).start()
-        if not isinstance(reply.forcer, TokenForcer):
+        kind, patience = "logits", -1
+        if isinstance(reply.forcer, TokenForcer):
+            job.follows_tokens = True
+            reply.forcer.read(reply.ids)
+            reply.forcer.wake = lambda: self._send(WakeMessage(key))
+            kind, patience = "tokens", reply.forcer.patience()
+        else:
             reply.forcer = None
-            return "logits", -1
-        job.follows_tokens = True
-        reply.forcer.read(reply.ids)
-        reply.forcer.wake = lambda: self._send(WakeMessage(key))
-        return "tokens", reply.forcer.patience()
+        self._replies[key] = reply
+        threading.Thread(target=self._work, args=(reply,), name="logits processors", daemon=True).start()
+        return kind, patience
 
     def received(self, key: int, token: int) -> None:
         """A token of a job that follows them."""
-        self._asked.put((key, token))
+        if reply := self._replies.get(key):
+            reply.asked.put(token)
 
     def ask(self, message: ProcessMessage) -> None:
         """The process waits for an answer."""
-        self._asked.put(message)
+        if reply := self._replies.get(message.key):
+            reply.asked.put(message)
+        else:
+            self._send(ProcessedMessage(message.key))
 
     def end(self, key: int) -> None:
         """The reply has ended."""
-        self._replies.pop(key, None)
+        if reply := self._replies.pop(key, None):
+            reply.asked.put(None)
 
     def close(self) -> None:
-        """End the thread."""
-        self._asked.put(None)
+        """End all threads."""
+        for key in tuple(self._replies):
+            self.end(key)
 
-    def _work(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            reply = self._replies.get(asked[0] if isinstance(asked, tuple) else asked.key)
+    def _work(self, reply: _ReplyProcessors) -> None:
+        while (asked := reply.asked.get()) is not None:
             answer = None
             try:
-                if reply and isinstance(asked, tuple):
-                    reply.read(asked[1])
-                elif reply and isinstance(asked, ProcessMessage):
+                if isinstance(asked, int):
+                    reply.read(asked)
+                else:
                     answer = self._answer(asked, reply)
             except UserError:
                 log.debug("A logits processor of a model that has ended")  # whoever reads the reply is told

@@ -11,18 +11,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from errors import EngineFailed
 from loaders.base import Finish, Report, Token
+from loaders.cancel import CancelEvent
 from loaders.job import Job
 from loaders.prefix import common_prefix, has_gone_back
 from loaders.process.wire import Channel, ProcessedMessage, ProcessMessage, ReportMessage
 
 _LOOK = 0.005  # seconds between two checks whether everything is sent
+_LONGEST = 60.0  # seconds that logits processors may take for a token
 
 
 class Outbox:
@@ -113,9 +116,12 @@ class OutboxQueue:
 
 
 class RemoteProcessor:
-    """All processors of one request as one `loaders.base.LogitsProcessor`. They run on the other side."""
+    """All processors of one request as one `loaders.base.LogitsProcessor`. They run on the other side.
 
-    def __init__(self, key: int, outbox: Outbox, patience: int | None, known: int) -> None:
+    The engine waits for them, and with it all other replies: at most for a minute, or until the request is cancelled.
+    """
+
+    def __init__(self, key: int, outbox: Outbox, patience: int | None, known: int, cancel: CancelEvent) -> None:
         """`patience`: if no logits are needed, after how many tokens the next one is requested (-1: never).
 
         `known`: how many of the ids the other side already has.
@@ -128,6 +134,7 @@ class RemoteProcessor:
         self._answers: SimpleQueue[ProcessedMessage] = SimpleQueue()
         self._known = known
         self._sent: list[int] = []  # the tokens after those
+        cancel.listen(lambda: self.answer(ProcessedMessage(key)))  # its next token is not needed any more
 
     def answer(self, answer: ProcessedMessage) -> None:
         self._answers.put(answer)
@@ -157,4 +164,7 @@ class RemoteProcessor:
         same = self._known + common_prefix(self._sent, list(ids[self._known :]))
         self._outbox.send(ProcessMessage(self._key, same, list(ids[same:]), logits))
         self._sent = list(ids[self._known :])
-        return self._answers.get()
+        try:
+            return self._answers.get(timeout=_LONGEST)
+        except Empty:
+            raise EngineFailed(f"a logits processor of an extension took longer than {_LONGEST:.0f} seconds.") from None

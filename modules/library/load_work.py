@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from errors import LoadCancelled, ModelFileError, ModelsInUse, UserError
@@ -126,10 +127,11 @@ class LoadWork:
         try:
             kind, progress = self._loaders[plan.loader], self.progress(start, 1.0)
             model = self._load_model(kind, plan.item.path, plan.options, progress)
+            with self._closed_if_given_up(model):
+                restored = (returning.restore(model),) if returning else restore_loras(model, loras)
             if self.given_up:
                 model.close()
                 raise LoadCancelled
-            restored = (returning.restore(model),) if returning else restore_loras(model, loras)
         except LoadCancelled:
             others = self._memory.default
             sentence = LoadCancelled(others.name if others else "")
@@ -235,6 +237,25 @@ class LoadWork:
         return idle
 
     # --- inside ---
+
+    @contextmanager
+    def _closed_if_given_up(self, model: Model) -> Iterator[None]:
+        """If the load is cancelled meanwhile, close the model at once: that ends whatever it is doing."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not (self.given_up or over.wait(_LOOK)):
+                pass
+            if self.given_up:
+                model.close()
+
+        watching = threading.Thread(target=watch, name="cancelling", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
 
     def _failed(self, name: str, why: str) -> None:
         self._memory.reset_state(why)

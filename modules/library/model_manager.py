@@ -213,7 +213,7 @@ class ModelManager(LoadSpecs):
                 self._loading.unload(each, wait)
             self.memory.forget_idle(name)
             self.memory.reset_state(self.state.error if cancelled else "")
-            if not self.loaded:
+            if not self.loaded and not self.memory.all_idle:
                 self._last_model.forget()
         return cancelled
 
@@ -338,7 +338,7 @@ class ModelManager(LoadSpecs):
             return
         mark = self._loading.mark
         again = self._recovery.begin(entry.name)  # first: who finds no model asks whether one is coming back
-        if not self.memory.remove(entry, waiting if again else None):
+        if not self.memory.remove(entry, waiting if again else None, returns=again):
             if again:
                 self._recovery.start(entry.name, lambda: None)
             return
@@ -349,14 +349,24 @@ class ModelManager(LoadSpecs):
 
         def recover() -> None:
             with self._work:
-                self._loading.begin(mark)
-                others = sum(not each.for_embeddings for each in self.memory.all)
-                room = self.memory.find(entry.name) is None and (entry.for_embeddings or others < self.limits.count)
-                if room and not self._loading.given_up:  # otherwise another load was faster, or it was unloaded
-                    self._loading.load(
-                        entry.plan, returning=returning, default=default, for_embeddings=entry.for_embeddings
-                    )
-                elif self.state is waiting:
-                    self.memory.reset_state(sentence)
+                try:
+                    self._loading.begin(mark)
+                    if not self._loading.given_up and self._has_room(entry):
+                        self._loading.load(
+                            entry.plan, returning=returning, default=default, for_embeddings=entry.for_embeddings
+                        )
+                    elif self.state is waiting:
+                        self.memory.reset_state(sentence)
+                finally:
+                    if self.memory.forget_returning(entry.name):
+                        self.memory.reset_state(self.state.error)
 
         self._recovery.start(entry.name, recover)
+
+    def _has_room(self, entry: LoadedModel) -> bool:
+        """Whether a model that was lost may come back: it has not already, and no other one must be unloaded for it."""
+        try:
+            leaving = self._leaving_for(entry.plan, for_embeddings=entry.for_embeddings)
+        except OverModelMemory:
+            return False
+        return not leaving

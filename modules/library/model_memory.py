@@ -69,6 +69,7 @@ class ModelMemory:
         self._entries: list[LoadedModel] = []  # the last one that is not for embeddings is the default
         self._idle: dict[str, IdleModel] = {}
         self._left: dict[str, IdleModel] = {}
+        self._away = ""  # the default model, if it has ended or left as idle and comes back: no other one replaces it
 
     # --- looking ---
 
@@ -82,7 +83,7 @@ class ModelMemory:
 
     @property
     def default(self) -> LoadedModel | None:
-        """The model for requests that name none."""
+        """The model for requests that name none; None also while it is away and comes back."""
         with self._guard:
             return self._default()
 
@@ -94,7 +95,7 @@ class ModelMemory:
 
     @property
     def all_idle(self) -> Sequence[IdleModel]:
-        """Those that were unloaded as idle, except for embeddings; the last one first."""
+        """Those that were unloaded as idle, except for embeddings; the default one first, then the last one."""
         with self._guard:
             return self._all_idle()
 
@@ -123,7 +124,7 @@ class ModelMemory:
             return self._lease(entry) if entry and not entry.leaving else None
 
     def lease_default(self) -> ModelLease | None:
-        """A lease of the default model; None without one."""
+        """A lease of the default model; None without one, or while it is away."""
         # also if it waits to be unloaded: the caller may be part of a request that holds it
         with self._guard:
             entry = self._default()
@@ -161,6 +162,8 @@ class ModelMemory:
         with self._guard:
             self._idle.pop(entry.name, None)
             self._left.pop(entry.name, None)
+            default = default or entry.name == self._away
+            self._away = "" if default else self._away
             self._entries.insert(len(self._entries) if default else 0, entry)
             return entry is self._default()
 
@@ -171,11 +174,13 @@ class ModelMemory:
         *,
         unused: bool = False,
         idle: IdleModel | None = None,
+        returns: bool = False,
     ) -> bool:
         """Remove a model if it is loaded and (`unused`) not in use; returns whether it was removed.
 
-        If it was the default, the most recently used one becomes the default. `idle`: how the next request that needs
-        it loads it again, known from this moment on.
+        If it was the default, the most recently used one becomes the default, unless it comes back: `idle` says how the
+        next request that needs it loads it again, and is known from this moment on; `returns`: it is being loaded
+        again, until `forget_returning`.
         """
         with self._guard:
             if entry not in self._entries or (unused and self.leases.held(entry.model)):
@@ -191,6 +196,16 @@ class ModelMemory:
                 self._state = state
             if idle:
                 self._idle[idle.plan.name] = idle
+            if was_default and (idle or returns):
+                self._away = entry.name
+            return True
+
+    def forget_returning(self, name: str) -> bool:
+        """This one is not being loaded again any more; returns whether another one is the default because of that."""
+        with self._guard:
+            if name != self._away or name in self._idle:
+                return False
+            self._away = ""
             return True
 
     def remember_idle(self, models: Sequence[IdleModel]) -> None:
@@ -217,6 +232,8 @@ class ModelMemory:
 
         with self._guard:
             self._idle, self._left = others(self._idle), others(self._left)
+            if not name or self._means(name, self._away):
+                self._away = ""
 
     def clear(self) -> None:
         """Remove all of them without closing them."""
@@ -224,6 +241,7 @@ class ModelMemory:
             self._entries.clear()
             self._idle.clear()
             self._left.clear()
+            self._away = ""
 
     def set_state(self, state: ModelState) -> None:
         """Set the state."""
@@ -248,10 +266,13 @@ class ModelMemory:
     # --- inside, under the lock ---
 
     def _default(self) -> LoadedModel | None:
+        if self._away:
+            return None
         return next((each for each in reversed(self._entries) if not each.for_embeddings), None)
 
     def _all_idle(self) -> tuple[IdleModel, ...]:
-        return tuple(each for each in reversed(self._idle.values()) if not each.for_embeddings)
+        found = [each for each in reversed(self._idle.values()) if not each.for_embeddings]
+        return tuple(sorted(found, key=lambda each: each.plan.name != self._away))
 
     def _find(self, name: str) -> LoadedModel | None:
         exact = [each for each in self._entries if each.name == name]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from errors import ModelBusy, NoModelLoaded
+from errors import LoadCancelled, ModelBusy, ModelClosed, NoModelLoaded
 from loaders.base import Loader, Lora, Model, Progress
 from loaders.params import LoadOptions
 from modules.config.paths import Paths
@@ -33,6 +34,8 @@ class Losing:
         self.lost: list[Callable[[str], None]] = []
         self.wait: threading.Event | None = None
         self.dies_at_adapters = False
+        self.waits_at_adapters = False
+        self.at_adapters = threading.Event()
 
     def __call__(self, loader: type[Loader], path: Path, options: LoadOptions, progress: Progress) -> Model:
         if self.wait:
@@ -41,6 +44,12 @@ class Losing:
         model.on_lost = self.lost.append
 
         def set_loras(loras: Any) -> None:
+            if self.waits_at_adapters:
+                self.at_adapters.set()
+                for _ in range(500):  # then they are applied
+                    if model.closed:
+                        raise ModelClosed
+                    time.sleep(0.01)
             model.loras = tuple(loras)
             if self.dies_at_adapters:
                 self.lost.append(lambda _: None)
@@ -166,3 +175,37 @@ def test_one_that_has_left_is_not_missed(models: ModelManager, losing: Losing) -
     losing.lost[1]("late")
     assert models.state.phase == "none"
     assert models.state.error == ""
+
+
+def cancel_named(models: ModelManager) -> None:
+    assert models.cancel_load("a") == "a.gguf"
+
+
+@pytest.mark.parametrize("end", [cancel_named, ModelManager.unload, ModelManager.close])
+@pytest.mark.parametrize("why", ["lost", "idle"])
+def test_a_load_can_be_cancelled_while_adapters_are_applied_again(
+    models: ModelManager, losing: Losing, why: str, end: Callable[[ModelManager], object]
+) -> None:
+    models.load("a").set_loras([Lora(Path("adapter"))])
+    losing.waits_at_adapters = True
+    raised: list[type[BaseException]] = []
+
+    def request() -> None:
+        try:
+            models.current()
+        except (LoadCancelled, NoModelLoaded) as error:
+            raised.append(type(error))
+
+    if why == "lost":
+        losing.lost[0]("a test")
+    else:
+        models.unload_idle(0)
+    asking = threading.Thread(target=request, daemon=True)
+    asking.start()
+    assert losing.at_adapters.wait(30)
+    end(models)
+    asking.join(30)
+    settle()
+    assert raised
+    assert models.loaded is None
+    assert models.state.phase == "none"

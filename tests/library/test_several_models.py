@@ -429,6 +429,110 @@ def test_each_model_that_is_lost_comes_back(make: Make, loading: Loading) -> Non
     assert sorted(names(models)) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("count", "memory", "meanwhile", "left"),
+    [
+        (3, 3, "c", "bc"),  # what was loaded meanwhile takes its memory
+        (3, 4, "c", "abc"),
+        (2, 9, "c", "bc"),  # or its place
+        (3, 9, "a", "ab"),  # or it is back already
+    ],
+)
+def test_a_lost_model_stays_away_if_there_is_no_room_for_it_any_more(
+    make: Make, loading: Loading, paths: Paths, count: int, memory: int, meanwhile: str, left: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    size = (paths.models / "a.gguf").stat().st_size
+    models, loading.memory = make(count, memory=memory * size), size
+    models.load("b")
+    models.load("a")
+    recover: list[Callable[[], object]] = []
+    monkeypatch.setattr(models._recovery, "start", lambda _, load: recover.append(load))
+    loading.lost[1]("a test")
+    loading.memory = 2 * size if meanwhile == "c" else size
+    models.load_for_request(meanwhile)
+    recover[0]()
+    assert "".join(sorted(names(models))) == left
+    assert models.state.phase == "loaded"
+
+
+@pytest.fixture(params=["idle", "lost"])
+def away(request: pytest.FixtureRequest, make: Make, loading: Loading, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A manager whose default model a has left by itself, beside b; and what lets it come back, if it was lost."""
+    models = make(3)
+    models.load("b")
+    models.load("a")
+    begun: list[Callable[[], None]] = []
+    start = models._recovery.start
+    monkeypatch.setattr(models._recovery, "start", lambda name, load: begun.append(lambda: start(name, load)))
+    if request.param == "lost":
+        loading.lost[1]("a test")
+    else:
+        models.memory.all[1].used += 3600
+        models.memory.all[0].used -= 3600
+        models.unload_idle(600)
+    assert names(models) == ["b"]
+
+    def come_back() -> None:
+        for begin in begun:
+            begin()
+        for thread in threading.enumerate():
+            if thread.name == "recovery":
+                thread.join(30)
+
+    return models, come_back
+
+
+def test_a_default_model_that_comes_back_is_not_replaced_meanwhile(away: Any, shelf: ModelCatalog) -> None:
+    models, come_back = away
+    route = router(models, shelf)
+    assert chosen(route.choose("b")) == "b"
+    assert (models.loaded, route.ready(), route.ready("b")) == (None, False, True)
+    found: list[str] = []
+    waiting = threading.Thread(target=lambda: found.append(chosen(route.choose())), daemon=True)
+    waiting.start()
+    come_back()
+    waiting.join(30)
+    assert found == ["a"]
+    assert names(models)[0] == "a"
+    assert models.state.name == "a.gguf"
+
+
+@pytest.mark.parametrize("named", ["a", "b", "c"])
+def test_a_request_by_name_while_the_default_model_is_away_changes_no_default(
+    away: Any, shelf: ModelCatalog, named: str
+) -> None:
+    models, come_back = away
+    models.load_for_request(named)
+    come_back()
+    assert chosen(router(models, shelf).choose()) == "a"
+    assert names(models)[0] == "a"
+
+
+@pytest.mark.parametrize("gone", ["unloaded", "broken", "another"])
+def test_a_default_model_that_does_not_come_back_is_replaced(
+    away: Any, shelf: ModelCatalog, loading: Loading, gone: str
+) -> None:
+    models, come_back = away
+    lost = not models.memory.all_idle
+    route = router(models, shelf)
+    if gone == "unloaded":
+        models.unload("a")
+    elif gone == "broken":
+        loading.broken.add("a")
+    else:
+        models.load_for_request("c") if lost else models.load("c")
+        models.limits = ModelLimits(2)
+    come_back()
+    if gone == "broken" and not lost:
+        with pytest.raises(ModelFileError):
+            route.choose()
+        models.unload("a")
+    assert chosen(route.choose()) in "bc"
+    assert models.state.phase == "loaded"
+    assert models.state.name == models.memory.all[0].name
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_many_swaps_and_no_wrong_model(make: Make, shelf: ModelCatalog, count: int) -> None:
     models = make(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +147,34 @@ def test_hopeless_lists_end_and_say_so() -> None:
         row[EOS] = -np.inf
     text, _ = write(sampling, rows, most=20_000)
     assert len(text) == 200
+    assert "could not be avoided" in job.report.warnings[-1]
+
+
+def count_draws(sampling: RequestSampler, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each time that the samplers draw a token."""
+    draws: list[None] = []
+    choose = sampling._chain.choose
+
+    def counted(*given: Any) -> int:
+        draws.append(None)
+        return choose(*given)
+
+    monkeypatch.setattr(sampling._chain, "choose", counted)
+    return draws
+
+
+@pytest.mark.parametrize("banned", ["/./", r"/[\s\S]/", "/[^~]/", r"/..|.$/"])
+@pytest.mark.parametrize("length", [50, 300])
+def test_lists_that_forbid_nearly_all_cost_a_limited_number_of_tries(
+    banned: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling, job = sampler(banned, do_sample=True, seed=3)
+    draws = count_draws(sampling, monkeypatch)
+    row = np.random.default_rng(1).standard_normal(N).astype(np.float32)
+    row[128:] = row[EOS] = row[ord("~")] = -np.inf
+    text, _ = write(sampling, [row] * length, most=20_000)
+    assert len(text) >= length - 1
+    assert len(draws) <= 800 + 13 * length, "tries, tokens taken back, and those of the text"
     assert "could not be avoided" in job.report.warnings[-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
 import unicodedata
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InvalidInput
+from loaders.banned.budget import MOST_STEPS, STEPS_PER_TOKEN
 from loaders.banned.entries import BannedEntry, join_banned_strings, parse_banned_strings, write_entry
 from loaders.banned.guard import _without
-from loaders.banned.pattern import BannedPattern, compile_banned_strings
+from loaders.banned.pattern import _MOST_KEPT, BannedPattern, compile_banned_strings
 from loaders.banned.regex import MOST_NODES, RegexAutomaton
 from loaders.banned.text_scan import LONGEST_MATCH, TextPosition, TextScan
 
@@ -98,7 +100,7 @@ def test_repetitions_of_nothing_cost_no_more_than_nodes(times: list[str]) -> Non
     def counted(parts: list[Any], after: int, fold: bool) -> int:
         nonlocal passes
         passes += 1
-        assert passes <= 2 * (len(times) + 2) * MOST_NODES
+        assert passes <= 2 * (len(times) + 2) * (MOST_NODES + 1)
         return sequence(parts, after, fold)
 
     automaton._sequence = counted  # type: ignore[method-assign]
@@ -175,6 +177,77 @@ def test_what_could_go_on_for_ever_is_given_up() -> None:
 def test_hostile_expressions_take_no_time() -> None:
     text = b"a" * 3000
     assert found_at(pattern_of("/(a+)+$/\n/(a|aa)+b/\n/(.*a){12}c/"), [text, b"!"]) is None
+
+
+#: Each makes an automaton whose states are many and large, or whose nodes are slow.
+EXPLOSIVE = (
+    r"/(.?){1900}\u1234/",
+    r"/(a?b?c?d?e? ?.?){260}\u1234/",
+    r"/(\b|.){1200}\u1234/",
+    f"/([{''.join(map(chr, range(0x400, 0x570)))}a-j .,]?){{1900}}\u1234/",
+    f"/(({'|' * 300}).?){{1200}}\u1234/",
+    r"/([a-z ]{0,60}[^x]){30}\u1234/",
+    r"/(a|.{2}|.{3}){0,400}\u1234/",
+)
+
+
+def words(count: int) -> str:
+    dice = random.Random(1)
+    return "".join(dice.choice("abcdefghij  .,") for _ in range(count))
+
+
+def read_all(pattern: BannedPattern, text: str) -> None:
+    scan, at = TextScan(pattern), TextPosition()
+    for place, char in enumerate(text):
+        at, _ = scan.advance(at, char.encode(), place)
+
+
+@pytest.mark.parametrize("text", EXPLOSIVE)
+def test_what_takes_too_many_steps_ends_with_a_sentence(text: str) -> None:
+    """However often it is tried: what is kept from earlier requests is limited, too."""
+    pattern = pattern_of(text)
+    said = words(3000)
+    for _ in range(3):
+        with pytest.raises(InvalidInput, match=r"^banned_strings: .* takes too long.*\.$"):
+            read_all(pattern, said)
+        assert sum(len(state.nodes) + len(state.moves) for state in pattern._states.values()) <= _MOST_KEPT
+
+
+@pytest.mark.parametrize("text", EXPLOSIVE)
+def test_no_token_costs_more_than_the_budget(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    visited = 0
+    closure = RegexAutomaton.closure
+
+    def counted(self: RegexAutomaton, *given: Any) -> set[int]:
+        nonlocal visited
+        found = closure(self, *given)
+        visited += len(found)
+        return found
+
+    monkeypatch.setattr(RegexAutomaton, "closure", counted)
+    pattern = BannedPattern(parse_banned_strings(text), ignore_case=True)
+    scan, at, before = TextScan(pattern), TextPosition(), visited
+    with contextlib.suppress(InvalidInput):
+        for place, char in enumerate(words(3000)):
+            at, _ = scan.advance(at, char.encode(), place)
+            assert visited - before <= MOST_STEPS + STEPS_PER_TOKEN * (place + 1) + 2 * MOST_NODES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(rf"/\b{words(6)[:2]}{index}\w*(s|ed|ing)?\b/" for index in range(180)),
+        "\n".join(f"/[^.]*word{index}/" for index in range(60)),
+        "/.{0,100}indeed/\n/(\\w+ ){3,8}indeed/\n/not (just|only)[^.]{1,120}but/",
+        "\n".join(f"plain words {index}" for index in range(5000)),
+    ],
+)
+def test_the_budget_suffices_for_usual_lists(text: str) -> None:
+    scan, at = TextScan(pattern_of(text)), TextPosition()
+    said = words(6000)
+    for place in range(0, len(said), 4):
+        at, found = scan.advance(at, said[place : place + 4].encode(), place)
+        assert found is None
 
 
 @pytest.mark.parametrize(

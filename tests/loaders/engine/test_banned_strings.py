@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from errors import InvalidInput
 from loaders.base import Finish, Request
 from loaders.params import SamplingParams
 from loaders.prefix import common_prefix
@@ -96,6 +97,22 @@ def test_what_cannot_be_avoided_is_said_and_the_reply_ends(sampling: EngineUnder
     stream = sampling.model.generate(Request(sampling.prompt(6), params, 12))
     assert len(read(stream)) <= 12
     assert "could not be avoided" in " ".join(stream.report.warnings)
+
+
+def test_an_expression_that_takes_too_long_ends_only_its_own_request(sampling: EngineUnderTest, letters: str) -> None:
+    plain, beside = greedy_reply(sampling, 8, letters), banned.GREEDY.changed(custom_token_bans=letters)
+    hostile = beside.changed(banned_strings=r"/(.?){1900}\u1234/", ban_eos_token=True)
+    sampling.hold()
+    streams = [
+        sampling.model.generate(Request(sampling.prompt(8), params, count))
+        for params, count in ((hostile, 200), (beside, 30))
+    ]
+    sampling.go_on()
+    with pytest.raises(InvalidInput, match="takes too long"):
+        read(streams[0])
+    assert [token.id for token in read(streams[1])][:1] == plain[:1]
+    assert streams[1].report.finish in (Finish.LENGTH, Finish.STOP)
+    assert greedy_reply(sampling, 8, letters) == plain
 
 
 def test_seeds_are_kept(sampling: EngineUnderTest) -> None:

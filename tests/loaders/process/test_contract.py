@@ -244,6 +244,30 @@ def test_the_budget_of_a_thought_needs_no_logits(remote: Model, monkeypatch: pyt
     assert asked[0].at + len(asked[0].ids) == len(remote.tokenizer.encode(FRANCE)) + 7  # not before the budget is spent
 
 
+def test_a_processor_that_never_answers_is_cancelled_and_the_others_go_on(remote: Model) -> None:
+    asked, release, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def hanging(ids: Sequence[int], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        asked.set()
+        release.wait(60)
+        answered.set()
+        return logits
+
+    ids = remote.tokenizer.encode("Once")
+    request = Request(ids, GREEDY, 20, processors=[hanging])
+    stuck = remote.generate(request)
+    assert asked.wait(30)
+    beside = remote.generate(Request(ids, GREEDY, 20))
+    request.cancel.set()
+    assert len(list(stuck)) <= 1
+    assert stuck.report.finish is Finish.CANCELLED
+    assert list(beside)
+    text, _ = written(remote, GREEDY, processors=short_thought)
+    assert text
+    assert not answered.is_set(), "the others did not wait for it"
+    release.set()
+
+
 def test_a_thought_is_ended_when_somebody_says_so(remote: Model) -> None:
     budget = ThoughtBudget(ReplyFormat(family_named("qwen"), "<think>\n"), remote.tokenizer)
     request = Request(remote.tokenizer.encode("Once"), GREEDY.changed(ban_eos_token=True), 600, processors=[budget])
