@@ -31,7 +31,7 @@ from modules.app import App
 from modules.chat.reply_settings import ReplySettings
 from modules.library.recovery import Recovery
 
-KILLS = 200
+KILLS, CHATS = 200, 30
 LONGEST = 1.5  # seconds from the start of the streams to the kill
 PARAMS = SamplingParams(ban_eos_token=True, max_new_tokens=200)
 
@@ -41,6 +41,7 @@ class Streams:
 
     def __init__(self, app: App, port: int) -> None:
         self.app, self.port = app, port
+        self.chats: list[str] = []
         self.over = threading.Event()
         self.cut = self.whole = 0
         self.wrong: list[str] = []
@@ -61,9 +62,15 @@ class Streams:
                 self.wrong.append(f"{type(error).__name__}: {error}")
 
     def chat(self) -> None:
-        """A reply in a conversation: what was shown must be in the file, even if it ends in the middle."""
+        """A reply in a conversation: what was shown must be in the file, even if it ends in the middle.
+
+        Once there are CHATS of them, the oldest goes: what the server knows of each would count as growth.
+        """
         chats = self.app.chats
         id, shown = chats.new().id, ""
+        self.chats.append(id)
+        if len(self.chats) > CHATS:
+            chats.delete(self.chats.pop(0))
         reply = chats.send(id, "Tell me a story.", ReplySettings(params=PARAMS))
         try:
             for update in reply:

@@ -26,7 +26,7 @@ from loaders import loader_named
 from loaders.base import Model
 from loaders.process import load_in_this_process, load_model
 
-ROUNDS, LOADS = 9, 5
+ROUNDS, LOADS = 31, 5
 UNLOADED = 30.0  # MB
 LATER = 3.0  # ms
 
@@ -64,7 +64,7 @@ def speed_and_first_token() -> list[Figure]:
 
     with here, there:
         speeds = in_turn(ROUNDS, lambda: ask(there, TOKENS).speed, lambda: ask(here, TOKENS).speed)
-        firsts = in_turn(5 * ROUNDS, lambda: ask(there, 1).to_first * 1000, lambda: ask(here, 1).to_first * 1000)
+        firsts = in_turn(ROUNDS, lambda: ask(there, 1).to_first * 1000, lambda: ask(here, 1).to_first * 1000)
     apart, own = "in a process of its own", "in this process"
     later = [there - here for there, here in zip(*firsts, strict=True)]
     return [
@@ -150,7 +150,7 @@ def four_streams() -> Figure:
         clicked(page),
     ):
         sides = in_turn(
-            ROUNDS,
+            ROUNDS // 2,
             lambda: together(4, lambda prompt: ask_server(ours, prompt), prompts)[0],
             lambda: together(4, lambda prompt: ask_peer(peer, prompt), prompts)[0],
         )
