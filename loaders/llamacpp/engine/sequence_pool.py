@@ -73,7 +73,10 @@ class SequencePool(SequenceSearch):
         self._check(sequence)
         if self._context.loses_past:  # once it has grown, it cannot go back to here
             self.checkpoint(sequence)
-        if not careful:
+        if careful:
+            for each in self._to_put_away(ids, new):
+                self._put_away(each)
+        else:
             self._tidy()
         if not sequence.ids:
             reason = self._why_nothing(was_empty, wanted)

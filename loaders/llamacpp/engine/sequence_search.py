@@ -46,10 +46,7 @@ class SequenceSearch:
     @property
     def _cells(self) -> int:
         """Cells in use, at least: prefixes that sequences may share count once."""
-        filled = sorted(each.ids for each in self._all)  # so that each is next to the most similar one
-        return sum(
-            len(ids) - common_prefix(before, ids) for before, ids in zip([[], *filled[:-1]], filled, strict=True)
-        )
+        return _cells_of([each.ids for each in self._all])
 
     def known(self, ids: tuple[int, ...]) -> int:
         """How many of these tokens are held somewhere. From any thread: what changes meanwhile makes it a guess."""
@@ -79,7 +76,30 @@ class SequenceSearch:
         else:
             fits = self._shared or not length
         cells = self._cells - length if self._shared else 0
-        return fits and spare and cells + len(ids) + new <= self._context.n_ctx
+        if fits and spare and cells + len(ids) + new <= self._context.n_ctx:
+            return True
+        return fits and spare and not (checkpoint or length < copied) and bool(self._to_put_away(ids, new))
+
+    def _to_put_away(self, ids: list[int], new: int) -> list[SequenceSlot]:
+        """The idle sequences that must be put away so that the cache has room for this prompt and `new` more tokens,
+        least recently used first; none if there is room, or if memory has no room for copies that lack nothing.
+        """
+        if not self._shared or self._context.window or not self._context.can_cut:
+            return []
+        idle = sorted((each for each in self._all if not each.busy and each.ids), key=lambda each: each.released)
+        chosen: list[SequenceSlot] = []
+        left = [each.ids for each in self._all]
+        size = 0
+        while _cells_of([*left, ids]) + new > self._context.n_ctx:
+            if len(chosen) == len(idle):
+                return []
+            next_one = idle[len(chosen)]
+            size += self._context.state_size(next_one.id)
+            if next_one.unsettled or not self._states.has_room(size):
+                return []
+            chosen.append(next_one)
+            left = [each.ids for each in self._all if each not in chosen]
+        return chosen
 
     def _best_source(self, wanted: list[int]) -> tuple[SequenceSlot, int]:
         """The sequence of which most can be reused, and how much."""
@@ -149,3 +169,9 @@ class SequenceSearch:
             "the model's sliding window no longer covers the point where the prompts differ, and no checkpoint is "
             "before it"
         )
+
+
+def _cells_of(held: list[list[int]]) -> int:
+    """The cells that these sequences take at least: prefixes that they may share count once."""
+    filled = sorted(held)  # so that each is next to the most similar one
+    return sum(len(ids) - common_prefix(before, ids) for before, ids in zip([[], *filled[:-1]], filled, strict=True))

@@ -277,3 +277,24 @@ def test_what_was_computed_for_nobody_is_dropped_first() -> None:
     ask(context, sequences, chats[2])
     ask(context, sequences, chats[3])
     assert sequences.known(tuple(chats[1])) == 0
+
+
+@pytest.mark.parametrize(("memory", "held"), [(2000, True), (700, False)])
+def test_of_a_full_chat_the_next_prompt_can_be_read_ahead(memory: int, held: bool) -> None:
+    """Its history was cut, so it shares only a beginning with what fills the cache, which goes to memory as it is."""
+    context = FakeContext(1000)
+    sequences = SequencePool(context, 4, shared=True, states=PromptCache(memory))  # type: ignore[arg-type]
+    full = [*range(50), *range(100, 1000)]
+    ask(context, sequences, full)
+    cut = [*range(50), *range(400, 1000), 7]
+    assert sequences.spares(cut, 1) == held
+    if not held:
+        return
+    sequence, _ = sequences.take(cut, 1, careful=True)
+    assert sequence.ids == full[:50]
+    sequence.ids[:] = [*cut, 8]
+    context.decode(sequence.id, len(sequence.ids))
+    assert sum(context.held.values()) <= context.cells
+    sequences.release(sequence, careful=True)
+    assert sequences.known(tuple(full)) == len(full)
+    assert ask(context, sequences, [*cut[:-1], 9, 9]) == (len(cut) - 1, "from the cache")
