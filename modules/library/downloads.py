@@ -132,7 +132,7 @@ class DownloadManager:
         """
         hub = self._hub(token)
         everything = hub.files(address)
-        files = select_files(everything, names or ([address.file] if address.file else []))
+        files = select_files(everything, names or address.names)
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models
         place = _placement(root, address, files)
