@@ -14,9 +14,14 @@ from modules.library.hub_command import HubCommand, read_command
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _BRANCH = re.compile(r"[A-Za-z0-9][\w./-]{0,127}", re.ASCII)
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
-_QUANTIZATION = re.compile(r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|BF16|F16|F32|TQ\d_\d|MXFP4))(?=[-._]|$)", re.IGNORECASE)
+_QUANTIZATION = re.compile(
+    r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|BF16|FP?16|FP?32|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4))(?=[-._]|$)", re.IGNORECASE
+)
 _HOSTS = ("huggingface.co", "hf.co", "hf-mirror.com", "huggingface.com")
-_OTHER_HOSTS = ("github.com", "gitlab.com", "civitai.com", "ollama.com", "modelscope.cn", "kaggle.com")
+_OTHER_HOSTS = (
+    *("github.com", "gitlab.com", "gitee.com", "civitai.com", "ollama.com", "lmstudio.ai", "modelscope.cn"),
+    *("modelscope.ai", "kaggle.com", "openrouter.ai", "replicate.com"),
+)
 _KINDS = {
     "datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper",
     "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
@@ -113,6 +118,8 @@ def parse_address(text: str) -> HubAddress:
         revision = 3 if rest[1:2] == ["refs"] else 1
         branch = "/".join(rest[1 : 1 + revision]) or branch
         file = "/".join(rest[1 + revision :]) or file
+    elif rest and branch != "main" and not rest[-1].lower().endswith(_WEIGHTS) and place != "hf:":
+        branch = "/".join([branch, *rest])  # user/repo:a/b
     elif rest and (rest[-1].lower().endswith(_WEIGHTS) or place == "hf:"):
         file = "/".join(rest)
     elif rest and not (place and rest[0] in _PAGES):
@@ -149,8 +156,12 @@ def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
     if not all(_NAME.fullmatch(word) and ".." not in word for word in (user, name)):
         raise _no_address(text)
     branch, file = revision or "main", ""
+    if _QUANTIZATION.fullmatch(revision) and not suffix:  # as LM Studio writes it
+        branch, suffix = "main", revision
     if suffix.lower() in ("latest", ""):
         suffix = ""
+    if suffix.lower().startswith("i1-"):  # made with an importance matrix: part of the file's name only
+        suffix = suffix[3:]
     if suffix.lower().endswith(_WEIGHTS) or _QUANTIZATION.fullmatch(suffix):
         file = suffix
     elif suffix:
@@ -256,8 +267,13 @@ def _named(name: str, choices: Sequence[FileChoice], files: Sequence[RemoteFile]
     for choice in choices:
         if name in (file.path for file in choice.files):
             return list(choice.files)
-    if folder := [file for file in files if file.path.startswith(name.rstrip("/") + "/")]:
-        return folder
+    within = name.rstrip("/") + "/"
+    for inside in (
+        [file for file in files if file.path.startswith(within)],
+        [file for file in files if file.path.lower().startswith(within.lower())],
+    ):
+        if inside:
+            return inside
     models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
     kind = name.upper()
     fitting = [each for each in models if each.quantization == kind]

@@ -38,7 +38,14 @@ _SAME = {
     HubAddress("ann/tiny", "main", ("Q4_K_M",)): (
         "ann/tiny:Q4_K_M", "hf.co/ann/tiny:Q4_K_M", "ollama run hf.co/ann/tiny:Q4_K_M", "llama-cli -hf ann/tiny:Q4_K_M",
         "hf download ann/tiny --include '*Q4_K_M*'", "https://huggingface.co/ann/tiny:Q4_K_M",
-        "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096",
+        "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096", "ann/tiny@Q4_K_M", "lms get ann/tiny@Q4_K_M",
+        "https://huggingface.co/ann/tiny@Q4_K_M", "hf.co/ann/tiny:i1-Q4_K_M", "ann/tiny:Q4_K_M.", "ann/tiny:Q4_K_M,",
+    ),
+    HubAddress("ann/tiny", "main", ("MXFP4_MOE",)): ("ann/tiny:MXFP4_MOE", "ollama run hf.co/ann/tiny:MXFP4_MOE"),
+    HubAddress("ann/tiny", "main", ("FP16",)): ("ann/tiny:FP16", "hf download ann/tiny --include '*FP16*'"),
+    HubAddress("ann/tiny", "refs/pr/1"): (
+        "ann/tiny:refs/pr/1", "ann/tiny@refs/pr/1", "hf.co/ann/tiny@refs/pr/1",
+        "https://huggingface.co/ann/tiny/tree/refs%2Fpr%2F1",
     ),
     HubAddress("ann/tiny", "main", ("UD-Q4_K_XL",)): (
         "https://huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL", "ann/tiny:UD-Q4_K_XL",
@@ -121,6 +128,7 @@ def test_every_command_that_is_shown_to_be_copied(command: str, start: str) -> N
         ("https://huggingface.co/collections/ann/x-1", "collection"),
         ("https://github.com/ann/tiny", "not the model hub"),
         ("https://ollama.com/library/tiny", "not the model hub"),
+        ("https://lmstudio.ai/models/ann/tiny", "not the model hub"),
         ("hf://datasets/ann/rows", "data set"),
         ("hf download --repo-type dataset ann/rows", "data set"),
         ("hf download ann/app --repo-type=space", "space"),
@@ -170,7 +178,7 @@ def test_no_weights_come_twice(all_: str) -> None:
 
 _REPO = files(
     "README.md a.Q4_K_M.gguf a.Q8_0.gguf mmproj-a.Q8_0.gguf UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf "
-    "UD-Q4_K_XL/a-UD-Q4_K_XL-00002-of-00002.gguf a.UD-IQ2_M.gguf"
+    "UD-Q4_K_XL/a-UD-Q4_K_XL-00002-of-00002.gguf a.UD-IQ2_M.gguf a-MXFP4_MOE.gguf a.fp16.gguf Q3_K_S/w.gguf"
 )
 
 
@@ -183,6 +191,9 @@ _REPO = files(
         ("?.Q8_0.gguf", 1, "a.Q8_0.gguf"),
         ("Q4_K_M", 1, "a.Q4_K_M.gguf"),
         ("q8_0", 1, "a.Q8_0.gguf"),
+        ("mxfp4_moe", 1, "a-MXFP4_MOE.gguf"),
+        ("FP16", 1, "a.fp16.gguf"),
+        ("q3_k_s", 1, "Q3_K_S/w.gguf"),
         ("UD-Q4_K_XL", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
         ("UD-Q4_K_XL/", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
         ("Q4_K_XL", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
