@@ -29,6 +29,7 @@ from modules.chat.prompt.client_chat import ChatPromptBuilder
 from modules.chat.script_chats import ScriptChats
 from modules.chat.service import ChatService
 from modules.chat.store.archive import ChatArchive
+from modules.chat.store.old_logs import move_old_chats
 from modules.chat.store.store import ConversationStore
 from modules.chat.user_profile import UserProfile
 from modules.chat.work_ahead import WorkAhead
@@ -123,6 +124,7 @@ class App:
         ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
         texts = (paths.grammars, paths.banned_strings, paths.prompts)
         delete_temporaries((paths.root, paths.cache), deep=(*ours, *texts, paths.logs, paths.training))
+        moved = move_old_chats(paths.logs)
         extensions = Extensions(paths.extensions, INCLUDED, root / "requirements.txt")
         settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
@@ -163,7 +165,7 @@ class App:
         return cls(
             launch=launch,
             settings=settings,
-            notes=(*launch.notes, *notes, *_preset_note(presets, settings), *troubles),
+            notes=(*launch.notes, *notes, *_preset_note(presets, settings), *moved, *troubles),
             paths=paths,
             catalog=shelf,
             models=models,
