@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, model_validator
 
 from loaders import cache_types
-from loaders.knobs import Knobs, knob
+from loaders.knobs import Knob, Knobs, knob
 
 #: The groups of the Parameters tab by purpose. Name to title and description.
 GROUPS: Mapping[str, tuple[str, str]] = {
@@ -358,19 +358,31 @@ class SamplingParams(Knobs):
 class LoadOptions(Knobs):
     """How a model is loaded: the base of every loader's options, and what they all share."""
 
+    #: Options that only apply together with another one, and that one: alone, they are refused.
+    NEEDS: ClassVar[Mapping[str, str]] = {}
+
     @model_validator(mode="before")
     @classmethod
-    def _nearest_cache_types(cls, values: Any) -> Any:
-        """Accept cache types in the spellings of other programs and versions."""
+    def _as_others_write_them(cls, values: Any) -> Any:
+        """Accept values in the spellings of other programs and versions."""
         if not isinstance(values, Mapping):
             return values
         knobs, spellings = cls.knobs(), cls.spellings()
         return {
-            key: cache_types.nearest_cache_type(value, knobs[spellings[key]].choices)
-            if key in spellings and cache_types.is_cache_type(knobs[spellings[key]].choices)
-            else value
+            key: _as_other_writes(value, knobs[spellings[key]]) if key in spellings else value
             for key, value in values.items()
         }
+
+
+def _as_other_writes(value: Any, knob: Knob) -> Any:
+    """The value of an option that another program or version has written: the nearest cache type, a switch that has
+    become a choice, "None" for nothing.
+    """
+    if cache_types.is_cache_type(knob.choices):
+        return cache_types.nearest_cache_type(value, knob.choices)
+    if isinstance(value, bool) and {"on", "off"} <= {*knob.choices}:
+        return "on" if value else "off"
+    return knob.default if value == "None" and value not in knob.choices else value
 
 
 #: The groups of load options: the common ones, and the rest, which is collapsed.

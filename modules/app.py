@@ -9,13 +9,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
-from errors import UnknownName
+from errors import UnknownName, UserError
 from loaders import LOADERS
 from loaders.base import Lora
 from loaders.params import SamplingParams
@@ -28,6 +29,7 @@ from modules.chat.prompt.client_chat import ChatPromptBuilder
 from modules.chat.script_chats import ScriptChats
 from modules.chat.service import ChatService
 from modules.chat.store.archive import ChatArchive
+from modules.chat.store.old_logs import move_old_chats
 from modules.chat.store.store import ConversationStore
 from modules.chat.user_profile import UserProfile
 from modules.chat.work_ahead import WorkAhead
@@ -122,6 +124,7 @@ class App:
         ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
         texts = (paths.grammars, paths.banned_strings, paths.prompts)
         delete_temporaries((paths.root, paths.cache), deep=(*ours, *texts, paths.logs, paths.training))
+        moved = move_old_chats(paths.logs)
         extensions = Extensions(paths.extensions, INCLUDED, root / "requirements.txt")
         settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
@@ -142,6 +145,7 @@ class App:
             models, shelf, RoutingRules(flags.load_on_demand, flags.strict_model, flags.embedding_model)
         )
         generator = Generator(models, extensions, model_settings.sampling_for, router)
+        presets = Presets(paths)
         templates = Templates(paths, model_settings.matches, settings.model_dump())
         characters = Characters(paths)
         store = ConversationStore(paths)
@@ -161,7 +165,7 @@ class App:
         return cls(
             launch=launch,
             settings=settings,
-            notes=(*launch.notes, *notes, *troubles),
+            notes=(*launch.notes, *notes, *_preset_note(presets, settings), *moved, *troubles),
             paths=paths,
             catalog=shelf,
             models=models,
@@ -177,7 +181,7 @@ class App:
             remote_models=RemoteModels(paths),
             system_memory=machine,
             badges=FitBadges(models, model_settings, machine, LOADERS),
-            presets=Presets(paths),
+            presets=presets,
             templates=templates,
             prompts=NamedTexts(
                 paths.prompts, ".txt", "prompt", also=[paths.logs / "notebook"]
@@ -207,9 +211,12 @@ class App:
     def starting_params(self) -> SamplingParams:
         """The start values of the web UI's sampling parameters: the preset, then settings.yaml, then the flags.
 
-        Raises: UserError if the settings' preset does not exist or a value is out of bounds.
+        A preset that does not exist or cannot be read counts as neutral; `notes` says so. Raises: UserError if a value
+        is out of bounds.
         """
-        params = self.presets.apply(SamplingParams(), self.settings.preset)
+        params = SamplingParams()
+        with suppress(UserError):
+            params = self.presets.apply(params, self.settings.preset)
         return params.changed(**{**self.settings.sampling, **self.launch.sampling})
 
     def launch_params(self) -> SamplingParams:
@@ -316,3 +323,12 @@ class App:
                 thread.join(_LOOK)
         self.keep()
         return not any(thread.is_alive() for thread in threads)
+
+
+def _preset_note(presets: Presets, settings: Settings) -> tuple[str, ...]:
+    """A line if the settings' preset cannot be used."""
+    try:
+        presets.load(settings.preset)
+    except UserError as error:
+        return (f"The preset of the settings is not used, and its parameters start neutral: {error}",)
+    return ()

@@ -53,7 +53,7 @@ def find_draft(path: Path, options: LlamaCppOptions) -> Path | None:
     """The GGUF file of the option draft_model; None if it is not set. Raises: InvalidInput."""
     name = options.draft_model.strip()
     if not name:
-        idle = [each for each in ("gpu_layers_draft", "device_draft", "ctx_size_draft") if each in options.differing()]
+        idle = [each for each in options.NEEDS if each in options.differing()]
         if idle:
             raise InvalidInput(f"{' and '.join(idle)} only applies with draft_model, which is not set. Set it, too.")
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
@@ -227,6 +228,9 @@ class LlamaCppOptions(GGUFOptions):
         help="Speculative decoding: ngram drafts tokens from earlier text that ended like the current one, and checks "
         "them in one step. The text stays the same; where drafts do not pay, none are made.",
     )  # fmt: skip
+    NEEDS: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("gpu_layers_draft", "device_draft", "ctx_size_draft"), "draft_model"
+    )
     draft_model: Text = DRAFT_MODEL
     spec_draft_max: int = knob(
         16, ge=1, le=48, range=(1, 48, 1), group="speed",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PrivateAttr
+from pydantic import BeforeValidator, PrivateAttr
 from typing_extensions import Self
 
 from errors import BadFile, InvalidInput, did_you_mean
@@ -27,14 +27,20 @@ _REPLACED = "truncation_length"
 _BOUND = "context_limit"
 
 
+Mode = Annotated[
+    Literal["chat", "chat-instruct", "instruct"],
+    BeforeValidator(lambda value: "chat" if value in ("cai-chat", "cai_chat") else value),  # its name in early versions
+]
+
+
 class Settings(Knobs):
     """Start values of the web UI. Immutable; `changed` keeps everything else in the file."""
 
-    mode: Literal["chat", "chat-instruct", "instruct"] = knob(
+    mode: Mode = knob(
         "instruct", group="chat", help="The chat mode: with the model's own template (instruct), or with a character."
     )
-    character: str = knob("Assistant", group="chat", help="The character of a new chat.")
-    name1: str = knob("You", group="chat", help="Your name in a chat.")
+    character: Text = knob("Assistant", group="chat", help="The character of a new chat.")
+    name1: Text = knob("You", group="chat", help="Your name in a chat.")
     chat_style: str = knob("cai-chat", group="chat", help="The style of messages.")
     start_with: Text = knob("", group="chat", help="Text that every reply starts with.")
     custom_system_message: Text = knob(
@@ -75,13 +81,13 @@ class Settings(Knobs):
     chat_template_str: Text = knob(
         "", lines=8, group="prompts", help="The template of chat mode. Empty: the default one."
     )
-    prompt_default: str = knob(
+    prompt_default: Text = knob(
         "QA", group="prompts", aliases=("prompt-default",), help="The prompt shown in the Default tab at first."
     )
-    prompt_notebook: str = knob(
+    prompt_notebook: Text = knob(
         "QA", group="prompts", aliases=("prompt-notebook",), help="The prompt shown in the Notebook tab at first."
     )
-    preset: str = knob("simple-1", group="generation", help="The preset of sampling parameters.")
+    preset: Text = knob("simple-1", group="generation", help="The preset of sampling parameters.")
     dark_theme: bool = knob(True, group="look", help="Use the dark theme.")
     language: str = knob(
         "en", group="look", help="The language of the page: en, or another file in modules/ui/languages."
@@ -127,6 +133,9 @@ class Settings(Knobs):
                     strangers.append(
                         key + did_you_mean(key, cls.spellings()).replace(" Did you mean", " - did you mean")
                     )
+                continue
+            if value is None:  # as if it were not there
+                kept[written] = None
                 continue
             name = holder.spellings()[key]
             try:

@@ -1,7 +1,8 @@
 """Manages downloads: several repositories at once, each with its files in parallel; paused, resumed, cancelled.
 
 Files are collected in models/.fetching/NAME and moved to their place when all are complete: an unfinished model is
-never in the catalog. A download that was interrupted by the program's end continues when it is requested again.
+never in the catalog. A download that was interrupted by the program's end continues when it is requested again. What
+is already in its place is not downloaded again, and a GGUF never replaces another one of the same name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Literal
 from errors import FetchFailed, NotFound, Unavailable, UserError
 from modules.config.atomic import write_text
 from modules.config.paths import Paths
-from modules.library.file_download import DownloadStopped, fetch_file
+from modules.library.file_download import DownloadStopped, fetch_file, is_same_file
 from modules.library.hub import FoundRepo, HubClient
 from modules.library.hub_address import FileChoice, HubAddress, RemoteFile, list_file_choices, select_files
 
@@ -76,6 +77,7 @@ class _Job:
     phase: Phase = "fetching"
     done: int = 0
     error: str = ""
+    kept: set[str] = field(default_factory=set)  # paths of files that are already in their place
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=400))
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
@@ -130,7 +132,7 @@ class DownloadManager:
         """
         hub = self._hub(token)
         everything = hub.files(address)
-        files = select_files(everything, names or ([address.file] if address.file else []))
+        files = select_files(everything, names or address.names)
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models
         place = _placement(root, address, files)
@@ -166,7 +168,7 @@ class DownloadManager:
             targets = _placement(root, address, choice.files).targets
             if all(
                 any(
-                    path.is_file() and path.stat().st_size == file.size
+                    _has_size(path, file.size)
                     for path in (targets[file.path], root / address.folder / file.path)  # alone, or with all others
                 )
                 for file in choice.files
@@ -249,6 +251,7 @@ class DownloadManager:
             before.join()  # two downloads must not write to one file
         job.done = 0
         job.seen.clear()
+        job.kept.clear()
         pool = ThreadPoolExecutor(AT_ONCE, f"download {job.id}")
         try:
             running = [pool.submit(self._one, job, file, stop) for file in job.files]
@@ -270,20 +273,25 @@ class DownloadManager:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _one(self, job: _Job, file: RemoteFile, stop: threading.Event) -> None:
-        target = job.staging / file.path
-        if target.is_file():  # from an earlier run: read again, because the file may have changed on the hub
-            target.replace(target.with_name(f"{target.name}.part"))
-
         def report(count: int) -> bool:
             job.report(count)
             return not stop.is_set()
 
+        target = job.staging / file.path
+        if is_same_file(job.place.targets[file.path], file, report):
+            job.kept.add(file.path)
+            return
+        if target.is_file():  # from an earlier run: read again, because the file may have changed on the hub
+            target.replace(target.with_name(f"{target.name}.part"))
         fetch_file(job.hub, job.address, file, target, report)
 
     def _settle(self, job: _Job) -> None:
         """Everything is complete: move it to its place."""
+        new = [file for file in job.files if file.path not in job.kept]
         try:
-            for file in job.files:
+            if job.place.folder is None and any(job.place.targets[file.path].exists() for file in new):
+                self._move_aside(job)
+            for file in new:
                 target = job.place.targets[file.path]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (job.staging / file.path).replace(target)
@@ -295,10 +303,19 @@ class DownloadManager:
             ) from None
         _remove_empty(job.staging)
 
+    def _move_aside(self, job: _Job) -> None:
+        """Other models have these names: put this one into a folder of its own. Raises: OSError."""
+        before, job.place = job.place, _in_folder(job.place.root, job.address, job.files)
+        for path in job.kept:  # parts of this model
+            target = job.place.targets[path]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(before.targets[path], target)
+
     def _check_room(self, job: _Job) -> None:
         """Raises: FetchFailed."""
         job.staging.mkdir(parents=True, exist_ok=True)
         here = sum(path.stat().st_size for path in job.staging.rglob("*") if path.is_file())
+        here += sum(file.size for file in job.files if _has_size(job.place.targets[file.path], file.size))
         needed, free = job.size - here + _SPARE, shutil.disk_usage(job.staging).free
         if needed > free:
             raise FetchFailed(
@@ -309,13 +326,28 @@ class DownloadManager:
 
 
 def _placement(root: Path, address: HubAddress, files: Sequence[RemoteFile]) -> _Placement:
-    """GGUF files lie in `root` itself; others in a folder, without the name of a folder that is the model by itself."""
+    """GGUF files lie in `root` itself, or in the repository's folder if they are there or two of them have the same
+    name; others in a folder, without the name of a folder that is the model by itself.
+    """
     if all(file.path.lower().endswith(".gguf") for file in files):
-        return _Placement(root, None, {file.path: root / file.path.rpartition("/")[2] for file in files})
+        targets = {file.path: root / file.path.rpartition("/")[2] for file in files}
+        aside = _in_folder(root, address, files)
+        there = all(_has_size(aside.targets[file.path], file.size) for file in files)
+        return aside if there or len({*targets.values()}) < len(targets) else _Placement(root, None, targets)
     inside = _own_folder(files)
     folder = root / "_".join([address.folder, *inside.split("/")]).rstrip("_")
     below = len(f"{inside}/") if inside else 0
     return _Placement(root, folder, {file.path: folder / file.path[below:] for file in files})
+
+
+def _in_folder(root: Path, address: HubAddress, files: Sequence[RemoteFile]) -> _Placement:
+    """Everything in the repository's folder, as it is there."""
+    folder = root / address.folder
+    return _Placement(root, folder, {file.path: folder / file.path for file in files})
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _own_folder(files: Sequence[RemoteFile]) -> str:

@@ -89,6 +89,31 @@ def fetch_file(hub: HubClient, address: HubAddress, file: RemoteFile, target: Pa
     raise FetchFailed(file.path, "it had a wrong checksum twice", "It was deleted. The file on the hub may be damaged.")
 
 
+def is_same_file(path: Path, file: RemoteFile, report: Report) -> bool:
+    """Whether a file on disk is this one; what is read is reported, and taken back if it is another one.
+
+    Raises: DownloadStopped.
+    """
+    done = 0
+    digest = FileDigest(file)
+    try:
+        if not path.is_file() or path.stat().st_size != file.size:
+            return False
+        with path.open("rb") as data:
+            while chunk := data.read(_CHUNK):
+                digest.add(chunk)
+                done += len(chunk)
+                _tell(report, len(chunk))
+        if digest.right():
+            return True
+    except OSError:  # it is downloaded then
+        pass
+    finally:
+        digest.close()
+    report(-done)
+    return False
+
+
 class FileDigest:
     """The checksum of the data: SHA-256 if the hub provides it, else git's blob hash. Computed in a thread."""
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from urllib.parse import parse_qs, unquote
 
 from errors import InvalidInput
+from modules.library.hub_command import HubCommand, read_command
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _BRANCH = re.compile(r"[A-Za-z0-9][\w./-]{0,127}", re.ASCII)
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
-_QUANTIZATION = re.compile(r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|BF16|F16|F32|TQ\d_\d|MXFP4))(?=[-._]|$)", re.IGNORECASE)
+_QUANTIZATION = re.compile(
+    r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|BF16|FP?16|FP?32|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4))(?=[-._]|$)", re.IGNORECASE
+)
 _HOSTS = ("huggingface.co", "hf.co", "hf-mirror.com", "huggingface.com")
-_OTHER_HOSTS = ("github.com", "gitlab.com", "civitai.com", "ollama.com", "modelscope.cn", "kaggle.com")
+_OTHER_HOSTS = (
+    *("github.com", "gitlab.com", "gitee.com", "civitai.com", "ollama.com", "lmstudio.ai", "modelscope.cn"),
+    *("modelscope.ai", "kaggle.com", "openrouter.ai", "replicate.com"),
+)
 _KINDS = {
     "datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper",
     "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
@@ -22,12 +29,9 @@ _KINDS = {
 _VERBS = ("tree", "blob", "resolve", "raw", "blame", "edit", "commits", "delete")
 _PAGES = ("discussions", "settings", "commit", "activity", "community", "new", "upload")
 _WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth")
+_PATTERN = re.compile(r"[*?]")
 _LONGEST = 2000  # the most characters that are parsed
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
-_FETCHING = re.compile(r"\$|hf|huggingface-cli|git|ollama|wget|curl|llama-[a-z-]+|llama|docker|lms|vllm|python3?")
-_OPTIONS = {"--revision": "branch", "--include": "file", "--branch": "branch", "--hf-file": "file", "-hff": "file"}
-_REPO_OPTIONS = ("-hf", "-hfr", "--hf-repo", "--model")
-_TAKING = ("--local-dir", "--cache-dir", "--token", "--exclude", "--repo-type", "-o", "-O", "-P", "-b", "-c", "-ngl")
 _HOW = "Enter user/repository, user/repository:branch, or the URL of its page."
 _TEXTS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py", ".md", ".yaml", ".yml")
 _STATES = frozenset(  # training checkpoints, not weights
@@ -46,11 +50,11 @@ _PICKLED = (".bin", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class HubAddress:
-    """A repository, its branch, and what was named in it: a file, a folder, a quantization ("" for nothing)."""
+    """A repository, its branch, and what was named in it: files, folders, quantizations, patterns such as *Q4_K*."""
 
     repo: str
     branch: str = "main"
-    file: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -86,13 +90,17 @@ def parse_address(text: str) -> HubAddress:
     """Parse what a user pasted: user/repo, with :branch or :QUANTIZATION, the URL of a page or a file with or without
     https, hf:// and git URLs, a Markdown link, a download command. Raises: InvalidInput.
 
-    `file` may be a folder or a quantization: `select_files` decides. The host of a mirror is ignored; HF_ENDPOINT
+    `select_files` decides what the names mean. The host of a mirror is ignored; HF_ENDPOINT
     counts.
     """
     pasted = text[:_LONGEST].translate(_UNSEEN).strip()
     link = re.search(r"\]\(\s*<?([^)\s>]+)", pasted)
-    pasted = link[1] if link else pasted.strip("<>\"'`()[] \t\n")
-    pasted, more = _command(pasted)
+    command = (read_command(pasted) if not link else None) or HubCommand(link[1] if link else pasted)
+    if command.address.count("://") > 1:
+        raise _no_address(text, "it contains several addresses. ")
+    if command.kind not in ("", "model"):
+        raise _no_address(text, f"it is {_KINDS.get(f'{command.kind}s', 'a repository of another type')}. ")
+    pasted = command.address.strip("<>\"'`()[] \t\n").rstrip(".,;")
     place, words, query = _parted(pasted)
     if not place and words and words[0].lower() in _KINDS:
         raise _no_address(text, f"it is {_KINDS[words[0].lower()]}. ")
@@ -110,21 +118,31 @@ def parse_address(text: str) -> HubAddress:
         revision = 3 if rest[1:2] == ["refs"] else 1
         branch = "/".join(rest[1 : 1 + revision]) or branch
         file = "/".join(rest[1 + revision :]) or file
+    elif rest and branch != "main" and not rest[-1].lower().endswith(_WEIGHTS) and place != "hf:":
+        branch = "/".join([branch, *rest])  # user/repo:a/b
     elif rest and (rest[-1].lower().endswith(_WEIGHTS) or place == "hf:"):
         file = "/".join(rest)
     elif rest and not (place and rest[0] in _PAGES):
         raise _no_address(text)
-    file = query or more.get("file") or file
-    branch = more.get("branch") or branch
+    branch = command.branch or branch
     if not _BRANCH.fullmatch(branch) or ".." in branch:
         raise InvalidInput(f"{branch[:120]!r} is not a valid branch name. {_HOW}")
-    if file := file.rstrip("/"):
-        check_path(file)
-    return HubAddress(repo, branch, file)
+    return HubAddress(repo, branch, tuple(_name(each) for each in command.files or (query or file,) if each))
 
 
 def _no_address(text: str, why: str = "") -> InvalidInput:
     return InvalidInput(f"{text.strip()[:120]!r} is not a model repository: {why or 'unknown format. '}{_HOW}")
+
+
+def _name(name: str) -> str:
+    """A name in a repository; of a pattern for everything in a folder or of a quantization, that. Raises:
+    InvalidInput.
+    """
+    plain = name.removesuffix("/*").rstrip("/")
+    if _QUANTIZATION.fullmatch(word := plain.strip("*").strip("-._")):
+        return word
+    check_path(_PATTERN.sub("_", plain))
+    return plain
 
 
 def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
@@ -138,8 +156,12 @@ def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
     if not all(_NAME.fullmatch(word) and ".." not in word for word in (user, name)):
         raise _no_address(text)
     branch, file = revision or "main", ""
+    if _QUANTIZATION.fullmatch(revision) and not suffix:  # as LM Studio writes it
+        branch, suffix = "main", revision
     if suffix.lower() in ("latest", ""):
         suffix = ""
+    if suffix.lower().startswith("i1-"):  # made with an importance matrix: part of the file's name only
+        suffix = suffix[3:]
     if suffix.lower().endswith(_WEIGHTS) or _QUANTIZATION.fullmatch(suffix):
         file = suffix
     elif suffix:
@@ -167,34 +189,6 @@ def _parted(text: str) -> tuple[str, list[str], str]:
 
 def _words(path: str) -> list[str]:
     return [word for word in path.replace("\\", "/").strip("/ ").split("/") if word]
-
-
-def _command(text: str) -> tuple[str, dict[str, str]]:
-    """The address in a command that downloads a model, and the branch and file in the command."""
-    tokens = [token.strip("'\"") for token in text.split()]
-    if len(tokens) < 2 or not _FETCHING.fullmatch(tokens[0].lower()):
-        return text, {}
-    more: dict[str, str] = {}
-    names: list[str] = []
-    at = 0
-    while at < len(tokens):
-        token, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else ""
-        option, equals, value = token.partition("=")
-        if option in _OPTIONS:
-            more[_OPTIONS[option]] = (value if equals else following).strip("*/").strip("-._")
-            at += 1 if equals else 2
-        elif option in _REPO_OPTIONS:
-            names.append(value if equals else following)
-            at += 1 if equals else 2
-        elif token.startswith("-"):
-            at += 2 if option in _TAKING and not equals else 1
-        else:
-            if names or "/" in token:
-                names.append(token)
-            at += 1
-    if len(names) > 1 and "." in names[1] and not names[1].startswith("."):
-        more.setdefault("file", names[1])
-    return (names[0] if names else text), more
 
 
 def check_path(path: str) -> None:
@@ -268,11 +262,18 @@ def select_files(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[Rem
 
 def _named(name: str, choices: Sequence[FileChoice], files: Sequence[RemoteFile]) -> list[RemoteFile]:
     """The files that a name means: itself with its parts, a folder's, a quantization's. Raises: InvalidInput."""
+    if _PATTERN.search(name):
+        return [file for file in files if fnmatchcase(file.path, name.replace("[", "[[]"))]
     for choice in choices:
         if name in (file.path for file in choice.files):
             return list(choice.files)
-    if folder := [file for file in files if file.path.startswith(name.rstrip("/") + "/")]:
-        return folder
+    within = name.rstrip("/") + "/"
+    for inside in (
+        [file for file in files if file.path.startswith(within)],
+        [file for file in files if file.path.lower().startswith(within.lower())],
+    ):
+        if inside:
+            return inside
     models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
     kind = name.upper()
     fitting = [each for each in models if each.quantization == kind]

@@ -11,6 +11,7 @@ from typing import Any
 
 from errors import InvalidInput, ModelFileError, Unavailable, UnknownName
 from loaders.base import Loader
+from loaders.cache_types import replace_old_switches
 from loaders.forecast import Forecast
 from loaders.params import LoadOptions
 from modules.config.loader_names import normalize_loader_name
@@ -85,13 +86,17 @@ class LoadSpecs:
         loader = self._known_loader(loader)
         saved, reason = self._settings.options_for(name, loader)
         flags = self._flag_options(loader)
+        kind = self._loaders[loader].Options
         values = {**saved, **flags, **self._settings.user_options_for(name, loader)}
+        for option, needed in kind.NEEDS.items():  # the original always saves them; here they would be refused alone
+            if not values.get(needed) and option not in flags:
+                values.pop(option, None)
         reasons = [reason] if reason else []
         if flags:
             reasons.append("from the flags: " + ", ".join(flags))
         origin = "; ".join(reasons) or "the loader's defaults"
         problems = [each.rstrip(".") for each in self._settings.problems()]
-        return self._loaders[loader].Options.parse(values), "; ".join([origin, *problems])
+        return kind.parse(values), "; ".join([origin, *problems])
 
     def save_options(self, name: str, loader: str, options: Mapping[str, Any]) -> None:
         """Save loader and options for this model. Raises: UnknownName, InvalidInput, BadFile,
@@ -170,7 +175,8 @@ class LoadSpecs:
 
     def _flag_options(self, loader: str) -> dict[str, Any]:
         spellings = self._loaders[loader].Options.spellings()
-        return {spellings[key]: value for key, value in self._defaults.items() if key in spellings}
+        given = replace_old_switches(self._defaults, spellings)
+        return {spellings[key]: value for key, value in given.items() if key in spellings}
 
     def _known_loader(self, name: str) -> str:
         found = self._lookup(name)

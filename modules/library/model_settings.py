@@ -17,6 +17,7 @@ from typing import Any
 from errors import BadFile, InvalidInput, Unavailable
 from loaders import LOADERS
 from loaders.base import Loader
+from loaders.cache_types import replace_old_switches
 from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping, write_mapping
@@ -159,8 +160,9 @@ class ModelSettings:
         known = self._loaders[loader].Options
         options: dict[str, Any] = {}
         complaints: list[str] = []
-        for key, value in _of_cards(settings).items():
-            name = known.spellings().get(key.replace("-", "_"))
+        written = {key.replace("-", "_"): value for key, value in _of_cards(settings).items()}
+        for key, value in replace_old_switches(written, known.spellings()).items():
+            name = known.spellings().get(key)
             if name is None or value is None:
                 continue
             try:

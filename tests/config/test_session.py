@@ -28,6 +28,19 @@ def test_own_lines_stay_and_the_line_of_the_tab_is_one() -> None:
     assert merge_flags("# --api\n", {"api": False}) == "# --api\n"
 
 
+@pytest.mark.parametrize("preset", ["LLaMA-Precise", "broken", "../x", "None"])
+def test_a_preset_that_cannot_be_used_costs_no_other_start_value(tmp_path: Path, preset: str) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "broken.yaml").write_text("- a list")
+    (tmp_path / "settings.yaml").write_text(f"preset: {preset}\ntop_k: 7\n")
+    app = App.build(tmp_path, ["--temperature", "0.3"])
+    try:
+        assert app.starting_params() == SamplingParams(top_k=7, temperature=0.3)
+        assert "its parameters start neutral" in " ".join(app.notes)
+    finally:
+        app.close()
+
+
 def test_a_restart_changes_what_was_asked_for_and_nothing_else(tmp_path: Path) -> None:
     now = session(tmp_path, "--listen-port", "7999", "--api", "--extensions", "old")
     now.restart(["verbose"], ["a", "b"], keep=False)

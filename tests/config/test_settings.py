@@ -72,6 +72,29 @@ def test_a_bad_value_is_noted_and_the_default_used(tmp_path: Path) -> None:
     assert "mode" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mode: cai-chat", {"mode": "chat"}),
+        ("mode: null\nname1: null\nseed: null\nprompt-notebook: null\npreset: null\ndefault_extensions: null", {}),
+        ("name1: 42\ncharacter: 2024\npreset: 5\nprompt-default: 7", {
+            "name1": "42", "character": "2024", "preset": "5", "prompt_default": "7"
+        }),
+    ],
+)  # fmt: skip
+def test_values_that_versions_of_the_original_have_written(
+    tmp_path: Path, text: str, expected: dict[str, object]
+) -> None:
+    """Old names of modes, null for nothing, numbers as names; what is written is kept."""
+    path = write(tmp_path, text)
+    before = read_mapping(path)
+    settings, notes = Settings.read(path)
+    assert (settings.differing(), notes) == (expected, ())
+    settings.changed(show_controls=False).write(path)
+    after = read_mapping(path)
+    assert {each for each in before if before[each] is None} <= {each for each in after if after[each] is None}
+
+
 def test_writing_and_reading_again_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     settings = Settings().changed(mode="chat", prompt_default="X", default_extensions=("a", "b"))

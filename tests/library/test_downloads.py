@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -108,6 +109,70 @@ def test_a_folder_that_is_a_model_gets_its_own_place(downloads: DownloadManager,
 def test_a_quantization_is_fetched_by_its_name(downloads: DownloadManager, paths: Paths) -> None:
     downloads.wait(downloads.start(parse_address("hf.co/ann/tiny-GGUF:q4_k_m")))
     assert [path.name for path in paths.models.glob("*.gguf")] == ["tiny.Q4_K_M.gguf"]
+
+
+_NAMES: dict[str, tuple[list[str], str]] = {
+    "ann/tiny": ([], "ann_tiny/model-00001-of-00002.safetensors"),
+    "ann/tiny-GGUF": (["tiny.Q4_K_M.gguf"], "tiny.Q4_K_M.gguf"),
+    "ann/tiny-GGUF:split": (["tiny-f16-00001-of-00002.gguf"], "tiny-f16-00002-of-00002.gguf"),
+    "ann/tiny-GGUF:all": (["README.md", "tiny.Q8_0.gguf"], "ann_tiny-GGUF/tiny.Q8_0.gguf"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),  # a wrong GGUF counts as another model
+    [*itertools.product(_NAMES, ["none", "lost"]), ("ann/tiny", "damaged"), ("ann/tiny", "cut")],
+)
+def test_what_is_there_is_not_fetched_again(paths: Paths, hub: HubServer, name: str, change: str) -> None:
+    """At the next start of the program, too; a file that is lost or wrong is fetched alone."""
+    files, one = _NAMES[name]
+    address, place = HubAddress(name.partition(":")[0]), paths.models / one
+    for _ in range(2):
+        downloads = DownloadManager(paths, lambda token: HubClient(token, hub.url))
+        downloads.wait(downloads.start(address, files))
+        downloads.close()
+        before = {path: path.read_bytes() for path in paths.models.rglob("*.*") if path.suffix != ".txt"}
+        data = place.read_bytes()
+        if change == "lost":
+            place.unlink()
+        elif change != "none":
+            place.write_bytes(data[:-1] if change == "cut" else data[:-1] + b"?")
+    served = hub.served.copy()
+    downloads = DownloadManager(paths, lambda token: HubClient(token, hub.url))
+    downloads.wait(downloads.start(address, files))
+    downloads.close()
+    again = {each for each in hub.served if hub.served[each] != served[each]}
+    assert again == (set() if change == "none" else {place.name})
+    assert {path: path.read_bytes() for path in paths.models.rglob("*.*") if path.suffix != ".txt"} == before
+    assert not (paths.models / ".fetching").exists()
+
+
+@pytest.mark.parametrize("other", [BIG[:-1] + b"?", BIG[:7000]], ids=["of the same size", "smaller"])
+@pytest.mark.parametrize("name", ["model.Q4_K_M.gguf", "Q4/model-00001-of-00002.gguf"])
+def test_a_gguf_never_replaces_another_one_of_its_name(
+    downloads: DownloadManager, paths: Paths, hub: HubServer, name: str, other: bytes
+) -> None:
+    names = [name, name.replace("00001", "00002")] if "00001" in name else [name]
+    for user, data in (("ann", BIG), ("bob", other)):
+        hub.repos[f"{user}/x"] = Repo(dict.fromkeys(names, data))
+    for _ in range(2):
+        served = hub.served.copy()
+        for user in ("ann", "bob"):
+            downloads.wait(downloads.start(HubAddress(f"{user}/x"), [name]))
+            (choice,) = downloads.choices(HubAddress(f"{user}/x"))
+            assert downloads.state_of(HubAddress(f"{user}/x"), choice) == "done"
+    assert hub.served == served  # of what is there, nothing was fetched again
+    for each in names:
+        assert (paths.models / each.rpartition("/")[2]).read_bytes() == BIG
+        assert (paths.models / "bob_x" / each).read_bytes() == other
+    assert len(ModelCatalog(paths).names()) == 2
+
+
+def test_files_of_one_name_in_two_folders_stay_two(downloads: DownloadManager, paths: Paths, hub: HubServer) -> None:
+    hub.repos["ann/x"] = Repo({"Q4/model.gguf": BIG[:5000], "Q8/model.gguf": BIG})
+    downloads.wait(downloads.start(HubAddress("ann/x"), ["Q4/model.gguf", "Q8/model.gguf"]))
+    assert [(paths.models / "ann_x" / each / "model.gguf").stat().st_size for each in ("Q4", "Q8")] == [5000, len(BIG)]
+    assert not list(paths.models.glob("*.gguf"))
 
 
 def test_an_adapter_goes_to_the_loras(downloads: DownloadManager, paths: Paths, hub: HubServer) -> None:

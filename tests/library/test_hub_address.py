@@ -10,7 +10,7 @@ from errors import InvalidInput
 from modules.library.hub_address import HubAddress, RemoteFile, list_model_folders, parse_address, select_files
 
 MODEL = HubAddress("ann/tiny")
-GGUF = HubAddress("ann/tiny", "main", "a b.gguf")
+GGUF = HubAddress("ann/tiny", "main", ("a b.gguf",))
 
 _SAME = {
     MODEL: (
@@ -35,17 +35,24 @@ _SAME = {
         "https://huggingface.co/ann/tiny/tree/main?show_file_info=a+b.gguf", "hf://ann/tiny/a%20b.gguf",
         "ann/tiny/a%20b.gguf", "https://huggingface.co/api/models/ann/tiny/resolve/main/a%20b.gguf",
     ),
-    HubAddress("ann/tiny", "main", "Q4_K_M"): (
+    HubAddress("ann/tiny", "main", ("Q4_K_M",)): (
         "ann/tiny:Q4_K_M", "hf.co/ann/tiny:Q4_K_M", "ollama run hf.co/ann/tiny:Q4_K_M", "llama-cli -hf ann/tiny:Q4_K_M",
         "hf download ann/tiny --include '*Q4_K_M*'", "https://huggingface.co/ann/tiny:Q4_K_M",
-        "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096",
+        "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096", "ann/tiny@Q4_K_M", "lms get ann/tiny@Q4_K_M",
+        "https://huggingface.co/ann/tiny@Q4_K_M", "hf.co/ann/tiny:i1-Q4_K_M", "ann/tiny:Q4_K_M.", "ann/tiny:Q4_K_M,",
     ),
-    HubAddress("ann/tiny", "main", "UD-Q4_K_XL"): (
+    HubAddress("ann/tiny", "main", ("MXFP4_MOE",)): ("ann/tiny:MXFP4_MOE", "ollama run hf.co/ann/tiny:MXFP4_MOE"),
+    HubAddress("ann/tiny", "main", ("FP16",)): ("ann/tiny:FP16", "hf download ann/tiny --include '*FP16*'"),
+    HubAddress("ann/tiny", "refs/pr/1"): (
+        "ann/tiny:refs/pr/1", "ann/tiny@refs/pr/1", "hf.co/ann/tiny@refs/pr/1",
+        "https://huggingface.co/ann/tiny/tree/refs%2Fpr%2F1",
+    ),
+    HubAddress("ann/tiny", "main", ("UD-Q4_K_XL",)): (
         "https://huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL", "ann/tiny:UD-Q4_K_XL",
         "hf download ann/tiny --include 'UD-Q4_K_XL/*' --local-dir models/x",
         "huggingface.co/ann/tiny/tree/main/UD-Q4_K_XL/",
     ),
-    HubAddress("ann/tiny", "refs/pr/1", "x.gguf"): (
+    HubAddress("ann/tiny", "refs/pr/1", ("x.gguf",)): (
         "https://huggingface.co/ann/tiny/blob/refs%2Fpr%2F1/x.gguf", "hf.co/ann/tiny/resolve/refs/pr/1/x.gguf",
         "hf download ann/tiny x.gguf --revision refs/pr/1",
     ),
@@ -53,16 +60,57 @@ _SAME = {
         "ann/tiny:4.0bpw", "https://huggingface.co/ann/tiny/tree/4.0bpw", "ann/tiny@4.0bpw", "hf://ann/tiny@4.0bpw",
         "git clone --branch 4.0bpw https://huggingface.co/ann/tiny",
     ),
-    HubAddress("ann/tiny", "main", "a/b.gguf"): (
+    HubAddress("ann/tiny", "main", ("a/b.gguf",)): (
         "https://hub.example/ann/tiny/resolve/main/a/b.gguf", "ann/tiny/a/b.gguf",
     ),
-    HubAddress("ann/tiny", "main", "x.gguf"): ("hf download ann/tiny x.gguf", "ann/tiny:x.gguf"),
+    HubAddress("ann/tiny", "main", ("x.gguf",)): ("hf download ann/tiny x.gguf", "ann/tiny:x.gguf"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "address"), [(text, address) for address, all_ in _SAME.items() for text in all_])
 def test_every_form_that_people_paste(text: str, address: HubAddress) -> None:
     assert parse_address(text) == address
+
+
+_STARTS = (
+    "{}", "$ {}", "!{}", "HF_TOKEN=x HF_HUB_ENABLE_HF_TRANSFER=1 {}", "sudo {}", "pip install -U hf && {}",
+    "# first\n{}\n", "git lfs install\n{}", "`{}`", "{} && ls models", "{} > log.txt",
+)  # fmt: skip
+_COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "hf download ann/tiny": ("main", ()),
+    "hf download --quiet ann/tiny x.gguf --local-dir models/x": ("main", ("x.gguf",)),
+    "uvx hf download ann/tiny a.gguf 'b c.gguf'": ("main", ("a.gguf", "b c.gguf")),
+    "hf download ann/tiny \\\n  a.gguf \\\n  --revision 4.0bpw": ("4.0bpw", ("a.gguf",)),
+    "hf download ann/tiny --include '*Q4_K*gguf' --max-workers 4": ("main", ("*Q4_K*gguf",)),
+    'hf download ann/tiny --include "*mmproj-F16*" "*UD-Q4_K_XL*"': ("main", ("*mmproj-F16*", "UD-Q4_K_XL")),
+    'hf download ann/tiny --include "*Q4_K_M*" --include "*.json" --exclude "*.md"': ("main", ("Q4_K_M", "*.json")),
+    "hf download ann/tiny --exclude x.bin y.bin --repo-type model": ("main", ()),
+    "huggingface-cli download ann/tiny x.gguf --local-dir . --local-dir-use-symlinks False": ("main", ("x.gguf",)),
+    "huggingface-cli download --local-dir-use-symlinks False ann/tiny x.gguf": ("main", ("x.gguf",)),
+    "./llama.cpp/llama-cli -hf ann/tiny:Q4_K_M --threads -1 --temp 0.6 --top-p 0.95": ("main", ("Q4_K_M",)),
+    "llama-server --host 0.0.0.0 --port 8080 -hf ann/tiny:Q4_K_M -ngl 99": ("main", ("Q4_K_M",)),
+    ".\\build\\llama-server.exe -hf ann/tiny:Q4_K_M -fa on": ("main", ("Q4_K_M",)),
+    "llama-server -hf ann/tiny:Q8_0 -hfd bob/small-0.5B:Q8_0": ("main", ("Q8_0",)),
+    "llama-server --hf-repo ann/tiny --hf-file x.gguf -c 2048": ("main", ("x.gguf",)),
+    "vllm serve 'ann/tiny' --gpu-memory-utilization 0.9": ("main", ()),
+    "vllm serve --dtype auto ann/tiny --revision 4.0bpw --max-model-len 8.5": ("4.0bpw", ()),
+    "python3 -m sglang.launch_server --model-path ann/tiny --host 0.0.0.0": ("main", ()),
+    "docker model run hf.co/ann/tiny:Q4_K_M": ("main", ("Q4_K_M",)),
+    "ollama run --verbose hf.co/ann/tiny:Q4_K_M": ("main", ("Q4_K_M",)),
+    "git clone -b 4.0bpw https://huggingface.co/ann/tiny models/x": ("4.0bpw", ()),
+    "git clone --depth 1 --single-branch --branch=4.0bpw https://huggingface.co/ann/tiny": ("4.0bpw", ()),
+    "wget -O models/y.gguf 'https://hf.co/ann/tiny/resolve/main/x.gguf?download=true'": ("main", ("x.gguf",)),
+    "curl -L -O https://huggingface.co/ann/tiny/resolve/main/x.gguf": ("main", ("x.gguf",)),
+    "aria2c -x 16 -d models https://huggingface.co/ann/tiny/resolve/main/x.gguf": ("main", ("x.gguf",)),
+    "python download-model.py --specific-file x.gguf ann/tiny --branch 4.0bpw": ("4.0bpw", ("x.gguf",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("start", _STARTS)
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_that_is_shown_to_be_copied(command: str, start: str) -> None:
+    """The values of other options are neither files nor repositories."""
+    assert parse_address(start.format(command)) == HubAddress("ann/tiny", *_COMMANDS[command])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +128,14 @@ def test_every_form_that_people_paste(text: str, address: HubAddress) -> None:
         ("https://huggingface.co/collections/ann/x-1", "collection"),
         ("https://github.com/ann/tiny", "not the model hub"),
         ("https://ollama.com/library/tiny", "not the model hub"),
+        ("https://lmstudio.ai/models/ann/tiny", "not the model hub"),
         ("hf://datasets/ann/rows", "data set"),
+        ("hf download --repo-type dataset ann/rows", "data set"),
+        ("hf download ann/app --repo-type=space", "space"),
+        ("hf download ann/tiny ../x", "points outside"),
+        ("hf download ann/tiny --include '../*'", "points outside"),
+        ("https://hf.co/a/b/resolve/main/x.gguf https://hf.co/a/c/resolve/main/y.gguf", "several addresses"),
+        ("ollama run llama3", "repository"),
         ("\x00/\x00", "repository"),
         ("a/b" * 5000, "repository"),
     ],
@@ -123,15 +178,22 @@ def test_no_weights_come_twice(all_: str) -> None:
 
 _REPO = files(
     "README.md a.Q4_K_M.gguf a.Q8_0.gguf mmproj-a.Q8_0.gguf UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf "
-    "UD-Q4_K_XL/a-UD-Q4_K_XL-00002-of-00002.gguf a.UD-IQ2_M.gguf"
+    "UD-Q4_K_XL/a-UD-Q4_K_XL-00002-of-00002.gguf a.UD-IQ2_M.gguf a-MXFP4_MOE.gguf a.fp16.gguf Q3_K_S/w.gguf"
 )
 
 
 @pytest.mark.parametrize(
     ("name", "count", "first"),
     [
+        ("*Q4_K*gguf", 3, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
+        ("UD-Q4_K_XL/*.gguf", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
+        ("*mmproj*", 1, "mmproj-a.Q8_0.gguf"),
+        ("?.Q8_0.gguf", 1, "a.Q8_0.gguf"),
         ("Q4_K_M", 1, "a.Q4_K_M.gguf"),
         ("q8_0", 1, "a.Q8_0.gguf"),
+        ("mxfp4_moe", 1, "a-MXFP4_MOE.gguf"),
+        ("FP16", 1, "a.fp16.gguf"),
+        ("q3_k_s", 1, "Q3_K_S/w.gguf"),
         ("UD-Q4_K_XL", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
         ("UD-Q4_K_XL/", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
         ("Q4_K_XL", 2, "UD-Q4_K_XL/a-UD-Q4_K_XL-00001-of-00002.gguf"),
@@ -141,7 +203,7 @@ _REPO = files(
 )
 def test_a_file_a_folder_or_a_quantization_may_be_named(name: str, count: int, first: str) -> None:
     got = select_files(_REPO, [name])
-    assert (len(got), got[0].path) == (count, first)
+    assert (len(got), min(file.path for file in got)) == (count, first)
 
 
 def test_a_quantization_that_is_there_twice_or_not_is_a_sentence() -> None:

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from errors import BadFile
 from loaders import LOADERS
+from loaders.llamacpp.draft_loading import find_draft
+from loaders.llamacpp.options import LlamaCppOptions
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping, write_mapping
+from modules.library.load_specs import LoadSpecs
+from modules.library.model_catalog import ModelCatalog
 from modules.library.model_manager import ModelManager
 from modules.library.model_settings import ModelSettings
 
@@ -118,6 +122,49 @@ def test_start_values_of_replies_in_a_models_entry(
     assert ("truncation_length should be" in reason) == (entry.get("truncation_length") == "many")
     write_mapping(paths.models / "config-user.yaml", {"a$": {"seed": 77}})
     assert settings.sampling_for("a") == {"seed": 77}
+
+
+_DRAFT = {"gpu_layers_draft": 256, "device_draft": "", "ctx_size_draft": 0, "draft_max": 4}
+
+
+@pytest.mark.parametrize(
+    ("entry", "flags", "expected"),
+    [
+        ({"flash_attn": True}, {}, {"flash_attn": "on"}),
+        ({"flash_attn": False}, {}, {"flash_attn": "off"}),
+        ({"cache_8bit": True, "cache_4bit": False}, {}, {"cache_type": "q8_0"}),
+        ({"cache_8bit": True, "cache_4bit": True}, {}, {"cache_type": "q4_0"}),
+        ({"cache_4bit": False}, {}, {"cache_type": "f16"}),
+        ({"cache_type": "q8_0", "cache_4bit": True}, {}, {"cache_type": "q8_0"}),
+        ({}, {"cache_4bit": True}, {"cache_type": "q4_0"}),
+        ({**_DRAFT, "model_draft": None}, {}, {"draft_model": "", "gpu_layers_draft": -1}),
+        ({**_DRAFT, "model_draft": "None"}, {}, {"draft_model": "", "gpu_layers_draft": -1}),
+        ({**_DRAFT, "model_draft": "small"}, {}, {"draft_model": "small", "gpu_layers_draft": 256}),
+        (_DRAFT, {"draft_model": "small"}, {"draft_model": "small", "gpu_layers_draft": 256}),
+        ({"tensor_split": "None", "mmproj": "None"}, {}, {"tensor_split": ""}),
+    ],
+)
+def test_an_entry_that_a_version_of_the_original_has_saved_loads(
+    paths: Paths, entry: dict[str, object], flags: dict[str, object], expected: dict[str, object]
+) -> None:
+    """Switches that have become choices, "None" for nothing, and options of a draft model that is not there."""
+    (paths.models / "a.gguf").touch()
+    write_mapping(paths.models / "config-user.yaml", {"a.gguf$": entry})
+    options, origin = LoadSpecs(ModelCatalog(paths), ModelSettings(paths), LOADERS, flags).default_options(
+        "a.gguf", "llama.cpp"
+    )
+    assert {name: getattr(options, name) for name in expected} == expected
+    assert "should be" not in origin
+    assert isinstance(options, LlamaCppOptions)
+    if not options.draft_model:
+        assert find_draft(paths.models / "a.gguf", options) is None
+
+
+def test_the_old_switches_stay_where_a_loader_has_them(paths: Paths) -> None:
+    write_mapping(paths.models / "config-user.yaml", {"a$": {"cache_4bit": True}})
+    assert ModelSettings(paths).options_for("a", "ExLlamav2")[0] == {"cache_4bit": True}
+    assert ModelSettings(paths).options_for("a", "llamacpp_HF")[0] == {"cache_type": "q4_0"}
+    assert ModelSettings(paths).options_for("a", "Transformers")[0] == {}
 
 
 def test_a_broken_file_is_not_overwritten(paths: Paths, model_settings: ModelSettings) -> None:

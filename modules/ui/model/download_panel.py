@@ -168,10 +168,10 @@ class DownloadPanel:
         choices = self._app.downloads.choices(address, self._allowed(token))
         everything = [file for each in choices for file in each.files]
         folders = list_model_folders(everything)
-        wanted = [address.file] if address.file in {each.name for each in folders} else []
-        if address.file and not wanted:
-            meant = select_files(everything, [address.file])
-            wanted = [each.name for each in choices if each.files[0] in meant]
+        wanted = [name for name in address.names if name in {each.name for each in folders}]
+        if others := [name for name in address.names if name not in wanted]:
+            meant = select_files(everything, others)
+            wanted += [each.name for each in choices if each.files[0] in meant]
         models = [each for each in choices if each.quantization]
         key = "download.found_gguf" if models else "download.found"
         line = f"<p><b>{escape(address.repo)}</b> {tr(key, n=len(choices), gguf=len(models))}</p>"

@@ -248,7 +248,7 @@ def start_params(app: App) -> SamplingParams:
     """The start values of a new browser."""
     try:
         return app.starting_params()
-    except UserError as error:  # the settings' preset does not exist
+    except UserError as error:  # together, the values are out of bounds
         log.warning("The knobs start neutral: %s", error)
         return SamplingParams()
 

@@ -1,0 +1,110 @@
+"""Finds the repository in a command that downloads or runs a model of the hub, as pages show it to be copied. Pure.
+
+It knows hf, git, wget, curl, llama.cpp, Ollama, vLLM and others. It must not know what addresses look like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+#: A word with its quoted parts.
+_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+|\S""")
+_CONTINUED = re.compile(r"[ \t][\\^`][ \t]*\r?\n")
+_END = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "2>&1", "\\", "^"})
+#: What may stand before a program's name: a prompt, variables, programs that start others.
+_BEFORE = re.compile(r"|[A-Z_][A-Z0-9_]*=\S*|sudo|exec|nohup|time|uvx|uv|run|pipx|npx|wsl")
+_PROGRAM = re.compile(
+    r"hf|huggingface-cli|git|ollama|wget|curl|aria2c|llama|llama-[a-z-]+|docker|podman|lms|vllm|sglang|transformers|"
+    r"mlx_lm[a-z._]*|text-generation-launcher|koboldcpp|python[0-9.]*|py"
+)
+_HF = ("hf", "huggingface-cli")
+_BRANCH = ("--revision", "--branch")
+_FILE = ("--hf-file", "-hff", "--specific-file")
+_FILES = ("--include", "--exclude")  # several values each
+_REPO = ("-hf", "-hfr", "--hf-repo", "--model", "--model-id", "--model-path", "--repo", "-mu", "--model-url")
+_TAKING = (
+    *("--local-dir", "--cache-dir", "--token", "--repo-type", "--type", "--local-dir-use-symlinks", "--max-workers"),
+    *("--output", "--output-document", "--directory-prefix", "-o", "-O", "-P", "-d", "-H", "--header", "--depth"),
+    *("-c", "--origin", "--threads", "--model-dir", "--user-data-dir"),
+)
+
+
+@dataclass(frozen=True)
+class HubCommand:
+    """What a command names: an address, a branch and files ("" and () for none), the type of repository."""
+
+    address: str
+    branch: str = ""
+    files: tuple[str, ...] = ()
+    kind: str = ""
+
+
+def read_command(text: str) -> HubCommand | None:
+    """The first command with an address in a text of one or more lines; None if it contains none."""
+    for line in _CONTINUED.sub(" ", text.strip().strip("`")).splitlines():
+        for words in _commands(line):
+            if found := _read(words):
+                return found
+    return None
+
+
+def _commands(line: str) -> Iterator[list[str]]:
+    """The words of each command in a line, from the program's name on."""
+    words = [re.sub("[\"']", "", word) for word in _WORD.findall(line)]
+    while words:
+        end = next((at for at, word in enumerate(words) if word in _END), len(words))
+        command, words = words[:end], words[end + 1 :]
+        while command and _BEFORE.fullmatch(word := command.pop(0).lstrip("$!%>")):
+            pass
+        if command:
+            yield [word, *command]
+
+
+def _read(words: Sequence[str]) -> HubCommand | None:
+    program = re.split(r"[/\\]", words[0].lower())[-1].removesuffix(".exe")
+    if len(words) < 2 or not _PROGRAM.fullmatch(program):
+        return None
+    branch, kind = "", ""
+    files = list[str]()
+    repos, sure, perhaps = list[str](), list[str](), list[str]()  # named by an option; alone; after an unknown option
+    at = 1
+    while at < len(words):
+        option, equals, value = words[at].partition("=")
+        if not option.startswith("-"):
+            doubtful = program not in _HF and words[at - 1].startswith("-") and "=" not in words[at - 1]
+            (perhaps if doubtful else sure).append(words[at])
+            at += 1
+            continue
+        following = [value] if equals else list(words[at + 1 : at + 2])
+        if option in _FILES and not equals:
+            following = list(_values(words[at + 1 :]))
+        given = following[0] if following else ""
+        taken = True
+        if option in _BRANCH or (program == "git" and option == "-b"):
+            branch = given
+        elif option in _FILE:
+            files.append(given)
+        elif option in _FILES:
+            files += following if option == "--include" else []
+        elif option in _REPO and "/" in given:
+            repos.append(given)
+        elif option in _TAKING and not (program == "curl" and option == "-O"):
+            kind = given if option in ("--repo-type", "--type") else kind
+        else:
+            taken = False
+        at += 1 + (len(following) if taken and not equals else 0)
+    names = [*repos, *(word for word in (*sure, *perhaps) if "/" in word)]
+    if not names:
+        return None
+    if program in _HF:
+        files += sure[sure.index(names[0]) + 1 :]
+    return HubCommand(names[0], branch, tuple(file for file in files if file), kind)
+
+
+def _values(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if word.startswith("-"):
+            return
+        yield word
