@@ -19,7 +19,7 @@ import pytest
 
 from errors import EngineFailed, InvalidInput, Overloaded, UserError
 from loaders.base import Finish, Request
-from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerUnreachable
+from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable
 from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import OWNERS, ScriptedServer, encode
 
@@ -155,7 +155,7 @@ def test_neither_a_request_nor_the_key_goes_where_a_server_points(status: str, c
     with ScriptedServer("OpenAI", key="secret") as server, ScriptedServer("OpenAI") as other:
         model = connect(server, key_file="key")
         server.raw = head(f"location: {other.url}/v1/completions", "content-length: 0", status=status)
-        with pytest.raises(InvalidInput, match=f"sends on to {other.url}") as failure:
+        with pytest.raises(ServerMoved, match=f"sends on to {other.url}") as failure:
             text_of(model, Request(model.tokenizer.encode("abc")))
         assert "secret" not in str(failure.value)
         assert other.paths == []
@@ -264,7 +264,7 @@ def test_a_vocabulary_that_cannot_be_true_is_not_believed(connect: Open, monkeyp
     ("status", "kind", "part"),
     [
         ("200 OK", EngineFailed, "answers with a web page at /v1/models"),
-        ("307 There", InvalidInput, "sends on"),
+        ("307 There", ServerMoved, "sends on"),
         ("401 Log in", ServerKeyRefused, "requires a key"),
         ("404 Not Found", EngineFailed, "status 404"),
         ("502 Bad Gateway", ServerUnreachable, "status 502"),
