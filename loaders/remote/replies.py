@@ -18,6 +18,10 @@ NO_ID = -1
 #: OpenAI's routes write ids of tokens so, if they are asked for them.
 _ID_MARK = "token_id:"
 
+#: Why a reply ends by itself, and because it is as long as it may be. Others (abort, content_filter) cut it.
+_NATURAL = frozenset(("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_str", "tool_calls"))
+_FULL = frozenset(("length", "max_tokens"))
+
 Piece = Callable[[int], bytes]
 
 
@@ -71,10 +75,12 @@ def read_openai(data: Any, report: Report, piece: Piece) -> Event:
         details = usage.get("prompt_tokens_details") or {}
         prompt = int(usage.get("prompt_tokens") or report.prompt_tokens)
         _reuse(report, int(details.get("cached_tokens") or 0), prompt)
-    choices = data["choices"]
+    choices = data.get("choices") if "usage" in data else data["choices"]
     if not choices:
         return Event(model=model)
     choice = choices[0]
+    if "text" not in choice and not {"delta", "message"}.isdisjoint(choice):
+        raise ValueError("the form of a chat")
     text, logprobs = choice.get("text") or "", choice.get("logprobs")
     ids: Sequence[int] = choice.get("token_ids") or ()
     tokens: Sequence[Token]
@@ -84,9 +90,11 @@ def read_openai(data: Any, report: Report, piece: Piece) -> Event:
         tokens = (Token(int(ids[0]), text.encode()),)
     else:
         tokens = _tokens(ids, text.encode())
-    reason = choice.get("finish_reason")
-    finish = None if not reason else Finish.LENGTH if reason == "length" else Finish.STOP
-    return Event(tokens, finish, model)
+    reason = str(choice.get("finish_reason") or "")
+    finish = None if not reason else Finish.LENGTH if reason in _FULL else Finish.STOP
+    early = bool(reason) and reason not in _FULL and reason not in _NATURAL
+    said = [f"The server ended the reply early: {' '.join(reason.split())[:80]}."] if early else []
+    return Event(tokens, finish, model, said)
 
 
 def _tokens(ids: Sequence[int], data: bytes) -> list[Token]:

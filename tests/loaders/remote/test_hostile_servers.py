@@ -69,6 +69,13 @@ READABLE: list[tuple[str, Callable[[], bytes | Iterable[bytes]]]] = [
     ("cut after the end", lambda: chunked(lines(events()), ended=False)),
     ("an end without a reason", lambda: chunked(lines(events(finish=None)))),
     ("a flood after the end", flood),
+    ("no error in each event", lambda: chunked(lines([{**each, "error": None} for each in events()]))),
+    ("the usage alone", lambda: chunked(lines([{"usage": {"prompt_tokens": 3}}, *events(), {"usage": {}}]))),
+    ("another form after the end", lambda: chunked(lines([*events(), {"timings": 1}, [1], 5]))),
+    ("no JSON after the end", lambda: chunked(lines(events(), done="[DONE ]"))),
+    ("an error after the end", lambda: chunked(lines([*events(), {"error": {"message": "too late"}}]))),
+    ("events without data", lambda: chunked(lines(events(), between="data:\n\ndata: \n\n"))),
+    ("spaces after the mark of the end", lambda: chunked(lines(events(finish=None), done="[DONE]  "))),
     ("tokens after the end", lambda: chunked(lines([*events(), *events("more")]))),
     ("a long comment", lambda: chunked(b": " + b"x" * 3_000_000 + b"\n\n" + lines(events()), 10_000)),
     ("an event of 50 MB", lambda: chunked(lines([events()[0] | {"padding": "x" * 50_000_000}, *events()[1:]]))),
@@ -86,6 +93,27 @@ def test_what_can_be_read_is_a_reply(
         assert b"".join(token.data for token in stream).decode() == REPLY
         assert stream.report.finish is Finish.STOP
         assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish", "early"),
+    [
+        ("stop", Finish.STOP, False),
+        ("eos", Finish.STOP, False),
+        ("length", Finish.LENGTH, False),
+        ("max_tokens", Finish.LENGTH, False),
+        ("abort", Finish.STOP, True),
+        ("content_filter", Finish.STOP, True),
+        ("error", Finish.STOP, True),
+    ],
+)
+def test_a_reply_that_the_server_ends_early_says_so(reason: str, finish: Finish, early: bool, connect: Open) -> None:
+    with ScriptedServer("OpenAI", raw=chunked(lines(events(finish=reason)))) as server:
+        model = connect(server)
+        stream = model.generate(Request(model.tokenizer.encode("abc")))
+        assert b"".join(token.data for token in stream).decode() == REPLY
+        assert stream.report.finish is finish
+        assert stream.report.warnings == ([f"The server ended the reply early: {reason}."] if early else [])
 
 
 @pytest.mark.parametrize("kind", ["OpenAI", "llama-server"])
@@ -127,6 +155,7 @@ UNREADABLE: list[tuple[str, bytes | list[bytes], type[UserError], str]] = [
     ("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", ServerUnreachable, "does not speak HTTP"),
     ("no JSON", head(STREAM) + b"data: <html>\n\n", EngineFailed, "not a part of a reply"),
     ("another form", head(STREAM) + b"data: [1]\n\n", EngineFailed, "not a part of a reply"),
+    ("a chat", head(STREAM) + lines([{"choices": [{"delta": {"content": "Hi"}}]}]), EngineFailed, "the form of a chat"),
     ("half a character", head(STREAM) + b'data: {"choices": [{"text": "\\ud83d"}]}\n\n', EngineFailed, "not a part of"),
     ("chunks of no size", head(STREAM, "transfer-encoding: chunked") + b"zz\r\n", ServerUnreachable, "not speak HTTP"),
 ]  # fmt: skip
