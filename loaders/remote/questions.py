@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +61,12 @@ def ask_facts(server: Server) -> ServerFacts:
     """Raises: UserError."""
     served = server.model
     if server.kind is LLAMA_SERVER:
-        props = _mapping(server.json("GET", "/props"))
+        # the name is for one that has several models, which loads it now
+        props = _mapping(server.json("GET", f"/props?model={quote(served.name, safe='')}", read=_LONG))
         settings = _mapping(props.get("default_generation_settings"))
+        if not served.n_vocab:
+            server.find_model()  # it tells more of one that is loaded
+            served = server.model
         return ServerFacts(
             version=_text(props, "build_info"),
             context_length=_number(settings, "n_ctx") or served.context_length,
@@ -100,7 +105,8 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
     def ask(text: str, add_bos: bool, special: bool) -> tuple[list[int], Sequence[bytes | str] | None]:
         if kind is LLAMA_SERVER:
             pieces = len(text) <= _WITH_PIECES
-            body = {"content": text, "add_special": add_bos, "parse_special": special, "with_pieces": pieces}
+            body = {"model": model, "content": text, "add_special": add_bos, "parse_special": special,
+                    "with_pieces": pieces}  # fmt: skip
             found = server.json("POST", encode, body)["tokens"]
             if not pieces:
                 return [int(each) for each in found], None
@@ -142,8 +148,8 @@ def top_logprobs(server: Server, request: Request, n_vocab: int, learn: Any) -> 
     kind, ids = server.kind, list(request.ids)
     found: dict[int, float] = {}
     if kind is LLAMA_SERVER:
-        body = {"prompt": ids, "n_predict": 1, "n_probs": n_vocab, "temperature": 1.0, "samplers": ["temperature"],
-                "cache_prompt": True, "return_tokens": True}  # fmt: skip
+        body = {"model": server.model.name, "prompt": ids, "n_predict": 1, "n_probs": n_vocab, "temperature": 1.0,
+                "samplers": ["temperature"], "cache_prompt": True, "return_tokens": True}  # fmt: skip
         answer = _asked(server, request, kind.route, body)
         for each in answer["completion_probabilities"][0]["top_logprobs"]:
             found[int(each["id"])] = float(each["logprob"] if each["logprob"] is not None else -math.inf)
