@@ -158,7 +158,7 @@ def not_json(address: str, route: str, headers: Mapping[str, str]) -> UserError:
             "proxy in front of it."
         )
     if "html" in headers.get("content-type", "").lower():
-        return EngineFailed(
+        return RouteMissing(
             f"the server at {address} answers with a web page{at}: a proxy or another program is there."
         )
     return EngineFailed(f"the server at {address} does not answer in JSON{at}.")

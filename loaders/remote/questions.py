@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Request
+from loaders.remote.failures import RouteMissing, ServerKeyRefused, ServerMoved
 from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
 from loaders.remote.server import MOST_VOCABULARY, Server, count_of
 from loaders.remote.sockets import Call
@@ -62,7 +63,10 @@ def ask_facts(server: Server) -> ServerFacts:
     served = server.model
     if server.kind is LLAMA_SERVER:
         # the name is for one that has several models, which loads it now
-        props = _mapping(server.json("GET", f"/props?model={quote(served.name, safe='')}", read=_LONG))
+        try:
+            props = _mapping(server.json("GET", f"/props?model={quote(served.name, safe='')}", read=_LONG))
+        except (RouteMissing, ServerMoved):
+            props = {}
         settings = _mapping(props.get("default_generation_settings"))
         if not served.n_vocab:
             server.find_model()  # it tells more of one that is loaded
@@ -95,11 +99,20 @@ def ask_facts(server: Server) -> ServerFacts:
 
 
 def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | EstimatedTokenizer:
-    """The server's own if it has one, else an estimate. Raises: UserError."""
-    kind, model = server.kind, server.model.name
+    """The server's own if it can be reached, else an estimate, with which it is another kind. Raises: UserError."""
+    kind = server.kind
     if kind.token_routes is None:
         return EstimatedTokenizer()
-    encode, decode = kind.token_routes
+    try:
+        return _servers_tokenizer(server, facts, *kind.token_routes)
+    except (RouteMissing, ServerKeyRefused, ServerMoved):  # the key is right, as the list of models has been read
+        server.kind = kind.without_tokenizer()
+        return EstimatedTokenizer()
+
+
+def _servers_tokenizer(server: Server, facts: ServerFacts, encode: str, decode: str) -> ServerTokenizer:
+    """Raises: UserError."""
+    kind, model = server.kind, server.model.name
 
     @_expected_form
     def ask(text: str, add_bos: bool, special: bool) -> tuple[list[int], Sequence[bytes | str] | None]:
@@ -128,6 +141,7 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         found = server.json("POST", decode, body)
         return str(next(found[name] for name in ("content", "prompt", "text") if name in found))
 
+    ask("a", False, False)  # is it there?
     return ServerTokenizer(
         ask,
         tell,

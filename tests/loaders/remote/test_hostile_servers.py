@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from errors import EngineFailed, InvalidInput, Overloaded, UserError
+from errors import EngineFailed, InvalidInput, Overloaded, Unsupported, UserError
 from loaders.base import Finish, Request
 from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable
 from tests.loaders.remote.conftest import Open, text_of
@@ -196,6 +196,56 @@ def test_a_server_behind_a_path(kind: str, connect: Open) -> None:
         model = connect(f"{server.url}/v1/")
         assert text_of(model, Request(model.tokenizer.encode("abc"))) == "Paris"
         assert all(each.startswith("/llm/one/") for each in server.paths)
+
+
+BLOCKED = {
+    "404": head("content-type: text/html", status="404 Not Found") + b"<html>",
+    "405": head(status="405 Method Not Allowed") + b"{}",
+    "403": head(status="403 Forbidden") + b"<html>",
+    "302": head("location: /login", status="302 Found"),
+    "a page": head("content-type: text/html") + b"<html>Welcome",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        pytest.param(kind, page, id=f"{kind}: {name}")
+        for kind in ("vLLM", "SGLang", "llama-server")
+        for name, page in BLOCKED.items()
+        if (kind, name) != ("llama-server", "403")  # its list of models needs no key, so it may be a wrong one
+    ],
+)
+def test_a_server_of_which_a_proxy_lets_only_some_routes_through(kind: str, page: bytes, connect: Open) -> None:
+    """Formerly, it was loaded, and then no request worked, as its tokenizer did not answer."""
+    with ScriptedServer(kind, reply=["Pa", "ris"]) as server:
+        answer = server._answer
+
+        def through(handler: Any, body: Any) -> None:
+            if handler.path.startswith("/v1/"):
+                answer(handler, body)
+            else:
+                server._send_raw(handler, [page])
+
+        server._answer = through  # type: ignore[method-assign]
+        server._part = lambda text, body: {"choices": [{"text": text}], "model": server.model}  # type: ignore[method-assign]
+        server._end = lambda body: [{"choices": [{"text": "", "finish_reason": "stop"}]}, "[DONE]"]  # type: ignore[method-assign]
+        model = connect(server)
+        assert f"estimated from the text's length. {kind} does not answer at /tokenize here" in " ".join(model.notes)
+        assert text_of(model, Request(model.tokenizer.encode("<s>a prompt"), alternatives=1)) == "Paris"
+        body = server.bodies[-1]
+        assert body["prompt"] == "<s>a prompt"
+        assert body.get("skip_special_tokens", True) is True
+        assert body.get("add_special_tokens", True) is True
+        assert not any(body.get(name) for name in ("return_token_ids", "return_tokens_as_token_ids"))
+        for ability, use in (
+            ("tokens", lambda: model.require("tokens")),
+            ("logits", lambda: model.next_logits(Request([1]))),
+            ("score", lambda: model.score([1, 2])),
+        ):
+            assert not model.supports(ability)
+            with pytest.raises(Unsupported, match="does not answer at /tokenize"):
+                use()
 
 
 def test_ipv6(connect: Open) -> None:
