@@ -14,6 +14,7 @@ from typing import Any
 
 from errors import EngineFailed, InvalidGrammar, InvalidInput, Overloaded, PromptTooLong, Unavailable, UserError
 from loaders import safe_json
+from loaders.remote.entry import without_keys
 
 _MOST_SHOWN = 3  # addresses in one sentence
 _LONGEST = 300  # characters of a server's own words
@@ -74,7 +75,7 @@ class ServerMoved(Unavailable):
     """The server sends on to another address. Nothing is sent there, as the key is for this address only."""
 
     def __init__(self, address: str, to: str) -> None:
-        said = f" to {_short(to)}" if to else ""
+        said = f" to {_short(without_keys(to))}" if to else ""
         super().__init__(f"The server at {address} sends on{said}. If that is right, enter that address instead.")
 
 
