@@ -8,7 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from errors import UserError
 
 #: Seconds for which an address that failed is left out, if there are others.
 LEFT_OUT = 15.0
@@ -19,17 +21,24 @@ TRUSTED = 10.0
 
 @dataclass
 class Address:
-    """One of them. `suspect`: it has failed, so another model may be there when it comes back; `why`, a clause;
-    `seen`: when it last answered.
+    """One of them. `suspect`: it has failed, so another model may be there when it comes back; `seen`: when it last
+    answered.
     """
 
     url: str
     running: int = 0
     out_until: float = 0.0
     suspect: bool = False
-    why: str = ""
     seen: float = float("-inf")
     served: int = 0  # requests so far
+
+
+@dataclass
+class Attempts:
+    """The addresses that one request has been sent to, and why each of them could not answer it."""
+
+    tried: list[Address] = field(default_factory=list)
+    failures: list[UserError] = field(default_factory=list)
 
 
 class Addresses:

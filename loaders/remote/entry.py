@@ -24,6 +24,9 @@ _LARGEST = 1 << 16  # bytes of a file
 _MOST = 64  # addresses
 _LONGEST_KEY = 8192
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?", re.IGNORECASE)
+#: A name before the host, perhaps with a password.
+_NAME = re.compile(r"(^|//)[^/?#]*@")
+_NO_NAMES = "An address contains no names and keys: use key_file or key_env."
 #: A route that people copy together with the address.
 _ROUTE = re.compile(r"/(v1(/.*)?|completion|completions)?/*$")
 
@@ -117,6 +120,8 @@ def parse_entry(values: dict[str, Any], base: Path) -> RemoteEntry:
         if name not in _FIELDS:
             raise InvalidInput(f"Unknown field {name}.{did_you_mean(name, _FIELDS)} Fields: {', '.join(_FIELDS)}.")
     given = values.get("url")
+    if isinstance(given, str) and _NAME.search(given):  # before it is cut at commas, which a password may have
+        raise InvalidInput(_NO_NAMES)
     urls = given if isinstance(given, list) else [each for each in str(given or "").split(",") if each.strip()]
     if not urls:
         raise InvalidInput("url is missing: the address of the server, such as http://192.168.0.5:8000.")
@@ -131,9 +136,13 @@ def parse_entry(values: dict[str, Any], base: Path) -> RemoteEntry:
 def parse_address(text: str) -> str:
     """An address without a route: http://host:port. Raises: InvalidInput."""
     text = text.strip()
+    if _NAME.search(text):
+        raise InvalidInput(_NO_NAMES)
     full = text if "://" in text else f"http://{text}"
     several = " (commas separate several)" if re.search(r"\s", text) else ""
-    wrong = InvalidInput(f"{text[:200]!r} is not the address of a server, such as http://192.168.0.5:8000{several}.")
+    wrong = InvalidInput(
+        f"{without_keys(text)[:200]!r} is not the address of a server, such as http://192.168.0.5:8000{several}."
+    )
     try:
         parts = urlsplit(full)
         port = parts.port
@@ -143,12 +152,20 @@ def parse_address(text: str) -> str:
         raise wrong
     if " " in full:
         raise wrong
-    if parts.username or parts.password:
-        raise InvalidInput("An address contains no names and keys: use key_file or key_env.")
     if parts.query or parts.fragment or not (":" in parts.hostname or _HOST.fullmatch(parts.hostname)):
         raise wrong
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{_ROUTE.sub('', parts.path)}"
+
+
+def without_keys(address: str) -> str:
+    """An address as it may be shown: what is before an @ or behind a question mark may be secret."""
+    hidden = re.sub(r"[?#].*", "?...", address, flags=re.DOTALL)
+    if "@" not in address:
+        return hidden
+    # a password may contain all other signs
+    end = "" if hidden != address else address.rpartition("@")[2]
+    return re.sub(r"^(\w+://)?.*", r"\1...@", address, flags=re.DOTALL) + end
 
 
 def _kind(text: str) -> str:

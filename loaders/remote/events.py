@@ -44,7 +44,8 @@ class EventReader:
                     self._data.append(line[6:] if line[5:6] == b" " else line[5:])
                     self._data_size += len(whole) + 1
                 elif not line and self._data:
-                    found.append(b"\n".join(self._data) if len(self._data) > 1 else self._data[0])
+                    if data := b"\n".join(self._data).strip():  # without data, it only keeps the connection open
+                        found.append(data)
                     self._data, self._data_size = [], 0
                 elif line and not self.seen and not line.startswith(_FIELDS) and len(self._other) < _OTHER:
                     self._other += line[:_OTHER] + b"\n"

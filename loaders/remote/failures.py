@@ -14,6 +14,7 @@ from typing import Any
 
 from errors import EngineFailed, InvalidGrammar, InvalidInput, Overloaded, PromptTooLong, Unavailable, UserError
 from loaders import safe_json
+from loaders.remote.entry import without_keys
 
 _MOST_SHOWN = 3  # addresses in one sentence
 _LONGEST = 300  # characters of a server's own words
@@ -70,6 +71,25 @@ class NoServerUsable(Unavailable):
         )
 
 
+class ServerMoved(Unavailable):
+    """The server sends on to another address. Nothing is sent there, as the key is for this address only."""
+
+    def __init__(self, address: str, to: str) -> None:
+        said = f" to {_short(without_keys(to))}" if to else ""
+        super().__init__(f"The server at {address} sends on{said}. If that is right, enter that address instead.")
+
+
+class ServerModelUnknown(Unavailable):
+    """Which models the server has cannot be read any more."""
+
+    def __init__(self, why: UserError) -> None:
+        super().__init__(str(why))
+
+
+class RouteMissing(EngineFailed):
+    """The server, or a proxy in front of it, has no such route."""
+
+
 class StreamCut(EngineFailed):
     """The connection ended in the middle of a reply."""
 
@@ -82,7 +102,7 @@ class StreamCut(EngineFailed):
 
 
 def _short(name: str) -> str:
-    """A model's name as a server says it."""
+    """A model's name or an address as a server says it."""
     return " ".join(name.split())[:_LONGEST]
 
 
@@ -110,14 +130,9 @@ def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], 
             return too_long(address, said, data)
         return InvalidInput(f"The server at {address} refused the request: {said or f'status {status}'}.")
     if 300 <= status < 400:
-        return _redirected(address, headers.get("location", ""))
-    return EngineFailed(f"the server at {address} answered with status {status}{f': {said}' if said else ''}.")
-
-
-def _redirected(address: str, to: str) -> UserError:
-    """Nothing is sent on, as the key is for this address only."""
-    said = f" to {' '.join(to.split())[:_LONGEST]}" if to else ""
-    return InvalidInput(f"The server at {address} sends on{said}. If that is right, enter that address instead.")
+        return ServerMoved(address, headers.get("location", ""))
+    failed = RouteMissing if status in (404, 405) else EngineFailed
+    return failed(f"the server at {address} answered with status {status}{f': {said}' if said else ''}.")
 
 
 def is_no_stream(headers: Mapping[str, str]) -> bool:
@@ -144,7 +159,7 @@ def not_json(address: str, route: str, headers: Mapping[str, str]) -> UserError:
             "proxy in front of it."
         )
     if "html" in headers.get("content-type", "").lower():
-        return EngineFailed(
+        return RouteMissing(
             f"the server at {address} answers with a web page{at}: a proxy or another program is there."
         )
     return EngineFailed(f"the server at {address} does not answer in JSON{at}.")

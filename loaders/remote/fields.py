@@ -95,11 +95,12 @@ def for_vllm(request: Request, prompt: str | list[int], model: str) -> Body:
     """Those of /v1/completions. Raises: InvalidInput."""
     params = request.params
     body = _openai(request, prompt, model) | _vllm_sampling(request)
+    ids = not isinstance(prompt, str)  # those of its tokenizer, which is used here
     body |= {
-        "skip_special_tokens": False,  # its text is left out here, by the token's id
-        "add_special_tokens": False,  # the prompt is complete
-        "return_token_ids": True,
-        "return_tokens_as_token_ids": True,
+        "skip_special_tokens": not ids and params.skip_special_tokens,  # their text is left out here, by their ids
+        "add_special_tokens": not ids,  # with ids, the prompt is complete
+        "return_token_ids": ids,
+        "return_tokens_as_token_ids": ids,
     }
     return body | _form(
         params,

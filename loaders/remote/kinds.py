@@ -7,7 +7,7 @@ It must not know how requests are sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loaders.base import Request
@@ -58,6 +58,14 @@ class ServerKind:
             if name not in _HERE and name not in self.knobs
         }
         return {**found, **_EVERYWHERE, **self.reasons}
+
+    def without_tokenizer(self) -> ServerKind:
+        """What is left of it where its tokenizer's routes cannot be reached: prompts are sent as text."""
+        assert self.token_routes
+        missing = f"{self.name} does not answer at {self.token_routes[0]} here; perhaps a proxy lets only /v1 through."
+        left = self if self.route.startswith("/v1/") else OPENAI  # without its own routes, it is one like others
+        reasons = {**left.reasons, **dict.fromkeys(("tokens", "logits", "score"), missing)}
+        return replace(left, token_routes=None, ids=False, reasons=reasons)
 
 
 _EVERYWHERE: Mapping[str, str] = {

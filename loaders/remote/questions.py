@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
 from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Request
+from loaders.remote.failures import RouteMissing, ServerKeyRefused, ServerMoved
 from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
 from loaders.remote.server import MOST_VOCABULARY, Server, count_of
 from loaders.remote.sockets import Call
@@ -60,8 +62,15 @@ def ask_facts(server: Server) -> ServerFacts:
     """Raises: UserError."""
     served = server.model
     if server.kind is LLAMA_SERVER:
-        props = _mapping(server.json("GET", "/props"))
+        # the name is for one that has several models, which loads it now
+        try:
+            props = _mapping(server.json("GET", f"/props?model={quote(served.name, safe='')}", read=_LONG))
+        except (RouteMissing, ServerMoved):
+            props = {}
         settings = _mapping(props.get("default_generation_settings"))
+        if not served.n_vocab:
+            server.find_model()  # it tells more of one that is loaded
+            served = server.model
         return ServerFacts(
             version=_text(props, "build_info"),
             context_length=_number(settings, "n_ctx") or served.context_length,
@@ -90,17 +99,27 @@ def ask_facts(server: Server) -> ServerFacts:
 
 
 def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | EstimatedTokenizer:
-    """The server's own if it has one, else an estimate. Raises: UserError."""
-    kind, model = server.kind, server.model.name
+    """The server's own if it can be reached, else an estimate, with which it is another kind. Raises: UserError."""
+    kind = server.kind
     if kind.token_routes is None:
         return EstimatedTokenizer()
-    encode, decode = kind.token_routes
+    try:
+        return _servers_tokenizer(server, facts, *kind.token_routes)
+    except (RouteMissing, ServerKeyRefused, ServerMoved):  # the key is right, as the list of models has been read
+        server.kind = kind.without_tokenizer()
+        return EstimatedTokenizer()
+
+
+def _servers_tokenizer(server: Server, facts: ServerFacts, encode: str, decode: str) -> ServerTokenizer:
+    """Raises: UserError."""
+    kind, model = server.kind, server.model.name
 
     @_expected_form
     def ask(text: str, add_bos: bool, special: bool) -> tuple[list[int], Sequence[bytes | str] | None]:
         if kind is LLAMA_SERVER:
             pieces = len(text) <= _WITH_PIECES
-            body = {"content": text, "add_special": add_bos, "parse_special": special, "with_pieces": pieces}
+            body = {"model": model, "content": text, "add_special": add_bos, "parse_special": special,
+                    "with_pieces": pieces}  # fmt: skip
             found = server.json("POST", encode, body)["tokens"]
             if not pieces:
                 return [int(each) for each in found], None
@@ -122,6 +141,7 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         found = server.json("POST", decode, body)
         return str(next(found[name] for name in ("content", "prompt", "text") if name in found))
 
+    ask("a", False, False)  # is it there?
     return ServerTokenizer(
         ask,
         tell,
@@ -142,8 +162,8 @@ def top_logprobs(server: Server, request: Request, n_vocab: int, learn: Any) -> 
     kind, ids = server.kind, list(request.ids)
     found: dict[int, float] = {}
     if kind is LLAMA_SERVER:
-        body = {"prompt": ids, "n_predict": 1, "n_probs": n_vocab, "temperature": 1.0, "samplers": ["temperature"],
-                "cache_prompt": True, "return_tokens": True}  # fmt: skip
+        body = {"model": server.model.name, "prompt": ids, "n_predict": 1, "n_probs": n_vocab, "temperature": 1.0,
+                "samplers": ["temperature"], "cache_prompt": True, "return_tokens": True}  # fmt: skip
         answer = _asked(server, request, kind.route, body)
         for each in answer["completion_probabilities"][0]["top_logprobs"]:
             found[int(each["id"])] = float(each["logprob"] if each["logprob"] is not None else -math.inf)

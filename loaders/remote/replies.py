@@ -6,8 +6,10 @@ Pure, except for looking up tokens. It must not know how events arrive.
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from errors import UserError
@@ -17,6 +19,13 @@ from loaders.base import Alternative, Finish, Report, Token
 NO_ID = -1
 #: OpenAI's routes write ids of tokens so, if they are asked for them.
 _ID_MARK = "token_id:"
+#: And a part of a character so: bytes:\xe4\xb8.
+_BYTES_MARK = "bytes:"
+_BYTES = re.compile(r"bytes:(\\x[0-9a-fA-F]{2})+")
+
+#: Why a reply ends by itself, and because it is as long as it may be. Others (abort, content_filter) cut it.
+_NATURAL = frozenset(("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_str", "tool_calls"))
+_FULL = frozenset(("length", "max_tokens"))
 
 Piece = Callable[[int], bytes]
 
@@ -71,22 +80,28 @@ def read_openai(data: Any, report: Report, piece: Piece) -> Event:
         details = usage.get("prompt_tokens_details") or {}
         prompt = int(usage.get("prompt_tokens") or report.prompt_tokens)
         _reuse(report, int(details.get("cached_tokens") or 0), prompt)
-    choices = data["choices"]
+    choices = data.get("choices") if "usage" in data else data["choices"]
     if not choices:
         return Event(model=model)
     choice = choices[0]
+    if "text" not in choice and not {"delta", "message"}.isdisjoint(choice):
+        raise ValueError("the form of a chat")
     text, logprobs = choice.get("text") or "", choice.get("logprobs")
     ids: Sequence[int] = choice.get("token_ids") or ()
     tokens: Sequence[Token]
     if logprobs and logprobs.get("tokens"):
         tokens = _openai_logprobs(logprobs, ids, text, piece)
+    elif logprobs and logprobs.get("content"):
+        tokens = _new_logprobs(logprobs["content"], text)
     elif len(ids) == 1:
         tokens = (Token(int(ids[0]), text.encode()),)
     else:
         tokens = _tokens(ids, text.encode())
-    reason = choice.get("finish_reason")
-    finish = None if not reason else Finish.LENGTH if reason == "length" else Finish.STOP
-    return Event(tokens, finish, model)
+    reason = str(choice.get("finish_reason") or "")
+    finish = None if not reason else Finish.LENGTH if reason in _FULL else Finish.STOP
+    early = bool(reason) and reason not in _FULL and reason not in _NATURAL
+    said = [f"The server ended the reply early: {' '.join(reason.split())[:80]}."] if early else []
+    return Event(tokens, finish, model, said)
 
 
 def _tokens(ids: Sequence[int], data: bytes) -> list[Token]:
@@ -97,6 +112,7 @@ def _tokens(ids: Sequence[int], data: bytes) -> list[Token]:
 
 
 def _openai_logprobs(logprobs: Any, ids: Sequence[int], text: str, piece: Piece) -> list[Token]:
+    """The form of /v1/completions; the tokens have the text as it is, whatever their names are."""
     names = logprobs["tokens"]
     values = logprobs.get("token_logprobs") or [None] * len(names)
     tops = logprobs.get("top_logprobs") or [None] * len(names)
@@ -105,11 +121,44 @@ def _openai_logprobs(logprobs: Any, ids: Sequence[int], text: str, piece: Piece)
         token, data = _named(name, piece)
         if token == NO_ID and index < len(ids):
             token = int(ids[index])
-        if len(names) == 1:
-            data = text.encode()  # as it is written: names of tokens have marks for spaces and parts of characters
-        others = tuple(Alternative(*_named(other, piece), float(likely)) for other, likely in (top or {}).items())
+        others = tuple(Alternative(*_named(other, piece), _likely(likely)) for other, likely in (top or {}).items())
         found.append(Token(token, data, None if value is None else float(value), others))
-    return found
+    return _with_text(found, text)
+
+
+def _new_logprobs(entries: Any, text: str) -> list[Token]:
+    """The form of /v1/chat/completions, which llama-server has for both."""
+    found = []
+    for each in entries:
+        others = tuple(
+            Alternative(int(other.get("id", NO_ID)), _bytes_of(other), _likely(other["logprob"]))
+            for other in each.get("top_logprobs") or ()
+        )
+        value = each.get("logprob")
+        found.append(
+            Token(int(each.get("id", NO_ID)), _bytes_of(each), None if value is None else float(value), others)
+        )
+    return _with_text(found, text)
+
+
+def _with_text(tokens: list[Token], text: str) -> list[Token]:
+    """Names of tokens have marks for spaces and parts of characters, so they may not be the text: the first has it
+    then.
+    """
+    data = text.encode()
+    if b"".join(each.data for each in tokens) == data:
+        return tokens
+    return [replace(each, data=b"" if index else data) for index, each in enumerate(tokens)]
+
+
+def _bytes_of(entry: Any) -> bytes:
+    given = entry.get("bytes")
+    return str(entry["token"]).encode() if given is None else bytes(given)
+
+
+def _likely(value: Any) -> float:
+    """JSON has no infinity."""
+    return -math.inf if value is None else float(value)
 
 
 def _named(name: str, piece: Piece) -> tuple[int, bytes]:
@@ -118,6 +167,8 @@ def _named(name: str, piece: Piece) -> tuple[int, bytes]:
         with contextlib.suppress(UserError):
             return token, piece(token)
         return token, b""
+    if _BYTES.fullmatch(name):
+        return NO_ID, bytes.fromhex(name.removeprefix(_BYTES_MARK).replace("\\x", ""))
     return NO_ID, name.encode()
 
 

@@ -14,14 +14,16 @@ from typing import Any
 
 import httpcore
 
-from errors import EngineFailed, ModelClosed, UserError
+from errors import EngineFailed, InvalidInput, ModelClosed, Unavailable, UserError
 from loaders import safe_json
 from loaders.base import Report, Request
-from loaders.remote.addresses import Address, Addresses
+from loaders.remote.addresses import LEFT_OUT, Address, Addresses, Attempts
 from loaders.remote.connections import Answer, AnswerTooLarge, Connections, headers_of
 from loaders.remote.entry import RemoteEntry
 from loaders.remote.failures import (
+    RouteMissing,
     ServerModelChanged,
+    ServerModelUnknown,
     ServerOverloaded,
     ServerUnreachable,
     failure_of_all,
@@ -34,7 +36,9 @@ from loaders.remote.replies import Event, Piece, read_llama_server, read_openai
 from loaders.remote.sockets import Call
 from loaders.remote.stream import BROKEN, describe_break
 
+_SHORT = 1.0  # seconds for which an address is left out that may be able to answer other requests
 _QUICK = 10.0  # seconds for an answer that no model computes
+_MODELS, _LOADED = "/v1/models", "/v1/model"  # the second is TabbyAPI's
 _LARGEST_ERROR = 1 << 16  # bytes of an answer that says what is wrong
 _ERROR_SECONDS = 5.0  # from its headers to its end
 _MOST_TOKENS = 1 << 31  # of a context; servers that say more are not believed
@@ -122,13 +126,14 @@ class Server:
 
     def models_at(self, address: Address, call: Call | None = None) -> list[ServedModel]:
         """Its list of models. Raises: UserError; httpcore's errors if the call has been cancelled."""
-        value = self.json_at(address, "GET", "/v1/models", call=call)
+        value, route = self.json_at(address, "GET", _MODELS, call=call), _MODELS
         entries = value.get("data") if isinstance(value, dict) else None
-        found = [_served(each) for each in entries or () if isinstance(each, dict) and each.get("id")]
+        found = _all_served(entries)
         if found and kind_of_owner(found[0].owner) is TABBY:  # it lists what is on its disk
-            found = [_served({"owned_by": TABBY.owner, **self.json_at(address, "GET", "/v1/model", call=call)})]
+            value, route = self.json_at(address, "GET", _LOADED, call=call), _LOADED
+            found = _all_served([{"owned_by": TABBY.owner, **value}] if isinstance(value, dict) else None)
         if not found:
-            raise EngineFailed(f"the server at {address.url} lists no models at /v1/models.")
+            raise EngineFailed(f"the server at {address.url} lists no models at {route}.")
         return found
 
     # --- asking ---
@@ -146,18 +151,22 @@ class Server:
 
     def json(self, method: str, route: str, body: Any = None, read: float = _QUICK, call: Call | None = None) -> Any:
         """As `json_at`, at the first address that answers. Raises: UserError."""
-        tried: list[Address] = []
-        failures: list[UserError] = []
-        while (address := self.addresses.take(tried)) is not None:
-            tried.append(address)
+        attempts = Attempts()
+        while (address := self._take(attempts)) is not None:
+            verified = False
             try:
                 self._verify(address, call)
+                verified = True
                 return self.json_at(address, method, route, body, read, call)
-            except (ServerUnreachable, ServerOverloaded, ServerModelChanged) as error:
-                failures.append(error)
+            except (ModelClosed, RouteMissing):
+                raise
+            except Unavailable as error:
+                if not verified:  # otherwise, perhaps only this route does not work there
+                    self.note_failure(address, error)
+                attempts.failures.append(error)
             finally:
                 self.addresses.release(address)
-        raise failure_of_all(failures)
+        raise failure_of_all(attempts.failures)
 
     def _ask(self, address: Address, method: str, route: str, body: Any, read: float, call: Call | None) -> Answer:
         if self.closed:
@@ -180,12 +189,9 @@ class Server:
 
     # --- replies (loaders.remote.stream.Sender) ---
 
-    def open(self, request: Request, call: Call, tried: list[Address]) -> SentReply:
+    def open(self, request: Request, call: Call, attempts: Attempts) -> SentReply:
         """Raises: UserError; httpcore's errors if it has been cancelled."""
-        # from those that were tried before, nothing came
-        failures: list[UserError] = [ServerUnreachable(each.url, each.why or "the connection broke") for each in tried]
-        while (address := self.addresses.take(tried)) is not None:
-            tried.append(address)
+        while (address := self._take(attempts)) is not None:
             kept = False
             try:
                 self._verify(address, call)
@@ -202,16 +208,21 @@ class Server:
                 if response.status == 200:
                     raise not_json(address.url, self.kind.route, headers)
                 raise refusal(address.url, response.status, data, headers, self._keyed)
-            except (ServerUnreachable, ServerModelChanged) as error:
-                failures.append(error)
-            except ServerOverloaded as error:
-                failures.append(error)
-                self.addresses.leave_out(address, min(error.seconds, 15) or 1.0, suspect=False)
+            except ModelClosed:
+                raise
+            except Unavailable as error:  # that is not the request's fault
+                self.note_failure(address, error)
+                attempts.failures.append(error)
             finally:
                 if not kept:
                     call.leave()
                     self.addresses.release(address)
-        raise failure_of_all(failures)
+        raise failure_of_all(attempts.failures)
+
+    def _take(self, attempts: Attempts) -> Address | None:
+        if (address := self.addresses.take(attempts.tried)) is not None:
+            attempts.tried.append(address)
+        return address
 
     def _post(self, address: Address, request: Request, call: Call) -> httpcore.Response:
         body = json.dumps(self.body(request)).encode()
@@ -224,7 +235,6 @@ class Server:
                 if self.closed:
                     raise ModelClosed from None
                 if not again or not _was_idle(error):
-                    self.addresses.leave_out(address)
                     raise ServerUnreachable(address.url, describe_break(error)) from None
         raise AssertionError
 
@@ -249,9 +259,13 @@ class Server:
             self.addresses.leave_out(address)
             raise ServerModelChanged(address.url, self.model.name, model)
 
-    def note_failure(self, address: Address, why: str) -> None:
-        address.why = why
-        self.addresses.leave_out(address)
+    def note_failure(self, address: Address, error: UserError) -> None:
+        if isinstance(error, ServerOverloaded):
+            self.addresses.leave_out(address, min(error.seconds, LEFT_OUT) or _SHORT, suspect=False)
+        elif type(error) is EngineFailed:  # perhaps only with this request
+            self.addresses.leave_out(address, _SHORT)
+        else:
+            self.addresses.leave_out(address)
 
     def close(self) -> None:
         """End everything."""
@@ -259,11 +273,13 @@ class Server:
         self._connections.close()
 
     def _verify(self, address: Address, call: Call | None) -> None:
-        """After a failure or a pause, another model may be there. Raises: as `models_at`."""
+        """After a failure or a pause, another model may be there, or none. Raises: Unavailable, and as `models_at`."""
         if not self.addresses.is_trusted(address):
-            served = self.models_at(address, call)
+            try:
+                served = self.models_at(address, call)
+            except (EngineFailed, InvalidInput) as error:  # the request that waits for this is not what is wrong
+                raise ServerModelUnknown(error) from None
             if not any(each.names & self._served for each in served):
-                self.addresses.leave_out(address)
                 raise ServerModelChanged(address.url, self.model.name, ", ".join(each.name for each in served[:3]))
             self.addresses.restore(address)
 
@@ -278,10 +294,16 @@ def _choose(address: Address, served: Sequence[ServedModel], wanted: str) -> Ser
     raise ServerModelChanged(address.url, wanted, ", ".join(each.name for each in served[:3]))
 
 
+def _all_served(entries: Any) -> list[ServedModel]:
+    listed = entries if isinstance(entries, list) else ()
+    return [_served(each) for each in listed if isinstance(each, dict) and each.get("id")]
+
+
 def _served(entry: dict[str, Any]) -> ServedModel:
     meta = entry.get("meta") if isinstance(entry.get("meta"), dict) else {}
     assert isinstance(meta, dict)
-    names = {str(entry["id"]), *(str(each) for each in entry.get("aliases") or () if isinstance(each, str))}
+    others = entry.get("aliases") if isinstance(entry.get("aliases"), list) else ()
+    names = {str(entry["id"]), *(str(each) for each in others or () if isinstance(each, str))}
     own = entry.get("parameters")
     if isinstance(own, dict):
         meta = {**meta, "n_ctx": own.get("max_seq_len")}

@@ -14,13 +14,19 @@ from typing import Any, Protocol
 
 import httpcore
 
-from errors import EngineFailed, ModelClosed
+from errors import EngineFailed, ModelClosed, UserError
 from loaders import safe_json
 from loaders.base import Finish, Report, Request, Token
 from loaders.cancel import CancelEvent
-from loaders.remote.addresses import Address
+from loaders.remote.addresses import Address, Attempts
 from loaders.remote.events import EventReader, EventTooLarge
-from loaders.remote.failures import ServerModelChanged, StreamCut, not_a_reply, served_error
+from loaders.remote.failures import (
+    ServerModelChanged,
+    ServerUnreachable,
+    StreamCut,
+    not_a_reply,
+    served_error,
+)
 from loaders.remote.replies import Event
 from loaders.remote.sockets import Call
 
@@ -47,7 +53,7 @@ class Sender(Protocol):
 
     closed: bool
 
-    def open(self, request: Request, call: Call, tried: list[Address]) -> OpenReply:
+    def open(self, request: Request, call: Call, attempts: Attempts) -> OpenReply:
         """Send it to an address that has not been tried, and add that to them. Raises: UserError."""
         ...
 
@@ -59,8 +65,8 @@ class Sender(Protocol):
         """Raises: ServerModelChanged, if an event names another model than the one that was loaded."""
         ...
 
-    def note_failure(self, address: Address, why: str) -> None:
-        """Its connection broke before the reply did end: others are asked first for a while. `why` is a clause."""
+    def note_failure(self, address: Address, error: UserError) -> None:
+        """It did not end the reply: others are asked first for a while."""
         ...
 
 
@@ -78,7 +84,7 @@ class ServerStream:
         self._sender = sender
         self._call = Call()
         self._reply: OpenReply | None = None
-        self._tried: list[Address] = []
+        self._attempts = Attempts()
         self._pieces: Iterator[bytes] = iter(())
         self._events = EventReader()
         self._rest = _REST_BYTES
@@ -151,17 +157,32 @@ class ServerStream:
             elif self._sender.closed:
                 self._over = ModelClosed()
             elif self._reply:
-                why = describe_break(error)
-                self._sender.note_failure(self._reply.address, why)
-                if self.report.new_tokens:
-                    self._over = StreamCut(self._reply.address.url, self.report.new_tokens, why)
-                self._release()  # and the next turn of the loop tries another address
-                self._events = EventReader()
+                url, why = self._reply.address.url, describe_break(error)
+                tokens = self.report.new_tokens
+                self._try_another(StreamCut(url, tokens, why) if tokens else ServerUnreachable(url, why))
+        except (EngineFailed, ServerModelChanged) as error:
+            if self.request.cancel.is_set():
+                self._end(Finish.CANCELLED)
+            elif self._reply:
+                self._try_another(error)
+            else:
+                self._over = error
         except BaseException as error:
             cancelled = self.request.cancel.is_set()
             self._over = StopIteration() if cancelled else error
             if cancelled:
                 self.report.finish = Finish.CANCELLED
+
+    def _try_another(self, error: UserError) -> None:
+        """This address failed: the next turn of the loop tries another one, if nothing has arrived."""
+        assert self._reply
+        self._sender.note_failure(self._reply.address, error)
+        if self.report.new_tokens:
+            self._over = error
+        else:
+            self._attempts.failures.append(error)
+        self._release()
+        self._events, self._done = EventReader(), False
 
     def _receive(self) -> None:
         if self._sender.closed:
@@ -171,7 +192,7 @@ class ServerStream:
             return
         if self._reply is None:
             self._started = self._started or time.monotonic()
-            self._reply = self._sender.open(self.request, self._call, self._tried)
+            self._reply = self._sender.open(self.request, self._call, self._attempts)
             self._pieces = self._reply.response.iter_stream()
         if self.report.finish is not None:
             self._call.end_within(_REST_SECONDS)
@@ -209,7 +230,11 @@ class ServerStream:
                     self.report.finish = Finish.STOP
                     self.report.warnings.append("The server did not say why the reply ended.")
                 break
-            self._take(data)
+            try:
+                self._take(data)
+            except EngineFailed:
+                if self.report.finish is None:  # a complete reply stays one, whatever follows
+                    raise
         if self.report.finish is not None and not finished:
             self._call.end_within(_REST_SECONDS)
 
@@ -219,7 +244,7 @@ class ServerStream:
         url = self._reply.address.url
         try:
             value = safe_json.loads(data)
-            if isinstance(value, dict) and "error" in value:
+            if isinstance(value, dict) and value.get("error"):  # some servers write that there is none
                 raise EngineFailed(f"the server at {url} ended the reply: {served_error(value) or 'no reason given'}.")
             event = self._sender.read(value, self.report, self.request)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -36,6 +36,17 @@ def connect(tmp_path: Path) -> Iterator[Open]:
         each.close()
 
 
+@pytest.fixture
+def lost() -> Callable[[Model], None]:
+    """A long pause: nothing is known of its servers any more."""
+
+    def pause(model: Any) -> None:
+        for each in model._server.addresses.all():
+            each.seen = float("-inf")
+
+    return pause
+
+
 def text_of(model: Model, request: Request) -> str:
     return b"".join(token.data for token in model.generate(request)).decode()
 

@@ -2,6 +2,7 @@
 
     ScriptedServer("llama-server", reply=["Pa", "ris"])
     ScriptedServer(..., key="k", status=(503, {...}), cut_after=2, hold_after=2, model="m", context=100)
+    ScriptedServer(..., router=True)  # llama-server with several models: requests must name one, which loads it
     ScriptedServer(..., raw=b"HTTP/1.1 200 OK...", host="::1", prefix="/llm", tls=context)
 
 Its tokenizer has one token per character, ids by code point; `<|im_start|>` is 1 and `<|im_end|>` 2. The bodies that it
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 MARKS = {"<|im_start|>": 1, "<|im_end|>": 2}
 NAMES = {number: name for name, number in MARKS.items()}
@@ -55,12 +57,14 @@ class ScriptedServer:
         host: str = "127.0.0.1",
         prefix: str = "",
         tls: ssl.SSLContext | None = None,
+        router: bool = False,
     ) -> None:
         self.kind, self.reply, self.key, self.status = kind, list(reply), key, status
         self.headers = dict(headers or {})
         self.cut_after, self.hold_after = cut_after, hold_after
         self.model, self.context = model, context
         self.raw, self.prefix = raw, prefix
+        self.router, self.loaded = router, not router
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.left = threading.Event()
@@ -121,6 +125,12 @@ class ScriptedServer:
     def _answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any] | None) -> None:
         self.paths.append(handler.path)
         path = handler.path.removeprefix(self.prefix) if handler.path.startswith(self.prefix) else "/elsewhere"
+        path, _, asked = path.partition("?")
+        if self.router and self.model in ((body or {}).get("model"), *parse_qs(asked).get("model", ())):
+            self.loaded = True
+        elif self.router and path != "/v1/models" and (body is not None or asked):
+            self._send(handler, 400, {"error": {"message": "model name is missing from the request"}})
+            return
         if self.key and handler.headers.get("authorization") != f"Bearer {self.key}":
             self._send(handler, 401, {"error": {"message": "Invalid API Key"}})
         elif path in ("/completion", "/v1/completions", "/generate"):
@@ -151,7 +161,7 @@ class ScriptedServer:
     def _facts(self, path: str, body: Mapping[str, Any]) -> Any:
         known: dict[str, Any] = {"/v1/models": {"data": [self._entry()]}}
         if self.kind == "llama-server":
-            settings = {"n_ctx": self.context}
+            settings = {"n_ctx": self.context if self.loaded else 0}
             marks = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "chat_template": "<|im_start|>"}
             known["/props"] = {
                 "default_generation_settings": settings, "total_slots": 2, "build_info": "b1", **marks,
@@ -180,7 +190,7 @@ class ScriptedServer:
 
     def _entry(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"id": self.model, "owned_by": OWNERS[self.kind]}
-        if self.kind == "llama-server":
+        if self.kind == "llama-server" and self.loaded:
             entry["meta"] = {"n_ctx": self.context, "n_vocab": N_VOCAB}
         elif self.kind in ("vLLM", "SGLang"):
             entry["max_model_len"] = self.context

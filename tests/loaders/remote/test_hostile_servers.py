@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from errors import EngineFailed, InvalidInput, Overloaded, UserError
+from errors import EngineFailed, InvalidInput, Overloaded, Unsupported, UserError
 from loaders.base import Finish, Request
-from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerUnreachable
+from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable
 from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import OWNERS, ScriptedServer, encode
 
@@ -69,6 +69,13 @@ READABLE: list[tuple[str, Callable[[], bytes | Iterable[bytes]]]] = [
     ("cut after the end", lambda: chunked(lines(events()), ended=False)),
     ("an end without a reason", lambda: chunked(lines(events(finish=None)))),
     ("a flood after the end", flood),
+    ("no error in each event", lambda: chunked(lines([{**each, "error": None} for each in events()]))),
+    ("the usage alone", lambda: chunked(lines([{"usage": {"prompt_tokens": 3}}, *events(), {"usage": {}}]))),
+    ("another form after the end", lambda: chunked(lines([*events(), {"timings": 1}, [1], 5]))),
+    ("no JSON after the end", lambda: chunked(lines(events(), done="[DONE ]"))),
+    ("an error after the end", lambda: chunked(lines([*events(), {"error": {"message": "too late"}}]))),
+    ("events without data", lambda: chunked(lines(events(), between="data:\n\ndata: \n\n"))),
+    ("spaces after the mark of the end", lambda: chunked(lines(events(finish=None), done="[DONE]  "))),
     ("tokens after the end", lambda: chunked(lines([*events(), *events("more")]))),
     ("a long comment", lambda: chunked(b": " + b"x" * 3_000_000 + b"\n\n" + lines(events()), 10_000)),
     ("an event of 50 MB", lambda: chunked(lines([events()[0] | {"padding": "x" * 50_000_000}, *events()[1:]]))),
@@ -86,6 +93,27 @@ def test_what_can_be_read_is_a_reply(
         assert b"".join(token.data for token in stream).decode() == REPLY
         assert stream.report.finish is Finish.STOP
         assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish", "early"),
+    [
+        ("stop", Finish.STOP, False),
+        ("eos", Finish.STOP, False),
+        ("length", Finish.LENGTH, False),
+        ("max_tokens", Finish.LENGTH, False),
+        ("abort", Finish.STOP, True),
+        ("content_filter", Finish.STOP, True),
+        ("error", Finish.STOP, True),
+    ],
+)
+def test_a_reply_that_the_server_ends_early_says_so(reason: str, finish: Finish, early: bool, connect: Open) -> None:
+    with ScriptedServer("OpenAI", raw=chunked(lines(events(finish=reason)))) as server:
+        model = connect(server)
+        stream = model.generate(Request(model.tokenizer.encode("abc")))
+        assert b"".join(token.data for token in stream).decode() == REPLY
+        assert stream.report.finish is finish
+        assert stream.report.warnings == ([f"The server ended the reply early: {reason}."] if early else [])
 
 
 @pytest.mark.parametrize("kind", ["OpenAI", "llama-server"])
@@ -127,6 +155,7 @@ UNREADABLE: list[tuple[str, bytes | list[bytes], type[UserError], str]] = [
     ("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", ServerUnreachable, "does not speak HTTP"),
     ("no JSON", head(STREAM) + b"data: <html>\n\n", EngineFailed, "not a part of a reply"),
     ("another form", head(STREAM) + b"data: [1]\n\n", EngineFailed, "not a part of a reply"),
+    ("a chat", head(STREAM) + lines([{"choices": [{"delta": {"content": "Hi"}}]}]), EngineFailed, "the form of a chat"),
     ("half a character", head(STREAM) + b'data: {"choices": [{"text": "\\ud83d"}]}\n\n', EngineFailed, "not a part of"),
     ("chunks of no size", head(STREAM, "transfer-encoding: chunked") + b"zz\r\n", ServerUnreachable, "not speak HTTP"),
 ]  # fmt: skip
@@ -155,7 +184,7 @@ def test_neither_a_request_nor_the_key_goes_where_a_server_points(status: str, c
     with ScriptedServer("OpenAI", key="secret") as server, ScriptedServer("OpenAI") as other:
         model = connect(server, key_file="key")
         server.raw = head(f"location: {other.url}/v1/completions", "content-length: 0", status=status)
-        with pytest.raises(InvalidInput, match=f"sends on to {other.url}") as failure:
+        with pytest.raises(ServerMoved, match=f"sends on to {other.url}") as failure:
             text_of(model, Request(model.tokenizer.encode("abc")))
         assert "secret" not in str(failure.value)
         assert other.paths == []
@@ -167,6 +196,56 @@ def test_a_server_behind_a_path(kind: str, connect: Open) -> None:
         model = connect(f"{server.url}/v1/")
         assert text_of(model, Request(model.tokenizer.encode("abc"))) == "Paris"
         assert all(each.startswith("/llm/one/") for each in server.paths)
+
+
+BLOCKED = {
+    "404": head("content-type: text/html", status="404 Not Found") + b"<html>",
+    "405": head(status="405 Method Not Allowed") + b"{}",
+    "403": head(status="403 Forbidden") + b"<html>",
+    "302": head("location: /login", status="302 Found"),
+    "a page": head("content-type: text/html") + b"<html>Welcome",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        pytest.param(kind, page, id=f"{kind}: {name}")
+        for kind in ("vLLM", "SGLang", "llama-server")
+        for name, page in BLOCKED.items()
+        if (kind, name) != ("llama-server", "403")  # its list of models needs no key, so it may be a wrong one
+    ],
+)
+def test_a_server_of_which_a_proxy_lets_only_some_routes_through(kind: str, page: bytes, connect: Open) -> None:
+    """Formerly, it was loaded, and then no request worked, as its tokenizer did not answer."""
+    with ScriptedServer(kind, reply=["Pa", "ris"]) as server:
+        answer = server._answer
+
+        def through(handler: Any, body: Any) -> None:
+            if handler.path.startswith("/v1/"):
+                answer(handler, body)
+            else:
+                server._send_raw(handler, [page])
+
+        server._answer = through  # type: ignore[method-assign]
+        server._part = lambda text, body: {"choices": [{"text": text}], "model": server.model}  # type: ignore[method-assign]
+        server._end = lambda body: [{"choices": [{"text": "", "finish_reason": "stop"}]}, "[DONE]"]  # type: ignore[method-assign]
+        model = connect(server)
+        assert f"estimated from the text's length. {kind} does not answer at /tokenize here" in " ".join(model.notes)
+        assert text_of(model, Request(model.tokenizer.encode("<s>a prompt"), alternatives=1)) == "Paris"
+        body = server.bodies[-1]
+        assert body["prompt"] == "<s>a prompt"
+        assert body.get("skip_special_tokens", True) is True
+        assert body.get("add_special_tokens", True) is True
+        assert not any(body.get(name) for name in ("return_token_ids", "return_tokens_as_token_ids"))
+        for ability, use in (
+            ("tokens", lambda: model.require("tokens")),
+            ("logits", lambda: model.next_logits(Request([1]))),
+            ("score", lambda: model.score([1, 2])),
+        ):
+            assert not model.supports(ability)
+            with pytest.raises(Unsupported, match="does not answer at /tokenize"):
+                use()
 
 
 def test_ipv6(connect: Open) -> None:
@@ -264,7 +343,7 @@ def test_a_vocabulary_that_cannot_be_true_is_not_believed(connect: Open, monkeyp
     ("status", "kind", "part"),
     [
         ("200 OK", EngineFailed, "answers with a web page at /v1/models"),
-        ("307 There", InvalidInput, "sends on"),
+        ("307 There", ServerMoved, "sends on"),
         ("401 Log in", ServerKeyRefused, "requires a key"),
         ("404 Not Found", EngineFailed, "status 404"),
         ("502 Bad Gateway", ServerUnreachable, "status 502"),

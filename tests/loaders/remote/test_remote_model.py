@@ -31,7 +31,7 @@ from loaders.params import SamplingParams
 from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerUnreachable, StreamCut
 from loaders.remote.kinds import KINDS
 from tests.loaders.remote.conftest import PROMPT, Open, ask, text_of, wait_until
-from tests.loaders.remote.scripted_server import ScriptedServer, encode
+from tests.loaders.remote.scripted_server import N_VOCAB, ScriptedServer, encode
 
 # --- what works, with every kind ---
 
@@ -129,6 +129,17 @@ def test_ids_outside_the_vocabulary_are_never_sent_in_silence(kind: str, connect
             assert len(unchecked) == (kind != "llama-server")  # in the script, only this one says how many it has
             sent = server.bodies[0]["logit_bias"]
             assert [int(each) for each in (sent if isinstance(sent, dict) else dict(sent))] == [5]
+
+
+@pytest.mark.parametrize("name", ["folder/tiny", "a b&c=d?"])
+def test_a_llama_server_with_several_models_is_always_told_which(name: str, connect: Open) -> None:
+    with ScriptedServer("llama-server", router=True, model=name) as server:
+        model = connect(server)
+        assert "context: 4,096 tokens, as the server says" in model.notes
+        assert text_of(model, ask(model)) == "Paris"
+        logits = model.next_logits(Request(encode("abc")))
+        assert len(logits) == N_VOCAB
+        assert model.tokenizer.piece(97) == b"a"
 
 
 def test_biases_are_numbers_that_servers_can_read(connect: Open) -> None:

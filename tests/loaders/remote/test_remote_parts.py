@@ -101,6 +101,51 @@ def test_what_is_no_address(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:secret@h",
+        "user:secret@h:80",
+        "secret@h",
+        "http://:secret@h",
+        "https://user:secret@h:99999",
+        "ftp://user:secret@h",
+        "http://user:secret@h x",
+        "http://user:secret/1@h",
+        "http://user:a,secret@h",
+        "a:1,http://user:secret@h!",
+        "http://user:secret@ü",
+        "https://h/v1?api_key=secret",
+        "https://h/v1?a@b=secret",
+        "http://u:secret?x@h",
+        "https://h/v1#secret",
+        "http://h\n?secret",
+        ["a:1", "https://user:secret@h"],
+    ],
+)
+def test_keys_in_an_address_are_not_shown(text: str | list[str], tmp_path: Path) -> None:
+    """The sentence is in the list of models, which every account sees, and in the log."""
+    with pytest.raises(InvalidInput) as failure:
+        parse_entry({"url": text}, tmp_path)
+    assert "secret" not in str(failure.value)
+    path = tmp_path / "x.remote.yaml"
+    path.write_text(json.dumps({"url": text}))
+    with pytest.raises(BadFile) as bad:
+        read_entry(path)
+    assert "secret" not in str(bad.value)
+
+
+def test_an_at_sign_in_a_path_is_no_name() -> None:
+    assert parse_address("http://h/@team/v1") == "http://h/@team"
+
+
+@pytest.mark.parametrize("to", ["http://u:secret@h/v1", "https://h/login?token=secret", "/login#secret"])
+def test_keys_in_the_address_that_a_server_sends_on_to_are_not_shown(to: str) -> None:
+    said = str(refusal("http://h", 307, b"", {"location": to}, True))
+    assert "sends on to" in said
+    assert "secret" not in said
+
+
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_any_text_is_an_address_or_an_error(text: str) -> None:
