@@ -70,6 +70,31 @@ def test_a_bad_value_is_left_out_and_told(paths: Paths, model_settings: ModelSet
 
 
 @pytest.mark.parametrize(
+    ("entry", "expected", "told"),
+    [
+        ({"threads": -1}, {"threads": 0}, "threads -1 is out of range, using 0"),
+        ({"gpu_layers": -3}, {"n_gpu_layers": -1}, "gpu_layers -3 is out of range, using -1"),
+        ({"n_batch": 99999}, {"n_batch": 8192}, "n_batch 99999 is out of range, using 8192"),
+        ({"top_p": 1.5}, {}, "top_p 1.5 is out of range, using 1"),
+        ({"spec_type": "draft-mtp"}, {"spec_type": "ngram"}, "spec_type draft-mtp is not available here, using ngram"),
+        ({"n_gpu_layers": "all"}, {"n_gpu_layers": 999}, ""),
+        ({"flash_attn": 0}, {"flash_attn": "off"}, ""),
+        ({"flash_attn": "true"}, {"flash_attn": "on"}, ""),
+        ({"flash_attn": True}, {"flash_attn": "on"}, ""),
+    ],
+)
+def test_values_that_others_accept_become_the_nearest(
+    paths: Paths, entry: dict[str, object], expected: dict[str, object], told: str
+) -> None:
+    write_mapping(paths.models / "config-user.yaml", {"a$": entry})
+    settings = ModelSettings(paths)
+    options, reason = settings.options_for("a", "llama.cpp")
+    assert options == expected
+    assert f"config-user.yaml: {told}" in reason if told else "using" not in reason
+    assert settings.sampling_for("a") == ({"top_p": 1.0} if "top_p" in entry else {})
+
+
+@pytest.mark.parametrize(
     ("entry", "expected"),
     [
         ({"gpu_memory_0": 3000, "cpu_memory": 0}, {"gpu_memory": "3000MiB", "cpu_memory": ""}),
