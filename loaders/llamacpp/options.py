@@ -251,7 +251,7 @@ class LlamaCppOptions(GGUFOptions):
     draft_model: Text = DRAFT_MODEL
     spec_draft_max: int = knob(
         16, ge=1, le=48, range=(1, 48, 1), group="speed",
-        aliases=("draft_max", "spec_draft_n_max", "spec_ngram_size_m"),
+        aliases=("draft_max", "spec_draft_n_max"),
         help="With spec_type or draft_model: the most tokens to draft in one step.",
     )  # fmt: skip
     gpu_layers_draft: Layers = knob(
@@ -271,11 +271,21 @@ class LlamaCppOptions(GGUFOptions):
         2, ge=1, le=24, range=(1, 24, 1), group="speed",
         help="With spec_type ngram: the fewest tokens that must be equal to earlier ones.",
     )  # fmt: skip
+    spec_ngram_size_m: int = knob(
+        0, ge=0, le=48, range=(0, 48, 1), group="speed",
+        help="With spec_type ngram and without draft_model: the most tokens to draft in one step. 0 is spec_draft_max.",
+    )  # fmt: skip
     spec_ngram_min_hits: int = knob(
         1, ge=1, le=100, range=(1, 10, 1), group="speed",
         help="With spec_type ngram: how often these tokens must have appeared before.",
     )  # fmt: skip
     logits_all: bool = LOGITS_ALL
+
+    @property
+    def most_drafted(self) -> int:
+        """The most tokens to draft in one step: of a draft model, or from earlier text."""
+        from_text = self.spec_type == "ngram" and not self.draft_model.strip()
+        return (from_text and self.spec_ngram_size_m) or self.spec_draft_max
 
 
 class LlamaCppHFOptions(GGUFOptions):

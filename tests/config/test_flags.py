@@ -96,6 +96,7 @@ OF_OTHERS = {
     "--gpu-layers-draft all": ({"gpu_layers_draft": ALL_LAYERS}, ""),
     "--n-gpu-layers -2": ({"n_gpu_layers": -1}, "out of range, using -1"),
     "--draft-max 50": ({"draft_max": 48}, "out of range, using 48"),
+    "--spec-ngram-size-m 64": ({"spec_ngram_size_m": 48}, "out of range, using 48"),
     "--threads -1": ({"threads": 0}, "out of range, using 0"),
     "--batch-size 99999": ({"n_batch": 8192}, "out of range, using 8192"),
     "--n-batch 0": ({"n_batch": 1}, "out of range, using 1"),
