@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, model_validator
 
-from loaders import cache_types
-from loaders.knobs import Knob, Knobs, knob
+from loaders.knobs import Knobs, knob
+from loaders.nearest_value import Fallbacks, as_other_writes
 
 #: The groups of the Parameters tab by purpose. Name to title and description.
 GROUPS: Mapping[str, tuple[str, str]] = {
@@ -76,8 +76,10 @@ def _text(value: Any) -> Any:
 
 def _not_negative(value: Any) -> Any:
     """Negative values mean off, like 0: some clients send them."""
-    negative = isinstance(value, int | float) and not isinstance(value, bool) and value < 0
-    return 0 if negative else value
+    try:
+        return 0 if float(value) < 0 else value
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
 Text = Annotated[str, BeforeValidator(_text)]
@@ -360,6 +362,8 @@ class LoadOptions(Knobs):
 
     #: Options that only apply together with another one, and that one: alone, they are refused.
     NEEDS: ClassVar[Mapping[str, str]] = {}
+    #: What is used instead of values that other programs have.
+    FALLBACKS: ClassVar[Fallbacks] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -369,20 +373,9 @@ class LoadOptions(Knobs):
             return values
         knobs, spellings = cls.knobs(), cls.spellings()
         return {
-            key: _as_other_writes(value, knobs[spellings[key]]) if key in spellings else value
+            key: as_other_writes(value, knobs[spellings[key]], cls.FALLBACKS) if key in spellings else value
             for key, value in values.items()
         }
-
-
-def _as_other_writes(value: Any, knob: Knob) -> Any:
-    """The value of an option that another program or version has written: the nearest cache type, a switch that has
-    become a choice, "None" for nothing.
-    """
-    if cache_types.is_cache_type(knob.choices):
-        return cache_types.nearest_cache_type(value, knob.choices)
-    if isinstance(value, bool) and {"on", "off"} <= {*knob.choices}:
-        return "on" if value else "off"
-    return knob.default if value == "None" and value not in knob.choices else value
 
 
 #: The groups of load options: the common ones, and the rest, which is collapsed.

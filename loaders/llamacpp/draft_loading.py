@@ -16,6 +16,7 @@ from loaders.base import Model, Progress
 from loaders.forecast import Forecast
 from loaders.gpus import Gpu
 from loaders.llamacpp import architecture
+from loaders.llamacpp.companions import models_in
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
 from loaders.llamacpp.loading import LoadedGGUF, check_gguf, gguf_file, load_gguf
@@ -62,7 +63,7 @@ def find_draft(path: Path, options: LlamaCppOptions) -> Path | None:
         for each in (place, place.with_name(f"{place.name}.gguf")):
             if each.suffix.lower() == ".gguf" and each.is_file():
                 return each
-            if each.is_dir() and any(each.glob("*.gguf")):
+            if each.is_dir() and models_in(each):
                 return gguf_file(each)
     raise InvalidInput(
         f"Draft model not found: {name!r}. Set draft_model to the path of a GGUF file, or to the name of one next to "

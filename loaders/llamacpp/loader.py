@@ -11,6 +11,7 @@ from loaders.base import Loader, Model, Progress
 from loaders.forecast import Forecast
 from loaders.gpus import Gpu
 from loaders.llamacpp import architecture, draft_loading
+from loaders.llamacpp.companions import models_in
 from loaders.llamacpp.draft_loading import LoadedDraft
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.gguf import read_header
@@ -107,7 +108,7 @@ class LlamaCpp(Loader):
 
 def _first_file(path: Path) -> Path | None:
     """The GGUF file at this path or in this folder, if there is one."""
-    files = sorted(path.glob("*.gguf"))[:1] if path.is_dir() else [path]
+    files = models_in(path)[:1] if path.is_dir() else [path]
     return files[0] if files and files[0].suffix.lower() == ".gguf" else None
 
 

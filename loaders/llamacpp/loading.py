@@ -16,6 +16,7 @@ from errors import LoadCancelled, ModelFileError, NotEnoughMemory
 from loaders.base import Progress
 from loaders.gpus import Gpu, check_gpus_respond
 from loaders.llamacpp import architecture, load_trial, openmp
+from loaders.llamacpp.companions import models_in
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.threads import (
@@ -49,7 +50,7 @@ _TRIES = 6  # attempts to load with less on the GPUs each time, if they have les
 def gguf_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    files = sorted(path.glob("*.gguf"))
+    files = models_in(path)
     if not files:
         raise ModelFileError(path.name, "the folder contains no GGUF file.")
     return files[0]

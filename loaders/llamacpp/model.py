@@ -111,9 +111,7 @@ class LlamaCppModel(QueuedModel):
                 n_batch=self._draft.n_batch,
                 n_vocab=self._weights.n_vocab,
             )
-        return DraftOptions(
-            options.spec_draft_max, options.spec_ngram_size_n, options.spec_ngram_min_hits, ngrams, model
-        )
+        return DraftOptions(options.most_drafted, options.spec_ngram_size_n, options.spec_ngram_min_hits, ngrams, model)
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
         return self._grammars.start(grammar)

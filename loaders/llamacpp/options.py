@@ -13,6 +13,7 @@ from errors import InvalidInput
 from loaders.knobs import knob
 from loaders.list_parsing import parse_numbers
 from loaders.llamacpp.rpc import parse_addresses
+from loaders.nearest_value import Fallbacks
 from loaders.params import LoadOptions, Text
 from loaders.shared_options import (
     ALPHA_VALUE,
@@ -30,17 +31,27 @@ _F16 = BeforeValidator(lambda value: "f16" if value == "fp16" else value)  # the
 CacheTypeName = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 CacheType = Annotated[CacheTypeName, _F16]
 CacheTypeOrSame = Annotated[Literal["same", CacheTypeName], _F16]
-#: llama.cpp and the original distinguish several searches; here there is one.
-SpecType = Annotated[
-    Literal["none", "ngram"],
-    BeforeValidator(
-        lambda value: (
-            "ngram"
-            if isinstance(value, str) and re.fullmatch(r"ngram-(simple|map-k|map-k4v|mod|cache)", value)
-            else value
-        )
-    ),
-]
+
+
+def _one_search(value: object) -> object:
+    """llama.cpp and the original distinguish several searches, of which they take a list; here there is one. With
+    draft-simple, they use a draft model, which here is in use when it is set.
+    """
+    words = [word.strip().lower() for word in value.split(",")] if isinstance(value, str) else []
+    if not words or not all(re.fullmatch(r"none|ngram(-[\w-]+)?|draft-simple", word) for word in words):
+        return value
+    return "ngram" if any(word.startswith("ngram") for word in words) else "none"
+
+
+def _layers(value: object) -> object:
+    """llama.cpp's words for numbers of layers; no model has as many as ALL_LAYERS."""
+    words = {"auto": -1, "all": ALL_LAYERS}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+ALL_LAYERS = 999
+SpecType = Annotated[Literal["none", "ngram"], BeforeValidator(_one_search)]
+Layers = Annotated[int, BeforeValidator(_layers)]
 
 
 class GGUFOptions(LoadOptions):
@@ -49,7 +60,9 @@ class GGUFOptions(LoadOptions):
     #: Added to the name under which measured speeds are stored, for loaders that decode in another way.
     speed_suffix: ClassVar[str] = ""
 
-    n_gpu_layers: int = knob(
+    FALLBACKS: ClassVar[Fallbacks] = {"split_mode": {"tensor": "layer"}}
+
+    n_gpu_layers: Layers = knob(
         -1, ge=-1, range=(-1, 256, 1), group="main", aliases=("gpu_layers",),
         help="Number of layers on the GPU, the output layer first; the rest runs on the CPU. -1 is as many as fit.",
     )  # fmt: skip
@@ -223,6 +236,10 @@ class LlamaCppOptions(GGUFOptions):
         0, ge=0, range=(0, 8192, 16), group="memory",
         help="With context_shift: number of tokens at the start, such as the system prompt, that are never dropped.",
     )  # fmt: skip
+    FALLBACKS: ClassVar[Fallbacks] = {
+        **GGUFOptions.FALLBACKS,
+        "spec_type": {r"(?:[\w-]+,\s*)*draft-(?!simple\b)[\w-]+(?:,\s*[\w-]+)*": "ngram"},
+    }
     spec_type: SpecType = knob(
         "none", group="speed",
         help="Speculative decoding: ngram drafts tokens from earlier text that ended like the current one, and checks "
@@ -234,10 +251,10 @@ class LlamaCppOptions(GGUFOptions):
     draft_model: Text = DRAFT_MODEL
     spec_draft_max: int = knob(
         16, ge=1, le=48, range=(1, 48, 1), group="speed",
-        aliases=("draft_max", "spec_draft_n_max", "spec_ngram_size_m"),
+        aliases=("draft_max", "spec_draft_n_max"),
         help="With spec_type or draft_model: the most tokens to draft in one step.",
     )  # fmt: skip
-    gpu_layers_draft: int = knob(
+    gpu_layers_draft: Layers = knob(
         -1, ge=-1, range=(-1, 256, 1), group="memory", aliases=("n_gpu_layers_draft", "spec_draft_ngl"),
         help="Number of layers of draft_model on the GPU. -1 is as many as fit.",
     )  # fmt: skip
@@ -254,11 +271,21 @@ class LlamaCppOptions(GGUFOptions):
         2, ge=1, le=24, range=(1, 24, 1), group="speed",
         help="With spec_type ngram: the fewest tokens that must be equal to earlier ones.",
     )  # fmt: skip
+    spec_ngram_size_m: int = knob(
+        0, ge=0, le=48, range=(0, 48, 1), group="speed",
+        help="With spec_type ngram and without draft_model: the most tokens to draft in one step. 0 is spec_draft_max.",
+    )  # fmt: skip
     spec_ngram_min_hits: int = knob(
         1, ge=1, le=100, range=(1, 10, 1), group="speed",
         help="With spec_type ngram: how often these tokens must have appeared before.",
     )  # fmt: skip
     logits_all: bool = LOGITS_ALL
+
+    @property
+    def most_drafted(self) -> int:
+        """The most tokens to draft in one step: of a draft model, or from earlier text."""
+        from_text = self.spec_type == "ngram" and not self.draft_model.strip()
+        return (from_text and self.spec_ngram_size_m) or self.spec_draft_max
 
 
 class LlamaCppHFOptions(GGUFOptions):

@@ -20,6 +20,7 @@ from modules.chat.formats.character_cards import (
     LARGEST,
     CharacterCard,
     card_from_mapping,
+    card_from_yaml,
     is_card,
     read_card,
     read_card_json,
@@ -137,11 +138,15 @@ class Characters(NamedFiles):
                 values = own or parse_mapping(data.decode("utf-8-sig"), Path(Path(file_name).name))
             except UnicodeDecodeError:
                 raise InvalidInput("The file is not UTF-8 text. Save it as UTF-8, then try again.") from None
+            if is_card(values):
+                return self._import_card(card_from_yaml(values, Path(file_name).stem), file_name)
             if not any(values.get(key) for key in (*_NAME, *_GREETING, "context")):
                 raise InvalidInput("The file does not contain a character: it has no name, greeting or context.")
             self._write(path, values)
             return name
-        card = read_card(data)
+        return self._import_card(read_card(data), file_name)
+
+    def _import_card(self, card: CharacterCard, file_name: str) -> str:
         name = self._free(card.text("name") or Path(file_name).stem)
         self._write(self.new_path(name), _values(card, name))
         if card.picture:
@@ -242,10 +247,12 @@ def _lines(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """The contents of a character's file. A card that was copied there reads like an imported one."""
-    if path.suffix != ".json":
-        return read_mapping(path)
-    value = _read_json(path)
-    return _values(card_from_mapping(value, path.stem), path.stem) if is_card(value) else value
+    from_json = path.suffix == ".json"
+    value = _read_json(path) if from_json else read_mapping(path)
+    if not is_card(value):
+        return value
+    card = card_from_mapping(value, path.stem) if from_json else card_from_yaml(value, path.stem)
+    return _values(card, path.stem)
 
 
 def _values(card: CharacterCard, name: str) -> dict[str, Any]:

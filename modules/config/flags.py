@@ -15,6 +15,7 @@ from typing import Any
 
 from errors import BadFlagValue, InvalidInput, UnknownFlag, did_you_mean
 from loaders import cache_types
+from loaders.nearest_value import nearest_value
 from modules.config.flag_catalog import Flag, FlagCatalog, Loaders, Target, explain_inactive
 from modules.config.flag_help import render_help
 from modules.config.flag_tokens import FILE_NAME, FlagToken, tokens_of_arguments, tokens_of_file, tokens_of_text
@@ -156,24 +157,32 @@ class _Reading:
             self.notes[flag.name] = f"{spelled.text} is accepted but has no effect yet: {explain_inactive(flag)}"
 
     def _checked(self, spelled: FlagToken, flag: Flag, value: Any) -> Any:
-        """The value as its knob checks it, or another loader's option of this name, whose bounds may be wider. A cache
-        type is not changed: each loader takes the nearest that it has.
+        """The value as its knob checks it, or another loader's option of this name, whose bounds may be wider; else the
+        nearest of them, with a note. A cache type is not changed: each loader takes the nearest that it has.
         """
-        checked, why = None, ""
+        self.notes.pop(flag.name, None)
+        if flag.target == "server":
+            try:
+                return getattr(flag.holder.parse({flag.name: value}), flag.name)
+            except InvalidInput as error:
+                raise BadFlagValue(spelled.text, spelled.place, str(error)) from None
+        found: list[tuple[Any, str]] = []
+        why = ""
         for holder in (flag.holder, *self.catalogue.holders.get(flag.name, ())):
             try:
-                checked = getattr(holder.parse({flag.name: value}), holder.spellings()[flag.name])
-                break
+                found.append(nearest_value(holder, flag.name, value))
             except InvalidInput as error:
                 why = why or str(error)
-        else:
-            raise BadFlagValue(spelled.text, spelled.place, why) from None
+        if not found:
+            raise BadFlagValue(spelled.text, spelled.place, why)
+        checked, changed = min(found, key=lambda each: _distance(value, *each))
+        if changed:
+            self.notes[flag.name] = f"{spelled.text} {value} {spelled.place}: {changed}."
         if not cache_types.is_cache_type(flag.knob.choices):
             return checked
         holders = self.catalogue.holders.get(flag.name, ())
         each = [str(getattr(holder.parse({flag.name: value}), holder.spellings()[flag.name])) for holder in holders]
         taken = list(dict.fromkeys(each))
-        self.notes.pop(flag.name, None)
         if not all(cache_types.is_same_cache_type(value, one) for one in taken):
             self.notes[flag.name] = (
                 f"{spelled.text} {value}: using the closest type that the model's loader supports: "
@@ -194,6 +203,13 @@ class _Reading:
         if text not in _YES | _NO:
             raise BadFlagValue(spelled.text, spelled.place, f"it does not take a value (got {given[0]!r}).")
         return (text in _YES) == switch
+
+
+def _distance(given: Any, checked: Any, changed: str) -> float:
+    """How far a value is from what was given; 0 if nothing was changed."""
+    if not changed:
+        return 0.0
+    return abs(float(given) - checked) if isinstance(checked, int | float) else 1.0
 
 
 def _is_flag(word: str) -> bool:

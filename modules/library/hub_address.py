@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from urllib.parse import parse_qs, unquote
 
 from errors import InvalidInput
+from loaders.llamacpp.companions import is_companion
 from modules.library.hub_command import HubCommand, read_command
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -220,7 +221,7 @@ def list_model_folders(files: Iterable[RemoteFile]) -> list[FileChoice]:
     return [
         FileChoice(name, tuple(each), _quantization(name))
         for name, each in sorted(inside.items())
-        if any(file.path.lower().endswith((".gguf", ".safetensors")) for file in each)
+        if any(_is_gguf_model(file.path) or file.path.lower().endswith(".safetensors") for file in each)
     ]
 
 
@@ -241,7 +242,7 @@ def select_files(files: Sequence[RemoteFile], wanted: Sequence[str]) -> list[Rem
                 raise InvalidInput(f"The repository has no file {name[:120]!r}. Press Get file list to see its files.")
             found += match
         return list(dict.fromkeys(found))
-    models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
+    models = [each for each in choices if _is_gguf_model(each.name)]
     if len(models) == 1:
         return list(models[0].files)
     if models:
@@ -274,7 +275,7 @@ def _named(name: str, choices: Sequence[FileChoice], files: Sequence[RemoteFile]
     ):
         if inside:
             return inside
-    models = [each for each in choices if each.name.lower().endswith(".gguf") and "mmproj" not in each.name.lower()]
+    models = [each for each in choices if _is_gguf_model(each.name)]
     kind = name.upper()
     fitting = [each for each in models if each.quantization == kind]
     fitting = fitting or [each for each in models if each.quantization == f"UD-{kind}"]
@@ -312,6 +313,13 @@ def _is_needed(path: str, *, pickled: bool) -> bool:
     return lower.endswith((*_TEXTS, ".safetensors")) or (pickled and lower.endswith(_PICKLED))
 
 
+def _is_gguf_model(path: str) -> bool:
+    return path.lower().endswith(".gguf") and not is_companion(path)
+
+
 def _quantization(path: str) -> str:
+    """The quantization in a model's name; "" if there is none, or if the file is no model."""
+    if is_companion(path):
+        return ""
     found = _QUANTIZATION.findall(path.rpartition("/")[2].removesuffix(".gguf"))
     return found[-1].upper() if found else ""

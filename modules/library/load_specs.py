@@ -13,6 +13,7 @@ from errors import InvalidInput, ModelFileError, Unavailable, UnknownName
 from loaders.base import Loader
 from loaders.cache_types import replace_old_switches
 from loaders.forecast import Forecast
+from loaders.nearest_value import nearest_value
 from loaders.params import LoadOptions
 from modules.config.loader_names import normalize_loader_name
 from modules.library.model_catalog import ModelCatalog, ModelEntry
@@ -174,9 +175,11 @@ class LoadSpecs:
                 )
 
     def _flag_options(self, loader: str) -> dict[str, Any]:
-        spellings = self._loaders[loader].Options.spellings()
+        """What the flags say for this loader, whose bounds may be narrower than another's."""
+        kind = self._loaders[loader].Options
+        spellings = kind.spellings()
         given = replace_old_switches(self._defaults, spellings)
-        return {spellings[key]: value for key, value in given.items() if key in spellings}
+        return {spellings[key]: nearest_value(kind, key, value)[0] for key, value in given.items() if key in spellings}
 
     def _known_loader(self, name: str) -> str:
         found = self._lookup(name)

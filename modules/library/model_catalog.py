@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import BadFile, ModelFileError, UnknownName
+from loaders.llamacpp.companions import is_companion
 from loaders.llamacpp.gguf import read_header, split_parts
 from loaders.remote.entry import SUFFIX, is_entry, read_entry
 from modules.config.paths import Paths
@@ -161,12 +162,11 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _is_skipped(entry: Path) -> bool:
     lower = entry.name.lower()
-    # hidden files, and a model's image projector, which is not a model by itself
     if lower.startswith((".", "mmproj")) or any(part in lower for part in _SKIPPED_PARTS):
         return True
     if entry.is_dir():
         return lower.endswith(_SKIPPED_FOLDERS)
-    return not lower.endswith((*_MODEL_ENDINGS, SUFFIX))
+    return not lower.endswith((*_MODEL_ENDINGS, SUFFIX)) or is_companion(entry.name)
 
 
 def _is_partial(entry: Path, names: Collection[str]) -> bool:

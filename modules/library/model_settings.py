@@ -18,6 +18,7 @@ from errors import BadFile, InvalidInput, Unavailable
 from loaders import LOADERS
 from loaders.base import Loader
 from loaders.cache_types import replace_old_switches
+from loaders.nearest_value import nearest_value
 from loaders.params import SamplingParams
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping, write_mapping
@@ -82,7 +83,7 @@ class ModelSettings:
     def options_for(self, name: str, loader: str) -> tuple[dict[str, Any], str]:
         """The saved load options under the knobs' own names, and where they come from ("" if there are none).
 
-        An invalid saved value is left out, and the reason says so.
+        For a saved value out of range, the nearest is used; another invalid one is left out. The reason says so.
         """
         options: dict[str, Any] = {}
         reasons: list[str] = []
@@ -166,7 +167,8 @@ class ModelSettings:
             if name is None or value is None:
                 continue
             try:
-                options[name] = getattr(known.parse({name: value}), name)
+                options[name], changed = nearest_value(known, name, value)
+                complaints += [f"{key} {value} is {changed}"] if changed else []
             except InvalidInput as error:
                 complaints.append(str(error))
         return options, complaints
@@ -209,7 +211,8 @@ def _sampling(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if name is None or value is None or key in _OF_LOADERS:
             continue
         try:
-            found[name] = getattr(SamplingParams.parse({name: value}), name)
+            found[name], changed = nearest_value(SamplingParams, name, value)
+            complaints += [f"{key} {value} is {changed}"] if changed else []
         except InvalidInput as error:
             complaints.append(str(error))
     return found, complaints

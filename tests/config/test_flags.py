@@ -10,6 +10,8 @@ import pytest
 from errors import BadFlagValue, InvalidInput, UnknownFlag, did_you_mean
 from loaders import LOADERS, cache_types
 from loaders.base import Loader
+from loaders.llamacpp.options import ALL_LAYERS
+from loaders.nearest_value import nearest_value
 from loaders.params import SamplingParams
 from modules.config.flag_catalog import FlagCatalog
 from modules.config.flags import LaunchOptions, read_flags
@@ -70,8 +72,83 @@ def test_a_value_may_suit_only_one_of_the_loaders_that_have_the_option(tmp_path:
     asked = read_flags(["--loader", "llama.cpp", "--model-draft", "x", "--draft-max", "12"], tmp_path, LOADERS)
     options = LOADERS["llama.cpp"].Options.parse(asked.load_options).differing()
     assert options == {"draft_model": "x", "spec_draft_max": 12}
-    with pytest.raises(BadFlagValue, match="less than or equal to 7"):
-        read_flags(["--draft-max", "50"], tmp_path, LOADERS)
+
+
+#: Flags that the original or llama.cpp accepts -> the value of the option here, and what the note says ("": no note).
+OF_OTHERS = {
+    **dict.fromkeys(
+        (
+            f"--spec-type {each}"
+            for each in ("ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache")
+        ),
+        ({"spec_type": "ngram"}, ""),
+    ),
+    **dict.fromkeys(
+        (f"--spec-type {each}" for each in ["draft-mtp", "draft-eagle3", "draft-dflash", "ngram-mod,draft-mtp"]),
+        ({"spec_type": "ngram"}, "not available here, using ngram"),
+    ),
+    "--spec-type none": ({"spec_type": "none"}, ""),
+    "--spec-type draft-simple": ({"spec_type": "none"}, ""),
+    "--spec-type ngram-simple,draft-simple": ({"spec_type": "ngram"}, ""),
+    "--split-mode tensor": ({"split_mode": "layer"}, "not available here, using layer"),
+    "--n-gpu-layers all": ({"n_gpu_layers": ALL_LAYERS}, ""),
+    "--gpu-layers auto": ({"n_gpu_layers": -1}, ""),
+    "--gpu-layers-draft all": ({"gpu_layers_draft": ALL_LAYERS}, ""),
+    "--n-gpu-layers -2": ({"n_gpu_layers": -1}, "out of range, using -1"),
+    "--draft-max 50": ({"draft_max": 48}, "out of range, using 48"),
+    "--spec-ngram-size-m 64": ({"spec_ngram_size_m": 48}, "out of range, using 48"),
+    "--threads -1": ({"threads": 0}, "out of range, using 0"),
+    "--batch-size 99999": ({"n_batch": 8192}, "out of range, using 8192"),
+    "--n-batch 0": ({"n_batch": 1}, "out of range, using 1"),
+    "--keep -1": ({"keep": 0}, "out of range, using 0"),
+    "--n_ctx -5": ({"n_ctx": 0}, "out of range, using 0"),
+    "--top-p 1.5": ({"top_p": 1.0}, "out of range, using 1."),
+    "--temperature -1": ({"temperature": 0.0}, "out of range, using 0."),
+    "--top-k -1": ({"top_k": 0}, ""),
+    **{
+        f"{flag} {word}": ({"flash_attn": value}, "")
+        for flag in ("--flash_attn", "--flash-attn")
+        for value, words in {"on": "on true 1 enabled", "off": "off false False 0 disabled", "auto": "auto"}.items()
+        for word in words.split()
+    },
+}
+
+
+@pytest.mark.parametrize("given", OF_OTHERS)
+@pytest.mark.parametrize("in_file", [False, True], ids=["command line", "file"])
+def test_values_that_others_accept_never_stop_the_start(tmp_path: Path, given: str, in_file: bool) -> None:
+    expected, told = OF_OTHERS[given]
+    got = launch(LOADERS, tmp_path, file=given) if in_file else launch(LOADERS, tmp_path, *given.split())
+    assert {**got.load_options, **got.sampling} == expected
+    assert len(got.notes) == bool(told)
+    assert all(f"{given} o" in note and told in note for note in got.notes)
+
+
+def test_a_note_about_a_value_goes_when_another_value_replaces_it(tmp_path: Path) -> None:
+    assert not launch(LOADERS, tmp_path, "--threads", "4", file="--threads -1").notes
+
+
+def each_option() -> list[tuple[str, str]]:
+    return [
+        (name, option)
+        for name, loader in LOADERS.items()
+        for option, knob in loader.Options.knobs().items()
+        if knob.kind in ("int", "float")
+    ]
+
+
+@pytest.mark.parametrize(("loader", "option"), each_option())
+def test_any_number_that_a_flag_says_is_one_that_each_loader_takes(tmp_path: Path, loader: str, option: str) -> None:
+    for number in ("-1e9", "-7", "1e12"):
+        given = (
+            f"--{option}={number}"
+            if LOADERS[loader].Options.knobs()[option].kind == "float"
+            else (f"--{option}={int(float(number))}")
+        )
+        asked = read_flags([given], tmp_path, LOADERS).load_options
+        kind = LOADERS[loader].Options
+        (key,) = asked
+        kind.parse({option: nearest_value(kind, key, asked[key])[0]})
 
 
 def test_dashes_and_underscores_are_the_same(tmp_path: Path, loaders: Loaders) -> None:
@@ -126,7 +203,8 @@ def test_flags_are_not_abbreviated(tmp_path: Path, loaders: Loaders, flag: str) 
     [
         (["--listen-port", "abc"], "--listen-port on the command line .*whole|valid integer"),
         (["--listen-port", "99999"], "less than or equal to 65535"),
-        (["--n_ctx", "-5"], "greater than or equal to 0"),
+        (["--n_ctx", "many"], "valid integer"),
+        (["--n_ctx", "nan"], "valid integer"),
         (["--flash-attn", "maybe"], "'auto', 'on' or 'off'"),
         (["--model"], "it requires a value"),
         (["--model", "--api"], "it requires a value"),

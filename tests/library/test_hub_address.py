@@ -7,7 +7,14 @@ import itertools
 import pytest
 
 from errors import InvalidInput
-from modules.library.hub_address import HubAddress, RemoteFile, list_model_folders, parse_address, select_files
+from modules.library.hub_address import (
+    HubAddress,
+    RemoteFile,
+    list_file_choices,
+    list_model_folders,
+    parse_address,
+    select_files,
+)
 
 MODEL = HubAddress("ann/tiny")
 GGUF = HubAddress("ann/tiny", "main", ("a b.gguf",))
@@ -204,6 +211,25 @@ _REPO = files(
 def test_a_file_a_folder_or_a_quantization_may_be_named(name: str, count: int, first: str) -> None:
     got = select_files(_REPO, [name])
     assert (len(got), min(file.path for file in got)) == (count, first)
+
+
+_BESIDE = (
+    "imatrix.dat imatrix.gguf a-imatrix.gguf a.mmproj-Q8_0.gguf mmproj-F16.gguf a-BF16-imatrix.gguf mm/mmproj-F16.gguf"
+)
+
+
+@pytest.mark.parametrize("beside", _BESIDE.split())
+def test_what_lies_beside_a_model_is_no_model_to_choose(beside: str) -> None:
+    one = files(f"README.md a.Q4_K_M.gguf {beside}")
+    assert [file.path for file in select_files(one, ())] == ["a.Q4_K_M.gguf"]
+    assert [each.name for each in list_file_choices(one) if each.quantization] == ["a.Q4_K_M.gguf"]
+    assert not list_model_folders(one)
+    with pytest.raises(InvalidInput, match=r"2 GGUF files. Choose one: Q4_K_M, Q8_0\."):
+        select_files([*one, *files("a.Q8_0.gguf")], ())
+    for kind in ("F16", "BF16"):
+        with pytest.raises(InvalidInput, match=f"no file '{kind}'"):
+            select_files(one, [kind])
+    assert [file.path for file in select_files(one, [beside])] == [beside]
 
 
 def test_a_quantization_that_is_there_twice_or_not_is_a_sentence() -> None:

@@ -54,9 +54,20 @@ def test_what_is_no_model_is_left_out(paths: Paths, shelf: ModelCatalog, gguf: M
     ):
         (paths.models / name).write_text("")
     (paths.models / "oobabooga_llama-tokenizer").mkdir()
-    gguf("mmproj-model.gguf")
+    for name in (
+        "mmproj-model.gguf",
+        "model-mmproj-f16.gguf",
+        "model-imatrix.gguf",
+        "imatrix.gguf",
+        "sub/imatrix.gguf",
+    ):
+        gguf(name)
+    for name in ("imatrix.dat", "model.imatrix", "imatrix_unsloth.dat"):
+        (paths.models / name).write_text("")
     gguf("model.gguf")
-    assert shelf.names() == ["model.gguf"]
+    gguf("sub/part/model-imatrix.gguf")
+    gguf("sub/model.gguf")
+    assert shelf.names() == ["model.gguf", "sub"]
 
 
 #: Files that may lie in the models folder: what stands there, and what the catalog lists of it.

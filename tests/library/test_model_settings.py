@@ -13,6 +13,7 @@ from errors import BadFile
 from loaders import LOADERS
 from loaders.llamacpp.draft_loading import find_draft
 from loaders.llamacpp.options import LlamaCppOptions
+from loaders.nearest_value import nearest_value
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping, write_mapping
 from modules.library.load_specs import LoadSpecs
@@ -67,6 +68,31 @@ def test_a_bad_value_is_left_out_and_told(paths: Paths, model_settings: ModelSet
     options, reason = model_settings.options_for("a", "fake")
     assert options == {"cpu": True}
     assert "config-user.yaml: n_ctx" in reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected", "told"),
+    [
+        ({"threads": -1}, {"threads": 0}, "threads -1 is out of range, using 0"),
+        ({"gpu_layers": -3}, {"n_gpu_layers": -1}, "gpu_layers -3 is out of range, using -1"),
+        ({"n_batch": 99999}, {"n_batch": 8192}, "n_batch 99999 is out of range, using 8192"),
+        ({"top_p": 1.5}, {}, "top_p 1.5 is out of range, using 1"),
+        ({"spec_type": "draft-mtp"}, {"spec_type": "ngram"}, "spec_type draft-mtp is not available here, using ngram"),
+        ({"n_gpu_layers": "all"}, {"n_gpu_layers": 999}, ""),
+        ({"flash_attn": 0}, {"flash_attn": "off"}, ""),
+        ({"flash_attn": "true"}, {"flash_attn": "on"}, ""),
+        ({"flash_attn": True}, {"flash_attn": "on"}, ""),
+    ],
+)
+def test_values_that_others_accept_become_the_nearest(
+    paths: Paths, entry: dict[str, object], expected: dict[str, object], told: str
+) -> None:
+    write_mapping(paths.models / "config-user.yaml", {"a$": entry})
+    settings = ModelSettings(paths)
+    options, reason = settings.options_for("a", "llama.cpp")
+    assert options == expected
+    assert f"config-user.yaml: {told}" in reason if told else "using" not in reason
+    assert settings.sampling_for("a") == ({"top_p": 1.0} if "top_p" in entry else {})
 
 
 @pytest.mark.parametrize(
@@ -158,6 +184,37 @@ def test_an_entry_that_a_version_of_the_original_has_saved_loads(
     assert isinstance(options, LlamaCppOptions)
     if not options.draft_model:
         assert find_draft(paths.models / "a.gguf", options) is None
+
+
+_SIZES = {"draft_max": 4, "spec_ngram_size_m": 48}
+
+
+@pytest.mark.parametrize("sizes", [_SIZES, dict(reversed(_SIZES.items()))], ids=["in order", "reversed"])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"draft_model": "small"}, 4),
+        ({"model_draft": "small", "spec_type": "draft-simple"}, 4),
+        ({"draft_model": "small", "spec_type": "ngram-mod"}, 4),
+        ({"spec_type": "ngram-simple"}, 48),
+        ({"spec_type": "ngram", "spec_ngram_size_m": 0}, 4),
+        ({"spec_type": "ngram", "spec_ngram_size_m": 64}, 48),
+        ({"spec_type": "none"}, 4),
+    ],
+)
+def test_each_way_of_drafting_has_its_own_most_tokens(
+    paths: Paths, sizes: dict[str, object], more: dict[str, object], expected: int
+) -> None:
+    """The original saves both, whichever is in use."""
+    (paths.models / "a.gguf").touch()
+    flags = {LlamaCppOptions.spellings()[key]: value for key, value in {**sizes, **more}.items()}
+    flags = {key: nearest_value(LlamaCppOptions, key, value)[0] for key, value in flags.items()}
+    for entry, defaults in (({**sizes, **more}, {}), ({}, flags)):
+        write_mapping(paths.models / "config-user.yaml", {"a.gguf$": entry})
+        specs = LoadSpecs(ModelCatalog(paths), ModelSettings(paths), LOADERS, defaults)
+        options, _ = specs.default_options("a.gguf", "llama.cpp")
+        assert isinstance(options, LlamaCppOptions)
+        assert options.most_drafted == expected
 
 
 def test_the_old_switches_stay_where_a_loader_has_them(paths: Paths) -> None:

@@ -1,4 +1,4 @@
-"""Reads and writes TavernAI character cards: a character in a PNG or in JSON, of version 1, 2 or 3.
+"""Reads and writes TavernAI character cards: a character in a PNG, JSON or YAML, of version 1, 2 or 3.
 
 A card is JSON, base64-encoded in a text chunk of a PNG: `chara` (versions 1 and 2), `ccv3` (version 3). Data that this
 program does not use is kept, so that an exported card equals the imported one. Bytes in, plain data out; it opens no
@@ -97,6 +97,17 @@ def card_from_mapping(value: Mapping[str, Any], name: str) -> CharacterCard:
     data = value["data"] if isinstance(value.get("data"), dict) else value
     named = any(isinstance(data.get(key), str) and data[key].strip() for key in ("name", "char_name"))
     return CharacterCard(_fields(data if named else {**data, "name": name}))
+
+
+def card_from_yaml(value: Mapping[str, Any], name: str) -> CharacterCard:
+    """The same for a mapping from YAML, whose dates and other values that JSON does not have become texts. Raises:
+    InvalidInput.
+    """
+    try:
+        plain = read_card_json(json.dumps(value, skipkeys=True, default=str).encode())
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"The file contains values that a card cannot have. {_WHAT}") from None
+    return card_from_mapping(plain, name)
 
 
 def write_card(data: Mapping[str, Any], picture: bytes | None) -> bytes:

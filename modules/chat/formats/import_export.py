@@ -14,8 +14,9 @@ from typing import Any
 
 from errors import InvalidInput
 from loaders import safe_json
-from modules.chat.conversation import Conversation, Message
+from modules.chat.conversation import Conversation, Message, Role
 from modules.chat.formats.conversation_file import InvalidConversation, parse_conversation
+from modules.chat.formats.times import parse_send_date
 from modules.families import saved_calls
 
 #: The most messages of an imported chat, all versions counted; real chats have far fewer.
@@ -82,6 +83,7 @@ def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversat
     said: list[dict[str, Any]] = []
     hidden = 0
     named = ""
+    at: float | None = None
     for number, raw in enumerate(text.split("\n"), 1):  # splitlines would also split at U+2028 and U+0085 inside texts
         if not raw.strip():
             continue
@@ -94,6 +96,7 @@ def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversat
             continue
         if line.get("mes") is None and not line.get("swipes"):  # the first line, or another program's line
             named = named or _words(line.get("character_name"))
+            at = parse_send_date(line.get("create_date")) if at is None else at
             if isinstance(about := line.get("chat_metadata"), dict):
                 made.meta |= {key: about[key] for key in _KEPT if key in about}
         elif called := _called(line):
@@ -106,7 +109,9 @@ def _from_lines(id: str, text: str, notes: list[str] | None = None) -> Conversat
     names = [_words(line.get("name")) for line in said if not _true(line.get("is_user"))]
     character = named if named in names else next(iter(names), "")
     for line in said:
-        parent = _add(made, line, parent, character).id
+        found = parse_send_date(line.get("send_date"))
+        at = at if found is None else found  # one without a date has that of the message before
+        parent = _add(made, line, parent, character, at).id
     if broken and not made:
         raise InvalidConversation(f"line {broken[0]} is not a message, and neither is any other line")
     if notes is not None:
@@ -200,15 +205,15 @@ def _true(value: Any) -> bool:
     return value.strip().casefold() in ("true", "1", "yes") if isinstance(value, str) else bool(value)
 
 
-def _add(made: Conversation, line: Mapping[str, Any], parent: str | None, character: str) -> Message:
-    """Add a message with its versions and show the one that was shown. Speakers other than the character are named in
-    the text.
+def _add(made: Conversation, line: Mapping[str, Any], parent: str | None, character: str, at: float | None) -> Message:
+    """Add a message of this time with its versions and show the one that was shown. Speakers other than the character
+    are named in the text.
     """
     user = _true(line.get("is_user"))
     swipes = line.get("swipes")
     texts = [_words(each) for each in swipes] if isinstance(swipes, list) and swipes else [_words(line.get("mes"))]
-    at = line.get("swipe_id")
-    shown = at if isinstance(at, int) and 0 <= at < len(texts) else 0
+    which = line.get("swipe_id")
+    shown = which if isinstance(which, int) and 0 <= which < len(texts) else 0
     if line.get("mes") is not None:
         texts[shown] = _words(line["mes"])
     name = _words(line.get("name"))
@@ -216,11 +221,27 @@ def _add(made: Conversation, line: Mapping[str, Any], parent: str | None, charac
         texts = [each if each.startswith(f"{name}:") else f"{name}: {each}" for each in texts]
     if len(made) + len(texts) > MOST:
         raise _too_many()
-    added = [made.add("user" if user else "assistant", text, parent) for text in texts]
+    role: Role = "user" if user else "assistant"
+    added = [
+        made.add(role, text, parent, created=when)
+        for text, when in zip(texts, _times(line, at, len(texts)), strict=True)
+    ]
     if parent is None and not user:
         added = [made.set_text(each.id, each.text, greeting=True) for each in added]
     made.select(added[shown].id)
     return added[shown]
+
+
+def _times(line: Mapping[str, Any], at: float | None, count: int) -> list[float | None]:
+    """The times of a message's versions; `at` for those that have none."""
+    about = line.get("swipe_info")
+    known = (
+        [each.get("send_date") if isinstance(each, Mapping) else None for each in about]
+        if (count > 1 and isinstance(about, list))
+        else []
+    )
+    found = [parse_send_date(each) for each in known[:count]]
+    return [at if each is None else each for each in (*found, *[None] * (count - len(found)))]
 
 
 def _too_many() -> InvalidInput:

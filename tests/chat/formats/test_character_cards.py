@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image, PngImagePlugin
 
 from errors import BadFile, Conflict, InvalidInput, InvalidName
@@ -45,18 +46,26 @@ def characters(tmp_path: Path) -> Characters:
     return Characters(Paths.under(tmp_path))
 
 
+def yaml_card(value: Any) -> bytes:
+    return yaml.safe_dump(value, allow_unicode=True).encode()
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "ending"),
     [
-        png(chara={"spec": "chara_card_v2", "spec_version": "2.0", "data": DATA}),
-        png(ccv3={"spec": "chara_card_v3", "data": DATA}, chara={"name": "old"}),
-        json.dumps({"spec": "chara_card_v2", "data": DATA}).encode(),
-        png(chara=DATA),
+        (png(chara={"spec": "chara_card_v2", "spec_version": "2.0", "data": DATA}), "png"),
+        (png(ccv3={"spec": "chara_card_v3", "data": DATA}, chara={"name": "old"}), "png"),
+        (json.dumps({"spec": "chara_card_v2", "data": DATA}).encode(), "json"),
+        (png(chara=DATA), "png"),
+        *((yaml_card({"spec": f"chara_card_{each}", "data": DATA}), "yaml") for each in ("v2", "v3")),
+        (yaml_card({"spec": "chara_card_v2", "data": DATA}), "YML"),
+        (yaml_card(DATA), "yml"),
     ],
-    ids=["v2", "v3", "json", "v1"],
+    ids=["v2", "v3", "json", "v1", "yaml v2", "yaml v3", "yml v2", "yml v1"],
 )
-def test_every_version_is_read_and_written_back(characters: Characters, data: bytes) -> None:
-    name = characters.import_card(data, "card.png")
+def test_every_version_is_read_and_written_back(characters: Characters, data: bytes, ending: str) -> None:
+    name = characters.import_card(data, f"card.{ending}")
+    assert name == "Aria"
     who = characters.load(name)
     assert (who.name, who.greeting, who.greetings, who.after) == (
         "Aria", "Ahoy, {{user}}.", ("Land!", "Storm!"), "Stay on deck.",
@@ -179,9 +188,13 @@ def test_the_originals_json_is_brought_in_with_all_it_says(characters: Character
     [{"spec": "chara_card_v2", "data": DATA}, DATA, {"data": {key: DATA[key] for key in DATA if key != "name"}}],
     ids=["v2", "v1", "v2 without a name"],
 )
-def test_a_card_that_was_put_into_the_folder(characters: Characters, tmp_path: Path, value: dict[str, Any]) -> None:
+@pytest.mark.parametrize("ending", ["json", "yaml", "yml"])
+def test_a_card_that_was_put_into_the_folder(
+    characters: Characters, tmp_path: Path, value: dict[str, Any], ending: str
+) -> None:
     (tmp_path / "characters").mkdir()
-    (tmp_path / "characters/Aria.json").write_text(json.dumps(value))
+    text = json.dumps(value) if ending == "json" else yaml_card(value).decode()
+    (tmp_path / f"characters/Aria.{ending}").write_text(text)
     who = characters.load("Aria")
     assert (who.name, who.greeting, who.greetings, who.after) == (
         "Aria", "Ahoy, {{user}}.", ("Land!", "Storm!"), "Stay on deck.",
@@ -190,6 +203,33 @@ def test_a_card_that_was_put_into_the_folder(characters: Characters, tmp_path: P
     assert dict(read_card(characters.export_card("Aria")).data) == DATA
     characters.save("Aria", called="Aria", greeting=who.greeting, context=who.context)
     assert dict(read_card(characters.export_card("Aria")).data) == DATA
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("creation_date: 2024-01-02", {"creation_date": "2024-01-02"}),
+        ("made: 2024-01-02 03:04:05", {"made": "2024-01-02 03:04:05"}),
+        ("extensions: {1: 2}", {"extensions": {"1": 2}}),
+        ("picture: !!binary aGk=", {"picture": "b'hi'"}),
+    ],
+)
+def test_what_only_yaml_has_becomes_what_a_card_can_have(
+    characters: Characters, tmp_path: Path, line: str, kept: dict[str, Any]
+) -> None:
+    data = f"spec: chara_card_v3\ndata:\n  name: Aria\n  first_mes: Ahoy\n  {line}\n".encode()
+    (tmp_path / "characters").mkdir()
+    (tmp_path / "characters/Put.yaml").write_bytes(data)
+    for name in (characters.import_card(data, "x.yaml"), "Put"):
+        assert characters.load(name).greeting == "Ahoy"
+        card = read_card(characters.export_card(name))
+        assert {key: card.data.get(key) for key in kept} == kept
+
+
+def test_a_character_of_ours_is_no_card(characters: Characters) -> None:
+    own = {"name": "Fox", "greeting": "Hi.", "context": "A fox.", "description": "not for the model"}
+    who = characters.load(characters.import_card(yaml_card(own), "Reynard.yaml"))
+    assert (who.file, who.name, who.greeting, who.context) == ("Reynard", "Fox", "Hi.", "A fox.")
 
 
 def test_the_mark_of_an_example_is_no_part_of_it() -> None:

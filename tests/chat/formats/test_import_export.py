@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -123,6 +125,66 @@ def told(*lines: Any) -> tuple[list[tuple[str, str]], list[str]]:
 
 def said(name: str, mes: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "is_user": name == "You", "mes": mes, **more}
+
+
+#: A local time in each form of SillyTavern's versions, and to what it is exact.
+DATES: dict[Any, datetime] = {
+    **dict.fromkeys(
+        (
+            *("June 5, 2023 3:04pm", "June 5, 2023 3:04 PM", "June 5, 2023 3:04\u202fPM", "Jun 5, 2023 3:04pm"),
+            *("Jun 05, 2023 15:04", "June 5, 2023  15:04", "2023-6-5 @15h 04m", "2023-06-05T15:04", "2023-06-05 15:04"),
+        ),
+        datetime(2023, 6, 5, 15, 4),
+    ),
+    **dict.fromkeys(
+        ("2023-6-5 @15h 04m 12s", "2023-06-05@15h04m12s", "2023-06-05T15:04:12"), datetime(2023, 6, 5, 15, 4, 12)
+    ),
+    **dict.fromkeys(
+        ("2023-6-5 @15h 04m 12s 345ms", "2023-06-05@15h04m12s345ms"), datetime(2023, 6, 5, 15, 4, 12, 345_000)
+    ),
+    "June 5, 2023 12:30am": datetime(2023, 6, 5, 0, 30),
+    "2023-06-05T15:04:12.345Z": datetime(2023, 6, 5, 15, 4, 12, 345_000, timezone.utc),
+    "2023-06-05T15:04:12+02:00": datetime.fromisoformat("2023-06-05T15:04:12+02:00"),
+    **dict.fromkeys(
+        (1685977452345, "1685977452345", 1685977452.345), datetime.fromtimestamp(1685977452.345, timezone.utc)
+    ),
+}
+
+
+@pytest.mark.parametrize("given", DATES)
+def test_the_date_of_a_message_is_read_in_every_form(given: Any) -> None:
+    (message,) = import_chat("instruct/x", json.dumps(said("You", "a", send_date=given))).path()
+    assert message.created == pytest.approx(DATES[given].timestamp(), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "", "yesterday", 0, -5, True, [], {}, "nan", "1e400", 10**400, "2023-13-45 @99h 99m", "June 99, 2023"],
+)
+def test_what_is_no_date_is_that_of_the_message_before(given: Any) -> None:
+    first, second = said("You", "a", send_date="2023-6-5 @15h 04m 12s"), said("Ann", "b", send_date=given)
+    before, after = import_chat("instruct/x", f"{json.dumps(first)}\n{json.dumps(second)}").path()
+    assert before.created == after.created == datetime(2023, 6, 5, 15, 4, 12).timestamp()
+    (alone,) = import_chat("instruct/x", json.dumps(second)).path()
+    assert alone.created > time.time() - 3600
+    (dated,) = import_chat("instruct/x", f"{json.dumps(HEAD)}\n{json.dumps(second)}").path()
+    assert dated.created == datetime(2024, 1, 1).timestamp()
+
+
+def test_each_version_has_its_own_date() -> None:
+    swipes = [{"send_date": "2023-6-5 @15h 04m 12s"}, {}, None, {"send_date": "2023-6-5 @15h 06m 00s"}]
+    line = said("Ann", "c", swipes=["a", "b", "c", "d", "e"], swipe_id=2, swipe_info=swipes, send_date=1685977452345)
+    made = import_chat("instruct/x", json.dumps(line))
+    first, shown = datetime(2023, 6, 5, 15, 4, 12).timestamp(), 1685977452.345
+    assert [each.created for each in made] == [first, shown, shown, datetime(2023, 6, 5, 15, 6).timestamp(), shown]
+
+
+def test_an_exported_chat_keeps_its_dates() -> None:
+    made = Conversation("instruct/x")
+    asked = made.add("user", "a", created=1_700_000_000)
+    made.add("assistant", "b", asked.id, created=1_700_000_007)
+    again = import_chat("instruct/y", export_jsonl(made, "Ann", "Bob"))
+    assert [each.created for each in again.path()] == [1_700_000_000, 1_700_000_007]
 
 
 def test_a_file_that_was_cut_gives_what_is_whole() -> None:
