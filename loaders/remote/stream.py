@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import httpcore
 
-from errors import EngineFailed, ModelClosed, UserError
+from errors import EngineFailed, InvalidInput, ModelClosed, UserError
 from loaders import safe_json
 from loaders.base import Finish, Report, Request, Token
 from loaders.cancel import CancelEvent
@@ -26,6 +26,7 @@ from loaders.remote.failures import (
     StreamCut,
     not_a_reply,
     served_error,
+    too_long,
 )
 from loaders.remote.replies import Event
 from loaders.remote.sockets import Call
@@ -215,7 +216,7 @@ class ServerStream:
         return self._rest >= 0
 
     def _take_all(self, piece: bytes) -> None:
-        """The events in a piece of the answer. Raises: EngineFailed, ServerModelChanged."""
+        """The events in a piece of the answer. Raises: EngineFailed, InvalidInput, ServerModelChanged."""
         assert self._reply
         finished = self.report.finish is not None
         try:
@@ -232,20 +233,23 @@ class ServerStream:
                 break
             try:
                 self._take(data)
-            except EngineFailed:
+            except (EngineFailed, InvalidInput):
                 if self.report.finish is None:  # a complete reply stays one, whatever follows
                     raise
         if self.report.finish is not None and not finished:
             self._call.end_within(_REST_SECONDS)
 
     def _take(self, data: bytes) -> None:
-        """One event. Raises: EngineFailed, ServerModelChanged."""
+        """One event. Raises: EngineFailed, ServerModelChanged; InvalidInput if the prompt is too long."""
         assert self._reply
         url = self._reply.address.url
         try:
             value = safe_json.loads(data)
             if isinstance(value, dict) and value.get("error"):  # some servers write that there is none
-                raise EngineFailed(f"the server at {url} ended the reply: {served_error(value) or 'no reason given'}.")
+                said = served_error(value)
+                if longer := too_long(url, said, value):
+                    raise longer
+                raise EngineFailed(f"the server at {url} ended the reply: {said or 'no reason given'}.")
             event = self._sender.read(value, self.report, self.request)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineFailed(f"the server at {url} sent what is not a part of a reply ({error!r:.80}).") from None

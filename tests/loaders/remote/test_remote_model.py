@@ -331,7 +331,8 @@ def test_a_stream_cut_before_its_first_token_is_sent_to_another_address(connect:
     [
         (400, {"error": {"message": "the request exceeds the available context size", "n_prompt_tokens": 900,
                          "n_ctx": 512}}, PromptTooLong, "900 tokens, but only 512"),
-        (400, {"message": "This model's maximum context length is 512 tokens. However, you requested 900 tokens"},
+        (400, {"message": "This model's maximum context length is 512 tokens. However, your messages resulted in "
+                         "900 tokens"},
          PromptTooLong, "900 tokens, but only 512"),
         (400, {"error": {"message": "failed to parse grammar"}}, InvalidGrammar, "failed to parse"),
         (422, {"detail": "no such thing"}, InvalidInput, "no such thing"),
