@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -19,7 +20,7 @@ import pytest
 
 from errors import EngineFailed, InvalidInput, Overloaded, Unsupported, UserError
 from loaders.base import Finish, Request
-from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable
+from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable, StreamCut
 from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import OWNERS, ScriptedServer, encode
 
@@ -114,6 +115,49 @@ def test_a_reply_that_the_server_ends_early_says_so(reason: str, finish: Finish,
         assert b"".join(token.data for token in stream).decode() == REPLY
         assert stream.report.finish is finish
         assert stream.report.warnings == ([f"The server ended the reply early: {reason}."] if early else [])
+
+
+def framed(data: bytes) -> bytes:
+    return head(STREAM, f"content-length: {len(data)}") + data
+
+
+WITHOUT_END = lines(events(finish=None), done="")
+#: What is sent of a reply without a reason and without the mark of its end; whether the answer is complete.
+ENDS: list[tuple[str, bytes | list[bytes], bool]] = [
+    ("the last chunk", chunked(WITHOUT_END), True),
+    ("the last chunk after small ones", chunked(WITHOUT_END, 5), True),
+    ("all of its length", framed(WITHOUT_END), True),
+    ("a comment at its end", chunked(WITHOUT_END + b": bye\n\n"), True),
+    ("no last chunk", chunked(WITHOUT_END, ended=False), False),
+    ("less than its length", framed(WITHOUT_END + b"data: more\n\n")[:-12], False),
+    ("no length", head(STREAM, "connection: close") + WITHOUT_END, False),
+    ("half an event", chunked(WITHOUT_END + b'data: {"choices": [{"te'), False),
+    ("an event without its end", chunked(WITHOUT_END + b"data: {}\n"), False),
+]
+
+
+@pytest.mark.parametrize(("sent", "whole"), [each[1:] for each in ENDS], ids=[each[0] for each in ENDS])
+def test_a_reply_without_a_mark_of_its_end(sent: bytes | list[bytes], whole: bool, connect: Open) -> None:
+    """Formerly, every one was told as cut in the middle, although some servers end all of theirs so."""
+    with ScriptedServer("OpenAI", raw=sent) as server:
+        model: Any = connect(server)
+        stream = model.generate(Request(model.tokenizer.encode("abc")))
+        got: list[bytes] = []
+        with contextlib.nullcontext() if whole else pytest.raises(StreamCut, match="What had arrived is kept"):
+            got.extend(token.data for token in stream)
+        assert b"".join(got).decode() == REPLY
+        assert (stream.report.finish is Finish.STOP) is whole
+        assert stream.report.warnings == (["The server did not say why the reply ended."] if whole else [])
+        assert (model._server.addresses.all()[0].out_until > 0) is not whole
+        assert not model.queue()
+
+
+@pytest.mark.parametrize("data", [b"", b": ping\n\n", b'data: {"choices": []}\n\n'])
+def test_an_answer_that_ends_without_any_text_is_no_reply(data: bytes, connect: Open) -> None:
+    with ScriptedServer("OpenAI", raw=chunked(data)) as server:
+        model = connect(server)
+        with pytest.raises(ServerUnreachable, match="it ended the connection"):
+            text_of(model, Request(model.tokenizer.encode("abc")))
 
 
 @pytest.mark.parametrize("kind", ["OpenAI", "llama-server"])
