@@ -38,6 +38,10 @@ class ServerKeyRefused(Unavailable):
         super().__init__(f"The server at {address} {what}. Enter its key in the Model tab, then load the model again.")
 
 
+class ServerForbids(ServerKeyRefused):
+    """Status 403: the key may be right, and only this route is not for us."""
+
+
 class ServerModelChanged(Unavailable):
     """The server answers with another model than the one that was loaded."""
 
@@ -67,6 +71,7 @@ class NoServerUsable(Unavailable):
             f"None of the {len(failures)} addresses of this model can be used. {shown}"
             + (f" {more} more failed, too." if more > 0 else "")
         )
+        self.failures = tuple(failures)
 
 
 class ServerMoved(Unavailable):
@@ -112,11 +117,24 @@ def failure_of_all(failures: Sequence[UserError]) -> UserError:
     return failures[0] if len(failures) == 1 else NoServerUsable(failures)
 
 
+def is_blocked(error: UserError, *, wrong_key: bool) -> bool:
+    """Whether an address has no such route, or lets nobody use it, as a proxy does: where its list of models could be
+    read, the key is no reason. `wrong_key`: whether status 401 counts as that, too, or is about the key.
+    """
+    failures = error.failures if isinstance(error, NoServerUsable) else (error,)
+    about_key = any(isinstance(each, ServerKeyRefused) and not isinstance(each, ServerForbids) for each in failures)
+    if about_key:
+        return wrong_key
+    return any(isinstance(each, (RouteMissing, ServerForbids, ServerMoved)) for each in failures)
+
+
 def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], keyed: bool) -> UserError:
     """The error for a server's answer that is not a success; `keyed`: a key was sent."""
     said = _said(data)
-    if status in (401, 403):
+    if status == 401:
         return ServerKeyRefused(address, keyed)
+    if status == 403:
+        return ServerForbids(address, keyed)
     if status in (429, 503):
         return ServerOverloaded(address, said or f"status {status}", _seconds(headers.get("retry-after", "")))
     if status in (502, 504):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Request
-from loaders.remote.failures import RouteMissing, ServerKeyRefused, ServerMoved
+from loaders.remote.failures import is_blocked
 from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
 from loaders.remote.server import MOST_VOCABULARY, Server, count_of
 from loaders.remote.sockets import Call
@@ -65,7 +65,9 @@ def ask_facts(server: Server) -> ServerFacts:
         # the name is for one that has several models, which loads it now
         try:
             props = _mapping(server.json("GET", f"/props?model={quote(served.name, safe='')}", read=_LONG))
-        except (RouteMissing, ServerMoved):
+        except UserError as error:
+            if not is_blocked(error, wrong_key=False):  # its list of models needs no key, other routes do
+                raise
             props = {}
         settings = _mapping(props.get("default_generation_settings"))
         if not served.n_vocab:
@@ -105,7 +107,9 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         return EstimatedTokenizer()
     try:
         return _servers_tokenizer(server, facts, *kind.token_routes)
-    except (RouteMissing, ServerKeyRefused, ServerMoved):  # the key is right, as the list of models has been read
+    except UserError as error:
+        if not is_blocked(error, wrong_key=True):  # the key is right, as the list of models has been read
+            raise
         server.kind = kind.without_tokenizer()
         return EstimatedTokenizer()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from errors import EngineFailed, InvalidInput, Overloaded, Unsupported, UserError
+from errors import EngineFailed, InvalidInput, Overloaded, Unavailable, Unsupported, UserError
 from loaders.base import Finish, Request
 from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable, StreamCut
 from tests.loaders.remote.conftest import Open, text_of
@@ -251,30 +251,52 @@ BLOCKED = {
 }
 
 
+def let_through(server: ScriptedServer, route: str, page: bytes) -> None:
+    """As a proxy in front of it that answers anything else with this page."""
+    answer = server._answer
+
+    def through(handler: Any, body: Any) -> None:
+        if handler.path.startswith(route):
+            answer(handler, body)
+        else:
+            server._send_raw(handler, [page])
+
+    server._answer = through  # type: ignore[method-assign]
+    server._part = lambda text, body: {"choices": [{"text": text}], "model": server.model}  # type: ignore[method-assign]
+    server._end = lambda body: [{"choices": [{"text": "", "finish_reason": "stop"}]}, "[DONE]"]  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_llama_server_that_refuses_the_key_is_told_although_its_list_needs_none(
+    addresses: int, connect: Open
+) -> None:
+    page = head(status="401 Unauthorized") + b"{}"
+    with ScriptedServer() as server, ScriptedServer() as other:
+        let_through(server, "/v1/models", page)
+        let_through(other, "/v1/models", page)
+        with pytest.raises(Unavailable, match="requires a key"):
+            connect(*[server, other][:addresses])
+
+
 @pytest.mark.parametrize(
     ("kind", "page"),
     [
         pytest.param(kind, page, id=f"{kind}: {name}")
         for kind in ("vLLM", "SGLang", "llama-server")
         for name, page in BLOCKED.items()
-        if (kind, name) != ("llama-server", "403")  # its list of models needs no key, so it may be a wrong one
     ],
 )
-def test_a_server_of_which_a_proxy_lets_only_some_routes_through(kind: str, page: bytes, connect: Open) -> None:
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_server_of_which_a_proxy_lets_only_some_routes_through(
+    kind: str, page: bytes, addresses: int, connect: Open
+) -> None:
     """Formerly, it was loaded, and then no request worked, as its tokenizer did not answer."""
-    with ScriptedServer(kind, reply=["Pa", "ris"]) as server:
-        answer = server._answer
-
-        def through(handler: Any, body: Any) -> None:
-            if handler.path.startswith("/v1/"):
-                answer(handler, body)
-            else:
-                server._send_raw(handler, [page])
-
-        server._answer = through  # type: ignore[method-assign]
-        server._part = lambda text, body: {"choices": [{"text": text}], "model": server.model}  # type: ignore[method-assign]
-        server._end = lambda body: [{"choices": [{"text": "", "finish_reason": "stop"}]}, "[DONE]"]  # type: ignore[method-assign]
-        model = connect(server)
+    with ScriptedServer(kind, reply=["Pa", "ris"]) as server, ScriptedServer(kind) as other:
+        let_through(server, "/v1/", page)
+        let_through(other, "/v1/", page)
+        model = connect(server, other) if addresses == 2 else connect(server)
+        if addresses == 2:
+            other.kill()
         assert f"estimated from the text's length. {kind} does not answer at /tokenize here" in " ".join(model.notes)
         assert text_of(model, Request(model.tokenizer.encode("<s>a prompt"), alternatives=1)) == "Paris"
         body = server.bodies[-1]
@@ -290,6 +312,24 @@ def test_a_server_of_which_a_proxy_lets_only_some_routes_through(kind: str, page
             assert not model.supports(ability)
             with pytest.raises(Unsupported, match="does not answer at /tokenize"):
                 use()
+
+
+@pytest.mark.parametrize("page", BLOCKED.values(), ids=[*BLOCKED])
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_llama_server_whose_properties_are_blocked(addresses: int, page: bytes, connect: Open) -> None:
+    """With status 403, a missing key was told, although its list of models and its tokenizer answer."""
+    with ScriptedServer() as server, ScriptedServer() as other:
+        for each in (server, other):
+            facts = each._answer
+            each._answer = (  # type: ignore[method-assign]
+                lambda handler, body, each=each, facts=facts: (
+                    each._send_raw(handler, [page]) if handler.path.startswith("/props") else facts(handler, body)
+                )
+            )
+        model = connect(*[server, other][:addresses])
+        assert model.supports("tokens")
+        assert model.context_length == 4096
+        assert text_of(model, Request(encode("abc"))) == "Paris"
 
 
 def test_ipv6(connect: Open) -> None:
