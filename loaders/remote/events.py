@@ -54,6 +54,11 @@ class EventReader:
             raise EventTooLarge(f"an event has more than {_LARGEST >> 20} MiB")
         return found
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no event has begun that has not ended."""
+        return not self._data and not b"".join(self._line).strip()
+
     def other(self) -> bytes:
         """What is no event at the beginning of an answer without any."""
         if self.seen or self._data:

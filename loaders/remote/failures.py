@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import email.utils
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,12 +14,11 @@ from typing import Any
 from errors import EngineFailed, InvalidGrammar, InvalidInput, Overloaded, PromptTooLong, Unavailable, UserError
 from loaders import safe_json
 from loaders.remote.entry import without_keys
+from loaders.remote.lengths import find_lengths, is_too_long
 
 _MOST_SHOWN = 3  # addresses in one sentence
 _LONGEST = 300  # characters of a server's own words
 _LONGEST_WAIT = 86_400  # seconds
-_TOO_LONG = re.compile(r"(context|sequence|prompt|input)[^.]*(length|size|long|exceed)|exceed[^.]*context", re.I)
-_NUMBERS = re.compile(r"\d[\d,]*")
 
 
 class ServerUnreachable(Unavailable):
@@ -38,6 +36,10 @@ class ServerKeyRefused(Unavailable):
     def __init__(self, address: str, sent: bool) -> None:
         what = "refused the key" if sent else "requires a key"
         super().__init__(f"The server at {address} {what}. Enter its key in the Model tab, then load the model again.")
+
+
+class ServerForbids(ServerKeyRefused):
+    """Status 403: the key may be right, and only this route is not for us."""
 
 
 class ServerModelChanged(Unavailable):
@@ -69,6 +71,7 @@ class NoServerUsable(Unavailable):
             f"None of the {len(failures)} addresses of this model can be used. {shown}"
             + (f" {more} more failed, too." if more > 0 else "")
         )
+        self.failures = tuple(failures)
 
 
 class ServerMoved(Unavailable):
@@ -114,11 +117,24 @@ def failure_of_all(failures: Sequence[UserError]) -> UserError:
     return failures[0] if len(failures) == 1 else NoServerUsable(failures)
 
 
+def is_blocked(error: UserError, *, wrong_key: bool) -> bool:
+    """Whether an address has no such route, or lets nobody use it, as a proxy does: where its list of models could be
+    read, the key is no reason. `wrong_key`: whether status 401 counts as that, too, or is about the key.
+    """
+    failures = error.failures if isinstance(error, NoServerUsable) else (error,)
+    about_key = any(isinstance(each, ServerKeyRefused) and not isinstance(each, ServerForbids) for each in failures)
+    if about_key:
+        return wrong_key
+    return any(isinstance(each, (RouteMissing, ServerForbids, ServerMoved)) for each in failures)
+
+
 def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], keyed: bool) -> UserError:
     """The error for a server's answer that is not a success; `keyed`: a key was sent."""
     said = _said(data)
-    if status in (401, 403):
+    if status == 401:
         return ServerKeyRefused(address, keyed)
+    if status == 403:
+        return ServerForbids(address, keyed)
     if status in (429, 503):
         return ServerOverloaded(address, said or f"status {status}", _seconds(headers.get("retry-after", "")))
     if status in (502, 504):
@@ -126,8 +142,8 @@ def refusal(address: str, status: int, data: bytes, headers: Mapping[str, str], 
     if status in (400, 413, 422):
         if "grammar" in said.lower() or "schema" in said.lower():
             return InvalidGrammar(f"the server at {address} cannot use it: {said}")
-        if _TOO_LONG.search(said):
-            return too_long(address, said, data)
+        if longer := too_long(address, said, _parsed(data)):
+            return longer
         return InvalidInput(f"The server at {address} refused the request: {said or f'status {status}'}.")
     if 300 <= status < 400:
         return ServerMoved(address, headers.get("location", ""))
@@ -169,14 +185,22 @@ def _is_packed(headers: Mapping[str, str]) -> bool:
     return headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
 
-def too_long(address: str, said: str, data: bytes) -> UserError:
-    """The error for a prompt that does not fit there, with the server's own numbers if it gives them."""
-    numbers = _own_numbers(data) or sorted(int(each.replace(",", "")) for each in _NUMBERS.findall(said))[-2:]
-    if len(numbers) == 2:
-        room, length = sorted(numbers)
-        advice = f"Shorten it, or start the server at {address} with a larger context, then load the model again."
-        return PromptTooLong(length, room, advice)
-    return InvalidInput(f"The prompt is too long for the server at {address}: {said}. Shorten it.")
+def too_long(address: str, said: str, answer: Any) -> UserError | None:
+    """The error for a prompt that does not fit there, with the server's own numbers if they are certain; None if the
+    answer says something else.
+    """
+    if not is_too_long(said, answer):
+        return None
+    larger = f"start the server at {address} with a larger context, then load the model again"
+    if (found := find_lengths(said, answer)) is None:
+        words = f": {said}" if said else ""
+        return InvalidInput(
+            f"The prompt is too long for the server at {address}{words}. Shorten it, or request a shorter reply "
+            "(max_new_tokens, max_tokens)."
+        )
+    if found.reply:
+        return PromptTooLong(found.prompt, found.room, more=larger)
+    return PromptTooLong(found.prompt, found.room, f"Shorten it, or {larger}.")
 
 
 def served_error(value: Any) -> str:
@@ -188,20 +212,18 @@ def served_error(value: Any) -> str:
 
 
 def _said(data: bytes) -> str:
+    if (value := _parsed(data)) is not None:
+        return served_error(value)
+    text = data[: 4 * _LONGEST].decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") else " ".join(text.split())[:_LONGEST].rstrip(". ")
+
+
+def _parsed(data: bytes) -> Any:
+    """None if it is no JSON."""
     try:
-        return served_error(safe_json.loads(data))
+        return safe_json.loads(data)
     except ValueError:
-        text = data[: 4 * _LONGEST].decode("utf-8", "replace").strip()
-        return "" if text.startswith("<") else " ".join(text.split())[:_LONGEST].rstrip(". ")
-
-
-def _own_numbers(data: bytes) -> list[int]:
-    """Those of llama-server: the prompt's tokens, and the context's."""
-    try:
-        error = safe_json.loads(data)["error"]
-        return [int(error["n_prompt_tokens"]), int(error["n_ctx"])]
-    except (ValueError, KeyError, TypeError):
-        return []
+        return None
 
 
 def _seconds(text: str) -> int:

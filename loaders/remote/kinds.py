@@ -46,7 +46,7 @@ class ServerKind:
     route: str = "/v1/completions"
     token_routes: tuple[str, str] | None = None
     ids: bool = False
-    most_logprobs: int = 0  # alternatives per token; 0 for the whole vocabulary
+    most_logprobs: int = 0  # alternatives per token, as it is usually started; 0 for the whole vocabulary
     reasons: Mapping[str, str] = field(default_factory=dict)
     unused: Callable[[SamplingParams], list[str]] = lambda _: []
 
@@ -58,6 +58,19 @@ class ServerKind:
             if name not in _HERE and name not in self.knobs
         }
         return {**found, **_EVERYWHERE, **self.reasons}
+
+    def fewer_logprobs(self, request: Request) -> tuple[Request, str]:
+        """With as many alternatives as it tells, and a sentence about that if it is not all that are asked for.
+
+        More would be refused, with the whole request.
+        """
+        asked, most = request.alternatives, self.most_logprobs
+        if not most or asked is None or asked <= most:
+            return request, ""
+        note = (
+            f"{self.name} tells at most {most} log-probabilities for each token, so {most} were asked for, not {asked}."
+        )
+        return replace(request, alternatives=most), note
 
     def without_tokenizer(self) -> ServerKind:
         """What is left of it where its tokenizer's routes cannot be reached: prompts are sent as text."""

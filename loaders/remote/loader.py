@@ -59,6 +59,9 @@ class Remote(Loader):
         where = ", ".join(each.url for each in server.addresses.all())
         length = f"{model.context_length:,} tokens"
         said = "as the server says" if facts.context_length else "assumed, because the server does not say"
+        if len({*server.lengths.values()}) > 1:
+            each = ", ".join(f"{tokens:,} at {url}" for url, tokens in server.lengths.items())
+            said += f": the smallest of its addresses counts ({each})"
         given = options.remote_context and model.context_length == options.remote_context
         version = f" {facts.version}" if facts.version else ""
         slots = f"; it serves {facts.slots} requests at a time" if facts.slots else ""

@@ -79,6 +79,8 @@ class RemoteModel(Model):
         if len(request.ids) >= self.context_length:
             raise PromptTooLong(len(request.ids), self.context_length - 1, more=self.larger_context)
         warnings = self._server.kind.unused(request.params)
+        request, fewer = self._server.kind.fewer_logprobs(request)
+        warnings += [fewer] if fewer else []
         bias = self._biases(request, warnings)
         # the seed is reported with the reply; bans are among the biases
         changed = {"seed": choose_seed(request.params.seed), "custom_token_bans": ""}

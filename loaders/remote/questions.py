@@ -5,6 +5,7 @@ It must not know how requests are sent, or the contract of models.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Request
-from loaders.remote.failures import RouteMissing, ServerKeyRefused, ServerMoved
+from loaders.remote.failures import is_blocked
 from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
 from loaders.remote.server import MOST_VOCABULARY, Server, count_of
 from loaders.remote.sockets import Call
@@ -63,17 +64,21 @@ def ask_facts(server: Server) -> ServerFacts:
     served = server.model
     if server.kind is LLAMA_SERVER:
         # the name is for one that has several models, which loads it now
+        route = f"/props?model={quote(served.name, safe='')}"
         try:
-            props = _mapping(server.json("GET", f"/props?model={quote(served.name, safe='')}", read=_LONG))
-        except (RouteMissing, ServerMoved):
+            props = _mapping(server.json("GET", route, read=_LONG))
+        except UserError as error:
+            if not is_blocked(error, wrong_key=False):  # its list of models needs no key, other routes do
+                raise
             props = {}
-        settings = _mapping(props.get("default_generation_settings"))
+        if props:
+            _ask_lengths(server, route)
         if not served.n_vocab:
             server.find_model()  # it tells more of one that is loaded
             served = server.model
         return ServerFacts(
             version=_text(props, "build_info"),
-            context_length=_number(settings, "n_ctx") or served.context_length,
+            context_length=server.context_length,
             slots=_number(props, "total_slots"),
             n_vocab=served.n_vocab,
             bos_token=_text(props, "bos_token"),
@@ -85,7 +90,7 @@ def ask_facts(server: Server) -> ServerFacts:
         info = _mapping(_optional(server, "/tokenizer_info"))  # only with --enable-tokenizer-info-endpoint
         return ServerFacts(
             version=version,
-            context_length=served.context_length,
+            context_length=server.context_length,
             n_vocab=count_of(info.get("vocab_size"), MOST_VOCABULARY),
             bos_token=_text(info, "bos_token"),
             eos_token=_text(info, "eos_token"),
@@ -93,9 +98,18 @@ def ask_facts(server: Server) -> ServerFacts:
         )
     if server.kind is SGLANG:
         info = _mapping(_optional(server, "/get_server_info"))
-        length = served.context_length or _number(info, "context_length") or _number(info, "max_total_num_tokens")
+        length = server.context_length or _number(info, "context_length") or _number(info, "max_total_num_tokens")
         return ServerFacts(version=_text(info, "version"), context_length=length)
-    return ServerFacts(context_length=served.context_length)
+    return ServerFacts(context_length=server.context_length)
+
+
+def _ask_lengths(server: Server, route: str) -> None:
+    """Each llama-server that answers for its context, of which its list of models may say nothing."""
+    for address in server.addresses.all():
+        if server.addresses.is_trusted(address):
+            with contextlib.suppress(UserError):
+                props = _mapping(server.json_at(address, "GET", route, read=_LONG))
+                server.note_length(address, _number(_mapping(props.get("default_generation_settings")), "n_ctx"))
 
 
 def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | EstimatedTokenizer:
@@ -105,7 +119,9 @@ def make_tokenizer(server: Server, facts: ServerFacts) -> ServerTokenizer | Esti
         return EstimatedTokenizer()
     try:
         return _servers_tokenizer(server, facts, *kind.token_routes)
-    except (RouteMissing, ServerKeyRefused, ServerMoved):  # the key is right, as the list of models has been read
+    except UserError as error:
+        if not is_blocked(error, wrong_key=True):  # the key is right, as the list of models has been read
+            raise
         server.kind = kind.without_tokenizer()
         return EstimatedTokenizer()
 

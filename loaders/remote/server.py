@@ -94,6 +94,8 @@ class Server:
         self.kind: ServerKind = LLAMA_SERVER
         self.model = ServedModel("", frozenset(), "")
         self._served: frozenset[str] = frozenset()
+        #: The context length that each address says, as far as it does.
+        self.lengths: dict[str, int] = {}
         #: Set by the model, which has the tokenizer: a token's bytes, and the text of ids.
         self.piece: Piece = lambda _: b""
         self.end_ids: frozenset[int] = frozenset()
@@ -116,6 +118,7 @@ class Server:
                 notes.append(str(error))
                 continue
             found = found or chosen
+            self.note_length(address, chosen.context_length)
             self.addresses.restore(address)
         if found is None:
             raise failure_of_all(failures)
@@ -123,6 +126,16 @@ class Server:
         self._served = found.names
         self.kind = KINDS[self._entry.kind] if self._entry.kind else kind_of_owner(found.owner)
         return notes
+
+    def note_length(self, address: Address, tokens: int) -> None:
+        """What an address says of its context; 0 for nothing. The smaller one counts if it says two."""
+        if tokens:
+            self.lengths[address.url] = min(tokens, self.lengths.get(address.url, tokens))
+
+    @property
+    def context_length(self) -> int:
+        """The smallest one of all addresses, as a request goes to any of them; 0 if none says one."""
+        return min(self.lengths.values(), default=0)
 
     def models_at(self, address: Address, call: Call | None = None) -> list[ServedModel]:
         """Its list of models. Raises: UserError; httpcore's errors if the call has been cancelled."""

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import httpcore
 
-from errors import EngineFailed, ModelClosed, UserError
+from errors import EngineFailed, InvalidInput, ModelClosed, UserError
 from loaders import safe_json
 from loaders.base import Finish, Report, Request, Token
 from loaders.cancel import CancelEvent
 from loaders.remote.addresses import Address, Attempts
+from loaders.remote.connections import headers_of
 from loaders.remote.events import EventReader, EventTooLarge
 from loaders.remote.failures import (
     ServerModelChanged,
@@ -26,11 +27,13 @@ from loaders.remote.failures import (
     StreamCut,
     not_a_reply,
     served_error,
+    too_long,
 )
 from loaders.remote.replies import Event
 from loaders.remote.sockets import Call
 
 _END = b"[DONE]"
+_NO_REASON = "The server did not say why the reply ended."
 #: What is still read after the end of a reply, so that its connection can be used again: seconds and bytes.
 _REST_SECONDS, _REST_BYTES = 2.0, 1 << 18
 #: What a broken connection raises.
@@ -200,14 +203,26 @@ class ServerStream:
             piece = next(self._pieces, None)
             if piece is None:
                 if self.report.finish is None:
-                    if other := self._events.other():
-                        raise not_a_reply(self._reply.address.url, other)
-                    raise httpcore.RemoteProtocolError("it ended before the reply did")
-                self._end(self.report.finish)
+                    self._check_end(self._reply.response)
+                self._end(self.report.finish or Finish.STOP)
             elif self.report.finish is not None and not self._has_room(piece):
                 self._end(self.report.finish)
             elif not self._done:
                 self._take_all(piece)
+
+    def _check_end(self, response: httpcore.Response) -> None:
+        """At the end of an answer that has not said that the reply has ended: whether it is one.
+
+        Raises: UserError; httpcore.RemoteProtocolError if the answer has not come to its end.
+        """
+        assert self._reply
+        if other := self._events.other():
+            raise not_a_reply(self._reply.address.url, other)
+        # an answer without a length ends with its connection, whyever that ended
+        whole = not {"transfer-encoding", "content-length"}.isdisjoint(headers_of(response))
+        if not (whole and self.report.new_tokens and self._events.is_between):
+            raise httpcore.RemoteProtocolError("it ended before the reply did")
+        self.report.warnings.append(_NO_REASON)
 
     def _has_room(self, piece: bytes) -> bool:
         """Whether what has come after the end of the reply is as short as it must be."""
@@ -215,7 +230,7 @@ class ServerStream:
         return self._rest >= 0
 
     def _take_all(self, piece: bytes) -> None:
-        """The events in a piece of the answer. Raises: EngineFailed, ServerModelChanged."""
+        """The events in a piece of the answer. Raises: EngineFailed, InvalidInput, ServerModelChanged."""
         assert self._reply
         finished = self.report.finish is not None
         try:
@@ -228,24 +243,27 @@ class ServerStream:
                 self._done = True
                 if self.report.finish is None:
                     self.report.finish = Finish.STOP
-                    self.report.warnings.append("The server did not say why the reply ended.")
+                    self.report.warnings.append(_NO_REASON)
                 break
             try:
                 self._take(data)
-            except EngineFailed:
+            except (EngineFailed, InvalidInput):
                 if self.report.finish is None:  # a complete reply stays one, whatever follows
                     raise
         if self.report.finish is not None and not finished:
             self._call.end_within(_REST_SECONDS)
 
     def _take(self, data: bytes) -> None:
-        """One event. Raises: EngineFailed, ServerModelChanged."""
+        """One event. Raises: EngineFailed, ServerModelChanged; InvalidInput if the prompt is too long."""
         assert self._reply
         url = self._reply.address.url
         try:
             value = safe_json.loads(data)
             if isinstance(value, dict) and value.get("error"):  # some servers write that there is none
-                raise EngineFailed(f"the server at {url} ended the reply: {served_error(value) or 'no reason given'}.")
+                said = served_error(value)
+                if longer := too_long(url, said, value):
+                    raise longer
+                raise EngineFailed(f"the server at {url} ended the reply: {said or 'no reason given'}.")
             event = self._sender.read(value, self.report, self.request)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineFailed(f"the server at {url} sent what is not a part of a reply ({error!r:.80}).") from None

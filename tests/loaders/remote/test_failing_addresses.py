@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from errors import EngineFailed, InvalidInput, Unavailable
+from errors import EngineFailed, InvalidInput, PromptTooLong, Unavailable
 from loaders.base import Request
 from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import ScriptedServer
@@ -90,6 +90,26 @@ def test_lists_of_any_form_are_sentences(kind: str, facts: Any, connect: Open, l
         if facts("", None) != {"data": [{"id": "other"}]}:
             with pytest.raises(EngineFailed, match=r"no models|404"):
                 connect(server)
+
+
+@pytest.mark.parametrize("order", [(4096, 2048), (2048, 4096), (4096, 4096)])
+@pytest.mark.parametrize("kind", ["vLLM", "SGLang", "TabbyAPI", "llama-server", "llama-server, old"])
+def test_the_smallest_context_of_all_addresses_counts(kind: str, order: tuple[int, int], connect: Open) -> None:
+    """Formerly that of the first one, so that longer prompts were refused by the others: now and then."""
+    name, _, old = kind.partition(", ")
+    with ScriptedServer(name, context=order[0]) as one, ScriptedServer(name, context=order[1]) as two:
+        if old:  # only its properties say it
+            for each in (one, two):
+                each._entry = lambda: {"id": "tiny", "owned_by": "llamacpp", "meta": {"n_vocab": 70_000}}  # type: ignore[method-assign]
+        model: Any = connect(one, two)
+        assert model.context_length == min(order)
+        (note,) = (each for each in model.notes if each.startswith("context"))
+        assert note.startswith(f"context: {min(order):,} tokens, as the server says")
+        sentence = f"the smallest of its addresses counts ({order[0]:,} at {one.url}, {order[1]:,} at {two.url})"
+        assert (sentence in note) is (len({*order}) > 1)
+        with pytest.raises(PromptTooLong, match=f"only {min(order) - 1:,} fit"):
+            model.generate(Request([97] * min(order)))
+        assert connect(one, two, options={"remote_context": 4000}).context_length == min(4000, *order)
 
 
 @pytest.mark.parametrize("loaded", [None, [], "x", 5, {}, {"x": 1}, {"id": None}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -17,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from errors import EngineFailed, InvalidInput, Overloaded, Unsupported, UserError
+from errors import EngineFailed, InvalidInput, Overloaded, Unavailable, Unsupported, UserError
 from loaders.base import Finish, Request
-from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable
+from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, ServerMoved, ServerUnreachable, StreamCut
 from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import OWNERS, ScriptedServer, encode
 
@@ -116,6 +117,49 @@ def test_a_reply_that_the_server_ends_early_says_so(reason: str, finish: Finish,
         assert stream.report.warnings == ([f"The server ended the reply early: {reason}."] if early else [])
 
 
+def framed(data: bytes) -> bytes:
+    return head(STREAM, f"content-length: {len(data)}") + data
+
+
+WITHOUT_END = lines(events(finish=None), done="")
+#: What is sent of a reply without a reason and without the mark of its end; whether the answer is complete.
+ENDS: list[tuple[str, bytes | list[bytes], bool]] = [
+    ("the last chunk", chunked(WITHOUT_END), True),
+    ("the last chunk after small ones", chunked(WITHOUT_END, 5), True),
+    ("all of its length", framed(WITHOUT_END), True),
+    ("a comment at its end", chunked(WITHOUT_END + b": bye\n\n"), True),
+    ("no last chunk", chunked(WITHOUT_END, ended=False), False),
+    ("less than its length", framed(WITHOUT_END + b"data: more\n\n")[:-12], False),
+    ("no length", head(STREAM, "connection: close") + WITHOUT_END, False),
+    ("half an event", chunked(WITHOUT_END + b'data: {"choices": [{"te'), False),
+    ("an event without its end", chunked(WITHOUT_END + b"data: {}\n"), False),
+]
+
+
+@pytest.mark.parametrize(("sent", "whole"), [each[1:] for each in ENDS], ids=[each[0] for each in ENDS])
+def test_a_reply_without_a_mark_of_its_end(sent: bytes | list[bytes], whole: bool, connect: Open) -> None:
+    """Formerly, every one was told as cut in the middle, although some servers end all of theirs so."""
+    with ScriptedServer("OpenAI", raw=sent) as server:
+        model: Any = connect(server)
+        stream = model.generate(Request(model.tokenizer.encode("abc")))
+        got: list[bytes] = []
+        with contextlib.nullcontext() if whole else pytest.raises(StreamCut, match="What had arrived is kept"):
+            got.extend(token.data for token in stream)
+        assert b"".join(got).decode() == REPLY
+        assert (stream.report.finish is Finish.STOP) is whole
+        assert stream.report.warnings == (["The server did not say why the reply ended."] if whole else [])
+        assert (model._server.addresses.all()[0].out_until > 0) is not whole
+        assert not model.queue()
+
+
+@pytest.mark.parametrize("data", [b"", b": ping\n\n", b'data: {"choices": []}\n\n'])
+def test_an_answer_that_ends_without_any_text_is_no_reply(data: bytes, connect: Open) -> None:
+    with ScriptedServer("OpenAI", raw=chunked(data)) as server:
+        model = connect(server)
+        with pytest.raises(ServerUnreachable, match="it ended the connection"):
+            text_of(model, Request(model.tokenizer.encode("abc")))
+
+
 @pytest.mark.parametrize("kind", ["OpenAI", "llama-server"])
 def test_a_connection_that_is_not_ended_after_the_reply_is_closed(
     kind: str, connect: Open, monkeypatch: pytest.MonkeyPatch
@@ -207,30 +251,52 @@ BLOCKED = {
 }
 
 
+def let_through(server: ScriptedServer, route: str, page: bytes) -> None:
+    """As a proxy in front of it that answers anything else with this page."""
+    answer = server._answer
+
+    def through(handler: Any, body: Any) -> None:
+        if handler.path.startswith(route):
+            answer(handler, body)
+        else:
+            server._send_raw(handler, [page])
+
+    server._answer = through  # type: ignore[method-assign]
+    server._part = lambda text, body: {"choices": [{"text": text}], "model": server.model}  # type: ignore[method-assign]
+    server._end = lambda body: [{"choices": [{"text": "", "finish_reason": "stop"}]}, "[DONE]"]  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_llama_server_that_refuses_the_key_is_told_although_its_list_needs_none(
+    addresses: int, connect: Open
+) -> None:
+    page = head(status="401 Unauthorized") + b"{}"
+    with ScriptedServer() as server, ScriptedServer() as other:
+        let_through(server, "/v1/models", page)
+        let_through(other, "/v1/models", page)
+        with pytest.raises(Unavailable, match="requires a key"):
+            connect(*[server, other][:addresses])
+
+
 @pytest.mark.parametrize(
     ("kind", "page"),
     [
         pytest.param(kind, page, id=f"{kind}: {name}")
         for kind in ("vLLM", "SGLang", "llama-server")
         for name, page in BLOCKED.items()
-        if (kind, name) != ("llama-server", "403")  # its list of models needs no key, so it may be a wrong one
     ],
 )
-def test_a_server_of_which_a_proxy_lets_only_some_routes_through(kind: str, page: bytes, connect: Open) -> None:
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_server_of_which_a_proxy_lets_only_some_routes_through(
+    kind: str, page: bytes, addresses: int, connect: Open
+) -> None:
     """Formerly, it was loaded, and then no request worked, as its tokenizer did not answer."""
-    with ScriptedServer(kind, reply=["Pa", "ris"]) as server:
-        answer = server._answer
-
-        def through(handler: Any, body: Any) -> None:
-            if handler.path.startswith("/v1/"):
-                answer(handler, body)
-            else:
-                server._send_raw(handler, [page])
-
-        server._answer = through  # type: ignore[method-assign]
-        server._part = lambda text, body: {"choices": [{"text": text}], "model": server.model}  # type: ignore[method-assign]
-        server._end = lambda body: [{"choices": [{"text": "", "finish_reason": "stop"}]}, "[DONE]"]  # type: ignore[method-assign]
-        model = connect(server)
+    with ScriptedServer(kind, reply=["Pa", "ris"]) as server, ScriptedServer(kind) as other:
+        let_through(server, "/v1/", page)
+        let_through(other, "/v1/", page)
+        model = connect(server, other) if addresses == 2 else connect(server)
+        if addresses == 2:
+            other.kill()
         assert f"estimated from the text's length. {kind} does not answer at /tokenize here" in " ".join(model.notes)
         assert text_of(model, Request(model.tokenizer.encode("<s>a prompt"), alternatives=1)) == "Paris"
         body = server.bodies[-1]
@@ -246,6 +312,24 @@ def test_a_server_of_which_a_proxy_lets_only_some_routes_through(kind: str, page
             assert not model.supports(ability)
             with pytest.raises(Unsupported, match="does not answer at /tokenize"):
                 use()
+
+
+@pytest.mark.parametrize("page", BLOCKED.values(), ids=[*BLOCKED])
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_llama_server_whose_properties_are_blocked(addresses: int, page: bytes, connect: Open) -> None:
+    """With status 403, a missing key was told, although its list of models and its tokenizer answer."""
+    with ScriptedServer() as server, ScriptedServer() as other:
+        for each in (server, other):
+            facts = each._answer
+            each._answer = (  # type: ignore[method-assign]
+                lambda handler, body, each=each, facts=facts: (
+                    each._send_raw(handler, [page]) if handler.path.startswith("/props") else facts(handler, body)
+                )
+            )
+        model = connect(*[server, other][:addresses])
+        assert model.supports("tokens")
+        assert model.context_length == 4096
+        assert text_of(model, Request(encode("abc"))) == "Paris"
 
 
 def test_ipv6(connect: Open) -> None:

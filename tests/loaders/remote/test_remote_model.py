@@ -172,6 +172,26 @@ def test_log_probabilities_are_passed_on(connect: Open) -> None:
         assert [(each.id, each.data, each.logprob) for each in token.alternatives] == [(90, b"Z", -3.0)]
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 50])
+@pytest.mark.parametrize("kind", [each.name for each in KINDS.values()])
+def test_more_log_probabilities_than_a_server_tells_are_limited(kind: str, beyond: int, connect: Open) -> None:
+    """Formerly, the server refused the whole request."""
+    most = KINDS[kind.lower()].most_logprobs
+    with ScriptedServer(kind) as server:
+        model = connect(server)
+        stream = model.generate(ask(model, alternatives=(most or 500) + beyond))
+        assert b"".join(token.data for token in stream) == b"Paris"
+        body = server.bodies[0]
+        told = [each for each in stream.report.warnings if "log-probabilities" in each]
+        if most and beyond > 0:
+            assert body["logprobs"] == most
+            assert f"at most {most} " in told[0]
+            assert f"not {most + beyond}." in told[0]
+        else:
+            assert body.get("logprobs", body.get("n_probs")) == (most or 500) + beyond
+            assert not told
+
+
 @pytest.mark.parametrize("kind", ["llama-server", "vLLM", "SGLang", "TabbyAPI"])
 def test_the_servers_tokenizer_is_used(kind: str, connect: Open) -> None:
     with ScriptedServer(kind) as server:
@@ -331,7 +351,8 @@ def test_a_stream_cut_before_its_first_token_is_sent_to_another_address(connect:
     [
         (400, {"error": {"message": "the request exceeds the available context size", "n_prompt_tokens": 900,
                          "n_ctx": 512}}, PromptTooLong, "900 tokens, but only 512"),
-        (400, {"message": "This model's maximum context length is 512 tokens. However, you requested 900 tokens"},
+        (400, {"message": "This model's maximum context length is 512 tokens. However, your messages resulted in "
+                         "900 tokens"},
          PromptTooLong, "900 tokens, but only 512"),
         (400, {"error": {"message": "failed to parse grammar"}}, InvalidGrammar, "failed to parse"),
         (422, {"detail": "no such thing"}, InvalidInput, "no such thing"),
