@@ -54,7 +54,9 @@ class _Automaton:
         if state.exact or (not state.size and letter in self.not_first):  # only an empty text is left
             if not letter or not self.end.startswith(text):
                 return False
-            return self.low == 0 if text == self.end else _State(text, count, True)
+            if text == self.end:
+                return self.low == 0
+            return not any(map(text.endswith, self.marks)) and _State(text, count, True)
         if not letter:
             return _State("", count)
         if any(text.endswith(mark) for mark in self.marks):

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loaders import gbnf
@@ -114,6 +114,7 @@ def means(value: dict[str, Any], text: str) -> bool:
     st.booleans(),
     st.lists(st.text(LETTERS, max_size=9), min_size=1, max_size=12),
 )
+@example("<<", ["<"], 0, None, True, ["", "<"])
 @settings(max_examples=150, deadline=None)
 def test_a_text_up_to_its_end_means_the_same(
     end: str, never: list[str], low: int, high: int | None, excludes: bool, texts: list[str]
