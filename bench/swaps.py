@@ -53,14 +53,15 @@ def measure(swaps: int) -> tuple[list[Figure], str]:
         alone = {name: ask(port, name) for name in names}
         loads, wrong, replies = 0, [], 0
         own, memory = psutil.Process(), list[int]()
-        original = app.models._load_model
+        work = app.models._loading
+        original = work._load_model
 
         def counted(*given: Any) -> Any:
             nonlocal loads
             loads += 1
             return original(*given)
 
-        app.models._load_model = counted
+        work._load_model = counted
 
         def go_on(seed: int) -> None:
             nonlocal replies
