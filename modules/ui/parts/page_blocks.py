@@ -20,6 +20,9 @@ from gradio.data_classes import GradioModel, GradioRootModel
 
 #: The value of an output that stays as it is.
 _SKIP = gr.skip()
+#: Seconds between two looks of gradio's queue for new events, and for their progress. It looks a thousand times per
+#: second elsewhere than on Windows, which takes a twentieth of a core from the model all the time.
+_LOOK, _PROGRESS_LOOK = 0.01, 0.1
 
 
 class PageBlocks(gr.Blocks):  # type: ignore[misc]  # gradio has no types
@@ -31,6 +34,13 @@ class PageBlocks(gr.Blocks):  # type: ignore[misc]  # gradio has no types
         # by an event's function: copies of it with only some of its outputs
         self._narrowed: WeakKeyDictionary[Any, dict[tuple[tuple[Block, ...], bool], Any]] = WeakKeyDictionary()
         super().__init__(*args, **how)
+
+    def queue(self, *args: Any, **how: Any) -> Any:
+        """As gradio's, but it is idle while there are no events."""
+        made = super().queue(*args, **how)
+        self._queue.sleep_when_free = max(_LOOK, self._queue.sleep_when_free)
+        self._queue.progress_update_sleep_when_free = _PROGRESS_LOOK
+        return made
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """Values for the browser, one for each output; only the named ones are processed."""

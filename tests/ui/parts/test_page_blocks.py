@@ -174,3 +174,28 @@ def test_an_output_that_is_none_is_refused() -> None:
 
     with pytest.raises(ValueError, match="not specified as output"):
         updates_of(change)
+
+
+def test_the_queue_sleeps_while_there_are_no_events() -> None:
+    """It looks a hundred times per second, gradio's own a thousand times: each wakes a core that the model uses."""
+    with PageBlocks() as page:
+        pass
+    page.queue()
+    looks = 0
+
+    class Counted(type(page._queue)):  # type: ignore[misc]
+        def __len__(self) -> int:
+            nonlocal looks
+            looks += 1
+            return 0
+
+    page._queue.__class__ = Counted
+
+    async def run() -> None:
+        looking = asyncio.create_task(page._queue.start_processing())
+        await asyncio.sleep(0.3)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+    asyncio.run(run())
+    assert 1 <= looks <= 40
