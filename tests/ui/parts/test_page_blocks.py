@@ -197,5 +197,6 @@ def test_the_queue_sleeps_while_there_are_no_events() -> None:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as pool:  # other tests of the page leave this thread with a running loop
+        pool.submit(lambda: asyncio.run(run())).result()
     assert 1 <= looks <= 40
