@@ -75,10 +75,13 @@ class SequenceSearch:
             fits = spare = True
         else:
             fits = self._shared or not length
+        if not (fits and spare):
+            return False
         cells = self._cells - length if self._shared else 0
-        if fits and spare and cells + len(ids) + new <= self._context.n_ctx:
+        if cells + len(ids) + new <= self._context.n_ctx:
             return True
-        return fits and spare and not (checkpoint or length < copied) and bool(self._to_put_away(ids, new))
+        # what comes back from a checkpoint or a copy shares no cells with others, as is assumed there
+        return not (checkpoint or length < copied) and bool(self._to_put_away(ids, new))
 
     def _to_put_away(self, ids: list[int], new: int) -> list[SequenceSlot]:
         """The idle sequences that must be put away so that the cache has room for this prompt and `new` more tokens,
