@@ -127,6 +127,11 @@ class ModelPolicy:
         if self._reading and (alone := self._policy.times.seconds(1)):  # it may have been delayed by something else
             self._reading += min(_READING * alone - self._reading, 0.0) * _RECOVERY
 
+    @property
+    def gain(self) -> float:
+        """How much faster per token a step with its drafts has been of late, as a factor."""
+        return self._gain
+
     # --- prompts ---
 
     def note_reading(self, tokens: int, seconds: float) -> None:

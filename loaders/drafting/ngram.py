@@ -12,15 +12,15 @@ from loaders.prefix import common_prefix
 
 #: The lengths in tokens of the ends that are looked for, longest first.
 SIZES = (24, 12, 8, 5, 3, 2)
-_CLASSES = len(SIZES)
+#: How many tokens after each are assumed to be right for one that is wrong, before that is known; the last is for a
+#: shortest length of 1.
+TRUST = (12.0, 6.0, 4.0, 2.5, 2.0, 2.0, 2.0)
 
 
 class NgramDrafter:
     """For one text that grows and may be cut. Each token is indexed once, and what was cut is taken back, so a call
     costs the same however long the text is.
     """
-
-    kinds = _CLASSES
 
     def __init__(self, shortest: int = 2, min_hits: int = 1) -> None:
         """`shortest`: the fewest tokens that must be equal; `min_hits`: how often they must have stood before."""

@@ -5,7 +5,7 @@ Where nothing pays, nothing is drafted; to find out, it may lose a small part of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: The lengths that are tried: few, so that each is measured soon.
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -21,7 +21,7 @@ _MOST = 1.5  # as a multiple of what such a step usually takes, it counts at mos
 _LEARNED = 3.0
 _DRIFT = 0.15  # of a new measurement of how slow the machine is at present
 _HALF_LIFE = 0.75  # of what is known about drafts, per draft
-_RIGHT, _WRONG = 2.0, 1.0  # what is assumed before anything is known: two of three tokens are right
+_WRONG = 1.0  # what is assumed before anything is known, per `trust` in tokens that are right
 _GROWTH = 0.15  # what a row is assumed to add to a step, as a fraction of a step with one, before it was measured
 
 
@@ -71,10 +71,12 @@ class StepTimes:
 class DraftPolicy:
     """For one engine. Times are of steps in which only replies are decoded."""
 
-    def __init__(self, kinds: int) -> None:
+    def __init__(self, trust: Sequence[float]) -> None:
+        """`trust`: for each kind of draft, how many tokens are assumed to be right for one that is wrong."""
+        self._trust = trust
         self.times = StepTimes()
-        self._right = [_RIGHT] * kinds
-        self._wrong = [_WRONG] * kinds
+        self._right = list(trust)
+        self._wrong = [_WRONG] * len(trust)
         self._total = self._lost = 0.0
         self._slowness = 1.0  # what steps take at present, compared with what they usually take
 
@@ -82,10 +84,11 @@ class DraftPolicy:
         """Whether trying has lost as much time as it may: `allowed` seconds in any case."""
         return self._lost > allowed + _TRYING * self._total
 
-    def length(self, kind: int, lengths: Iterable[int], rows: int, each: int = 1) -> int:
+    def length(self, kind: int, lengths: Iterable[int], rows: int, each: int = 1, worth: float = _WORTH) -> int:
         """How many tokens of a draft of this kind to check; 0 for none. `rows`: those of the step without it.
 
-        `each`: how many rows each of its tokens takes, which are also those of the reply's own token.
+        `each`: how many rows each of its tokens takes, which are also those of the reply's own token. `worth`: the
+        factor by which the step must be faster per token.
         """
         alone = self.times.seconds(rows)
         if not alone:
@@ -93,7 +96,7 @@ class DraftPolicy:
         if self.exhausted():
             return 0
         rate = self.chance(kind)
-        best, gain = 0, _WORTH
+        best, gain = 0, max(worth, _WORTH)
         for length in lengths:
             tokens = (1 - rate ** (length + 1)) / (1 - rate) if rate < 1 else length + 1.0
             # the other replies in the step get no more tokens, but take part in its price
@@ -101,7 +104,7 @@ class DraftPolicy:
             if speed > gain:
                 best, gain = length, speed
         if not best:  # what was wrong for a while may be right again
-            self._right[kind] += (_RIGHT - self._right[kind]) * _RECOVERY
+            self._right[kind] += (self._trust[kind] - self._right[kind]) * _RECOVERY
             self._wrong[kind] += (_WRONG - self._wrong[kind]) * _RECOVERY
             self.times.relax()
         return best

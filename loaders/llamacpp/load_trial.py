@@ -129,7 +129,7 @@ def _try(question: TrialRequest) -> str:
     from loaders.llamacpp import native
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
-    native.initialize(False)
+    native.initialize()
     try:
         weights = native.LlamaWeights(
             question.parts,

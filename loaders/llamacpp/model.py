@@ -100,8 +100,8 @@ class LlamaCppModel(QueuedModel):
         )
 
     def _draft_options(self) -> DraftOptions | None:
-        options, ngrams = self.options, self.options.spec_type == "ngram"
-        if not ngrams and not self._draft:
+        options, ngrams = self.options, self.options.spec_type == "ngram" or self._draft is not None
+        if not ngrams:
             return None
         model = None
         if self._draft:

@@ -66,12 +66,18 @@ class _Log:
 _log = _Log()
 
 
-def initialize(numa: bool) -> None:
-    """Start llama.cpp with the backends beside its library. Calling it again does nothing. Raises: BrokenPackage."""
+#: Its numbers for what the option `numa` may be (ggml_numa_strategy).
+_NUMA = {"on": 1, "isolate": 2, "numactl": 3}
+
+
+def initialize(numa: str = "off") -> None:
+    """Start llama.cpp with the backends beside its library. Calling it again does nothing. `numa`: as the option.
+    Raises: BrokenPackage.
+    """
     library.load_backends()
     C.llama_backend_init()
-    if numa:
-        C.llama_numa_init(1)  # GGML_NUMA_STRATEGY_DISTRIBUTE
+    if numa in _NUMA:
+        C.llama_numa_init(_NUMA[numa])
 
 
 def clear_last_errors() -> None:

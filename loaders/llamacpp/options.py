@@ -50,6 +50,11 @@ def _layers(value: object) -> object:
 
 
 ALL_LAYERS = 999
+#: -1 is "as many as seems right" for llama.cpp.
+Parallel = Annotated[int, BeforeValidator(lambda value: 4 if str(value).strip() in ("-1", "auto") else value)]
+Numa = Annotated[
+    Literal["off", "on", "isolate", "numactl"], BeforeValidator(lambda value: "on" if value == "distribute" else value)
+]
 SpecType = Annotated[Literal["none", "ngram"], BeforeValidator(_one_search)]
 Layers = Annotated[int, BeforeValidator(_layers)]
 
@@ -156,7 +161,11 @@ class GGUFOptions(LoadOptions):
         group="speed",
         help="CPU threads for prompt processing. 0 is the same as threads.",
     )
-    numa: bool = knob(False, group="speed", help="Optimize for computers with several memory nodes (NUMA).")
+    numa: Numa = knob(
+        "off", group="speed",
+        help="For computers with several memory nodes (NUMA). on distributes the threads over all nodes, isolate keeps "
+        "them on the node where they start, numactl follows numactl's own settings.",
+    )  # fmt: skip
     alpha_value: float = ALPHA_VALUE
     rope_freq_base: float = ROPE_FREQ_BASE
     compress_pos_emb: float = COMPRESS_POS_EMB
@@ -200,7 +209,7 @@ _SMALLEST_SHARE = 1e-6  # smaller than a layer of any model
 class LlamaCppOptions(GGUFOptions):
     """What the native loader adds: several requests at once, and a cache of inactive chats."""
 
-    parallel: int = knob(
+    parallel: Parallel = knob(
         4, ge=1, le=64, range=(1, 16, 1), group="main",
         help="Number of requests decoded at the same time; further requests wait in the queue.",
     )  # fmt: skip
@@ -243,7 +252,8 @@ class LlamaCppOptions(GGUFOptions):
     spec_type: SpecType = knob(
         "none", group="speed",
         help="Speculative decoding: ngram drafts tokens from earlier text that ended like the current one, and checks "
-        "them in one step. The text stays the same; where drafts do not pay, none are made.",
+        "them in one step. The text stays the same; where drafts do not pay, none are made. With draft_model both are "
+        "used, whichever gains more.",
     )  # fmt: skip
     NEEDS: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("gpu_layers_draft", "device_draft", "ctx_size_draft"), "draft_model"
@@ -269,7 +279,7 @@ class LlamaCppOptions(GGUFOptions):
     )  # fmt: skip
     spec_ngram_size_n: int = knob(
         2, ge=1, le=24, range=(1, 24, 1), group="speed",
-        help="With spec_type ngram: the fewest tokens that must be equal to earlier ones.",
+        help="With drafts from earlier text: the fewest tokens that must be equal to earlier ones.",
     )  # fmt: skip
     spec_ngram_size_m: int = knob(
         0, ge=0, le=48, range=(0, 48, 1), group="speed",
@@ -277,7 +287,7 @@ class LlamaCppOptions(GGUFOptions):
     )  # fmt: skip
     spec_ngram_min_hits: int = knob(
         1, ge=1, le=100, range=(1, 10, 1), group="speed",
-        help="With spec_type ngram: how often these tokens must have appeared before.",
+        help="With drafts from earlier text: how often these tokens must have appeared before.",
     )  # fmt: skip
     logits_all: bool = LOGITS_ALL
 

@@ -28,7 +28,7 @@ def serve(host: str, port: int, threads: int, names: Sequence[str]) -> None:
     """
     from loaders.llamacpp import library, native
 
-    native.initialize(False)
+    native.initialize()
     kinds = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
     start = library.declare_function(library.load_rpc(), "ggml_backend_rpc_start_server", None, *kinds)
     by_name = library.declare_function(library.ggml, "ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)

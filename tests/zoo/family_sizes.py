@@ -48,7 +48,7 @@ def asker(path: Path) -> tuple[search.ModelShape, Any]:
     from loaders.llamacpp.placement import devices, dry_run, planning
     from tests.loaders.llamacpp import rpc_cards
 
-    native.initialize(False)
+    native.initialize()
     names = [card.name for card in devices.list_gpus(rpc_cards.machines())]
     options = LlamaCppOptions.parse(OPTIONS)
     limits = engine_limits(options)

@@ -39,13 +39,17 @@ class ModelDrafter:
         self._policy = policy
         self._guess = guess
         self._ends = ends
+        self.ready = False  # whether it has read what there is, but for a few tokens
 
     def close(self) -> None:
         self._model.release(self._slot)
 
     def read(self, ids: list[int], plan: StepPlan, so_far: int, left: int) -> bool:
-        """Read a piece of what is unread, if that is expected to pay; whether there is little or nothing left."""
-        behind = self._model.follow(self._slot, ids)
+        """Read a piece of what is unread, if that is expected to pay; returns `ready`."""
+        self.ready = self._read(self._model.follow(self._slot, ids), ids, plan, so_far, left)
+        return self.ready
+
+    def _read(self, behind: int, ids: list[int], plan: StepPlan, so_far: int, left: int) -> bool:
         if behind <= FEW:
             return True
         if not self._policy.worth_reading(behind, plan.replies, so_far, left):

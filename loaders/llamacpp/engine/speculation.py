@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from loaders.drafting.drafted import DraftedTokens
 from loaders.drafting.model_policy import ModelPolicy, StepPlan
-from loaders.drafting.ngram import SIZES, NgramDrafter
+from loaders.drafting.ngram import TRUST, NgramDrafter
 from loaders.drafting.policy import LENGTHS, DraftPolicy
 from loaders.job import LogitsRequest, ScoreRequest
 from loaders.llamacpp.engine.batch_request import BatchRequest
@@ -45,7 +45,7 @@ class Speculation:
         self._limits = limits
         self._options = options or DraftOptions(ngrams=False)
         self._ends = ends
-        self._policy = DraftPolicy(len(SIZES) + 1)
+        self._policy = DraftPolicy(TRUST)
         self._of_model = ModelPolicy(self._policy)
         self._plan = StepPlan(0, 0, 0.0)
         self._accepted = 0  # rows of this step
@@ -120,7 +120,9 @@ class Speculation:
         if draft is None:
             return None
         lengths = sorted({min(length, len(draft.tokens)) for length in LENGTHS})
-        length = self._policy.length(draft.kind, lengths, self._plan.rows, branches)
+        # what the draft model would gain instead
+        worth = self._of_model.gain if run.model_drafter and run.model_drafter.ready else 1.0
+        length = self._policy.length(draft.kind, lengths, self._plan.rows, branches, worth)
         if not length:
             return None
         for at in range(length):

@@ -130,7 +130,7 @@ def _answer(question: DryRunRequest) -> DryRunResult:
     from loaders.llamacpp import native
     from loaders.llamacpp.placement import devices
 
-    native.initialize(False)
+    native.initialize()
     pretended = dict(question.pretended)
     there = devices.list_gpus(question.machines) if question.wish.layers else ()
     cards = [card._replace(free=pretended.get(card.name, card.free)) for card in there]

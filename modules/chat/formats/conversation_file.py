@@ -70,7 +70,7 @@ def parse_conversation(id: str, text: str, created: float) -> Conversation:
     if not isinstance(value, dict):
         raise InvalidConversation("it does not contain a conversation")
     internal = _rows(value, "internal", "data")
-    visible = _rows(value, "visible", "data_visible") if "visible" in value or "data_visible" in value else []
+    visible = _visible_rows(value.get("visible", value.get("data_visible")))
     about = _mapping(value.get("about"))
     revision = about.get("revision")
     conversation = Conversation(
@@ -211,6 +211,12 @@ def _rows(value: Mapping[str, Any], *names: str) -> Rows:
     if not all(isinstance(half, str) for pair in pairs for half in pair):
         raise InvalidConversation(f"{name} contains something other than text")
     return pairs
+
+
+def _visible_rows(value: Any) -> Rows:
+    """The rows of what the page shows. What is damaged in them is left out: it can be made from the texts again."""
+    pairs = [row if isinstance(row, list) else [] for row in _lists(value)]
+    return [[half if isinstance(half, str) else "" for half in [*row, "", ""][:2]] for row in pairs]
 
 
 def _lists(value: Any) -> list[Any]:

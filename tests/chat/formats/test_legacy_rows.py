@@ -71,3 +71,13 @@ def test_a_time_that_no_calendar_has_is_the_files(created: str) -> None:
     assert conversation.path()[0].created == MTIME
     assert dump_conversation(conversation)
     assert export_jsonl(conversation, "Ann", "Bob")
+
+
+@pytest.mark.parametrize(
+    "visible", [None, 3, "text", {}, [], [None], [["q"]], [[None, 7]], [["q", "a"], ["extra"]], ["qa"], [[[], {}, 1]]]
+)
+def test_a_chat_whose_shown_texts_are_damaged_opens(visible: Any) -> None:
+    """They can be made from its messages again."""
+    text = json.dumps({"internal": [["q", "a < b"]], "visible": visible})
+    conversation = parse_conversation("instruct/x", text, MTIME)
+    assert [message.text for message in conversation.path()] == ["q", "a < b"]

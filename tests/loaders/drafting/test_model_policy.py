@@ -22,7 +22,7 @@ def reply(
     depends on the draft model's confidence. `tries`: how often other programs make a step five times as long.
     """
     dice = random.Random(seed)
-    steps = DraftPolicy(1)
+    steps = DraftPolicy([2.0])
     policy = ModelPolicy(steps)
     seconds, plain, written = 0.0, 0.0, 0
     while written < tokens:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
+from loaders.drafting.ngram import SIZES, TRUST
 from loaders.drafting.policy import LENGTHS, DraftPolicy, StepTimes
 
 
-def reply(cost: Callable[[int], float], chance: float, tokens: int = 3000, seed: int = 1) -> tuple[float, DraftPolicy]:
+def reply(
+    cost: Callable[[int], float], chance: float, tokens: int = 3000, seed: int = 1, trust: float = 2.0
+) -> tuple[float, DraftPolicy]:
     """The time of a reply compared with one without drafts, where each guess is right with this chance."""
-    policy, dice = DraftPolicy(1), random.Random(seed)
+    policy, dice = DraftPolicy([trust]), random.Random(seed)
     seconds, written = 0.0, 0
     while written < tokens:
         length = policy.length(0, LENGTHS, 1)
@@ -37,9 +40,15 @@ def compute_bound(rows: int) -> float:
 
 @pytest.mark.parametrize("chance", [0.0, 0.2, 0.5, 0.8, 0.95, 1.0])
 @pytest.mark.parametrize("cost", [memory_bound, compute_bound])
-def test_it_never_loses_much(cost: Callable[[int], float], chance: float) -> None:
+@pytest.mark.parametrize("trust", [min(TRUST), max(TRUST)])
+def test_it_never_loses_much(cost: Callable[[int], float], chance: float, trust: float) -> None:
     for seed in range(5):
-        assert reply(cost, chance, seed=seed)[0] < 1.1 * 1.03
+        assert reply(cost, chance, seed=seed, trust=trust)[0] < 1.1 * 1.03
+
+
+def test_every_kind_of_repetition_has_its_trust() -> None:
+    assert len(TRUST) == len(SIZES) + 1
+    assert list(TRUST) == sorted(TRUST, reverse=True)
 
 
 @pytest.mark.parametrize(("chance", "most"), [(0.6, 0.85), (0.8, 0.65), (0.95, 0.4)])
@@ -68,8 +77,17 @@ def test_a_computer_that_sleeps_within_a_step_changes_nothing(cost: Callable[[in
     assert abs(policy.length(0, LENGTHS, 1) - drafts) <= 2
 
 
+def test_it_gives_way_to_what_gains_more() -> None:
+    """A draft model, say, that makes steps three times as fast."""
+    _, policy = reply(memory_bound, 0.6, 500)
+    assert policy.length(0, LENGTHS, 1) > 0
+    assert policy.length(0, LENGTHS, 1, worth=3.0) == 0
+    _, policy = reply(memory_bound, 1.0, 500)
+    assert policy.length(0, LENGTHS, 1, worth=3.0) > 8
+
+
 def test_without_any_time_nothing_is_drafted() -> None:
-    assert DraftPolicy(1).length(0, LENGTHS, 1) == 0
+    assert DraftPolicy([2.0]).length(0, LENGTHS, 1) == 0
 
 
 def test_times_between_measured_ones_are_interpolated() -> None:

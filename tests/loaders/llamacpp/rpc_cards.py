@@ -203,7 +203,7 @@ def cards() -> list[Any]:
     from loaders.llamacpp import native
     from loaders.llamacpp.placement import devices
 
-    native.initialize(False)
+    native.initialize()
     return devices.list_gpus(machines())
 
 

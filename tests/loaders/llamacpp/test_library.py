@@ -18,7 +18,7 @@ from loaders.llamacpp import library
 ROOT = Path(library.__file__).parents[2]
 _ASK = (
     "from loaders.llamacpp.placement import devices; from loaders.llamacpp import native; "
-    "native.initialize(False); devices.list_gpus(); print(native.library.FOLDER)"
+    "native.initialize(); devices.list_gpus(); print(native.library.FOLDER)"
 )
 _MAPS = "; print(*sorted({line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}), sep=chr(10))"
 

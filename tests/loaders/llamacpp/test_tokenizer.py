@@ -51,7 +51,7 @@ from loaders.llamacpp import native
 from loaders.llamacpp.library import C
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 
-native.initialize(False)
+native.initialize()
 options = C.llama_model_default_params()
 options.vocab_only = True
 for path in sys.argv[3:]:

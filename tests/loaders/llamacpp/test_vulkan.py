@@ -34,7 +34,7 @@ options = LlamaCpp.Options.parse({"n_ctx": 512, "threads": 1, **values})
 told = LlamaCpp.forecast(file, options)
 from loaders.llamacpp.placement import devices
 from loaders.llamacpp import native
-native.initialize(False)
+native.initialize()
 card = devices.list_gpus()[0].name
 with LlamaCpp.load(file, options, lambda *_: True) as model:
     account = devices.memory_breakdown(model._context.pointer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +44,18 @@ def plain(demo_model_path: Path) -> Iterator[Model]:
         yield model
 
 
-@pytest.fixture(scope="module", params=["ngram", "model"])
+@pytest.fixture(scope="module", params=["ngram", "model", "both"])
 def models(plain: Model, demo_model_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Model, Model]]:
-    """Without drafts, and with them: from repetitions, or from a model, which is itself."""
+    """Without drafts, and with them: from repetitions, from a model, which is itself, or from both."""
     loader, more = loader_named("llama.cpp"), {"spec_type": "ngram"}
-    if request.param == "model":
+    if request.param != "ngram":
         more = {"model_draft": demo_model_path.stem, "draft_max": "4"}
     with loader.load(demo_model_path, loader.Options.parse({**OPTIONS, **more}), keep_going) as drafting:
         yield plain, drafting
 
 
 @pytest.fixture(autouse=True)
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
+def always(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Everything that can be drafted is, whether it pays here or not; and a model's third guess is wrong."""
 
     def guess(self: SamplerChain, logits: Any, ahead: int = 0) -> int:
@@ -62,9 +63,19 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
     right = SamplerChain.guess
     monkeypatch.setattr(SamplerChain, "guess", guess)
-    monkeypatch.setattr(DraftPolicy, "length", lambda self, kind, lengths, rows, each=1: max(lengths))
+    monkeypatch.setattr(DraftPolicy, "length", lambda self, kind, lengths, *_: max(lengths))
     monkeypatch.setattr(ModelPolicy, "pays", lambda *_: True)
     monkeypatch.setattr(ModelPolicy, "worth_reading", lambda *_: True)
+    if "both" in request.node.name:
+        monkeypatch.setattr(DraftPolicy, "length", in_turn())
+    elif "model" in request.node.name:
+        monkeypatch.setattr(DraftPolicy, "length", lambda *_: 0)
+
+
+def in_turn() -> Callable[..., int]:
+    """Repetitions are drafted in every second step, the model's guesses in the others."""
+    turns = itertools.cycle([True, False])
+    return lambda self, kind, lengths, *_: max(lengths) if next(turns) else 0
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -144,6 +155,7 @@ def test_the_samplers_own_random_numbers_guess_right(
     """A draft model that is the model itself guesses all, at any temperature."""
     _, drafting = models
     monkeypatch.undo()
+    monkeypatch.setattr(DraftPolicy, "length", lambda *_: 0)
     monkeypatch.setattr(ModelPolicy, "pays", lambda *_: True)
     monkeypatch.setattr(ModelPolicy, "worth_reading", lambda *_: True)
     _, report = said(drafting, 3, params, count=30)
@@ -155,7 +167,10 @@ def load(path: Path, **more: Any) -> Model:
     return loader.load(path, loader.Options.parse({**OPTIONS, **more}), keep_going)
 
 
-def test_a_context_that_is_smaller_than_the_text_drafts_nothing(plain: Model, demo_model_path: Path) -> None:
+def test_a_context_that_is_smaller_than_the_text_drafts_nothing(
+    plain: Model, demo_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DraftPolicy, "length", lambda *_: 0)
     with load(demo_model_path, draft_model=str(demo_model_path), ctx_size_draft=256) as drafting:
         ids = drafting.tokenizer.encode("one two three four five " * 60)[:235]
         request = Request(ids, SamplingParams(do_sample=False, ban_eos_token=True), 40)

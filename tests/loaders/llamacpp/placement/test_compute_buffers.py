@@ -16,7 +16,7 @@ import ctypes, sys
 from loaders.llamacpp import native
 from loaders.llamacpp.placement import compute_buffers
 from loaders.llamacpp.placement.placement import Placement
-native.initialize(False)
+native.initialize()
 weights = native.LlamaWeights(
     [sys.argv[1]], placement=Placement(), mmap=False, mlock=False, progress=lambda _: True, pretend=True
 )
