@@ -100,8 +100,8 @@ class LlamaCppModel(QueuedModel):
         )
 
     def _draft_options(self) -> DraftOptions | None:
-        options, ngrams = self.options, self.options.spec_type == "ngram" or self._draft is not None
-        if not ngrams:
+        options = self.options
+        if options.spec_type != "ngram" and not self._draft:
             return None
         model = None
         if self._draft:
@@ -111,7 +111,13 @@ class LlamaCppModel(QueuedModel):
                 n_batch=self._draft.n_batch,
                 n_vocab=self._weights.n_vocab,
             )
-        return DraftOptions(options.most_drafted, options.spec_ngram_size_n, options.spec_ngram_min_hits, ngrams, model)
+        return DraftOptions(
+            longest=options.spec_draft_max,
+            repeated=options.most_repeated,
+            shortest=options.spec_ngram_size_n,
+            min_hits=options.spec_ngram_min_hits,
+            model=model,
+        )
 
     def grammar_start(self, grammar: str) -> npt.NDArray[np.bool_]:
         return self._grammars.start(grammar)

@@ -262,7 +262,7 @@ class LlamaCppOptions(GGUFOptions):
     spec_draft_max: int = knob(
         16, ge=1, le=48, range=(1, 48, 1), group="speed",
         aliases=("draft_max", "spec_draft_n_max"),
-        help="With spec_type or draft_model: the most tokens to draft in one step.",
+        help="With draft_model: the most tokens to draft in one step.",
     )  # fmt: skip
     gpu_layers_draft: Layers = knob(
         -1, ge=-1, range=(-1, 256, 1), group="memory", aliases=("n_gpu_layers_draft", "spec_draft_ngl"),
@@ -282,8 +282,8 @@ class LlamaCppOptions(GGUFOptions):
         help="With drafts from earlier text: the fewest tokens that must be equal to earlier ones.",
     )  # fmt: skip
     spec_ngram_size_m: int = knob(
-        0, ge=0, le=48, range=(0, 48, 1), group="speed",
-        help="With spec_type ngram and without draft_model: the most tokens to draft in one step. 0 is spec_draft_max.",
+        48, ge=0, le=48, range=(0, 48, 1), group="speed",
+        help="With drafts from earlier text: the most tokens to draft in one step. 0 is spec_draft_max.",
     )  # fmt: skip
     spec_ngram_min_hits: int = knob(
         1, ge=1, le=100, range=(1, 10, 1), group="speed",
@@ -292,10 +292,9 @@ class LlamaCppOptions(GGUFOptions):
     logits_all: bool = LOGITS_ALL
 
     @property
-    def most_drafted(self) -> int:
-        """The most tokens to draft in one step: of a draft model, or from earlier text."""
-        from_text = self.spec_type == "ngram" and not self.draft_model.strip()
-        return (from_text and self.spec_ngram_size_m) or self.spec_draft_max
+    def most_repeated(self) -> int:
+        """The most tokens to draft from earlier text in one step."""
+        return self.spec_ngram_size_m or self.spec_draft_max
 
 
 class LlamaCppHFOptions(GGUFOptions):

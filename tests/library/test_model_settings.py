@@ -193,17 +193,18 @@ _SIZES = {"draft_max": 4, "spec_ngram_size_m": 48}
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ({"draft_model": "small"}, 4),
-        ({"model_draft": "small", "spec_type": "draft-simple"}, 4),
-        ({"draft_model": "small", "spec_type": "ngram-mod"}, 4),
-        ({"spec_type": "ngram-simple"}, 48),
-        ({"spec_type": "ngram", "spec_ngram_size_m": 0}, 4),
-        ({"spec_type": "ngram", "spec_ngram_size_m": 64}, 48),
-        ({"spec_type": "none"}, 4),
+        ({"draft_model": "small"}, (4, 48)),
+        ({"model_draft": "small", "spec_type": "draft-simple"}, (4, 48)),
+        ({"draft_model": "small", "spec_type": "ngram-mod", "draft_max": 8}, (8, 48)),
+        ({"spec_type": "ngram-simple"}, (4, 48)),
+        ({"spec_type": "ngram", "spec_ngram_size_m": 0}, (4, 4)),
+        ({"spec_type": "ngram", "spec_ngram_size_m": 64}, (4, 48)),
+        ({"spec_type": "ngram", "spec_ngram_size_m": 12}, (4, 12)),
+        ({"spec_type": "none"}, (4, 48)),
     ],
 )
 def test_each_way_of_drafting_has_its_own_most_tokens(
-    paths: Paths, sizes: dict[str, object], more: dict[str, object], expected: int
+    paths: Paths, sizes: dict[str, object], more: dict[str, object], expected: tuple[int, int]
 ) -> None:
     """The original saves both, whichever is in use."""
     (paths.models / "a.gguf").touch()
@@ -214,7 +215,7 @@ def test_each_way_of_drafting_has_its_own_most_tokens(
         specs = LoadSpecs(ModelCatalog(paths), ModelSettings(paths), LOADERS, defaults)
         options, _ = specs.default_options("a.gguf", "llama.cpp")
         assert isinstance(options, LlamaCppOptions)
-        assert options.most_drafted == expected
+        assert (options.spec_draft_max, options.most_repeated) == expected
 
 
 def test_the_old_switches_stay_where_a_loader_has_them(paths: Paths) -> None:

@@ -23,14 +23,14 @@ from loaders.llamacpp.native import LlamaContext
 
 @dataclass(frozen=True, slots=True)
 class DraftOptions:
-    """Drafts of at most `longest` tokens, from n-grams of at least `shortest` that stood `min_hits` times before, and
-    from a draft model.
+    """Drafts of at most `longest` tokens from a draft model, and of at most `repeated` from n-grams of at least `shortest`
+    tokens that stood `min_hits` times before.
     """
 
     longest: int = 16
+    repeated: int = 48
     shortest: int = 2
     min_hits: int = 1
-    ngrams: bool = True
     model: DraftModel | None = None
 
 
@@ -43,7 +43,7 @@ class Speculation:
         """`options`: None if nothing is drafted unless a request asks for it. `ends`: tokens that end a reply."""
         self._context = context
         self._limits = limits
-        self._options = options or DraftOptions(ngrams=False)
+        self._options = options or DraftOptions(repeated=0)
         self._ends = ends
         self._policy = DraftPolicy(TRUST)
         self._of_model = ModelPolicy(self._policy)
@@ -111,7 +111,7 @@ class Speculation:
     def _by_ngrams(self, run: BatchRequest, room: int) -> DraftedTokens | None:
         options, branches = self._options, len(run.branches)
         asked = run.job.request.params.prompt_lookup_num_tokens
-        room = min(room, asked or (options.longest if options.ngrams else 0))
+        room = min(room, asked or options.repeated)
         if room < 1:
             return None
         if run.drafter is None:
