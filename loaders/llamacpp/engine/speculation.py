@@ -23,8 +23,8 @@ from loaders.llamacpp.native import LlamaContext
 
 @dataclass(frozen=True, slots=True)
 class DraftOptions:
-    """Drafts of at most `longest` tokens from a draft model, and of at most `repeated` from n-grams of at least `shortest`
-    tokens that stood `min_hits` times before.
+    """Drafts of at most `longest` tokens from a draft model, and of at most `repeated` from n-grams of at least
+    `shortest` tokens that stood `min_hits` times before.
     """
 
     longest: int = 16
