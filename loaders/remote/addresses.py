@@ -5,10 +5,12 @@ It counts what runs where; it must not know how requests are sent.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from errors import UserError
 
@@ -17,6 +19,9 @@ LEFT_OUT = 15.0
 
 #: Seconds without an answer after which a server may have been started again with another model.
 TRUSTED = 10.0
+
+
+_VERSION = re.compile(r"/v\d\w*(/|$)")
 
 
 @dataclass
@@ -31,6 +36,11 @@ class Address:
     suspect: bool = False
     seen: float = float("-inf")
     served: int = 0  # requests so far
+
+    def at(self, route: str) -> str:
+        """The URL of a route. Below an address with a version of its own (`/api/v3`, `/v1/openai`), there is no /v1."""
+        has_version = _VERSION.search(urlsplit(self.url).path)
+        return self.url + (route.removeprefix("/v1") if has_version else route)
 
 
 @dataclass

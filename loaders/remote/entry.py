@@ -27,8 +27,8 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?", re.IGNORECASE)
 #: A name before the host, perhaps with a password.
 _NAME = re.compile(r"(^|//)[^/?#]*@")
 _NO_NAMES = "An address contains no names and keys: use key_file or key_env."
-#: A route that people copy together with the address.
-_ROUTE = re.compile(r"/(v1(/.*)?|completion|completions)?/*$")
+#: A route that people copy together with the address, or the last part of one.
+_ROUTE = re.compile(r"/(v1|(chat/)?completions?|models|embeddings|messages|responses)?/*$")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,13 @@ def parse_address(text: str) -> str:
     if parts.query or parts.fragment or not (":" in parts.hostname or _HOST.fullmatch(parts.hostname)):
         raise wrong
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{_ROUTE.sub('', parts.path)}"
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{_without_route(parts.path)}"
+
+
+def _without_route(path: str) -> str:
+    while (shorter := _ROUTE.sub("", path)) != path:
+        path = shorter
+    return path
 
 
 def without_keys(address: str) -> str:

@@ -187,7 +187,7 @@ class Server:
         data = b"" if body is None else json.dumps(body).encode()
         for again in (True, False):
             try:
-                return self._connections.ask(method, address.url + route, data, call=call, read=read)
+                return self._connections.ask(method, address.at(route), data, call=call, read=read)
             except AnswerTooLarge:
                 raise EngineFailed(f"the server at {address.url} answers with far too much at {route}.") from None
             except BROKEN as error:
@@ -241,7 +241,7 @@ class Server:
         body = json.dumps(self.body(request)).encode()
         for again in (True, False):
             try:
-                return self._connections.open("POST", address.url + self.kind.route, body, call)
+                return self._connections.open("POST", address.at(self.kind.route), body, call)
             except BROKEN as error:
                 if call.aborted:
                     raise

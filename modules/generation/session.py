@@ -29,6 +29,7 @@ from modules.generation.logits_snapshot import LogitsSnapshot
 from modules.generation.prompt_ids import encode_prompt
 from modules.generation.prompt_text import escape_control_tokens
 from modules.generation.stream import TextStream
+from modules.generation.text import check_stop_strings
 from modules.generation.thought_budget import ThoughtBudget
 from modules.generation.yielding_work import YieldingWork
 from modules.library.model_leases import ModelLease
@@ -252,7 +253,7 @@ class ModelSession:
         context = context or extensions.begin(params, words=self)
         params = self.params(context.params)
         model = self.model
-        stop = [*stop, *parse_quoted_strings(params.custom_stopping_strings)]
+        stop = check_stop_strings([*stop, *parse_quoted_strings(params.custom_stopping_strings)])
         compile_banned_strings(params.banned_strings, params.banned_strings_ignore_case)  # the engine would raise late
         if extensions.has("custom_generate_reply") and context.state:
             question = prompt if isinstance(prompt, str) else self._text_of(prompt)

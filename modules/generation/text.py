@@ -6,8 +6,24 @@ which tests check.
 
 from __future__ import annotations
 
+import bisect
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from errors import InvalidInput
+
+#: Characters of the longest stop string: what could become one is held back and searched at each token.
+_LONGEST = 1000
+
+
+def check_stop_strings(stop: Sequence[str]) -> Sequence[str]:
+    """The stop strings unchanged. Raises: InvalidInput."""
+    for string in stop:
+        if len(string) > _LONGEST:
+            raise InvalidInput(
+                f"A stop string may have {_LONGEST:,} characters; {string[:40]!r}... has {len(string):,}."
+            )
+    return stop
 
 
 class TextAssembler:
@@ -19,9 +35,12 @@ class TextAssembler:
     """
 
     def __init__(self, stop: Iterable[str] = ()) -> None:
-        self._stop = sorted({string for string in stop if string}, key=lambda string: (len(string), string))
+        self._stop: list[str] = []  # sorted, for a search that costs little if there are very many
+        for string in sorted({string for string in stop if string}):
+            if not (self._stop and string.startswith(self._stop[-1])):  # where it begins, the shorter one counts
+                self._stop.append(string)
         self._first = frozenset(string[0] for string in self._stop)
-        self._longest = len(self._stop[-1]) if self._stop else 0
+        self._longest = max(map(len, self._stop), default=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # what could still become part of a stop string
         self._finished = False
@@ -57,18 +76,21 @@ class TextAssembler:
 
     def _match(self, text: str) -> tuple[int, str | None]:
         """The first position of a complete stop string, and which one (the shortest there)."""
-        place, found = len(text), None
-        for string in self._stop:
-            at = text.find(string)
-            if 0 <= at < place:
-                place, found = at, string
-        return place, found
+        for place, char in enumerate(text):
+            if char in self._first:
+                rest = text[place : place + self._longest]
+                # none begins with another, so one with which `rest` begins comes right before it
+                before = bisect.bisect_right(self._stop, rest) - 1
+                if before >= 0 and rest.startswith(self._stop[before]):
+                    return place, self._stop[before]
+        return len(text), None
 
     def _pending(self, text: str) -> int:
         """The first position from which the text could be the beginning of a longer stop string."""
         for place in range(max(0, len(text) - self._longest + 1), len(text)):
             if text[place] in self._first:
                 rest = text[place:]
-                if any(len(string) > len(rest) and string.startswith(rest) for string in self._stop):
+                after = bisect.bisect_right(self._stop, rest)  # what begins with `rest` comes right after it
+                if after < len(self._stop) and self._stop[after].startswith(rest):
                     return place
         return len(text)

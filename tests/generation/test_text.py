@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modules.generation.text import TextAssembler
+from errors import InvalidInput
+from modules.generation.text import TextAssembler, check_stop_strings
 
 
 def whole(data: bytes, stop: list[str]) -> str:
@@ -28,7 +29,7 @@ def chunked(data: bytes, cuts: list[int], stop: list[str]) -> tuple[list[str], T
 
 # a small alphabet, so that stop strings occur completely, partly and inside each other
 TEXT = st.text("ab\n:é", max_size=30)
-STOP = st.lists(st.text("ab\n:é", max_size=4), max_size=4)
+STOP = st.lists(st.text("ab\n:é", max_size=4), max_size=4) | st.lists(st.text("ab\n:é", max_size=9), max_size=60)
 
 
 @settings(max_examples=300)
@@ -101,6 +102,13 @@ def test_what_was_held_back_comes_when_it_was_no_stop_string() -> None:
     assert assembler.push(b"\nYou") == ""
     assert assembler.finish() == "\nYou"
     assert assembler.finish() == ""
+
+
+def test_a_stop_string_has_a_longest_length() -> None:
+    """What could become one is searched at each token."""
+    assert check_stop_strings(["", "a" * 1000]) == ["", "a" * 1000]
+    with pytest.raises(InvalidInput, match=r"may have 1,000 characters; 'bbb.* has 1,001"):
+        check_stop_strings(["a", "b" * 1001])
 
 
 @pytest.mark.parametrize("text", ["é", "€", "😀"])

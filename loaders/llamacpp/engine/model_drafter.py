@@ -39,7 +39,7 @@ class ModelDrafter:
         self._policy = policy
         self._guess = guess
         self._ends = ends
-        self.ready = False  # whether it has read what there is, but for a few tokens
+        self.ready = False  # whether at most a few tokens are unread
 
     def close(self) -> None:
         self._model.release(self._slot)

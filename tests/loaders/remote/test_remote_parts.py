@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from errors import BadFile, InvalidInput, UserError
 from loaders.remote import events
-from loaders.remote.addresses import LEFT_OUT, Addresses
+from loaders.remote.addresses import LEFT_OUT, Address, Addresses
 from loaders.remote.entry import RemoteEntry, parse_address, parse_entry, read_entry
 from loaders.remote.events import EventReader, EventTooLarge
 from loaders.remote.failures import NoServerUsable, ServerOverloaded, ServerUnreachable, failure_of_all, refusal
@@ -67,11 +67,33 @@ def test_an_event_that_does_not_end_is_given_up(line: bytes, monkeypatch: pytest
         ("http://h/completion", "http://h"),
         ("https://h/llm/v1", "https://h/llm"),
         ("[::1]:80", "http://[::1]:80"),
+        ("https://h/v1/models/", "https://h"),
+        ("https://h/v1/openai", "https://h/v1/openai"),
+        ("https://h/v1/openai/chat/completions", "https://h/v1/openai"),
+        ("https://h/api/v3/", "https://h/api/v3"),
     ],
 )
 def test_addresses_without_routes(text: str, address: str) -> None:
     assert parse_address(text) == address
     assert parse_address(address) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("http://h", "http://h/v1/models"),
+        ("https://h/openai", "https://h/openai/v1/models"),
+        ("https://h/v1/openai", "https://h/v1/openai/models"),
+        ("https://h/v1beta/openai", "https://h/v1beta/openai/models"),
+        ("https://h/api/v3", "https://h/api/v3/models"),
+        ("https://v2.example/llm", "https://v2.example/llm/v1/models"),
+        ("http://v2", "http://v2/v1/models"),
+        ("https://h/video", "https://h/video/v1/models"),
+    ],
+)
+def test_a_version_in_the_address_replaces_ours(address: str, url: str) -> None:
+    """As services have it whose routes begin otherwise than OpenAI's."""
+    assert Address(address).at("/v1/models") == url
 
 
 @pytest.mark.parametrize(
