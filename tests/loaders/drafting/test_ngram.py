@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.drafting.ngram import SIZES, NgramDrafter
+from loaders.drafting import ngram
+from loaders.drafting.ngram import PIECE, SIZES, NgramDrafter
 
 
 def searched(ids: list[int], most: int, shortest: int, min_hits: int) -> list[int] | None:
@@ -78,14 +80,50 @@ def test_a_text_that_goes_back_again_and_again_has_nothing_left_of_what_was_cut(
 def test_going_back_costs_what_was_cut_and_not_the_whole_text() -> None:
     """Besides one comparison with what is known, which is a copy and no hashing."""
     drafter, ids = NgramDrafter(), CountedText(range(5000))
-    drafter.propose(ids, 4)
+    for _ in range(0, len(ids), PIECE):
+        drafter.propose(ids, 4)
     for back in (1, 5, 20):
         del ids[-back:]
         ids.append(7)
         ids.read = 0
         drafter.propose(ids, 4)
         assert ids.read < len(ids) + 40 * sum(SIZES)
-        assert len(drafter._last) <= len(ids) * len(SIZES)
+        assert all(len(ends.last) <= len(ids) for ends in drafter._ends)
+
+
+def test_a_long_text_is_indexed_in_pieces() -> None:
+    """It is done on the thread that decodes: other replies wait for it."""
+    drafter, ids = NgramDrafter(), CountedText([*range(10_000), 1, 2, 3])
+    calls = 0
+    while drafter.propose(ids, 4) is None or len(drafter._indexed) < len(ids) - 1:
+        assert ids.read < 2 * PIECE * sum(SIZES)
+        ids.read, calls = 0, calls + 1
+    assert calls == len(ids) // PIECE
+    draft = drafter.propose(ids, 2)
+    assert draft
+    assert draft.tokens == [4, 5]
+
+
+def test_what_was_cut_is_taken_back_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that is shifted loses its beginning, and most of what is known with it."""
+    monkeypatch.setattr(ngram, "PIECE", 3)
+    drafter, ids = NgramDrafter(), [*range(40), 1, 2]
+    for _ in range(14):
+        drafter.propose(ids, 4)
+    known = len(drafter._indexed)
+    assert known == len(ids) - 1
+    del ids[:20]
+    for _ in range(30):
+        before = known
+        drafter.propose(ids, 4)
+        known = len(drafter._indexed)
+        assert abs(before - known) <= 3
+    assert known == len(ids) - 1
+    assert drafter.propose(ids, 4) is None  # what followed "1 2" is gone
+    ids += [30, 31]
+    draft = drafter.propose(ids, 2)
+    assert draft
+    assert draft.tokens == [32, 33]
 
 
 def test_longer_ends_are_more_trustworthy_kinds() -> None:
