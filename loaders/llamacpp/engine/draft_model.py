@@ -69,6 +69,8 @@ class DraftModel:
         The logits are valid until the next call; None if there is no room.
         """
         batch, started = self._batch, time.monotonic()
+        if self._failed:
+            return None, 0.0
         while True:
             batch.clear()
             row = batch.add(tokens, len(slot.ids), slot.id, last=True, all_rows=False)

@@ -56,8 +56,10 @@ class ModelDrafter:
             return False
         count = min(behind - 1, self._model.n_batch, self._policy.piece(plan.replies))
         logits, seconds = self._model.read(self._slot, ids[len(self._slot.ids) :][:count])
+        if logits is None:
+            return False
         self._policy.note_reading(count, seconds)
-        return logits is not None and behind - count <= FEW
+        return behind - count <= FEW
 
     def propose(self, ids: list[int], most: int, plan: StepPlan, each: int) -> DraftedTokens | None:
         """At most `most` tokens that could follow, counted in the `plan` of the step; None if none are worth it.
@@ -73,6 +75,7 @@ class ModelDrafter:
             started = time.monotonic()
             logits, _ = self._model.read(self._slot, unread)
             if logits is None:
+                self.ready = False
                 break
             try:
                 token = self._guess(logits, len(found))

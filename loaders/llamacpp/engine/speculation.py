@@ -49,10 +49,11 @@ class Speculation:
         self._of_model = ModelPolicy(self._policy)
         self._plan = StepPlan(0, 0, 0.0)
         self._accepted = 0  # rows of this step
+        self._repeats = False  # whether this step checks drafts from n-grams
 
     def draft(self, runs: Sequence[BatchRequest]) -> None:
         """Before a step: guess the next tokens of the replies in it, if it decodes nothing else."""
-        self._plan, self._accepted = StepPlan(0, 0, 0.0), 0
+        self._plan, self._accepted, self._repeats = StepPlan(0, 0, 0.0), 0, False
         if not self._context.can_cut:
             return
         if any(branch.pending > 1 for run in runs for branch in run.branches):
@@ -80,7 +81,8 @@ class Speculation:
             return
         self._policy.note(rows, self._plan.replies, seconds, self._accepted, self._plan.seconds)
         if self._plan.seconds:
-            self._of_model.note_gain(self._plan, self._accepted)
+            if not self._repeats:  # what those of another reply have gained is none of the model's
+                self._of_model.note_gain(self._plan, self._accepted)
         else:
             self._of_model.forget()
 
@@ -106,9 +108,14 @@ class Speculation:
             self._context.n_ctx - max(len(branch.ids) for branch in run.branches) - 1,
             left,
         )
-        return self._by_ngrams(run, room) or self._by_model(run, room, left)
+        model = self._options.model
+        of_model = min(room, self._options.longest, model.n_ctx - len(run.ids) - 1) if model else 0
+        # what the draft model would gain instead
+        instead = self._of_model.gain if of_model > 0 and run.model_drafter and run.model_drafter.ready else 1.0
+        return self._by_ngrams(run, room, instead) or self._by_model(run, of_model, left)
 
-    def _by_ngrams(self, run: BatchRequest, room: int) -> DraftedTokens | None:
+    def _by_ngrams(self, run: BatchRequest, room: int, worth: float) -> DraftedTokens | None:
+        """A draft that gains at least the factor `worth`."""
         options, branches = self._options, len(run.branches)
         asked = run.job.request.params.prompt_lookup_num_tokens
         room = min(room, asked or options.repeated)
@@ -120,18 +127,16 @@ class Speculation:
         if draft is None:
             return None
         lengths = sorted({min(length, len(draft.tokens)) for length in LENGTHS})
-        # what the draft model would gain instead
-        worth = self._of_model.gain if run.model_drafter and run.model_drafter.ready else 1.0
         length = self._policy.length(draft.kind, lengths, self._plan.rows, branches, worth)
         if not length:
             return None
+        self._repeats = True
         for at in range(length):
             self._plan.add(branches, self._policy.chance(draft.kind) ** (at + 1))
         return DraftedTokens(draft.tokens[:length], draft.kind)
 
     def _by_model(self, run: BatchRequest, room: int, left: int) -> DraftedTokens | None:
         model = self._options.model
-        room = min(room, self._options.longest, model.n_ctx - len(run.ids) - 1 if model else 0)
         if model is None or room < 1:
             return None
         if run.model_drafter is None:

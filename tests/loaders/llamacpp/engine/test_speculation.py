@@ -12,8 +12,14 @@ import pytest
 from errors import InvalidInput
 from loaders import loader_named
 from loaders.base import Model, Request
-from loaders.drafting.model_policy import ModelPolicy
+from loaders.drafting.drafted import DraftedTokens
+from loaders.drafting.model_policy import ModelPolicy, StepPlan
 from loaders.drafting.policy import DraftPolicy
+from loaders.llamacpp.engine.batch_request import BatchRequest
+from loaders.llamacpp.engine.draft_model import DraftModel
+from loaders.llamacpp.engine.model_drafter import ModelDrafter
+from loaders.llamacpp.engine.sequence_slot import SequenceSlot
+from loaders.llamacpp.engine.speculation import Speculation
 from loaders.params import SamplingParams
 from loaders.sampling import SamplerChain
 from tests.conftest import keep_going
@@ -177,6 +183,89 @@ def test_a_context_that_is_smaller_than_the_text_drafts_nothing(
         stream = drafting.generate(request)
         assert [token.id for token in stream] == [token.id for token in plain.generate(request)]
         assert 0 < stream.report.accepted_tokens < 22
+
+
+def test_repetitions_do_not_give_way_to_a_model_that_cannot_draft(
+    demo_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its context is too small for the text by now."""
+    asked: list[float] = []
+
+    def length(_: DraftPolicy, kind: int, lengths: list[int], rows: int, each: int, worth: float) -> int:
+        asked.append(worth)
+        return 0
+
+    monkeypatch.setattr(DraftPolicy, "length", length)
+    monkeypatch.setattr(ModelPolicy, "gain", 3.0)
+    with load(demo_model_path, draft_model=str(demo_model_path), ctx_size_draft=256) as drafting:
+        ids = drafting.tokenizer.encode("one two three four five " * 60)[:235]
+        assert list(drafting.generate(Request(ids, SamplingParams(do_sample=False, ban_eos_token=True), 40)))
+    assert asked[0] == asked[-1] == 1.0
+    assert 3.0 in asked
+
+
+@pytest.mark.parametrize("models", ["both"], indirect=True)
+def test_what_repetitions_gain_is_not_the_models(models: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two replies in a step, one may repeat something and the other one have a model's draft."""
+    _, drafting = models
+    step: list[bool] = []  # whether each of its drafts was of the model
+    steps: list[list[bool]] = []
+    noted: list[list[bool]] = []
+
+    def judge(self: Speculation, run: BatchRequest, draft: DraftedTokens, accepted: int) -> None:
+        step.append(bool(draft.kinds))
+        right_judge(self, run, draft, accepted)
+
+    def note(self: Speculation, rows: int, seconds: float) -> None:
+        steps.append(step.copy())
+        right_note(self, rows, seconds)
+        step.clear()
+
+    right_judge, right_note = Speculation.judge, Speculation.note
+    monkeypatch.setattr(Speculation, "judge", judge)
+    monkeypatch.setattr(Speculation, "note", note)
+    monkeypatch.setattr(ModelPolicy, "note_gain", lambda *_: noted.append(step.copy()))
+    test_replies_beside_each_other((drafting, drafting))
+    assert [True] in noted
+    assert any(len(set(each)) == 2 for each in steps), "none had both"
+    assert all(map(all, noted))
+
+
+def test_a_model_that_has_failed_is_not_asked_again() -> None:
+    """The log says that no more drafts are made."""
+
+    class Failing:
+        n_ctx, steps = 512, 0
+
+        def decode(self, _: object) -> int:
+            self.steps += 1
+            return -1
+
+        def forget(self, *_: int) -> bool:
+            return True
+
+    class Batch:
+        capacity = 64
+
+        def clear(self) -> None: ...
+
+        def add(self, *_: object, **__: object) -> int:
+            return 0
+
+    context = Failing()
+    model = DraftModel.__new__(DraftModel)
+    model.context, model._batch, model._failed = context, Batch(), False  # type: ignore[assignment]
+    model._slots, model._n_vocab = [SequenceSlot(0)], 8
+    policy = ModelPolicy(DraftPolicy([2.0]))
+    policy._policy.times.note(1, 0.01)
+    slot = model.take([1, 2])
+    assert slot
+    drafter = ModelDrafter(model, slot, policy, lambda *_: 0, ())
+    for _ in range(3):
+        assert drafter.read([1, 2], StepPlan(1, 1, 1.0), 0, 50)
+        assert drafter.propose([1, 2], 4, StepPlan(1, 1, 1.0), 1) is None
+        assert not drafter.ready, "so repetitions do not give way to it"
+    assert context.steps == 1
 
 
 def test_another_vocabulary_is_refused(demo_model_path: Path, tmp_path: Path) -> None:
