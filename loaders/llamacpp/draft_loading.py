@@ -126,7 +126,10 @@ def _build(
         )
     threads = found.context.threads
     draft.file.context.set_threads(threads, threads)
-    found.notes.append(f"{draft.file.name} drafts up to {options.spec_draft_max} tokens ahead, where that is faster")
+    if found.context.can_cut:
+        found.notes.append(
+            f"{draft.file.name} drafts up to {options.spec_draft_max} tokens ahead, where that is faster"
+        )
     return build(replace(found, memory=found.memory + draft.file.memory), options, limits, draft)
 
 

@@ -86,8 +86,9 @@ class LlamaCppModel(QueuedModel):
         self._grammars = GrammarEngine(tokenizer, tokenizer.end_ids)
         drafts = self._draft_options()
         if drafts and not context.can_cut:
-            idle = "spec_type" if options.spec_type == "ngram" else "draft_model"
-            self.notes = (*self.notes, f"{idle} has no effect: this model's cache cannot be truncated")
+            idle = [name for name, used in (("spec_type", options.spec_type != "none"), ("draft_model", draft)) if used]
+            why = "has no effect: this model's cache cannot be truncated"
+            self.notes = (*self.notes, *(f"{name} {why}" for name in idle))
         why = "with context_shift, which leaves traces of dropped text" if limits.keep is not None else ""
         if not why and not limits.cache_bytes:
             why = "with cache_capacity 0: what is read from disk is kept there first"

@@ -281,6 +281,15 @@ def test_a_model_that_cannot_go_back_is_refused(tmp_path: Path) -> None:
         load(path, draft_model="zoo-mamba2")
 
 
+def test_for_a_model_that_cannot_go_back_the_notes_say_that_nothing_is_drafted(tmp_path: Path) -> None:
+    path = ggufs.make("mamba2", tmp_path)
+    ggufs.make("llama", tmp_path)
+    with load(path, draft_model="zoo-llama", spec_type="ngram") as model:
+        notes = [note for note in model.notes if "draft" in note or "spec_type" in note]
+    why = "has no effect: this model's cache cannot be truncated"
+    assert notes == [f"spec_type {why}", f"draft_model {why}"]
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [({"draft_model": "nowhere"}, "Draft model not found: 'nowhere'"), ({"ctx_size_draft": 512}, "only applies with")],
