@@ -125,7 +125,7 @@ def load_gguf(
     from loaders.llamacpp.placement import devices
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
-    native.initialize(options.numa)
+    numa = native.initialize(options.numa)
     cards = devices.list_gpus(options.parse_rpc()) if wants_cards else ()
     for card in cards:
         Measurements().note_idle(card)
@@ -150,7 +150,8 @@ def load_gguf(
         if not options.threads and not place.placement.layers and not architecture.explain_embedding_only(header):
             threads, reason = _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
             context.set_threads(threads, options.threads_batch or threads)
-        whys = [why_flash, plan.why_keys, _why_no_shift(context, limits)]
+        why_numa = "" if numa == options.numa else f"numa stays {numa} until the program is restarted"
+        whys = [why_flash, plan.why_keys, _why_no_shift(context, limits), why_numa]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
         held = devices.memory_breakdown(context.pointer) or {}
         account = {name: size.total for name, size in held.items()} if place.placement.layers else {}

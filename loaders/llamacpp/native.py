@@ -12,9 +12,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,18 +66,32 @@ class _Log:
 _log = _Log()
 
 
-#: Its numbers for what the option `numa` may be (ggml_numa_strategy).
-_NUMA = {"on": 1, "isolate": 2, "numactl": 3}
+class _Numa:
+    """What llama.cpp has been told. It takes that once, for as long as the process runs."""
+
+    #: Its numbers for what the option may be (ggml_numa_strategy).
+    NUMBERS: ClassVar[Mapping[str, int]] = {"on": 1, "isolate": 2, "numactl": 3}
+
+    def __init__(self) -> None:
+        self.used = "off"
+
+    def use(self, wanted: str) -> None:
+        if self.used == "off" and wanted in self.NUMBERS:
+            C.llama_numa_init(self.NUMBERS[wanted])
+            self.used = wanted
 
 
-def initialize(numa: str = "off") -> None:
-    """Start llama.cpp with the backends beside its library. Calling it again does nothing. `numa`: as the option.
-    Raises: BrokenPackage.
+_numa = _Numa()
+
+
+def initialize(numa: str = "off") -> str:
+    """Start llama.cpp with the backends beside its library. Calling it again does nothing. `numa`: as the option;
+    returns what is in use, that of the first call in which it was not off. Raises: BrokenPackage.
     """
     library.load_backends()
     C.llama_backend_init()
-    if numa in _NUMA:
-        C.llama_numa_init(_NUMA[numa])
+    _numa.use(numa)
+    return _numa.used
 
 
 def clear_last_errors() -> None:

@@ -26,6 +26,7 @@ from loaders import loader_named
 from loaders.base import Finish, Model, Report, Request
 from loaders.params import SamplingParams
 from tests.conftest import keep_going
+from tests.zoo import ggufs
 
 FRANCE = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 GREEDY = SamplingParams(do_sample=False)
@@ -260,3 +261,21 @@ def test_a_file_that_would_abort_llama_cpp_is_refused(tmp_path: Path, demo_model
     path.write_bytes(data)
     with pytest.raises(ModelFileError, match="metadata"):
         load(path)
+
+
+def test_how_memory_nodes_are_used_is_set_once_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp takes it for as long as the process runs."""
+    from loaders.llamacpp import native
+
+    told: list[int] = []
+    monkeypatch.setattr(native, "_numa", native._Numa())
+    monkeypatch.setattr(native.C, "llama_numa_init", told.append)
+    loader, path = loader_named("llama.cpp"), ggufs.make("llama", tmp_path)
+    said = []
+    for numa in ("off", "isolate", "isolate", "on", "off"):
+        with loader.load(path, loader.Options.parse({"numa": numa, "n_ctx": 256, "threads": 1}), keep_going) as model:
+            said.append([note for note in model.notes if "numa" in note])
+    assert told == [2]
+    assert said == [[], [], [], *[["numa stays isolate until the program is restarted"]] * 2]
