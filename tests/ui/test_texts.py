@@ -164,6 +164,25 @@ def test_a_language_is_whole(code: str) -> None:
     assert {key for key, forms in plural.items() if forms != FORMS.get(code, {"one", "other"})} == set()
 
 
+@pytest.mark.parametrize("code", OTHERS)
+def test_a_translated_help_names_the_same_options_and_values(code: str) -> None:
+    """Else it is that of an earlier meaning."""
+    knobs = [
+        each
+        for kind in (SamplingParams, *(loader.Options for loader in LOADERS.values()))
+        for each in kind.knobs().values()
+    ]
+    values = {value for knob in knobs for value in knob.choices if len(value) > 3 and value.isascii()}
+    values -= {"auto", "none", "default", "same", "layer"}  # words of a language, too
+
+    def named(text: str) -> set[str]:
+        return {word for word in re.findall(r"[a-z][\w-]*", text, re.ASCII) if "_" in word or word in values}
+
+    other = read_catalog(code)
+    wrong = {key for key, text in declared_texts().items() if named(text) != named(str(other[key]))}
+    assert wrong == set()
+
+
 def test_a_number_takes_its_form_and_the_separators_of_the_language() -> None:
     assert [plural_form("ru", n) for n in (1, 2, 5, 11, 12, 21, 22, 111)] == [
         "one", "few", "many", "many", "many", "one", "few", "many",
