@@ -7,7 +7,6 @@ This module must not know what a function's result is used for.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import logging
 import re
@@ -23,8 +22,12 @@ from typing import Any
 
 from errors import InvalidInput
 from modules.extensions.hooks import HOOKS, HookCall
+from modules.extensions.script_import import describe_import_error, import_script
 
 log = logging.getLogger(__name__)
+
+#: What fails there is among the lines that the program prints at startup.
+_AT_START = ("import", "setup")
 
 
 class Extension:
@@ -48,10 +51,9 @@ class Extension:
         missing = missing_requirements(self.folder)
         if missing:
             self.problem = _needs(missing, self._own)
-            log.warning("The extension %s is not loaded. %s", self.name, self.problem)
             return False
         try:
-            self._module = _imported(self.folder)
+            self._module = import_script(self.folder)
             params = getattr(self._module, "params", None)
             if isinstance(params, dict):
                 self._params = deepcopy(params)
@@ -144,34 +146,13 @@ class Extension:
         if isinstance(error, SyntaxError):
             line = error.lineno
         where = f" (script.py, line {line})" if line else ""
-        said = f"{type(error).__name__}: {error}".strip().rstrip(":.")
+        said = describe_import_error(error, self.folder) or f"{type(error).__name__}: {error}".strip().rstrip(":.")
         after = "it is not loaded" if name == "import" else "its effect is skipped"
         self.problem = f"The extension {self.name} failed in {name}{where}: {said}; {after}."
-        log.warning("%s", self.problem)
+        if name not in _AT_START:
+            log.warning("%s", self.problem)
         log.debug("The extension's traceback", exc_info=error)
         return self.problem
-
-
-def _imported(folder: Path) -> ModuleType:
-    """The script as the module extensions.NAME.script; relative imports and files beside it work."""
-    script = folder / "script.py"
-    if not script.is_file():
-        raise InvalidInput("its folder contains no script.py")
-    for name, path in (("extensions", folder.parent), (f"extensions.{folder.name}", folder)):
-        package = sys.modules.get(name) or ModuleType(name)
-        package.__path__ = list(dict.fromkeys([*getattr(package, "__path__", []), str(path)]))
-        sys.modules[name] = package
-    name = f"extensions.{folder.name}.script"
-    spec = importlib.util.spec_from_file_location(name, script)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def first_sentence(script: Path) -> str:

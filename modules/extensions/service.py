@@ -106,6 +106,9 @@ class Extensions:
                 notes.append(f"The extension {name} was skipped: {IDLE[name]}.")
                 continue
             if name not in known:
+                if (self._folder / name).is_dir():
+                    notes.append(f"The extension {name} is not loaded: {self._folder / name} contains no script.py.")
+                    continue
                 notes.append(f"There is no extension {name} in {self._folder}.{did_you_mean(name, known)}")
                 continue
             place = self._place(name)
@@ -117,8 +120,9 @@ class Extensions:
             extension = Extension(place, self._requirements)
             loaded = extension.load(settings or {})
             (active if loaded or extension.hooks else failed).append(extension)
-            if extension.problem:
-                notes.append(extension.problem)
+            if problem := extension.problem:
+                begin = f"The extension {name} "
+                notes.append(problem if problem.startswith(begin) else f"{begin}is not loaded. {problem}")
         for extension in reversed(active):  # pluggy calls the last one first
             self._plugins.register(_Plugin(extension), name=extension.name)
         self._having = {name: any(name in each.hooks for each in active) for name in HOOKS}

@@ -144,3 +144,60 @@ def test_the_gallery_shows_the_users_own_characters(home: Make, tmp_path: Path) 
     (tmp_path / "characters").mkdir()
     (tmp_path / "characters" / "Fox.yaml").write_text("name: Fox\n", "utf-8")
     assert home(names=["gallery"], included=True).script("gallery").names() == ["Fox"]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("from modules.models import load_model", "it uses modules.models of the original program, which is not supp"),
+        ("from modules.grammar.x import y", "it uses modules.grammar of the original program, which is not supported"),
+        ("import no_such_package.x", "it requires no_such_package, which is not installed. Name its package in "),
+        ("from extensions.their import nothing_here", "ImportError: cannot import name 'nothing_here'"),
+        ("from .missing import x", "ModuleNotFoundError: No module named 'extensions.their.missing'"),
+    ],
+)
+def test_what_is_missing_is_said_in_words_and_once(
+    home: Make, caplog: pytest.LogCaptureFixture, script: str, told: str
+) -> None:
+    """Once: these lines are printed at startup, so the log has no second one."""
+    (note,) = home({"their": f"params = {{}}\n{script}\n"}).notes
+    assert note.startswith(f"The extension their failed in import (script.py, line 2): {told}")
+    assert caplog.messages == []
+
+
+def test_a_missing_package_or_script_is_named_with_its_extension(
+    home: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("old", "empty"):
+        (tmp_path / "extensions" / name).mkdir(parents=True)
+    (tmp_path / "extensions" / "old" / "requirements.txt").write_text("no-such-thing==1\n", "utf-8")
+    notes = home({"old": "params = {}"}, names=["old", "empty"]).notes
+    assert notes[0].startswith("The extension old is not loaded. It requires no-such-thing==1: press")
+    assert re.fullmatch("The extension empty is not loaded: .*empty contains no script.py.", notes[1])
+    assert caplog.messages == []
+
+
+_READS = """
+from pathlib import Path
+from .beside import more
+def text(name):
+    "extensions/their is not only a path, but this text begins with one"
+    return Path(f"{BEFORE}extensions/their/{name}.txt").read_text()
+with open("extensions/their/words.txt") as file:
+    read = text("words") + more + file.read()
+kept = ("extensions/theirs/x", "see extensions/their/x", "extensions/their")
+"""
+
+
+@pytest.mark.parametrize("before", ["", "./", "user_data/"])
+def test_files_of_ones_own_are_found_by_the_originals_paths(home: Make, tmp_path: Path, before: str) -> None:
+    """Those count from the original's folder; here the user's files may be anywhere."""
+    folder = tmp_path / "extensions" / "their"
+    folder.mkdir(parents=True)
+    (folder / "words.txt").write_text("a", "utf-8")
+    (folder / "beside.py").write_text("import pathlib\nmore = pathlib.Path('user_data/extensions/their/words.txt').read_text()", "utf-8")
+    there = home({"their": _READS.replace("{BEFORE}", before)})
+    assert there.notes == []
+    script = there.script("their")
+    assert script.read == "aaa"
+    assert script.kept == ("extensions/theirs/x", "see extensions/their/x", folder.as_posix())
