@@ -120,7 +120,12 @@ class DownloadManager:
 
     def choices(self, address: HubAddress, token: str = "") -> list[FileChoice]:
         """The files of a repository. Raises: UserError."""
-        return list_file_choices(self._hub(token).files(address))
+        return self.find(address, token)[1]
+
+    def find(self, address: HubAddress, token: str = "") -> tuple[HubAddress, list[FileChoice]]:
+        """The address with the branch that the repository has, and its files. Raises: UserError."""
+        found, files = self._hub(token).find(address)
+        return found, list_file_choices(files)
 
     def search(self, words: str, token: str = "") -> list[FoundRepo]:
         """Repositories of the hub with these words in their names. Raises: UserError."""
@@ -131,7 +136,7 @@ class DownloadManager:
         UserError.
         """
         hub = self._hub(token)
-        everything = hub.files(address)
+        address, everything = hub.find(address)
         files = select_files(everything, names or address.names)
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models

@@ -33,6 +33,10 @@ class FoundRepo:
         return round(self.parameters * 0.6)
 
 
+class NoBranch(NotFound):
+    """The repository exists, but not the branch."""
+
+
 class HubInterrupted(Exception):
     """A connection ended early, or the hub asked to wait: trying again later makes sense. `wait` in seconds."""
 
@@ -62,6 +66,20 @@ class HubClient:
                 for each in entries
                 if isinstance(each, RepoFile)
             ]
+
+    def find(self, address: HubAddress) -> tuple[HubAddress, list[RemoteFile]]:
+        """All files of a repository, and the address with the branch that it has, of those that were meant perhaps.
+
+        Raises: NotFound, Unavailable, FetchFailed.
+        """
+        first: NotFound | None = None
+        for reading in address.readings():
+            try:
+                return reading, self.files(reading)
+            except NoBranch as error:
+                first = first or error
+        assert first
+        raise first
 
     def search(self, words: str, limit: int = 20) -> list[FoundRepo]:
         """Repositories with GGUF files, those that are downloaded most first. Raises: Unavailable, FetchFailed."""
@@ -136,7 +154,7 @@ class HubClient:
                 f"{address.repo} is gated: {todo}. Accept its terms on the hub, then enter a token of that account."
             ) from None
         except errors.RevisionNotFoundError:
-            raise NotFound(f"{address.repo} has no branch {address.branch}.") from None
+            raise NoBranch(f"{address.repo} has no branch {address.branch}.") from None
         except errors.RepositoryNotFoundError:
             raise NotFound(
                 f"There is no repository {address.repo} on the hub, or it is private.{self._similar(address)}"

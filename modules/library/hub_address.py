@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import parse_qs, unquote
@@ -25,13 +25,14 @@ _OTHER_HOSTS = (
 )
 _KINDS = {
     "datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper",
-    "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
+    "organizations": "an organization", "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
 }  # fmt: skip
-_VERBS = ("tree", "blob", "resolve", "raw", "blame", "edit", "commits", "delete")
-_PAGES = ("discussions", "settings", "commit", "activity", "community", "new", "upload")
+_VERBS = ("tree", "blob", "resolve", "raw", "blame", "edit", "commits", "commit", "delete")
+_PAGES = ("discussions", "settings", "activity", "community", "new", "upload")
 _WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth")
 _PATTERN = re.compile(r"[*?]")
 _LONGEST = 2000  # the most characters that are parsed
+_MOST_READINGS = 3  # the most slashes that an unescaped branch may have
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _HOW = "Enter user/repository, user/repository:branch, or the URL of its page."
 _TEXTS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py", ".md", ".yaml", ".yml")
@@ -62,6 +63,17 @@ class HubAddress:
         """The name of its folder: USER_NAME, with _BRANCH unless that is main."""
         branch = "" if self.branch == "main" else f"_{self.branch}"
         return f"{self.repo}{branch}".replace("/", "_")
+
+    def readings(self) -> Iterator[HubAddress]:
+        """Itself, and the same address with a longer branch: in tree/a/b/x.gguf, the branch may be a, a/b or all."""
+        yield self
+        if self.branch == "main" or len(self.names) != 1 or "/" in self.branch:
+            return
+        parts = self.names[0].split("/")
+        for count in range(1, min(len(parts), _MOST_READINGS) + 1):
+            branch, name = "/".join([self.branch, *parts[:count]]), "/".join(parts[count:])
+            if _BRANCH.fullmatch(branch):
+                yield HubAddress(self.repo, branch, (name,) if name else ())
 
 
 @dataclass(frozen=True)

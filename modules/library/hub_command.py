@@ -1,4 +1,5 @@
-"""Finds the repository in a command that downloads or runs a model of the hub, as pages show it to be copied. Pure.
+"""Finds the repository in what pages show to be copied: a command that downloads or runs a model of the hub, lines of
+Python that load one, a sentence with a URL. Pure.
 
 It knows hf, git, wget, curl, llama.cpp, Ollama, vLLM and others. It must not know what addresses look like.
 """
@@ -24,6 +25,15 @@ _BRANCH = ("--revision", "--branch")
 _FILE = ("--hf-file", "-hff", "--specific-file")
 _FILES = ("--include", "--exclude")  # several values each
 _REPO = ("-hf", "-hfr", "--hf-repo", "--model", "--model-id", "--model-path", "--repo", "-mu", "--model-url")
+#: In Python: what names a repository, a file of it or a branch, and the first two texts of a call.
+_NAMED = re.compile(
+    r"""\b(repo_id|model_id|model_name|model_path|model|pretrained_model_name_or_path|filename|revision|repo_type)"""
+    r"""\s*=\s*["']([^"'\s]+)["']""",
+    re.IGNORECASE,
+)
+_CALLED = re.compile(r"""\w\(\s*["']([^"'\s/:]+/[^"'\s/:]+)["'](?:\s*,\s*["']([^"'\s]+)["'])?""")
+_PYTHON_REPO = ("repo_id", "pretrained_model_name_or_path", "model_id", "model_name", "model_path", "model")
+_URL = re.compile(r"""(?:https?://|\b(?:hf|huggingface)\.co/)[^\s<>"'()\[\]]+""", re.IGNORECASE)
 _TAKING = (
     *("--local-dir", "--cache-dir", "--token", "--repo-type", "--type", "--local-dir-use-symlinks", "--max-workers"),
     *("--output", "--output-document", "--directory-prefix", "-o", "-O", "-P", "-d", "-H", "--header", "--depth"),
@@ -42,12 +52,38 @@ class HubCommand:
 
 
 def read_command(text: str) -> HubCommand | None:
-    """The first command with an address in a text of one or more lines; None if it contains none."""
+    """The first command with an address in a text of one or more lines, else a call in Python, else the only URL; None
+    if it contains none.
+    """
     for line in _CONTINUED.sub(" ", text.strip().strip("`")).splitlines():
         for words in _commands(line):
             if found := _read(words):
                 return found
-    return None
+    return _read_python(text) or _read_sentence(text)
+
+
+def _read_python(text: str) -> HubCommand | None:
+    """`from_pretrained("ann/tiny")`, `repo_id="ann/tiny", filename="x.gguf"`, `model_name = "ann/tiny"`."""
+    named = {name.lower(): value for name, value in reversed(_NAMED.findall(text))}  # the first of each counts
+    called = _CALLED.search(text)
+    repo = next((named[name] for name in _PYTHON_REPO if "/" in named.get(name, "")), "")
+    if not repo and not called:
+        return None
+    file = named.get("filename") or (called[2] if called and not repo else "") or ""
+    return HubCommand(
+        repo or (called[1] if called else ""),
+        named.get("revision", ""),
+        (file,) if file else (),
+        named.get("repo_type", ""),
+    )
+
+
+def _read_sentence(text: str) -> HubCommand | None:
+    """The only URL behind other words; at the beginning, what follows may belong to a file's name."""
+    if _URL.match(text.strip()):
+        return None
+    found = {url.rstrip(".,;:!?") for url in _URL.findall(text)}
+    return HubCommand(found.pop()) if len(found) == 1 else None
 
 
 def _commands(line: str) -> Iterator[list[str]]:

@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(found)
         if path.startswith("/cdn/"):
             return self._file(path.removeprefix("/cdn/"))
-        words = path.strip("/").split("/")
+        words = [unquote(word) for word in url.path.strip("/").split("/")]  # a branch may have an escaped slash
         if words[:2] == ["api", "models"]:
             return self._tree("/".join(words[2:4]), words[5] if len(words) > 5 else "")
         if len(words) > 4 and words[2] == "resolve":

@@ -290,6 +290,27 @@ def test_a_typo_gets_the_nearest_names(downloads: DownloadManager) -> None:
         downloads.start(REPO, ["nothing.gguf"])
 
 
+@pytest.mark.parametrize(
+    ("address", "branch"),
+    [
+        (HubAddress("ann/tiny", "try", ("new",)), "try/new"),
+        (HubAddress("ann/tiny", "try", ("new/config.json",)), "try/new"),
+        (HubAddress("ann/tiny", "8-bit", ("config.json",)), "8-bit"),
+    ],
+)
+def test_the_branch_is_one_that_the_repository_has(
+    downloads: DownloadManager, hub: HubServer, paths: Paths, address: HubAddress, branch: str
+) -> None:
+    """In an address with unescaped slashes, only the hub knows where the branch ends."""
+    hub.repos["ann/tiny"].branches = ("main", "8-bit", "try/new")
+    found, choices = downloads.find(address)
+    assert (found.branch, len(choices) > 3) == (branch, True)
+    downloads.wait(downloads.start(address))
+    assert (paths.models / f"ann_tiny_{branch.replace('/', '_')}" / "config.json").is_file()
+    with pytest.raises(NotFound, match="no branch other\\."):
+        downloads.start(HubAddress("ann/tiny", "other", ("x/y.gguf",)))
+
+
 def test_bad_hubs_are_a_sentence(
     downloads: DownloadManager, hub: HubServer, monkeypatch: pytest.MonkeyPatch, paths: Paths
 ) -> None:

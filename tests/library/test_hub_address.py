@@ -48,6 +48,7 @@ _SAME = {
         "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096", "ann/tiny@Q4_K_M", "lms get ann/tiny@Q4_K_M",
         "https://huggingface.co/ann/tiny@Q4_K_M", "hf.co/ann/tiny:i1-Q4_K_M", "ann/tiny:Q4_K_M.", "ann/tiny:Q4_K_M,",
     ),
+    HubAddress("ann/tiny", "0123456789abcdef"): ("https://huggingface.co/ann/tiny/commit/0123456789abcdef",),
     HubAddress("ann/tiny", "main", ("MXFP4_MOE",)): ("ann/tiny:MXFP4_MOE", "ollama run hf.co/ann/tiny:MXFP4_MOE"),
     HubAddress("ann/tiny", "main", ("FP16",)): ("ann/tiny:FP16", "hf download ann/tiny --include '*FP16*'"),
     HubAddress("ann/tiny", "refs/pr/1"): (
@@ -120,6 +121,50 @@ def test_every_command_that_is_shown_to_be_copied(command: str, start: str) -> N
     assert parse_address(start.format(command)) == HubAddress("ann/tiny", *_COMMANDS[command])
 
 
+_PYTHON: dict[str, tuple[str, tuple[str, ...]]] = {
+    'from_pretrained("ann/tiny")': ("main", ()),
+    "from transformers import AutoTokenizer\n\ntokenizer = AutoTokenizer.from_pretrained('ann/tiny')": ("main", ()),
+    'AutoModelForCausalLM.from_pretrained("ann/tiny", revision="4.0bpw", device_map="auto")': ("4.0bpw", ()),
+    'pipe = pipeline("text-generation", model="ann/tiny")': ("main", ()),
+    'model_name = "ann/tiny"\nmodel = AutoModelForCausalLM.from_pretrained(model_name)': ("main", ()),
+    'MODEL_ID = "ann/tiny"': ("main", ()),
+    '# !pip install llama-cpp-python\nllm = Llama.from_pretrained(\n\trepo_id="ann/tiny",\n\tfilename="x.gguf",\n)': (
+        "main", ("x.gguf",)
+    ),
+    'Llama.from_pretrained(repo_id="ann/tiny", filename="*Q4_K_M*")': ("main", ("Q4_K_M",)),
+    'hf_hub_download("ann/tiny", "x.gguf")': ("main", ("x.gguf",)),
+    "hf_hub_download(repo_id='ann/tiny', filename='x.gguf', revision='refs/pr/1')": ("refs/pr/1", ("x.gguf",)),
+    'snapshot_download(repo_id = "ann/tiny")': ("main", ()),
+    'llm = LLM(model="ann/tiny")': ("main", ()),
+    "Try https://huggingface.co/ann/tiny, it is small.": ("main", ()),
+    "FROM hf.co/ann/tiny:Q4_K_M": ("main", ("Q4_K_M",)),
+    "tiny (https://huggingface.co/ann/tiny/tree/4.0bpw)": ("4.0bpw", ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", _PYTHON)
+@pytest.mark.parametrize("line", ["\n", " "], ids=["lines", "one line"])
+def test_lines_of_python_and_sentences_with_an_address(text: str, line: str) -> None:
+    """As a model's page shows them under "Use this model"; a field of one line joins them."""
+    assert parse_address(text.replace("\n", line)) == HubAddress("ann/tiny", *_PYTHON[text])
+
+
+@pytest.mark.parametrize(
+    ("path", "readings"),
+    [
+        ("tree/feature/x", ["feature x", "feature/x "]),
+        ("blob/a/b/x.gguf", ["a b/x.gguf", "a/b x.gguf", "a/b/x.gguf "]),
+        ("tree/main/feature/x", ["main feature/x"]),
+        ("tree/a%2Fb/x", ["a/b x"]),
+        ("tree/refs/pr/1/x", ["refs/pr/1 x"]),
+        ("resolve/1/2/3/4/5/6", ["1 2/3/4/5/6", "1/2 3/4/5/6", "1/2/3 4/5/6", "1/2/3/4 5/6"]),
+    ],
+)
+def test_a_branch_with_slashes_may_be_longer_than_it_looks(path: str, readings: list[str]) -> None:
+    found = parse_address(f"https://huggingface.co/ann/tiny/{path}").readings()
+    assert [f"{each.branch} {''.join(each.names)}" for each in found] == readings
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -131,6 +176,9 @@ def test_every_command_that_is_shown_to_be_copied(command: str, start: str) -> N
         ("https://hf.co/%2e%2e/b", "repository"),
         ("https://huggingface.co/datasets/ann/rows", "data set"),
         ("datasets/ann/rows", "data set"),
+        ("https://huggingface.co/organizations/ann", "an organization"),
+        ('snapshot_download(repo_id="ann/rows", repo_type="dataset")', "data set"),
+        ("either https://hf.co/a/b or https://hf.co/a/c", "several addresses"),
         ("hf.co/spaces/ann/app", "space"),
         ("https://huggingface.co/collections/ann/x-1", "collection"),
         ("https://github.com/ann/tiny", "not the model hub"),

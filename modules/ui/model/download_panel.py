@@ -164,8 +164,7 @@ class DownloadPanel:
         return {self._repo: event.pick, self._results: ""}
 
     def _list_files(self, repo: str, token: str) -> Updates:
-        address = parse_address(repo)
-        choices = self._app.downloads.choices(address, self._allowed(token))
+        address, choices = self._app.downloads.find(parse_address(repo), self._allowed(token))
         everything = [file for each in choices for file in each.files]
         folders = list_model_folders(everything)
         wanted = [name for name in address.names if name in {each.name for each in folders}]
