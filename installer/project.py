@@ -11,12 +11,19 @@ from pathlib import Path
 
 from installer.errors import InstallStopped
 
+#: Files of the project that are there for the user to change: of two versions, the user's stays.
+USERS_FILES = (
+    *("CMD_FLAGS.txt", "presets/", "characters/", "instruction-templates/", "grammars/", "banned-strings/", "prompts/"),
+    *("training/datasets/", "training/formats/", "models/config.yaml"),
+)
+
 
 def update_project(root: Path) -> bool:
     """Fetch the newest version of the current branch; returns whether any file changed. Raises: InstallStopped.
 
-    The user's own changes to the project's files stay: git stashes them and applies them again. The user's files
-    (models, chats, settings) are not under git and are not touched.
+    The user's own changes to the project's files stay: git stashes them and applies them again. Where both have changed
+    the same lines, the user's version of presets, flags and so on stays, and the new version of the program itself
+    replaces it. The user's files (models, chats, settings) are not under git and are not touched.
     """
     if not (root / ".git").exists():
         raise InstallStopped(
@@ -26,14 +33,43 @@ def update_project(root: Path) -> bool:
     if not shutil.which("git"):
         raise InstallStopped("The update requires git, which is not installed. Install it, then try again.")
     before = _git(root, "rev-parse", "HEAD")
+    _settle_conflicts(root)  # of an earlier pull
     print("Downloading the latest version ...", flush=True)
     _git(root, "pull", "--ff-only", "--autostash", "--quiet")
+    mine, replaced = _settle_conflicts(root)
+    if mine:
+        print(f"Changed here and in the new version, yours is kept: {', '.join(mine)}", flush=True)
+    if replaced:
+        print(
+            f"Changed here and in the new version, which is used: {', '.join(replaced)}. Your changes are kept by git "
+            '("git stash show -p").',
+            flush=True,
+        )
+    elif mine:
+        _git(root, "stash", "drop", "--quiet")  # all of it was applied
     after = _git(root, "rev-parse", "HEAD")
     print(
         "This is already the latest version." if before == after else f"Updated from {before[:9]} to {after[:9]}.",
         flush=True,
     )
     return before != after
+
+
+def _settle_conflicts(root: Path) -> tuple[list[str], list[str]]:
+    """Replace files with conflict markers by one of their versions: the files of which the user's stays, and those that
+    are replaced by the project's.
+    """
+    listed = _git(root, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")
+    names = [name for name in listed if name]
+    mine = [name for name in names if name.startswith(USERS_FILES)]
+    for name in names:
+        try:
+            _git(root, "checkout", "--theirs" if name in mine else "--ours", "--", name)  # theirs: what was stashed
+        except InstallStopped:  # this version has no such file
+            (root / name).unlink(missing_ok=True)
+    if names:
+        _git(root, "reset", "--quiet")
+    return mine, [name for name in names if name not in mine]
 
 
 def current_commit(root: Path) -> str:

@@ -41,7 +41,8 @@ def _left_out(name: str) -> bool:
     parts = [str(each) for each in (Path(name), *Path(name).parents)][:-1]
     for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
         pattern = line.removeprefix("!")
-        if line and not line.startswith("#") and any(fnmatch(part, pattern) for part in parts):
+        patterns = (pattern, pattern.removeprefix("**/"))  # ** matches no folder, too
+        if line and not line.startswith("#") and any(fnmatch(part, each) for part in parts for each in patterns):
             out = not line.startswith("!")
     return out
 
@@ -56,6 +57,17 @@ def test_what_is_copied_is_there_and_not_left_out() -> None:
     assert [name for name in [*NEEDED, *shipped] if name != "training/datasets/.gitkeep" and _left_out(name)] == []
     for name in ("installer_files/env/x", "models/big.gguf", "logs/chat/x.json", "settings.yaml", ".git/config"):
         assert _left_out(name), name
+
+
+def test_what_git_ignores_is_not_in_the_image() -> None:
+    """Installations, the user's files and what tools leave; `.dockerignore` has another syntax."""
+    lines = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    ignored = [line for line in lines if line and not line.startswith(("#", "!"))]
+    assert len(ignored) > 15
+    for line in ignored:
+        name = line.strip("/").replace("*", "x").replace("[cod]", "c")
+        assert _left_out(name), line
+    assert [name for name in ("modules/.DS_Store", "modules/__pycache__/x.pyc") if not _left_out(name)] == []
 
 
 def test_every_kind_of_gpu_has_its_answer_and_its_stage() -> None:

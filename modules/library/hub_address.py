@@ -25,7 +25,8 @@ _OTHER_HOSTS = (
 )
 _KINDS = {
     "datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper",
-    "organizations": "an organization", "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
+    "docs": "documentation", "blog": "an article", "posts": "an article", "buckets": "a bucket",
+    "organizations": "an organization",
 }  # fmt: skip
 _VERBS = ("tree", "blob", "resolve", "raw", "blame", "edit", "commits", "commit", "delete")
 _PAGES = ("discussions", "settings", "activity", "community", "new", "upload")

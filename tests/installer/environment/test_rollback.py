@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from installer.errors import InstallStopped
 from installer.layout import Layout
 from installer.state import read_state, write_state
 from installer.torch import torch_packages
+from modules.config.user_data import SHIPPED
 from tests.installer.stage import finished
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -251,6 +252,60 @@ def test_an_update_fetches_what_is_new_and_keeps_own_changes(clone: tuple[Path, 
     assert project.update_project(here)
     assert (here / "other").read_text() == "two\n"
     assert (here / "file").read_text() == "mine\n"
+
+
+#: What a file was, what the user and the new version made of it (None: deleted), and what it is then.
+_BOTH_CHANGED = {
+    "CMD_FLAGS.txt": ("# flags\n", "# flags\n--api\n", "# more\n", "# flags\n--api\n"),
+    "presets/a.yaml": ("a: 1\n", "a: 2\n", "a: 3\n", "a: 2\n"),
+    "presets/gone.yaml": ("a: 1\n", "a: 2\n", None, "a: 2\n"),
+    "presets/deleted here.yaml": ("a: 1\n", None, "a: 3\n", None),
+    "characters/same.yaml": ("a: 1\n", "a: 2\n", "a: 1\n", "a: 2\n"),
+    "modules/x.py": ("1\n", "2\n", "3\n", "3\n"),
+}
+
+
+def _write(root: Path, files: Mapping[str, str | None]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).unlink(missing_ok=True)
+        if text is not None:
+            (root / name).write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("which", [list(_BOTH_CHANGED), [name for name in _BOTH_CHANGED if "modules" not in name]])
+@pytest.mark.parametrize("pulled", [False, True], ids=["by the update", "by git pull before"])
+def test_a_file_that_both_have_changed_has_no_conflict_markers(
+    clone: tuple[Path, Path], capsys: pytest.CaptureFixture[str], which: list[str], pulled: bool
+) -> None:
+    """Flags and presets stay as the user has them, the program's files are the new ones, and the next update works."""
+    origin, here = clone
+    versions = [{name: _BOTH_CHANGED[name][at] for name in which} for at in range(4)]
+    _write(origin, versions[0])
+    git(origin, "add", "-A")
+    git(origin, "commit", "-qm", "two")
+    assert project.update_project(here)
+    _write(here, versions[1])
+    _write(origin, versions[2])
+    git(origin, "add", "-A")
+    git(origin, "commit", "-qm", "three")
+    if pulled:
+        git(here, "pull", "--ff-only", "--autostash")
+    assert project.update_project(here) is not pulled
+    texts = {name: (here / name).read_text("utf-8") if (here / name).exists() else None for name in which}
+    assert texts == versions[3]
+    if not pulled:
+        said = capsys.readouterr().out
+        assert "yours is kept: CMD_FLAGS.txt" in said
+        assert ("which is used: modules/x.py. Your changes are kept by git" in said) == ("modules/x.py" in which)
+        left = subprocess.run(["git", "stash", "list"], cwd=here, capture_output=True, check=True).stdout
+        assert bool(left) == ("modules/x.py" in which), "only what was replaced is kept there"
+    assert not project.update_project(here)
+
+
+def test_the_users_files_are_those_that_the_program_ships_for_them() -> None:
+    """installer/ imports nothing of the program."""
+    assert {name.rstrip("/") for name in project.USERS_FILES} == {*SHIPPED, "CMD_FLAGS.txt"}
 
 
 def test_an_update_that_cannot_be_is_a_sentence(clone: tuple[Path, Path], tmp_path: Path) -> None:
