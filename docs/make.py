@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs.cards import cards_table  # noqa: E402
+from docs.measured import measured_lines  # noqa: E402
 from docs.model_sizes import models_table  # noqa: E402
 from loaders import LOADERS  # noqa: E402
 from loaders.params import GROUPS, SamplingParams  # noqa: E402
@@ -110,6 +111,7 @@ def ignored_table() -> str:
 #: The file, the name of the marker, and the contents.
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "models", models_table),
+    ("README.md", "measured", measured_lines),
     ("docs/flags.md", "flags", flags_table),
     ("docs/coming-from-the-original.md", "ignored", ignored_table),
     ("docs/getting-started.md", "cards", cards_table),

@@ -13,6 +13,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
+from docs.measured import BENCHMARKS, measured_lines, read_figure
 from loaders import LOADERS
 from loaders.base import Model
 from loaders.params import SamplingParams
@@ -23,6 +24,7 @@ from modules.config.flag_table import render_table
 from modules.config.flags import read_flags
 from modules.extensions.hooks import HookCall
 from modules.families.reply_format import ReplyFormat
+from modules.training.lora.settings import LoraSettings
 from modules.ui import texts
 from tests.extensions.conftest import Home, home  # noqa: F401
 
@@ -101,6 +103,48 @@ def test_commands_and_flags_are_there(document: Path) -> None:
         if not (ROOT / file).exists():
             wrong.append(file)
     assert not wrong
+
+
+#: Flags of other programs in the documents' examples: Docker, Ray, vLLM, llama-server, Xcode.
+_OTHERS_FLAGS = {
+    *("build-arg", "gpus", "profile", "head", "address", "pipeline-parallel-size", "tensor-parallel-size"),
+    *("distributed-executor-backend", "models-dir", "host", "port", "install"),
+}
+#: Files that declare flags of their own.
+_HAVE_FLAGS = ("one_click.py", "download-model.py", "docs/make.py", "tests/gpu/check.py", "tests/gpu/carry.py")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.name)
+def test_every_flag_that_is_named_exists(document: Path) -> None:
+    """In the text as well as in commands; test_commands_and_flags_are_there looks at whole commands."""
+    if document.name == "CHANGELOG.md":
+        pytest.skip("names what is gone, too")
+    known = {each.removeprefix("--").split()[0].replace("_", "-") for each in FlagCatalog.of(LOADERS).spellings()}
+    known |= {knob.flag.removeprefix("--") for knob in LoraSettings.knobs().values()} | _OTHERS_FLAGS
+    sources = [*map(ROOT.joinpath, _HAVE_FLAGS), *(ROOT / "modules" / "training").rglob("*.py")]
+    known |= set(re.findall(r"[\"']--([a-z][\w-]*)[\"']", "".join(each.read_text("utf-8") for each in sources)))
+    text = document.read_text("utf-8")
+    code = (
+        re.findall(r"`([^`\n]+)`", text)
+        + re.findall(r"(?ms)^```\w*\n(.*?)^```", text)
+        + re.findall(r"(?m)^    .+", text)
+    )
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", "\n".join(code)))
+    assert sorted(name for name in named if name.replace("_", "-") not in known | {"no-NAME"}) == []
+
+
+def test_the_measured_figures_are_those_of_the_benchmarks() -> None:
+    """docs/make.py writes most of them; with test_tables_are_those_of_the_program."""
+    text = BENCHMARKS.read_text("utf-8")
+    ratio = read_figure(text, "llama_server", "one stream").ratio
+    assert measured_lines(text.replace(f"**{ratio:.3f}**", "**0.512**")).startswith("- one stream: 0.51 of")
+    with pytest.raises(KeyError, match="no row 'two streams' in llama_server"):
+        read_figure(text, "llama_server", "two streams")
+    first = round(read_figure(text, "install", "fresh clone to the first reply").ours)
+    later = round(read_figure(text, "install", "a later start").ours)
+    plain = [" ".join((ROOT / name).read_text("utf-8").split()) for name in ("README.md", "README.ru.md")]
+    assert f"first reply came {first} s after the first start, and {later} s after later ones" in plain[0]
+    assert f"первый ответ приходит через {first} с, при следующих запусках через {later} с" in plain[1]
 
 
 def test_the_readme_is_short_and_its_pictures_are_there() -> None:
