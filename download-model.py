@@ -10,14 +10,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from installer.own_python import use_own_python
+
+ROOT = Path(__file__).resolve().parent
+if __name__ == "__main__":
+    use_own_python(ROOT)
+
 from errors import UserError
 from modules.config.paths import Paths
 from modules.config.user_data import user_data_folder
 from modules.library.downloads import DownloadManager, DownloadProgress
 from modules.library.hub_address import parse_address
 from modules.library.hub_token import HubToken
-
-ROOT = Path(__file__).resolve().parent
 
 
 def main(argv: list[str]) -> int:

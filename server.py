@@ -127,4 +127,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    from installer.own_python import use_own_python
+
+    use_own_python(ROOT)
     run(sys.argv[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,28 @@ def test_what_cannot_be_imported_ends_in_a_sentence(failure: str) -> None:
     assert last.startswith("A package or program file is damaged or missing (")
     assert "no_such_package" in last or "invalid syntax" in last
     assert "--repair" in last
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shell scripts")
+@pytest.mark.parametrize("words", [["-S", "server.py", "--help"], ["-S", "download-model.py", "a b", "--branch", "x"]])
+def test_a_python_without_the_packages_continues_with_the_programs_own(tmp_path: Path, words: list[str]) -> None:
+    """`python3 server.py`, as for the original; before there is an installation, a sentence says how to get one."""
+    for name in ("server.py", "download-model.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "installer", tmp_path / "installer")
+
+    def run() -> subprocess.CompletedProcess[str]:  # -S: without site-packages
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    ran = run()
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "does not have the program's packages. Start the program with " in ran.stderr
+    own = tmp_path / "installer_files" / "env" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    own.chmod(0o755)
+    ran = run()
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "".join(f"{word}|" for word in words), "")
