@@ -41,7 +41,7 @@ from installer.environment import (
 )
 from installer.environment.fingerprints import changed_parts, fingerprints
 from installer.environment.packages import Packages
-from installer.environment.plan import what_to_install
+from installer.environment.plan import ANYWHERE, what_to_install
 from installer.environment.swap import change_in_place as changed_in_place
 from installer.environment.swap import swap_environment
 from installer.errors import InstallStopped
@@ -173,6 +173,8 @@ def renew_environment(
 ) -> None:
     """Install under the lock, after printing the reason. Raises: InstallStopped."""
     try:
+        if new:
+            environment.refuse_portable(layout)
         print(f"{reason}\n[1/5] Checking this machine ...", flush=True)
         check_machine(layout)
         layout.files.mkdir(exist_ok=True)
@@ -227,7 +229,7 @@ def recover(layout: Layout) -> None:
 
 def leave_environment(layout: Layout, arguments: Sequence[str]) -> None:
     """Continue with the system's Python: an environment cannot be replaced by its own Python."""
-    if Path(sys.prefix) != layout.env:
+    if Path(sys.prefix) != layout.env or environment.is_portable(layout):
         return
     base = getattr(sys, "_base_executable", sys.executable)
     command = [base, str(layout.root / "one_click.py"), *arguments]
@@ -365,7 +367,7 @@ def fill_environment(layout: Layout, llama: LlamaRelease, task: InstallTask) -> 
         "llama": build,
         "llama_how": how,
         "processor": processor.cpu_fingerprint(),
-        "root": str(layout.root),
+        "root": ANYWHERE if old.get("root") == ANYWHERE and not new else str(layout.root),
         "python": environment.python_version(layout.python),
     }
     state |= {"fingerprint": requirements.requirements_fingerprint(layout), "parts": fingerprints(layout)}

@@ -47,7 +47,7 @@ lines = maps.read_text().splitlines() if maps.exists() else []
 print(*{line.split(maxsplit=5)[5] for line in lines if "/libpython" in line}, sep="\\n")
 """
 #: What is not part of the program for a user.
-_NOT_SHIPPED = ("tests/", "bench/", ".ci/", ".github/", ".gitignore", ".gitattributes", "requirements-dev")
+_NOT_SHIPPED = ("tests/", "bench/", ".ci/", ".github/", ".gitignore", ".gitattributes", "requirements-dev", "run_tests")
 
 
 def make_portable(root: Path, folder: Path) -> Path:

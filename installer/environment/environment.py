@@ -42,6 +42,22 @@ def make_environment(runner: Runner) -> None:
         runner.output(layout.python, "-c", _SCRIPTS)
 
 
+def is_portable(layout: Layout) -> bool:
+    """Whether this runs in a portable archive's environment: a complete Python, which belongs to no other."""
+    return Path(sys.prefix) == layout.env and sys.prefix == sys.base_prefix
+
+
+def refuse_portable(layout: Layout) -> None:
+    """A portable archive's environment cannot be created again, because its own Python runs this. Raises:
+    InstallStopped.
+    """
+    if is_portable(layout):
+        raise InstallStopped(
+            "The environment of a portable archive cannot be created again. Unpack the archive again, into a new "
+            "folder or over this one; your models, chats and settings are kept."
+        )
+
+
 def add_uv(runner: Runner) -> None:
     """Install uv. This is also the first test of the network. Raises: InstallStopped."""
     done, said = runner.output(runner.layout.python, "-m", "pip", "install", "--quiet", "--retries", "1", UV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+import one_click
 from installer import make_portable as portable
 from installer.environment.fingerprints import fingerprints
 from installer.environment.plan import ANYWHERE, what_to_install
 from installer.errors import InstallStopped
+from installer.hardware.processor import cpu_fingerprint
 from installer.layout import Layout
 from installer.state import read_state, write_state
+from tests.installer.stage import finished
 
 
 @pytest.fixture
@@ -72,3 +76,30 @@ def test_only_a_finished_installation_is_packed(clone: Layout, tmp_path: Path) -
     write_state(clone, {**read_state(clone), "complete": False})
     with pytest.raises(InstallStopped, match="Install the program first"):
         portable.make_portable(clone.root, tmp_path / "dist")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """An unpacked archive's installation, whose Python runs this: it is no environment of another Python."""
+    layout = Layout(tmp_path)
+    layout.requirements.write_text("gradio==1\nllama-cpp-python==9\n", "utf-8")
+    finished(layout, root=ANYWHERE, llama="the processor", processor="another", parts=fingerprints(layout))
+    monkeypatch.setattr(sys, "prefix", str(layout.env))
+    monkeypatch.setattr(sys, "base_prefix", str(layout.env))
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("it would start itself, again and again"))
+    return layout
+
+
+def test_on_another_processor_the_archive_tests_its_llama_and_stays_movable(unpacked: Layout) -> None:
+    one_click.prepare(unpacked, [])
+    state = read_state(unpacked)
+    assert "100 tokens" in state["llama_how"]
+    assert (state["processor"], state["root"], state["complete"]) == (cpu_fingerprint(), ANYWHERE, True)
+
+
+@pytest.mark.parametrize("changed", [{}, {"fingerprint": "older", "parts": {}}])
+def test_what_needs_another_environment_is_refused_in_an_archive(unpacked: Layout, changed: dict[str, object]) -> None:
+    write_state(unpacked, {**read_state(unpacked), **changed})
+    with pytest.raises(InstallStopped, match="Unpack the archive again"):
+        one_click.prepare(unpacked, [], anew=not changed, asked=True)
+    assert unpacked.python.exists()
