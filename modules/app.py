@@ -38,7 +38,7 @@ from modules.config.flags import LaunchOptions, read_flags
 from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
 from modules.config.settings import Settings, find_settings_file
-from modules.config.user_data import copy_shipped_files, user_paths
+from modules.config.user_data import copy_shipped_files, unused_folder_note, user_paths
 from modules.extensions import INCLUDED, Extensions
 from modules.extensions.compat import build_shims
 from modules.generation.completions import CompletionService
@@ -124,7 +124,7 @@ class App:
         ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
         texts = (paths.grammars, paths.banned_strings, paths.prompts)
         delete_temporaries((paths.root, paths.cache), deep=(*ours, *texts, paths.logs, paths.training))
-        moved = move_old_chats(paths.logs)
+        moved = (*unused_folder_note(root, paths.root), *move_old_chats(paths.logs))
         extensions = Extensions(paths.extensions, INCLUDED, root / "requirements.txt")
         settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())

@@ -63,6 +63,14 @@ def copy_shipped_files(root: Path, folder: Path) -> None:
         write_json(record, sorted({*offered, *new}))
 
 
+def unused_folder_note(root: Path, folder: Path) -> tuple[str, ...]:
+    """A line if the original's folder was copied to where the original has it, and is not the one in use."""
+    unused = root.absolute() / "user_data"
+    if folder != root.absolute() or not unused.is_dir():
+        return ()
+    return (f"What is in {unused} is not used. To use it, start with --user-data-dir user_data.",)
+
+
 def _shipped(root: Path) -> list[str]:
     """The shipped files, as paths from the program's folder."""
     found: list[str] = []

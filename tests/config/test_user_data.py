@@ -115,6 +115,16 @@ def test_the_originals_user_data_is_at_home_here(program: Path, tmp_path: Path) 
     assert {name: (mine / name).read_text() for name in files} == files, "and nothing of it was changed"
 
 
+@pytest.mark.parametrize(("flags", "told"), [([], True), (["--user-data-dir", "user_data"], False)])
+def test_the_originals_folder_in_its_usual_place_is_not_passed_over_in_silence(
+    program: Path, flags: list[str], told: bool
+) -> None:
+    (program / "user_data").mkdir()
+    app = App.build(program, flags)
+    app.close()
+    assert ("To use it, start with --user-data-dir user_data." in " ".join(app.notes)) == told
+
+
 def test_models_and_loras_may_lie_elsewhere_still(program: Path, tmp_path: Path) -> None:
     flags = read_flags(
         ["--user-data-dir", "mine", "--model-dir", f"{tmp_path}/big", "--lora-dir", "more"], program, LOADERS
