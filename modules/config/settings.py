@@ -25,6 +25,14 @@ from modules.config.yaml_file import dump_mapping, read_mapping
 _REPLACED = "truncation_length"
 #: The same knob as this program writes it, which stays a limit for every model.
 _BOUND = "context_limit"
+#: The original's spellings, in which these are written.
+_SPELLED = {
+    "prompt_default": "prompt-default",
+    "prompt_notebook": "prompt-notebook",
+    "chat_instruct_command": "chat-instruct_command",
+    "thinking": "enable_thinking",
+    "effort": "reasoning_effort",
+}
 
 
 Mode = Annotated[
@@ -45,6 +53,12 @@ class Settings(Knobs):
     start_with: Text = knob("", group="chat", help="Text that every reply starts with.")
     custom_system_message: Text = knob(
         "", lines=2, group="chat", help="Replaces the system message of the instruction template."
+    )
+    thinking: bool = knob(
+        True, group="chat", aliases=("enable_thinking",), help="The model reasons before it answers, if it can."
+    )
+    effort: Literal["", "low", "medium", "high"] = knob(
+        "", group="chat", aliases=("reasoning_effort",), help="How much it reasons, if its template has such a choice."
     )
     chat_instruct_command: Text = knob(
         "", lines=3, group="chat", aliases=("chat-instruct_command", "chat-instruct-command"),
@@ -151,9 +165,7 @@ class Settings(Knobs):
 
     def text(self) -> str:
         """The file's text: everything that differs from the defaults, and everything that was kept."""
-        spelled = {"prompt_default": "prompt-default", "prompt_notebook": "prompt-notebook"}
-        spelled["chat_instruct_command"] = "chat-instruct_command"
-        own = {spelled.get(name, name): value for name, value in self.differing().items()}
+        own = {_SPELLED.get(name, name): value for name, value in self.differing().items()}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
         sampling = {
             _BOUND if key == _REPLACED else key: list(value) if isinstance(value, tuple) else value

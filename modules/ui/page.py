@@ -92,7 +92,8 @@ def build_page(app: App) -> gr.Blocks:
             {
                 "mode": controls.mode, "character": controls.character, "name1": controls.your_name,
                 "chat_style": controls.style, "start_with": controls.start_with,
-                "custom_system_message": controls.system, **controls.ahead.named,
+                "custom_system_message": controls.system, "thinking": controls.thinking, "effort": controls.effort,
+                **controls.ahead.named,
             },
             parameters.preset,
             parameters.named,

@@ -80,6 +80,7 @@ def test_a_bad_value_is_noted_and_the_default_used(tmp_path: Path) -> None:
         ("name1: 42\ncharacter: 2024\npreset: 5\nprompt-default: 7", {
             "name1": "42", "character": "2024", "preset": "5", "prompt_default": "7"
         }),
+        ("enable_thinking: false\nreasoning_effort: high", {"thinking": False, "effort": "high"}),
     ],
 )  # fmt: skip
 def test_values_that_versions_of_the_original_have_written(
@@ -97,10 +98,11 @@ def test_values_that_versions_of_the_original_have_written(
 
 def test_writing_and_reading_again_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    settings = Settings().changed(mode="chat", prompt_default="X", default_extensions=("a", "b"))
+    settings = Settings().changed(mode="chat", prompt_default="X", default_extensions=("a", "b"), effort="low")
     settings = settings.with_sampling({"temperature": 0.5, "dry_sequence_breakers": '"\\n"'})
     settings.write(path)
     assert "prompt-default: X" in path.read_text()
+    assert "reasoning_effort: low" in path.read_text()
     assert Settings.read(path) == (settings, ())
 
 

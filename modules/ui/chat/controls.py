@@ -66,12 +66,12 @@ class ChatControls:
                 info=tr("chat.system_info"),
             )  # fmt: skip
             self.thinking = gr.Checkbox(
-                _KNOBS["thinking"].default, label=knob_label(_KNOBS["thinking"], "prompt"), elem_id="thinking",
+                settings.thinking, label=knob_label(_KNOBS["thinking"], "prompt"), elem_id="thinking",
                 interactive=False, info=tr("chat.no_thinking"),
             )  # fmt: skip
             self.effort = gr.Dropdown(
                 [(tr(f"chat.effort_level.{each or 'default'}"), each) for each in _KNOBS["effort"].choices],
-                value=_KNOBS["effort"].default, label=knob_label(_KNOBS["effort"], "prompt"), elem_id="effort",
+                value=settings.effort, label=knob_label(_KNOBS["effort"], "prompt"), elem_id="effort",
                 interactive=False, info=tr("chat.no_effort"),
             )  # fmt: skip
             self.your_name = gr.Textbox(settings.name1, label=tr("chat.your_name"), max_lines=1, elem_id="your-name")
