@@ -172,7 +172,6 @@ def test_when_the_original_took_the_end_away(store: ConversationStore, tmp_path:
         '{"internal": 5}',
         '{"internal": [["a"]]}',
         '{"internal": [["a", 5]]}',
-        '{"internal": [["a", "b"]], "visible": {"a": 1}}',
         "[" * 100_000,
         '{"internal": [["a", "b"]',
     ],
