@@ -94,7 +94,7 @@ def compare_draft_model(path: Path, draft: Path, threads: int, rounds: int) -> l
             ours, without = in_turn(
                 rounds, lambda prompt=prompt: speed(drafting, prompt), lambda prompt=prompt: speed(plain, prompt)
             )  # type: ignore[misc]
-            sides = Side("Q4_1 drafts", ours), Side("none", without)
+            sides = Side("Q4_1 and repetitions draft", ours), Side("none", without)
             found.append(Figure("", f"F32 with a draft model: {name}", "tokens/s", *sides, 1.5))
     return found
 
