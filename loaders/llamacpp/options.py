@@ -50,8 +50,9 @@ def _layers(value: object) -> object:
 
 
 ALL_LAYERS = 999
+_PARALLEL = 4  # requests at a time, unless another number is wanted
 #: -1 is "as many as seems right" for llama.cpp.
-Parallel = Annotated[int, BeforeValidator(lambda value: 4 if str(value).strip() in ("-1", "auto") else value)]
+Parallel = Annotated[int, BeforeValidator(lambda value: _PARALLEL if str(value).strip() in ("-1", "auto") else value)]
 Numa = Annotated[
     Literal["off", "on", "isolate", "numactl"], BeforeValidator(lambda value: "on" if value == "distribute" else value)
 ]
@@ -210,7 +211,7 @@ class LlamaCppOptions(GGUFOptions):
     """What the native loader adds: several requests at once, and a cache of inactive chats."""
 
     parallel: Parallel = knob(
-        4, ge=1, le=64, range=(1, 16, 1), group="main",
+        _PARALLEL, ge=1, le=64, range=(1, 16, 1), group="main",
         help="Number of requests decoded at the same time; further requests wait in the queue.",
     )  # fmt: skip
     separate_contexts: bool = knob(

@@ -20,7 +20,7 @@ LEFT_OUT = 15.0
 #: Seconds without an answer after which a server may have been started again with another model.
 TRUSTED = 10.0
 
-
+#: A version in the path of an address, as a part of its own.
 _VERSION = re.compile(r"/v\d\w*(/|$)")
 
 
