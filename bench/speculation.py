@@ -1,4 +1,4 @@
-"""What drafts from the text and of a draft model gain, and whether they change it.
+"""What drafts from the text and of a draft model gain. Whether they change the text: drafted_texts.
 
 The demo model with F32 weights, whose steps are bound by memory, and as it is (Q4_1), where a row more is expensive.
 llama-server drafts with its own n-gram search; it is measured over HTTP. The demo model as it is also drafts for the
@@ -19,7 +19,7 @@ from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.params import SamplingParams
 
-TOKENS, ROUNDS, SEEDS = 160, 5, 200
+TOKENS, ROUNDS = 160, 5
 #: llama-server with its own n-gram drafts.
 DRAFTS = ("-fa", "on", "--spec-type", "ngram-simple")
 _LIST = "".join(f"{number}. The {name} is kept in the {place}.\n" for number, (name, place) in enumerate(
@@ -57,17 +57,6 @@ def server_speed(url: str, prompt: str) -> float:
     return float((timings["predicted_n"] - 1) / (timings["predicted_ms"] / 1000))
 
 
-def identical(plain: Model, drafting: Model) -> int:
-    """Of SEEDS replies at temperature 0.8 with min_p, XTC and DRY: how many are the same."""
-    found = 0
-    ids = plain.tokenizer.encode(PROMPTS["text that repeats its prompt"])
-    for seed in range(SEEDS):
-        params = SamplingParams(temperature=0.8, min_p=0.05, xtc_probability=0.3, dry_multiplier=0.5, seed=seed)
-        texts = [[token.id for token in model.generate(Request(ids, params, 48))] for model in (plain, drafting)]
-        found += texts[0] == texts[1]
-    return found
-
-
 def compare(path: Path, kind: str, threads: int, rounds: int) -> list[Figure]:
     found = []
     with load(path, threads, "none") as plain, load(path, threads, "ngram") as drafting:
@@ -99,12 +88,6 @@ def compare_draft_model(path: Path, draft: Path, threads: int, rounds: int) -> l
     return found
 
 
-def compare_texts(path: Path, kind: str, threads: int, spec: str, draft: Path | None = None) -> Figure:
-    with load(path, threads, "none") as plain, load(path, threads, spec, draft) as drafting:
-        sides = Side("the same text", [identical(plain, drafting)]), Side("all", [SEEDS])
-    return Figure("", f"{kind}: {SEEDS} seeds", "replies", *sides, 1.0)
-
-
 def main() -> None:
     rounds = int(sys.argv[-1]) if sys.argv[-1].isdigit() else ROUNDS
     threads = default_threads()
@@ -112,11 +95,7 @@ def main() -> None:
     with in_full() as path:
         found += compare(path, "F32", threads, rounds)
         found += compare_draft_model(path, model_file(), threads, rounds)
-        print("Speeds are measured; now the texts are compared.", flush=True)
-        found.append(compare_texts(model_file(), "Q4_1", threads, "ngram"))
-        found.append(compare_texts(path, "F32", threads, "ngram"))
-        found.append(compare_texts(path, "F32 with a draft model", threads, "none", model_file()))
-    write("speculation", found, f"{threads} threads, greedy, {TOKENS} tokens; the seeds at 0.8 with min_p, XTC, DRY.")
+    write("speculation", found, f"{threads} threads, greedy, {TOKENS} tokens. Texts: see drafted_texts.")
 
 
 if __name__ == "__main__":
