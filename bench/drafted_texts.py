@@ -1,7 +1,7 @@
 """Whether drafts change the text: replies of many seeds with all samplers, drafted and not.
 
-The demo model as it is (Q4_1) and with F32 weights, drafting by repetition and with a draft model. Nothing here
-depends on the time, so other programs may run meanwhile.
+The demo model as it is (Q4_1) and with F32 weights, drafting by repetition and with a draft model. Each request
+has a context of its own. Nothing here depends on the time, so other programs may run meanwhile.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ def compare(path: Path, kind: str, drafters: dict[str, tuple[str, Path | None]],
     same = dict.fromkeys(drafters, 0)
     prompts = list(PROMPTS.values())
     with ExitStack() as stack:
-        plain = stack.enter_context(load(path, threads, "none"))
-        drafting = {name: stack.enter_context(load(path, threads, *how)) for name, how in drafters.items()}
+        # In a context that holds several chats, rounding depends on where each of them lies.
+        plain, *others = (
+            stack.enter_context(load(path, threads, *how, separate_contexts=True))
+            for how in (("none", None), *drafters.values())
+        )
+        drafting = dict(zip(drafters, others, strict=True))
         for seed in range(seeds):
             # The prompt that repeats itself drafts most: every other seed takes it, the rest the other ones.
             ids = plain.tokenizer.encode(prompts[seed // 2 % len(prompts) if seed % 2 else 0])

@@ -34,9 +34,16 @@ PROMPTS = {
 GREEDY = SamplingParams(do_sample=False, ban_eos_token=True)
 
 
-def load(path: Path, threads: int, spec: str, draft: Path | None = None) -> Model:
+def load(path: Path, threads: int, spec: str, draft: Path | None = None, **more: object) -> Model:
     loader = loader_named("llama.cpp")
-    options = {"n_ctx": 2048, "threads": threads, "threads_batch": threads, "spec_type": spec, "flash_attn": "on"}
+    options = {
+        "n_ctx": 2048,
+        "threads": threads,
+        "threads_batch": threads,
+        "spec_type": spec,
+        "flash_attn": "on",
+        **more,
+    }
     if draft:
         options["draft_model"] = str(draft)
     return loader.load(path, loader.Options.parse(options), lambda *_: True)
