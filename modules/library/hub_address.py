@@ -35,6 +35,16 @@ _PATTERN = re.compile(r"[*?]")
 _LONGEST = 2000  # the most characters that are parsed
 _MOST_READINGS = 3  # the most slashes that an unescaped branch may have
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+_QUOTES = {
+    **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb"), '"'),
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201a"), "'"),
+}
+_AROUND = "<>\"'`()[],; \t\n"
+_SPACED = re.compile(r"[\w.-]+\s+/\s+[\w.-]+", re.ASCII)  # the heading of a model's page
+#: What may be written before an address, and a choice behind it: user/repo Q4_K_M, user/repo (Q4_K_M).
+_LABEL = re.compile(r"^(?:model|repo(?:sitory)?|from)\s*(?:[:=]\s*|\s)(?=\S*/)", re.IGNORECASE)
+_CHOICE = re.compile(r"""(\S+?)["'>)\]]?,?\s+(?:[-\u2013\u2014:|]\s+)?[(\["']*([^\s(\["'].*?)[)\]"']*""")
+_BITS = re.compile(r"\d{1,2}(?:\.\d+)?bpw", re.IGNORECASE)
 _HOW = "Enter user/repository, user/repository:branch, or the URL of its page."
 _TEXTS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py", ".md", ".yaml", ".yml")
 _STATES = frozenset(  # training checkpoints, not weights
@@ -102,24 +112,54 @@ class FileChoice:
 
 def parse_address(text: str) -> HubAddress:
     """Parse what a user pasted: user/repo, with :branch or :QUANTIZATION, the URL of a page or a file with or without
-    https, hf:// and git URLs, a Markdown link, a download command. Raises: InvalidInput.
+    https, hf:// and git URLs, links that open other programs, a Markdown link, a download command, a choice behind a
+    space. Raises: InvalidInput.
 
     `select_files` decides what the names mean. The host of a mirror is ignored; HF_ENDPOINT
     counts.
     """
-    pasted = text[:_LONGEST].translate(_UNSEEN).strip()
-    link = re.search(r"\]\(\s*<?([^)\s>]+)", pasted)
-    command = (read_command(pasted) if not link else None) or HubCommand(link[1] if link else pasted)
+    pasted = text[:_LONGEST].translate(_UNSEEN | _QUOTES).strip()
+    if _SPACED.fullmatch(pasted):
+        pasted = "".join(pasted.split())
+    if link := re.search(r"\]\(\s*<?([^)\s>]+)", pasted):
+        pasted = link[1]
+    command = read_command(pasted) or HubCommand(pasted)
     if command.address.count("://") > 1:
         raise _no_address(text, "it contains several addresses. ")
     if command.kind not in ("", "model"):
         raise _no_address(text, f"it is {_KINDS.get(f'{command.kind}s', 'a repository of another type')}. ")
-    pasted = command.address.strip("<>\"'`()[] \t\n").rstrip(".,;")
+    pasted = _LABEL.sub("", command.address.lstrip(_AROUND))
+    if found := _with_choice(pasted):
+        return found
+    return _parse(pasted.strip(_AROUND).rstrip(_AROUND + "."), command, text)
+
+
+def _with_choice(pasted: str) -> HubAddress | None:
+    """`user/repo Q4_K_M`, `user/repo (x.gguf)`, `user/repo 4.0bpw`: an address, then what is meant of it."""
+    match = _CHOICE.fullmatch(pasted.rstrip(_AROUND + "."))
+    if not match:
+        return None
+    named, branch, file = match[1], *_suffix(match[2])
+    if not file and not _BITS.fullmatch(branch):
+        return None
+    try:
+        address = _parse(named.strip(_AROUND), HubCommand(named), named)
+    except InvalidInput:
+        return None  # the space belongs to a name
+    if address.names or address.branch != "main":
+        return None
+    return HubAddress(address.repo, branch or "main", (_name(file),) if file else ())
+
+
+def _parse(pasted: str, command: HubCommand, text: str) -> HubAddress:
+    """An address without anything around it. Raises: InvalidInput."""
     place, words, query = _parted(pasted)
     if not place and words and words[0].lower() in _KINDS:
         raise _no_address(text, f"it is {_KINDS[words[0].lower()]}. ")
-    if place.removeprefix("www.") in _OTHER_HOSTS:
+    if any(place == host or place.endswith(f".{host}") for host in _OTHER_HOSTS):
         raise _no_address(text, f"{place} is not the model hub. ")
+    if len(words) == 1 and not place:
+        raise _no_address(text, "the user's name before it is missing. ")
     if words[:1] == ["api"]:
         words = words[1:]
     if words[:1] == ["models"]:
@@ -169,24 +209,29 @@ def _repo(words: Sequence[str], text: str) -> tuple[str, str, str]:
     name = name.removesuffix(".git")
     if not all(_NAME.fullmatch(word) and ".." not in word for word in (user, name)):
         raise _no_address(text)
-    branch, file = revision or "main", ""
+    branch = revision or "main"
     if _QUANTIZATION.fullmatch(revision) and not suffix:  # as LM Studio writes it
         branch, suffix = "main", revision
     if suffix.lower() in ("latest", ""):
         suffix = ""
-    if suffix.lower().startswith("i1-"):  # made with an importance matrix: part of the file's name only
-        suffix = suffix[3:]
-    if suffix.lower().endswith(_WEIGHTS) or _QUANTIZATION.fullmatch(suffix):
-        file = suffix
-    elif suffix:
-        branch = suffix
-    return f"{user}/{name}", branch, file
+    named, file = _suffix(suffix)
+    return f"{user}/{name}", named or branch, file
+
+
+def _suffix(word: str) -> tuple[str, str]:
+    """What stands behind a repository's name: a branch and "", or "" and a file or quantization."""
+    if word.lower().startswith("i1-"):  # made with an importance matrix: part of the file's name only
+        word = word[3:]
+    if word.lower().endswith(_WEIGHTS) or _QUANTIZATION.fullmatch(word):
+        return "", word
+    return word, ""
 
 
 def _parted(text: str) -> tuple[str, list[str], str]:
     """The host ("" for none, "hf:" for hf://), the parts of the path, still escaped, the file in the query."""
     text = re.sub(r"^git\+", "", text, flags=re.IGNORECASE)
     text = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", text, flags=re.IGNORECASE)
+    text = re.sub(r"^(?:hf|huggingface):(?://|/|)(?=[^/])", "hf://", text, flags=re.IGNORECASE)
     scheme, separator, behind = text.partition("://")
     if separator and scheme.lower() == "hf":
         return "hf:", _words(behind), ""
@@ -292,6 +337,8 @@ def _named(name: str, choices: Sequence[FileChoice], files: Sequence[RemoteFile]
     kind = name.upper()
     fitting = [each for each in models if each.quantization == kind]
     fitting = fitting or [each for each in models if each.quantization == f"UD-{kind}"]
+    if not fitting and _QUANTIZATION.fullmatch(kind):  # Q4 and Q4_K name several
+        fitting = [each for each in models if each.quantization.removeprefix("UD-").startswith(f"{kind}_")]
     if len(fitting) > 1:
         names = ", ".join(each.name for each in fitting[:12])
         raise InvalidInput(f"The repository has {len(fitting)} files of {name}. Choose one: {names}.")

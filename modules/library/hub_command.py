@@ -1,5 +1,5 @@
 """Finds the repository in what pages show to be copied: a command that downloads or runs a model of the hub, lines of
-Python that load one, a sentence with a URL. Pure.
+Python that load one, a link that opens it in another program, a sentence with a URL. Pure.
 
 It knows hf, git, wget, curl, llama.cpp, Ollama, vLLM and others. It must not know what addresses look like.
 """
@@ -9,16 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote
 
 #: A word with its quoted parts.
 _WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+|\S""")
 _CONTINUED = re.compile(r"[ \t][\\^`][ \t]*\r?\n")
 _END = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "2>&1", "\\", "^"})
 #: What may stand before a program's name: a prompt, variables, programs that start others.
-_BEFORE = re.compile(r"|[A-Z_][A-Z0-9_]*=\S*|sudo|exec|nohup|time|uvx|uv|run|pipx|npx|wsl")
+_BEFORE = re.compile(
+    r"|[A-Z_][A-Z0-9_]*=\S*|sudo|exec|nohup|time|uvx|uv|run|pipx|npx|-y|--yes|--no|wsl|"
+    r"PS|~\S*|\(\S+\)|\[?\S+@\S+|[A-Za-z]:\S*>|\S+\][$#%]?|#"
+)
 _PROGRAM = re.compile(
     r"hf|huggingface-cli|git|ollama|wget|curl|aria2c|llama|llama-[a-z-]+|docker|podman|lms|vllm|sglang|transformers|"
-    r"mlx_lm[a-z._]*|text-generation-launcher|koboldcpp|python[0-9.]*|py"
+    r"mlx_lm[a-z._]*|text-generation-launcher|koboldcpp|python[0-9.]*|py|llamafile|llama\.cpp|node-llama-cpp|"
+    r"ramalama|local-ai|mistralrs|mistralrs-server|unsloth|aphrodite|lmdeploy|axel"
 )
 _HF = ("hf", "huggingface-cli")
 _BRANCH = ("--revision", "--branch")
@@ -34,6 +39,16 @@ _NAMED = re.compile(
 _CALLED = re.compile(r"""\w\(\s*["']([^"'\s/:]+/[^"'\s/:]+)["'](?:\s*,\s*["']([^"'\s]+)["'])?""")
 _PYTHON_REPO = ("repo_id", "pretrained_model_name_or_path", "model_id", "model_name", "model_path", "model")
 _URL = re.compile(r"""(?:https?://|\b(?:hf|huggingface)\.co/)[^\s<>"'()\[\]]+""", re.IGNORECASE)
+#: A link of another program: its scheme or host, the path, the query. The repository is a value of the query, or stands
+#: behind a word of the path.
+_LINK = re.compile(
+    r"(?:(?!https?:|hf:|huggingface:|git|ssh:)[a-z][a-z0-9.+-]+://|https?://(?:model\.lmstudio\.ai|backyard\.ai)/)"
+    r"([^\s?#\"'<>]*)(?:\?([^\s#\"'<>]*))?",
+    re.IGNORECASE,
+)
+_LINK_REPO = ("model", "hf-model-id", "repo", "repo_id")
+_LINK_FILE = ("file", "filename")
+_LINK_PATH = re.compile(r"(?:^|/)(?:hf|huggingface|download)/(?:\w+/)?([^/]+/[^/]+)/?$", re.IGNORECASE)
 _TAKING = (
     *("--local-dir", "--cache-dir", "--token", "--repo-type", "--type", "--local-dir-use-symlinks", "--max-workers"),
     *("--output", "--output-document", "--directory-prefix", "-o", "-O", "-P", "-d", "-H", "--header", "--depth"),
@@ -52,14 +67,27 @@ class HubCommand:
 
 
 def read_command(text: str) -> HubCommand | None:
-    """The first command with an address in a text of one or more lines, else a call in Python, else the only URL; None
-    if it contains none.
+    """The first command with an address in a text of one or more lines, else a link of another program, a call in
+    Python, the only URL; None if it contains none.
     """
     for line in _CONTINUED.sub(" ", text.strip().strip("`")).splitlines():
         for words in _commands(line):
             if found := _read(words):
                 return found
-    return _read_python(text) or _read_sentence(text)
+    return _read_link(text) or _read_python(text) or _read_sentence(text)
+
+
+def _read_link(text: str) -> HubCommand | None:
+    """`lmstudio://open_from_hf?model=ann/tiny&file=x.gguf`, `jan://models/huggingface/ann/tiny`."""
+    link = _LINK.search(text)
+    if not link:
+        return None
+    values = {key: found[0] for key, found in parse_qs(link[2] or "").items()}
+    repo = next((values[key] for key in _LINK_REPO if "/" in values.get(key, "")), "")
+    files = tuple(values[key] for key in _LINK_FILE if key in values)
+    if not repo and (path := _LINK_PATH.search(link[1])):
+        repo = unquote(path[1])
+    return HubCommand(repo, files=files) if repo else None
 
 
 def _read_python(text: str) -> HubCommand | None:
@@ -100,12 +128,12 @@ def _commands(line: str) -> Iterator[list[str]]:
 
 def _read(words: Sequence[str]) -> HubCommand | None:
     program = re.split(r"[/\\]", words[0].lower())[-1].removesuffix(".exe")
-    if len(words) < 2 or not _PROGRAM.fullmatch(program):
+    if len(words) < 2 or not (_PROGRAM.fullmatch(program) or words[0] in _REPO):
         return None
     branch, kind = "", ""
     files = list[str]()
     repos, sure, perhaps = list[str](), list[str](), list[str]()  # named by an option; alone; after an unknown option
-    at = 1
+    at = 0 if words[0] in _REPO else 1  # only the options were copied
     while at < len(words):
         option, equals, value = words[at].partition("=")
         if not option.startswith("-"):

@@ -33,20 +33,33 @@ _SAME = {
         "ollama run hf.co/ann/tiny", "llama-server -hf ann/tiny", '"ann/tiny"', "`ann/tiny`", "<https://hf.co/ann/tiny>",
         "[tiny](https://huggingface.co/ann/tiny)", "ann\\tiny", "ann/\u200btiny\ufeff",
         "https://huggingface.co//ann//tiny", "https://user:secret@huggingface.co/ann/tiny",
-        "https://huggingface.co/ann/tiny/commits/main",
+        "https://huggingface.co/ann/tiny/commits/main", "'ann/tiny',", '"ann/tiny";', "\u201cann/tiny\u201d",
+        "\u00abann/tiny\u00bb", "<ann/tiny>,", "(ann/tiny).", "ann / tiny", "ann\n/\ntiny", "model: ann/tiny",
+        "hf:ann/tiny", "huggingface:ann/tiny", "huggingface://ann/tiny", "lmstudio://open_from_hf?model=ann/tiny",
+        "LMStudio://open_from_hf/?model=ann%2Ftiny", "[Open](lmstudio://open_from_hf?model=ann/tiny)",
+        "LM Studio: lmstudio://open_from_hf?model=ann/tiny", "jan://models/huggingface/ann/tiny",
+        "msty://models/search/hf/ann/tiny", "jellybox://llm/models/huggingface/LLM/ann/tiny",
+        "recursechat://new-hf-gguf-model?hf-model-id=ann/tiny", "https://backyard.ai/hf/model/ann/tiny",
+        "https://model.lmstudio.ai/download/ann/tiny", "-hf ann/tiny", "--model ann/tiny", "FROM ann/tiny",
     ),
     GGUF: (
         "https://huggingface.co/ann/tiny/resolve/main/a%20b.gguf?download=true",
         "https://huggingface.co/ann/tiny/blob/main/a%20b.gguf", "huggingface.co/ann/tiny/raw/main/a b.gguf",
         "https://huggingface.co/ann/tiny?show_file_info=a%20b.gguf",
         "https://huggingface.co/ann/tiny/tree/main?show_file_info=a+b.gguf", "hf://ann/tiny/a%20b.gguf",
-        "ann/tiny/a%20b.gguf", "https://huggingface.co/api/models/ann/tiny/resolve/main/a%20b.gguf",
+        "lmstudio://open_from_hf?model=ann/tiny&file=a%20b.gguf", "ann/tiny a b.gguf",
+        "https://hf.co/ann/tiny a b.gguf", "ann/tiny/a%20b.gguf",
+        "https://huggingface.co/api/models/ann/tiny/resolve/main/a%20b.gguf",
     ),
     HubAddress("ann/tiny", "main", ("Q4_K_M",)): (
         "ann/tiny:Q4_K_M", "hf.co/ann/tiny:Q4_K_M", "ollama run hf.co/ann/tiny:Q4_K_M", "llama-cli -hf ann/tiny:Q4_K_M",
         "hf download ann/tiny --include '*Q4_K_M*'", "https://huggingface.co/ann/tiny:Q4_K_M",
         "llama-server --hf-repo ann/tiny:Q4_K_M -c 4096", "ann/tiny@Q4_K_M", "lms get ann/tiny@Q4_K_M",
         "https://huggingface.co/ann/tiny@Q4_K_M", "hf.co/ann/tiny:i1-Q4_K_M", "ann/tiny:Q4_K_M.", "ann/tiny:Q4_K_M,",
+        "ann/tiny Q4_K_M", "ann/tiny  (Q4_K_M)", "ann/tiny, Q4_K_M", "ann/tiny - Q4_K_M", "ann/tiny [Q4_K_M]",
+        '"ann/tiny" "Q4_K_M"', '"ann/tiny Q4_K_M",', "https://huggingface.co/ann/tiny Q4_K_M",
+        "hf.co/ann/tiny i1-Q4_K_M",
+        "https://huggingface.co/ann/tiny/tree/main Q4_K_M", "Model: ann/tiny (Q4_K_M)", '"ann/tiny:Q4_K_M",',
     ),
     HubAddress("ann/tiny", "0123456789abcdef"): ("https://huggingface.co/ann/tiny/commit/0123456789abcdef",),
     HubAddress("ann/tiny", "main", ("MXFP4_MOE",)): ("ann/tiny:MXFP4_MOE", "ollama run hf.co/ann/tiny:MXFP4_MOE"),
@@ -66,7 +79,7 @@ _SAME = {
     ),
     HubAddress("ann/tiny", "4.0bpw"): (
         "ann/tiny:4.0bpw", "https://huggingface.co/ann/tiny/tree/4.0bpw", "ann/tiny@4.0bpw", "hf://ann/tiny@4.0bpw",
-        "git clone --branch 4.0bpw https://huggingface.co/ann/tiny",
+        "ann/tiny 4.0bpw", "git clone --branch 4.0bpw https://huggingface.co/ann/tiny",
     ),
     HubAddress("ann/tiny", "main", ("a/b.gguf",)): (
         "https://hub.example/ann/tiny/resolve/main/a/b.gguf", "ann/tiny/a/b.gguf",
@@ -82,6 +95,7 @@ def test_every_form_that_people_paste(text: str, address: HubAddress) -> None:
 
 _STARTS = (
     "{}", "$ {}", "!{}", "HF_TOKEN=x HF_HUB_ENABLE_HF_TRANSFER=1 {}", "sudo {}", "pip install -U hf && {}",
+    "user@host:~$ {}", "(base) me@pc ~ % {}", "[root@box x]# {}", "C:\\> {}", "PS C:\\Users\\me> {}",
     "# first\n{}\n", "git lfs install\n{}", "`{}`", "{} && ls models", "{} > log.txt",
 )  # fmt: skip
 _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -105,6 +119,11 @@ _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "python3 -m sglang.launch_server --model-path ann/tiny --host 0.0.0.0": ("main", ()),
     "docker model run hf.co/ann/tiny:Q4_K_M": ("main", ("Q4_K_M",)),
     "ollama run --verbose hf.co/ann/tiny:Q4_K_M": ("main", ("Q4_K_M",)),
+    "ollama run hf.co/ann/tiny:Q4": ("main", ("Q4",)),
+    "ramalama run hf://ann/tiny/x.gguf": ("main", ("x.gguf",)),
+    "npx -y node-llama-cpp pull hf:ann/tiny:Q4_K_M": ("main", ("Q4_K_M",)),
+    "mistralrs run -m ann/tiny": ("main", ()),
+    "hf download ann/tiny --include \u201c*Q4_K_M*\u201d": ("main", ("Q4_K_M",)),
     "git clone -b 4.0bpw https://huggingface.co/ann/tiny models/x": ("4.0bpw", ()),
     "git clone --depth 1 --single-branch --branch=4.0bpw https://huggingface.co/ann/tiny": ("4.0bpw", ()),
     "wget -O models/y.gguf 'https://hf.co/ann/tiny/resolve/main/x.gguf?download=true'": ("main", ("x.gguf",)),
@@ -190,7 +209,15 @@ def test_a_branch_with_slashes_may_be_longer_than_it_looks(path: str, readings: 
         ("hf download ann/tiny ../x", "points outside"),
         ("hf download ann/tiny --include '../*'", "points outside"),
         ("https://hf.co/a/b/resolve/main/x.gguf https://hf.co/a/c/resolve/main/y.gguf", "several addresses"),
-        ("ollama run llama3", "repository"),
+        ("ollama run llama3", "the user's name before it is missing"),
+        ("ann/tiny and more", "'ann/tiny and more' is not a model repository"),
+        ("ann/tiny:Q4_K_M Q8_0", "branch"),
+        ("ann/tiny bob/big", "repository"),
+        ("lmstudio://settings", "repository"),
+        ("lmstudio://open_from_hf?file=x.gguf", "repository"),
+        ("lmstudio://open_from_hf?model=ann/tiny&file=../x.gguf", "points outside"),
+        ("git clone https://github.com/ann/tiny", "github.com is not the model hub"),
+        ("https://chat.lmstudio.ai/models/ann/tiny", "not the model hub"),
         ("\x00/\x00", "repository"),
         ("a/b" * 5000, "repository"),
     ],
@@ -285,6 +312,13 @@ def test_a_quantization_that_is_there_twice_or_not_is_a_sentence() -> None:
         select_files(files("a.Q4_0.gguf b.Q4_0.gguf"), ["Q4_0"])
     with pytest.raises(InvalidInput, match="no file 'Q5_0'"):
         select_files(_REPO, ["Q5_0"])
+
+
+def test_the_first_part_of_a_quantization_names_the_only_one_or_asks() -> None:
+    repo = files("a.Q4_K_M.gguf a.Q4_K_S.gguf a.Q8_0.gguf a.Q40_X.gguf")
+    assert select_files(repo, ["Q8"]) == files("a.Q8_0.gguf")
+    with pytest.raises(InvalidInput, match=r"2 files of Q4. Choose one: a\.Q4_K_M\.gguf, a\.Q4_K_S\.gguf\."):
+        select_files(repo, ["Q4"])
 
 
 def test_weights_in_folders_are_offered() -> None:
