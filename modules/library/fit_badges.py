@@ -73,9 +73,9 @@ class FitBadges:
         if known == stamp:
             return settings
         try:
-            loader = self._models.loaders_for(item.name)[0].name
-            settings = (loader, self._models.default_options(item.name, loader)[0])
-        except (UserError, IndexError):
+            shown = self._models.shown(item.name)
+            settings = (shown.loader, shown.options)
+        except UserError:
             settings = None
         with self._lock:
             self._settings[item.name] = (stamp, settings)

@@ -5,8 +5,8 @@ It reads saved settings and flags; it must not know which models are loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from errors import InvalidInput, ModelFileError, Unavailable, UnknownName
@@ -17,17 +17,18 @@ from loaders.nearest_value import nearest_value
 from loaders.params import LoadOptions
 from modules.config.loader_names import normalize_loader_name
 from modules.library.model_catalog import ModelCatalog, ModelEntry
-from modules.library.model_settings import ModelSettings
+from modules.library.model_settings import USER, ModelSettings
 from modules.library.model_state import LoaderChoice
 
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """A model in the models folder, its loader's name and the options."""
+    """A model in the models folder, its loader's name, the options and where they come from."""
 
     item: ModelEntry
     loader: str
     options: LoadOptions
+    reason: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -69,32 +70,50 @@ class LoadSpecs:
         if item.problem:
             raise InvalidInput(item.problem)
         chosen = self._choose(item, loader)
-        flags = self._flag_options(chosen) if flags_win else {}
-        return LoadSpec(item, chosen, self._options(item.name, chosen, {**flags, **(options or {})}))
+        return LoadSpec(item, chosen, *self._options(item.name, chosen, options or {}, flags_win=flags_win))
 
     def loaders_for(self, name: str) -> list[LoaderChoice]:
         """The loaders that can take this model, best first. Raises: UnknownName."""
         return self._choices(self._catalog.find(name))
 
-    def default_options(self, name: str, loader: str) -> tuple[LoadOptions, str]:
+    def usual_loader(self, name: str) -> str:
+        """The loader with which this model would be loaded, installed or not; "" if none can. Raises: UnknownName."""
+        item = self._catalog.find(name)
+        choices = self._choices(item)
+        ready = [choice.name for choice in choices if choice.missing is None]
+        names = [*self._wanted(item, choices), *ready, *(choice.name for choice in choices)]
+        return next(iter(names), "")
+
+    def shown(self, name: str, loader: str = "") -> LoadSpec:
+        """What the Model tab shows for this model. Raises: UserError."""
+        item = self._catalog.find(name)
+        loader = self._known_loader(loader or self.usual_loader(name) or next(iter(self._loaders)))
+        return LoadSpec(item, loader, *self.default_options(name, loader))
+
+    def default_options(self, name: str, loader: str, *, flags_win: bool = False) -> tuple[LoadOptions, str]:
         """The options with which this model would be loaded, and where they come from.
 
         From the weakest to the strongest: the loader's own defaults, models/config.yaml, the flags of this start, the
-        user's saved settings for the model. An unreadable file is skipped, and the text says so. Raises: UnknownName,
-        InvalidInput.
+        user's saved settings for the model (`flags_win`: at startup, the last two the other way round). An unreadable
+        file is skipped, and the text says so. Raises: UnknownName, InvalidInput.
         """
         name = self._catalog.find(name).name
         loader = self._known_loader(loader)
         saved, reason = self._settings.options_for(name, loader)
         flags = self._flag_options(loader)
         kind = self._loaders[loader].Options
-        values = {**saved, **flags, **self._settings.user_options_for(name, loader)}
+        users = self._settings.user_options_for(name, loader)
+        values = {**saved, **users, **flags} if flags_win else {**saved, **flags, **users}
         for option, needed in kind.NEEDS.items():  # the original always saves them; here they would be refused alone
             if not values.get(needed) and option not in flags:
                 values.pop(option, None)
         reasons = [reason] if reason else []
-        if flags:
-            reasons.append("from the flags: " + ", ".join(flags))
+        both = [each for each in flags if each in users and users[each] != flags[each]]
+        if used := [each for each in flags if each not in both]:
+            reasons.append("from the flags: " + ", ".join(used))
+        if both:
+            names = ", ".join(_written(kind, each, flags[each]) for each in both)
+            reasons.append(f"{names} overrides {USER}" if flags_win else f"{USER} overrides {names}")
         origin = "; ".join(reasons) or "the loader's defaults"
         problems = [each.rstrip(".") for each in self._settings.problems()]
         return kind.parse(values), "; ".join([origin, *problems])
@@ -129,11 +148,8 @@ class LoadSpecs:
         if wanted:
             return self._installed(self._known_loader(wanted))
         choices = self._choices(item)
-        names = [choice.name for choice in choices]
-        saved = self._settings.loader_for(item.name)
-        for name in (self._lookup(saved) if saved else "", self._preferred):
-            if name in names:
-                return self._installed(name)
+        if names := self._wanted(item, choices):
+            return self._installed(names[0])
         ready = [choice.name for choice in choices if choice.missing is None]
         if ready:
             return ready[0]
@@ -145,14 +161,20 @@ class LoadSpecs:
             reasons[0] if reasons else "no installed loader supports it. Use a GGUF version of the model instead.",
         )
 
+    def _wanted(self, item: ModelEntry, choices: Sequence[LoaderChoice]) -> list[str]:
+        """Of the loaders that can take it, the saved one and that of the flags."""
+        saved = self._settings.loader_for(item.name)
+        names = [choice.name for choice in choices]
+        return [each for each in (self._lookup(saved) if saved else "", self._preferred) if each in names]
+
     def _installed(self, name: str) -> str:
         missing = self._loaders[name].missing()
         if missing:
             raise Unavailable(missing)
         return name
 
-    def _options(self, name: str, loader: str, given: Mapping[str, Any]) -> LoadOptions:
-        defaults, _ = self.default_options(name, loader)
+    def _options(self, name: str, loader: str, given: Mapping[str, Any], *, flags_win: bool) -> tuple[LoadOptions, str]:
+        defaults, reason = self.default_options(name, loader, flags_win=flags_win)
         spellings = type(defaults).spellings()
         strangers = [key for key in given if key not in spellings]
         if strangers:
@@ -160,8 +182,10 @@ class LoadSpecs:
                 f"Unknown load option for {loader}: {', '.join(strangers)}. Available options: {', '.join(spellings)}."
             )
         options = defaults.changed(**{spellings[key]: value for key, value in given.items()}) if given else defaults
-        self._check_start_only(loader, options.model_dump())  # whatever the value's spelling
-        return options
+        found, usual = options.model_dump(), defaults.model_dump()
+        self._check_start_only(loader, found)  # whatever the value's spelling
+        changed = [each for each in found if found[each] != usual[each]]
+        return options, "; ".join([reason, *([f"changed for this load: {', '.join(changed)}"] if changed else [])])
 
     def _check_start_only(self, loader: str, values: Mapping[str, Any]) -> None:
         """Options that let others' code run can only be set at startup: no saved file and no request can switch them
@@ -192,3 +216,11 @@ class LoadSpecs:
         return next(
             (known for known in self._loaders if normalize_loader_name(known) == normalize_loader_name(name)), ""
         )
+
+
+def _written(kind: type[LoadOptions], name: str, value: Any) -> str:
+    """A flag as it is written: --n-ctx 4096, --cpu, --no-mmap."""
+    flag = kind.knobs()[name].flag
+    if isinstance(value, bool):
+        return flag if value else f"--no-{flag.removeprefix('--')}"
+    return f"{flag} {','.join(map(str, value)) if isinstance(value, list | tuple) else value}"

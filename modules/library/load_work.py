@@ -58,6 +58,7 @@ class LoadWork:
         self._closing = threading.Event()  # for good: the program is ending
         self._cancels = 0  # how often something was cancelled
         self._mark = 0  # what of that was before the running operation
+        self.plan: LoadSpec | None = None  # of the last load
 
     # --- cancelling ---
 
@@ -121,6 +122,7 @@ class LoadWork:
         before, if a request loads it again. Raises: UserError.
         """
         again = returning.sentence if returning else ""
+        self.plan = plan
         self._memory.set_state(ModelState("loading", plan.name, plan.loader, start, "starting", again=again))
         self._last_model.loading(plan.name)
         began = time.monotonic()

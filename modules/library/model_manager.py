@@ -117,6 +117,17 @@ class ModelManager(LoadSpecs):
                 return entry.model
         return None
 
+    def shown(self, name: str, loader: str = "") -> LoadSpec:
+        """As it is loaded, or being loaded, with this loader; else as it would be loaded. Raises: UserError."""
+        name = self._catalog.find(name).name
+        plans = [entry.plan for entry in self.memory.all]
+        if self.state.phase == "loading" and self._loading.plan:
+            plans.insert(0, self._loading.plan)
+        for plan in plans:
+            if plan.name == name and plan.loader == (loader or plan.loader) and plan.loader in self._loaders:
+                return plan
+        return super().shown(name, loader)
+
     def keep_template(self, text: str) -> str:
         """Save an instruction template for the loaded model ("": none). Returns the model's name.
 

@@ -211,12 +211,12 @@ class ModelTab:
             }
         item = self._app.catalog.find(name)
         choices = self._app.models.loaders_for(name)
-        loader = loader or (choices[0].name if choices else next(iter(LOADERS)))
+        plan = self._app.models.shown(name, loader)
+        loader = plan.loader
         missing = next((choice.missing for choice in choices if choice.name == loader), None)
-        options, reason = self._app.models.default_options(name, loader)
         knobs = self._knobs[loader]
         shown = {knob.name: knob.default for knob in knobs} if fresh else None
-        values = knob_controls.control_updates(knobs, options.model_dump(), shown=shown)
+        values = knob_controls.control_updates(knobs, plan.options.model_dump(), shown=shown)
         return {
             **lists,
             self.title: title_html(item),
@@ -226,7 +226,7 @@ class ModelTab:
             self.how: gr.update(visible=not item.problem),
             self.loader: gr.update(choices=loader_choices(choices), value=loader),
             self.missing: f"<p class='warning'>{escape(translated(missing))}</p>" if missing else "",
-            self.reason: f"<p>{tr('model.options_reason', reason=escape(translated(reason)))}</p>" if reason else "",
+            self.reason: f"<p>{tr('model.options_reason', reason=escape(translated(plan.reason)))}</p>",
             **{panel: gr.update(visible=each == loader) for each, panel in self._panels.items()},
             **knob_controls.changed_updates(self._controls[loader], values),
         }
