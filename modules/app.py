@@ -35,6 +35,7 @@ from modules.chat.user_profile import UserProfile
 from modules.chat.work_ahead import WorkAhead
 from modules.config.cleanup import delete_temporaries
 from modules.config.flags import LaunchOptions, read_flags
+from modules.config.ignored_settings import SeenNotes
 from modules.config.paths import Paths, safe_child
 from modules.config.session import Session
 from modules.config.settings import Settings, find_settings_file
@@ -128,6 +129,7 @@ class App:
         extensions = Extensions(paths.extensions, INCLUDED, root / "requirements.txt")
         settings_file = find_settings_file(paths.root, launch.server.settings)
         settings, notes = Settings.read(settings_file, extensions.available())
+        notes += SeenNotes(paths.cache / "seen_notes").unseen(settings.ignored)
         shelf = ModelCatalog(paths)
         model_settings = ModelSettings(paths)
         models = ModelManager(

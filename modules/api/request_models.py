@@ -249,6 +249,7 @@ _TEMPLATE_VALUES = ("chat_template_kwargs", "enable_thinking", "reasoning_effort
 _IDLE: Mapping[str, Sequence[str]] = {
     "instruct": (
         "character", "name2", "bot_name", "context", "greeting", "chat_template_str", "chat_instruct_command",
+        "user_bio",
     ),
     "chat": ("instruction_template", "instruction_template_str", "chat_instruct_command", *_TEMPLATE_VALUES),
     "chat-instruct": _TEMPLATE_VALUES,

@@ -43,6 +43,7 @@ class ChatHooks:
             character_menu=turn.character,
             name1=turn.name1,
             name2=turn.character,
+            user_bio=turn.user_bio,
             start_with=turn.start_with,
             custom_system_message=turn.custom_system_message,
             history=_rows(path),

@@ -27,6 +27,7 @@ class ReplySettings:
     character: str = "Assistant"
     params: SamplingParams = SamplingParams()
     name1: str = "You"
+    user_bio: str = ""
     start_with: str = ""
     custom_system_message: str = ""
     revision: int | None = None
@@ -77,6 +78,7 @@ class ReplySettings:
             name2=name2,
             system=self.custom_system_message,
             context=insert_names(self.context or character.context, self.name1, name2) if character else "",
+            user_bio=insert_names(self.user_bio, self.name1, name2) if character else "",
             after=insert_names(character.after, self.name1, name2) if character else "",
             chat_template=self.chat_template,
             command=self.command,

@@ -106,6 +106,7 @@ def _settings(id: str, state: Mapping[str, Any], params: SamplingParams) -> Repl
         character=character or "Assistant",
         params=params,
         name1=str(state.get("name1") or "You"),
+        user_bio=str(state.get("user_bio") or ""),
         start_with=str(state.get("start_with") or ""),
         custom_system_message=str(state.get("custom_system_message") or ""),
     )

@@ -18,6 +18,7 @@ from errors import BadFile, InvalidInput, did_you_mean
 from loaders.knobs import Knobs, knob
 from loaders.params import SamplingParams, Text
 from modules.config.atomic import write_text
+from modules.config.ignored_settings import is_ignored
 from modules.config.server_flags import Strings
 from modules.config.yaml_file import dump_mapping, read_mapping
 
@@ -49,6 +50,9 @@ class Settings(Knobs):
     )
     character: Text = knob("Assistant", group="chat", help="The character of a new chat.")
     name1: Text = knob("You", group="chat", help="Your name in a chat.")
+    user_bio: Text = knob(
+        "", lines=2, group="chat", help="What a character should know about you. Part of the prompt in the chat modes."
+    )
     chat_style: str = knob("cai-chat", group="chat", help="The style of messages.")
     start_with: Text = knob("", group="chat", help="Text that every reply starts with.")
     custom_system_message: Text = knob(
@@ -123,6 +127,12 @@ class Settings(Knobs):
         """What the file contains that has no meaning here."""
         return MappingProxyType(dict(self._kept))
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Lines about settings of the original that the file contains and that have no effect here."""
+        names = ", ".join(sorted(name for name in self._kept if is_ignored(name)))
+        return (f"Settings of the original without an effect here, kept in the file: {names}",) if names else ()
+
     @classmethod
     def read(cls, path: Path, extensions: Sequence[str] = ()) -> tuple[Self, tuple[str, ...]]:
         """The settings of a file (none if it does not exist), and lines about what was not understood.
@@ -143,7 +153,7 @@ class Settings(Knobs):
             holder = next((each for each in (cls, SamplingParams) if key in each.spellings()), None)
             if holder is None:
                 kept[key] = value
-                if not key.startswith(tuple(f"{name}-" for name in extensions)):
+                if not is_ignored(key) and not key.startswith(tuple(f"{name}-" for name in extensions)):
                     strangers.append(
                         key + did_you_mean(key, cls.spellings()).replace(" Did you mean", " - did you mean")
                     )

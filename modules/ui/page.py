@@ -91,7 +91,7 @@ def build_page(app: App) -> gr.Blocks:
         session.saver.wire(
             {
                 "mode": controls.mode, "character": controls.character, "name1": controls.your_name,
-                "chat_style": controls.style, "start_with": controls.start_with,
+                "user_bio": controls.your_bio, "chat_style": controls.style, "start_with": controls.start_with,
                 "custom_system_message": controls.system, "thinking": controls.thinking, "effort": controls.effort,
                 **controls.ahead.named,
             },
@@ -127,6 +127,7 @@ def _fields(chat: ChatTab, parameters: ParametersTab) -> dict[str, Any]:
     return {
         "mode": controls.mode,
         "name1": controls.your_name,
+        "user_bio": controls.your_bio,
         "start_with": controls.start_with,
         "custom_system_message": controls.system,
         "chat_style": controls.style,

@@ -118,6 +118,8 @@ def test_a_thought_that_has_begun_goes_on_as_one(api: Client, template: str) -> 
 def test_modes_and_characters_make_the_prompt(api: Client) -> None:
     model = api.use(FakeModel())
     body = {"messages": USER, "mode": "chat", "character": "Assistant", "user_name": "Ada", "name2": "Bot"}
+    more = {"context": "{{char}} helps {{user}}.", "user_bio": "{{user}} climbs."}
+    assert "Ada climbs.\n\n" in api.post("/v1/internal/chat-prompt", {**body, **more}).json()["prompt"]
     got = api.post("/v1/chat/completions", {**body, "context": "{{char}} helps {{user}}."})
     assert got.status_code == 200
     assert "Bot helps Ada." in model.prompt

@@ -25,6 +25,7 @@ def warnings(api: Client, path: str, **body: Any) -> str:
     ("field", "value"),
     [
         ("character", "Assistant"), ("context", "x"), ("greeting", "x"), ("name2", "x"), ("bot_name", "x"),
+        ("user_bio", "x"),
         ("chat_instruct_command", "x"), ("chat_template_str", "x"), ("top_logprobs", 2), ("enable_thinking", True),
         ("reasoning_effort", "low"), ("chat_template_kwargs", {"colour": 1}),
     ],

@@ -161,6 +161,12 @@ def test_a_new_chat_with_a_character_has_a_greeting_but_no_file_yet(home: House,
     assert home.chats.list("chat", "Assistant") == []
     last(home.chats.send(conversation.id, "Hi", turn(mode="chat", name1="Ann")))
     assert "\nAnn: Hi\nAI:" in model.prompt
+    last(
+        home.chats.send(
+            conversation.id, "So", turn(mode="chat", name1="Ann", user_bio="{{user}} climbs with {{char}}.")
+        )
+    )
+    assert "\n\nAnn climbs with AI.\n\n" in model.prompt
     assert "conversation between Ann and AI" in model.prompt
     stored = json.loads((home.logs / f"{conversation.id}.json").read_text())
     assert stored["internal"][0][0] == "<|BEGIN-VISIBLE-CHAT|>"

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from errors import BadFile, InvalidInput
+from loaders.params import SamplingParams
+from modules.config import ignored_settings
+from modules.config.ignored_settings import SeenNotes
 from modules.config.settings import Settings, find_settings_file
 from modules.config.yaml_file import read_mapping
 
@@ -63,6 +66,30 @@ def test_strangers_are_noted_and_kept(tmp_path: Path) -> None:
     assert read_mapping(path) == {"gallery-open": True, "moed": "chat", "name1": "Ada", "preset": "Yara"}
 
 
+def test_the_originals_settings_without_a_meaning_are_noted_once_per_change(tmp_path: Path) -> None:
+    """What needs no action is no line at each start; the file keeps it."""
+    path = write(tmp_path, "enable_web_search: false\nimage_steps: 9\nname2: AI\nuser: Default\nspellcheck: true\n")
+    seen = tmp_path / "cache" / "seen"
+    seen.parent.mkdir()
+    settings, notes = Settings.read(path)
+    assert notes == ()
+    first = SeenNotes(seen).unseen(settings.ignored)
+    assert len(first) == 1
+    assert "enable_web_search, image_steps, name2, spellcheck, user" in first[0]
+    assert SeenNotes(seen).unseen(Settings.read(path)[0].ignored) == ()
+    settings.changed(preset="Yara").write(path)
+    assert SeenNotes(seen).unseen(Settings.read(path)[0].ignored) == ()
+    assert read_mapping(path)["image_steps"] == 9
+    path.write_text("image_steps: 9\nmcp_servers: x\n", encoding="utf-8")
+    assert len(SeenNotes(seen).unseen(Settings.read(path)[0].ignored)) == 1
+    assert Settings.read(write(tmp_path, "name1: Ann\n"))[0].ignored == ()
+
+
+@pytest.mark.parametrize("name", sorted(ignored_settings._NAMES))
+def test_no_setting_with_a_meaning_is_called_ignored(name: str) -> None:
+    assert name not in {**Settings.spellings(), **SamplingParams.spellings()}
+
+
 def test_a_bad_value_is_noted_and_the_default_used(tmp_path: Path) -> None:
     settings, notes = Settings.read(write(tmp_path, "mode: loud\nmax_new_tokens: many\nname1: Ada\n"))
     assert settings.mode == "instruct"
@@ -80,6 +107,7 @@ def test_a_bad_value_is_noted_and_the_default_used(tmp_path: Path) -> None:
         ("name1: 42\ncharacter: 2024\npreset: 5\nprompt-default: 7", {
             "name1": "42", "character": "2024", "preset": "5", "prompt_default": "7"
         }),
+        ("user_bio: I climb.\nname1: Ann", {"user_bio": "I climb.", "name1": "Ann"}),
         ("enable_thinking: false\nreasoning_effort: high", {"thinking": False, "effort": "high"}),
     ],
 )  # fmt: skip

@@ -231,11 +231,13 @@ def test_the_look_and_the_name_are_this_browsers(web: Web) -> None:
     expect(page.locator("body")).to_have_attribute("data-chat-style", "messenger")
     name = page.locator("#your-name input, #your-name textarea")
     name.fill("Ann")
+    page.locator("#your-bio textarea").fill("I climb.")
     page.wait_for_function("getComputedStyle(document.body).getPropertyValue('--your-name') === '\"Ann\"'")
     page.reload()
     web.ready()
     expect(page.locator("body")).to_have_attribute("data-chat-style", "messenger")
     page.wait_for_function("getComputedStyle(document.body).getPropertyValue('--your-name') === '\"Ann\"'")
+    expect(page.locator("#your-bio textarea")).to_have_value("I climb.")
 
 
 def test_a_template_is_kept_for_the_model(web: Web) -> None:

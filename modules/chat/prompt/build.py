@@ -71,8 +71,9 @@ class ChatPrompt:
 class PromptContext:
     """Everything in a prompt that is not history. Names are already inserted in `context`.
 
-    `system` is the instruction template's system message; `context` the character's, for the chat modes, and `after`
-    the text that it wants after the history. `why`: where the instruction template comes from.
+    `system` is the instruction template's system message; `context` the character's, for the chat modes, `user_bio`
+    what the user says about themselves there, and `after` the text that the character wants after the history. `why`:
+    where the instruction template comes from.
     """
 
     mode: Mode
@@ -81,6 +82,7 @@ class PromptContext:
     name2: str = "AI"
     system: str = ""
     context: str = ""
+    user_bio: str = ""
     after: str = ""
     chat_template: str = ""
     command: str = ""
@@ -166,9 +168,11 @@ class _Writer:
             {**stage.values, **values},
             literally=literally,
         )
-        self._chat = TemplateRenderer(
-            render, stage.chat_template or CHAT_TEMPLATE, "of chat mode", values, literally=literally
-        )
+        template = stage.chat_template or CHAT_TEMPLATE
+        # a template that has its own place for it, which is in each system message
+        self._placed = bool(stage.user_bio.strip()) and "user_bio" in template and not stage.after.strip()
+        values["user_bio"] = literally(stage.user_bio.strip()) if self._placed else ""
+        self._chat = TemplateRenderer(render, template, "of chat mode", values, literally=literally)
 
     def text(self, lines: Sequence[TemplateMessage]) -> PromptText:
         return PromptText.of(self._text(lines))
@@ -182,22 +186,31 @@ class _Writer:
                 self._written = continue_reply(self._begun, ReplyFormat(self._family, before[-TAIL:]))
                 return before + self._written
             return self._instruction.opened(said, self._begun, role=self._role)
-        dialogue = [*_system(stage.context), *lines, *_system(stage.after)]
+        dialogue = [*self._introduction(), *lines, *_system(stage.after)]
         if stage.mode == "chat":
             return self._chat.opened(dialogue, self._begun, role=self._role)
         return self._commanded(self._chat.text(dialogue))
 
+    def _introduction(self) -> list[TemplateMessage]:
+        """The character's context, and what the user says about themselves."""
+        context, bio = self._stage.context.strip(), self._stage.user_bio.strip()
+        if self._placed:
+            return [{"role": "system", "content": context}]
+        return _system("\n\n".join(part for part in (context, bio) if part))
+
     def parts(self, text: str, lines: Sequence[TemplateMessage]) -> tuple[PromptPart, ...]:
         """Whose text is where in `text`, which was built from these lines."""
         stage = self._stage
-        system, context, after = (each.strip() for each in (stage.system, stage.context, stage.after))
+        texts = (stage.system, stage.context, stage.user_bio, stage.after)
+        system, context, bio, after = (each.strip() for each in texts)
         same = replace(
             stage,
             system=system and mark_text("system", system),
             context=context and mark_text("system", context),
+            user_bio=bio and mark_text("system", bio),
             after=after and mark_text("system", after),
         )
-        said: list[tuple[Kind, str]] = [("system", system), ("system", context)]
+        said: list[tuple[Kind, str]] = [("system", system), ("system", context), ("system", bio)]
         said += [(_KINDS[line["role"]], line["content"]) for line in lines]
         said.append(("system", after))
 

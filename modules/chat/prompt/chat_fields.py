@@ -39,6 +39,7 @@ class ClientChat(ModelChoice):
     character: str = Field("", description="The character that replies in the chat modes.")
     name1: str = Field("", description="The user's name (alias: user_name).")
     name2: str = Field("", description="The character's name (alias: bot_name).")
+    user_bio: str = Field("", description="What the model should know about the user in the chat modes.")
     user_name: str = ""
     bot_name: str = ""
     context: str = Field("", description="Replaces the character's context.")

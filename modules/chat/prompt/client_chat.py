@@ -177,6 +177,7 @@ class ChatPromptBuilder:
             name1=name1,
             name2=name2,
             context=context,
+            user_bio=insert_names(dialogue.user_bio, name1, name2),
             chat_template=dialogue.chat_template_str,
             command=dialogue.chat_instruct_command,
             bos_token=tokenizer.bos_token,

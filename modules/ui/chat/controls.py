@@ -75,6 +75,10 @@ class ChatControls:
                 interactive=False, info=tr("chat.no_effort"),
             )  # fmt: skip
             self.your_name = gr.Textbox(settings.name1, label=tr("chat.your_name"), max_lines=1, elem_id="your-name")
+            self.your_bio = gr.Textbox(
+                settings.user_bio, label=tr("chat.your_bio"), lines=2, max_lines=8, elem_id="your-bio",
+                info=tr("chat.your_bio_info"),
+            )  # fmt: skip
             with gr.Row(elem_classes="actions"):
                 self._paint = gr.UploadButton(
                     tr("chat.your_picture"), file_types=["image"], type="filepath", size="sm", elem_id="your-picture"
@@ -102,6 +106,7 @@ class ChatControls:
             mode=self.mode,
             character=self.character,
             your_name=self.your_name,
+            your_bio=self.your_bio,
             start_with=self.start_with,
             system=self.system,
             thinking=self.thinking,
@@ -128,7 +133,13 @@ class ChatControls:
     @property
     def _remembered(self) -> dict[str, Any]:
         """The values that a browser stores."""
-        own = {"start": self.start_with, "system": self.system, "name": self.your_name, "style": self.style}
+        own = {
+            "start": self.start_with,
+            "system": self.system,
+            "name": self.your_name,
+            "bio": self.your_bio,
+            "style": self.style,
+        }
         return {**own, **self.ahead.named}
 
     def _remember(self, values: Values) -> dict[str, Any]:
@@ -154,6 +165,7 @@ class ChatControls:
             "start": settings.start_with,
             "system": settings.custom_system_message,
             "name": settings.name1,
+            "bio": settings.user_bio,
             "style": settings.chat_style,
             **{name: getattr(settings, name) for name in self.ahead.named},
         }

@@ -77,6 +77,7 @@ class ReplyControls:
     mode: Any
     character: Any
     your_name: Any
+    your_bio: Any
     start_with: Any
     system: Any
     thinking: Any
@@ -103,6 +104,7 @@ class ReplyControls:
             character=belongs if kind == "chat" else values[self.character] or "Assistant",
             params=params_from_controls([values[knob] for knob in self.knobs]),
             name1=(values[self.your_name] or "").strip() or user,
+            user_bio=values[self.your_bio] or "",
             start_with=values[self.start_with] or "",
             custom_system_message=values[self.system] or "",
             revision=chat.revision,

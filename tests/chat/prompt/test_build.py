@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from errors import PromptTooLong, TemplateFailed
 from modules.chat.conversation import Message
-from modules.chat.prompt.build import ChatPrompt, PromptContext, build_prompt
+from modules.chat.prompt.build import ChatPrompt, Mode, PromptContext, build_prompt
 from modules.config.paths import Paths
 from modules.prompts.template_renderer import find_separators
 from modules.prompts.templates import Templates
@@ -60,6 +60,44 @@ def test_chat() -> None:
     assert prompt.text == "Bo is shy.\n\nAnn: Hello.\nBo: Hi\nAnn: Well.\nBo:"
     assert built(history("Hi."), stage, begun="Hm, ").text == "Bo is shy.\n\nAnn: Hi.\nBo: Hm, "
     assert built(history("Hi.", "Yo"), stage, role="user").text == "Bo is shy.\n\nAnn: Hi.\nBo: Yo\nAnn:"
+
+
+@pytest.mark.parametrize(
+    ("fields", "beginning"),
+    [
+        ({}, "Shy.\n\nAnn: Hi\n"),
+        ({"user_bio": " Ann climbs. "}, "Shy.\n\nAnn climbs.\n\nAnn: Hi\n"),
+        ({"user_bio": "Ann climbs.", "context": ""}, "Ann climbs.\n\nAnn: Hi\n"),
+        ({"user_bio": "Ann climbs.", "chat_template": "own"}, "Shy.<Ann climbs.>\nAnn: Hi\n"),
+        ({"user_bio": "Ann climbs.", "chat_template": "own", "context": ""}, "<Ann climbs.>\nAnn: Hi\n"),
+        ({"chat_template": "own"}, "Shy.\nAnn: Hi\n"),
+        ({"user_bio": "Ann climbs.", "chat_template": "own", "after": "Go."}, "Shy.\n\nAnn climbs.\nAnn: Hi\n"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["chat", "chat-instruct"])
+def test_what_the_user_says_about_themselves_follows_the_context(
+    fields: dict[str, str], beginning: str, mode: Mode
+) -> None:
+    """A template with a place of its own for it, as the original's default one has, writes it there; each writes it
+    once.
+    """
+    own = (
+        "{%- for m in messages -%}{%- if m.role == 'system' -%}{{- m.content -}}"
+        "{%- if user_bio -%}{{- '<' + user_bio + '>' -}}{%- endif -%}{{- '\n' -}}{%- else -%}"
+        "{{- (name1 if m.role == 'user' else name2) + ': ' + m.content + '\n' -}}{%- endif -%}{%- endfor -%}"
+    )
+    given = {"context": "Shy.", **fields} | ({"chat_template": own} if "chat_template" in fields else {})
+    prompt = built(history("Hi", "Yo", "Well"), PromptContext(mode, CHATML, "Ann", "Bo", command="<|prompt|>", **given))
+    assert beginning in prompt.text
+    assert prompt.text.count("Ann climbs.") == ("user_bio" in fields)
+    ours = [part for part in prompt.parts if part.kind == "system"]
+    written = "".join(prompt.text[part.start : part.end] for part in ours)
+    assert ("Ann climbs." in written) == ("user_bio" in fields)
+
+
+def test_instruct_mode_says_nothing_about_the_user() -> None:
+    stage = PromptContext("instruct", CHATML, user_bio="Ann climbs.")
+    assert "climbs" not in built(history("Hi"), stage).text
 
 
 def test_chat_instruct() -> None:
