@@ -36,7 +36,7 @@ installation. From the bottom up; a file imports only files in the lines above i
     torch/torch_packages  environment/plan          torch and what needs it; what is to be done, and why
     environment/held_environment                    an older environment that stays in use, and why
     environment/previous                            going back to the previous environment, or deleting it
-    own_python                                      server.py started with another Python than the installation's
+    own_python                                      a command started with another Python than the installation's
     prefetch  early_server  environment/compiling   meanwhile: the demo model; the server; byte code
     environment/additions                           packages added to a finished environment
     llama_cpp/unused_gpu                            a chosen card that llama.cpp does not use: why, and when to retry

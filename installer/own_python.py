@@ -1,7 +1,8 @@
 """Continues a command with the installation's Python if it was started with another one, such as the system's.
 
-People type `python server.py` and `python download-model.py`, as they did in the original's environment.
-It must not know what the program imports, besides one package that it cannot do without.
+People type `python server.py`, `python download-model.py` and `python -m modules.training`, as they did in the
+original's environment.
+It must not know what the program imports, besides a few packages that it cannot do without.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from installer.layout import Layout
 from installer.project import script_name
 
-_NEEDED = "pydantic"
+_NEEDED = ("pydantic", "numpy", "psutil")
 
 
 def use_own_python(root: Path) -> None:
@@ -24,7 +25,7 @@ def use_own_python(root: Path) -> None:
     The command continues in the installation's Python; without an installation, a sentence says how to get one.
     """
     layout = Layout(root)
-    if importlib.util.find_spec(_NEEDED) or Path(sys.prefix) == layout.env:
+    if all(importlib.util.find_spec(name) for name in _NEEDED) or Path(sys.prefix) == layout.env:
         return
     if not layout.python.exists():
         sys.exit(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +106,37 @@ def test_a_python_without_the_packages_continues_with_the_programs_own(tmp_path:
     own.chmod(0o755)
     ran = run()
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "".join(f"{word}|" for word in words), "")
+
+
+def _documented_modules() -> list[str]:
+    """What the documents say to start with `python -m`, besides what needs no packages."""
+    texts = [path.read_text("utf-8") for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))]
+    names = {name for text in texts for name in re.findall(r"python3?\s+-m\s+([a-z_]+(?:\.[a-z_]+)*)", text)}
+    names = {name for name in names if (ROOT / name.split(".")[0]).is_dir()}
+    return sorted(name for name in names - {"tests.gpu.carry"} if not name.startswith("installer."))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shell scripts")
+@pytest.mark.parametrize("name", _documented_modules())
+def test_a_documented_module_continues_with_the_programs_own_python(tmp_path: Path, name: str) -> None:
+    """Before it imports anything that only this has; without an installation, a sentence says how to get one."""
+    parts = name.split(".")
+    package = (ROOT / "/".join(parts)).is_dir()
+    file = Path(*parts, "__main__.py") if package else Path(*parts).with_suffix(".py")
+    for each in (file, *(folder / "__init__.py" for folder in file.parents)):
+        if (ROOT / each).is_file():
+            (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / each, tmp_path / each)
+    shutil.copytree(ROOT / "installer", tmp_path / "installer")
+    own = tmp_path / "installer_files" / "env" / "bin" / "python"
+    command = [sys.executable, "-S", "-m", name, "x"]  # -S: without site-packages
+    settings: Any = {"cwd": tmp_path, "env": {"PATH": "/usr/bin:/bin"}, "capture_output": True, "text": True}
+    ran = subprocess.run(command, check=False, **settings)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "does not have the program's packages. Start the program with " in ran.stderr
+    assert "Traceback" not in ran.stderr
+    own.parent.mkdir(parents=True)
+    own.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    own.chmod(0o755)
+    ran = subprocess.run(command, check=False, **settings)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"-S|-m|{name}|x|", "")

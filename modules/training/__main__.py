@@ -9,6 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from installer.own_python import use_own_python
+
+if __name__ == "__main__":
+    use_own_python(Path(__file__).resolve().parents[2])
+
 from errors import UserError
 from loaders import LOADERS
 from modules.config.paths import Paths

@@ -18,6 +18,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from installer.own_python import use_own_python
+
+if __name__ == "__main__":
+    use_own_python(Path(__file__).resolve().parents[2])
+
 from tests.gpu import figures
 from tests.gpu.figures import Figure
 from tests.gpu.steps import STEPS

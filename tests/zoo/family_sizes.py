@@ -15,6 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from installer.own_python import use_own_python
+
+if __name__ == "__main__":
+    use_own_python(Path(__file__).resolve().parents[2])
+
 from loaders.gpus import Gpu
 from loaders.llamacpp.placement import search
 from loaders.llamacpp.placement.placement import MEMORY, DeviceMemory, MemoryByDevice, Placement

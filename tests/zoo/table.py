@@ -11,6 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from installer.own_python import use_own_python
+
+if __name__ == "__main__":
+    use_own_python(Path(__file__).resolve().parents[2])
+
 from tests.zoo import ggufs, test_folders, test_gguf
 from tests.zoo.folders import CONTEXT, FOLDERS, WORDS, folder_of
 from tests.zoo.walk import NAMES, walk

@@ -13,6 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from installer.own_python import use_own_python
+
+if __name__ == "__main__":
+    use_own_python(Path(__file__).resolve().parents[3])
+
 from loaders.llamacpp.placement.placement import MEMORY
 from modules.library.demo_model import NAME
 from tests.loaders.llamacpp import rpc_cards
