@@ -113,7 +113,8 @@ class LoadSpecs:
             reasons.append("from the flags: " + ", ".join(used))
         if both:
             names = ", ".join(_written(kind, each, flags[each]) for each in both)
-            reasons.append(f"{names} overrides {USER}" if flags_win else f"{USER} overrides {names}")
+            winner = f"from the flags instead of {USER}: {names}"
+            reasons.append(winner if flags_win else f"from {USER} instead of the flags {names}")
         origin = "; ".join(reasons) or "the loader's defaults"
         problems = [each.rstrip(".") for each in self._settings.problems()]
         return kind.parse(values), "; ".join([origin, *problems])

@@ -34,7 +34,10 @@ def test_the_model_tab_shows_what_the_model_was_loaded_with(
     flagged.save_options("a", "fake", {"n_ctx": 3000, "cpu": True})
     before = flagged.shown("a")
     assert before.options.model_dump() == flagged.plan("a").options.model_dump() == {"n_ctx": 3000, "cpu": True}
-    assert before.reason == "from config-user.yaml; from the flags: cpu; config-user.yaml overrides --n-ctx 2000"
+    assert (
+        before.reason
+        == "from config-user.yaml; from the flags: cpu; from config-user.yaml instead of the flags --n-ctx 2000"
+    )
     script.wait = threading.Event()
     thread = threading.Thread(target=lambda: flagged.load("a", flags_win=True))
     thread.start()
@@ -45,7 +48,10 @@ def test_the_model_tab_shows_what_the_model_was_loaded_with(
     loaded = flagged.shown("a")
     assert loaded.options == loading == script.loads[-1][1] == flagged.loaded.options  # type: ignore[union-attr]
     assert loaded.options.model_dump() == {"n_ctx": 2000, "cpu": True}
-    assert loaded.reason == "from config-user.yaml; from the flags: cpu; --n-ctx 2000 overrides config-user.yaml"
+    assert (
+        loaded.reason
+        == "from config-user.yaml; from the flags: cpu; from the flags instead of config-user.yaml: --n-ctx 2000"
+    )
     flagged.load("a", options={**loaded.options.model_dump(), "n_ctx": 99})
     assert flagged.shown("a").options.model_dump()["n_ctx"] == 99
     assert flagged.shown("a").reason.endswith("; changed for this load: n_ctx")
@@ -85,8 +91,8 @@ def test_each_option_is_shown_as_it_is_loaded_when_a_flag_and_an_entry_differ(
     at_start, later, shown = models.plan("a", loader, flags_win=True), models.plan("a", loader), models.shown("a")
     assert shown == later
     assert (at_start.options.model_dump()[knob.name], later.options.model_dump()[knob.name]) == (flag, saved)
-    assert knob.flag.removeprefix("--") in later.reason.partition("config-user.yaml overrides ")[2]
-    assert "overrides config-user.yaml" in at_start.reason
+    assert knob.flag.removeprefix("--") in later.reason.partition("from config-user.yaml instead of the flags ")[2]
+    assert "from the flags instead of config-user.yaml: " in at_start.reason
 
 
 def test_the_saved_loader_is_shown_before_that_of_the_flags(

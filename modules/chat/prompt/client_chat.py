@@ -64,8 +64,9 @@ class ChatPromptBuilder:
         lines = [_line(message, place) for place, message in enumerate(_renewed(dialogue.messages))]
         session = self._generator.session(dialogue.model)
         context = self._extensions.begin(
-            params, is_chat=True, words=session, mode=dialogue.mode, name1=dialogue.your_name or "You"
-        )
+            params, is_chat=True, words=session, mode=dialogue.mode, name1=dialogue.your_name or "You",
+            user_bio=dialogue.user_bio,
+        )  # fmt: skip
         last = next((line for line in reversed(lines) if line["role"] == "user"), None)
         if last:
             last["content"], _ = self._extensions.message(last["content"], html.escape(last["content"]), context)
