@@ -156,7 +156,9 @@ def test_history_is_changed_for_the_model_only(home: Make) -> None:
 
 
 def test_state_changes_the_knobs_and_a_bad_value_is_told(home: Make) -> None:
-    script = "def state_modifier(state):\n    state['temperature'] = 0.25\n    state['top_p'] = 'much'\n    return state\n"
+    script = (
+        "def state_modifier(state):\n    state['temperature'] = 0.25\n    state['top_p'] = 'much'\n    return state\n"
+    )
     there = home({"cool": script})
     stream = there.generator.session().start("x", PARAMS)
     list(stream)
@@ -307,7 +309,9 @@ def logits_processor_modifier(processor_list, input_ids):
 """
     token = demo_model.tokenizer.encode(" Paris")[0]
     there = home({"ban": script.replace("TOKEN", str(token))}, model=demo_model)
-    stream = there.generator.session().start("The capital of France is", PARAMS.changed(max_new_tokens=4, do_sample=False))
+    stream = there.generator.session().start(
+        "The capital of France is", PARAMS.changed(max_new_tokens=4, do_sample=False)
+    )
     pieces = list(stream)
     assert [each.id for piece in pieces for each in piece.tokens] == [token] * 4
     calls = there.script("ban").calls
@@ -342,7 +346,9 @@ def test_processors_change_nothing_for_others(home: Make, demo_model: Model) -> 
     greedy = PARAMS.changed(max_new_tokens=12, do_sample=False)
     plain = there.generator.session().start("The capital of France is", greedy)
     text = "".join(piece.text for piece in plain)
-    look = "def logits_processor_modifier(processor_list, input_ids):\n    processor_list.append(lambda ids, scores: None)"
+    look = (
+        "def logits_processor_modifier(processor_list, input_ids):\n    processor_list.append(lambda ids, scores: None)"
+    )
     watched = home({"look": look}, model=demo_model).generator.session().start("The capital of France is", greedy)
     assert "".join(piece.text for piece in watched) == text
 
@@ -398,3 +404,13 @@ def test_perplexity_colors(home: Make, demo_model: Model) -> None:
     assert re.sub("<[^>]*>", "", shown) == reply.text
     assert there.script("perplexity_colors").color(1.0, 1.0) == "hsl(130, 70%, 45%)"
     assert np.isclose(float(there.script("perplexity_colors").params["ppl_scale"]), 15.0)
+
+
+def test_scripts_see_what_the_user_says_about_themselves(home: Callable[..., Home]) -> None:
+    script = "def input_modifier(string, state, is_chat=False):\n    return string + '|' + state['user_bio']\n"
+    there = home({"bios": script})
+    asked = ClientChat(messages=[{"role": "user", "content": "Hi"}], mode="chat", user_bio="Ann climbs.")
+    assert "You: Hi|Ann climbs.\n" in there.chat_prompts.open(asked, PARAMS).prompts[0]
+    id = there.chats.new("chat", "Assistant").id
+    list(there.chats.send(id, "Hi", ReplySettings(mode="chat", params=PARAMS, user_bio="Ann climbs.")))
+    assert "You: Hi|Ann climbs.\n" in there.models.loaded.prompt
