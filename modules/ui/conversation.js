@@ -22,6 +22,8 @@ Object.assign(Page, {
     const [here, kept] = [Page.shownChat(), Page.drafts()];
     return kept.find((each) => each.chat === here.chat) ?? (here.fresh ? kept.findLast((each) => each.fresh) : undefined);
   },
+  clicked: 0, // how often a chat in the list was: of several clicks before an answer, the last one counts
+  begun: 0, // the click whose chat is being opened
   emptying: false, // by the program: what stood in the box is kept
   emptyBox() {
     Page.emptying = true;
@@ -120,5 +122,6 @@ document.addEventListener('input', (event) => {
   Page.pausing = setTimeout(() => document.getElementById('message-typed')?.click(), 400);
 });
 document.addEventListener('click', (event) => {
+  if (event.target.closest('#chat-list [data-pick]')) Page.clicked += 1;
   if (event.target.closest('[data-dismiss]')) Page.dismiss();
 }, true);

@@ -78,6 +78,7 @@ const Page = {
   late: new Set(), // those that were given up: they may still open a chat
   opens(what) {
     const first = !Page.opening.size;
+    if (what === 'pick') Page.begun = Page.clicked;
     Page.opening.add(what); // from now on, what is typed is not for the chat that is shown
     if (first) Page.leaveDraft();
     clearTimeout(Page.giveUp); // if the server does not respond, the text stays and can be sent again
@@ -89,6 +90,7 @@ const Page = {
     }, 20000);
   },
   opened(what) {
+    if (what === 'pick' && Page.begun !== Page.clicked) return; // another chat was clicked meanwhile: it comes now
     Page.opening.delete(what);
     if (Page.opening.size) return;
     clearTimeout(Page.giveUp);

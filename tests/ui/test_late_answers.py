@@ -12,6 +12,8 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
+from modules.chat.conversation import Conversation
+from modules.chat.store.store import ConversationStore
 from modules.ui.parts.page_blocks import PageBlocks
 from tests.ui.conftest import Web
 
@@ -119,6 +121,74 @@ def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web, named: in
     answered(late)
     page.wait_for_timeout(int(LATE * 1000) + 2 * named)
     expect(loader.locator(f"input[type=radio][value='{name}']")).to_be_checked()
+
+
+def chats(web: Web, *titles: str) -> None:
+    for title in titles:
+        made = Conversation(web.app.chats.new().id)
+        parent = None
+        for number in range(30):
+            parent = made.add("user" if number % 2 == 0 else "assistant", f"{title} {number}.", parent).id
+        made.title = title
+        ConversationStore(web.app.paths).save(made)
+
+
+def pick(web: Web, title: str) -> None:
+    web.page.locator("#chat-list [data-pick]", has_text=title).first.click()
+
+
+def test_of_two_quick_choices_the_second_counts(late: Web) -> None:
+    page = late.page
+    late.new_chat()
+    chats(late, "Apple", "Pear")
+    page.reload()
+    late.ready()
+    late.delay = LATE  # type: ignore[attr-defined]
+    pick(late, "Apple")
+    page.wait_for_timeout(100)
+    pick(late, "Pear")
+    page.locator("#message textarea").fill("For the pear")
+    expect(page.locator("#chat-title h1")).to_have_text("Apple")
+    expect(page.locator("#chat-title h1")).to_have_text("Pear")
+    answered(late)
+    expect(page.locator("#message textarea")).to_have_value("For the pear")
+    assert {each["text"]: each["chat"] for each in page.evaluate("Page.drafts()")} == {
+        "For the pear": next(each.id for each in late.app.chats.list() if each.title == "Pear")
+    }
+    late.delay = LATE  # type: ignore[attr-defined]
+    page.locator("#history .user-row .prose", has_text="Pear 24.").click()
+    page.wait_for_timeout(100)
+    page.locator("#history .user-row .prose", has_text="Pear 26.").click()
+    expect(page.locator("#message-what")).to_contain_text("27 of 30")
+    answered(late)
+    late.tab("parameters")
+    late.delay = LATE  # type: ignore[attr-defined]
+    for preset in ("Big O", "min_p"):
+        page.locator(f"#tab-parameters [data-pick='{preset}']").click()
+        page.wait_for_timeout(100)
+    expect(page.locator("#tab-parameters [data-pick='min_p']")).to_have_attribute("aria-pressed", "true")
+
+
+def test_what_one_does_in_a_chat_that_was_just_opened_stays(late: Web) -> None:
+    """Its first answer is the last that hides the buttons of a message, or goes to the end."""
+    page, reading = late.page, late.page.locator("#reading")
+    late.new_chat()
+    chats(late, "Plum", "Cherry")
+    page.reload()
+    late.ready()
+    pick(late, "Plum")
+    page.locator("#tail .user-row .prose", has_text="Plum 28.").click()
+    expect(page.locator("#message-bar")).to_be_visible()
+    late.delay = LATE  # type: ignore[attr-defined]
+    pick(late, "Cherry")
+    expect(page.locator("#tail")).to_contain_text("Cherry 29.")
+    page.wait_for_timeout(300)
+    assert not page.locator("#message-bar").is_visible()
+    reading.hover()
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("reading.scrollHeight - reading.scrollTop - reading.clientHeight > 400")
+    answered(late)
+    assert reading.evaluate("(part) => part.scrollHeight - part.scrollTop - part.clientHeight") > 400
 
 
 def test_a_message_that_is_typed_and_sent_at_once_leaves_the_box(late: Web) -> None:

@@ -12,6 +12,7 @@ from errors import BadFile, InvalidInput
 from modules.app import App
 from modules.chat.store.store import kind_and_character
 from modules.ui.chat.actions import ChatActions
+from modules.ui.chat.message_bar import MessageBar
 from modules.ui.chat.view import ChatRef, chat_list_html
 from modules.ui.chat.window_state import WindowState
 from modules.ui.parts.events import Updates, on, show_info, show_warning, then
@@ -44,7 +45,7 @@ class ChatFiles:
             self._outputs = [self._trash, self._empty, self._asking]
             self._doomed = gr.State("")  # the one chat that the question is about; "" for all
 
-    def wire(self, actions: ChatActions, scope: Sequence[Any], js: str) -> Any:
+    def wire(self, actions: ChatActions, scope: Sequence[Any], bar: MessageBar, js: str) -> Any:
         """Connect the events; `scope`: mode, character, the user's name; `js` runs when another chat is opened.
 
         Returns the event after which the chat is open.
@@ -71,7 +72,8 @@ class ChatFiles:
         def bring(window: WindowState, path: str, mode: str, character: str) -> Updates:
             return actions.switch_to(window, self._bring(Path(path), mode, character), mode)
 
-        return on(self._upload.upload, bring, [screen.window, self._upload, *scope[:2]], screen.outputs, js=js)
+        brought = [screen.window, self._upload, *scope[:2]]
+        return on(self._upload.upload, bar.closing(bring), brought, [*screen.outputs, *bar.outputs], js=js)
 
     def list_after(self, deleted: Any) -> None:
         """List the trash again after a chat was moved there: its list may be open."""

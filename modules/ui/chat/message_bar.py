@@ -5,6 +5,8 @@ It remembers which message was picked; the services do the rest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -12,7 +14,7 @@ import gradio as gr
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange, view_chat
-from modules.ui.parts.events import Updates, show_info, then
+from modules.ui.parts.events import Updates, show_info
 from modules.ui.texts import tr
 
 
@@ -22,7 +24,6 @@ class MessageBar:
     def __init__(self, app: App) -> None:
         self._app = app
         self.picked = gr.State("")
-        self._where = gr.State("")  # the id of the chat in which it was picked
         with gr.Row(elem_id="message-bar", visible=False) as self.row:
             self.what = gr.HTML("", elem_id="message-what")
             self.edit = gr.Button(tr("chat.edit"), elem_id="message-edit", size="sm")
@@ -46,7 +47,6 @@ class MessageBar:
         """The outputs of `show` and `hidden`."""
         return [
             self.picked,
-            self._where,
             self.row,
             self.what,
             self.earlier,
@@ -78,7 +78,6 @@ class MessageBar:
         several = len(versions) > 1
         return {
             self.picked: message_id,
-            self._where: conversation.id,
             self.row: gr.update(visible=True),
             self.what: f"<p {_place(conversation, message_id, skipped)}>{what}</p>",
             self.earlier: gr.update(visible=several, interactive=at > 0),
@@ -90,14 +89,16 @@ class MessageBar:
     def hide(self) -> Updates:
         """Hide the bar: no message is selected."""
         off = gr.update(visible=False)
-        return {self.picked: "", self._where: "", self.row: off, self.editing: off}
+        return {self.picked: "", self.row: off, self.editing: off}
 
-    def hide_after(self, opened: Any, chat: gr.State) -> Any:
-        """Hide the bar after an event that opens a chat. What was picked in that chat meanwhile stays picked."""
-        return then(opened, self._hide_if_elsewhere, [chat, self._where], self.outputs, several=True)
+    def closing(self, opens: Callable[..., Updates]) -> Callable[..., Updates]:
+        """An action that opens a chat, and hides the bar in the same answer: a later one would undo a quick click."""
 
-    def _hide_if_elsewhere(self, chat: ChatRef, where: str) -> Updates:
-        return {} if chat.id and chat.id == where else self.hide()
+        @wraps(opens)  # gradio reads from its parameters whether it wants the event
+        def run(*given: Any) -> Updates:
+            return {**opens(*given), **self.hide()}
+
+        return run
 
     def open_editor(self, chat: ChatRef, picked: str) -> Updates:
         """Show the message's text in a field."""

@@ -202,8 +202,8 @@ class ChatTab:
 
     def _wire_opening(self, page: gr.Blocks, actions: ChatActions, talk: gr.Button, talk_to: gr.State) -> None:
         """Connect everything that opens a chat."""
-        scope, window, outputs = self.controls.scope, self.window, actions.screen.outputs
-        opens = _OPENS.format
+        scope, window, closing, shown = self.controls.scope, self.window, self.bar.closing, actions.screen.outputs
+        opens, outputs = _OPENS.format, [*shown, *self.bar.outputs]
         choice, picked = [window, self.character_menu, scope[0], scope[2]], [window, self.controls.mode]
 
         talked = [window, talk_to, scope[0], scope[2]]
@@ -213,18 +213,17 @@ class ChatTab:
 
         kinds = [each.input for each in scope[:2]]
         for name, opened in (
-            ("file", self.files.wire(actions, scope, opens("file"))),
-            ("new", on(self.new.click, actions.open_new, [window, *scope], outputs, js=opens("new"))),
-            ("pick", on(self.chats.click, actions.open, picked, outputs, js=opens("pick"))),
-            ("load", on(page.load, actions.load, [window, self.kept, *scope], outputs)),
-            ("scope", on(kinds, actions.open_latest, [window, *scope], outputs, js=opens("scope"))),
-            ("talk", on(talk.click, choose, talked, outputs, js=opens("talk"))),
-            ("choice", on(self.character_menu.change, choose, choice, outputs, js=opens("choice"))),
+            ("file", self.files.wire(actions, scope, self.bar, opens("file"))),
+            ("new", on(self.new.click, closing(actions.open_new), [window, *scope], outputs, js=opens("new"))),
+            ("pick", on(self.chats.click, closing(actions.open), picked, outputs, js=opens("pick"))),
+            ("load", on(page.load, closing(actions.load), [window, self.kept, *scope], outputs)),
+            ("scope", on(kinds, closing(actions.open_latest), [window, *scope], outputs, js=opens("scope"))),
+            ("talk", on(talk.click, closing(choose), talked, outputs, js=opens("talk"))),
+            ("choice", on(self.character_menu.change, closing(choose), choice, outputs, js=opens("choice"))),
         ):
-            shown_now = self.bar.hide_after(opened, self.chat)
-            at_end = then(shown_now, None, js=_OPENED.format(name))
-            then(at_end, actions.watch, [window, self.chat], outputs, several=True)
-        on(self._elsewhere.change, actions.catch_up, self.news.inputs, outputs, several=True)
+            at_end = then(opened, None, js=_OPENED.format(name))
+            then(at_end, actions.watch, [window, self.chat], shown, several=True)
+        on(self._elsewhere.change, actions.catch_up, self.news.inputs, shown, several=True)
 
     def _wire_list(self, actions: ChatActions) -> None:
         """The list of chats with their menu, Undo, and changes of the last message."""

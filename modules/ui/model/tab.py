@@ -162,7 +162,7 @@ class ModelTab:
         changes = [control.input for name in LOADERS for control in self._memory_controls(name)]
         on(changes, self._forecast, load_inputs, [self.forecast], latest=True)
         for event in shown:
-            then(event, self._forecast, load_inputs, [self.forecast])
+            then(event, self._forecast, load_inputs, [self.forecast], latest=True)
         on(self.apply_loras.click, self._apply_loras, [self.loras])
         on(self.cancel.click, self._cancel, queue=False)
         then(on(self.unload.click, self._unload, [self.chosen]), self._show_state, [self.chosen], state)

@@ -76,7 +76,7 @@ class ParametersTab:
 
     def follow(self, event: Any) -> None:
         """After an event of another tab that has set controls: store their values in the browser, and mark them."""
-        then(event, self._keep, self.knobs, [self.kept, self.differing])
+        then(event, self._keep, self.knobs, [self.kept, self.differing], latest=True)
 
     # --- components ---
 
@@ -139,9 +139,9 @@ class ParametersTab:
             on(self.neutralize.click, self._neutralize, knobs, knobs),
             on(self.differing.click, self._neutral, knobs, knobs),
         ):
-            then(event, self._keep, knobs, marked)
+            then(event, self._keep, knobs, marked, latest=True)
         for event in (*self._grammar.wire(page), *self._banned.wire(page)):
-            then(event, self._keep, knobs, marked)
+            then(event, self._keep, knobs, marked, latest=True)
         on(self.refresh.click, self._refresh, [self.preset], [self.preset, self.chips])
         on(self.filter.change, None, [self.filter], js="(words) => { Page.filter(words); }")
         self._wire_files()

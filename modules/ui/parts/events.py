@@ -77,8 +77,8 @@ class EventOptions(TypedDict, total=False):
     """Options of an event.
 
     `js`: what the browser does at once, with the inputs. `latest`: while one call runs, only the last of several
-    further ones counts. `several`: it may run several times at once; otherwise the page ignores the second call.
-    `queue`: False for what is quick and must not wait.
+    further ones counts: so is every choice (see `_acts`). `several`: it may run several times at once; otherwise the
+    page ignores the second call. `queue`: False for what is quick and must not wait.
     """
 
     js: str | None
@@ -125,6 +125,8 @@ def on(
 ) -> Any:
     """Connect triggers (one or several events) to a function. A set of inputs reaches it as a dict: `Values`."""
     events = triggers if isinstance(triggers, list) else [triggers]
+    if not any(map(_acts, events)):
+        how = {"latest": True, **how}
     return gr.on(events, _guarded(function, outputs), inputs, outputs, queue=how.get("queue", True), **_options(how))
 
 
@@ -137,6 +139,14 @@ def then(
 ) -> Any:
     """Continue after an event, whether it succeeded or not."""
     return before.then(_guarded(function, outputs), inputs, outputs, **_options(how))
+
+
+def _acts(trigger: Any) -> bool:
+    """Whether an event is an action, which a second click must not repeat. Any other chooses something, by a click on
+    an entry of a list or in a menu: if one chooses again before the answer, the latest choice counts.
+    """
+    lists = isinstance(getattr(trigger, "__self__", None), gr.HTML)
+    return trigger.event_name == "submit" or (trigger.event_name == "click" and not lists)
 
 
 def _guarded(function: Callable[..., Any] | None, outputs: Any) -> Callable[..., Any] | None:
