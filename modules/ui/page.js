@@ -370,6 +370,9 @@ document.addEventListener('DOMContentLoaded', () => {
   // gradio applies the system's theme when it mounts, and creates controls later
   new MutationObserver(Page.paint).observe(document.body, { attributes: true, attributeFilter: ['class'] });
   new MutationObserver(Page.tabChosen).observe(document.body, { attributes: true, attributeFilter: ['aria-selected'], subtree: true });
+  window.addEventListener('resize', () => { // a phone was turned
+    document.querySelector('#tabs > .tab-wrapper [aria-selected="true"]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+  });
   new MutationObserver(Page.language).observe(document.documentElement, { attributes: true, attributeFilter: ['lang'] });
   const skip = Object.assign(document.createElement('a'), { id: 'skip', href: '#message', textContent: TEXTS.skip });
   skip.addEventListener('click', (event) => {

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
+import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import Web
+from tests.ui.conftest import PATIENCE, Web
 
 
 def test_start_is_in_sight_and_the_text_needs_no_second_scrollbar(web: Web) -> None:
@@ -53,6 +57,65 @@ def test_a_phone_shows_every_tab_and_the_whole_name_of_the_model(narrow: Web) ->
             arg=name,
         )
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_phone_that_is_turned_still_shows_the_chosen_tab(web: Web) -> None:
+    page = web.page
+    page.set_viewport_size({"width": 740, "height": 360})
+    web.tab("session")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.wait_for_function(
+        "(() => { const box = document.getElementById('tab-session-button').getBoundingClientRect();"
+        "return box.left >= 0 && box.right <= innerWidth; })()"
+    )
+    web.tab("chat")
+    model = page.locator("#tab-model-button span, #tab-model-button").last
+    assert (model.bounding_box() or {"x": 999})["x"] < 340, "nothing says that there are more tabs"
+
+
+@pytest.mark.parametrize(("width", "height"), [(740, 360), (700, 450), (360, 740)])
+def test_the_name_of_the_model_is_not_cut_across(web: Web, width: int, height: int) -> None:
+    web.page.set_viewport_size({"width": width, "height": height})
+    assert web.page.locator("#chip").evaluate("chip => chip.scrollHeight <= chip.clientHeight")
+
+
+@pytest.mark.parametrize("tab", ["chat", "default", "notebook", "parameters", "model", "training", "session"])
+def test_a_finger_hits_every_button(narrow: Web, tab: str) -> None:
+    page = narrow.page
+    page.evaluate(f"document.getElementById('tab-{tab}-button').click()")
+    expect(page.locator(f"#tab-{tab}")).to_be_visible()
+    if tab == "chat":
+        page.locator("#chats-toggle").click()
+        page.locator("#chat-files > button").click()
+        expect(page.locator("#chat-import")).to_be_visible()
+    small = page.evaluate(
+        "(tab) => [...document.querySelectorAll(`#tab-${tab} :is(button, input[type=number])`)]"
+        ".filter((each) => each.offsetParent && each.offsetHeight && each.offsetHeight < 40)"
+        ".map((each) => `${each.id || each.className} ${each.textContent.trim()} ${each.offsetHeight}`)",
+        tab,
+    )
+    assert not small
+
+
+def test_a_late_forecast_moves_nothing(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    real = web.app.badges.forecast
+
+    def slowly(*given: Any) -> Any:
+        asked.wait(PATIENCE / 1000)
+        return real(*given)
+
+    monkeypatch.setattr(web.app.badges, "forecast", slowly)
+    page = web.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    place = "(button) => button.getBoundingClientRect().top"
+    try:
+        web.tab("model")
+        before = page.locator("#reload-model").evaluate(place)
+    finally:
+        asked.set()
+    expect(page.locator("#forecast")).to_contain_text("free in main memory")
+    assert abs(page.locator("#reload-model").evaluate(place) - before) <= 24
 
 
 def test_a_name_keeps_both_ends_and_its_quantization(web: Web) -> None:

@@ -70,7 +70,8 @@ class ModelTab:
 
     def _load_side(self) -> None:
         self.title = gr.HTML("", elem_id="model-title")
-        self.forecast = gr.HTML("", elem_id="forecast", padding=False)
+        # not empty: what is empty has no height, and the buttons below it would move when the forecast comes
+        self.forecast = gr.HTML("<div class='forecast'></div>", elem_id="forecast", padding=False)
         with gr.Row(elem_id="load-bar"):
             self.load = gr.Button(tr("model.load"), variant="primary", elem_id="load-model")
             self.cancel = gr.Button(tr("button.cancel"), variant="stop", elem_id="cancel-load", visible="hidden")
