@@ -34,3 +34,7 @@ document.addEventListener('change', (event) => {
   if (event.target.closest?.('#download-files')) Hub.count();
 });
 document.addEventListener('keydown', Hub.keys);
+document.addEventListener('click', (event) => { // who wants to load a model finds the button, not what a question ended with
+  const found = document.querySelector('#hub-results .prose > *, #download-files .prose > *');
+  if (event.target.closest('#choose-model') && !found) document.getElementById('hub-close')?.click();
+});

@@ -30,9 +30,11 @@ def test_unload_and_load(page: Web) -> None:
     expect(page.page.locator("#unload-model")).to_be_disabled()
     assert page.app.models.loaded is None
     expect(page.page.locator("#loaded-now")).to_be_hidden()
+    expect(page.page.locator("#catalog-list")).not_to_contain_text("loaded")
     page.page.locator("#load-model").click()
     expect(page.page.locator("#chip")).to_contain_text(f"{NAME}.Q4_1 · llama.cpp · 2k")
     expect(page.page.locator("#loaded-now")).to_contain_text(f"Loaded: {NAME}")
+    expect(page.page.locator("#catalog-list")).to_contain_text("loaded")
     expect(page.page.locator("#unload-model")).to_be_enabled()
     expect(page.page.locator("#load-model")).to_be_hidden()  # it is Reload now
     expect(page.page.locator("#reload-model")).to_be_visible()
@@ -176,5 +178,8 @@ def test_the_hub_is_searched_and_a_question_can_be_stopped(web: Web) -> None:
         page.locator("#download-stop").click()
         expect(page.locator("#download-found")).to_contain_text("Stopped")
         expect(page.locator("#download-start")).to_be_enabled()
+        expect(page.locator("#load-bar")).to_be_hidden()  # the hub's sheet is over it
+        page.evaluate("document.getElementById('choose-model').click()")  # from the chat, to load a model
+        expect(page.locator("#load-bar")).to_be_visible()
         asked.set()
         app.downloads._hub = HubClient

@@ -131,7 +131,7 @@ class ModelTab:
             self.missing, self.reason, *self._panels.values(), *self._options_of_all,
         ]  # fmt: skip
         self._timer = timer
-        state = [self.now, self.notes, self.load, self.cancel, self.unload, self.reload]
+        state = [self.catalog, self.now, self.notes, self.load, self.cancel, self.unload, self.reload]
         state += [self.loras_row, self.loras]
         self.downloads.wire(page, timer, self.catalog.click)
         self.remote.wire()
@@ -190,13 +190,15 @@ class ModelTab:
     def _select_loader(self, chosen: str, loader: str) -> Updates:
         return self._show_selected(chosen, loader)
 
+    def _list(self, chosen: str) -> str:
+        return catalog_html(self._app.catalog.items(), chosen, self._loaded, self._app.badges.of)
+
     def _show_selected(self, name: str, loader: str = "", *, fresh: bool = False) -> Updates:
         """Everything that depends on the selected model."""
         items = self._app.catalog.items()
-        catalog = catalog_html(items, name, self._loaded, self._app.badges.of)
         lists = {
             self.chosen: name,
-            self.catalog: catalog,
+            self.catalog: self._list(name),
             self.fetch: gr.update(visible=not any(each.name == demo_model.NAME for each in items)),
         }
         load, reload = self._if_loaded(name, False), self._if_loaded(name, True)
@@ -249,6 +251,7 @@ class ModelTab:
     def _show_state(self, chosen: str) -> Updates:
         """What is loaded, the buttons that this allows, and the notes about it."""
         state = self._app.models.state
+        listed = {self.catalog: self._list(chosen)} if chosen else {}  # it says of each whether it is loaded
         chosen = chosen or state.name  # of a page that is just being loaded
         now = self._unloads(chosen)
         load, reload = self._if_loaded(chosen, False), self._if_loaded(chosen, True)
@@ -257,6 +260,7 @@ class ModelTab:
         # the right side is about the chosen model; the list and the page's header say which one is loaded
         notes = state.notes if chosen in ("", state.name) else ()
         return {
+            **listed,
             self.now: now_html(now, idle=now == state.idle),
             self.notes: notes_html(notes, state.error, short_name(state.name)),
             self.load: {**load, **gr.update(interactive=bool(chosen) and not busy)},
