@@ -191,6 +191,22 @@ def test_what_one_does_in_a_chat_that_was_just_opened_stays(late: Web) -> None:
     assert reading.evaluate("(part) => part.scrollHeight - part.scrollTop - part.clientHeight") > 400
 
 
+def test_a_chat_that_is_opened_once_more_keeps_what_was_picked_in_it(late: Web) -> None:
+    page = late.page
+    late.new_chat()
+    chats(late, "Plum")
+    page.reload()
+    late.ready()
+    pick(late, "Plum")
+    expect(page.locator("#tail")).to_contain_text("Plum 29.")
+    late.delay = LATE  # type: ignore[attr-defined]
+    pick(late, "Plum")
+    page.locator("#tail .user-row .prose", has_text="Plum 28.").click()
+    answered(late)
+    answered(late)
+    assert page.locator("#message-bar").is_visible()
+
+
 def test_a_message_that_is_typed_and_sent_at_once_leaves_the_box(late: Web) -> None:
     late.new_chat()
     late.delay = LATE  # type: ignore[attr-defined]

@@ -79,6 +79,7 @@ def test_a_load_that_fails_says_why(page: Web) -> None:
         expect(page.page.locator(".toast-body")).to_contain_text("There is no model named")
     finally:
         aside.rename(whole)
+    page.page.locator("#catalog-refresh").click()  # it may have been listed without the file
     expect(page.page.locator("#load-model")).to_be_enabled()
 
 

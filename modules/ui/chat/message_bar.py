@@ -14,6 +14,7 @@ import gradio as gr
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange, view_chat
+from modules.ui.chat.window_state import WindowState
 from modules.ui.parts.events import Updates, show_info
 from modules.ui.texts import tr
 
@@ -92,11 +93,15 @@ class MessageBar:
         return {self.picked: "", self.row: off, self.editing: off}
 
     def closing(self, opens: Callable[..., Updates]) -> Callable[..., Updates]:
-        """An action that opens a chat, and hides the bar in the same answer: a later one would undo a quick click."""
+        """An action that opens a chat in a window, and hides the bar in the same answer if it is another one: a later
+        answer, or one that shows the same chat again, would undo a quick click.
+        """
 
         @wraps(opens)  # gradio reads from its parameters whether it wants the event
-        def run(*given: Any) -> Updates:
-            return {**opens(*given), **self.hide()}
+        def run(window: WindowState, *given: Any) -> Updates:
+            before = window.shown
+            made = opens(window, *given)
+            return made if window.shown == before else {**made, **self.hide()}
 
         return run
 

@@ -117,7 +117,7 @@ class SamplerInspector:
         outputs, script = [self._state, *pictures], self._caret_script()
         for where, row in self._rows.items():
             inspect, inputs = self._make_inspect(row.choice, shown, self._inspect)
-            on(row.button.click, inspect, inputs, outputs, js=script)
+            on(row.button.click, inspect, inputs, outputs, js=script, latest=True)  # a question, not an action
             follow, _ = self._make_inspect(row.choice, shown, self._follow)
             on([row.now.click, row.choice.input], follow, inputs, outputs, js=script, latest=True)
             then(opened[where], follow, inputs, outputs, js=script)
