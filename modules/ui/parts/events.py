@@ -77,7 +77,7 @@ class EventOptions(TypedDict, total=False):
     """Options of an event.
 
     `js`: what the browser does at once, with the inputs. `latest`: while one call runs, only the last of several
-    further ones counts: so is every choice (see `_acts`). `several`: it may run several times at once; otherwise the
+    further ones counts; every choice is so (see `_acts`). `several`: it may run several times at once. Otherwise the
     page ignores the second call. `queue`: False for what is quick and must not wait.
     """
 
@@ -125,7 +125,7 @@ def on(
 ) -> Any:
     """Connect triggers (one or several events) to a function. A set of inputs reaches it as a dict: `Values`."""
     events = triggers if isinstance(triggers, list) else [triggers]
-    if not any(map(_acts, events)):
+    if not how.get("several") and not any(map(_acts, events)):
         how = {"latest": True, **how}
     return gr.on(events, _guarded(function, outputs), inputs, outputs, queue=how.get("queue", True), **_options(how))
 
