@@ -80,6 +80,18 @@ class ConversationEdits:
             replace(OwnSettings.of(conversation), params=params).keep(conversation)
         return conversation
 
+    def reset_param(self, id: str, name: str) -> Conversation:
+        """Give one parameter that this conversation keeps its default again, whatever else has changed since.
+
+        Raises: Conflict, NotFound, BadFile.
+        """
+        with self._chats.changing(id, None) as conversation:
+            own = OwnSettings.of(conversation)
+            if own.params is not None:
+                default = SamplingParams.knobs()[name].default
+                replace(own, params=own.params.changed(**{name: default})).keep(conversation)
+        return conversation
+
     def set_system_message(self, id: str, text: str, revision: int | None = None) -> Conversation:
         """Set the system message of this conversation, in the chat modes its context; "": the usual one.
 

@@ -207,6 +207,88 @@ def test_a_chat_that_is_opened_once_more_keeps_what_was_picked_in_it(late: Web) 
     assert page.locator("#message-bar").is_visible()
 
 
+def knob(web: Web, name: str) -> Any:
+    return web.page.locator(f"#knob-{name} input[type=number]")
+
+
+def click_quickly(web: Web, *buttons: str) -> None:
+    for each in buttons:
+        web.page.locator(each).click()
+        web.page.wait_for_timeout(100)
+
+
+def test_of_several_parameters_that_are_reset_at_once_each_is(late: Web) -> None:
+    page = late.page
+    late.tab("parameters")
+    page.locator("#presets [data-pick='simple-1']").click()
+    expect(page.locator("#differing button")).to_have_count(5)
+    answered(late)
+    late.delay = LATE  # type: ignore[attr-defined]
+    click_quickly(late, *(f"#differing [data-pick='{name}']" for name in ("temperature", "top_p", "top_k")))
+    knob(late, "min_p").fill("0.05")
+    answered(late)
+    expect(page.locator("#differing button")).to_have_count(3)
+    expect(page.locator("#differing")).to_contain_text("min_p 0.05")
+    for name, value in (("temperature", "1"), ("top_p", "1"), ("top_k", "0"), ("min_p", "0.05")):
+        expect(knob(late, name)).to_have_value(value)
+    late.ready()
+    page.reload()  # what is kept in this browser is the same
+    late.ready()
+    late.tab("parameters")
+    expect(knob(late, "top_p")).to_have_value("1")
+    expect(knob(late, "min_p")).to_have_value("0.05")
+
+
+def test_of_three_presets_the_last_counts_and_undoes_nothing_else(late: Web) -> None:
+    page = late.page
+    late.tab("parameters")
+    page.locator("#knob-max_new_tokens input[type=number]").fill("77")
+    expect(page.locator("#differing")).to_contain_text("max_new_tokens 77")
+    answered(late)
+    late.delay = LATE  # type: ignore[attr-defined]
+    chips = [f"#presets [data-pick='{name}']" for name in ("Big O", "min_p", "simple-1")]
+    click_quickly(late, "#differing [data-pick='max_new_tokens']", *chips)
+    answered(late)
+    page.wait_for_timeout(int(LATE * 1000))
+    expect(page.locator("#presets [aria-pressed=true]")).to_have_text("simple-1")
+    expect(knob(late, "top_k")).to_have_value("20")
+    expect(knob(late, "min_p")).to_have_value("0")
+    expect(page.locator("#differing")).not_to_contain_text("max_new_tokens 77")
+    assert knob(late, "max_new_tokens").input_value() != "77"
+
+
+def test_a_list_that_is_redrawn_under_the_pointer_loses_no_click(late: Web) -> None:
+    page = late.page
+    late.tab("parameters")
+    chip = page.locator("#presets [data-pick='simple-1']")
+    chip.hover()
+    page.mouse.down()
+    page.evaluate("(list => { list.innerHTML = list.innerHTML; })(document.querySelector('#presets .prose'))")
+    page.mouse.up()
+    expect(chip).to_have_attribute("aria-pressed", "true")
+
+
+def test_of_several_settings_of_a_chat_that_are_reset_at_once_each_is(late: Web) -> None:
+    page = late.page
+    late.new_chat()
+    chats(late, "Quince")
+    quince = next(each.id for each in late.app.chats.list() if each.title == "Quince")
+    kept = late.app.starting_params().changed(temperature=0.4, top_p=0.8, min_p=0.2, seed=5)
+    late.app.edits.keep_params(quince, kept)
+    page.reload()
+    late.ready()
+    pick(late, "Quince")
+    late.opened()
+    page.locator("#controls-toggle").click()
+    expect(page.locator("#own-what [data-pick='top_p']")).to_be_visible()
+    late.delay = LATE  # type: ignore[attr-defined]
+    click_quickly(late, *(f"#own-what [data-pick='{name}']" for name in ("temperature", "top_p", "min_p")))
+    answered(late)
+    expect(page.locator("#own-what")).to_contain_text("seed 5")
+    for name in ("temperature", "top_p", "min_p"):
+        expect(page.locator(f"#own-what [data-pick='{name}']")).to_have_count(0)
+
+
 def test_a_message_that_is_typed_and_sent_at_once_leaves_the_box(late: Web) -> None:
     late.new_chat()
     late.delay = LATE  # type: ignore[attr-defined]

@@ -55,7 +55,8 @@ class ChatFiles:
         outputs = self._outputs
         on(self.fold.expand, self._listed, None, outputs)
         asked = [self._question, self._asking, self._doomed]
-        on(self._trash.click, self._picked, [screen.chat], [*outputs, screen.chats, *asked[::2]])
+        listed = [*outputs, screen.chats, *asked[::2]]
+        on(self._trash.click, self._picked, [screen.chat], listed, several=True)
         on(self._empty.click, self._ask, None, asked)
         on(self._yes.click, self._delete, [self._doomed], outputs)
         on(self._no.click, lambda: gr.update(visible=False), None, [self._asking])

@@ -70,13 +70,12 @@ class OwnPanel:
             return edits.reset_settings(chat.id, chat.revision)
 
         def reset_one(chat: ChatRef, event: gr.EventData) -> Conversation:
+            # without the revision: of several quick clicks, each counts
             if event.pick == _SYSTEM:
-                return edits.set_system_message(chat.id, "", chat.revision)
+                return edits.set_system_message(chat.id, "")
             if event.pick.startswith(_PROMPT):
-                return edits.shape_prompt(chat.id, {event.pick.removeprefix(_PROMPT): None}, chat.revision)
-            params = OwnSettings.of(actions.app.chats.open(chat.id)).params or SamplingParams()
-            knob = _KNOBS[event.pick]
-            return edits.keep_params(chat.id, params.changed(**{knob.name: knob.default}), chat.revision)
+                return edits.shape_prompt(chat.id, {event.pick.removeprefix(_PROMPT): None})
+            return edits.reset_param(chat.id, event.pick)
 
         def set_system(chat: ChatRef, text: str) -> Conversation | None:
             if (text or "").strip() == OwnSettings.of(actions.app.chats.open(chat.id)).system.strip():
@@ -97,13 +96,14 @@ class OwnPanel:
             ([self.keep.click, notice.keep.click], keep, [chat, *knobs]),
             ([self.reset.click, notice.reset.click], reset, [chat]),
             ([self.keep_templates.click], keep_templates, [chat, *templates]),
-            ([self.what.click], reset_one, [chat]),
             ([self.system.blur], set_system, [chat, self.system]),
         ]
         # not `input`: gradio's menus report that twice for one choice, and the second would meet the first at work
         changes += [([menu.select], _switching(actions, name), [chat, menu]) for name, menu in self.switches.items()]
         for triggers, change, inputs in changes:
             on(triggers, actions.show_current_on_conflict(_showing(actions, change)), inputs, outputs)
+        one = actions.show_current_on_conflict(_showing(actions, reset_one))
+        on(self.what.click, one, [chat], outputs, several=True)
         return on(notice.load.click, load, [chat], list(knobs))
 
 

@@ -107,7 +107,7 @@ class DownloadPanel:
         then(begun, None, js="() => { Hub.untick(); }")
         on(self._stop.click, Waiting.stop, [self._waiting], queue=False)
         on([page.load, timer.tick], self._update, [self._shown], outputs, latest=True)
-        on(self.list.click, self._act, None, outputs)
+        on(self.list.click, self._act, None, outputs, several=True)
         on(self.finished.change, self._list_again, [self._listed, self._files, self._ticked], [self._files],
            js=_STILL_TICKED)  # fmt: skip
 

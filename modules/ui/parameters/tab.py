@@ -136,8 +136,8 @@ class ParametersTab:
         on(model.change, self._grey, [self._grey_ones], [*knobs, self._grey_ones])
         for event in (
             on(self.chips.click, self._load, knobs, [self.preset, self.chips, *knobs]),
-            on(self.neutralize.click, self._neutralize, knobs, knobs),
-            on(self.differing.click, self._neutral, knobs, knobs),
+            on(self.neutralize.click, self._neutralize, None, knobs),
+            on(self.differing.click, self._neutral, None, knobs, several=True),
         ):
             then(event, self._keep, knobs, marked, latest=True)
         for event in (*self._grammar.wire(page), *self._banned.wire(page)):
@@ -193,7 +193,8 @@ class ParametersTab:
         for note in notes:
             show_warning(note)
         params = self._app.presets.apply(knob_controls.params_from_controls(values), event.pick)
-        return {**self._chosen(event.pick), **self._show(params)}
+        set_ones = {name: value for name, value in params.model_dump().items() if KNOBS[name].preset}
+        return {**self._chosen(event.pick), **self._show(set_ones)}
 
     def _chosen(self, preset: str | None) -> Updates:
         """The chips and the menu, with this preset chosen."""
@@ -202,15 +203,13 @@ class ParametersTab:
             self.chips: presets_html(self._app.presets, preset),
         }
 
-    def _neutralize(self, *values: Any) -> Updates:
+    def _neutralize(self) -> Updates:
         """Reset preset parameters to neutral; others (length, seed, ...) do not change."""
-        params = knob_controls.params_from_controls(values)
-        return self._show(params.changed(**{k.name: k.neutral for k in KNOBS.values() if k.preset}))
+        return self._show({knob.name: knob.neutral for knob in KNOBS.values() if knob.preset})
 
-    def _neutral(self, event: gr.EventData, *values: Any) -> Updates:
-        """Reset one knob to neutral."""
-        knob = KNOBS[event.pick]
-        return self._show(knob_controls.params_from_controls(values).changed(**{knob.name: knob.neutral}))
+    def _neutral(self, event: gr.EventData) -> Updates:
+        """Reset one knob to neutral, whatever the others are by now: several clicks may be on their way."""
+        return self._show({event.pick: KNOBS[event.pick].neutral})
 
     def _refresh(self, preset: str) -> Updates:
         return self._chosen(preset if preset in self._app.presets.names() else None)
@@ -231,9 +230,10 @@ class ParametersTab:
         show_info(tr("parameters.preset_deleted", name=preset))
         return {**self._chosen(None), self.deleting: gr.update(visible=False)}
 
-    def _show(self, params: SamplingParams) -> Updates:
-        made = knob_controls.control_updates(KNOBS.values(), params.model_dump())
-        return knob_controls.changed_updates(self.knobs, made)
+    def _show(self, values: Mapping[str, Any]) -> Updates:
+        """Set the controls of these knobs, and no other: a late answer must not undo what was changed since."""
+        made = knob_controls.control_updates([KNOBS[name] for name in values], values)
+        return {self._controls[name]: update for name, update in zip(values, made, strict=True)}
 
     def _unsupported(self) -> Mapping[str, str]:
         model = self._app.models.loaded

@@ -77,8 +77,9 @@ class EventOptions(TypedDict, total=False):
     """Options of an event.
 
     `js`: what the browser does at once, with the inputs. `latest`: while one call runs, only the last of several
-    further ones counts; every choice is so (see `_acts`). `several`: it may run several times at once. Otherwise the
-    page ignores the second call. `queue`: False for what is quick and must not wait.
+    further ones counts; every choice is so (see `_acts`). `several`: it may run several times at once, as where a
+    click on an entry of a list does something to that entry: each one counts. Otherwise the page ignores the second
+    call. `queue`: False for what is quick and must not wait.
     """
 
     js: str | None

@@ -19,12 +19,23 @@ _LAST = 10
 
 _NO_STOP = " tabindex='-1'"
 
+# If the list is redrawn between pressing and releasing the mouse, browsers report no click: it counts all the same.
 _PICK = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-pick], [data-remove]');
+const pick = (button) => {
   if (!button || button.disabled) return;
   trigger('click', {pick: button.dataset.pick ?? '', remove: button.dataset.remove ?? ''});
+};
+const under = (event) => event.target.closest('[data-pick], [data-remove]');
+let pressed = null;
+element.addEventListener('pointerdown', (event) => {
+  pressed = event.button === 0 ? {button: under(event), x: event.clientX, y: event.clientY} : null;
 });
+element.addEventListener('pointerup', (event) => {
+  const gone = pressed?.button && !pressed.button.isConnected;
+  if (gone && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) < 10) pick(pressed.button);
+  pressed = null;
+});
+element.addEventListener('click', (event) => pick(under(event)));
 """
 
 

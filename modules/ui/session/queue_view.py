@@ -33,7 +33,7 @@ class QueueView:
         self._app = app
         html = queue_html(app.generator.queue())
         self.html = gr.HTML(html, elem_id="queue-view", js_on_load=PICK, padding=False)
-        on(self.html.click, self._cancel)
+        on(self.html.click, self._cancel, several=True)
 
     def _cancel(self, event: gr.EventData) -> None:
         for entry in self._app.generator.queue():
