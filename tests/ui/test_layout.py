@@ -97,6 +97,32 @@ def test_a_finger_hits_every_button(narrow: Web, tab: str) -> None:
     assert not small
 
 
+@pytest.mark.parametrize("width", [360, 740, 700, 900, 1400])
+def test_the_chart_of_the_samplers_and_its_table_fit_and_can_be_read(web: Web, width: int) -> None:
+    """However many samplers act: where they would be too small side by side, they stand below each other."""
+    page = web.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    web.tab("parameters")
+    page.locator("#presets [data-pick='Big O']").click()  # many samplers
+    expect(page.locator("#presets [data-pick='Big O']")).to_have_attribute("aria-pressed", "true")
+    web.tab("default")
+    page.locator("#default .editor-column textarea").first.fill("The capital of France is")
+    page.set_viewport_size({"width": width, "height": 360 if width == 740 else 740})
+    page.locator("#default-views [role=tab]", has_text="Samplers").first.evaluate("tab => tab.click()")
+    expect(page.locator("#default-flow .steps")).to_be_visible()
+    seen = page.evaluate(
+        "[...document.querySelectorAll('#default-flow, #default-flow *')].filter(each => each.getClientRects().length"
+        "&& !each.closest('thead')).filter(each => each.getBoundingClientRect().right > innerWidth"
+        "|| (each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX === 'auto'))"
+        ".map(each => each.outerHTML.slice(0, 80))"
+    )
+    assert seen == []
+    charts = page.locator("#default-flow .sampler-flow > svg")
+    shown = [charts.nth(at) for at in range(charts.count()) if charts.nth(at).is_visible()]
+    assert len(shown) == 1
+    assert shown[0].evaluate("chart => chart.getBoundingClientRect().width / chart.viewBox.baseVal.width") >= 0.7
+
+
 def test_a_late_forecast_moves_nothing(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
     real = web.app.badges.forecast

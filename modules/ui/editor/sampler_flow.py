@@ -1,13 +1,15 @@
 """The sampler inspector's flow chart: candidates from left to right, narrowed by each sampler, and the same as a table.
 
 Its height is the number of remaining candidates on a logarithmic scale; its bands are the probabilities of the most
-relevant tokens. From plain data to SVG and HTML; it must not know of samplers or models.
+relevant tokens. Where that is too wide to be read, the candidates go from top to bottom, and the table becomes a list.
+From plain data to SVG and HTML; it must not know of samplers or models.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from modules.generation.sampler_trace import SamplerTrace, StepView, TokenTrace, format_percent
 from modules.generation.token_view import VisibleToken
@@ -21,9 +23,23 @@ _LEFT, _RIGHT, _STEP, _BEND, _HIGH = 128, 132, 112, 22, 264
 _NARROWEST, _WHOLE = 76, 1056  # a step's width where there are many; the width beside the text at 1,400 pixels
 _HEAD, _FOOT, _LINE = 58, 44, 19
 _THINNEST = 0.16  # part of the height at which one candidate is left
-_SMALLEST = 0.75  # the least scale at which the names can be read; a narrower place scrolls
+_SMALLEST = 0.75  # the least scale at which the names can be read; in a narrower place the chart stands upright
+# upright: the chart's width, a step's height, where its texts begin, the width of all, which a phone of 360 pixels has
+_ACROSS, _DOWN, _TEXTS, _UPRIGHT = 128, 56, 140, 336
 
-Band = list[tuple[float, float]]  # the upper and lower edge after each step
+Band = list[tuple[float, float]]  # the upper and lower edge after each step; upright: the left and the right
+
+
+@dataclass(frozen=True)
+class Course:
+    """The way of the candidates: where it starts, how long a step is, and whether it leads down, not to the right."""
+
+    start: int
+    step: int
+    down: bool = False
+
+    def point(self, along: int, across: float) -> str:
+        return f"{across:.1f} {along}" if self.down else f"{along} {across:.1f}"
 
 
 def hint_html() -> str:
@@ -35,7 +51,8 @@ def sampler_flow_html(inside: SamplerTrace) -> str:
     """The summary, the chart and the table."""
     notes = "".join(f"<p class='warning'>{escape(translated(note))}</p>" for note in inside.notes)
     return (
-        f"<p class='sentence'>{escape(translated(inside.sentence))}</p>{notes}{_picture(inside)}{_table(inside.steps)}"
+        f"<div class='sampler-view'><p class='sentence'>{escape(translated(inside.sentence))}</p>{notes}"
+        f"{_picture(inside)}{_table(inside.steps)}</div>"
     )
 
 
@@ -43,63 +60,98 @@ def _picture(inside: SamplerTrace) -> str:
     steps, streams = inside.steps, inside.streams
     wide = min(_STEP, max(_NARROWEST, (_WHOLE - _LEFT - _RIGHT) // len(steps)))
     width = _LEFT + wide * len(steps) + _RIGHT
-    bands = _bands(inside)
-    made = [
-        f"<path class='band b{at % 9}' d='{_path(band, wide)}'><title>{escape(_story(stream, steps))}</title></path>"
-        for at, (stream, band) in enumerate(zip(streams, bands, strict=False))
-    ]
-    made.append(
-        f"<path class='band others' d='{_path(bands[-1], wide)}'><title>{tr('editor.flow_others')}</title></path>"
-    )
+    bands = _bands(inside, _HEAD, _HIGH)
+    made = _paths(inside, bands, Course(_LEFT, wide))
     made += [_gate(_LEFT + wide * at, step) for at, step in enumerate(steps)]
     made += _names(streams, bands, 0, _LEFT - 8, "end")
     made += _names(streams, bands, -1, _LEFT + wide * len(steps) + 8, "start")
-    high = _HEAD + _HIGH + _FOOT
+    high, least = _HEAD + _HIGH + _FOOT, round(width * _SMALLEST)
+    label = escape(translated(inside.sentence))
     return (
-        f"<div class='sampler-flow' tabindex='0'>"
-        f"<svg role='img' viewBox='0 0 {width} {high}' "
-        f"style='max-width: {width}px; min-width: {width * _SMALLEST:.0f}px' "
-        f"aria-label='{escape(translated(inside.sentence))}'>{''.join(made)}</svg></div>"
+        f"<style>@container sampler-view (max-width: {least - 1}px) {{ .lying-{least} {{ display: none; }} }} "
+        f"@container sampler-view (min-width: {least}px) "
+        f"{{ .lying-{least} + .upright {{ display: none !important; }} }}</style>"
+        f"<div class='sampler-flow lying-{least}'><svg role='img' viewBox='0 0 {width} {high}' "
+        f"style='max-width: {width}px' aria-label='{label}'>{''.join(made)}</svg></div>"
+        f"<div class='sampler-flow upright'>{_upright(inside, label)}</div>"
     )
 
 
-def _bands(inside: SamplerTrace) -> list[Band]:
+def _upright(inside: SamplerTrace, label: str) -> str:
+    """The chart for a narrow place, and its tokens as a list below it."""
+    steps, first, last = inside.steps, 0, -1
+    bands = _bands(inside, 0, _ACROSS)
+    made = _paths(inside, bands, Course(0, _DOWN, down=True))
+    for at, step in enumerate(steps):
+        y = _DOWN * at
+        if at:
+            made.append(f"<line class='gate' x1='0' y1='{y}' x2='{_ACROSS}' y2='{y}'/>")
+        made.append(
+            f"<text class='name' x='{_TEXTS}' y='{y + 16}'>{escape(step.name)} "
+            f"<tspan class='value'>{escape(step.value)}</tspan></text>"
+            f"<text class='took' x='{_TEXTS}' y='{y + 32}'>{escape(_took(step))}</text>"
+            f"<text class='value' x='{_TEXTS}' y='{y + 47}'>{tr('editor.flow_left', n=step.kept)}</text>"
+        )
+    names = "".join(
+        f"<li><svg viewBox='0 0 1 1' aria-hidden='true'><rect class='b{at % 9}' width='1' height='1'/></svg>"
+        f"<span class='token'>{token_html(stream.token)}</span> "
+        f"<small>{format_percent(stream.shares[first])} → {format_percent(stream.shares[last])}</small></li>"
+        for at, stream in enumerate(inside.streams)
+    )
+    return (
+        f"<svg role='img' viewBox='0 0 {_UPRIGHT} {_DOWN * len(steps)}' aria-label='{label}'>{''.join(made)}</svg>"
+        f"<ul>{names}</ul>"
+    )
+
+
+def _bands(inside: SamplerTrace, low: int, size: int) -> list[Band]:
     """The edges of each stream, from the top down; the last band is all other tokens."""
     most = math.log(max(inside.n_vocab, 2))
     bands: list[Band] = [[] for _ in range(len(inside.streams) + 1)]
     for at, step in enumerate(inside.steps):
-        high = _HIGH * (_THINNEST + (1 - _THINNEST) * math.log(max(step.kept, 1)) / most)
+        high = size * (_THINNEST + (1 - _THINNEST) * math.log(max(step.kept, 1)) / most)
         shares = [stream.shares[at] for stream in inside.streams]
         shares.append(max(0.0, 1 - sum(shares)))
-        y = _HEAD + (_HIGH - high) / 2
+        y = low + (size - high) / 2
         for band, share in zip(bands, shares, strict=True):
             band.append((y, y + high * share))
             y += high * share
     return bands
 
 
-def _path(band: Band, wide: int) -> str:
+def _paths(inside: SamplerTrace, bands: Sequence[Band], course: Course) -> list[str]:
+    """The bands; each tells in its tooltip what happened to its token."""
+    stories = [escape(_story(stream, inside.steps)) for stream in inside.streams]
+    kinds = [f"b{at % 9}" for at in range(len(stories))]
+    shown = zip([*kinds, "others"], bands, [*stories, tr("editor.flow_others")], strict=True)
+    return [
+        f"<path class='band {kind}' d='{_path(band, course)}'><title>{story}</title></path>"
+        for kind, band, story in shown
+    ]
+
+
+def _path(band: Band, course: Course) -> str:
     """A band as a path: level within a step, bent between steps."""
-    upper = _edge([edge[0] for edge in band], wide, forward=True)
-    lower = _edge([edge[1] for edge in band], wide, forward=False)
+    upper = _edge([edge[0] for edge in band], course, forward=True)
+    lower = _edge([edge[1] for edge in band], course, forward=False)
     return f"M{upper} L{lower} Z"
 
 
-def _edge(heights: Sequence[float], wide: int, *, forward: bool) -> str:
-    last = len(heights) - 1
-    points = [f"{_LEFT} {heights[0]:.1f}"]
-    for at, y in enumerate(heights[1:], 1):
-        x = _LEFT + wide * at
-        points.append(f"L{x - _BEND} {heights[at - 1]:.1f} C{x} {heights[at - 1]:.1f} {x} {y:.1f} {x + _BEND} {y:.1f}")
-    points.append(f"L{_LEFT + wide * (last + 1)} {heights[-1]:.1f}")
+def _edge(heights: Sequence[float], course: Course, *, forward: bool) -> str:
+    point, last = course.point, len(heights) - 1
+    begin = point(course.start, heights[0])
+    end = point(course.start + course.step * (last + 1), heights[-1])
     if forward:
-        return " ".join(points)
-    back = [f"{_LEFT + wide * (last + 1)} {heights[-1]:.1f}"]
+        made = [begin]
+        for at in range(1, last + 1):
+            x, y, to = course.start + course.step * at, heights[at - 1], heights[at]
+            made.append(f"L{point(x - _BEND, y)} C{point(x, y)} {point(x, to)} {point(x + _BEND, to)}")
+        return " ".join([*made, f"L{end}"])
+    made = [end]
     for at in range(last, 0, -1):
-        x, y, to = _LEFT + wide * at, heights[at], heights[at - 1]
-        back.append(f"L{x + _BEND} {y:.1f} C{x} {y:.1f} {x} {to:.1f} {x - _BEND} {to:.1f}")
-    back.append(f"L{_LEFT} {heights[0]:.1f}")
-    return " ".join(back)
+        x, y, to = course.start + course.step * at, heights[at], heights[at - 1]
+        made.append(f"L{point(x + _BEND, y)} C{point(x, y)} {point(x, to)} {point(x - _BEND, to)}")
+    return " ".join([*made, f"L{begin}"])
 
 
 def _gate(x: int, step: StepView) -> str:
@@ -158,20 +210,32 @@ def _short(token: VisibleToken) -> str:
 
 
 def _table(steps: Sequence[StepView]) -> str:
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(step.name)} <small>{escape(step.value)}</small></th><td>{step.kept:,}</td>"
-        f"<td>{f'{step.removed:,}' if step.removed else '–'}</td>"
-        f"<td>{format_percent(step.taken) if step.removed else '–'}</td>"
-        f"<td>{format_percent(step.moved) if step.name != 'model' else '–'}</td>"
-        f"<td>{_some(step.best)}</td><td>{_some(step.gone)}</td></tr>"
-        for step in steps
-    )
-    heads = ("step", "left", "removed", "mass", "moved", "likeliest", "likeliest_removed")
-    columns = "".join(f"<th scope='col'>{tr(f'editor.flow_column.{head}')}</th>" for head in heads)
+    names = ("step", "left", "removed", "mass", "moved", "likeliest", "likeliest_removed")
+    heads = [tr(f"editor.flow_column.{name}") for name in names]
+    columns = "".join(f"<th scope='col' role='columnheader'>{head}</th>" for head in heads)
+    rows = "".join(_row(step, heads[1:]) for step in steps)
+    # with the roles it is still a table for screen readers where style.css makes a list of it
     return (
-        f"<div class='wide' tabindex='0'><table class='steps'><thead><tr>{columns}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<table class='steps' role='table'><thead role='rowgroup'><tr role='row'>{columns}</tr></thead>"
+        f"<tbody role='rowgroup'>{rows}</tbody></table>"
     )
+
+
+def _row(step: StepView, heads: Sequence[str]) -> str:
+    cells = (
+        f"{step.kept:,}",
+        f"{step.removed:,}" if step.removed else "–",
+        format_percent(step.taken) if step.removed else "–",
+        format_percent(step.moved) if step.name != "model" else "–",
+        _some(step.best),
+        _some(step.gone) or "–",
+    )
+    made = "".join(
+        f"<td role='cell' data-head='{escape(head)}'{'' if cell != '–' else ' class=none'}><span>{cell}</span></td>"
+        for head, cell in zip(heads, cells, strict=True)
+    )
+    name = f"{escape(step.name)} <small>{escape(step.value)}</small>"
+    return f"<tr role='row'><th scope='row' role='rowheader'>{name}</th>{made}</tr>"
 
 
 def _some(tokens: Sequence[tuple[VisibleToken, float]]) -> str:
