@@ -73,10 +73,51 @@ def test_a_phone_that_is_turned_still_shows_the_chosen_tab(web: Web) -> None:
     assert (model.bounding_box() or {"x": 999})["x"] < 340, "nothing says that there are more tabs"
 
 
-@pytest.mark.parametrize(("width", "height"), [(740, 360), (700, 450), (360, 740)])
-def test_the_name_of_the_model_is_not_cut_across(web: Web, width: int, height: int) -> None:
-    web.page.set_viewport_size({"width": width, "height": height})
-    assert web.page.locator("#chip").evaluate("chip => chip.scrollHeight <= chip.clientHeight")
+#: A text of the chip and one of the queue, as the header may have them.
+_HEADER = """
+([text, queue]) => {
+  if (text) document.querySelector('#chip').textContent = text;
+  document.querySelector('#queue .prose').textContent = queue;
+}
+"""
+#: The parts of the header, and of each line of the chip that is painted how far it is from where the chip is cut.
+_HEADER_SEEN = """
+() => {
+  const chip = document.querySelector('#chip');
+  const range = document.createRange();
+  range.selectNodeContents(chip);
+  const { top, bottom } = chip.getBoundingClientRect();
+  const border = parseFloat(getComputedStyle(chip).borderTopWidth);
+  const lines = [...range.getClientRects()].map((line) => [line.top - top - border, bottom - border - line.bottom]);
+  const boxes = [...document.querySelectorAll('#bar > *, #tabs > .tab-wrapper > .tab-container')]
+    .filter((each) => each.offsetWidth && each.offsetHeight)
+    .map((each) => [each, each.getBoundingClientRect()])
+    .map(([each, box]) => [box.left, box.top, box.right, box.bottom, each.id || each.className]);
+  return { lines: lines.filter(([, below]) => below > -15), boxes };
+}
+"""
+LONG = "Mistral-Small-3.2-24B-Instruct-2506-abliterated-heretic-with-a-long-name.Q4_K_M · llama.cpp · 128k · 15.2 GB"
+
+
+@pytest.mark.parametrize(("width", "height"), [(740, 360), (700, 450), (360, 740), (800, 700), (1400, 900)])
+def test_the_name_of_the_model_is_whole_or_ends_in_an_ellipsis(web: Web, width: int, height: int) -> None:
+    page = web.page
+    page.set_viewport_size({"width": width, "height": height})
+    for text in ("", LONG, "no model: choose one"):
+        for queue in ("", "2 running, 1 waiting"):
+            page.evaluate(_HEADER, [text, queue])
+            found = page.evaluate(_HEADER_SEEN)
+            assert found["lines"]
+            # a line's box is a little higher than its letters
+            assert all(min(line) > -1.5 for line in found["lines"]), f"{text!r} is cut across"
+            least = 24 if width > 860 and height > 500 else 40
+            for at, (left, top, right, bottom, name) in enumerate(found["boxes"]):
+                assert left >= 0, name
+                assert right <= width, name
+                assert name not in ("chip", "theme-switch") or min(right - left, bottom - top) >= least, name
+                for other in found["boxes"][at + 1 :]:
+                    apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+                    assert apart, f"{name} and {other[4]} overlap"
 
 
 @pytest.mark.parametrize("tab", ["chat", "default", "notebook", "parameters", "model", "training", "session"])
@@ -181,3 +222,15 @@ def test_controls_of_a_text_are_one_line(web: Web) -> None:
     page.set_viewport_size({"width": 740, "height": 360})
     page.wait_for_function("document.querySelector('#theme-switch').offsetWidth > 20")
     page.wait_for_function("document.querySelector('#lora-run')?.offsetHeight < 48")
+
+
+def test_a_button_beside_a_field_is_level_with_it(web: Web) -> None:
+    page = web.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    web.tab("training")
+    page.get_by_role("tab", name="Perplexity", exact=True).click()
+    expect(page.locator("#measure-add")).to_be_visible()
+    field, button = (page.locator(each).bounding_box() for each in ("#measure-text .wrap-inner", "#measure-add"))
+    assert field
+    assert button
+    assert abs(field["y"] + field["height"] / 2 - button["y"] - button["height"] / 2) < 4
