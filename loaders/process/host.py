@@ -243,6 +243,7 @@ def _describe(model: Model) -> wire.ReadyMessage:
             "end_ids": frozenset(own.end_ids),
             "control": frozenset(own.control),
             "special_ids": frozenset(own.special_ids),
+            "special_pieces": {each: own.piece(each, special=True) for each in own.special_ids},
         },
         memo.export_results(),
     )

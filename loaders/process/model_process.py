@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -208,8 +208,7 @@ class ModelProcess:
         begun.put(None)
         try:
             while True:
-                for item in self._channel.receive():
-                    self._take(item)
+                self._take_all(self._channel.receive())
         except (EOFError, OSError, ValueError):
             pass
         except Exception:  # an invalid message: the process cannot be trusted any more
@@ -251,13 +250,21 @@ class ModelProcess:
                 with contextlib.suppress(OSError, ValueError):
                     sys.stderr.write(line)
 
-    def _take(self, item: Any) -> None:
-        if isinstance(item, tuple):
-            if job := self._jobs.get(item[0]):
+    def _take_all(self, items: Sequence[Any]) -> None:
+        """One message: the tokens of a step, of all replies. Whoever reads them is woken when all of them are here."""
+        jobs: dict[RemoteJob, None] = {}
+        for item in items:
+            if not isinstance(item, tuple):
+                self._take(item)
+            elif job := self._jobs.get(item[0]):
                 job.receive(item)
+                jobs[job] = None
                 if job.follows_tokens:
                     self._processors.received(item[0], item[1])
-            return
+        for job in jobs:
+            job.wake()
+
+    def _take(self, item: Any) -> None:
         match item:
             case wire.ReportMessage(key=key):
                 if job := self._jobs.get(key):

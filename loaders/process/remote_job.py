@@ -26,20 +26,31 @@ _FIELDS = tuple(each.name for each in dataclasses.fields(Report))
 
 
 class RemoteJob(Job):
-    """Filled by the thread that reads from the model's process, read by whoever requested it."""
+    """Filled by the thread that reads from the model's process, read by whoever requested it. A PushedStream."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__(request)
+        self._arrived: SimpleQueue[Token | Finish | BaseException] = SimpleQueue()
+        super().__init__(request, self._arrived)
         self.follows_tokens = False  # whether a processor of the request needs each token
+        self.wake: Callable[[], None] = _nobody  # whoever reads it
+
+    @property
+    def waiting(self) -> bool:
+        return not self._arrived.empty()
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
+        wake()  # for what arrived before
 
     def receive(self, token: WireToken) -> None:
-        """The next token."""
+        """The next token; its reader is to be woken once everything that arrived with it is here."""
         _, id, data, logprob, alternatives = token
         now = time.monotonic()
         self.first_token = self.first_token or now
         self.report.decode_seconds = now - self.first_token
         self.report.new_tokens += 1
-        self._queue.put(Token(id, data, logprob, tuple(Alternative(*each) for each in alternatives)))
+        others = tuple([Alternative(*each) for each in alternatives]) if alternatives else ()
+        self._arrived.put(Token(id, data, logprob, others))
 
     def update(self, report: Report) -> None:
         """The process's report of the reply; `report` stays the same object."""
@@ -50,7 +61,12 @@ class RemoteJob(Job):
         """As `end`; the report is complete already."""
         if not self.ended:
             self.ended = True
-            self._queue.put(why)
+            self._arrived.put(why)
+            self.wake()
+
+
+def _nobody() -> None:
+    """Its reader waits for it by itself."""
 
 
 class _ReplyProcessors:

@@ -31,6 +31,8 @@ class RemoteTokenizer:
         self.end_ids: frozenset[int] = fields["end_ids"]
         self.control: frozenset[str] = fields["control"]
         self.special_ids: frozenset[int] = fields["special_ids"]
+        #: Those of control tokens are needed while replies are read, where nobody may wait for the table.
+        self._special_pieces: Mapping[int, bytes] = fields["special_pieces"]
         self._pieces: PieceTable | None = None
         self._fetching = threading.Lock()
         self._encoded: dict[tuple[str, bool, bool], list[int]] = {}  # of short texts
@@ -59,6 +61,8 @@ class RemoteTokenizer:
         """
         if not 0 <= token < self.n_vocab:
             raise InvalidToken(token, self.n_vocab)
+        if special and (found := self._special_pieces.get(token)) is not None:
+            return found
         return (self._pieces or self._fetched()).piece(token, special=special)
 
     def is_special(self, token: int) -> bool:

@@ -1,4 +1,6 @@
-"""Passes bytes from the threads that read replies to the coroutine that sends them, all pending bytes at once."""
+"""Passes bytes from whoever reads replies to the coroutine that sends them, all pending bytes at once; in the loop's
+own thread past that coroutine, while it has nothing to send.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ class ByteStream:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._items: deque[bytes] = deque()
+        #: Sends bytes at once; False if that is not possible now. Set once the response has begun.
+        self.write: Callable[[bytes], bool] | None = None
+        self._idle = False  # whether `take` waits
         self._lock = threading.Lock()
         self.waiting = 0  # bytes that were put and not taken yet
         self._ready = asyncio.Event()
@@ -28,6 +34,9 @@ class ByteStream:
 
     def put(self, data: bytes) -> None:
         self._begun = True
+        # this saves two turns of the loop, and all layers around the response
+        if self.write and self._idle and not self._items and threading.get_ident() == self._thread and self.write(data):
+            return
         with self._lock:
             self.waiting += len(data)
         self._items.append(data)
@@ -47,7 +56,9 @@ class ByteStream:
     async def take(self) -> bytes:
         """Everything that has been put since the last call, as soon as there is something; empty at the end."""
         while True:
+            self._idle = True
             await self._ready.wait()
+            self._idle = False
             self._ready.clear()
             ended = self._ended  # read before the data: what was put before the end is included then
             data = b"".join(self._items.popleft() for _ in range(len(self._items)))

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Protocol
 
 from fastapi import Response
@@ -18,7 +19,9 @@ from modules.api.byte_stream import ByteStream, watch_disconnect
 from modules.api.errors import error_body
 from modules.api.errors import error_response as error_answer
 from modules.generation.completions import Completion, CompletionBatch
+from modules.generation.reply_reader import Caller
 from modules.generation.stream import TextPiece
+from modules.web.connections import BODY_WRITER, BodyWriter
 from modules.web.errors import ReaderTooSlow
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ _BACKLOG = 16
 
 
 class EventFormat(Protocol):
-    """How the events of one response are written. Called from the threads that read the replies."""
+    """How the events of one response are written. Called from whoever reads the replies."""
 
     def begin(self, answer: Completion) -> bytes: ...
 
@@ -54,11 +57,13 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answers: CompletionBatch, shape: EventFormat) -> None:
+    def __init__(self, answers: CompletionBatch, shape: EventFormat, call: Caller) -> None:
+        """`call` runs functions in the event loop."""
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._answers = answers
         self._shape = shape
+        self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed = ByteStream()
@@ -76,10 +81,20 @@ class EventStream(Response):
                 feed.put(b": ping\n\n")
             timer = loop.call_later(_PING, ping)
 
+        write_body: BodyWriter | None = scope.get("extensions", {}).get(BODY_WRITER)
+
+        def write(data: bytes) -> bool:
+            nonlocal sent_at
+            if write_body is None or not write_body(data):
+                return False
+            sent_at = loop.time()
+            return True
+
         timer = loop.call_later(_PING, ping)
         try:
             async with watch_disconnect(receive, left):
-                read_replies(self._answers, self._shape, feed)
+                writer = _EventWriter(self._answers, self._shape, feed)
+                self._answers.read(writer.end, writer.reader, self._call)
                 data: bytes | None = None
                 with contextlib.suppress(asyncio.TimeoutError):
                     data = await asyncio.wait_for(feed.take(), _PATIENCE)
@@ -87,6 +102,7 @@ class EventStream(Response):
                     await error_answer(*error_body(feed.refusal))(scope, receive, send)
                     return
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                feed.write = write
                 if data is None:
                     data = await feed.take()
                 while data:
@@ -99,42 +115,62 @@ class EventStream(Response):
             self._answers.cancel()
 
 
-def read_replies(answers: CompletionBatch, shape: EventFormat, feed: ByteStream) -> None:
-    """Read all replies, each in its own thread, into the stream."""
-    lock, failed = threading.Lock(), False
+class _EventWriter:
+    """Writes the replies of one response into its stream."""
 
-    def send(answer: Completion) -> None:
-        started = False
-        answer.prompt_tokens()  # the prompt's logprobs come first, and scoring may take a while
-        for piece in answer.stream:
-            data = shape.piece(answer, piece)
-            if data:
-                feed.put(data if started else shape.begin(answer) + data)
-                started = True
-            if feed.waiting > _BACKLOG << 20:  # the client may never have read
-                raise ReaderTooSlow(_BACKLOG)
-        feed.put(shape.end(answer) if started else shape.begin(answer) + shape.end(answer))
+    def __init__(self, answers: CompletionBatch, shape: EventFormat, feed: ByteStream) -> None:
+        self.shape = shape
+        self.feed = feed
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._failed = False
 
-    def send_or_fail(answer: Completion) -> None:
+    def fail(self, error: BaseException) -> None:
         """Of several errors, the client is told the first."""
-        nonlocal failed
-        try:
-            send(answer)
-        except BaseException as error:
-            with lock:
-                first, failed = not failed, True
-            status, body = error_body(error)
-            if status == 500:
-                log.exception("A streamed reply failed")
-            if first and not feed.refuse(error):
-                feed.put(encode_event(body))
-            raise
+        with self._lock:
+            first, self._failed = not self._failed, True
+        status, body = error_body(error)
+        if status == 500:
+            log.error("A streamed reply failed", exc_info=error)
+        if first and not self.feed.refuse(error):
+            self.feed.put(encode_event(body))
 
-    def end() -> None:
-        if not failed:
-            feed.put(shape.last(answers))
-        if not feed.refusal:
-            feed.put(b"data: [DONE]\n\n")
-        feed.end()
+    def end(self) -> None:
+        """All replies have ended."""
+        if not self._failed:
+            self.feed.put(self.shape.last(self._answers))
+        if not self.feed.refusal:
+            self.feed.put(b"data: [DONE]\n\n")
+        self.feed.end()
 
-    answers.read(end, send_or_fail)
+    def reader(self, answer: Completion) -> _ReplyEvents:
+        return _ReplyEvents(answer, self)
+
+
+class _ReplyEvents:
+    """The events of one reply, a PieceReader."""
+
+    def __init__(self, answer: Completion, writer: _EventWriter) -> None:
+        self._answer = answer
+        self._shape = writer.shape
+        self._feed = writer.feed
+        self._started = False
+        self.fail = writer.fail
+
+    def take(self, pieces: Sequence[TextPiece]) -> None:
+        if data := b"".join([self._shape.piece(self._answer, piece) for piece in pieces]):
+            self._put(data)
+        if self._feed.waiting > _BACKLOG << 20:  # the client may never have read
+            raise ReaderTooSlow(_BACKLOG)
+
+    def end(self) -> None:
+        if self._started:
+            self._put(self._shape.end(self._answer))
+        else:
+            self._feed.put(self._shape.begin(self._answer) + self._shape.end(self._answer))
+
+    def _put(self, data: bytes) -> None:
+        if not self._started:
+            self._started = True
+            data = self._shape.begin(self._answer) + data
+        self._feed.put(data)

@@ -42,8 +42,9 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
         given = ask.alternatives is not None
         if body.stream:
             usage = body.stream_options.include_usage
-            return EventStream(answers, completions.CompletionChunks(answers, with_logprobs=given, with_usage=usage))
-        await collect_replies(request, answers)
+            shape = completions.CompletionChunks(answers, with_logprobs=given, with_usage=usage)
+            return EventStream(answers, shape, workers.call)
+        await collect_replies(request, answers, workers.call)
         return AsciiJSON(completions.completion_response(answers, with_logprobs=given))
 
     @router.post("/v1/chat/completions", tags=["generate"])
@@ -60,8 +61,9 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
         )
         how: dict[str, Any] = {"with_logprobs": body.logprobs, "form": form}
         if body.stream:
-            return EventStream(answers, chat.ChatChunks(answers, with_usage=body.stream_options.include_usage, **how))
-        await collect_replies(request, answers)
+            usage = body.stream_options.include_usage
+            return EventStream(answers, chat.ChatChunks(answers, with_usage=usage, **how), workers.call)
+        await collect_replies(request, answers, workers.call)
         return AsciiJSON(chat.chat_response(answers, **how))
 
     return router

@@ -5,7 +5,6 @@ It starts streams and collects their results; it must not know of HTTP or the fo
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from modules.extensions import HookContext
 from modules.families.reply_format import ReplyFormat
 from modules.generation.echo import PromptLogprobs
 from modules.generation.generator import Generator
+from modules.generation.reply_reader import Caller, PieceReader, ReplyReader
 from modules.generation.session import ModelSession
 from modules.generation.stream import TextPiece, TextStream
 
@@ -105,11 +105,6 @@ class Completion:
         """How many characters of the reply precede each of its tokens."""
         return [start for piece in self.pieces for start in piece.starts]
 
-    def collect(self) -> None:
-        """Read the reply to its end, and the prompt's tokens if they are wanted. Raises: UserError."""
-        self.prompt_tokens()
-        self.pieces.extend(self.stream)
-
     def cancel(self) -> None:
         """End it within one token; also the scoring of the prompt, which its other replies wait for, too."""
         self.stream.cancel()
@@ -119,6 +114,17 @@ class Completion:
     @property
     def report(self) -> Report:
         return self.stream.report
+
+
+class _Collector:
+    """A PieceReader for replies that are returned as a whole."""
+
+    def __init__(self, answer: Completion) -> None:
+        self.take = answer.pieces.extend
+
+    def end(self) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
 
 
 @dataclass
@@ -142,32 +148,14 @@ class CompletionBatch:
             answer.cancel()
             answer.stream.close()
 
-    def read(self, done: Callable[[], None], consume: Callable[[Completion], None] | None = None) -> None:
-        """Read all replies to their ends, each in its own thread; `done` is called once, from the last of them.
-
-        `consume` reads one reply's stream; without it the pieces are collected. If it raises, that is the reply's
-        error, and all others end.
-        """
-        left = len(self.answers)
-        lock = threading.Lock()
-
-        def read_one(answer: Completion) -> None:
-            nonlocal left
-            try:
-                (consume or Completion.collect)(answer)
-            except BaseException as error:
-                answer.error = without_frames(error)
-                self.cancel()
-            finally:
-                answer.stream.close()
-                with lock:
-                    left -= 1
-                    last = not left
-                if last:
-                    done()
-
-        for answer in self.answers:
-            threading.Thread(target=read_one, args=(answer,), name="reply", daemon=True).start()
+    def read(
+        self,
+        done: Callable[[], None],
+        reader: Callable[[Completion], PieceReader] | None = None,
+        call: Caller | None = None,
+    ) -> None:
+        """Read all replies to their ends, see ReplyReader; without a `reader` the pieces are collected."""
+        ReplyReader(self.answers, reader or _Collector, done).begin(call)
 
     def best(self) -> list[Completion]:
         """The replies to return, numbered. Raises: UserError if one of them failed."""

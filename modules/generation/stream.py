@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import Self
 
 from loaders.base import Finish, Report, Token, Tokenizer, TokenStream
+from loaders.pushed_stream import PushedStream
 from modules.generation.text import TextAssembler
 from modules.generation.thought_budget import ThoughtBudget
 
@@ -55,6 +56,7 @@ class TextStream:
         """
         self.model = model  # its name: another model may be loaded by the time it is requested
         self._tokens = tokens
+        self._pushed: PushedStream | None = None  # the same, once somebody listens to it
         self._thought = thought
         self._tokenizer = tokenizer
         self._cancel = cancel
@@ -103,6 +105,21 @@ class TextStream:
         elif self._pause:
             self._throttle()
         return self._piece(text)
+
+    def listen(self, wake: Callable[[], None]) -> bool:
+        """Call this, from another thread and once now, when `ready` may have become true. False, and no call, if
+        somebody must wait for each token.
+        """
+        if self._pause or not isinstance(self._tokens, PushedStream):
+            return False
+        self._pushed = self._tokens
+        self._pushed.listen(wake)
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next piece, or the end, is there; for a stream that is listened to."""
+        return not self._open or (self._pushed is not None and self._pushed.waiting)
 
     @property
     def text(self) -> str:

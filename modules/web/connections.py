@@ -12,8 +12,10 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -88,8 +90,15 @@ def _accept_one_by_one(listener: Any) -> None:
         each.listen(queued)
 
 
+#: The extension of the ASGI scope with which a response that has begun sends more of its body, see BodyWriter.
+BODY_WRITER = "webui.body_writer"
+
+#: Sends these bytes of the body at once. False if that is not possible now, and `send` has to wait for the client.
+BodyWriter = Callable[[bytes], bool]
+
+
 class LimitedProtocol(H11Protocol):
-    """uvicorn's protocol with a time limit for the header and a limit on connections."""
+    """uvicorn's protocol with a time limit for the header and a limit on connections. Responses get a BodyWriter."""
 
     most = _MOST
     header_seconds_ = _HEADER
@@ -99,6 +108,13 @@ class LimitedProtocol(H11Protocol):
         self._silent_since = time.monotonic()
         self._header_timer: asyncio.TimerHandle | None = None
         self._upgraded = False
+        application = self.app
+
+        async def with_writer(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = {**scope.get("extensions", {}), BODY_WRITER: self._write_body}
+            await application(scope, receive, send)
+
+        self.app = with_writer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -144,6 +160,13 @@ class LimitedProtocol(H11Protocol):
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, len(body)) + body)
         self.transport.close()
+
+    def _write_body(self, data: bytes) -> bool:
+        cycle = self.cycle
+        if self.flow.write_paused or cycle.disconnected or not cycle.response_started or cycle.response_complete:
+            return False
+        self.transport.write(self.conn.send(h11.Data(data=data)) or b"")
+        return True
 
     def _make_room(self) -> None:
         others = (each for each in self.connections if isinstance(each, LimitedProtocol))
