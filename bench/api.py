@@ -26,8 +26,8 @@ from bench.figure import ROOT, Figure, Side, in_turn, write
 from bench.llama_server import SAMPLING, TOKENS, Run, ask_peer, llama_server, together
 from bench.one_stream import default_threads, model_file
 
-#: Tokens of the overhead measurement, and the pace of the fake engine: each token wakes the server separately.
-COUNTED, PACE = 1500, 0.004
+#: Tokens of the replies whose CPU time is compared.
+SHORT, LONG = 20, 420
 JSON = {"Content-Type": "application/json"}
 
 
@@ -89,44 +89,27 @@ def ask_api(host: str, prompt: object, tokens: int = TOKENS) -> Run:
     connection.close()
     if not usage or answer.status != 200:
         raise SystemExit(f"our server answered {answer.status} with {usage} tokens")
-    run.count = usage  # an incomplete character produces no event
+    run.times += [run.last] * (usage - run.count)  # an incomplete character produces no event
     return run
 
 
 # --- what it costs ---
 
 
-def overhead() -> tuple[float, float]:
-    """CPU milliseconds per token: over HTTP with everything, and read from the generator in this process."""
-    from loaders.params import SamplingParams
-    from modules.api import launch
-    from modules.app import App
-    from tests.fake_engine import FakeModel
+def overhead(host: str, process: psutil.Process, streams: int) -> float:
+    """CPU milliseconds of the server's process per streamed token, while the engine's process computes.
 
-    app = App.build(ROOT, ["--nowebui", "--api-port", "5987", "--model", "none"])
-    app.models.adopt(FakeModel(["word "] * COUNTED, delay=PACE))
-    served = launch(app)
-    host = served.address.removeprefix("http://")
-    client = "import sys; from bench.api import ask_api; ask_api(sys.argv[1], 'x', int(sys.argv[2]))"
+    The difference between long and short replies, so that what a request costs by itself does not count.
+    """
+    prompts = [f"Story number {number}: once upon a time" for number in range(streams)]
 
-    def over_http() -> float:
-        process = subprocess.Popen([sys.executable, "-c", client, host, str(COUNTED)], cwd=ROOT)
-        while not app.models.loaded.running:  # type: ignore[union-attr]
-            time.sleep(0.001)
-        before = time.process_time()
-        process.wait()
-        return (time.process_time() - before) * 1000 / COUNTED
+    def spent(tokens: int) -> tuple[float, int]:
+        before = sum(process.cpu_times()[:2])
+        _, runs = together(streams, lambda prompt: ask_api(host, prompt, tokens), prompts)  # type: ignore[arg-type]
+        return sum(process.cpu_times()[:2]) - before, sum(run.count for run in runs)
 
-    def direct() -> float:
-        before = time.process_time()
-        for _ in app.generator.session().start("x", SamplingParams(), max_tokens=COUNTED):
-            pass
-        return (time.process_time() - before) * 1000 / COUNTED
-
-    found = statistics.median(over_http() for _ in range(3)), statistics.median(direct() for _ in range(3))
-    served.close()
-    app.close()
-    return found
+    (short, few), (long, many) = spent(SHORT), spent(LONG)
+    return (long - short) * 1000 / (many - few)
 
 
 # --- many at once ---
@@ -219,19 +202,24 @@ def main() -> None:
                 lambda: together(4, lambda p: ask_peer(url, p), prompts)[0],  # type: ignore[arg-type]
             )
             found.append(figure("4 streams, total", "tokens/s", a, b))
+        costs = {streams: [overhead(host, process, streams) for _ in range(5)] for streams in (1, 4)}
         seen, notes = soak(host, process, seconds)
     slowest, median = Side("slowest", [max(seen.waits)]), Side("median", [statistics.median(seen.waits)])
     found.append(Figure("api", "64 clients: time to the first token", "s", slowest, median, 2.0, at_most=True))
-    http_cost, direct_cost = overhead()
-    cost = Side("HTTP minus generator", [http_cost - direct_cost])
-    found.append(Figure("api", "CPU time per token, overhead", "ms", cost, Side("allowed", [0.15]), 1.0, at_most=True))
+    for streams, cost in costs.items():
+        sides = Side("the server's process", cost), Side("allowed", [0.15])
+        found.append(
+            Figure("api", f"CPU time per streamed token, {streams} at a time", "ms", *sides, 1.0, at_most=True)
+        )
     write("api", found, f"{threads} threads, context 8,192, 4 sequences, {TOKENS} tokens per reply. {notes}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["overhead"]:
-        over, inside = overhead()
-        print(f"{over:.3f} ms per token over HTTP, {inside:.3f} from the generator: {over - inside:.3f} of overhead")
+        with our_server(1) as (address, running):
+            for count in (1, 4):
+                cost = overhead(address, running, count)
+                print(f"{count} at a time: {cost:.3f} ms of CPU time per token", flush=True)
     elif sys.argv[1:2] == ["soak"]:
         with our_server(1) as (address, running):
             result, words = soak(address, running, float(sys.argv[2]))
