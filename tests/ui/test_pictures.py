@@ -68,7 +68,7 @@ def test_samplers(wide: Web) -> None:
         field.fill(text)
         field.press("Tab")
     page.locator("#default-look-samplers").click()
-    expect(page.locator("#default-flow svg")).to_be_visible()
+    expect(page.locator("#default-flow svg[role=img]:visible")).to_have_count(1)
     page.wait_for_timeout(1000)
     page.screenshot(path=PICTURES / "samplers.png")
 

@@ -266,3 +266,17 @@ def test_a_window_that_watches_shows_all_messages_of_a_reply_that_begins_meanwhi
     assert texts == [*["first"], *(["zeroth"] if when == "between two updates" else []), "second"]
     seen.close()
     drain(growing.pop())
+
+
+def test_whatever_is_watched_ends_with_what_is_stored(home: House, actions: ChatActions) -> None:
+    """The reply may begin after the chat was opened, and end at any moment of its being watched."""
+    for told in range(4):
+        window, place = WindowState(), ChatRef(home.chats.new().id)
+        with home.chats.send(place.id, "q", TURN) as reply:
+            next(iter(reply))
+            updates = actions.watch(window, place)
+            shown = list(islice(updates, told))
+            home.chats.stop(place.id)
+        shown += updates
+        assert [update["send"]["visible"] for update in shown if "send" in update][-1] is True, told
+        assert [update["chat"].writing for update in shown if "chat" in update][-1] is False, told

@@ -153,11 +153,13 @@ class ChatActions(ChatDisplay):
         If the reply has ended since the chat was opened, or another one has begun, the stored conversation is shown.
         """
         with window.follow(chat.id):
-            conversation = self.app.chats.open(chat.id)
+            conversation, writing = self.app.chats.open(chat.id), chat.writing
             if conversation.revision == chat.revision:  # the tail may show another chat's warnings
                 yield {self.screen.tail: view_chat(conversation).tail}
             else:
-                yield self.show(conversation)
+                shown = self.show(conversation)
+                writing = shown[self.screen.chat].writing
+                yield shown
             before, followed, revision, told = list[Bubble](), "", conversation.revision, 0.0
             while window.shows(chat) and (update := self.app.chats.writing(chat.id)):
                 if update.message_id != followed:
@@ -168,7 +170,7 @@ class ChatActions(ChatDisplay):
                 yield {**self._show_growing(before, update), **self._pace(update, told)}
                 told = update.seconds if update.seconds - told >= PACE else told
                 time.sleep(WATCHING)
-            if (followed or chat.writing) and window.shows(chat):
+            if (followed or writing) and window.shows(chat):  # also if it has ended since that was shown
                 yield self._show_if_idle(chat.id)
 
     def news(self, window: WindowState, chat: ChatRef, picked: str) -> str:
