@@ -114,7 +114,7 @@ def main() -> None:
         (root / "settings.yaml").write_text("preset: Debug-deterministic\nmax_new_tokens: 4096\n")
         app = App.build(root, ["--listen-port", "7897"])
         model = FakeModel(reply=WORDS * 200, context_length=1_000_000, delay=0.03)
-        app.models.current = lambda: model  # type: ignore[method-assign]
+        app.models.adopt(model)
         ids = {messages: conversation(app, messages).id for messages in MESSAGES}
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox", "--disable-gpu"]

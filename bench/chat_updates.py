@@ -76,7 +76,7 @@ async def measure(root: Path) -> tuple[list[Figure], str]:
         shutil.copytree(ROOT / folder, root / folder)
     app = App.build(root, [])
     model = FakeModel(reply=WORDS * 36, context_length=200_000)
-    app.models.current = lambda: model  # type: ignore[method-assign]
+    app.models.adopt(model)
     # every token is one update here
     window_state.UPDATES_PER_SECOND = window_state.CHARACTERS_PER_SECOND = 10**9
     page = build_page(app)

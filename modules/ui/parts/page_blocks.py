@@ -84,6 +84,10 @@ class PageBlocks(gr.Blocks):  # type: ignore[misc]  # gradio has no types
     ) -> list[Any]:
         """The differences from the previous update. Unchanged outputs at the end are omitted: the browser assigns what
         it gets to the first ones. At the end of the stream nothing differs: the browser has the last update.
+
+        Changes of properties are always sent as a whole. The browser applies a difference to the previous update as
+        soon as it arrives, also if that one still waits to be shown: a property which the difference takes out of it,
+        such as `visible` of Send at the end of a reply, would never be set.
         """
         ours = block_fn.api_visibility == "private"  # what other clients read gets gradio's own form
         if not (ours and session_hash and run) or simple_format:
@@ -93,8 +97,12 @@ class PageBlocks(gr.Blocks):  # type: ignore[misc]  # gradio has no types
             super().handle_streaming_diffs(block_fn, data, session_hash, run, final)
             return [_SKIP] * len(data) if final else data
         count = _count_changed(before, data)
-        compared = self._narrow(block_fn, tuple(block_fn.outputs[:count]))
-        return list(super().handle_streaming_diffs(compared, data[:count], session_hash, run, final))
+        compared, earlier = self._narrow(block_fn, tuple(block_fn.outputs[:count])), before[:count]
+        made = list(super().handle_streaming_diffs(compared, data[:count], session_hash, run, final))
+        for at, (old, new) in enumerate(zip(earlier, data, strict=False)):
+            if made[at] and utils.is_prop_update(old) and utils.is_prop_update(new):
+                made[at] = [["replace", [], new]]
+        return made
 
     async def handle_streaming_outputs(self, block_fn: Any, data: list[Any], **how: Any) -> list[Any]:
         """For outputs that play media while a handler runs; none of our handlers has any."""

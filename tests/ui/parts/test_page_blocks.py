@@ -53,6 +53,28 @@ def seen(sent: list[list[Any]]) -> Iterator[list[Any]]:
         yield now
 
 
+def test_a_difference_changes_no_property_of_the_update_before_it() -> None:
+    """The browser applies it in place, as soon as it arrives, perhaps before it has shown that update."""
+    show, hide = {"visible": True, "value": "a"}, {"visible": False}
+
+    def busy() -> Iterator[dict[int, Any]]:
+        yield {0: show, 1: hide, 2: show}
+        yield {0: hide, 1: show, 2: {"value": "b"}}
+        yield {}
+        yield {1: hide, 2: show, 3: show}
+        yield {0: {"value": "c"}}
+
+    def busy_page() -> Iterator[Any]:
+        for update in busy():
+            yield [gr.update(**update[at]) if at in update else gr.skip() for at in range(OUTPUTS)]
+
+    sent = updates_of(busy_page)
+    assert all(path == [] for data in sent[1:-1] for difference in data for _, path, _ in difference)
+    for now, expected in zip(seen(sent), busy(), strict=False):
+        for at, properties in expected.items():
+            assert now[at] == {**properties, "__type__": "update"}
+
+
 def test_handlers_name_what_they_change() -> None:
     """A list of values by position shows the wrong thing as soon as an output is added: no handler returns gr.update in
     a list.
