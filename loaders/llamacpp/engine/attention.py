@@ -35,6 +35,7 @@ from loaders.memo import remembered
 PROMPT, TURNS, MESSAGE, REPLY = 1536, 4, 32, 128
 #: The plain kernel must take at most this fraction of the other's time, because it needs more memory.
 _WORTH = 0.9
+_STARTS = 3  # of the program on a machine that measure
 _PIECE, _ROUNDS = 512, 3  # rows of the steps that represent prompts, and how often each step is timed
 #: Rows of each kind of step that is timed, and how many such steps the chat has.
 _STEPS = {_PIECE: PROMPT // _PIECE, MESSAGE: TURNS, 1: TURNS * REPLY}
@@ -124,20 +125,27 @@ def choose_kernel(
 
 
 def _known_timing(trial: KernelTrial) -> KernelTiming | None:
-    """As measured at the first load on this machine: a choice that changed would make states on disk useless. Raises:
-    CoresBusy.
+    """The shortest times of the first starts on this machine: a program that nobody noticed may have disturbed one.
+
+    Then they stay: a choice that changed would make states on disk useless. Raises: CoresBusy.
     """
     measurements = Measurements()
-    if known := measurements.attention_times(trial.name):
-        return KernelTiming(*known)
-    try:
-        timing = measure_calmly(lambda: openmp.run_in_short_thread(lambda: time_kernels(trial)))
-    except CoresBusy:
-        time_kernels.cache_clear()
-        raise
-    if timing:
-        measurements.note_attention_times(trial.name, (timing.flash, timing.plain))
-    return timing
+    known = list(measurements.attention_times(trial.name))
+    if len(known) < _STARTS:
+        try:
+            timing = measure_calmly(lambda: openmp.run_in_short_thread(lambda: time_kernels(trial)))
+        except CoresBusy:
+            time_kernels.cache_clear()
+            if not known:
+                raise
+        else:
+            if timing is None:
+                return None
+            times = timing.flash, timing.plain
+            if times not in known:  # this process remembers what it has measured
+                measurements.note_attention_times(trial.name, times)
+                known.append(times)
+    return KernelTiming(min(flash for flash, _ in known), min(plain for _, plain in known))
 
 
 def predict_kernel(header: GGUFHeader, options: GGUFOptions, *, exact: bool) -> str:

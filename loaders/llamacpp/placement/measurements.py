@@ -117,10 +117,10 @@ class Measurements:
         known = self._figures(_devices(cards), f"pace {kind}")
         return statistics.median(known) if known else None
 
-    def attention_times(self, trial: str) -> tuple[float, float] | None:
-        """Seconds with the flash kernel and without, as first measured for this trial; None if it was not."""
-        found = [self._figures(_device(None), f"{kernel} {trial}") for kernel in _KERNELS]
-        return (found[0][0], found[1][0]) if all(found) else None
+    def attention_times(self, trial: str) -> Sequence[tuple[float, float]]:
+        """Seconds with the flash kernel and without, as often as this trial was measured."""
+        flash, plain = (self._figures(_device(None), f"{kernel} {trial}") for kernel in _KERNELS)
+        return list(zip(flash, plain, strict=False))
 
     def note_attention_times(self, trial: str, seconds: tuple[float, float]) -> None:
         for kernel, each in zip(_KERNELS, seconds, strict=True):

@@ -82,6 +82,15 @@ def test_a_short_window_needs_the_kernel_that_skips(
     assert predict_kernel(model, options, exact=False) == chosen
 
 
+def test_a_disturbed_measurement_does_not_decide_for_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
+    chosen = []
+    for timing in (KernelTiming(30.0, 1.4), KernelTiming(1.0, 0.95), KernelTiming(1.1, 1.0), KernelTiming(2.0, 0.1)):
+        monkeypatch.setattr(attention, "time_kernels", lambda _, timing=timing: timing)
+        chosen.append(choose_kernel(header(**ALIKE), LlamaCppOptions.parse({"threads": 2}), card=False, exact=False)[0])
+    assert chosen == ["off", "on", "on", "on"]
+
+
 def test_the_choice_is_the_same_after_a_restart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(measurements.VARIABLE, str(tmp_path / "measured.json"))
     chosen = []
