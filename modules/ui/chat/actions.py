@@ -26,6 +26,7 @@ from modules.ui.chat.display import ChatDisplay, working_html
 from modules.ui.chat.screen import ChatScreen, ReplyControls, visibility
 from modules.ui.chat.view import (
     MORE,
+    SHOWN,
     Bubble,
     ChatRef,
     bubbles_before,
@@ -33,7 +34,6 @@ from modules.ui.chat.view import (
     make_bubble,
     message_bubbles,
     search_results_html,
-    split_exchange,
     view_chat,
 )
 from modules.ui.chat.window_state import WindowState, limit_rate
@@ -68,7 +68,7 @@ class ChatActions(ChatDisplay):
             encode_utf8(text, "The message")
             if chat.id in values[self.screen.window].starting or self.app.chats.writing(chat.id) is not None:
                 raise Conflict(tr("chat.busy"))
-            now = view_chat(self.app.chats.open(chat.id))
+            now = view_chat(self.app.chats.open(chat.id), chat.earlier)
             tail = [make_bubble("user", text), make_bubble("assistant", "")]
             return {self.screen.history: [*now.history, *now.tail], self.screen.tail: tail}
 
@@ -97,7 +97,7 @@ class ChatActions(ChatDisplay):
         window, chat = values[self.screen.window], values[self.screen.chat]
         if chat.id in window.starting and not message.strip():
             return  # a second click, before the first one took effect
-        window.shown = chat.id
+        window.open(chat.id)
         window.stopped.discard(chat.id)
         begun = []  # from then on the message is in the chat
 
@@ -157,7 +157,7 @@ class ChatActions(ChatDisplay):
             if conversation.revision == chat.revision:  # the tail may show another chat's warnings
                 yield {self.screen.tail: view_chat(conversation).tail}
             else:
-                shown = self.show(conversation)
+                shown = self.show(conversation, window.earlier)
                 writing = shown[self.screen.chat].writing
                 yield shown
             before, followed, revision, told = list[Bubble](), "", conversation.revision, 0.0
@@ -165,13 +165,13 @@ class ChatActions(ChatDisplay):
                 if update.message_id != followed:
                     conversation = self.app.chats.open(chat.id)
                     if followed or conversation.revision != revision:
-                        yield self.show(conversation)
+                        yield self.show(conversation, window.earlier)
                     before, followed, told = bubbles_before(conversation, ""), update.message_id, 0.0
                 yield {**self._show_growing(before, update), **self._pace(update, told)}
                 told = update.seconds if update.seconds - told >= PACE else told
                 time.sleep(WATCHING)
             if (followed or writing) and window.shows(chat):  # also if it has ended since that was shown
-                yield self._show_if_idle(chat.id)
+                yield self._show_if_idle(chat.id, window)
 
     def news(self, window: WindowState, chat: ChatRef, picked: str) -> str:
         """What was done elsewhere to the chat that this window shows; "" for nothing, or while a message is picked."""
@@ -185,7 +185,7 @@ class ChatActions(ChatDisplay):
     def catch_up(self, window: WindowState, chat: ChatRef, picked: str) -> Iterator[Updates]:
         """Show what was done elsewhere to this chat, and follow a reply that is being written there."""
         if self.news(window, chat, picked):
-            shown = self.show(self.app.chats.open(chat.id))
+            shown = self.show(self.app.chats.open(chat.id), window.earlier)
             yield shown
             yield from self.watch(window, shown[self.screen.chat])
 
@@ -206,13 +206,14 @@ class ChatActions(ChatDisplay):
         """
         text = window.given_back.pop(window.shown, None)
         if text is None:
-            return self._show_if_idle(window.shown)
-        busy = window.shown in window.starting
-        return {**({} if busy else self.show(self.app.chats.open(window.shown))), self.screen.returned: text}
+            return self._show_if_idle(window.shown, window)
+        now = {} if window.shown in window.starting else self.show(self.app.chats.open(window.shown), window.earlier)
+        return {**now, self.screen.returned: text}
 
-    def _show_if_idle(self, id: str) -> Updates:
+    def _show_if_idle(self, id: str, window: WindowState) -> Updates:
         """The stored chat, unless a reply is being written in it."""
-        return {} if self.app.chats.writing(id) is not None else self.show(self.app.chats.open(id))
+        busy = self.app.chats.writing(id) is not None
+        return {} if busy else self.show(self.app.chats.open(id), window.earlier)
 
     def reply_settings(self, chat: ChatRef, values: Values) -> ReplySettings:
         """The reply settings on the page. Raises: InvalidInput."""
@@ -262,7 +263,7 @@ class ChatActions(ChatDisplay):
                 return change(chat, *given)
             except ConversationChanged as error:
                 show_error(error)
-                return self.show(self.app.chats.open(chat.id))
+                return self.show(self.app.chats.open(chat.id), chat.earlier)
 
         return run
 
@@ -279,8 +280,8 @@ class ChatActions(ChatDisplay):
 
     def switch_to(self, window: WindowState, conversation: Conversation, mode: str = "") -> Updates:
         """Open a chat in this window: replies that are still growing in other chats are no longer shown."""
-        made = self.show(conversation, mode)
-        window.shown = conversation.id
+        made = self.show(conversation, window.earlier if window.shown == conversation.id else SHOWN, mode)
+        window.open(conversation.id)
         return made
 
     def remove(self, chat: ChatRef, typed: str) -> Updates:
@@ -290,7 +291,7 @@ class ChatActions(ChatDisplay):
         except Exception as error:
             show_error(error)
             said, conversation = "", self.app.chats.open(chat.id)
-        return {**self.show(conversation), **({} if typed.strip() else {self.screen.input: said})}
+        return {**self.show(conversation, chat.earlier), **({} if typed.strip() else {self.screen.input: said})}
 
     def open_new(self, window: WindowState, mode: str, character: str, your_name: str) -> Updates:
         """Open a new chat; its file is created with its first message."""
@@ -317,13 +318,13 @@ class ChatActions(ChatDisplay):
 
     def choose_model(self, chat: ChatRef, name: str) -> Updates:
         """Choose the model that answers in this chat."""
-        return self.show(self.app.edits.choose_model(chat.id, name or "", chat.revision))
+        return self.show(self.app.edits.choose_model(chat.id, name or "", chat.revision), chat.earlier)
 
     def ban_strings(self, chat: ChatRef, text: str) -> Updates:
         """Set the strings that replies in this chat must not contain."""
         if (text or "") == self.app.chats.open(chat.id).banned_strings:
             return {}
-        return self.show(self.app.edits.ban_strings(chat.id, text or "", chat.revision))
+        return self.show(self.app.edits.ban_strings(chat.id, text or "", chat.revision), chat.earlier)
 
     def last_message(self, chat: ChatRef) -> str:
         """The id of the last message. Raises: NothingToDo."""
@@ -336,30 +337,33 @@ class ChatActions(ChatDisplay):
         """Undo the last change of this chat, or of a folder if that came later."""
         change = window.undoes_folder(chat)
         if change is None:
-            return self.show(self.app.chats.undo(chat.id, chat.revision))
+            return self.show(self.app.chats.undo(chat.id, chat.revision), chat.earlier)
         with suppress(NothingToDo):
             back = self.app.folders.undo(change)
             show_info(tr("chat.folder_back", n=back, name=change.before))
         window.folder_change = None
-        return self.show(self.app.chats.open(chat.id))
+        return self.show(self.app.chats.open(chat.id), chat.earlier)
 
     def insert_message(self, role: Role) -> Callable[[ChatRef, str], Updates]:
         """An action that adds the input's text as a message of this role."""
 
         def run(chat: ChatRef, text: str) -> Updates:
-            return {**self.show(self.app.edits.say(chat.id, role, text, chat.revision)), self.screen.input: ""}
+            now = self.app.edits.say(chat.id, role, text, chat.revision)
+            return {**self.show(now, chat.earlier), self.screen.input: ""}
 
         return run
 
     def replace_last(self, chat: ChatRef, text: str) -> Updates:
         """Replace the last reply with the input's text."""
-        return {**self.show(self.app.edits.replace_last(chat.id, text, chat.revision)), self.screen.input: ""}
+        now = self.app.edits.replace_last(chat.id, text, chat.revision)
+        return {**self.show(now, chat.earlier), self.screen.input: ""}
 
     def swipe(self, by: int) -> Callable[[ChatRef], Updates]:
         """An action that shows another version of the last message."""
 
         def run(chat: ChatRef) -> Updates:
-            return self.show(self.app.edits.swipe(chat.id, self.last_message(chat), by, chat.revision))
+            now = self.app.edits.swipe(chat.id, self.last_message(chat), by, chat.revision)
+            return self.show(now, chat.earlier)
 
         return run
 
@@ -373,13 +377,13 @@ class ChatActions(ChatDisplay):
         """The list of chats after a change of one of them, or the results of the search."""
         return {**self._list(chat), **({self.screen.chats: self.search_chats(chat, words)} if words.strip() else {})}
 
-    def show_older(self, chat: ChatRef) -> Updates:
+    def show_older(self, window: WindowState, chat: ChatRef) -> Updates:
         """Show more of the earlier messages."""
-        conversation = self.app.chats.open(chat.id)
-        earlier = split_exchange(conversation.path())[0]
-        now = view_chat(conversation, len(earlier) - chat.skipped + MORE)
+        now = view_chat(self.app.chats.open(chat.id), chat.earlier + MORE)
+        if window.shows(chat):
+            window.earlier = now.chat.earlier
         return {
-            self.screen.chat: replace(chat, skipped=now.chat.skipped),
+            self.screen.chat: replace(chat, skipped=now.chat.skipped, earlier=now.chat.earlier),
             self.screen.history: now.history,
             self.screen.older: self._older(now.chat.skipped),
         }

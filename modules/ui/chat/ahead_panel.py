@@ -96,7 +96,7 @@ class AheadPanel:
         if conversation.versions(last)[-1] != last or not self._app.ahead.expects(conversation):
             yield actions.show_current_on_conflict(actions.swipe(1))(chat)
         elif shown := self._app.ahead.take_version(chat.id, actions.reply_settings(chat, values)):
-            yield actions.show(shown)
+            yield actions.show(shown, chat.earlier)
             yield self._begin(values)
         else:
             yield from self._after(actions.regenerate)(values)

@@ -147,7 +147,7 @@ class ChatMenu:
 
     def _shown(self, chat: ChatRef, conversation: Conversation, words: str) -> Updates:
         """The list, and the changed chat if it is the open one."""
-        shown = self._actions.show(conversation) if conversation.id == chat.id else {}
+        shown = self._actions.show(conversation, chat.earlier) if conversation.id == chat.id else {}
         return {**shown, **self._actions.listed(chat, words)}
 
 

@@ -17,7 +17,7 @@ from modules.library.demo_model import NAME as DEMO
 from modules.ui.chat.avatars import avatar_style
 from modules.ui.chat.own_panel import chosen_switch, notice_html, own_html, own_mark, templates_notice
 from modules.ui.chat.screen import ChatScreen, visibility
-from modules.ui.chat.view import ChatRef, chat_list_html, speaker_html, view_chat
+from modules.ui.chat.view import SHOWN, ChatRef, chat_list_html, speaker_html, view_chat
 from modules.ui.chat.window_state import chat_scope, fitting_mode
 from modules.ui.parts.events import Updates
 from modules.ui.parts.formatting import escape, join_facts, short_name
@@ -59,12 +59,12 @@ class ChatDisplay:
         names = self.app.characters.names()
         return gr.update(value=character, choices=names if character in names else [*names, character], visible=True)
 
-    def show(self, conversation: Conversation, mode: str = "") -> Updates:
-        """Values for everything that shows a conversation; `mode` is the controls' mode, empty if they do not
-        change.
+    def show(self, conversation: Conversation, earlier: int = SHOWN, mode: str = "") -> Updates:
+        """Values for everything that shows a conversation: at most `earlier` messages before its last exchange; `mode`
+        is the controls' mode, empty if they do not change.
         """
         screen = self.screen
-        now = view_chat(conversation)
+        now = view_chat(conversation, earlier)
         path = conversation.path()
         kind, _, character = chat_scope(now.chat).partition("/")
         called, picture = self._who(kind, character)

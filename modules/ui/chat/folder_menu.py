@@ -72,7 +72,8 @@ class FolderMenu:
                 show_warning(sentence)
             revision = made.moved.get(chat.id, chat.revision)
             window.folder_change = made, chat.id, revision
-            inside = self._actions.show(self._app.chats.open(chat.id)) if chat.id in made.moved else {}
+            moved = chat.id in made.moved
+            inside = self._actions.show(self._app.chats.open(chat.id), chat.earlier) if moved else {}
             return {**inside, **self._actions.listed(chat, words)}
 
         return run

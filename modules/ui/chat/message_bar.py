@@ -13,7 +13,7 @@ import gradio as gr
 
 from modules.app import App
 from modules.chat.conversation import Conversation
-from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange, view_chat
+from modules.ui.chat.view import ChatRef, bubble_owners, split_exchange
 from modules.ui.chat.window_state import WindowState
 from modules.ui.parts.events import Updates, show_info
 from modules.ui.texts import tr
@@ -65,7 +65,7 @@ class MessageBar:
         at = int(event.index if isinstance(event.index, int) else event.index[0])
         return self.show(conversation, of[at].id, chat.skipped) if at < len(of) else self.hide()
 
-    def show(self, conversation: Conversation, message_id: str, skipped: int | None = None) -> Updates:
+    def show(self, conversation: Conversation, message_id: str, skipped: int) -> Updates:
         """Show the bar for a displayed message. `skipped`: how many of the first messages are not in the page."""
         names = [each.id for each in conversation.path()]
         if message_id not in names:
@@ -144,10 +144,8 @@ class MessageBar:
         return now, ""
 
 
-def _place(conversation: Conversation, message_id: str, skipped: int | None) -> str:
+def _place(conversation: Conversation, message_id: str, skipped: int) -> str:
     """Where the page shows a message, for its script: the component, and the number of the bubble there."""
-    if skipped is None:
-        skipped = view_chat(conversation).chat.skipped
     earlier, last = split_exchange(conversation.path())
     tail = any(each.id == message_id for each in last)
     owners = [each.id for each in bubble_owners(last if tail else earlier[skipped:])]

@@ -166,7 +166,7 @@ def _showing(actions: ChatActions, change: Callable[..., Conversation | None]) -
     @wraps(change)
     def run(chat: ChatRef, *given: Any) -> Updates:
         conversation = change(chat, *given)
-        return actions.show(conversation) if conversation else {}
+        return actions.show(conversation, chat.earlier) if conversation else {}
 
     return run
 

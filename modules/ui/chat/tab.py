@@ -229,7 +229,7 @@ class ChatTab:
         """The list of chats with their menu, Undo, and changes of the last message."""
         chat, outputs, scope = self.chat, actions.screen.outputs, self.controls.scope
         on(self.search.change, actions.search_chats, [chat, self.search], [self.chats], latest=True)
-        on(self.older.click, actions.show_older, [chat], [chat, self.history, self.older], js=_OLDER)
+        on(self.older.click, actions.show_older, [self.window, chat], [chat, self.history, self.older], js=_OLDER)
         on(self.others.click, actions.list_all, [chat], [self.chats, self.others])
 
         self.files.list_after(self._menu.wire(actions, scope, self.search, self.bar))
@@ -292,7 +292,7 @@ def _changing(bar: MessageBar, actions: ChatActions, change: Callable[..., Any])
     def run(chat: ChatRef, window: WindowState, picked: str, text: str) -> Updates:
         conversation, now = change(chat, picked, text)
         shown = actions.switch_to(window, conversation)  # a branch is a different chat
-        return {**shown, **(bar.show(conversation, now) if now else bar.hide())}
+        return {**shown, **(bar.show(conversation, now, shown[actions.screen.chat].skipped) if now else bar.hide())}
 
     return run
 

@@ -72,13 +72,15 @@ class ChatRef:
     """Which conversation a browser tab shows, at which revision. An empty id is a chat without a file.
 
     `writing`: it is shown with a reply in progress and must be shown again when that has ended. `skipped`: how many of
-    its first messages are not shown. `tokens`: of the last prompt and its reply.
+    its first messages are not shown, `earlier`: at most how many before the last exchange are. `tokens`: of the last
+    prompt and its reply.
     """
 
     id: str = ""
     revision: int = 0
     writing: bool = False
     skipped: int = 0
+    earlier: int = SHOWN
     tokens: int = 0
 
 
@@ -200,14 +202,14 @@ def make_bubbles(messages: Iterable[Message]) -> list[Bubble]:
 
 
 def view_chat(conversation: Conversation, shown: int = SHOWN) -> ChatView:
-    """The view of a conversation: its last exchange, and the `shown` messages before it."""
+    """The view of a conversation: its last exchange, and at most `shown` messages before it."""
     path = conversation.path()
     earlier, last = split_exchange(path)
     skipped = max(0, len(earlier) - shown)
     title = conversation_title(conversation)
     replied = bool(path) and path[-1].role == "assistant" and not path[-1].is_greeting
     return ChatView(
-        chat=ChatRef(conversation.id, conversation.revision, skipped=skipped, tokens=_tokens(path)),
+        chat=ChatRef(conversation.id, conversation.revision, skipped=skipped, earlier=shown, tokens=_tokens(path)),
         title=tr("chat.new") if title == NEW_CHAT else title,
         history=make_bubbles(earlier[skipped:]),
         tail=make_bubbles(last),

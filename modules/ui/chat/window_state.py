@@ -9,7 +9,7 @@ from typing import Any
 
 from modules.chat.folders import FolderChange
 from modules.chat.service import ReplyUpdate
-from modules.ui.chat.view import ChatRef
+from modules.ui.chat.view import SHOWN, ChatRef
 
 #: The most updates of the page per second: more than the eye can follow, at a tenth of a CPU core.
 UPDATES_PER_SECOND = 30
@@ -27,15 +27,23 @@ class WindowState:
     may not have started yet. `starting`: chats in which a reply was requested that has no text yet. `following`: chats
     whose reply a running event shows, once for each such event. `folder_change`: the last change of a folder, with the
     chat that was open and its revision after that: Undo takes it back as long as that chat was not changed since.
+    `earlier`: how many messages before the last exchange are shown at most; more once someone has asked for them.
     """
 
     def __init__(self) -> None:
         self.shown = ""
+        self.earlier = SHOWN
         self.given_back: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.starting: set[str] = set()
         self.following: list[str] = []
         self.folder_change: tuple[FolderChange, str, int] | None = None
+
+    def open(self, id: str) -> None:
+        """Show this chat from now on; another one begins with its last messages."""
+        if id != self.shown:
+            self.earlier = SHOWN
+        self.shown = id
 
     @contextmanager
     def follow(self, id: str) -> Iterator[None]:
