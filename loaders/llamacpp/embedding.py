@@ -26,8 +26,9 @@ from errors import (
 )
 from loaders.heap import trim_heap
 from loaders.llamacpp import embedding_size, openmp
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.library import C
-from loaders.llamacpp.native import Floats, LlamaBatch, LlamaContext, LlamaWeights
+from loaders.llamacpp.native import Floats, LlamaContext, LlamaWeights
 from loaders.llamacpp.thread_control import ThreadControl
 
 _IDLE = 60.0  # seconds after which the context is freed

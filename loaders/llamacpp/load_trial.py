@@ -22,7 +22,8 @@ from loaders.llamacpp.placement.placement import Placement
 from loaders.memo import remembered
 
 if TYPE_CHECKING:  # these import llama_cpp
-    from loaders.llamacpp.native import LlamaBatch, LlamaContext, LlamaWeights
+    from loaders.llamacpp.batch import LlamaBatch
+    from loaders.llamacpp.native import LlamaContext, LlamaWeights
 
 #: A text with every byte of UTF-8: a vocabulary without pieces for some would crash the process when one occurs.
 _EVERY_BYTE = "".join(
@@ -127,6 +128,7 @@ def _refusal(question: TrialRequest, go_on: Callable[[], bool]) -> str:
 def _try(question: TrialRequest) -> str:
     """Why llama.cpp refuses the file; "" if it does not."""
     from loaders.llamacpp import native
+    from loaders.llamacpp.batch import LlamaBatch
     from loaders.llamacpp.tokenizer import LlamaTokenizer
 
     native.initialize()
@@ -155,7 +157,7 @@ def _try(question: TrialRequest) -> str:
         if question.adapter and not more:
             _adapt(weights, made, Path(question.adapter))
         if question.compute and not more:
-            _decode(native.LlamaBatch(1), made, shift=question.shift)
+            _decode(LlamaBatch(1), made, shift=question.shift)
         made.close()
     weights.close()
     return ""

@@ -17,7 +17,7 @@ from loaders.base import Progress
 from loaders.gpus import Gpu, check_gpus_respond
 from loaders.llamacpp import architecture, load_trial, openmp
 from loaders.llamacpp.companions import models_in
-from loaders.llamacpp.engine import attention
+from loaders.llamacpp.engine import attention, lone_rows
 from loaders.llamacpp.engine.limits import EngineLimits
 from loaders.llamacpp.engine.threads import (
     candidate_counts,
@@ -150,6 +150,8 @@ def load_gguf(
         if not options.threads and not place.placement.layers and not architecture.explain_embedding_only(header):
             threads, reason = _quickest(context, lambda: progress(0.97, "measuring the fastest thread count"))
             context.set_threads(threads, options.threads_batch or threads)
+        if not limits.shared and not place.placement.layers and not architecture.explain_embedding_only(header):
+            context.paired_from = lone_rows.first_position(context, flash=flash != "off")
         why_numa = "" if numa == options.numa else f"numa stays {numa} until the program is restarted"
         whys = [why_flash, plan.why_keys, _why_no_shift(context, limits), why_numa]
         notes = [*plan.notes, place.reason, reason, *filter(None, whys)]
@@ -202,9 +204,9 @@ def _quickest(context: LlamaContext, go_on: Callable[[], bool]) -> tuple[int, st
 
     `go_on` is called by another thread meanwhile. Raises: LoadCancelled.
     """
-    from loaders.llamacpp import native
+    from loaders.llamacpp.batch import LlamaBatch
 
-    batch = native.LlamaBatch(1)
+    batch = LlamaBatch(1)
 
     def step(threads: int) -> None:
         context.set_threads(threads, threads)

@@ -1,5 +1,5 @@
-"""Typed objects over llama.cpp's C API: weights, context, batch. The only module that keeps C pointers longer than one
-call. It must not know of requests, threads or sampling order.
+"""Typed objects over llama.cpp's C API: weights and context. The only module that keeps C pointers longer than one call
+(batch.py has a step's tokens). It must not know of requests, threads or sampling order.
 
 Importing it imports llama_cpp (0.3 s), so only `loader.load` does. Every object is freed by `close()`; nothing is left
 to the garbage collector.
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from errors import ModelFileError
 from loaders.llamacpp import library
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine.abort import AbortSwitch
 from loaders.llamacpp.library import C
 from loaders.llamacpp.placement import devices
@@ -187,52 +188,6 @@ class LlamaWeights:
             self.pointer = None
 
 
-class LlamaBatch:
-    """The tokens of one decode step: a llama_batch over NumPy arrays, filled by `add` and emptied by `clear`."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.size = 0
-        self._token = np.zeros(capacity, np.int32)
-        self._pos = np.zeros(capacity, np.int32)
-        self._n_seq_id = np.ones(capacity, np.int32)
-        self._seq_id = np.zeros(capacity, np.int32)
-        self._logits = np.zeros(capacity, np.int8)
-        base, step = self._seq_id.ctypes.data, self._seq_id.itemsize
-        self._seq_pointers = np.array([base + i * step for i in range(capacity)], np.uintp)
-        struct = C.llama_batch()
-        for field, array in (
-            ("token", self._token),
-            ("pos", self._pos),
-            ("n_seq_id", self._n_seq_id),
-            ("seq_id", self._seq_pointers),
-            ("logits", self._logits),
-        ):
-            declared = dict(C.llama_batch._fields_)[field]
-            setattr(struct, field, ctypes.cast(array.ctypes.data, declared))
-        struct.embd = None
-        self.struct = struct
-
-    def add(self, tokens: Sequence[int], position: int, sequence: int, *, last: bool, all_rows: bool) -> int:
-        """Append tokens of one sequence from `position` on, requesting the logits of the last one, all, or none.
-
-        Returns: the row of the last token, for `LlamaContext.logits`.
-        """
-        start, end = self.size, self.size + len(tokens)
-        self._token[start:end] = tokens
-        self._pos[start:end] = np.arange(position, position + len(tokens))
-        self._seq_id[start:end] = sequence
-        self._logits[start:end] = all_rows
-        self._logits[end - 1] = last
-        self.size = end
-        self.struct.n_tokens = end
-        return end - 1
-
-    def clear(self) -> None:
-        self.size = 0
-        self.struct.n_tokens = 0
-
-
 class LlamaContext:
     """A llama.cpp context: the KV cache of all sequences, and decoding."""
 
@@ -254,6 +209,9 @@ class LlamaContext:
         self.can_shift: bool = self.can_cut and C.llama_memory_can_shift(self.memory)
         #: Tokens that a layer with a sliding window looks back to; 0 for a model without such layers.
         self.window = max(int(C.llama_model_n_swa(weights.pointer)), 0)
+        #: From this position on, a lone row is computed beside a second one, which is dropped; None: never. Its logits
+        #: are then those that it has in a step with others: see engine/lone_rows.py.
+        self.paired_from: int | None = None
         self._n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.n_vocab = weights.n_vocab
         #: Ends the current step, if the backend checks it (the CPU backend does).
@@ -268,9 +226,12 @@ class LlamaContext:
 
         Anything else is a failure.
         """
+        paired = self.paired_from is not None and batch.size == 1 and batch.repeat(self.paired_from, self.n_ctx)
         code = int(C.llama_decode(self.pointer, batch.struct))
         if code == 0:
             C.llama_synchronize(self.pointer)  # a GPU may still be computing
+        if paired:
+            self.forget(*batch.drop_repeated())
         return code
 
     @property

@@ -10,8 +10,9 @@ import numpy as np
 
 from errors import EngineFailed
 from loaders.hf_common.decoder import Decoder, DecodingStopped
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine.prompt_chunking import StepCost
-from loaders.llamacpp.native import LlamaBatch, LlamaContext
+from loaders.llamacpp.native import LlamaContext
 from loaders.logits import Floats
 
 

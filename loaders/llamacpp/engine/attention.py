@@ -208,6 +208,7 @@ def cpu_name() -> str:
 def time_kernels(trial: KernelTrial) -> KernelTiming | None:
     """Time both kernels; None if llama.cpp cannot run the test model. Raises: LoadCancelled."""
     from loaders.llamacpp import native
+    from loaders.llamacpp.batch import LlamaBatch
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "heads.gguf"
@@ -227,7 +228,7 @@ def time_kernels(trial: KernelTrial) -> KernelTiming | None:
         for kernel in (1, 0):
             made = native.LlamaContext(weights, **size, flash_attn_type=kernel)
             contexts.append(made)
-        batch = native.LlamaBatch(512)
+        batch = LlamaBatch(512)
         for context in contexts:
             for position in range(0, PROMPT, 512):
                 _step(context, batch, 512, position, trial.go_on)

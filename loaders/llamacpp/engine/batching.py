@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loaders.job import ScoreRequest
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
 from loaders.llamacpp.engine.limits import ROWS_SCORED
-from loaders.llamacpp.native import LlamaBatch
 
 
 def begin_batch(batch: LlamaBatch, runs: Sequence[BatchRequest]) -> int:

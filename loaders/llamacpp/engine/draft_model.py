@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from loaders.labels import is_of
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine.sequence_slot import SequenceSlot
-from loaders.llamacpp.native import LlamaBatch, LlamaContext
+from loaders.llamacpp.native import LlamaContext
 from loaders.logits import Floats
 from loaders.prefix import common_prefix
 

@@ -16,6 +16,7 @@ from loaders.base import Finish
 from loaders.engine.engine import GRACE, Engine
 from loaders.grammar.matcher import GrammarEngine
 from loaders.job import Job, LogitsRequest, ScoreRequest
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine import batching, fallback_state
 from loaders.llamacpp.engine.batch_request import BatchRequest, Branch
 from loaders.llamacpp.engine.checkpoints import WORTH, WORTH_WINDOWED, Checkpoints, choose_places
@@ -26,7 +27,7 @@ from loaders.llamacpp.engine.prompt_chunking import YIELDING_STEP, PromptChunker
 from loaders.llamacpp.engine.sequence_pool import SequencePool
 from loaders.llamacpp.engine.speculation import DraftOptions, Speculation
 from loaders.llamacpp.engine.warm_starts import WarmStarts
-from loaders.llamacpp.native import LlamaBatch, LlamaContext
+from loaders.llamacpp.native import LlamaContext
 from loaders.llamacpp.thread_control import ThreadControl
 from loaders.llamacpp.tokenizer import LlamaTokenizer
 from loaders.logits import Floats, make_token, require_finite, token_logprob

@@ -14,6 +14,7 @@ import pytest
 from loaders import loader_named
 from loaders.base import Request
 from loaders.llamacpp import native, openmp, thread_control
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.placement import measurements
 from loaders.llamacpp.thread_control import CpuUse
@@ -51,7 +52,7 @@ def test_after_a_load_and_an_embedding_the_engine_alone_has_a_pool(
     computed: set[threading.Thread] = set()
     decode = native.LlamaContext.decode
 
-    def noted(self: native.LlamaContext, batch: native.LlamaBatch) -> int:
+    def noted(self: native.LlamaContext, batch: LlamaBatch) -> int:
         computed.add(threading.current_thread())
         return decode(self, batch)
 

@@ -14,6 +14,7 @@ from errors import Cancelled, LoadCancelled, ModelClosed, UserError
 from loaders import loader_named
 from loaders.base import Model, Request
 from loaders.llamacpp import native, thread_control
+from loaders.llamacpp.batch import LlamaBatch
 from loaders.llamacpp.engine import attention
 from loaders.llamacpp.placement import measurements
 from loaders.params import SamplingParams
@@ -32,7 +33,7 @@ class Steps:
         self.at_first: Callable[[], object] | None = None
         decode = native.LlamaContext.decode
 
-        def noted(context: native.LlamaContext, batch: native.LlamaBatch) -> int:
+        def noted(context: native.LlamaContext, batch: LlamaBatch) -> int:
             if self.at_first and batch.size > 100:
                 do, self.at_first = self.at_first, None
                 do()
@@ -147,7 +148,7 @@ def test_a_step_is_not_stopped_where_that_takes_more_from_others_than_it_spares(
     seen = threading.Event()
     decode = engine._context.decode
 
-    def noted(batch: native.LlamaBatch) -> int:
+    def noted(batch: LlamaBatch) -> int:
         going = [run for run in engine._runs if run.job.request.cancel is leaves]
         if not found and going and 300 < going[0].branches[0].added < batch.size:
             leaves.set()
