@@ -87,14 +87,16 @@ class ModelSettings:
         """
         options: dict[str, Any] = {}
         reasons: list[str] = []
+        counting: dict[str, Any] = {}
         for file in (SHIPPED, USER):
             found, complaints = self._checked(self._merged(file, name), loader)
             options.update(found)
             if found:
                 reasons.append(f"from {file}")
             start, bad = _sampling(self._merged(file, name))
-            if start:
-                reasons.append(f"{file} sets for every reply: {', '.join(start)}")
+            if turned := [each for each, value in start.items() if value != counting.get(each, _default(each))]:
+                reasons.append(f"{file} sets for every reply: {', '.join(turned)}")
+            counting.update(start)
             reasons += [f"{file}: {complaint}" for complaint in (*complaints, *bad)]
         return options, "; ".join(reasons)
 
@@ -105,14 +107,16 @@ class ModelSettings:
     def sampling_for(self, name: str) -> Mapping[str, Any]:
         """The start values of sampling parameters in the model's entries: stop strings, a shorter context.
 
-        Load options of a loader are not included. Invalid values are left out; `options_for` reports them.
+        Load options of a loader are not included, nor defaults, which set nothing: the original writes
+        `custom_stopping_strings: ''`. Invalid values are left out; `options_for` reports them.
         """
         stamp = self.stamp()
         with self._lock:
             known = self._sampling.get(name)
         if known and known[0] == stamp:
             return known[1]
-        found = MappingProxyType(_sampling(self.entry(name))[0])
+        start = _sampling(self.entry(name))[0]
+        found = MappingProxyType({each: value for each, value in start.items() if value != _default(each)})
         with self._lock:
             self._sampling = {name: (stamp, found)}  # for the loaded model only
         return found
@@ -216,6 +220,10 @@ def _sampling(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         except InvalidInput as error:
             complaints.append(str(error))
     return found, complaints
+
+
+def _default(name: str) -> Any:
+    return SamplingParams.knobs()[name].default
 
 
 def _stamp(path: Path) -> _Stamp:

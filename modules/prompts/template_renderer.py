@@ -19,9 +19,10 @@ from modules.prompts.message_forms import MessageForm, TemplateMessage, make_pro
 
 _MARK = "\uf8f0{}\uf8f1"  # private-use characters: no template changes them, no text contains them
 _BEGUN: Any = object()  # the key of a message that a reply begins with: no message from outside can have it
-_BRACKETED = re.compile(r"\s*(<[^<>\s][^<>\n]{0,60}>|\[/?[A-Z_]{2,20}\])")
+_BRACKETED = re.compile(r"\s*(<[^<>\s][^<>\n]{0,60}>|\[/?[A-Z_]{2,20}\]|\[\|[^\[\]|\n]{1,40}\|\])")
 _LOST = "The template leaves out some of these messages."
-_HEADER = re.compile(r"(\s*)([^\s:][^\n:]{0,60}:)")
+_HEADER = re.compile(r"(\s*)([^\s:\uff1a][^\n:\uff1a]{0,60}[:\uff1a])")
+_COUNTED = re.compile(r"\s*(\n\[?[^\W\d]{2,20} )\d+\b")  # [Round 2], whose number rises
 
 
 class RenderTemplate(Protocol):
@@ -162,9 +163,11 @@ class TemplateRenderer:
 
 
 def find_separators(between: str) -> list[str]:
-    """The parts of the text between two turns that show that a turn is over: marks in brackets, and a header with a
-    colon.
+    """The parts of the text between two turns that show that a turn is over: marks in brackets, a numbered line, and a
+    header with a colon.
     """
+    if counted := _COUNTED.match(between):
+        return [counted[1]]
     found: list[str] = []
     while len(found) < 3 and (match := _BRACKETED.match(between)):
         found.append(match[1])

@@ -56,6 +56,12 @@ def test_a_models_context_replaces_the_originals_truncation_length(tmp_path: Pat
     assert list(read_mapping(path)) == ["truncation_length", "context_limit"]
 
 
+def test_an_empty_start_value_is_nothing_to_tell(tmp_path: Path) -> None:
+    settings, notes = Settings.read(write(tmp_path, "custom_stopping_strings: ''\ncustom_token_bans: ''\n"))
+    assert (notes, settings.ignored) == ((), ())
+    assert SamplingParams().changed(**settings.sampling) == SamplingParams()
+
+
 def test_strangers_are_noted_and_kept(tmp_path: Path) -> None:
     path = write(tmp_path, "gallery-open: true\nmoed: chat\nname1: Ada\n")
     settings, notes = Settings.read(path)

@@ -76,7 +76,7 @@ def test_a_bad_value_is_left_out_and_told(paths: Paths, model_settings: ModelSet
         ({"threads": -1}, {"threads": 0}, "threads -1 is out of range, using 0"),
         ({"gpu_layers": -3}, {"n_gpu_layers": -1}, "gpu_layers -3 is out of range, using -1"),
         ({"n_batch": 99999}, {"n_batch": 8192}, "n_batch 99999 is out of range, using 8192"),
-        ({"top_p": 1.5}, {}, "top_p 1.5 is out of range, using 1"),
+        ({"min_p": 1.5}, {}, "min_p 1.5 is out of range, using 1"),
         ({"spec_type": "draft-mtp"}, {"spec_type": "ngram"}, "spec_type draft-mtp is not available here, using ngram"),
         ({"n_gpu_layers": "all"}, {"n_gpu_layers": 999}, ""),
         ({"flash_attn": 0}, {"flash_attn": "off"}, ""),
@@ -92,7 +92,7 @@ def test_values_that_others_accept_become_the_nearest(
     options, reason = settings.options_for("a", "llama.cpp")
     assert options == expected
     assert f"config-user.yaml: {told}" in reason if told else "using" not in reason
-    assert settings.sampling_for("a") == ({"top_p": 1.0} if "top_p" in entry else {})
+    assert settings.sampling_for("a") == ({"min_p": 1.0} if "min_p" in entry else {})
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,7 @@ def test_memory_as_the_originals_sliders_write_it(
         ({"custom_stopping_strings": '"### End"', "n_ctx": 5}, {"custom_stopping_strings": '"### End"'}),
         ({"truncation_length": 4096, "temperature": 0.5}, {"truncation_length": 4096, "temperature": 0.5}),
         ({"truncation_length": "many", "mode": "instruct", "wbits": 4, "seed": None}, {}),
+        ({"custom_stopping_strings": "", "skip_special_tokens": True, "truncation_length": 0}, {}),  # sets nothing
     ],
 )
 def test_start_values_of_replies_in_a_models_entry(
@@ -145,9 +146,20 @@ def test_start_values_of_replies_in_a_models_entry(
     assert settings.sampling_for("b") == {}
     _, reason = settings.options_for("a", "llama.cpp")
     assert all(name in reason for name in expected)
+    assert ("sets for every reply" in reason) == bool(expected)
     assert ("truncation_length should be" in reason) == (entry.get("truncation_length") == "many")
     write_mapping(paths.models / "config-user.yaml", {"a$": {"seed": 77}})
     assert settings.sampling_for("a") == {"seed": 77}
+
+
+def test_an_empty_start_value_of_the_user_takes_back_a_shipped_one(paths: Paths) -> None:
+    write_mapping(paths.models / "config.yaml", {"a$": {"custom_stopping_strings": '"</s>"', "seed": 5}})
+    write_mapping(paths.models / "config-user.yaml", {"a$": {"custom_stopping_strings": "", "seed": 5}})
+    settings = ModelSettings(paths)
+    assert settings.sampling_for("a") == {"seed": 5}
+    _, reason = settings.options_for("a", "llama.cpp")
+    assert "config-user.yaml sets for every reply: custom_stopping_strings" in reason
+    assert "config-user.yaml sets for every reply: custom_stopping_strings, seed" not in reason
 
 
 _DRAFT = {"gpu_layers_draft": 256, "device_draft": "", "ctx_size_draft": 0, "draft_max": 4}

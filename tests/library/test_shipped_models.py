@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from loaders.list_parsing import parse_quoted_strings
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping
 from modules.library.model_settings import ModelSettings
@@ -65,6 +66,20 @@ def shipped(paths: Paths) -> ModelSettings:
 def test_a_name_finds_its_family(shipped: ModelSettings, template: str) -> None:
     for name in _NAMES[template].split():
         assert (name, shipped.entry(name).get("instruction_template", "")) == (name, template)
+
+
+#: What models of a family write after a reply and neither their template nor their end token says; as in the original.
+_STOPS = {
+    "wizard-mega-13B": ["</s>"], "starchat-beta": ["<|end|>"], "dolly-v2-12b": ["### End"], "llava-13b": ["\n###"],
+    "OpenOrca-Platypus2-13B": ["### Instruction:", "### Response:"],
+    "openorca-platypus2-13b.Q4_K_M.gguf": ["### Instruction:", "### Response:"],
+    "llava-v1.5-13b": [], "Platypus2-70B": [], "alpaca-13b": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _STOPS)
+def test_families_that_need_stop_strings_have_them(shipped: ModelSettings, name: str) -> None:
+    assert parse_quoted_strings(shipped.sampling_for(name).get("custom_stopping_strings", "")) == _STOPS[name]
 
 
 def test_a_version_is_never_a_size(shipped: ModelSettings) -> None:

@@ -15,6 +15,7 @@ from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping
 from modules.library.model_settings import ModelSettings
 from modules.prompts.sandbox.sandbox import Sandbox
+from modules.prompts.template_renderer import TemplateRenderer
 from modules.prompts.templates import Templates
 from tests.fake_engine import FakeModel
 
@@ -66,6 +67,28 @@ def test_the_names_that_settings_of_the_original_use_are_there() -> None:
         Vigogne-Instruct, Wizard-Mega, Wizard-Mega ShareGPT, Ziya"""
     assert {name.strip() for name in names.split(",")} <= set(SHIPPED.names())
     assert set(GOLDEN) == set(SHIPPED.names())
+
+
+#: The system text that a template writes by itself, where its family was trained with one.
+SYSTEMS = json.loads((Path(__file__).parent / "default_systems.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", SHIPPED.names())
+def test_a_familys_own_system_text_stands_where_no_other_was_given(name: str) -> None:
+    template, user = SHIPPED.load(name), [{"role": "user", "content": "\u2021"}]
+    alone = SHIPPED.render(template, user, add_generation_prompt=True, **TOKENS)
+    assert SYSTEMS.get(name, "") in alone
+    assert name in SYSTEMS or len(alone.partition("\u2021")[0]) < 50
+    other = SHIPPED.render(template, [{"role": "system", "content": "Be brief."}, *user], **TOKENS)
+    assert "Be brief." in other
+    assert name not in SYSTEMS or SYSTEMS[name] not in other
+
+
+@pytest.mark.parametrize("name", SHIPPED.names())
+def test_a_reply_stops_where_the_other_side_would_begin(name: str) -> None:
+    """All but two, in which nothing stands before a user's message: there only the end token ends a reply."""
+    script = TemplateRenderer(SHIPPED.render, SHIPPED.load(name), name, TOKENS)
+    assert bool(script.stops(["<s>", "</s>"])) == (name not in ("Galactica Cite", "Galactica Summary"))
 
 
 FORMS = json.loads((Path(__file__).parent / "original_forms.json").read_text(encoding="utf-8"))
@@ -199,7 +222,8 @@ def test_the_settings_template_is_for_models_of_which_nothing_is_known(
 
 
 def test_every_name_in_the_shipped_patterns_is_a_template() -> None:
-    names = {each["instruction_template"] for each in read_mapping(ROOT / "models" / "config.yaml").values()}
+    entries = read_mapping(ROOT / "models" / "config.yaml").values()
+    names = {each["instruction_template"] for each in entries if "instruction_template" in each}
     assert names <= set(SHIPPED.names())
 
 
