@@ -64,15 +64,15 @@ def main(argv: list[str]) -> int:
         if given.branch != "main":
             address = replace(address, branch=given.branch)
         token = HubToken(paths).known()
-        choices = downloads.choices(address, token)
+        found = downloads.find(address, token)
         if given.list:
-            for each in choices:
+            for each in found.choices():
                 sys.stdout.write(f"{each.size / 1e6:12,.1f} MB  {each.name}\n")
             return 0
         names = [name.strip() for name in given.specific_file.split(",") if name.strip()]
         if given.text_only:
-            names = [each.name for each in choices if each.name.endswith((".json", ".txt", ".model", ".jinja"))]
-        downloads.wait(downloads.start(address, names, token), _show)
+            names = [each.path for each in found.files if each.path.endswith((".json", ".txt", ".model", ".jinja"))]
+        downloads.wait(downloads.start(found, names, token), _show)
         sys.stdout.write("\n")
         return 0
     except UserError as error:

@@ -6,25 +6,13 @@ know how a prompt is built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
-from loaders.knobs import Knobs, knob
+from loaders.knobs import knob
+from modules.config.thinking_knobs import ThinkingKnobs
 
 
-class PromptKnobs(Knobs):
-    """Empty templates mean the usual ones: the instruction template that fits the model, and the built-in others. The
-    alias of a switch is the variable of the instruction template that it sets, if the template has it.
-    """
+class PromptKnobs(ThinkingKnobs):
+    """Empty templates mean the usual ones: the instruction template that fits the model, and the built-in others."""
 
-    thinking: bool = knob(
-        True, group="switches", label="Enable thinking", aliases=("enable_thinking",),
-        help="The model reasons before it answers.",
-    )  # fmt: skip
-    effort: Literal["", "low", "medium", "high"] = knob(
-        "", group="switches", label="Reasoning effort", aliases=("reasoning_effort",),
-        help="Higher values take longer.",
-    )  # fmt: skip
     instruction_template: str = knob(
         "", lines=14, group="templates", label="Instruction template (Jinja)",
         help="Leave empty to detect the model's template automatically.",
@@ -40,8 +28,4 @@ class PromptKnobs(Knobs):
     )  # fmt: skip
 
 
-#: The switches, each with the variable of the instruction template that it sets; and the texts.
-SWITCHES: Mapping[str, str] = {
-    name: each.aliases[0] for name, each in PromptKnobs.knobs().items() if each.group == "switches"
-}
 TEMPLATES = tuple(name for name, each in PromptKnobs.knobs().items() if each.group == "templates")

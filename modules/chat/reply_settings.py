@@ -10,8 +10,9 @@ from loaders.params import SamplingParams
 from modules.chat.characters import Characters, insert_names
 from modules.chat.conversation import Conversation
 from modules.chat.prompt.build import ChatPrompt, Mode, PromptContext
-from modules.chat.prompt_knobs import SWITCHES, PromptKnobs
+from modules.chat.prompt_knobs import PromptKnobs
 from modules.chat.store.prompt_log import PromptRecord
+from modules.config.thinking_knobs import SWITCHES
 from modules.prompts.templates import Templates
 
 

@@ -15,11 +15,12 @@ from pydantic import BeforeValidator, PrivateAttr
 from typing_extensions import Self
 
 from errors import BadFile, InvalidInput, did_you_mean
-from loaders.knobs import Knobs, knob
+from loaders.knobs import knob
 from loaders.params import SamplingParams, Text
 from modules.config.atomic import write_text
 from modules.config.ignored_settings import is_ignored
 from modules.config.server_flags import Strings
+from modules.config.thinking_knobs import SWITCHES, ThinkingKnobs
 from modules.config.yaml_file import dump_mapping, read_mapping
 
 #: A setting that the original replaces by the next model's own: here the model's context applies from the start.
@@ -31,8 +32,7 @@ _SPELLED = {
     "prompt_default": "prompt-default",
     "prompt_notebook": "prompt-notebook",
     "chat_instruct_command": "chat-instruct_command",
-    "thinking": "enable_thinking",
-    "effort": "reasoning_effort",
+    **SWITCHES,
 }
 
 
@@ -42,7 +42,7 @@ Mode = Annotated[
 ]
 
 
-class Settings(Knobs):
+class Settings(ThinkingKnobs):
     """Start values of the web UI. Immutable; `changed` keeps everything else in the file."""
 
     mode: Mode = knob(
@@ -57,12 +57,6 @@ class Settings(Knobs):
     start_with: Text = knob("", group="chat", help="Text that every reply starts with.")
     custom_system_message: Text = knob(
         "", lines=2, group="chat", help="Replaces the system message of the instruction template."
-    )
-    thinking: bool = knob(
-        True, group="chat", aliases=("enable_thinking",), help="The model reasons before it answers, if it can."
-    )
-    effort: Literal["", "low", "medium", "high"] = knob(
-        "", group="chat", aliases=("reasoning_effort",), help="How much it reasons, if its template has such a choice."
     )
     chat_instruct_command: Text = knob(
         "", lines=3, group="chat", aliases=("chat-instruct_command", "chat-instruct-command"),

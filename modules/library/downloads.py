@@ -24,7 +24,8 @@ from modules.config.atomic import write_text
 from modules.config.paths import Paths
 from modules.library.file_download import DownloadStopped, fetch_file, is_same_file
 from modules.library.hub import FoundRepo, HubClient
-from modules.library.hub_address import FileChoice, HubAddress, RemoteFile, list_file_choices, select_files
+from modules.library.hub_address import HubAddress
+from modules.library.hub_files import FileChoice, RemoteFile, list_file_choices, select_files
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,18 @@ class DownloadProgress:
     @property
     def seconds_left(self) -> float | None:
         return (self.size - self.done) / self.speed if self.speed > 0 and self.phase == "fetching" else None
+
+
+@dataclass(frozen=True)
+class RepoFiles:
+    """What the hub has under an address, with the branch that the repository has."""
+
+    address: HubAddress
+    files: Sequence[RemoteFile]
+
+    def choices(self) -> list[FileChoice]:
+        """The files, with split ones combined."""
+        return list_file_choices(self.files)
 
 
 @dataclass(frozen=True)
@@ -118,25 +131,21 @@ class DownloadManager:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def choices(self, address: HubAddress, token: str = "") -> list[FileChoice]:
+    def find(self, address: HubAddress, token: str = "") -> RepoFiles:
         """The files of a repository. Raises: UserError."""
-        return self.find(address, token)[1]
-
-    def find(self, address: HubAddress, token: str = "") -> tuple[HubAddress, list[FileChoice]]:
-        """The address with the branch that the repository has, and its files. Raises: UserError."""
-        found, files = self._hub(token).find(address)
-        return found, list_file_choices(files)
+        return RepoFiles(*self._hub(token).find(address))
 
     def search(self, words: str, token: str = "") -> list[FoundRepo]:
         """Repositories of the hub with these words in their names. Raises: UserError."""
         return self._hub(token).search(words)
 
-    def start(self, address: HubAddress, names: Sequence[str] = (), token: str = "") -> str:
-        """Start downloading these files (by default: what a loader needs); returns the download's id. Raises:
-        UserError.
+    def start(self, address: HubAddress | RepoFiles, names: Sequence[str] = (), token: str = "") -> str:
+        """Start downloading these files (by default: what a loader needs); returns the download's id. What `find` has
+        found is not listed again. Raises: UserError.
         """
         hub = self._hub(token)
-        address, everything = hub.find(address)
+        found = address if isinstance(address, RepoFiles) else self.find(address, token)
+        address, everything = found.address, found.files
         files = select_files(everything, names or address.names)
         adapter = any(file.path in ("adapter_config.json", "adapter_model.bin") for file in everything)
         root = self._loras if adapter else self._models

@@ -18,7 +18,8 @@ from pathlib import Path
 from errors import FetchFailed
 from modules.config.atomic import replace
 from modules.library.hub import HubClient, HubInterrupted
-from modules.library.hub_address import HubAddress, RemoteFile
+from modules.library.hub_address import HubAddress
+from modules.library.hub_files import RemoteFile
 
 PATIENCE = 6  # attempts without progress
 _PAUSE = 0.5  # seconds before the second attempt; doubled each time

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from errors import FetchFailed, InvalidInput, NotFound, Unavailable
-from modules.library.hub_address import HubAddress, RemoteFile
+from modules.library.hub_address import HubAddress
+from modules.library.hub_files import RemoteFile
 
 _TIMEOUT = 30.0  # seconds without data
 _NETWORK = "Check your network connection, then start it again to resume it."

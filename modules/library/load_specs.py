@@ -5,7 +5,7 @@ It reads saved settings and flags; it must not know which models are loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,11 +78,7 @@ class LoadSpecs:
 
     def usual_loader(self, name: str) -> str:
         """The loader with which this model would be loaded, installed or not; "" if none can. Raises: UnknownName."""
-        item = self._catalog.find(name)
-        choices = self._choices(item)
-        ready = [choice.name for choice in choices if choice.missing is None]
-        names = [*self._wanted(item, choices), *ready, *(choice.name for choice in choices)]
-        return next(iter(names), "")
+        return self._usual(self._catalog.find(name))
 
     def shown(self, name: str, loader: str = "") -> LoadSpec:
         """What the Model tab shows for this model. Raises: UserError."""
@@ -145,28 +141,27 @@ class LoadSpecs:
         return [LoaderChoice(name, scores[name], self._loaders[name].missing()) for name in names]
 
     def _choose(self, item: ModelEntry, wanted: str | None) -> str:
-        """The requested loader, else the saved one, else that of the flags, else the best that is installed."""
+        """The requested loader, else the usual one; it must be installed."""
         if wanted:
             return self._installed(self._known_loader(wanted))
-        choices = self._choices(item)
-        if names := self._wanted(item, choices):
-            return self._installed(names[0])
-        ready = [choice.name for choice in choices if choice.missing is None]
-        if ready:
-            return ready[0]
-        if choices:
-            return self._installed(choices[0].name)
+        if usual := self._usual(item):
+            return self._installed(usual)
         reasons = [why for loader in self._loaders.values() if (why := loader.refuses(item.path))]
         raise ModelFileError(
             item.name,
             reasons[0] if reasons else "no installed loader supports it. Use a GGUF version of the model instead.",
         )
 
-    def _wanted(self, item: ModelEntry, choices: Sequence[LoaderChoice]) -> list[str]:
-        """Of the loaders that can take it, the saved one and that of the flags."""
+    def _usual(self, item: ModelEntry) -> str:
+        """Of the loaders that can take it: the saved one, else that of the flags, else the best that is installed, else
+        the best; "" if there are none.
+        """
+        choices = self._choices(item)
         saved = self._settings.loader_for(item.name)
-        names = [choice.name for choice in choices]
-        return [each for each in (self._lookup(saved) if saved else "", self._preferred) if each in names]
+        able = [choice.name for choice in choices]
+        wanted = [each for each in (self._lookup(saved) if saved else "", self._preferred) if each in able]
+        ready = [choice.name for choice in choices if choice.missing is None]
+        return next(iter([*wanted, *ready, *able]), "")
 
     def _installed(self, name: str) -> str:
         missing = self._loaders[name].missing()

@@ -17,6 +17,7 @@ from loaders.base import Model
 from modules.config.atomic import write_text
 from modules.config.named_files import NamedFiles
 from modules.config.paths import Paths
+from modules.config.thinking_knobs import SWITCHES
 from modules.config.yaml_file import read_mapping
 from modules.prompts.legacy_template import convert_legacy_template
 from modules.prompts.sandbox.budget import OWN
@@ -25,8 +26,6 @@ from modules.prompts.sandbox.sandbox import Sandbox
 
 #: The template for a model without one.
 FALLBACK = "Alpaca"
-#: Variables of a template that a user may set: whether the model reasons before it answers, and how much.
-SWITCHES = ("enable_thinking", "reasoning_effort")
 #: What the original writes if no template was chosen, or the model's own.
 _NO_NAMES = ("", "None", "Select template", "Custom (obtained from model metadata)")
 #: The settings that match a model's name, weakest first: file, pattern, settings.
@@ -154,8 +153,8 @@ class Templates(NamedFiles):
         self._processes.close()
 
     def switches(self, template: str) -> frozenset[str]:
-        """The SWITCHES that this template uses."""
-        return self.asks_for(template).intersection(SWITCHES)
+        """The variables of SWITCHES that this template uses."""
+        return self.asks_for(template).intersection(SWITCHES.values())
 
     def _know(self, text: str) -> str:
         """A text of the user's own, returned unchanged. The last few are remembered."""

@@ -11,10 +11,11 @@ from loaders.params import SamplingParams
 from modules.chat.edits import ConversationEdits
 from modules.chat.model_title import write_title
 from modules.chat.own_settings import KEY, OwnSettings
-from modules.chat.prompt_knobs import SWITCHES, TEMPLATES, PromptKnobs
+from modules.chat.prompt_knobs import TEMPLATES, PromptKnobs
 from modules.chat.reply_settings import ReplySettings
 from modules.chat.store.archive import ChatArchive
-from modules.prompts.templates import SWITCHES as VARIABLES
+from modules.config.settings import Settings
+from modules.config.thinking_knobs import SWITCHES
 from tests.chat.test_own_settings import OWN, WAYS, begun, last_request
 from tests.chat.test_service import House, house
 from tests.fake_engine import FakeModel
@@ -52,7 +53,7 @@ def test_every_knob_is_a_setting_of_replies_with_the_same_default() -> None:
     settings = {field.name: field.default for field in fields(ReplySettings)}
     assert {name: settings[name] for name in PromptKnobs.knobs()} == PromptKnobs().model_dump()
     assert {*SWITCHES, *TEMPLATES} == PromptKnobs.knobs().keys()
-    assert tuple(SWITCHES.values()) == VARIABLES
+    assert {name: Settings.knobs()[name].aliases for name in SWITCHES} == {name: (SWITCHES[name],) for name in SWITCHES}
 
 
 @pytest.mark.parametrize(("kept", "mode", "mine", "usual"), KEPT)

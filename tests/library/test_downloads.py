@@ -89,7 +89,10 @@ def test_a_gguf_goes_straight_onto_the_shelf_with_all_its_parts(downloads: Downl
 def test_of_several_ggufs_one_has_to_be_named(downloads: DownloadManager, paths: Paths) -> None:
     with pytest.raises(InvalidInput, match=r"3 GGUF files. Choose one.*Q4_K_M"):
         downloads.start(HubAddress("ann/tiny-GGUF"))
-    names = {each.name: (len(each.files), each.quantization) for each in downloads.choices(HubAddress("ann/tiny-GGUF"))}
+    names = {
+        each.name: (len(each.files), each.quantization)
+        for each in downloads.find(HubAddress("ann/tiny-GGUF")).choices()
+    }
     assert names["tiny-f16-00001-of-00002.gguf"] == (2, "F16")
     assert names["tiny.Q4_K_M.gguf"] == (1, "Q4_K_M")
     assert not list(paths.models.glob("*.gguf"))
@@ -159,7 +162,7 @@ def test_a_gguf_never_replaces_another_one_of_its_name(
         served = hub.served.copy()
         for user in ("ann", "bob"):
             downloads.wait(downloads.start(HubAddress(f"{user}/x"), [name]))
-            (choice,) = downloads.choices(HubAddress(f"{user}/x"))
+            (choice,) = downloads.find(HubAddress(f"{user}/x")).choices()
             assert downloads.state_of(HubAddress(f"{user}/x"), choice) == "done"
     assert hub.served == served  # of what is there, nothing was fetched again
     for each in names:
@@ -303,9 +306,11 @@ def test_the_branch_is_one_that_the_repository_has(
 ) -> None:
     """In an address with unescaped slashes, only the hub knows where the branch ends."""
     hub.repos["ann/tiny"].branches = ("main", "8-bit", "try/new")
-    found, choices = downloads.find(address)
-    assert (found.branch, len(choices) > 3) == (branch, True)
-    downloads.wait(downloads.start(address))
+    found = downloads.find(address)
+    assert (found.address.branch, len(found.choices()) > 3) == (branch, True)
+    asked = [each for each in hub.asked if "/tree/" in each]
+    downloads.wait(downloads.start(found))
+    assert [each for each in hub.asked if "/tree/" in each] == asked  # listed once
     assert (paths.models / f"ann_tiny_{branch.replace('/', '_')}" / "config.json").is_file()
     with pytest.raises(NotFound, match="no branch other\\."):
         downloads.start(HubAddress("ann/tiny", "other", ("x/y.gguf",)))

@@ -7,14 +7,8 @@ import itertools
 import pytest
 
 from errors import InvalidInput
-from modules.library.hub_address import (
-    HubAddress,
-    RemoteFile,
-    list_file_choices,
-    list_model_folders,
-    parse_address,
-    select_files,
-)
+from modules.library.hub_address import HubAddress, parse_address
+from modules.library.hub_files import RemoteFile, list_file_choices, list_model_folders, select_files
 
 MODEL = HubAddress("ann/tiny")
 GGUF = HubAddress("ann/tiny", "main", ("a b.gguf",))
@@ -210,7 +204,20 @@ def test_a_branch_with_slashes_may_be_longer_than_it_looks(path: str, readings: 
         ("hf download ann/tiny --include '../*'", "points outside"),
         ("https://hf.co/a/b/resolve/main/x.gguf https://hf.co/a/c/resolve/main/y.gguf", "several addresses"),
         ("ollama run llama3", "the user's name before it is missing"),
-        ("ann/tiny and more", "'ann/tiny and more' is not a model repository"),
+        ("ann/tiny and more", "'and more' is not a file, a quantization or a branch. Enter ann/tiny alone"),
+        *(
+            (form.format(f"ann/tiny{mark}{word}"), f"'{word}' is taken for a {kind}. Enter {enter}")
+            for form in ("{}", "https://huggingface.co/{}", "Model: {}", '"{}"')
+            for mark in (" ", "  - ", ", ", "\n")
+            for word, kind, enter in (
+                ("GGUF", "format", "ann/tiny, or ann/tiny-GGUF if that is its name"),
+                ("exl2", "format", "ann/tiny, or ann/tiny-exl2 if that is its name"),
+                ("4-bit", "format", "ann/tiny, or ann/tiny-4-bit if that is its name"),
+                ("main", "branch", "ann/tiny:main, or ann/tiny alone"),
+                ("gptq-4bit-32g", "branch", "ann/tiny:gptq-4bit-32g, or ann/tiny alone"),
+            )
+        ),
+        ("ann/tiny (GGUF)", "'GGUF' is taken for a format"),
         ("ann/tiny:Q4_K_M Q8_0", "branch"),
         ("ann/tiny bob/big", "repository"),
         ("lmstudio://settings", "repository"),

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from modules.app import App
-from modules.chat.prompt_knobs import SWITCHES, PromptKnobs
+from modules.chat.prompt_knobs import PromptKnobs
+from modules.config.thinking_knobs import SWITCHES
 from modules.ui.chat import styles
 from modules.ui.chat.ahead_panel import AheadPanel
 from modules.ui.chat.avatars import avatar_style

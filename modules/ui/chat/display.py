@@ -12,7 +12,7 @@ from errors import UserError
 from modules.app import App
 from modules.chat.conversation import Conversation
 from modules.chat.own_settings import OwnSettings
-from modules.chat.prompt_knobs import SWITCHES
+from modules.config.thinking_knobs import SWITCHES
 from modules.library.demo_model import NAME as DEMO
 from modules.ui.chat.avatars import avatar_style
 from modules.ui.chat.own_panel import chosen_switch, notice_html, own_html, own_mark, templates_notice

@@ -16,7 +16,8 @@ from loaders.knobs import Knob
 from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation
 from modules.chat.own_settings import OwnSettings
-from modules.chat.prompt_knobs import SWITCHES, TEMPLATES, PromptKnobs
+from modules.chat.prompt_knobs import TEMPLATES, PromptKnobs
+from modules.config.thinking_knobs import SWITCHES
 from modules.ui.chat.view import ChatRef
 from modules.ui.parameters.knob_controls import changed_updates, control_updates, params_from_controls
 from modules.ui.parts.events import Updates, on

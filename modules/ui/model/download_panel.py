@@ -15,7 +15,8 @@ import gradio as gr
 from errors import UserError
 from modules.app import App
 from modules.library.downloads import DownloadProgress
-from modules.library.hub_address import FileChoice, HubAddress, list_model_folders, parse_address, select_files
+from modules.library.hub_address import HubAddress, parse_address
+from modules.library.hub_files import FileChoice, list_model_folders, select_files
 from modules.ui.model.hub_view import files_html, format_size, found_html, suggestions_html
 from modules.ui.parts.aside import Waiting, await_answer, run_aside
 from modules.ui.parts.error_text import error_text
@@ -164,8 +165,8 @@ class DownloadPanel:
         return {self._repo: event.pick, self._results: ""}
 
     def _list_files(self, repo: str, token: str) -> Updates:
-        address, choices = self._app.downloads.find(parse_address(repo), self._allowed(token))
-        everything = [file for each in choices for file in each.files]
+        found = self._app.downloads.find(parse_address(repo), self._allowed(token))
+        address, choices, everything = found.address, found.choices(), found.files
         folders = list_model_folders(everything)
         wanted = [name for name in address.names if name in {each.name for each in folders}]
         if others := [name for name in address.names if name not in wanted]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 
 from modules.library.hub import FoundRepo
-from modules.library.hub_address import FileChoice
+from modules.library.hub_files import FileChoice
 from modules.library.suggestions import SUGGESTIONS
 from modules.ui.parts.formatting import escape, fit_words, format_gigabytes
 from modules.ui.texts import tr
