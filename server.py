@@ -69,6 +69,7 @@ def serve(argv: Sequence[str], ending: Shutdown) -> Sequence[str]:
     from loaders.llamacpp.engine import disk_cache
     from modules.app import App
     from modules.library.startup import Startup
+    from modules.web.serving import check_serving
 
     app = App.build(ROOT, argv)
     ending.keep = app.keep
@@ -78,6 +79,7 @@ def serve(argv: Sequence[str], ending: Shutdown) -> Sequence[str]:
         tell(verbose=app.launch.server.verbose)
         for note in app.notes:
             print(note, flush=True)
+        check_serving(app.launch.server)  # before anything loads: the reason stands alone
         startup = Startup(app.paths, app.catalog, app.models, app.launch, loaded=app.use_named_loras)
         startup.begin(startup.choose())
 

@@ -6,8 +6,8 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from errors import InvalidInput
 from modules.web.origin_middleware import Scope, request_header
+from modules.web.serving import check_key
 
 #: Paths that need the admin key, if there is one.
 ADMIN = tuple(f"/v1/internal/{each}" for each in ("model/list", "model/load", "model/unload", "lora/"))
@@ -24,13 +24,8 @@ class ApiKeys:
     admin: str = ""
 
     def __post_init__(self) -> None:
-        for flag, key in (("--api-key", self.api), ("--admin-key", self.admin)):
-            # clients encode other characters of a header differently, and spaces around its value are removed
-            if key and not (key.isascii() and key.isprintable() and key == key.strip()):
-                raise InvalidInput(
-                    f"The key of {flag} contains characters that not every client can send in a header. Use only "
-                    "A to Z, digits and characters such as - and _, without spaces at the start or end."
-                )
+        check_key("--api-key", self.api)
+        check_key("--admin-key", self.admin)
 
     @property
     def exist(self) -> bool:

@@ -6,14 +6,13 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
-from errors import InvalidInput, Unavailable
+from errors import Unavailable
 from modules.api import docs_page, errors, generate, internal, models
 from modules.api.ascii_json import AsciiJSON
 from modules.api.description import install_description
@@ -25,7 +24,7 @@ from modules.app import App
 from modules.web.connections import limit_connections
 from modules.web.origin_middleware import OriginMiddleware
 from modules.web.origins import OriginRules
-from modules.web.port import free_port
+from modules.web.serving import api_port, certificate
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +81,8 @@ def build_api(app: App) -> FastAPI:
 def serve_api(app: App) -> ApiServer:
     """Start the server. Raises: UserError."""
     flags = app.launch.server
-    fixed = "api_port" in flags.model_fields_set
-    port = free_port(flags.host, flags.api_port, what="API", flag="--api-port", fixed=fixed)
+    port = api_port(flags)
+    files: dict[str, Any] = {**certificate(flags)}
     config = uvicorn.Config(
         build_api(app),
         host=flags.host,
@@ -94,7 +93,7 @@ def serve_api(app: App) -> ApiServer:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
         lifespan="off",
-        **_certificates(flags.ssl_keyfile, flags.ssl_certfile),
+        **files,
     )
     server = uvicorn.Server(config)
     limit_connections(server)
@@ -105,12 +104,3 @@ def serve_api(app: App) -> ApiServer:
             raise Unavailable(f"Cannot start the API on {flags.host}:{port}. See the log for details.")
         time.sleep(0.01)
     return ApiServer(flags.address_of(port), server, thread)
-
-
-def _certificates(keyfile: str, certfile: str) -> dict[str, Any]:
-    if not (keyfile and certfile):
-        return {}
-    for file in (keyfile, certfile):
-        if not Path(file).expanduser().is_file():
-            raise InvalidInput(f"HTTPS file not found: {file}.")
-    return {"ssl_keyfile": str(Path(keyfile).expanduser()), "ssl_certfile": str(Path(certfile).expanduser())}

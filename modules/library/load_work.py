@@ -262,7 +262,8 @@ class LoadWork:
     def _failed(self, name: str, why: str) -> None:
         self._memory.reset_state(why)
         self._last_model.finish_loading()
-        log.warning("Could not load %s: %s", name, why)
+        if not self.closing:  # the program ends for another reason, which is told
+            log.warning("Could not load %s: %s", name, why)
 
 
 def _idle(entry: LoadedModel) -> IdleModel:

@@ -286,7 +286,8 @@ class ModelManager(LoadSpecs):
             error = LoadCancelled(kept.name if kept else "")
         why = describe_failure(error)
         self.memory.reset_state(why)
-        log.warning("Could not load %s: %s", name, why, exc_info=None if isinstance(error, UserError) else error)
+        if not self._loading.closing:  # the program ends for another reason, which is told
+            log.warning("Could not load %s: %s", name, why, exc_info=None if isinstance(error, UserError) else error)
         return error
 
     def _leaving_for(self, plan: LoadSpec, *, for_embeddings: bool = False) -> list[LoadedModel]:

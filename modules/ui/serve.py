@@ -28,19 +28,20 @@ from modules.ui.page import build_page
 from modules.ui.parts.events import HANDLERS
 from modules.ui.session import extension_blocks
 from modules.ui.texts import load_texts
-from modules.web import port
 from modules.web.connections import limit_connections
 from modules.web.error_middleware import ErrorMiddleware
 from modules.web.logins import LoginLimitMiddleware, StrictCookieMiddleware
 from modules.web.origin_middleware import OriginMiddleware
 from modules.web.origins import OriginRules
 from modules.web.request_bodies import BodyMiddleware
+from modules.web.serving import certificate, page_port
 
 
 def serve_page(app: App) -> str:
     """Start serving the page in its own thread. Returns its address. Raises: UserError."""
     flags = app.launch.server
-    number = choose_port(flags)
+    number = page_port(flags)
+    files: dict[str, Any] = {**certificate(flags)}
     passwords = read_accounts(flags)
     visitors = OriginRules(flags.cors_origin, public=flags.share)
     passing = app.paths.cache / "page"  # uploads and downloads
@@ -78,7 +79,8 @@ def serve_page(app: App) -> str:
                 ),
             ],
         },
-        **_certificates(flags),
+        **files,
+        ssl_verify=not files,
     )
     _stand_before(page.server, visitors, flags)
     limit_connections(page.server)
@@ -129,18 +131,6 @@ def _stand_before(server: Any, visitors: OriginRules, flags: ServerFlags) -> Non
         BodyMiddleware(LoginLimitMiddleware(server.config.loaded_app), flags.max_upload, "--max-upload")
     )
     server.config.loaded_app = OriginMiddleware(StrictCookieMiddleware(within), visitors, credentials=True)
-
-
-def choose_port(flags: ServerFlags) -> int:
-    """The page's port. Raises: Unavailable."""
-    fixed = "listen_port" in flags.model_fields_set
-    return port.free_port(flags.host, flags.listen_port, what="page", flag="--listen-port", fixed=fixed)
-
-
-def _certificates(flags: ServerFlags) -> dict[str, Any]:
-    if not (flags.ssl_keyfile and flags.ssl_certfile):
-        return {}
-    return {"ssl_keyfile": flags.ssl_keyfile, "ssl_certfile": flags.ssl_certfile, "ssl_verify": False}
 
 
 def _reach_ourselves(host: str) -> None:

@@ -189,7 +189,10 @@ def test_a_request_during_a_load_is_told_so(models: ModelManager, script: Any) -
     assert models.lease_default().model is models.loaded
 
 
-def test_closing_waits_for_the_load_that_it_cancels(models: ModelManager, script: Any) -> None:
+def test_closing_waits_for_the_load_that_it_cancels(
+    models: ModelManager, script: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a line about it: whoever ends the program knows why, or is told another reason."""
     script.wait = threading.Event()
 
     def load() -> None:
@@ -203,6 +206,7 @@ def test_closing_waits_for_the_load_that_it_cancels(models: ModelManager, script
     closing.start()
     script.wait.set()
     closing.join(10)
+    assert "ancelled" not in caplog.text
     thread.join(10)
     assert not closing.is_alive()
     assert models.loaded is None

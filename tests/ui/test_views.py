@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from datetime import date, datetime
 
 import gradio as gr
 import pytest
 
-from errors import InvalidInput, Unavailable
+from errors import InvalidInput
 from loaders.params import SamplingParams
 from modules.chat.conversation import Conversation, Message
 from modules.chat.store.store import ConversationInfo
@@ -147,18 +146,6 @@ def test_what_differs_is_listed_and_marked() -> None:
     assert "top_k 20" in html
     assert "#knob-top_k" in html
     assert "neutral" in differing_html(SamplingParams())
-
-
-def test_a_taken_port_that_was_asked_for_is_refused() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(Unavailable, match=str(port)):
-            serve.choose_port(ServerFlags(listen_port=port))
-
-
-def test_a_taken_usual_port_gives_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modules.web.port.is_free", lambda host, port: port != 7860)
-    assert serve.choose_port(ServerFlags()) == 7861
 
 
 def test_accounts() -> None:

@@ -1,0 +1,66 @@
+"""What both servers need before they serve: a port, a certificate, accounts, keys.
+
+`check_serving` refuses what would stop one of them, before a model begins to load. Knows nothing of what is served.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from errors import InvalidInput
+from modules.config.permissions import read_accounts
+from modules.config.server_flags import ServerFlags
+from modules.web.port import free_port
+
+
+def check_serving(flags: ServerFlags) -> None:
+    """Raises: InvalidInput, Unavailable, as the servers themselves would."""
+    certificate(flags)
+    if flags.serves_api:
+        check_key("--api-key", flags.api_key)
+        check_key("--admin-key", flags.admin_key)
+        if _is_fixed(flags, "api_port"):
+            api_port(flags)
+    if not flags.nowebui:
+        read_accounts(flags)
+        if _is_fixed(flags, "listen_port"):
+            page_port(flags)
+
+
+def api_port(flags: ServerFlags) -> int:
+    """The API's port. Raises: Unavailable."""
+    fixed = _is_fixed(flags, "api_port")
+    return free_port(flags.host, flags.api_port, what="API", flag="--api-port", fixed=fixed)
+
+
+def page_port(flags: ServerFlags) -> int:
+    """The page's port. Raises: Unavailable."""
+    fixed = _is_fixed(flags, "listen_port")
+    return free_port(flags.host, flags.listen_port, what="page", flag="--listen-port", fixed=fixed)
+
+
+def certificate(flags: ServerFlags) -> dict[str, str]:
+    """The files of the certificate, as uvicorn and Gradio call them; none without HTTPS. Raises: InvalidInput."""
+    if not (flags.ssl_keyfile and flags.ssl_certfile):
+        return {}
+    found = {"ssl_keyfile": Path(flags.ssl_keyfile).expanduser(), "ssl_certfile": Path(flags.ssl_certfile).expanduser()}
+    for name, path in found.items():
+        if not path.is_file():
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidInput(f"HTTPS file not found: {path}. Correct {flag}, or remove it to serve without HTTPS.")
+    return {name: str(path) for name, path in found.items()}
+
+
+def check_key(flag: str, key: str) -> None:
+    """Raises: InvalidInput for a key that clients could not send."""
+    # clients encode other characters of a header differently, and spaces around its value are removed
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise InvalidInput(
+            f"The key of {flag} contains characters that not every client can send in a header. Use only "
+            "A to Z, digits and characters such as - and _, without spaces at the start or end."
+        )
+
+
+def _is_fixed(flags: ServerFlags, name: str) -> bool:
+    """Whether the user has chosen this port: no other is taken instead of it."""
+    return name in flags.model_fields_set
