@@ -122,7 +122,7 @@ class App:
         paths = user_paths(root, launch.server)
         copy_shipped_files(root, paths.root)
         paths.ensure()
-        ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.instruction_templates)
+        ours = (paths.models, paths.loras, paths.presets, paths.characters, paths.users, paths.instruction_templates)
         texts = (paths.grammars, paths.banned_strings, paths.prompts)
         delete_temporaries((paths.root, paths.cache), deep=(*ours, *texts, paths.logs, paths.training))
         moved = (*unused_folder_note(root, paths.root), *move_old_chats(paths.logs))

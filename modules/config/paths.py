@@ -28,6 +28,7 @@ class Paths:
     loras: Path
     presets: Path
     characters: Path
+    users: Path
     instruction_templates: Path
     grammars: Path
     banned_strings: Path
@@ -47,6 +48,7 @@ class Paths:
             loras=root / Path(lora_dir or "loras").expanduser(),
             presets=root / "presets",
             characters=root / "characters",
+            users=root / "users",
             instruction_templates=root / "instruction-templates",
             grammars=root / "grammars",
             banned_strings=root / "banned-strings",

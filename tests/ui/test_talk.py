@@ -345,3 +345,27 @@ def test_only_the_latest_messages_of_a_long_chat_are_in_the_page(web: Web) -> No
     page.locator("#history .user-row .prose", has_text="Message 500.").click()
     expect(page.locator("#message-what")).to_contain_text("501 of 600")
     web.app.chats.delete(made.id)
+
+
+def test_a_profile_sets_name_description_and_picture(web: Web) -> None:
+    users = web.app.paths.users
+    try:
+        web.open()
+        page = web.page
+        page.evaluate("Page.toggleControls(true)")
+        expect(page.locator("#profile")).to_be_hidden()
+        page.locator("#your-name textarea, #your-name input").fill("Ann")
+        page.locator("#your-bio textarea").fill("I climb.")
+        page.locator("#profile-save").click()
+        expect(page.locator("#profile input")).to_have_value("Ann")
+        (users / "Bo.yaml").write_text("name: Bo B\nuser_bio: I row.\n", "utf-8")
+        web.open()
+        page.evaluate("Page.toggleControls(true)")
+        for profile, name, bio in (("Bo", "Bo B", "I row."), ("Ann", "Ann", "I climb.")):
+            page.locator("#profile input").click()
+            page.get_by_role("option", name=profile, exact=True).click()
+            expect(page.locator("#your-name textarea, #your-name input")).to_have_value(name)
+            expect(page.locator("#your-bio textarea")).to_have_value(bio)
+    finally:
+        for path in users.iterdir():
+            path.unlink()

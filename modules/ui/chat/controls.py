@@ -19,7 +19,7 @@ from modules.ui.chat.ahead_panel import AheadPanel
 from modules.ui.chat.avatars import avatar_style
 from modules.ui.chat.own_panel import OwnPanel
 from modules.ui.chat.screen import ReplyControls
-from modules.ui.parts.events import Updates, Values, on
+from modules.ui.parts.events import Updates, Values, on, show_info
 from modules.ui.texts import knob_help, knob_label, tr
 
 _KNOBS = PromptKnobs.knobs()
@@ -75,6 +75,10 @@ class ChatControls:
                 value=settings.effort, label=knob_label(_KNOBS["effort"], "prompt"), elem_id="effort",
                 interactive=False, info=tr("chat.no_effort"),
             )  # fmt: skip
+            self.profile = gr.Dropdown(
+                app.user_profile.names(), value=None, label=tr("chat.profile"), elem_id="profile",
+                info=tr("chat.profile_info"), visible=bool(app.user_profile.names()),
+            )  # fmt: skip
             self.your_name = gr.Textbox(settings.name1, label=tr("chat.your_name"), max_lines=1, elem_id="your-name")
             self.your_bio = gr.Textbox(
                 settings.user_bio, label=tr("chat.your_bio"), lines=2, max_lines=8, elem_id="your-bio",
@@ -85,6 +89,7 @@ class ChatControls:
                     tr("chat.your_picture"), file_types=["image"], type="filepath", size="sm", elem_id="your-picture"
                 )
                 self._unpaint = gr.Button(tr("chat.no_picture"), size="sm", elem_id="your-picture-remove")
+                self._keep_profile = gr.Button(tr("chat.keep_profile"), size="sm", elem_id="profile-save")
             self._face = gr.HTML("", elem_id="your-face")
             self.ahead = AheadPanel(app)
             gr.HTML(f"<h2>{tr('chat.box')}</h2>")
@@ -122,7 +127,9 @@ class ChatControls:
         """Store the texts in the browser, and list the characters."""
         own = self._remembered
         on([each.change for each in own.values()], self._remember, set(own.values()), [self._kept], latest=True)
-        on(page.load, self._restore, [self._kept, self.character], [*own.values(), self.character])
+        on(page.load, self._restore, [self._kept, self.character], [*own.values(), self.character, self.profile])
+        on(self.profile.input, self._use_profile, [self.profile], [self.your_name, self.your_bio, self._face])
+        on(self._keep_profile.click, self._save_profile, [self.your_name, self.your_bio], [self.profile])
         on([page.load, self.style.change], None, [self.style], js=_STYLE)
         on([page.load, self.your_name.change], self._dressed, [self.your_name], [self._face], latest=True)
         on(self._paint.upload, self._painted, [self._paint, self.your_name], [self._face])
@@ -175,7 +182,21 @@ class ChatControls:
         return {
             **{control: values[name] for name, control in self._remembered.items()},
             self.character: gr.update(choices=names, value=character if character in names else names[0]),
+            self.profile: self._profile_menu(),
         }
+
+    def _use_profile(self, name: str) -> Updates:
+        profile = self._app.user_profile.use(name)
+        return {self.your_name: profile.name, self.your_bio: profile.bio, self._face: self._dressed(profile.name)}
+
+    def _save_profile(self, name: str, bio: str) -> Updates:
+        kept = self._app.user_profile.keep(name or "", bio or "")
+        show_info(tr("chat.profile_kept", name=kept))
+        return {self.profile: self._profile_menu(kept)}
+
+    def _profile_menu(self, chosen: str | None = None) -> Any:
+        names = self._app.user_profile.names()
+        return gr.update(choices=names, value=chosen, visible=bool(names))
 
     def _dressed(self, name: str) -> str:
         return avatar_style("your", (name or "").strip() or self._app.settings.name1, self._app.user_profile.picture)
