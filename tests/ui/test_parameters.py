@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, expect
 
+from modules.app import App
+from modules.ui import build_page
 from tests.ui.conftest import Web
 
 
@@ -124,3 +128,18 @@ def test_the_filter_finds_folded_knobs(page: Web) -> None:
     expect(page.page.locator("#cards")).to_have_attribute("data-nothing", re.compile("No parameter matches"))
     page.page.locator("#knob-filter :is(input, textarea)").fill("")
     expect(page.page.locator("#knob-temperature")).to_be_visible()
+
+
+@pytest.mark.parametrize("length", [2048, 32768])
+def test_the_originals_settings_leave_context_and_template_to_the_model(tmp_path: Path, length: int) -> None:
+    """It stores those of whatever model was loaded; the page starts with 0 and "", which mean the model's own."""
+    template = "{% for m in messages %}### Instruction: {{ m['content'] }}{% endfor %}"
+    values = {"truncation_length": length, "instruction_template_str": template, "mode": "chat"}
+    (tmp_path / "settings.yaml").write_text(json.dumps(values), encoding="utf-8")
+    app = App.build(tmp_path, [])
+    try:
+        fields = {getattr(each, "elem_id", None): each for each in build_page(app).blocks.values()}
+    finally:
+        app.close()
+    assert (fields["knob-truncation_length"].value, fields["template-text"].value) == (0, "")
+    assert fields["mode"].value == "chat"
