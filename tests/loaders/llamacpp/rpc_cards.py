@@ -113,13 +113,18 @@ def has_rpc() -> bool:
         return False
 
 
+#: Bytes that a server's count may differ by between two questions, which take a little memory themselves. A model, its
+#: cache and its buffers are far larger.
+_ASKING = 2**16
+
+
 def _settled() -> list[int]:
     """The same, after the servers have freed what the last process used."""
-    found: list[int] = []
-    while found != (now := taken()):
-        found = now
-        time.sleep(0.2)
-    return found
+    found, now = [], taken()
+    while not found or any(abs(after - before) > _ASKING for after, before in zip(now, found, strict=True)):
+        time.sleep(0.1)
+        found, now = now, taken()
+    return now
 
 
 @dataclass(frozen=True)
