@@ -6,6 +6,9 @@
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
+# Containers often set it; each program that a test starts would compile all that it imports again.
+unset PYTHONDONTWRITEBYTECODE
+
 results=()
 failed=0
 step() { # NAME COMMAND...

@@ -36,10 +36,11 @@ hypothesis.settings.load_profile("shared")
 #: Files that take a minute or more, the longest first: run_tests.sh keeps this order, so that no process is left with
 #: one of them while the others have ended.
 _LONGEST = (
-    "zoo/test_gguf.py", "loaders/llamacpp/test_cards.py", "training/test_lora.py", "ui/test_training.py",
-    "zoo/test_folders.py", "ui/test_chat_menu.py", "ui/test_chat.py", "ui/test_accessibility.py", "ui/test_desk.py",
-    "ui/test_talk.py", "ui/test_late_answers.py", "ui/test_session.py", "ui/test_windows.py", "ui/test_model.py",
-    "loaders/llamacpp/engine/test_engine.py", "config/test_shutdown.py", "installer/test_faults.py",
+    "zoo/test_gguf.py", "ui/test_chat.py", "training/test_lora.py", "ui/test_training.py", "config/test_shutdown.py",
+    "zoo/test_folders.py", "ui/test_chat_menu.py", "ui/test_accessibility.py", "ui/test_desk.py", "ui/test_talk.py",
+    "ui/test_late_answers.py", "ui/test_session.py", "ui/test_windows.py", "ui/test_model.py",
+    "prompts/test_hostile_templates.py", "loaders/llamacpp/test_cards.py", "loaders/llamacpp/engine/test_engine.py",
+    "installer/test_faults.py",
 )  # fmt: skip
 
 
