@@ -38,10 +38,12 @@ _OPEN = """
 #: Milliseconds from the click on Generate to the frame that shows the message.
 _SEND = """
 (text) => new Promise((done) => {
+  const shown = () => [...document.querySelectorAll('#column .user-row .prose')].filter((each) => each.offsetParent);
+  const before = shown().length;
   const start = performance.now();
   const look = () => {
-    const said = [...document.querySelectorAll('#tail .user-row .prose')].pop();
-    const fresh = said && said.textContent.trim() === text && document.querySelector('#reply-facts .working');
+    const said = shown();
+    const fresh = said.length > before && said.pop().textContent.trim() === text;
     if (fresh) requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
     else requestAnimationFrame(look);
   };

@@ -54,6 +54,7 @@ const Answers = {
     }
   },
 
+  acts: (event, part) => event?.targets.some(([id, what]) => id === part && (what === 'click' || what === 'submit')),
   late: (event) => event.outputs.some(
     (part) => Answers.touched.get(part) > event.since || Answers.answered.get(part) > event.since,
   ),
@@ -91,7 +92,7 @@ const Answers = {
     const begun = event.first && grows;
     if (ended) Answers.running.delete(id);
     if (ended) Answers.chains.set(event.number, event.since);
-    if (event.sends && (ended || begun)) sessionStorage.removeItem('sent');
+    if (event.sends && (ended || begun)) Sending.answered(event.sends);
     if (begun) event.first = false;
     if (ended || begun) Answers.cause = { at: performance.now(), since: event.since };
     if (ended || begun) Answers.note(event);
@@ -117,10 +118,15 @@ const Answers = {
   },
 
   async join(event, answered) {
-    const answer = await answered;
-    const id = answer.ok && (await answer.clone().json()).event_id;
-    if (id) Answers.running.set(id, event);
-    return answer;
+    let id = null;
+    try {
+      const answer = await answered;
+      id = answer.ok && (await answer.clone().json()).event_id;
+      if (id) Answers.running.set(id, event);
+      return answer;
+    } finally {
+      if (!id && event.sends) Sending.failed(event.sends);
+    }
   },
   watch() {
     const real = window.fetch;
@@ -133,12 +139,11 @@ const Answers = {
       if (!url.includes('/queue/join')) return real(what, how);
       const asked = JSON.parse(how.body);
       const known = window.gradio_config?.dependencies?.find((each) => each.id === asked.fn_index);
-      const sent = sessionStorage.getItem('sent');
       const event = {
         number: asked.fn_index,
         outputs: known?.outputs ?? [],
         since: Answers.began(asked.trigger_id, known?.trigger_after),
-        sends: sent !== null && how.body.includes(JSON.stringify(sent)), // the message that was sent
+        sends: Answers.acts(known, asked.trigger_id) ? Sending.joining(how.body) : null, // the message
         first: true,
       };
       const joined = Answers.join(event, real(what, how));

@@ -7,6 +7,12 @@ const Hub = {
     for (const box of Hub.boxes()) box.checked = false;
     Hub.count();
   },
+  // The sheet covers what else is there. Not with :has() in the style sheet: for a rule that asks an element and styles
+  // any of its children, the browser looks at the whole page whenever a message grows.
+  cover() {
+    const found = document.querySelector('#hub-view :is(#download-found, #hub-results, #download-files) .prose > *');
+    document.getElementById('load')?.toggleAttribute('data-hub', found !== null);
+  },
   count() {
     const line = document.querySelector('#hub-chosen p');
     if (!line) return;

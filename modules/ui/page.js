@@ -57,15 +57,7 @@ const Page = {
     if (scroller) scroller.scrollTop = scroller.scrollHeight;
   },
 
-  // --- sending: the box is emptied at once, so that text typed before the response is not lost ---
-  emptyMessage() {
-    const box = document.querySelector('#message textarea');
-    if (!box) return;
-    Storages.keep('sessionStorage', 'sent', box.value);
-    Storages.keep('sessionStorage', 'sent-to', Page.shownChat().chat);
-    Page.put('');
-  },
-  put(text) {
+  put(text) { // into the message box
     const box = document.querySelector('#message textarea');
     box.value = text;
     box.dispatchEvent(new Event('input', { bubbles: true }));
@@ -334,6 +326,7 @@ const Page = {
     Page.working = working;
     Page.tellLost();
     Page.noticed();
+    Hub.cover();
     Page.paintFrames();
     Page.anchor();
     const thinking = document.querySelector('#tail .loading-spinner') !== null;

@@ -28,6 +28,7 @@ from modules.ui.page import build_page
 from modules.ui.parts.events import HANDLERS
 from modules.ui.session import extension_blocks
 from modules.ui.texts import load_texts
+from modules.web.compression import EventStreamMiddleware
 from modules.web.connections import limit_connections
 from modules.web.error_middleware import ErrorMiddleware
 from modules.web.logins import LoginLimitMiddleware, StrictCookieMiddleware
@@ -71,6 +72,7 @@ def serve_page(app: App) -> str:
             "lifespan": _clearing(passing),
             "middleware": [
                 Middleware(OriginMiddleware, visitors=visitors, credentials=True),
+                Middleware(EventStreamMiddleware),
                 Middleware(GradioScriptsMiddleware),
                 Middleware(
                     HeadMiddleware,

@@ -18,6 +18,11 @@ from modules.ui.texts import Texts
 
 _HERE = Path(__file__).resolve().parent
 
+#: In the order in which they run.
+_SCRIPTS = (
+    "storage.js", "page.js", "answers.js", "conversation.js", "sending.js", "editors.js", "chats.js", "hub.js",
+)  # fmt: skip
+
 _TEAL = Color(
     "#effaf7", "#d6f1ea", "#b0e3d7", "#7fcfbf", "#4fb5a3", "#2c9a88", "#127566", "#0f6156", "#104e46", "#10403a",
     "#05251f", name="teal",
@@ -193,9 +198,7 @@ def page_head(texts: Texts, *, dark: bool) -> str:
         first += f" {mark} {{ {bands}; {code}; }}"
     words = {"language": texts.code, "tips": texts.section("tip"), **texts.section("script")}
     said = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
-    scripts = "\n".join(
-        map(_file, ("storage.js", "page.js", "answers.js", "conversation.js", "editors.js", "chats.js", "hub.js"))
-    )
+    scripts = "\n".join(map(_file, _SCRIPTS))
     script = f"const START_DARK = {json.dumps(dark)};\nconst TEXTS = {said};\n{scripts}"
     sheets = "\n".join(map(_file, ("style.css", "chat_styles.css", "session.css", "chats.css", "hub.css")))
     return f"<script>{script}</script><style>{first}\n{sheets}</style>"

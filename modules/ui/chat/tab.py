@@ -38,9 +38,12 @@ _OPENS = "(...values) => {{ Page.closeDrawer(); Page.opens('{}'); return values;
 _OPENED = "() => {{ Page.toEnd(); Page.opened('{}'); }}"  # the sidebar may have been opened again meanwhile
 _OLDER = "(...values) => { Page.keepPlace(); return values; }"
 _TO_END = "(...values) => { Page.toEnd(); return values; }"
-_SENT = "(...values) => { Page.toEnd(); Page.emptyMessage(); return values; }"
-#: An unused text and what was typed meanwhile: the latter stays.
-_RETURN = "(text, typed) => [text && !typed.trim() ? text : {__type__: 'update'}, '']"
+_SENT = "(...values) => { Page.toEnd(); Sending.begin(); return values; }"
+#: An unused text stands before what was typed meanwhile.
+_RETURN = """(text, typed) => {
+  Sending.ended();
+  return [text ? Sending.before(text, typed) : {__type__: 'update'}, ''];
+}"""
 
 
 class ChatTab:

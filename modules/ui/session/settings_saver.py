@@ -38,7 +38,10 @@ class SettingsSaver:
                 )  # fmt: skip
             self._show = gr.Button(tr("settings.save"), elem_id="settings-save")
             with gr.Column(visible=False, elem_id="settings-asking") as self._asking:
-                self._text = gr.Code("", language="yaml", label=tr("settings.preview"), interactive=False)
+                # invisible until it is asked for: its script is a quarter of all that a browser would load first
+                self._text = gr.Code(
+                    "", language="yaml", label=tr("settings.preview"), interactive=False, visible=False
+                )
                 with gr.Row(elem_classes="actions"):
                     self._yes = gr.Button(tr("button.save"), variant="primary", elem_id="settings-save-now")
                     self._no = gr.Button(tr("button.cancel"), elem_id="settings-save-no")
@@ -56,7 +59,10 @@ class SettingsSaver:
         values = [*own.values(), *knobs.values()]
 
         def preview(*values: Any) -> Updates:
-            return {self._text: made(*values).text(), self._asking: gr.update(visible=True)}
+            return {
+                self._text: gr.update(value=made(*values).text(), visible=True),
+                self._asking: gr.update(visible=True),
+            }
 
         on(self._show.click, preview, values, [self._text, self._asking])
         saved = on(self._yes.click, lambda *v: self._save(made(*v)), values)

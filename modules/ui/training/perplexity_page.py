@@ -81,9 +81,11 @@ class PerplexityPage:
         gr.HTML(f"<h2>{tr('perplexity.results')}</h2>")
         heads = [tr(f"perplexity.column.{name.lower()}") for name in COLUMNS]
         widths = [f"{max(least, _LETTER * len(head) + _BESIDE)}px" for least, head in zip(_WIDTHS, heads, strict=True)]
+        # invisible until its tab is opened: a browser would load its large script at first
         self._table = gr.Dataframe(
             self._rows(), headers=heads, type="array", interactive=True, show_label=False, column_widths=widths,
             elem_id="measure-table", static_columns=list(range(len(COLUMNS) - 1)), label=tr("perplexity.results"),
+            visible=False,
         )  # fmt: skip
         with gr.Row(elem_classes="actions"):
             self._comment = gr.Button(tr("perplexity.save_comments"), size="sm", elem_id="measure-comment")
@@ -147,7 +149,7 @@ class PerplexityPage:
         return {
             self._models: gr.update(choices=self._app.catalog.names()),
             self._text: gr.update(choices=self._app.perplexity.texts.names()),
-            self._table: self._rows(),
+            self._table: gr.update(value=self._rows(), visible=True),
         }
 
     def _rows(self) -> list[list[str]]:
