@@ -1,5 +1,5 @@
-"""Passes bytes from whoever reads replies to the coroutine that sends them, all pending bytes at once; in the loop's
-own thread past that coroutine, while it has nothing to send.
+"""Passes bytes from whoever reads replies to the coroutine that sends them, all pending bytes at once; or past that
+coroutine, while it has nothing to send.
 """
 
 from __future__ import annotations
@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
+
+from modules.web.body_writer import BodyWriter
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -20,13 +22,11 @@ class ByteStream:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._items: deque[bytes] = deque()
-        #: Sends bytes at once; False if that is not possible now. Set once the response has begun.
-        self.write: Callable[[bytes], bool] | None = None
-        self._idle = False  # whether `take` waits
+        self._items: list[bytes] = []
+        self._direct: BodyWriter | None = None  # while `take` waits for something to send
         self._lock = threading.Lock()
         self.waiting = 0  # bytes that were put and not taken yet
+        self.put_at = time.monotonic()  # when something was last put
         self._ready = asyncio.Event()
         self._waking = self._begun = False
         self._ended = False
@@ -34,12 +34,12 @@ class ByteStream:
 
     def put(self, data: bytes) -> None:
         self._begun = True
-        # this saves two turns of the loop, and all layers around the response
-        if self.write and self._idle and not self._items and threading.get_ident() == self._thread and self.write(data):
-            return
+        self.put_at = time.monotonic()
         with self._lock:
+            if self._direct and not self._items and self._direct.write(data):
+                return
+            self._items.append(data)
             self.waiting += len(data)
-        self._items.append(data)
         self._wake()
 
     def refuse(self, error: BaseException) -> bool:
@@ -53,16 +53,24 @@ class ByteStream:
         self._ended = True
         self._wake()
 
-    async def take(self) -> bytes:
-        """Everything that has been put since the last call, as soon as there is something; empty at the end."""
+    async def take(self, direct: BodyWriter | None = None) -> bytes:
+        """Everything that has been put since the last call, as soon as there is something; empty at the end. While it
+        waits, `put` sends with `direct` what that can send.
+        """
+        if direct:
+            direct.resume()
         while True:
-            self._idle = True
-            await self._ready.wait()
-            self._idle = False
+            self._direct = direct
+            try:
+                await self._ready.wait()
+            finally:
+                with self._lock:  # nobody may be sending any more
+                    self._direct = None
             self._ready.clear()
             ended = self._ended  # read before the data: what was put before the end is included then
-            data = b"".join(self._items.popleft() for _ in range(len(self._items)))
             with self._lock:
+                data = b"".join(self._items)
+                self._items.clear()
                 self.waiting -= len(data)
             if ended:
                 self._ready.set()

@@ -9,7 +9,8 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fastapi import Response
@@ -19,9 +20,8 @@ from modules.api.byte_stream import ByteStream, watch_disconnect
 from modules.api.errors import error_body
 from modules.api.errors import error_response as error_answer
 from modules.generation.completions import Completion, CompletionBatch
-from modules.generation.reply_reader import Caller
 from modules.generation.stream import TextPiece
-from modules.web.connections import BODY_WRITER, BodyWriter
+from modules.web.body_writer import BODY_WRITER, BodyWriter
 from modules.web.errors import ReaderTooSlow
 
 log = logging.getLogger(__name__)
@@ -57,18 +57,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answers: CompletionBatch, shape: EventFormat, call: Caller) -> None:
-        """`call` runs functions in the event loop."""
+    def __init__(self, answers: CompletionBatch, shape: EventFormat) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._answers = answers
         self._shape = shape
-        self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed = ByteStream()
         loop = asyncio.get_running_loop()
-        sent_at = loop.time()
         timer: asyncio.TimerHandle
 
         def left() -> None:
@@ -77,24 +74,15 @@ class EventStream(Response):
 
         def ping() -> None:
             nonlocal timer
-            if loop.time() - sent_at >= _PING:
+            if time.monotonic() - feed.put_at >= _PING:
                 feed.put(b": ping\n\n")
             timer = loop.call_later(_PING, ping)
-
-        write_body: BodyWriter | None = scope.get("extensions", {}).get(BODY_WRITER)
-
-        def write(data: bytes) -> bool:
-            nonlocal sent_at
-            if write_body is None or not write_body(data):
-                return False
-            sent_at = loop.time()
-            return True
 
         timer = loop.call_later(_PING, ping)
         try:
             async with watch_disconnect(receive, left):
                 writer = _EventWriter(self._answers, self._shape, feed)
-                self._answers.read(writer.end, writer.reader, self._call)
+                self._answers.read(writer.end, writer.reader)
                 data: bytes | None = None
                 with contextlib.suppress(asyncio.TimeoutError):
                     data = await asyncio.wait_for(feed.take(), _PATIENCE)
@@ -102,17 +90,24 @@ class EventStream(Response):
                     await error_answer(*error_body(feed.refusal))(scope, receive, send)
                     return
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                feed.write = write
-                if data is None:
-                    data = await feed.take()
-                while data:
-                    sent_at = loop.time()
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-                    data = await feed.take()
+                with _open_writer(scope) as direct:
+                    while data is None or data:
+                        if data:
+                            await send({"type": "http.response.body", "body": data, "more_body": True})
+                        data = await feed.take(direct)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             timer.cancel()
             self._answers.cancel()
+
+
+def _open_writer(scope: Scope) -> contextlib.AbstractContextManager[BodyWriter | None]:
+    """What sends past the event loop, if this response may have it."""
+    with contextlib.suppress(OSError):  # no descriptor is left
+        opened: Callable[[], BodyWriter] | None = scope.get("extensions", {}).get(BODY_WRITER)
+        if opened:
+            return opened()
+    return contextlib.nullcontext()
 
 
 class _EventWriter:

@@ -16,9 +16,7 @@ from fastapi import Request
 
 from errors import Cancelled
 from modules.api.byte_stream import watch_disconnect
-from modules.api.loop_calls import LoopCalls
 from modules.generation.completions import CompletionBatch
-from modules.generation.reply_reader import Caller
 from modules.prompts.sandbox.process import PROCESSES
 
 T = TypeVar("T")
@@ -31,14 +29,6 @@ class Threadpools:
         self._short = CapacityLimiter(16)
         self._long = CapacityLimiter(most)
         self._templates = CapacityLimiter(PROCESSES)
-        self._calls: LoopCalls | None = None
-
-    @property
-    def call(self) -> Caller:
-        """Runs functions in the running event loop, from any thread."""
-        if self._calls is None or self._calls.loop is not asyncio.get_running_loop():
-            self._calls = LoopCalls()
-        return self._calls.call
 
     async def short(self, function: Callable[[], T]) -> T:
         """Run something that takes milliseconds."""
@@ -63,10 +53,8 @@ class Threadpools:
             return await anyio.to_thread.run_sync(function, limiter=self._long)
 
 
-async def collect_replies(request: Request, answers: CompletionBatch, call: Caller) -> None:
-    """Wait until all replies are complete. `call` runs functions in the event loop. Raises: Cancelled if the client
-    disconnects; the replies end then.
-    """
+async def collect_replies(request: Request, answers: CompletionBatch) -> None:
+    """Wait until all replies are complete. Raises: Cancelled if the client disconnects; the replies end then."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def finished() -> None:
@@ -75,7 +63,7 @@ async def collect_replies(request: Request, answers: CompletionBatch, call: Call
 
     try:
         async with watch_disconnect(request.receive, answers.cancel) as watch:
-            answers.read(finished, call=call)
+            answers.read(finished)
             await done.wait()
             if watch.done():
                 raise Cancelled

@@ -18,7 +18,7 @@ from modules.extensions import HookContext
 from modules.families.reply_format import ReplyFormat
 from modules.generation.echo import PromptLogprobs
 from modules.generation.generator import Generator
-from modules.generation.reply_reader import Caller, PieceReader, ReplyReader
+from modules.generation.reply_reader import PieceReader, ReplyReader
 from modules.generation.session import ModelSession
 from modules.generation.stream import TextPiece, TextStream
 
@@ -148,14 +148,9 @@ class CompletionBatch:
             answer.cancel()
             answer.stream.close()
 
-    def read(
-        self,
-        done: Callable[[], None],
-        reader: Callable[[Completion], PieceReader] | None = None,
-        call: Caller | None = None,
-    ) -> None:
+    def read(self, done: Callable[[], None], reader: Callable[[Completion], PieceReader] | None = None) -> None:
         """Read all replies to their ends, see ReplyReader; without a `reader` the pieces are collected."""
-        ReplyReader(self.answers, reader or _Collector, done).begin(call)
+        ReplyReader(self.answers, reader or _Collector, done).begin()
 
     def best(self) -> list[Completion]:
         """The replies to return, numbered. Raises: UserError if one of them failed."""

@@ -1,5 +1,5 @@
-"""Reads replies to their ends: in the thread that their tokens wake, where the model announces them, and in a thread of
-their own where somebody has to wait for each token.
+"""Reads replies to their ends: in the thread that brings their tokens, where the model announces them, and in a thread
+of their own where somebody has to wait for each token.
 
 It must not know what is done with the text.
 """
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Runs a function soon, and one after the other, in a thread that must not wait for anything.
-Caller = Callable[[Callable[[], None]], None]
-
 
 class PieceReader(Protocol):
-    """What is done with one reply. If anything raises, that is the reply's error, and all others end."""
+    """What is done with one reply, quickly: the thread may bring all other replies' tokens. If anything raises, that is
+    the reply's error, and all others end.
+    """
 
     def take(self, pieces: Sequence[TextPiece]) -> None:
         """The next pieces, which arrived together."""
@@ -51,42 +50,42 @@ class ReplyReader:
         self._left = len(answers)
         self._lock = threading.Lock()
 
-    def begin(self, call: Caller | None = None) -> None:
-        """Start to read. `call`: for replies that need no thread."""
+    def begin(self) -> None:
+        """Start to read."""
         for answer in self._answers:
-            # scoring the prompt waits for the model
-            if call is None or answer.echo or not self._follow(answer, call):
+            if answer.echo or not self._follow(answer):  # scoring the prompt waits for the model
                 threading.Thread(target=self._read, args=(answer,), name="reply", daemon=True).start()
 
-    def _follow(self, answer: Completion, call: Caller) -> bool:
-        """Read it with `call`. False if its tokens are not announced."""
+    def _follow(self, answer: Completion) -> bool:
+        """Read it as its tokens arrive. False if they are not announced."""
         stream, over = answer.stream, False
-        reader = self._reader(answer)
+        reader, reading = self._reader(answer), threading.Lock()  # the first call may come beside the next ones
 
         def advance() -> None:
             nonlocal over
-            if over:
-                return
-            pieces: list[TextPiece] = []
-            try:
-                try:
-                    while stream.ready and not over:
-                        if piece := next(stream, None):
-                            pieces.append(piece)
-                        else:
-                            over = True
-                finally:  # text before an error
-                    if pieces:
-                        reader.take(pieces)
+            with reading:
                 if over:
-                    reader.end()
-            except BaseException as error:
-                over = True
-                self._fail(answer, reader, error)
-            if over:
-                self._end(answer)
+                    return
+                pieces: list[TextPiece] = []
+                try:
+                    try:
+                        while stream.ready and not over:
+                            if piece := next(stream, None):
+                                pieces.append(piece)
+                            else:
+                                over = True
+                    finally:  # text before an error
+                        if pieces:
+                            reader.take(pieces)
+                    if over:
+                        reader.end()
+                except BaseException as error:
+                    over = True
+                    self._fail(answer, reader, error)
+                if over:
+                    self._end(answer)
 
-        return stream.listen(lambda: call(advance))
+        return stream.listen(advance)
 
     def _read(self, answer: Completion) -> None:
         reader = self._reader(answer)

@@ -12,14 +12,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from errors import UserError
+from modules.web.body_writer import BODY_WRITER, BodyWriter
 from modules.web.errors import HeaderTooSlow, TooManyConnections
 
 #: Seconds that a client has to send the header of a request.
@@ -90,15 +90,10 @@ def _accept_one_by_one(listener: Any) -> None:
         each.listen(queued)
 
 
-#: The extension of the ASGI scope with which a response that has begun sends more of its body, see BodyWriter.
-BODY_WRITER = "webui.body_writer"
-
-#: Sends these bytes of the body at once. False if that is not possible now, and `send` has to wait for the client.
-BodyWriter = Callable[[bytes], bool]
-
-
 class LimitedProtocol(H11Protocol):
-    """uvicorn's protocol with a time limit for the header and a limit on connections. Responses get a BodyWriter."""
+    """uvicorn's protocol with a time limit for the header and a limit on connections. Responses may have a
+    BodyWriter.
+    """
 
     most = _MOST
     header_seconds_ = _HEADER
@@ -111,7 +106,9 @@ class LimitedProtocol(H11Protocol):
         application = self.app
 
         async def with_writer(scope: Any, receive: Any, send: Any) -> None:
-            scope["extensions"] = {**scope.get("extensions", {}), BODY_WRITER: self._write_body}
+            if scope["type"] == "http" and not self.transport.get_extra_info("sslcontext"):
+                opened = partial(BodyWriter, self.transport, scope["http_version"])
+                scope["extensions"] = {**scope.get("extensions", {}), BODY_WRITER: opened}
             await application(scope, receive, send)
 
         self.app = with_writer
@@ -160,13 +157,6 @@ class LimitedProtocol(H11Protocol):
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, len(body)) + body)
         self.transport.close()
-
-    def _write_body(self, data: bytes) -> bool:
-        cycle = self.cycle
-        if self.flow.write_paused or cycle.disconnected or not cycle.response_started or cycle.response_complete:
-            return False
-        self.transport.write(self.conn.send(h11.Data(data=data)) or b"")
-        return True
 
     def _make_room(self) -> None:
         others = (each for each in self.connections if isinstance(each, LimitedProtocol))

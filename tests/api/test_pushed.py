@@ -1,4 +1,6 @@
-"""Replies whose tokens are announced are read in the event loop: the client gets the same, and no thread waits."""
+"""Replies whose tokens are announced are read by the thread that brings them: the client gets the same, and no thread
+waits.
+"""
 
 from __future__ import annotations
 

@@ -30,11 +30,11 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.contextmanager
-def serving(**how: Any) -> Iterator[int]:
+def serving(app: Any = hello, **how: Any) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    server = uvicorn.Server(uvicorn.Config(hello, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
     limit_connections(server, **how)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
