@@ -58,6 +58,8 @@ class Engine(ABC, Generic[R]):
         self._ahead = ReadAhead()
         self._labels: deque[str] = deque(maxlen=_LABELS)  # of requests that got a place
         self._doomed = False  # whether what was computed is to be forgotten as soon as nothing uses it
+        #: Called in the engine's thread when the jobs have got the tokens of a step.
+        self.after_step: Callable[[], object] = _nobody
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     # --- any thread ---
@@ -162,8 +164,10 @@ class Engine(ABC, Generic[R]):
                 self._take_turns()
                 self._admit()
                 self._admit_yielding()
+                self.after_step()  # for what late grammars allowed
                 if not self._compute():
                     self._settle(NAP, idle=True)
+                self.after_step()
         except BaseException as error:  # a bug here must not leave readers waiting forever
             log.exception("the engine thread failed")
             self._queue.close(EngineFailed(f"internal error ({error!r}). Unload the model, then load it again."))
@@ -376,3 +380,7 @@ class Engine(ABC, Generic[R]):
         self._release(run)
         if run in self._runs:
             self._runs.remove(run)
+
+
+def _nobody() -> None:
+    """Whoever reads a job is told by its queue."""

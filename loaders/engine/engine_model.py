@@ -46,6 +46,10 @@ class QueuedModel(Model):
         else:
             self._submit(job)
 
+    def on_step(self, told: Callable[[], None]) -> None:
+        """Call this, in the engine's thread, when the jobs have got the tokens of a step."""
+        self._engine.after_step = told
+
     def next_logits(self, request: Request) -> npt.NDArray[np.float32]:
         probe = LogitsRequest(request)
         self._submit(probe)

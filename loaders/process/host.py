@@ -99,6 +99,8 @@ class ModelHost:
             loader: type[Loader] = getattr(importlib.import_module(message.module), message.loader)
             memo.import_results(message.results)
             self._model = model = loader.load(message.path, message.options, progress)
+            if isinstance(model, QueuedModel):
+                model.on_step(self._outbox.send)
             self._outbox.put(_describe(model))
         except BaseException as error:
             if not isinstance(error, UserError):
@@ -127,7 +129,7 @@ class ModelHost:
             processors = (RemoteProcessor(key, self._outbox, patience, known, cancel),)
             self._processors[key] = processors[0]
         request = Request(**message.request, cancel=cancel, processors=processors)
-        sink = _Stream(key, self._outbox, lambda: len(self._cancels) < 2, self._forget)
+        sink = _Stream(key, self._outbox, self._forget)
         try:
             assert self._model is not None
             if isinstance(self._model, QueuedModel):
@@ -135,12 +137,24 @@ class ModelHost:
                 self._model.start(sink.job)
             else:
                 stream = self._model.generate(request)
-                threading.Thread(target=_forward, args=(stream, request, sink), daemon=True).start()
+                threading.Thread(target=self._forward, args=(stream, request, sink), daemon=True).start()
         except BaseException as error:
             self._forget(key)
             self._outbox.send(wire.ResultMessage(key, error=_logged(error)))
         else:
             self._outbox.send(wire.ResultMessage(key))
+
+    def _forward(self, stream: Any, request: Request, sink: _Stream) -> None:
+        """The reply of a model without one of our engines."""
+        sink.job = Job(request)
+        sink.job.report = stream.report
+        try:
+            for token in stream:
+                sink.put(token)
+                self._outbox.send()
+            sink.put(stream.report.finish or Finish.STOP)
+        except BaseException as error:
+            sink.put(error)
 
     def _forget(self, key: int) -> None:
         self._cancels.pop(key, None)
@@ -201,8 +215,8 @@ class ModelHost:
 class _Stream(OutboxQueue):
     """Like its base; when the reply has ended, its key is removed."""
 
-    def __init__(self, key: int, outbox: Outbox, is_alone: Callable[[], bool], forget: Callable[[int], None]) -> None:
-        super().__init__(key, outbox, is_alone)
+    def __init__(self, key: int, outbox: Outbox, forget: Callable[[int], None]) -> None:
+        super().__init__(key, outbox)
         self._forget = forget
 
     def put(self, item: Any) -> None:
@@ -211,18 +225,6 @@ class _Stream(OutboxQueue):
         super().put(item)
         if isinstance(item, Finish | BaseException):
             self._forget(self._key)
-
-
-def _forward(stream: Any, request: Request, sink: _Stream) -> None:
-    """The reply of a model without one of our engines."""
-    sink.job = Job(request)
-    sink.job.report = stream.report
-    try:
-        for token in stream:
-            sink.put(token)
-        sink.put(stream.report.finish or Finish.STOP)
-    except BaseException as error:
-        sink.put(error)
 
 
 def _logged(error: BaseException) -> BaseException:

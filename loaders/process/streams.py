@@ -1,7 +1,7 @@
 """In the model's process: where the tokens of all replies go, and proxies for logits processors on the other side.
 
-One outbox for all messages: its thread sends everything that is pending together, so that a step's tokens are one
-message; if one reply runs alone, the engine's thread sends them itself. It must not know what a model is.
+One outbox for all messages. A step's tokens are collected and sent as one message by the engine's thread, which saves
+a change of threads here and all but one waking there. It must not know what a model is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -44,15 +44,20 @@ class Outbox:
             self._items += items
             self._changed.notify()
 
-    def send(self, *items: Any) -> None:
-        """Send these in this thread, which saves a change of threads; after what is already being sent."""
+    def collect(self, item: Any) -> None:
+        """Send this with the next message."""
         with self._changed:
-            if self._items or self._sending:
-                self._items += items
-                self._changed.notify()
+            self._items.append(item)
+
+    def send(self, *items: Any) -> None:
+        """Send what was collected and these in this thread; if another one is sending, that one sends them next."""
+        with self._changed:
+            self._items += items
+            if self._sending or not self._items:
                 return
+            pending, self._items = self._items, []
             self._sending = True
-        self._write(list(items))
+        self._write(pending)
 
     def flush(self, seconds: float) -> None:
         """Wait until everything put so far is sent, or at most this long."""
@@ -82,29 +87,26 @@ class Outbox:
 
 
 class OutboxQueue:
-    """Replaces a job's queue (`loaders.job.TokenQueue`): what an engine puts into it is sent."""
+    """Replaces a job's queue (`loaders.job.TokenQueue`): what an engine puts into it is sent, tokens with the next
+    message.
+    """
 
     job: Job
 
-    def __init__(self, key: int, outbox: Outbox, is_alone: Callable[[], bool]) -> None:
-        """`is_alone`: whether no other reply runs, so that no other token of this step follows."""
+    def __init__(self, key: int, outbox: Outbox) -> None:
         self._key = key
         self._outbox = outbox
-        self._is_alone = is_alone
         self._told = False
 
     def put(self, item: Token | Finish | BaseException) -> None:
-        pass_on = self._outbox.send if self._is_alone() else self._outbox.put
         if not isinstance(item, Token):
-            pass_on(ReportMessage(self._key, self._report(), item))
+            self._outbox.send(ReportMessage(self._key, self._report(), item))
             return
-        more = tuple((each.id, each.data, each.logprob) for each in item.alternatives)
-        token = self._key, item.id, item.data, item.logprob, more
-        if self._told:
-            pass_on(token)
-        else:  # the prompt's statistics are known from the first token on
+        if not self._told:  # the prompt's statistics are known from the first token on
             self._told = True
-            pass_on(ReportMessage(self._key, self._report()), token)
+            self._outbox.collect(ReportMessage(self._key, self._report()))
+        more = tuple([(each.id, each.data, each.logprob) for each in item.alternatives]) if item.alternatives else ()
+        self._outbox.collect((self._key, item.id, item.data, item.logprob, more))
 
     def _report(self) -> Report:
         """A copy, because the engine continues to change its own."""
