@@ -15,6 +15,7 @@ import pytest
 
 from modules.api.byte_stream import ByteStream
 from modules.web.body_writer import BODY_WRITER, BodyWriter
+from tests.api.test_many import until
 from tests.web.test_connections import serving
 
 
@@ -31,6 +32,7 @@ class Streaming:
         feed = ByteStream()
 
         def put_all() -> None:
+            assert until(lambda: feed._direct is not None)  # the coroutine waits
             for at, part in enumerate(self.parts):
                 feed.put(part)
                 time.sleep(self.pause(at))
