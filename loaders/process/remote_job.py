@@ -19,6 +19,7 @@ from errors import UserError
 from loaders.base import Alternative, Finish, Report, Request, Token, TokenForcer
 from loaders.job import Job
 from loaders.process.wire import ProcessedMessage, ProcessMessage, WakeMessage, WireToken
+from loaders.pushed_stream import Loop
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,10 @@ class RemoteJob(Job):
     def waiting(self) -> bool:
         return not self._arrived.empty()
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
+    def listen(self, loop: Loop | None, wake: Callable[[], None]) -> bool:  # noqa: ARG002
+        self.wake = wake  # by the thread that brings the tokens: a loop's turn costs more than what is done then
         wake()  # for what arrived before
+        return True
 
     def receive(self, token: WireToken) -> None:
         """The next token; its reader is to be woken once everything that arrived with it is here."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 from errors import InvalidInput
+from loaders.remote.body import Body
 from loaders.remote.sockets import Backend, Call, sending
 
 _MOST = 4096  # open connections to all servers together
@@ -92,7 +93,12 @@ class Connections:
         with sending(call):
             response = self._pool.handle_request(request)
         call.until = math.inf
+        response.extensions["network_stream"].head = False
         return response
+
+    def body(self, response: httpcore.Response) -> Body:
+        """The body of an answer that has been opened; it is closed instead of the answer."""
+        return Body(response, self._times["read"])
 
     def close(self) -> None:
         """Close all connections. Calls that still run end with an error."""

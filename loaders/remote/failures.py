@@ -18,6 +18,7 @@ from loaders.remote.lengths import find_lengths, is_too_long
 
 _MOST_SHOWN = 3  # addresses in one sentence
 _LONGEST = 300  # characters of a server's own words
+_EXCERPT = 80  # characters of what cannot be read
 _LONGEST_WAIT = 86_400  # seconds
 
 
@@ -211,11 +212,19 @@ def served_error(value: Any) -> str:
     return " ".join(error.split())[:_LONGEST].rstrip(". ") if isinstance(error, str) else ""
 
 
+def excerpt(data: bytes) -> str:
+    """The beginning of what a server sent, for a sentence."""
+    text = " ".join(data[:_LONGEST].decode("utf-8", "replace").split())
+    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return shown if len(shown) <= _EXCERPT else shown[:_EXCERPT] + "..."
+
+
 def _said(data: bytes) -> str:
     if (value := _parsed(data)) is not None:
         return served_error(value)
-    text = data[: 4 * _LONGEST].decode("utf-8", "replace").strip()
-    return "" if text.startswith("<") else " ".join(text.split())[:_LONGEST].rstrip(". ")
+    text = " ".join(data[: 4 * _LONGEST].decode("utf-8", "replace").split())
+    is_text = text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text[:-1]  # the last one may be cut
+    return text[:_LONGEST].rstrip(". ") if is_text and not text.startswith("<") else ""
 
 
 def _parsed(data: bytes) -> Any:

@@ -18,6 +18,7 @@ from errors import EngineFailed, InvalidInput, ModelClosed, Unavailable, UserErr
 from loaders import safe_json
 from loaders.base import Report, Request
 from loaders.remote.addresses import LEFT_OUT, Address, Addresses, Attempts
+from loaders.remote.body import Body
 from loaders.remote.connections import Answer, AnswerTooLarge, Connections, headers_of
 from loaders.remote.entry import RemoteEntry
 from loaders.remote.failures import (
@@ -50,13 +51,13 @@ class SentReply:
     """`loaders.remote.stream.OpenReply`."""
 
     address: Address
-    response: httpcore.Response
+    body: Body
     addresses: Addresses
 
     def release(self) -> None:
         try:
             with contextlib.suppress(*BROKEN):
-                self.response.close()
+                self.body.close()
         finally:
             self.addresses.release(self.address)
 
@@ -213,7 +214,7 @@ class Server:
                 if response.status == 200 and not is_no_stream(headers):
                     kept = True
                     self.addresses.restore(address)
-                    return SentReply(address, response, self.addresses)
+                    return SentReply(address, self._connections.body(response), self.addresses)
                 data = _read_some(response, call)
                 if response.status == 404:  # it may have another model now
                     address.suspect = True

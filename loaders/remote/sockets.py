@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import select
 import selectors
 import socket
@@ -21,6 +22,8 @@ from typing import Any
 
 import httpcore
 
+#: The end of a head, which the pool takes with either kind of line end.
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _LOOK = 0.25  # seconds between two looks at whether a call has ended, where the system does not wake who connects
 
 
@@ -111,7 +114,7 @@ class Backend(httpcore.NetworkBackend):
                 _connect(made, address, timeout, call)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return _Stream(made, call)
+                return Stream(made, call)
             except BaseException as error:
                 if made:
                     call.leave(made)
@@ -146,21 +149,78 @@ def _connect(made: socket.socket, address: Any, timeout: float | None, call: Cal
     made.getpeername()  # raises if it was shut while it connected
 
 
-class _Stream(httpcore.NetworkStream):
-    """A connection. It knows which call uses it."""
+class Stream(httpcore.NetworkStream):
+    """A connection. It knows which call uses it. The pool gets the head of an answer by itself, without what follows
+    it, until `head` is unset.
+    """
 
     def __init__(self, used: socket.socket, call: Call) -> None:
-        self._socket, self._call = used, call
+        self.socket, self._call = used, call
+        self.head = True
+        self._seen = b""  # the last bytes of the head so far
+        self._kept = b""  # what has arrived and not been read
+        self.more = False  # whether more has arrived than was read last, of which the system may not tell
+        self._closing = threading.Lock()
+        self._held = self._closed = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data, self._kept = self._kept, b""
+        if not data:
+            data = self._receive(max_bytes, timeout)
+        if self.head:
+            seen = self._seen + data
+            if end := _END_OF_HEAD.search(seen):
+                cut = end.end() - len(self._seen)
+                data, self._kept, self._seen = data[:cut], data[cut:], b""
+            else:
+                self._seen = seen[-2:]
+        return data
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """What has arrived; None if nothing has. Raises: httpcore.ReadError."""
+        data, self._kept = self._kept, b""
+        try:
+            if not data:
+                if self.socket.gettimeout() != 0:
+                    self.socket.settimeout(0)
+                data = self.socket.recv(max_bytes)
+            pending = getattr(self.socket, "pending", None)  # what TLS has decrypted
+            self.more = len(data) >= max_bytes or bool(pending and pending())
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self.more = False
+            return None
+        except (OSError, ValueError) as error:  # the second from TLS whose socket has been closed
+            raise httpcore.ReadError(str(error)) from None
+        return data
+
+    def hold(self) -> int:
+        """Its descriptor, which belongs to it until `let_go`, even if it is closed meanwhile. Raises: OSError."""
+        with self._closing:
+            self._held = True
+            if (number := self.socket.fileno()) < 0:
+                raise CallEnded("it was closed")
+            return number
+
+    def let_go(self) -> None:
+        """End of `hold`."""
+        with self._closing:
+            self._held = False
+            if self._closed:
+                self.socket.close()
+
+    def put_back(self, data: bytes) -> None:
+        """This is read next."""
+        self._kept = data + self._kept
+
+    def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
         try:
             if (until := self._call.until) < math.inf:
                 left = until - time.monotonic()
                 if left <= 0:
                     raise TimeoutError("timed out")
                 timeout = left if timeout is None else min(timeout, left)
-            self._socket.settimeout(timeout)
-            return self._socket.recv(max_bytes)
+            self.socket.settimeout(timeout)
+            return self.socket.recv(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from None
         except OSError as error:
@@ -168,33 +228,37 @@ class _Stream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._call = _sent()
-        self._call.use(self._socket)
+        self._call.use(self.socket)
+        self.head, self._seen = True, b""
         try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(buffer)
+            self.socket.settimeout(timeout)
+            self.socket.sendall(buffer)
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from None
         except OSError as error:
             raise httpcore.WriteError(str(error)) from None
 
     def close(self) -> None:
-        self._call.leave(self._socket)  # first: its number may be that of another one as soon as it is closed
+        self._call.leave(self.socket)  # first: its number may be that of another one as soon as it is closed
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # whoever reads it in another thread wakes up
-        self._socket.close()
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # whoever reads it in another thread wakes up
+        with self._closing:
+            self._closed = True
+            if not self._held:
+                self.socket.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """Raises: httpcore.ConnectError, httpcore.ConnectTimeout, CallEnded."""
         call = self._call
-        own = self._socket.dup()  # this one is taken over by TLS, so another handle to the connection ends it
+        own = self.socket.dup()  # this one is taken over by TLS, so another handle to the connection ends it
         try:
             call.use(own)
-            self._socket.settimeout(timeout)
-            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), call)
+            self.socket.settimeout(timeout)
+            return Stream(ssl_context.wrap_socket(self.socket, server_hostname=server_hostname), call)
         except BaseException as error:
-            self._socket.close()
+            self.socket.close()
             if isinstance(error, CallEnded) or call.aborted:
                 raise CallEnded("it was cancelled") from None
             if isinstance(error, TimeoutError):
@@ -207,7 +271,7 @@ class _Stream(httpcore.NetworkStream):
             own.close()
 
     def get_extra_info(self, info: str) -> Any:
-        return _readable(self._socket) if info == "is_readable" else None
+        return (bool(self._kept) or _readable(self.socket)) if info == "is_readable" else None
 
 
 def _readable(used: socket.socket) -> bool:

@@ -1,7 +1,7 @@
 """A reply that a server writes: sent when it is first read, straight through, ended on both sides when it is cancelled.
 
-The reader's thread reads the connection itself, so that nothing waits in between. Another address is tried only while
-nothing has arrived. It must not know which kind of server it is.
+Its reader reads the connection itself, in a thread that waits for it or in an event loop (`listen`), so that nothing
+waits in between. Another address is tried only while nothing has arrived. It must not know which kind of server it is.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from errors import EngineFailed, InvalidInput, ModelClosed, UserError
 from loaders import safe_json
 from loaders.base import Finish, Report, Request, Token
 from loaders.cancel import CancelEvent
+from loaders.pushed_stream import Loop
 from loaders.remote.addresses import Address, Attempts
-from loaders.remote.connections import headers_of
+from loaders.remote.body import Body
 from loaders.remote.events import EventReader, EventTooLarge
 from loaders.remote.failures import (
     ServerModelChanged,
     ServerUnreachable,
     StreamCut,
+    excerpt,
     not_a_reply,
     served_error,
     too_long,
 )
+from loaders.remote.loop_reader import LoopReader
 from loaders.remote.replies import Event
 from loaders.remote.sockets import Call
 
@@ -36,6 +39,8 @@ _END = b"[DONE]"
 _NO_REASON = "The server did not say why the reply ended."
 #: What is still read after the end of a reply, so that its connection can be used again: seconds and bytes.
 _REST_SECONDS, _REST_BYTES = 2.0, 1 << 18
+#: Tokens after which a loop gets to others, though more have arrived.
+_AT_ONCE = 256
 #: What a broken connection raises.
 BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
@@ -44,7 +49,7 @@ class OpenReply(Protocol):
     """An answer whose headers have arrived, at one address."""
 
     address: Address
-    response: httpcore.Response
+    body: Body
 
     def release(self) -> None:
         """It has been read to its end, or is given up."""
@@ -74,7 +79,7 @@ class Sender(Protocol):
 
 
 class ServerStream:
-    """`loaders.base.TokenStream`. Read by one thread."""
+    """A PushedStream. Read by one thread."""
 
     def __init__(self, sender: Sender, request: Request, ended: Callable[[ServerStream], object]) -> None:
         """`ended` is called when it is cancelled, from any thread and more than once; `give_up` must be called soon
@@ -83,12 +88,12 @@ class ServerStream:
         self.request = request
         self.report = Report(prompt_tokens=len(request.ids), seed=request.params.seed)
         self.first_token = 0.0
-        self._started = 0.0
+        self._started = self._heard = 0.0
         self._sender = sender
         self._call = Call()
         self._reply: OpenReply | None = None
         self._attempts = Attempts()
-        self._pieces: Iterator[bytes] = iter(())
+        self._in_loop: LoopReader | None = None
         self._events = EventReader()
         self._rest = _REST_BYTES
         self._done = False  # nothing that follows is part of the reply
@@ -107,7 +112,7 @@ class ServerStream:
         while not self._ready:
             if self._over is None:
                 with self._reading:
-                    self._try_to_receive()
+                    self._try(self._receive)
                 if self._over is not None:
                     self.give_up()
                 elif self.request.cancel.is_set():
@@ -127,12 +132,25 @@ class ServerStream:
         seconds = self.report.decode_seconds
         return (self.report.new_tokens - 1) / seconds if seconds > 0 else 0.0
 
+    @property
+    def waiting(self) -> bool:
+        return bool(self._ready) or self._over is not None
+
+    def listen(self, loop: Loop | None, wake: Callable[[], None]) -> bool:
+        if loop is None or not loop.watches:
+            return False
+        self._in_loop = LoopReader(self, loop, wake)
+        self._in_loop.send()
+        return True
+
     def abort(self) -> None:
         """End its connection: its reader gets an error."""
         self._call.abort()
 
     def give_up(self) -> None:
         """Free its connection. Never waits: while its reader uses it, that calls `ended` when it has noticed."""
+        if self._in_loop is not None and self._in_loop.is_elsewhere(self.give_up):
+            return
         if not self._reading.acquire(blocking=False):
             return
         try:
@@ -144,14 +162,47 @@ class ServerStream:
                 self._end(Finish.CANCELLED)
             self._reading.release()
 
+    # --- for its reader in a loop (loaders.remote.loop_reader) ---
+
+    def send(self) -> None:
+        """Wait until an answer has begun, or it is over."""
+        with self._reading:
+            while self._reply is None and self._over is None:
+                self._try(self._open)
+
+    def receive_now(self) -> None:
+        """Take what has arrived, without waiting."""
+        with self._reading:
+            self._try(self._take_arrived)
+
+    def check_time(self) -> float:
+        """The seconds after which it may have been silent for too long; it fails if it has been. 0 once it is over."""
+        if self._reply is None:
+            return 0.0
+        left = min(self._heard + self._reply.body.timeout, self._call.until) - time.monotonic()
+        if left <= 0:
+            with self._reading:
+                self._try(_too_silent)
+        return max(left, 0.0)
+
+    @property
+    def ending(self) -> bool:
+        """Whether its last token has come, but not the end of the answer."""
+        return self.report.finish is not None and self._over is None
+
+    @property
+    def body(self) -> Body | None:
+        """What it reads now; None if no answer has begun, or it is over."""
+        return self._reply.body if self._reply else None
+
     # --- inside, by one thread at a time ---
 
-    def _try_to_receive(self) -> None:
-        """Wait until there are tokens, or it is over. A broken connection is replaced if nothing has arrived."""
+    def _try(self, receive: Callable[[], None]) -> None:
+        """Receive, unless it is over. A broken connection is replaced if nothing has arrived."""
         if self._over is not None:
             return
         try:
-            self._receive()
+            receive()
         except BROKEN as error:
             if self.report.finish is not None:
                 self._end(self.report.finish)  # the reply is complete; only the end of the answer is not
@@ -187,30 +238,48 @@ class ServerStream:
         self._release()
         self._events, self._done = EventReader(), False
 
-    def _receive(self) -> None:
+    def _open(self) -> None:
+        """Send it, unless it has been sent or cancelled."""
         if self._sender.closed:
             raise ModelClosed
         if self.request.cancel.is_set():
             self._end(Finish.CANCELLED)
-            return
-        if self._reply is None:
+        elif self._reply is None:
             self._started = self._started or time.monotonic()
             self._reply = self._sender.open(self.request, self._call, self._attempts)
-            self._pieces = self._reply.response.iter_stream()
+            self._heard = time.monotonic()
+
+    def _receive(self) -> None:
+        """Wait until there are tokens, or it is over."""
+        self._open()
         if self.report.finish is not None:
             self._call.end_within(_REST_SECONDS)
-        while not self._ready and self._over is None:
-            piece = next(self._pieces, None)
-            if piece is None:
-                if self.report.finish is None:
-                    self._check_end(self._reply.response)
-                self._end(self.report.finish or Finish.STOP)
-            elif self.report.finish is not None and not self._has_room(piece):
-                self._end(self.report.finish)
-            elif not self._done:
-                self._take_all(piece)
+        while self._reply and self._over is None and not self._ready:
+            self._take_piece(self._reply.body, self._reply.body.read())
 
-    def _check_end(self, response: httpcore.Response) -> None:
+    def _take_arrived(self) -> None:
+        self._open()
+        while self._reply and self._over is None and len(self._ready) < _AT_ONCE:
+            body = self._reply.body
+            if (piece := body.read_now()) is None:
+                break
+            self._heard = time.monotonic()
+            self._take_piece(body, piece)
+            if not (body.stream.more or body.ended):
+                break
+
+    def _take_piece(self, body: Body, piece: bytes) -> None:
+        """A piece of the answer; empty at its end."""
+        if not piece:
+            if self.report.finish is None:
+                self._check_end(body)
+            self._end(self.report.finish or Finish.STOP)
+        elif self.report.finish is not None and not self._has_room(piece):
+            self._end(self.report.finish)
+        elif not self._done:
+            self._take_all(piece)
+
+    def _check_end(self, body: Body) -> None:
         """At the end of an answer that has not said that the reply has ended: whether it is one.
 
         Raises: UserError; httpcore.RemoteProtocolError if the answer has not come to its end.
@@ -218,9 +287,8 @@ class ServerStream:
         assert self._reply
         if other := self._events.other():
             raise not_a_reply(self._reply.address.url, other)
-        # an answer without a length ends with its connection, whyever that ended
-        whole = not {"transfer-encoding", "content-length"}.isdisjoint(headers_of(response))
-        if not (whole and self.report.new_tokens and self._events.is_between):
+        # an answer that does not say its end ends with its connection, whyever that ended
+        if not (body.whole and self.report.new_tokens and self._events.is_between):
             raise httpcore.RemoteProtocolError("it ended before the reply did")
         self.report.warnings.append(_NO_REASON)
 
@@ -265,8 +333,8 @@ class ServerStream:
                     raise longer
                 raise EngineFailed(f"the server at {url} ended the reply: {said or 'no reason given'}.")
             event = self._sender.read(value, self.report, self.request)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EngineFailed(f"the server at {url} sent what is not a part of a reply ({error!r:.80}).") from None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise EngineFailed(f"the server at {url} sent what is not a part of a reply: {excerpt(data)}.") from None
         if event.model:
             try:
                 self._sender.check_model(self._reply.address, event.model)
@@ -296,12 +364,18 @@ class ServerStream:
     def _release(self) -> None:
         self._call.leave()
         if (reply := self._reply) is not None:
+            if self._in_loop is not None:
+                self._in_loop.leave()
             self._reply = None
             reply.release()
 
     def _cancelled(self) -> None:
         self._call.abort()
         self._ended(self)
+
+
+def _too_silent() -> None:
+    raise httpcore.ReadTimeout("timed out")
 
 
 def describe_break(error: BaseException) -> str:

@@ -70,8 +70,13 @@ def _body(message: str, kind: str, code: str | None, param: str | None) -> dict[
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def error_response(status: int, body: dict[str, Any]) -> Response:
-    return AsciiJSON(body, status_code=status)
+def error_answer(error: BaseException) -> Response:
+    """The response for an error, wherever it is noticed."""
+    status, body = error_body(error)
+    response = AsciiJSON(body, status_code=status)
+    if isinstance(error, Overloaded) and error.seconds:
+        response.headers["retry-after"] = str(error.seconds)
+    return response
 
 
 def install_error_handlers(api: FastAPI) -> None:
@@ -79,17 +84,15 @@ def install_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(UserError)
     async def known(_: Request, error: UserError) -> Response:
-        response = error_response(*error_body(error))
-        if isinstance(error, Overloaded) and error.seconds:
-            response.headers["retry-after"] = str(error.seconds)
-        return response
+        return error_answer(error)
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         details = error.errors()
         sentences = [_sentence(detail) for detail in details[:5]]
         param = ".".join(str(part) for part in details[0]["loc"][1:] if isinstance(part, str)) if details else None
-        return error_response(400, _body(" ".join(sentences), "invalid_request_error", "invalid_value", param or None))
+        body = _body(" ".join(sentences), "invalid_request_error", "invalid_value", param or None)
+        return AsciiJSON(body, status_code=400)
 
     @api.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -97,7 +100,7 @@ def install_error_handlers(api: FastAPI) -> None:
         if error.status_code in (404, 405):
             message = f"Unknown route: {request.method} {request.url.path[:200]}.{_hint(request)}"
         body = _body(message or str(error.detail), "invalid_request_error", None, None)
-        response = error_response(error.status_code, body)
+        response = AsciiJSON(body, status_code=error.status_code)
         response.headers.update(error.headers or {})
         return response
 

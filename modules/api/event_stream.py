@@ -16,9 +16,9 @@ from typing import Protocol
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from loaders.pushed_stream import Loop
 from modules.api.byte_stream import ByteStream, watch_disconnect
-from modules.api.errors import error_body
-from modules.api.errors import error_response as error_answer
+from modules.api.errors import error_answer, error_body
 from modules.generation.completions import Completion, CompletionBatch
 from modules.generation.stream import TextPiece
 from modules.web.body_writer import BODY_WRITER, BodyWriter
@@ -57,11 +57,13 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answers: CompletionBatch, shape: EventFormat) -> None:
+    def __init__(self, answers: CompletionBatch, shape: EventFormat, loop: Loop) -> None:
+        """`loop` is the one that calls it."""
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._answers = answers
         self._shape = shape
+        self._loop = loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed = ByteStream()
@@ -82,12 +84,12 @@ class EventStream(Response):
         try:
             async with watch_disconnect(receive, left):
                 writer = _EventWriter(self._answers, self._shape, feed)
-                self._answers.read(writer.end, writer.reader)
+                self._answers.read(writer.end, writer.reader, self._loop)
                 data: bytes | None = None
                 with contextlib.suppress(asyncio.TimeoutError):
                     data = await asyncio.wait_for(feed.take(), _PATIENCE)
                 if feed.refusal:
-                    await error_answer(*error_body(feed.refusal))(scope, receive, send)
+                    await error_answer(feed.refusal)(scope, receive, send)
                     return
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 with _open_writer(scope) as direct:

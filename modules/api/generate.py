@@ -43,8 +43,8 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
         if body.stream:
             usage = body.stream_options.include_usage
             shape = completions.CompletionChunks(answers, with_logprobs=given, with_usage=usage)
-            return EventStream(answers, shape)
-        await collect_replies(request, answers)
+            return EventStream(answers, shape, workers.loop)
+        await collect_replies(request, answers, workers.loop)
         return AsciiJSON(completions.completion_response(answers, with_logprobs=given))
 
     @router.post("/v1/chat/completions", tags=["generate"])
@@ -62,8 +62,8 @@ def routes(app: App, workers: Threadpools) -> APIRouter:
         how: dict[str, Any] = {"with_logprobs": body.logprobs, "form": form}
         if body.stream:
             usage = body.stream_options.include_usage
-            return EventStream(answers, chat.ChatChunks(answers, with_usage=usage, **how))
-        await collect_replies(request, answers)
+            return EventStream(answers, chat.ChatChunks(answers, with_usage=usage, **how), workers.loop)
+        await collect_replies(request, answers, workers.loop)
         return AsciiJSON(chat.chat_response(answers, **how))
 
     return router

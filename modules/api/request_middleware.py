@@ -6,8 +6,7 @@ import logging
 import time
 import uuid
 
-from modules.api.errors import error_body
-from modules.api.errors import error_response as error_answer
+from modules.api.errors import error_answer, error_body
 from modules.api.keys import ADMIN, ApiKeys, request_keys
 from modules.api.reply_limit import ReplyLimit
 from modules.api.request_bodies import BodyCollector
@@ -110,7 +109,7 @@ class RequestMiddleware:
             if begun:
                 raise
             log.exception("%s failed", scope["request_id"])
-            await error_answer(*error_body(error))(scope, receive, send)
+            await error_answer(error)(scope, receive, send)
 
     async def _refuse(self, send: Send, error: Exception, headers: dict[str, str]) -> None:
         status, body = error_body(error)

@@ -15,7 +15,9 @@ from anyio import CancelScope, CapacityLimiter
 from fastapi import Request
 
 from errors import Cancelled
+from loaders.pushed_stream import Loop
 from modules.api.byte_stream import watch_disconnect
+from modules.api.event_loop import EventLoop
 from modules.generation.completions import CompletionBatch
 from modules.prompts.sandbox.process import PROCESSES
 
@@ -29,6 +31,14 @@ class Threadpools:
         self._short = CapacityLimiter(16)
         self._long = CapacityLimiter(most)
         self._templates = CapacityLimiter(PROCESSES)
+        self._loop: EventLoop | None = None
+
+    @property
+    def loop(self) -> Loop:
+        """The running event loop."""
+        if self._loop is None or self._loop.loop is not asyncio.get_running_loop():
+            self._loop = EventLoop()
+        return self._loop
 
     async def short(self, function: Callable[[], T]) -> T:
         """Run something that takes milliseconds."""
@@ -53,8 +63,10 @@ class Threadpools:
             return await anyio.to_thread.run_sync(function, limiter=self._long)
 
 
-async def collect_replies(request: Request, answers: CompletionBatch) -> None:
-    """Wait until all replies are complete. Raises: Cancelled if the client disconnects; the replies end then."""
+async def collect_replies(request: Request, answers: CompletionBatch, reads: Loop) -> None:
+    """Wait until all replies are complete. `reads` is the loop that calls it. Raises: Cancelled if the client
+    disconnects; the replies end then.
+    """
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def finished() -> None:
@@ -63,7 +75,7 @@ async def collect_replies(request: Request, answers: CompletionBatch) -> None:
 
     try:
         async with watch_disconnect(request.receive, answers.cancel) as watch:
-            answers.read(finished)
+            answers.read(finished, loop=reads)
             await done.wait()
             if watch.done():
                 raise Cancelled

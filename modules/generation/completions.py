@@ -14,6 +14,7 @@ from errors import InvalidInput, PromptTooLong, TooMany, without_frames
 from loaders.base import Finish, Model, Report, Token
 from loaders.list_parsing import parse_quoted_strings, parse_token_ids
 from loaders.params import SamplingParams
+from loaders.pushed_stream import Loop
 from modules.extensions import HookContext
 from modules.families.reply_format import ReplyFormat
 from modules.generation.echo import PromptLogprobs
@@ -148,9 +149,14 @@ class CompletionBatch:
             answer.cancel()
             answer.stream.close()
 
-    def read(self, done: Callable[[], None], reader: Callable[[Completion], PieceReader] | None = None) -> None:
+    def read(
+        self,
+        done: Callable[[], None],
+        reader: Callable[[Completion], PieceReader] | None = None,
+        loop: Loop | None = None,
+    ) -> None:
         """Read all replies to their ends, see ReplyReader; without a `reader` the pieces are collected."""
-        ReplyReader(self.answers, reader or _Collector, done).begin()
+        ReplyReader(self.answers, reader or _Collector, done).begin(loop)
 
     def best(self) -> list[Completion]:
         """The replies to return, numbered. Raises: UserError if one of them failed."""

@@ -1,5 +1,5 @@
-"""Reads replies to their ends: in the thread that brings their tokens, where the model announces them, and in a thread
-of their own where somebody has to wait for each token.
+"""Reads replies to their ends: in the thread that brings their tokens, or in the event loop if that gets them, and in a
+thread of their own where somebody has to wait for each token.
 
 It must not know what is done with the text.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from errors import without_frames
+from loaders.pushed_stream import Loop
 from modules.generation.stream import TextPiece
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ class ReplyReader:
         self._left = len(answers)
         self._lock = threading.Lock()
 
-    def begin(self) -> None:
-        """Start to read."""
+    def begin(self, loop: Loop | None = None) -> None:
+        """Start to read. `loop`: for replies whose tokens arrive in an event loop."""
         for answer in self._answers:
-            if answer.echo or not self._follow(answer):  # scoring the prompt waits for the model
+            if answer.echo or not self._follow(answer, loop):  # scoring the prompt waits for the model
                 threading.Thread(target=self._read, args=(answer,), name="reply", daemon=True).start()
 
-    def _follow(self, answer: Completion) -> bool:
-        """Read it as its tokens arrive. False if they are not announced."""
+    def _follow(self, answer: Completion, loop: Loop | None) -> bool:
+        """Read it as its tokens arrive. False if somebody must wait for them."""
         stream, over = answer.stream, False
         reader, reading = self._reader(answer), threading.Lock()  # the first call may come beside the next ones
 
@@ -85,7 +86,7 @@ class ReplyReader:
                 if over:
                     self._end(answer)
 
-        return stream.listen(advance)
+        return stream.listen(loop, advance)
 
     def _read(self, answer: Completion) -> None:
         reader = self._reader(answer)

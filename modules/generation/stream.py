@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import Self
 
 from loaders.base import Finish, Report, Token, Tokenizer, TokenStream
-from loaders.pushed_stream import PushedStream
+from loaders.pushed_stream import Loop, PushedStream
 from modules.generation.text import TextAssembler
 from modules.generation.thought_budget import ThoughtBudget
 
@@ -106,15 +106,14 @@ class TextStream:
             self._throttle()
         return self._piece(text)
 
-    def listen(self, wake: Callable[[], None]) -> bool:
-        """Call this, from another thread and once now, when `ready` may have become true. False, and no call, if
-        somebody must wait for each token.
+    def listen(self, loop: Loop | None, wake: Callable[[], None]) -> bool:
+        """Call this when `ready` may have become true, also for what is here already: in the thread that brings the
+        tokens, or in the loop. False, and no call, if somebody must wait for each token.
         """
         if self._pause or not isinstance(self._tokens, PushedStream):
             return False
         self._pushed = self._tokens
-        self._pushed.listen(wake)
-        return True
+        return self._pushed.listen(loop, wake)
 
     @property
     def ready(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -110,10 +111,19 @@ def test_an_error_comes_after_the_text_before_it(api: Client) -> None:
     assert lines.index("One ") < lines.index("two") < lines.index('"error"') < lines.index("[DONE]")
 
 
+class Here:
+    """A loop that does at once what it is asked to."""
+
+    watches = True
+
+    def call(self, function: Callable[[], None]) -> None:
+        function()
+
+
 def test_reports_are_those_of_the_process() -> None:
     job, woken = RemoteJob(Request((1,))), []
     job.receive((0, 5, b"a", None, ()))
-    job.listen(lambda: woken.append(job.waiting))
+    job.listen(Here(), lambda: woken.append(job.waiting))
     assert woken == [True]  # what arrived before is announced
     assert next(job).data == b"a"
     assert not job.waiting

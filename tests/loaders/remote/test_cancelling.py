@@ -51,6 +51,7 @@ def read_in_thread(stream: Any) -> tuple[threading.Thread, list[Any]]:
     return thread, found
 
 
+@pytest.mark.usefixtures("reading")
 @pytest.mark.parametrize(
     ("scheme", "trusted", "full"),
     [
@@ -79,6 +80,7 @@ def test_a_reader_is_freed_wherever_it_waits(scheme: str, trusted: bool, full: b
         assert addresses.all()[0].out_until == 0, "it has not failed"
 
 
+@pytest.mark.usefixtures("reading")
 def test_cancelled_at_the_very_moment_in_which_it_begins_to_connect(
     connect: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,20 +89,21 @@ def test_cancelled_at_the_very_moment_in_which_it_begins_to_connect(
         model: Any = connect(server, options=PATIENT)
         addresses = model._server.addresses = Addresses([f"http://{place}"])
         addresses.restore(addresses.all()[0])
-        stream = model.generate(Request(encode("abc"), cancel=CancelEvent()))
-        look_up = socket.getaddrinfo
+        cancel, look_up = CancelEvent(), socket.getaddrinfo
 
         def cancelled(*args: Any, **named: Any) -> Any:
-            stream.request.cancel.set()
+            cancel.set()
             return look_up(*args, **named)
 
         monkeypatch.setattr(socket, "getaddrinfo", cancelled)
+        stream = model.generate(Request(encode("abc"), cancel=cancel))
         thread, found = read_in_thread(stream)
         thread.join(20)
         assert not thread.is_alive()
         assert found == []
 
 
+@pytest.mark.usefixtures("reading")
 def test_one_that_cannot_be_ended_does_not_hold_up_the_others(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up a name: formerly, whoever freed the connections of the cancelled waited for it."""
     asked, known = threading.Event(), threading.Event()
@@ -138,7 +141,9 @@ def test_one_that_cannot_be_ended_does_not_hold_up_the_others(connect: Open, mon
 def test_a_late_cancel_does_not_end_the_next_request_on_the_connection(
     connect: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply ends, and another one gets its connection, between the look at which it is and its end."""
+    """The reply ends, and another one gets its connection, between the look at which it is and its end. For readers in
+    threads: a loop gets to no other reply meanwhile.
+    """
     shutting, go, shut = threading.Event(), threading.Event(), socket.socket.shutdown
     first: list[Any] = []
 

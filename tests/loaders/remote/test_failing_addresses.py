@@ -13,6 +13,8 @@ from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import ScriptedServer
 from tests.loaders.remote.test_hostile_servers import STREAM, chunked, events, head, lines
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 #: Name and what is changed in the server: what it answers to a request.
 BAD_REPLIES: list[tuple[str, dict[str, Any]]] = [
     ("status 500", {"status": (500, {"error": "boom"})}),

@@ -24,6 +24,8 @@ from loaders.remote.failures import ServerKeyRefused, ServerModelChanged, Server
 from tests.loaders.remote.conftest import Open, text_of
 from tests.loaders.remote.scripted_server import OWNERS, ScriptedServer, encode
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 REPLY = "P\u00e4r\u4e2ds \U0001f389"
 STREAM = "content-type: text/event-stream"
 Events = list[dict[str, Any]]
@@ -197,8 +199,10 @@ UNREADABLE: list[tuple[str, bytes | list[bytes], type[UserError], str]] = [
     ("nothing", head(STREAM), ServerUnreachable, "it ended the connection"),
     ("only comments", head(STREAM) + b": ping\n\n: ping\n\n", ServerUnreachable, "it ended the connection"),
     ("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", ServerUnreachable, "does not speak HTTP"),
-    ("no JSON", head(STREAM) + b"data: <html>\n\n", EngineFailed, "not a part of a reply"),
-    ("another form", head(STREAM) + b"data: [1]\n\n", EngineFailed, "not a part of a reply"),
+    ("no JSON", head(STREAM) + b"data: <html>\n\n", EngineFailed, "a reply: <html>."),
+    ("no text at all", head(STREAM) + bytes(range(256)) * 3, EngineFailed, "does not stream its reply"),
+    ("unprintable", head(STREAM) + b"data: \x00\xff{\x1b\n\n", EngineFailed, "a reply: \ufffd\ufffd{\ufffd."),
+    ("another form", head(STREAM) + b"data: [1]\n\n", EngineFailed, "a reply: [1]."),
     ("a chat", head(STREAM) + lines([{"choices": [{"delta": {"content": "Hi"}}]}]), EngineFailed, "the form of a chat"),
     ("half a character", head(STREAM) + b'data: {"choices": [{"text": "\\ud83d"}]}\n\n', EngineFailed, "not a part of"),
     ("chunks of no size", head(STREAM, "transfer-encoding: chunked") + b"zz\r\n", ServerUnreachable, "not speak HTTP"),

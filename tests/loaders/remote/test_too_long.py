@@ -13,6 +13,8 @@ from tests.loaders.remote.conftest import Open, ask
 from tests.loaders.remote.scripted_server import ScriptedServer
 from tests.loaders.remote.test_hostile_servers import STREAM, head
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 #: Who says it; what is said; the prompt's tokens; how many would fit; whether a shorter reply would help.
 NUMBERED: list[tuple[str, str, int, int, bool]] = [
     ("vLLM 0.8", "This model's maximum context length is 4096 tokens. However, you requested 5001 tokens (1000 in the "
