@@ -213,8 +213,10 @@ def served_error(value: Any) -> str:
 
 
 def excerpt(data: bytes) -> str:
-    """The beginning of what a server sent, for a sentence."""
-    text = " ".join(data[:_LONGEST].decode("utf-8", "replace").split())
+    """The beginning of what a server sent, for a sentence; markup is not shown."""
+    text = " ".join(data[:_LONGEST].decode("utf-8", "replace").partition("<")[0].split())
+    if not text:
+        return "markup, or nothing"
     shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
     return shown if len(shown) <= _EXCERPT else shown[:_EXCERPT] + "..."
 

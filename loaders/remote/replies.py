@@ -27,6 +27,11 @@ _BYTES = re.compile(r"bytes:(\\x[0-9a-fA-F]{2})+")
 _NATURAL = frozenset(("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_str", "tool_calls"))
 _FULL = frozenset(("length", "max_tokens"))
 
+
+class WrongForm(ValueError):
+    """A known form of another route; the message is a clause."""
+
+
 Piece = Callable[[int], bytes]
 
 
@@ -85,7 +90,7 @@ def read_openai(data: Any, report: Report, piece: Piece) -> Event:
         return Event(model=model)
     choice = choices[0]
     if "text" not in choice and not {"delta", "message"}.isdisjoint(choice):
-        raise ValueError("the form of a chat")
+        raise WrongForm("it is the form of a chat")
     text, logprobs = choice.get("text") or "", choice.get("logprobs")
     ids: Sequence[int] = choice.get("token_ids") or ()
     tokens: Sequence[Token]

@@ -32,7 +32,7 @@ from loaders.remote.failures import (
     too_long,
 )
 from loaders.remote.loop_reader import LoopReader
-from loaders.remote.replies import Event
+from loaders.remote.replies import Event, WrongForm
 from loaders.remote.sockets import Call
 
 _END = b"[DONE]"
@@ -333,8 +333,9 @@ class ServerStream:
                     raise longer
                 raise EngineFailed(f"the server at {url} ended the reply: {said or 'no reason given'}.")
             event = self._sender.read(value, self.report, self.request)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise EngineFailed(f"the server at {url} sent what is not a part of a reply: {excerpt(data)}.") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = error if isinstance(error, WrongForm) else excerpt(data)
+            raise EngineFailed(f"the server at {url} sent what is not a part of a reply: {what}.") from None
         if event.model:
             try:
                 self._sender.check_model(self._reply.address, event.model)

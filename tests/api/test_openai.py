@@ -10,7 +10,6 @@ import numpy as np
 import openai
 import pytest
 
-from loaders.base import Request
 from loaders.remote.failures import ServerOverloaded
 from tests.api.conftest import Client
 from tests.fake_engine import FakeModel
@@ -290,14 +289,27 @@ def test_a_slash_at_the_end_of_an_address_means_nothing(api: Client) -> None:
     assert api.get("/v1/nothing/").status_code == 404
 
 
-def test_a_server_that_is_full_says_when_to_come_back(api: Client) -> None:
-    def full(_: Request) -> Any:
-        raise ServerOverloaded("http://elsewhere", "queue full", 7)
+def _full(_: object = None) -> Any:
+    raise ServerOverloaded("http://elsewhere", "queue full", 7)
 
-    api.use(FakeModel(full))
-    for route, body in (("/v1/completions", {"prompt": "Hello"}), ("/v1/chat/completions", {"messages": USER})):
-        refused = api.post(route, body)
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
-        assert "in 7 seconds" in refused.json()["error"]["message"]
+
+class FullLater(FakeModel):
+    """It refuses when the first token is asked for, as a server does that has been sent the request."""
+
+    def _tokens(self, *_: object) -> Any:
+        return map(_full, "x")
+
+
+@pytest.mark.parametrize("model", [FakeModel(_full), FullLater()])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("body", [{"prompt": "Hello"}, {"messages": USER}])
+def test_a_server_that_is_full_says_when_to_come_back(
+    model: FakeModel, stream: bool, body: dict[str, Any], api: Client
+) -> None:
+    api.use(model)
+    path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+    refused = api.post(path, {**body, "stream": stream})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
+    assert "in 7 seconds" in refused.json()["error"]["message"]
     with pytest.raises(openai.RateLimitError):
         api.openai.completions.create(model="any", prompt="Hello")

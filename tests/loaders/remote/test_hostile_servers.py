@@ -199,7 +199,7 @@ UNREADABLE: list[tuple[str, bytes | list[bytes], type[UserError], str]] = [
     ("nothing", head(STREAM), ServerUnreachable, "it ended the connection"),
     ("only comments", head(STREAM) + b": ping\n\n: ping\n\n", ServerUnreachable, "it ended the connection"),
     ("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", ServerUnreachable, "does not speak HTTP"),
-    ("no JSON", head(STREAM) + b"data: <html>\n\n", EngineFailed, "a reply: <html>."),
+    ("no JSON", head(STREAM) + b"data: <html>\n\n", EngineFailed, "a reply: markup"),
     ("no text at all", head(STREAM) + bytes(range(256)) * 3, EngineFailed, "does not stream its reply"),
     ("unprintable", head(STREAM) + b"data: \x00\xff{\x1b\n\n", EngineFailed, "a reply: \ufffd\ufffd{\ufffd."),
     ("another form", head(STREAM) + b"data: [1]\n\n", EngineFailed, "a reply: [1]."),
