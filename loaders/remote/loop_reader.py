@@ -60,6 +60,10 @@ class LoopReader:
         self._loop.call(function)
         return True
 
+    def look(self) -> None:
+        """Wake whoever reads the stream soon: it has ended without an arrival."""
+        self._loop.call(self._after)
+
     def leave(self) -> None:
         """Its connection will not be its any more."""
         if self._timer:

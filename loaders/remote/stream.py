@@ -160,6 +160,8 @@ class ServerStream:
         finally:
             if self._over is None:
                 self._end(Finish.CANCELLED)
+                if self._in_loop is not None:
+                    self._in_loop.look()  # nothing that arrives will wake its reader any more
             self._reading.release()
 
     # --- for its reader in a loop (loaders.remote.loop_reader) ---
