@@ -81,10 +81,10 @@ class UserProfile(NamedFiles):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_mapping(path or self.new_path(name), {**before, "name": name, "user_bio": bio.strip()})
-            while old := self._picture_of(name):
-                old.unlink()
-            if self.picture:
+            if self.picture:  # first, so that none is lost if the disk is full
                 write_bytes(safe_child(self.folder, name, ".png"), self.picture.read_bytes())
+            for suffix in _PICTURES[1:] if self.picture else _PICTURES:
+                safe_child(self.folder, name, suffix).unlink(missing_ok=True)
         except (OSError, UnicodeEncodeError) as error:
             raise Unavailable(f"The profile could not be saved to {self.folder} ({error}).") from None
         return name

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -229,11 +228,4 @@ def openness_warnings(flags: ServerFlags) -> list[str]:
         notes.append(
             f"{absent} is missing: HTTPS requires a key and a certificate, so the page is served without HTTPS."
         )
-    for flag, file in (
-        ("--ssl-keyfile", flags.ssl_keyfile),
-        ("--ssl-certfile", flags.ssl_certfile),
-        ("--gradio-auth-path", flags.gradio_auth_path),
-    ):
-        if file and not Path(file).expanduser().is_file():
-            notes.append(f"{flag}: file not found: {file}.")
     return notes

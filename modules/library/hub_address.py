@@ -38,6 +38,9 @@ _QUOTES = {
 }
 _AROUND = "<>\"'`()[],; \t\n"
 _SPACED = re.compile(r"[\w.-]+\s+/\s+[\w.-]+", re.ASCII)  # the heading of a model's page
+#: The mark of a list in front of an address.
+_ITEM = re.compile(r"^(?:[-*+\u2022\u2013]|\d{1,3}[.)])\s+(?=\S)")
+_BOLD = re.compile(r"(\*{1,3}|__)([^\s*].*[^\s*])\1")
 #: What may be written before an address, and a choice behind it: user/repo Q4_K_M, user/repo (Q4_K_M).
 _LABEL = re.compile(r"^(?:model|repo(?:sitory)?|from)\s*(?:[:=]\s*|\s)(?=\S*/)", re.IGNORECASE)
 _CHOICE = re.compile(r"""(\S+?)["'>)\]]?,?\s+(?:[-\u2013\u2014:|]\s+)?[(\["']*([^\s(\["'].*?)[)\]"']*""")
@@ -81,7 +84,9 @@ def parse_address(text: str) -> HubAddress:
     `select_files` decides what the names mean. The host of a mirror is ignored; HF_ENDPOINT
     counts.
     """
-    pasted = text[:_LONGEST].translate(_UNSEEN | _QUOTES).strip()
+    pasted = _ITEM.sub("", text[:_LONGEST].translate(_UNSEEN | _QUOTES).strip())
+    if bold := _BOLD.fullmatch(pasted):
+        pasted = bold[2]
     if _SPACED.fullmatch(pasted):
         pasted = "".join(pasted.split())
     if link := re.search(r"\]\(\s*<?([^)\s>]+)", pasted):
@@ -135,6 +140,8 @@ def _parse(pasted: str, command: HubCommand, text: str) -> HubAddress:
         raise _no_address(text, f"{place} is not the model hub. ")
     if len(words) == 1 and not place:
         raise _no_address(text, "the user's name before it is missing. ")
+    if len(words) == 1 and place.removeprefix("www.") in _HOSTS and words[0] not in ("models", "api"):
+        raise _no_address(text, "only a user or only a name is in it. ")
     if words[:1] == ["api"]:
         words = words[1:]
     if words[:1] == ["models"]:

@@ -18,12 +18,12 @@ _END = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "2>&1", "\\", "^"})
 #: What may stand before a program's name: a prompt, variables, programs that start others.
 _BEFORE = re.compile(
     r"|[A-Z_][A-Z0-9_]*=\S*|sudo|exec|nohup|time|uvx|uv|run|pipx|npx|-y|--yes|--no|wsl|"
-    r"PS|~\S*|\(\S+\)|\[?\S+@\S+|[A-Za-z]:\S*>|\S+\][$#%]?|#"
+    r"(?:export|set)|bash|sh|PS|~\S*|\(\S+\)|\[?\S+@\S+|[A-Za-z]:\S*>|\S+\][$#%]?|#"
 )
 _PROGRAM = re.compile(
     r"hf|huggingface-cli|git|ollama|wget|curl|aria2c|llama|llama-[a-z-]+|docker|podman|lms|vllm|sglang|transformers|"
     r"mlx_lm[a-z._]*|text-generation-launcher|koboldcpp|python[0-9.]*|py|llamafile|llama\.cpp|node-llama-cpp|"
-    r"ramalama|local-ai|mistralrs|mistralrs-server|unsloth|aphrodite|lmdeploy|axel"
+    r"ramalama|local-?ai|hfd(?:\.sh)?|mistralrs|mistralrs-server|unsloth|aphrodite|lmdeploy|axel"
 )
 _HF = ("hf", "huggingface-cli")
 _BRANCH = ("--revision", "--branch")
@@ -117,6 +117,8 @@ def _read_sentence(text: str) -> HubCommand | None:
 def _commands(line: str) -> Iterator[list[str]]:
     """The words of each command in a line, from the program's name on."""
     words = [re.sub("[\"']", "", word) for word in _WORD.findall(line)]
+    # a command may end without a space before the mark: export A=b; hf download ann/tiny
+    words = [part for word in words for part in ((word[:-1], ";") if word[1:].endswith(";") else (word,))]
     while words:
         end = next((at for at, word in enumerate(words) if word in _END), len(words))
         command, words = words[:end], words[end + 1 :]

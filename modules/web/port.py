@@ -1,12 +1,13 @@
-"""Finds a free port for a server, and the certificates it uses. Knows nothing of what is served."""
+"""Finds a free port for a server. Knows nothing of what is served."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 
-from errors import Unavailable
+from errors import InvalidInput, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,8 @@ TRIES = 20
 def free_port(host: str, asked: int, *, what: str, flag: str, fixed: bool) -> int:
     """The requested port; if it is the default one and not `fixed`, the next free one after it.
 
-    `what` is served ("page"), `flag` sets its port. Raises: Unavailable.
+    `what` is served ("page"), `flag` sets its port. Raises: Unavailable; InvalidInput if no port of the host can be
+    used.
     """
     if is_free(host, asked):
         return asked
@@ -33,13 +35,17 @@ def free_port(host: str, asked: int, *, what: str, flag: str, fixed: bool) -> in
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server could listen there now. Raises: InvalidInput for an address that this machine does not have."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         if os.name != "nt":  # on Windows it would let two programs share the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise InvalidInput(
+                    f"This machine has no address {host}. Correct --listen-host, or remove it to use the usual one."
+                ) from None
             return False
     return True

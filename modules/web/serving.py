@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
+from typing import NoReturn
 
-from errors import InvalidInput
+from errors import InvalidInput, Unavailable
 from modules.config.permissions import read_accounts
 from modules.config.server_flags import ServerFlags
 from modules.web.port import free_port
@@ -16,6 +18,11 @@ from modules.web.port import free_port
 def check_serving(flags: ServerFlags) -> None:
     """Raises: InvalidInput, Unavailable, as the servers themselves would."""
     certificate(flags)
+    if flags.serves_api and not flags.nowebui and flags.api_port == flags.listen_port:
+        raise InvalidInput(
+            f"The page and the API cannot both use port {flags.api_port}. Choose another port for one of them with "
+            "--listen-port or --api-port."
+        )
     if flags.serves_api:
         check_key("--api-key", flags.api_key)
         check_key("--admin-key", flags.admin_key)
@@ -48,7 +55,31 @@ def certificate(flags: ServerFlags) -> dict[str, str]:
         if not path.is_file():
             flag = f"--{name.replace('_', '-')}"
             raise InvalidInput(f"HTTPS file not found: {path}. Correct {flag}, or remove it to serve without HTTPS.")
+    _try_certificate(found["ssl_certfile"], found["ssl_keyfile"])
     return {name: str(path) for name, path in found.items()}
+
+
+def _try_certificate(certificate: Path, key: Path) -> None:
+    """Raises: InvalidInput if a server could not use these files."""
+
+    def ask() -> NoReturn:  # otherwise OpenSSL would ask in the terminal, once for each server
+        raise InvalidInput(
+            f"The key {key} is encrypted. Decrypt it, for example with openssl pkey, or use another one with "
+            "--ssl-keyfile."
+        )
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, ask)
+    except ssl.SSLError as error:
+        reason = (error.reason or "unknown reason").lower().replace("_", " ")
+        raise InvalidInput(
+            f"{certificate} and {key} are not a certificate and its key in PEM format ({reason}). Correct "
+            "--ssl-certfile and --ssl-keyfile, or remove both to serve without HTTPS."
+        ) from None
+    except OSError as error:
+        raise Unavailable(
+            f"{certificate} or {key} cannot be read ({error.strerror}). Check the files' permissions."
+        ) from None
 
 
 def check_key(flag: str, key: str) -> None:

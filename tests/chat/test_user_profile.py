@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from errors import BadFile, InvalidInput, InvalidName, UnknownName
+from errors import BadFile, InvalidInput, InvalidName, Unavailable, UnknownName
 from modules.chat.user_profile import Profile, UserProfile
 from modules.config.paths import Paths
 from modules.config.yaml_file import read_mapping
@@ -71,6 +71,25 @@ def test_the_picture_comes_and_goes_with_its_profile(user: UserProfile, tmp_path
     user.set_picture(picture("blue"))  # in no profile: nothing could bring it back
     user.use("Bo")
     assert user.picture is not None
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(
+    user: UserProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "users" / "Ann.jpg"
+    old.write_bytes(picture("red", "JPEG"))
+    user.set_picture(picture("blue"))
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("modules.chat.user_profile.write_bytes", full)
+    with pytest.raises(Unavailable, match="No space left"):
+        user.keep("Ann", "")
+    assert old.is_file()
+    monkeypatch.undo()
+    user.keep("Ann", "")
+    assert sorted(path.name for path in old.parent.iterdir()) == ["Ann.png", "Ann.yaml"]
 
 
 def test_a_profile_is_kept_and_used_again(user: UserProfile, tmp_path: Path) -> None:

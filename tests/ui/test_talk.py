@@ -366,6 +366,17 @@ def test_a_profile_sets_name_description_and_picture(web: Web) -> None:
             page.get_by_role("option", name=profile, exact=True).click()
             expect(page.locator("#your-name textarea, #your-name input")).to_have_value(name)
             expect(page.locator("#your-bio textarea")).to_have_value(bio)
+        (users / "Cy.yaml").write_text("- a list\n", "utf-8")
+        web.open()
+        page.evaluate("Page.toggleControls(true)")
+        page.locator("#profile input").click()
+        expect(page.get_by_role("option", name="Cy", exact=True)).to_be_visible()
+        page.locator("#your-bio textarea").click()  # leaves the menu without a choice
+        page.locator("#profile input").click()
+        page.get_by_role("option", name="Cy", exact=True).click()
+        expect(page.locator(".toast-body")).to_have_count(1)  # the file's error, once, and nothing before it
+        expect(page.locator(".toast-body")).to_contain_text("Cy.yaml")
+        expect(page.locator(".toast-body")).not_to_contain_text("(2)")
     finally:
         for path in users.iterdir():
             path.unlink()

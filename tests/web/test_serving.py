@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,67 @@ def taken() -> Iterator[int]:
         ({"gradio_auth_path": "/no/file"}, "--gradio-auth-path: /no/file cannot be read"),
         ({"api": True, "api_key": "a b "}, "The key of --api-key contains characters"),
         ({"api": True, "admin_key": "ключ"}, "The key of --admin-key contains characters"),
+        ({"api": True, "api_port": 5000, "listen_port": 5000}, "cannot both use port 5000"),
+        ({"api": True, "listen_port": 5000}, "cannot both use port 5000"),
+        ({"listen": True, "listen_host": "192.0.2.1", "listen_port": 7999}, "This machine has no address 192.0.2.1"),
+        ({"listen": True, "listen_host": "no.host.invalid", "listen_port": 7999}, "no address no.host.invalid"),
+        ({"listen": True, "listen_host": "2001:db8::1", "api": True, "api_port": 5001}, "no address 2001:db8::1"),
     ],
 )
 def test_what_would_stop_a_server_is_refused(taken: int, flags: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         check_serving(ServerFlags(**{name: taken if value == 0 else value for name, value in flags.items()}))
+
+
+def pair(folder: Path, name: str) -> dict[str, str]:
+    """A key and its certificate."""
+    files = {"ssl_keyfile": str(folder / f"{name}.key"), "ssl_certfile": str(folder / f"{name}.pem")}
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
+         f"/CN={name}", "-keyout", files["ssl_keyfile"], "-out", files["ssl_certfile"]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return files
+
+
+def encrypted(folder: Path) -> dict[str, str]:
+    files = pair(folder, "a")
+    key = folder / "encrypted.key"
+    command = ["openssl", "pkey", "-aes128", "-passout", "pass:x", "-in", files["ssl_keyfile"], "-out", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    return {**files, "ssl_keyfile": str(key)}
+
+
+def junk(folder: Path) -> dict[str, str]:
+    (folder / "junk.pem").write_text("no certificate\n", "utf-8")
+    return {**pair(folder, "a"), "ssl_certfile": str(folder / "junk.pem")}
+
+
+def swapped(folder: Path) -> dict[str, str]:
+    files = pair(folder, "a")
+    return {"ssl_keyfile": files["ssl_certfile"], "ssl_certfile": files["ssl_keyfile"]}
+
+
+def mixed(folder: Path) -> dict[str, str]:
+    return {**pair(folder, "a"), "ssl_keyfile": pair(folder, "b")["ssl_keyfile"]}
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (mixed, "not a certificate and its key in PEM format"),
+        (junk, "not a certificate and its key in PEM format"),
+        (swapped, "not a certificate and its key in PEM format"),
+        (encrypted, "is encrypted"),
+    ],
+)
+def test_a_certificate_that_no_server_can_use_is_refused(
+    tmp_path: Path, make: Callable[[Path], dict[str, str]], told: str
+) -> None:
+    check_serving(ServerFlags.model_validate(pair(tmp_path, "good")))
+    with pytest.raises(UserError, match=told):
+        check_serving(ServerFlags.model_validate(make(tmp_path)))
 
 
 def test_only_what_is_served_counts(taken: int) -> None:

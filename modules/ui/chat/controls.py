@@ -128,7 +128,8 @@ class ChatControls:
         own = self._remembered
         on([each.change for each in own.values()], self._remember, set(own.values()), [self._kept], latest=True)
         on(page.load, self._restore, [self._kept, self.character], [*own.values(), self.character, self.profile])
-        on(self.profile.input, self._use_profile, [self.profile], [self.your_name, self.your_bio, self._face])
+        # not `input`: gradio's menus also report that when they are left without a choice
+        on(self.profile.select, self._use_profile, [self.profile], [self.your_name, self.your_bio, self._face])
         on(self._keep_profile.click, self._save_profile, [self.your_name, self.your_bio], [self.profile])
         on([page.load, self.style.change], None, [self.style], js=_STYLE)
         on([page.load, self.your_name.change], self._dressed, [self.your_name], [self._face], latest=True)
