@@ -5,7 +5,9 @@ The ports are those of the image. Whoever changes them with flags sets WEBUI_POR
 
 from __future__ import annotations
 
+import http.client
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -14,12 +16,17 @@ PATHS = {"7860": "/", "5000": "/v1/internal/health"}
 
 
 def answers(port: str) -> bool:
-    """Whether a server answers there, even if it asks for a login."""
+    """Whether a server answers there, with or without HTTPS, even if it asks for a login."""
+    return any(_answers(f"{scheme}://127.0.0.1:{port}{PATHS.get(port, '/')}") for scheme in ("http", "https"))
+
+
+def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}{PATHS.get(port, '/')}", timeout=4).close()
+        # the certificate is for the name that the clients use, not for this address
+        urllib.request.urlopen(url, timeout=4, context=ssl._create_unverified_context()).close()
     except urllib.error.HTTPError as error:
         return error.code < 500
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     return True
 

@@ -8,6 +8,7 @@ installed.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -169,8 +170,10 @@ def _plain(name: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Make the archive and print its path and size."""
     root = Path(__file__).resolve().parents[1]
+    parser = argparse.ArgumentParser(prog="python3 -m installer.make_portable", description=main.__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=root / "dist", help="where to; dist/ if not given")
     try:
-        archive = make_portable(root, Path(arguments[0]) if arguments else root / "dist")
+        archive = make_portable(root, parser.parse_args(arguments).folder.resolve())
     except InstallStopped as sentence:
         print(sentence, file=sys.stderr)
         return 1

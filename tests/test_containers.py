@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -120,8 +122,9 @@ def test_compose_publishes_to_this_machine_only_and_keeps_the_files() -> None:
     assert COMPOSE["services"]["vllm"]["profiles"] == ["vllm"]
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["HTTP", "HTTPS"])
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (401, 0), (303, 0), (500, 1), (None, 1)])
-def test_health(status: int | None, code: int) -> None:
+def test_health(tmp_path: Path, status: int | None, code: int, secure: bool) -> None:
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/login" else status or 200)
@@ -132,6 +135,15 @@ def test_health(status: int | None, code: int) -> None:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     port = server.server_address[1]
+    if secure:
+        if not shutil.which("openssl"):
+            pytest.skip("openssl makes the certificate")
+        pem = tmp_path / "own.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ours"]
+        subprocess.run([*command, "-keyout", pem, "-out", tmp_path / "cert"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "cert", pem)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     if status is None:
         server.server_close()
     else:

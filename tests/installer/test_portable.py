@@ -72,6 +72,24 @@ def test_it_runs_where_it_was_unpacked(clone: Layout, tmp_path: Path) -> None:
     assert what_to_install(layout, {**state, "python": version}, {}) == ("", False)
 
 
+def test_a_folder_is_that_of_the_one_who_asks_and_help_is_none(
+    clone: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = portable.make_portable
+    monkeypatch.setattr(portable, "make_portable", lambda root, folder: made(clone.root, folder))
+    tried = list[Path]()
+    monkeypatch.setattr(portable, "_try", tried.append)
+    (tmp_path / "asker").mkdir()
+    monkeypatch.chdir(tmp_path / "asker")
+    assert portable.main(["to here"]) == 0
+    assert len(list((tmp_path / "asker" / "to here").glob("*.tar.gz"))) == 1
+    assert [made.is_absolute() for made in tried] == [True]
+    with pytest.raises(SystemExit) as ended:
+        portable.main(["--help"])
+    assert (ended.value.code, "usage:" in capsys.readouterr().out) == (0, True)
+    assert [each.name for each in (tmp_path / "asker").iterdir()] == ["to here"]
+
+
 def test_only_a_finished_installation_is_packed(clone: Layout, tmp_path: Path) -> None:
     write_state(clone, {**read_state(clone), "complete": False})
     with pytest.raises(InstallStopped, match="Install the program first"):
