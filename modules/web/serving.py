@@ -12,12 +12,13 @@ from typing import NoReturn
 from errors import InvalidInput, Unavailable
 from modules.config.permissions import read_accounts
 from modules.config.server_flags import ServerFlags
-from modules.web.port import free_port
+from modules.web.port import free_port, is_free
 
 
 def check_serving(flags: ServerFlags) -> None:
     """Raises: InvalidInput, Unavailable, as the servers themselves would."""
     certificate(flags)
+    is_free(flags.host, 0)  # any port: the address counts, for usual ports too
     if flags.serves_api and not flags.nowebui and flags.api_port == flags.listen_port:
         raise InvalidInput(
             f"The page and the API cannot both use port {flags.api_port}. Choose another port for one of them with "

@@ -39,6 +39,7 @@ def taken() -> Iterator[int]:
         ({"api": True, "api_port": 5000, "listen_port": 5000}, "cannot both use port 5000"),
         ({"api": True, "listen_port": 5000}, "cannot both use port 5000"),
         ({"listen": True, "listen_host": "192.0.2.1", "listen_port": 7999}, "This machine has no address 192.0.2.1"),
+        ({"listen": True, "listen_host": "192.0.2.1"}, "This machine has no address 192.0.2.1"),
         ({"listen": True, "listen_host": "no.host.invalid", "listen_port": 7999}, "no address no.host.invalid"),
         ({"listen": True, "listen_host": "2001:db8::1", "api": True, "api_port": 5001}, "no address 2001:db8::1"),
     ],
