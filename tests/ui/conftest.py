@@ -162,16 +162,20 @@ class Web:
         expect(self.page.locator("#reply-facts")).to_contain_text("token")
         expect(self.page.locator("#send")).to_be_visible()
 
+    def kept(self, texts: Sequence[str], title: str = "") -> Conversation:
+        """A chat as if one had talked in it: the user says the first text, the model the next, and so on."""
+        made = Conversation(self.app.chats.new().id)
+        parent = None
+        for number, text in enumerate(texts):
+            parent = made.add("assistant" if number % 2 else "user", text, parent).id
+        made.title = title or made.title
+        ConversationStore(self.app.paths).save(made)
+        return made
+
     @contextlib.contextmanager
     def both_say(self, texts: Sequence[str], title: str = "") -> Iterator[None]:
         """Meanwhile a chat is open in which both sides say all of them."""
-        made = Conversation(self.app.chats.new().id)
-        parent = None
-        for text in texts:
-            for role in ("user", "assistant"):
-                parent = made.add(role, text, parent).id
-        made.title = title or made.title
-        ConversationStore(self.app.paths).save(made)
+        made = self.kept([text for text in texts for _ in range(2)], title)
         self.open()
         self.page.locator(f'#chat-list [data-pick="{made.id}"]').click()
         shown = lambda count: self.page.wait_for_function(  # a thought is a row of its own  # noqa: E731

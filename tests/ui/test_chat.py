@@ -91,8 +91,7 @@ def test_regenerate_makes_another_version(web: Web) -> None:
 
 
 def test_remove_last_gives_the_question_back(web: Web) -> None:
-    web.new_chat()
-    web.ask(QUESTION)
+    web.kept([QUESTION, "Paris."])
     web.page.locator("#more-actions").click()
     web.page.locator("#remove-last").click()
     expect(web.page.locator("#message textarea")).to_have_value(QUESTION)
@@ -143,8 +142,8 @@ def test_there_again_after_a_restart(web: Web, served: Served) -> None:
 
 
 def test_a_stale_window_is_told_and_gives_the_text_back(web: Web) -> None:
-    web.new_chat()
-    web.ask(QUESTION)
+    web.kept([QUESTION, "Paris."])
+    web.open()
     other = web.context.new_page()
     other.goto(web.url)
     expect(other.locator("#tail .bot-row")).to_be_visible()
@@ -186,12 +185,12 @@ def test_what_is_sent_while_another_chat_is_being_opened_goes_to_that_one(
     web: Web, monkeypatch: pytest.MonkeyPatch, opener: str, how: str
 ) -> None:
     """However slow the server is: here it answers only after the message was sent."""
-    page = web.page
     for text in ("The first chat.", "The second chat."):
-        web.new_chat()
-        web.ask(text)
+        web.kept([text, "I see."], text)
+    page = web.page
     here = web.app.chats.list()[0].id
     before = len(web.app.chats.open(here).path())
+    expect(page.locator("#tail .user-row")).to_contain_text("The second chat.")
     if opener == "delete":
         web.menu()
         page.locator("#chat-delete").click()

@@ -12,8 +12,6 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from modules.chat.conversation import Conversation
-from modules.chat.store.store import ConversationStore
 from modules.ui.parts.page_blocks import PageBlocks
 from tests.ui.conftest import Web
 
@@ -80,9 +78,9 @@ def left(web: Web, typed: dict[int, str]) -> dict[int, str]:
 
 @pytest.mark.parametrize("tab", ["chat", "default", "notebook", "parameters", "model", "training", "session"])
 def test_what_is_typed_while_an_answer_is_on_its_way_stays(late: Web, tab: str) -> None:
-    page = late.page
+    page = late.window
     late.delay = LATE  # type: ignore[attr-defined]
-    page.reload()  # its first answers fill every field of the page; some fields are closed until then
+    late.visit()  # its first answers fill every field of the page; some fields are closed until then
     page.locator(f"#tab-{tab}-button").click()
     expect(page.locator(f"#tab-{tab}")).to_be_visible()
     typed = write(late, tab)
@@ -101,7 +99,7 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(late: Web, tab: str) 
 @pytest.mark.parametrize("named", [0, 1500])
 def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web, named: int) -> None:
     """`named`: after how many milliseconds the page knows the number of an event that it began."""
-    page = late.page
+    page = late.window
     page.add_init_script(
         "const real = fetch; window.fetch = async (what, how) => { const answer = await real(what, how);"
         "if (String(what?.url ?? what).includes('/queue/join'))"
@@ -125,12 +123,7 @@ def test_a_loader_chosen_right_after_a_model_is_that_models(late: Web, named: in
 
 def chats(web: Web, *titles: str) -> None:
     for title in titles:
-        made = Conversation(web.app.chats.new().id)
-        parent = None
-        for number in range(30):
-            parent = made.add("user" if number % 2 == 0 else "assistant", f"{title} {number}.", parent).id
-        made.title = title
-        ConversationStore(web.app.paths).save(made)
+        web.kept([f"{title} {number}." for number in range(30)], title)
 
 
 def pick(web: Web, title: str) -> None:
@@ -138,11 +131,9 @@ def pick(web: Web, title: str) -> None:
 
 
 def test_of_two_quick_choices_the_second_counts(late: Web) -> None:
+    chats(late, "Apple", "Pear")
     page = late.page
     late.new_chat()
-    chats(late, "Apple", "Pear")
-    page.reload()
-    late.ready()
     late.delay = LATE  # type: ignore[attr-defined]
     pick(late, "Apple")
     page.wait_for_timeout(100)
@@ -171,11 +162,9 @@ def test_of_two_quick_choices_the_second_counts(late: Web) -> None:
 
 def test_what_one_does_in_a_chat_that_was_just_opened_stays(late: Web) -> None:
     """Its first answer is the last that hides the buttons of a message, or goes to the end."""
+    chats(late, "Plum", "Cherry")
     page, reading = late.page, late.page.locator("#reading")
     late.new_chat()
-    chats(late, "Plum", "Cherry")
-    page.reload()
-    late.ready()
     pick(late, "Plum")
     page.locator("#tail .user-row .prose", has_text="Plum 28.").click()
     expect(page.locator("#message-bar")).to_be_visible()
@@ -192,11 +181,9 @@ def test_what_one_does_in_a_chat_that_was_just_opened_stays(late: Web) -> None:
 
 
 def test_a_chat_that_is_opened_once_more_keeps_what_was_picked_in_it(late: Web) -> None:
+    chats(late, "Plum")
     page = late.page
     late.new_chat()
-    chats(late, "Plum")
-    page.reload()
-    late.ready()
     pick(late, "Plum")
     expect(page.locator("#tail")).to_contain_text("Plum 29.")
     late.delay = LATE  # type: ignore[attr-defined]
@@ -269,14 +256,12 @@ def test_a_list_that_is_redrawn_under_the_pointer_loses_no_click(late: Web) -> N
 
 
 def test_of_several_settings_of_a_chat_that_are_reset_at_once_each_is(late: Web) -> None:
-    page = late.page
-    late.new_chat()
     chats(late, "Quince")
     quince = next(each.id for each in late.app.chats.list() if each.title == "Quince")
     kept = late.app.starting_params().changed(temperature=0.4, top_p=0.8, min_p=0.2, seed=5)
     late.app.edits.keep_params(quince, kept)
-    page.reload()
-    late.ready()
+    page = late.page
+    late.new_chat()
     pick(late, "Quince")
     late.opened()
     page.locator("#controls-toggle").click()

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from modules.chat.conversation import Conversation
 from modules.chat.formats.character_cards import read_card
-from modules.chat.store.store import ConversationStore
 from tests.ui.conftest import Web, until
 
 QUESTION = "Tell me the capital of France."
+#: Where it does not matter that the model said it.
+EXCHANGE = (QUESTION, "The capital of France is Paris.")
 
 
 def test_a_message_is_edited_and_the_edit_taken_back(web: Web) -> None:
+    web.kept(EXCHANGE)
     page = web.page
-    web.new_chat()
-    web.ask(QUESTION)
     page.locator("#tail .user-row .prose").click()
     expect(page.locator("#message-what")).to_contain_text("Your message, 1 of 2")
     page.locator("#message-edit").click()
@@ -46,9 +45,8 @@ def test_versions_of_a_reply_are_walked(web: Web) -> None:
 
 
 def test_a_branch_is_another_chat(web: Web) -> None:
+    web.kept(EXCHANGE)
     page = web.page
-    web.new_chat()
-    web.ask(QUESTION)
     before = page.locator("#chat-list [data-pick]").count()
     page.locator("#tail .bot-row .prose").click()
     page.locator("#message-branch").click()
@@ -79,9 +77,8 @@ def test_words_are_put_in_without_the_model(web: Web) -> None:
 
 
 def test_chats_are_named_found_deleted_and_restored(web: Web) -> None:
+    web.kept(["Where do zebras sleep?", "On their feet."])
     page = web.page
-    web.new_chat()
-    web.ask("Where do zebras sleep?")
     web.menu()
     page.locator("#chat-rename").click()
     page.locator("#chat-name input, #chat-name textarea").fill("About stripes")
@@ -167,9 +164,8 @@ def handed_out(page: Page, button: str) -> tuple[str, bytes]:
 
 
 def test_a_chat_is_taken_out(web: Web) -> None:
+    web.kept(EXCHANGE)
     page = web.page
-    web.new_chat()
-    web.ask(QUESTION)
     page.locator("#chat-files > button").click()
     name, data = handed_out(page, "#chat-export")
     assert name.endswith(".json")
@@ -222,9 +218,8 @@ def test_what_the_model_got_can_be_seen(web: Web) -> None:
 
 
 def test_the_look_and_the_name_are_this_browsers(web: Web) -> None:
+    web.kept(EXCHANGE)
     page = web.page
-    web.new_chat()
-    web.ask(QUESTION)
     page.keyboard.press("Control+s")
     page.locator("#chat-style input").click()
     page.get_by_role("option", name="Messenger", exact=True).click()
@@ -302,11 +297,10 @@ def test_what_is_refused_comes_back(web: Web) -> None:
 
 
 def test_a_card_is_talked_to_from_where_it_is(web: Web) -> None:
-    page, app = web.page, web.app
+    app = web.app
     (app.paths.characters / "Ada.yaml").write_text("name: Ada\ngreeting: Good day.\ncontext: Ada computes.\n", "utf-8")
     try:
-        page.reload()
-        web.ready()
+        page = web.page
         web.tab("parameters")
         page.get_by_role("tab", name="Character").click()
         page.locator("#characters [data-pick='Ada']").click()
@@ -324,14 +318,9 @@ def test_a_card_is_talked_to_from_where_it_is(web: Web) -> None:
 
 
 def test_only_the_latest_messages_of_a_long_chat_are_in_the_page(web: Web) -> None:
+    made = web.kept([f"Message {number}." for number in range(600)])
     page, rows = web.page, web.page.locator("#column .message-row")
-    made = Conversation(web.app.chats.new().id)
-    parent = None
-    for number in range(600):
-        parent = made.add("user" if number % 2 == 0 else "assistant", f"Message {number}.", parent).id
-    ConversationStore(web.app.paths).save(made)
-    page.reload()
-    web.ready()
+    web.new_chat()
     page.locator(f'#chat-list [data-pick="{made.id}"]').click()
     expect(page.locator("#tail")).to_contain_text("Message 599.")
     expect(rows).to_have_count(62)
