@@ -36,6 +36,10 @@ TINY = LoraSettings.parse({
 })  # fmt: skip
 
 
+#: One epoch: what comes after a training is looked at, not its course.
+SHORT = TINY.changed(epochs=1, save_steps=0)
+
+
 def workshop(root: Path) -> TrainingManager:
     paths = Paths.under(root)
     return TrainingManager(paths, ModelCatalog(paths))
@@ -62,6 +66,20 @@ def trained(root: Path, settings: LoraSettings) -> TrainingState:
         state = apply_event(state, event)
     assert state.phase == "done"
     return state
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """The folder of an adapter that was trained in short. Tests take copies, see `mine`."""
+    root = new_root(tmp_path_factory.mktemp("once") / "root", tiny=tiny_folder)
+    trained(root, SHORT)
+    return root / "loras" / "mine"
+
+
+@pytest.fixture
+def mine(workplace: Path, once: Path) -> Path:
+    """The same in the workplace of a test."""
+    return Path(shutil.copytree(once, workplace / "loras" / "mine"))
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -204,18 +222,15 @@ def test_stop_saves_and_a_second_start_goes_on(workplace: Path) -> None:
     assert find_start_point(folder, settings.changed(learning_rate=1), known).how == "continued"
 
 
-def test_an_adapter_is_trained_further_or_put_away(workplace: Path) -> None:
-    folder = workplace / "loras" / "mine"
-    short = TINY.changed(epochs=1, save_steps=0)
-    trained(workplace, short)
-    first = (folder / "adapter_model.safetensors").read_bytes()
-    state = trained(workplace, short)
+def test_an_adapter_is_trained_further_or_put_away(workplace: Path, mine: Path) -> None:
+    first = (mine / "adapter_model.safetensors").read_bytes()
+    state = trained(workplace, SHORT)
     assert "Continues training the adapter mine" in state.notes[0]
-    (backup,) = folder.glob("Backup-*")
+    (backup,) = mine.glob("Backup-*")
     assert (backup / "adapter_model.safetensors").read_bytes() == first
-    trained(workplace, short.changed(always_override=True, lora_rank=8))
-    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 8
-    assert len(list(folder.glob("Backup-*"))) == 2
+    trained(workplace, SHORT.changed(always_override=True, lora_rank=8))
+    assert json.loads((mine / "adapter_config.json").read_text())["r"] == 8
+    assert len(list(mine.glob("Backup-*"))) == 2
 
 
 def test_it_stops_at_a_loss_and_the_same_seed_gives_the_same_course(workplace: Path) -> None:
@@ -312,13 +327,11 @@ def test_a_crash_of_an_adapter_trained_further_goes_on_from_its_own_course(workp
         prepare_training(Paths.under(workplace), longer.changed(lora_alpha=64, seed=9))
 
 
-def test_numbers_that_ran_away_are_never_saved(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_ran_away_are_never_saved(workplace: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from transformers import Trainer
 
-    folder = workplace / "loras" / "mine"
-    trained(workplace, TINY.changed(epochs=1, save_steps=0))
-    kept = (folder / "adapter_model.safetensors").read_bytes()
+    kept = (mine / "adapter_model.safetensors").read_bytes()
     step = Trainer.training_step
 
     def poisoned(self: Any, model: Any, *given: Any) -> Any:
@@ -332,8 +345,8 @@ def test_numbers_that_ran_away_are_never_saved(workplace: Path, monkeypatch: pyt
     for save_steps in (0, 1):
         with pytest.raises(Unavailable, match="diverged"):
             trained(workplace, TINY.changed(epochs=0.2, save_steps=save_steps, batch_size=2))
-    assert (folder / "adapter_model.safetensors").read_bytes() == kept
-    assert not list(folder.glob("checkpoint-*"))
+    assert (mine / "adapter_model.safetensors").read_bytes() == kept
+    assert not list(mine.glob("checkpoint-*"))
 
 
 def test_an_evaluation_can_cost_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,34 +460,30 @@ def put(name: str, text: bytes) -> Callable[[Path], None]:
         (put("training_parameters.json", b"[" * 100_000), ""),
     ],
 )
-def test_what_lies_in_the_folder_is_garbage(workplace: Path, spoil: Callable[[Path], None], said: str) -> None:
-    folder = workplace / "loras" / "mine"
-    short = TINY.changed(epochs=1, save_steps=0)
-    trained(workplace, short)
-    spoil(folder)
+def test_what_lies_in_the_folder_is_garbage(
+    workplace: Path, mine: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(mine)
     assert workshop(workplace).unfinished() == []
     if not said:
-        assert "Continues training" in trained(workplace, short).notes[0]
+        assert "Continues training" in trained(workplace, SHORT).notes[0]
         return
     with pytest.raises(UserError, match=said):
-        trained(workplace, short)
-    trained(workplace, short.changed(always_override=True))
+        trained(workplace, SHORT)
+    trained(workplace, SHORT.changed(always_override=True))
 
 
-def test_an_adapter_of_older_peft_is_trained_further(workplace: Path) -> None:
+def test_an_adapter_of_older_peft_is_trained_further(workplace: Path, mine: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    folder = workplace / "loras" / "mine"
-    short = TINY.changed(epochs=1, save_steps=0)
-    trained(workplace, short)
-    weights = load_file(folder / "adapter_model.safetensors")
-    torch.save(weights, folder / "adapter_model.bin")
-    (folder / "adapter_model.safetensors").unlink()
-    assert "Continues training the adapter mine" in trained(workplace, short).notes[0]
-    assert (folder / "adapter_model.safetensors").is_file()
-    assert not (folder / "adapter_model.bin").exists()
-    (backup,) = folder.glob("Backup-*")
+    weights = load_file(mine / "adapter_model.safetensors")
+    torch.save(weights, mine / "adapter_model.bin")
+    (mine / "adapter_model.safetensors").unlink()
+    assert "Continues training the adapter mine" in trained(workplace, SHORT).notes[0]
+    assert (mine / "adapter_model.safetensors").is_file()
+    assert not (mine / "adapter_model.bin").exists()
+    (backup,) = mine.glob("Backup-*")
     assert (backup / "adapter_model.bin").is_file()
 
 
@@ -511,8 +520,8 @@ def test_what_cannot_go_well_is_said_before(workplace: Path, changes: dict[str, 
     assert not (workplace / "loras" / "mine").exists()
 
 
+@pytest.mark.usefixtures("mine")
 def test_another_rank_is_said_before(workplace: Path) -> None:
-    trained(workplace, TINY.changed(epochs=1, save_steps=0))
     for changes, said in (
         ({"lora_rank": 8}, "has rank 4, but rank 8 is set"),
         ({"k_proj_en": True}, "q_proj, v_proj, but k_proj"),
