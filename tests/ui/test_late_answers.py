@@ -256,12 +256,14 @@ def test_a_list_that_is_redrawn_under_the_pointer_loses_no_click(late: Web) -> N
 
 
 def test_of_several_settings_of_a_chat_that_are_reset_at_once_each_is(late: Web) -> None:
+    page = late.page
+    late.new_chat()
     chats(late, "Quince")
     quince = next(each.id for each in late.app.chats.list() if each.title == "Quince")
     kept = late.app.starting_params().changed(temperature=0.4, top_p=0.8, min_p=0.2, seed=5)
     late.app.edits.keep_params(quince, kept)
-    page = late.page
-    late.new_chat()
+    page.reload()
+    late.ready()
     pick(late, "Quince")
     late.opened()
     page.locator("#controls-toggle").click()
