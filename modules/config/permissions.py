@@ -32,7 +32,11 @@ def read_accounts(flags: ServerFlags) -> list[tuple[str, str]] | None:
         user, colon, password = pair.partition(":")
         if not (user.strip() and colon and password.strip()):
             raise InvalidInput("--gradio-auth must be user:password; separate several with commas.")
-    return [(user.strip(), password.strip()) for user, _, password in (p.partition(":") for p in pairs)] or None
+    accounts = [(user.strip(), password.strip()) for user, _, password in (pair.partition(":") for pair in pairs)]
+    names = [name for name, _ in accounts]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise InvalidInput(f"--gradio-auth has {twice} more than once. Give each account its own name.")
+    return accounts or None
 
 
 @dataclass(frozen=True)

@@ -223,9 +223,4 @@ def openness_warnings(flags: ServerFlags) -> list[str]:
             f"Anyone who can reach {where} can use the page and read your chats; set a password with "
             "--gradio-auth. Until then, flags and extensions cannot be changed in the page."
         )
-    if bool(flags.ssl_keyfile) != bool(flags.ssl_certfile):
-        absent = "--ssl-certfile" if flags.ssl_keyfile else "--ssl-keyfile"
-        notes.append(
-            f"{absent} is missing: HTTPS requires a key and a certificate, so the page is served without HTTPS."
-        )
     return notes

@@ -49,8 +49,16 @@ def page_port(flags: ServerFlags) -> int:
 
 def certificate(flags: ServerFlags) -> dict[str, str]:
     """The files of the certificate, as uvicorn and Gradio call them; none without HTTPS. Raises: InvalidInput."""
-    if not (flags.ssl_keyfile and flags.ssl_certfile):
+    if not (flags.ssl_keyfile or flags.ssl_certfile):
         return {}
+    if not (flags.ssl_keyfile and flags.ssl_certfile):  # whoever expects HTTPS must not get a page without it
+        absent, given = (
+            ("--ssl-certfile", "--ssl-keyfile") if flags.ssl_keyfile else ("--ssl-keyfile", "--ssl-certfile")
+        )
+        raise InvalidInput(
+            f"{absent} is missing: HTTPS requires a key and a certificate. Set it, or remove {given} to serve without "
+            "HTTPS."
+        )
     found = {"ssl_keyfile": Path(flags.ssl_keyfile).expanduser(), "ssl_certfile": Path(flags.ssl_certfile).expanduser()}
     for name, path in found.items():
         if not path.is_file():

@@ -382,7 +382,6 @@ def test_openness_is_warned_about(tmp_path: Path, loaders: Loaders) -> None:
     assert not launch(loaders, tmp_path, "--listen", "--gradio-auth", "a:b").notes
     assert launch(loaders, tmp_path, "--listen").server.host == "0.0.0.0"
     assert launch(loaders, tmp_path, "--listen-host", "::").server.is_open
-    assert "--ssl-certfile is missing" in launch(loaders, tmp_path, "--ssl-keyfile", __file__).notes[-1]
 
 
 def test_help_shows_every_flag_and_ends(tmp_path: Path, loaders: Loaders, capsys: pytest.CaptureFixture[str]) -> None:
