@@ -21,6 +21,9 @@ from errors import InvalidInput
 from loaders.remote.body import Body
 from loaders.remote.sockets import Backend, Call, sending
 
+#: What a broken connection raises.
+BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
+
 _MOST = 4096  # open connections to all servers together
 _KEPT = 256  # of them, while nothing is sent
 _IDLE = 30.0  # seconds after which such a one is closed: most servers close theirs after a minute or more
@@ -109,3 +112,24 @@ class Connections:
 def headers_of(response: httpcore.Response) -> dict[str, str]:
     """The headers with names in lower case."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+
+
+def describe_break(error: BaseException) -> str:
+    """Why a connection broke, as a clause."""
+    if isinstance(error, httpcore.ConnectTimeout):
+        return "nothing answers there"
+    if isinstance(error, httpcore.TimeoutException):
+        return "it said nothing for too long"
+    said = str(error).strip()
+    if "refused" in said:
+        return "it refuses connections"
+    if "CERTIFICATE" in said.upper():
+        return "its certificate is not trusted; name its authority's with ca_file"
+    if "WRONG_VERSION" in said or "RECORD_LAYER" in said.upper().replace(" ", "_"):
+        return "it does not speak TLS (perhaps its address begins with http://)"
+    if "reset by" in said or "Broken pipe" in said:
+        return "it ended the connection"
+    if isinstance(error, httpcore.ProtocolError):
+        ended = any(word in said for word in ("disconnect", "closed", "ended"))
+        return "it ended the connection" if ended else "it does not speak HTTP"
+    return " ".join(said.split())[:120] or "the connection broke"

@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from errors import Cancelled, EngineFailed, UserError
 from loaders.base import Request
+from loaders.remote.connections import BROKEN
 from loaders.remote.failures import is_blocked
 from loaders.remote.kinds import LLAMA_SERVER, SGLANG, TABBY, VLLM
 from loaders.remote.server import MOST_VOCABULARY, Server, count_of
 from loaders.remote.sockets import Call
-from loaders.remote.stream import BROKEN
 from loaders.remote.tokenizers import EstimatedTokenizer, ServerTokenizer
 
 _LONG = 600.0  # seconds for an answer that a model computes

@@ -19,7 +19,7 @@ from loaders import safe_json
 from loaders.base import Report, Request
 from loaders.remote.addresses import LEFT_OUT, Address, Addresses, Attempts
 from loaders.remote.body import Body
-from loaders.remote.connections import Answer, AnswerTooLarge, Connections, headers_of
+from loaders.remote.connections import BROKEN, Answer, AnswerTooLarge, Connections, describe_break, headers_of
 from loaders.remote.entry import RemoteEntry
 from loaders.remote.failures import (
     RouteMissing,
@@ -35,7 +35,6 @@ from loaders.remote.failures import (
 from loaders.remote.kinds import KINDS, LLAMA_SERVER, OPENAI, TABBY, ServerKind, kind_of_owner
 from loaders.remote.replies import Event, Piece, read_llama_server, read_openai
 from loaders.remote.sockets import Call
-from loaders.remote.stream import BROKEN, describe_break
 
 _SHORT = 1.0  # seconds for which an address is left out that may be able to answer other requests
 _QUICK = 10.0  # seconds for an answer that no model computes

@@ -21,6 +21,7 @@ from loaders.cancel import CancelEvent
 from loaders.pushed_stream import Loop
 from loaders.remote.addresses import Address, Attempts
 from loaders.remote.body import Body
+from loaders.remote.connections import BROKEN, describe_break
 from loaders.remote.events import EventReader, EventTooLarge
 from loaders.remote.failures import (
     ServerModelChanged,
@@ -41,8 +42,6 @@ _NO_REASON = "The server did not say why the reply ended."
 _REST_SECONDS, _REST_BYTES = 2.0, 1 << 18
 #: Tokens after which a loop gets to others, though more have arrived.
 _AT_ONCE = 256
-#: What a broken connection raises.
-BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
 
 class OpenReply(Protocol):
@@ -379,24 +378,3 @@ class ServerStream:
 
 def _too_silent() -> None:
     raise httpcore.ReadTimeout("timed out")
-
-
-def describe_break(error: BaseException) -> str:
-    """Why a connection broke, as a clause."""
-    if isinstance(error, httpcore.ConnectTimeout):
-        return "nothing answers there"
-    if isinstance(error, httpcore.TimeoutException):
-        return "it said nothing for too long"
-    said = str(error).strip()
-    if "refused" in said:
-        return "it refuses connections"
-    if "CERTIFICATE" in said.upper():
-        return "its certificate is not trusted; name its authority's with ca_file"
-    if "WRONG_VERSION" in said or "RECORD_LAYER" in said.upper().replace(" ", "_"):
-        return "it does not speak TLS (perhaps its address begins with http://)"
-    if "reset by" in said or "Broken pipe" in said:
-        return "it ended the connection"
-    if isinstance(error, httpcore.ProtocolError):
-        ended = any(word in said for word in ("disconnect", "closed", "ended"))
-        return "it ended the connection" if ended else "it does not speak HTTP"
-    return " ".join(said.split())[:120] or "the connection broke"

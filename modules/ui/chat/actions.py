@@ -26,7 +26,6 @@ from modules.ui.chat.display import ChatDisplay, working_html
 from modules.ui.chat.screen import ChatScreen, ReplyControls, visibility
 from modules.ui.chat.view import (
     MORE,
-    SHOWN,
     Bubble,
     ChatRef,
     bubbles_before,
@@ -280,7 +279,7 @@ class ChatActions(ChatDisplay):
 
     def switch_to(self, window: WindowState, conversation: Conversation, mode: str = "") -> Updates:
         """Open a chat in this window: replies that are still growing in other chats are no longer shown."""
-        made = self.show(conversation, window.earlier if window.shown == conversation.id else SHOWN, mode)
+        made = self.show(conversation, window.earlier_in(conversation.id), mode)
         window.open(conversation.id)
         return made
 

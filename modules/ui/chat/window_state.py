@@ -39,10 +39,13 @@ class WindowState:
         self.following: list[str] = []
         self.folder_change: tuple[FolderChange, str, int] | None = None
 
+    def earlier_in(self, id: str) -> int:
+        """As `earlier`, if this chat is shown next: another one begins with its last messages."""
+        return self.earlier if id == self.shown else SHOWN
+
     def open(self, id: str) -> None:
-        """Show this chat from now on; another one begins with its last messages."""
-        if id != self.shown:
-            self.earlier = SHOWN
+        """Show this chat from now on."""
+        self.earlier = self.earlier_in(id)
         self.shown = id
 
     @contextmanager
